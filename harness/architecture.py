@@ -1,0 +1,51 @@
+"""The Vision Transformers there are, by name, and which of them a weights file is for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from harness.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What makes a VisionTransformer besides its classes; sides of pictures and patches in pixels."""
+
+    image_size: int
+    patch_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    mlp_dim: int
+
+
+# B, L and H: Dosovitskiy et al. 2021 (arXiv 2010.11929), as torchvision builds them; S and Ti: Touvron et al. 2021
+# (arXiv 2012.12877); demo: small enough to train on a CPU in minutes.
+ARCHITECTURES = {
+    "vit_b_16": Architecture(224, 16, 12, 12, 768, 3072),
+    "vit_b_32": Architecture(224, 32, 12, 12, 768, 3072),
+    "vit_l_16": Architecture(224, 16, 24, 16, 1024, 4096),
+    "vit_l_32": Architecture(224, 32, 24, 16, 1024, 4096),
+    "vit_h_14": Architecture(224, 14, 32, 16, 1280, 5120),
+    "vit_s_16": Architecture(224, 16, 12, 6, 384, 1536),
+    "vit_ti_16": Architecture(224, 16, 12, 3, 192, 768),
+    "vit_demo": Architecture(64, 8, 6, 4, 128, 256),
+}
+
+
+def check_architecture(state: dict[str, Tensor], name: str) -> None:
+    """Refuses the weights of another architecture, naming the one they belong to."""
+    patches, mlp = state["conv_proj.weight"], state.get("encoder.layers.encoder_layer_0.mlp.0.weight")
+    if patches.dim() != 4 or mlp is None or mlp.dim() != 2:
+        return  # load_into lists what is wrong
+    layers = {layer[1] for key in state if (layer := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", key))}
+    found = (patches.shape[3], len(layers), patches.shape[0], mlp.shape[0])
+    sizes = {key: (one.patch_size, one.num_layers, one.hidden_dim, one.mlp_dim) for key, one in ARCHITECTURES.items()}
+    if found != sizes[name]:
+        words = "patch size {}, {} layers, hidden size {} and MLP size {}"
+        fitting = [key for key, size in sizes.items() if size == found]
+        advice = f"it is for --model {fitting[0]}" if fitting else "none of the models has that"
+        raise WeightsError(f"The file has {words.format(*found)}, {name} has {words.format(*sizes[name])}; {advice}.")

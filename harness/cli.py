@@ -1,0 +1,254 @@
+"""The command line: parse, call, print, translate errors. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+import harness
+from harness.config import RunConfig, option_name, value_type
+from harness.errors import HarnessError
+
+SETTINGS: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    # W&B writes a swept key as it stands in the YAML: --batch_size=16 is --batch-size=16.
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+RUN_EXAMPLES = """\b
+Examples:
+  {program} --data data/sports100 --lr 1e-5 --batch-size 16 --augment none
+  {program} --data photos --model vit_ti_16 --weights deit_tiny.pth --epochs 20 --schedule cosine
+  {program} --data photos --weights none --augment trivialaugment --mixup 0.2 --ema true
+
+The same command again goes on where the run was interrupted; a finished run is left alone.
+"""
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options of RunConfig under their group's heading."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {option_name(field.name): field.metadata["group"] for field in dataclasses.fields(RunConfig)}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            if (record := parameter.get_help_record(context)) is not None:
+                sections.setdefault(groups.get(parameter.opts[0], "Command"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One Click option per field of RunConfig. Values are always explicit words, for W&B writes `--ema=True`."""
+    for field in reversed(dataclasses.fields(RunConfig)):
+        kind, _ = value_type(field)
+        required = field.default is dataclasses.MISSING
+        settings: dict[str, Any] = {"type": kind, "help": field.metadata["help"]}
+        if choices := field.metadata["choices"]:
+            # Not click.Choice: RunConfig checks all values, so that everything wrong is said at once.
+            settings["metavar"] = f"[{'|'.join(choices)}]"
+        if kind is bool:
+            # `--ema` alone is `--ema true`.
+            settings |= {"is_flag": False, "flag_value": True}
+        if required:
+            settings["required"] = True
+        else:
+            settings |= {"default": field.default, "show_default": field.default is not None}
+        command = click.option(option_name(field.name), field.name, **settings)(command)
+    # A W&B agent adds it to runs that it queues again.
+    return click.option("--_wandb", "wandb_internal", hidden=True, expose_value=False)(command)
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turn HarnessError into its sentences on stderr and an exit code."""
+    try:
+        yield
+    except HarnessError as error:
+        if int(os.environ.get("RANK", "0")) > 0:
+            # The main process says the same; the launcher ends the others as soon as it has.
+            time.sleep(5)
+        for problem in error.problems:
+            click.echo(f"Error: {problem}", err=True)
+        sys.exit(error.exit_code)
+
+
+@click.command(cls=GroupedCommand, context_settings=SETTINGS)
+@run_options
+def run(**values: Any) -> None:
+    """Fine-tune, keep the best epoch, test it once: the program that `accelerate launch` and W&B agents start."""
+    with errors_in_words():
+        config = RunConfig(**values)
+        from harness.train import fit
+
+        sys.exit(fit(config).exit_code)
+
+
+run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harness/run.py')}"
+
+
+@click.group(context_settings=SETTINGS)
+@click.version_option(harness.__version__, prog_name="harness")
+def main() -> None:
+    """Fine-tune Vision Transformers on folders of pictures, and see what comes of it.
+
+    \b
+    Examples:
+      harness data demo scenes && harness train --data scenes --model vit_demo --weights demo --lr 3e-4
+      harness train --data data/sports100 --lr 1e-5 --batch-size 16 --augment none
+      harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d
+    """
+
+
+@main.command(cls=GroupedCommand)
+@run_options
+@click.option("--num-processes", type=click.IntRange(1), help="Processes to train with. [default: one per GPU, or one]")
+def train(num_processes: int | None, **values: Any) -> None:
+    """Fine-tune on every GPU of this machine: the same run as `accelerate launch harness/run.py`, launched for you."""
+    with errors_in_words():
+        config = RunConfig(**values).resolved()
+        from harness.data.folder import find
+        from harness.launch import launch
+
+        # Before anything is started: what is wrong with the settings or the folder is said once, here.
+        find(config.data, seed=config.seed, split_fraction=config.split_fraction)
+        sys.exit(launch(arguments(config), num_processes=num_processes))
+
+
+train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"
+
+
+def arguments(config: RunConfig) -> list[str]:
+    """The command line that gives this config: every setting that is not its default."""
+    return [
+        f"{option_name(field.name)}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    ]
+
+
+@main.group()
+def data() -> None:
+    """Look at, fetch or make data."""
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+def check(folder: Path, as_json: bool, cache_dir: str | None) -> None:
+    """Read every picture of FOLDER and report what would go wrong or mislead; exit 1 on problems.
+
+    \b
+    Example:
+      harness data check data/sports100
+    """
+    with errors_in_words():
+        from harness.data.check import report
+
+        found = report(folder, cache_dir=cache_dir)
+        click.echo(found.to_json() if as_json else "\n".join(found.lines()))
+        sys.exit(1 if found.problems else 0)
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["sports100"]))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+def fetch(name: str, folder: Path | None) -> None:
+    """Download a data set from Kaggle into FOLDER (default: data/NAME). Needs `pip install 'vit-harness[fetch]'`.
+
+    \b
+    Example:
+      harness data fetch sports100
+    """
+    with errors_in_words():
+        from harness.data.fetch import fetch_sports100
+
+        click.echo(fetch_sports100(folder or Path("data") / name))
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of every drawing.")
+def demo(folder: Path, seed: int) -> None:
+    """Draw the built-in data set into FOLDER: small sport-like scenes of ten classes, with masks of the objects.
+
+    \b
+    Example:
+      harness data demo scenes
+    """
+    with errors_in_words():
+        from harness.data.scenes import write
+
+        click.echo(write(folder, seed=seed))
+
+
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's own]")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, as_json: bool) -> None:
+    """Score a run's best checkpoint on the test pictures again.
+
+    \b
+    Examples:
+      harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d
+      harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d --data other/photos --json
+    """
+    with errors_in_words():
+        from harness.again import evaluate_again
+        from harness.results import score_lines
+
+        results = evaluate_again(run_folder, data_folder, cache_dir)
+        if as_json:
+            click.echo(json.dumps(results))
+        else:
+            for title, value in score_lines(results).items():
+                click.echo(f"{title:<20}{value}")
+
+
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def predict(run_folder: Path, images: tuple[Path, ...]) -> None:
+    """Name what a run's best checkpoint sees in pictures: the five likeliest classes of each.
+
+    \b
+    Example:
+      harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/*.jpg
+    """
+    with errors_in_words():
+        from harness.again import predict_files
+
+        for path, guesses in predict_files(run_folder, images):
+            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in guesses))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--runs-dir", default="runs", show_default=True, help="Folder whose disk is looked at.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
+    """What works on this machine: versions, GPUs, ports, disk, W&B. Exit 1 when something does not.
+
+    \b
+    Example:
+      harness doctor
+    """
+    from harness.doctor import examine, render, to_json
+
+    checks = examine(runs_dir, cache_dir)
+    click.echo(to_json(checks) if as_json else render(checks))
+    sys.exit(any(found.state == "fail" for found in checks))

@@ -1,0 +1,79 @@
+"""What a person sees of a run: a progress bar on a terminal, one line per epoch elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Console:
+    """Prints on the main process; the others are silent."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled
+        self._bar: tqdm[Any] | None = None
+
+    def say(self, text: str) -> None:
+        if not self._enabled:
+            return
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def begin(self, total_steps: int, step: int) -> None:
+        """Start the bar of a run that is at `step`; there is none off a terminal."""
+        if self._enabled and sys.stderr.isatty():
+            self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.1)
+
+    def advance(self, steps: int, epoch: int, row: Mapping[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {epoch + 1}", refresh=False)
+            self._bar.set_postfix_str(
+                f"loss {row['train/loss']:.3f}, {row['train/images_per_second']:.0f} images/s", refresh=False
+            )
+            self._bar.update(steps)
+
+    def epoch(self, epochs: int, row: Mapping[str, float], *, best: bool) -> None:
+        self.say(
+            f"epoch {row['epoch']:.0f}/{epochs}  val loss {row['val/loss']:.4f}  accuracy {row['val/accuracy']:.4f}  "
+            f"F1 {row['val/f1']:.4f}{'  best so far' if best else ''}"
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def table(self, title: str, rows: Mapping[str, str]) -> None:
+        """Two aligned columns under a title."""
+        width = max(map(len, rows))
+        lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
+        self.say("\n".join(["", title, *lines]))
+
+
+def duration(seconds: float) -> str:
+    """75.3 -> "1 min 15 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+class Stopwatch:
+    """Seconds and pictures since the last lap."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self._since = time.perf_counter()
+
+    def lap(self) -> tuple[float, int]:
+        now = time.perf_counter()
+        seconds, pictures = now - self._since, self.pictures
+        self._since, self.pictures = now, 0
+        return seconds, pictures

@@ -1,0 +1,211 @@
+"""A look at a whole data set before anything is trained on it: broken pictures, copies, balance, sizes."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from harness.data import copies
+from harness.data.cache import bad_pictures, cache_directory
+from harness.data.cache_build import readable
+from harness.data.decode import DecodeError, decode_pil, header, read
+from harness.data.every_core import on_every_core
+from harness.data.folder import ImageFolder, examine
+from harness.data.listing import shown, some
+from harness.data.resize import Resize, resized_shape
+
+CACHED = Resize(256)  # what most weights ask for; only the size of the cache is estimated by it
+
+# Comparing each picture with each takes time with the square of their number. Above this many, those of valid and
+# test are compared with all, but those of train no longer among themselves.
+ALL_PAIRS = 50_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+    """Pictures of one split, in all and per class."""
+
+    pictures: int
+    smallest: int
+    median: float
+    largest: int
+    smallest_classes: tuple[str, ...]  # up to five, unless all classes are equal
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Width and height in pixels as stored, and the most common ones as "224x224"."""
+
+    smallest: tuple[int, int]  # by area, as are the next two
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    common: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """Two pictures that are one; likeness 1 and `exact` if byte for byte."""
+
+    first: str
+    second: str
+    likeness: float
+    exact: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """What was found. `problems` stop a run, `notes` are worth a look."""
+
+    root: str
+    classes: tuple[str, ...]
+    splits: dict[str, Balance]
+    sizes: Sizes | None
+    modes: dict[str, int]
+    ignored: dict[str, int]
+    broken: dict[str, str]
+    copies_across_splits: tuple[Copy, ...]
+    copies_in_train: tuple[Copy, ...]
+    cache_bytes: int
+    cache_dir: str
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+
+    def lines(self) -> list[str]:
+        """The report for a terminal."""
+        text = [f"{shown(self.root)}: {len(self.classes)} classes", ""]
+        text.append(f"  {'split':8}{'pictures':>10}   per class: smallest, median, largest")
+        for name, split in self.splits.items():
+            few = f"   fewest: {some(split.smallest_classes)}" if split.smallest_classes else ""
+            text.append(f"  {name:8}{split.pictures:>10}   {split.smallest}, {split.median:g}, {split.largest}{few}")
+        if self.sizes:
+            ends = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
+            smallest, median, largest = (f"{width}x{height}" for width, height in ends)
+            common = ", ".join(f"{size} ({count})" for size, count in self.sizes.common.items())
+            modes = ", ".join(f"{mode} ({count})" for mode, count in self.modes.items())
+            text += ["", f"  sizes   smallest {smallest}, median {median}, largest {largest}; most common {common}"]
+            text.append(f"  modes   {modes}")
+            text.append(
+                f"  cache   about {readable(self.cache_bytes)} at a short side of {CACHED.size} pixels, "
+                f"in {shown(self.cache_dir)}"
+            )
+        found = [*(f"note: {note}" for note in self.notes), *(f"problem: {problem}" for problem in self.problems)]
+        return [*text, "", *(found or ["No problems found."])]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """One picture, decoded: what is kept of it."""
+
+    size: tuple[int, int]
+    mode: str
+    content: int  # hash of its bytes
+    look: np.ndarray
+
+
+def report(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    split_fraction: float = 0.2,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> CheckReport:
+    """Everything a run would refuse, and what it would not notice; goes on past problems as far as it can."""
+    folder, problems = examine(root, seed=seed, split_fraction=split_fraction)
+    # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
+    splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
+    files = list(splits)
+    seen, broken = _look_at_all(folder.root, files, progress=progress)
+    pairs = _copies(seen, first=sum(splits[file] != "train" for file in seen))
+    across = tuple(pair for pair in pairs if splits[pair.first] != splits[pair.second])
+    within = tuple(pair for pair in pairs if splits[pair.first] == splits[pair.second] == "train")
+    if broken:
+        position = {file: index for index, file in enumerate(files)}
+        problems.append(bad_pictures(folder.root, files, {position[file]: why for file, why in broken.items()}))
+    shapes = [resized_shape(*picture.size, CACHED) for picture in seen.values()]
+    return CheckReport(
+        root=str(folder.root),
+        classes=folder.classes,
+        splits={split.name: _balance(folder.classes, split.labels) for split in folder.splits},
+        sizes=_sizes([picture.size for picture in seen.values()]),
+        modes=dict(collections.Counter(picture.mode for picture in seen.values()).most_common()),
+        ignored=folder.ignored,
+        broken=broken,
+        copies_across_splits=across,
+        copies_in_train=within,
+        cache_bytes=sum(width * height * 3 for width, height in shapes),
+        cache_dir=str(cache_directory(cache_dir)),
+        problems=tuple(problems),
+        notes=(*folder.notes, *_copy_notes(folder, across, within)),
+    )
+
+
+def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[str, _Seen], dict[str, str]]:
+    """What was seen of each picture that decodes, and the reason of each that does not."""
+
+    def look_at(file: str) -> _Seen | str:
+        try:
+            content = read(root / file)
+            head = header(content)
+            picture = decode_pil(content)
+        except DecodeError as error:
+            return error.reason
+        return _Seen((head.width, head.height), head.mode, hash(content), copies.look(picture))
+
+    results = dict(zip(files, on_every_core(look_at, files, title="checking pictures", progress=progress), strict=True))
+    seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
+    return seen, {file: result for file, result in results.items() if isinstance(result, str)}
+
+
+def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
+    files = list(seen)
+    if not files:
+        return []
+    looks = np.stack([picture.look for picture in seen.values()])
+    found = []
+    for i, j, likeness in copies.alike(looks, len(files) if len(files) <= ALL_PAIRS else first):
+        same = seen[files[i]].content == seen[files[j]].content
+        found.append(Copy(files[i], files[j], 1.0 if same else likeness, exact=same))
+    return found
+
+
+def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Copy, ...]) -> list[str]:
+    notes = []
+    near = [f"{pair.first} ~ {pair.second} ({pair.likeness})" for pair in across if not pair.exact]
+    if near:
+        notes.append(
+            f"pictures that look the same are in two splits ({len(near)}); scores count them as if they were new. "
+            f"Look at them and keep one of each:\n  {some(near, 20, chr(10) + '  ')}"
+        )
+    if within:
+        notes.append(f"train/ holds the same picture more than once ({len(within)} pairs)")
+    label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
+    torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
+    if torn:
+        notes.append(f"and under two classes ({len(torn)}), one of which is wrong:\n  {some(torn, 20, chr(10) + '  ')}")
+    return notes
+
+
+def _balance(classes: tuple[str, ...], labels: np.ndarray) -> Balance:
+    counts = np.bincount(labels, minlength=len(classes))
+    if not len(counts):
+        return Balance(0, 0, 0.0, 0, ())
+    fewest = np.argsort(counts, kind="stable")[: 5 if counts.min() < counts.max() else 0]
+    names = tuple(f"{classes[index]} ({counts[index]})" for index in fewest)
+    return Balance(len(labels), int(counts.min()), float(np.median(counts)), int(counts.max()), names)
+
+
+def _sizes(sizes: list[tuple[int, int]]) -> Sizes | None:
+    if not sizes:
+        return None
+    by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    common = collections.Counter(f"{width}x{height}" for width, height in sizes).most_common(3)
+    return Sizes(by_area[0], by_area[len(by_area) // 2], by_area[-1], dict(common))

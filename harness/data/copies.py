@@ -1,0 +1,77 @@
+"""The same picture twice: byte for byte, or to the eye."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# One picture of one split: (split, path relative to the root).
+Entry = tuple[str, str]
+
+MIDDLE = 4096  # bytes
+GRID = 16  # cells along each side that a picture is reduced to before it is compared
+BLOCK = 2048  # pictures compared with all others at once
+
+# Likeness from which two pictures are called copies. Measured on 2,600 photographs: no two different ones come
+# above 0.77 (those two share black borders), while every picture stays above 0.8 when it is halved, saved as JPEG
+# of quality 30, made 30 % brighter or cropped by 2 % on each side, and 83 % do when cropped by 4 %.
+COPY = 0.8
+
+
+def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> list[list[Entry]]:
+    """Groups of byte-identical pictures that touch more than one split; `sizes` are in bytes, by path."""
+
+    def middle(file: str) -> bytes:
+        with (root / file).open("rb") as content:
+            content.seek(max(0, sizes[file] - MIDDLE) // 2)
+            return content.read(MIDDLE)
+
+    def whole(file: str) -> bytes:
+        with (root / file).open("rb") as content:
+            return hashlib.file_digest(content, "blake2b").digest()
+
+    # Cheap to dear: almost every picture is settled by its size or by 4 KiB of its middle, few are read whole.
+    # An empty file is no picture, which decoding will say.
+    groups = [[entry for entry in entries if sizes[entry[1]]]]
+    for key in (sizes.__getitem__, middle, whole):
+        groups = [part for group in groups for part in _parts(group, key)]
+    return groups
+
+
+def _parts(group: list[Entry], key: Callable[[str], Hashable]) -> list[list[Entry]]:
+    """The group by key of the file, as far as a part still touches two splits."""
+    parts: dict[Hashable, list[Entry]] = {}
+    for split, file in group:
+        try:
+            parts.setdefault(key(file), []).append((split, file))
+        except OSError:
+            continue  # a file that cannot be read is named when it is decoded
+    return [part for part in parts.values() if len({split for split, _ in part}) > 1]
+
+
+def look(picture: Image.Image) -> np.ndarray:
+    """What the eye would know a picture again by: float16 (480,), of length 1; of a picture of one tone, zeros.
+
+    The brightness steps between neighbouring cells of a 16x16 grid, as in a difference hash, but kept as numbers:
+    a hash of signs gives a faint step in the sky the same say as the edge of the subject.
+    """
+    cells = np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.BILINEAR), np.float32)
+    steps = np.concatenate([np.diff(cells, axis=0).ravel(), np.diff(cells, axis=1).ravel()])
+    return (steps / max(float(np.linalg.norm(steps)), 1e-6)).astype(np.float16)
+
+
+def alike(looks: np.ndarray, first: int) -> list[tuple[int, int, float]]:
+    """Pairs (i, j, likeness) of copies with i < j, among `looks` (N, 480), where i is one of the first `first`."""
+    pairs = []
+    for start in range(0, first, BLOCK):
+        rows = looks[start : min(start + BLOCK, first)].astype(np.float32)
+        for other in range(start, len(looks), BLOCK):
+            likeness = rows @ looks[other : other + BLOCK].astype(np.float32).T
+            for i, j in np.argwhere(likeness >= COPY):
+                if start + i < other + j:
+                    pairs.append((start + int(i), other + int(j), round(float(likeness[i, j]), 3)))
+    return sorted(pairs)

@@ -1,0 +1,85 @@
+"""A data set ready for use: every split's pictures decoded, in one cache, with the unreadable ones left out or named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from harness.config import RunConfig
+from harness.data.cache import PixelCache, Resize, open_cache
+from harness.data.folder import ImageFolder, Split, fingerprint
+from harness.errors import DataError
+from harness.model import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """One split: where its pictures are in the cache int64 (N,), their class indices int64 (N,), and their files."""
+
+    positions: np.ndarray
+    labels: np.ndarray
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    classes: tuple[str, ...]
+    pixels: PixelCache
+    train: Pictures
+    val: Pictures
+    test: Pictures
+    skipped: dict[str, str]  # file -> why it could not be read
+    fingerprint: str  # of contents and class names: equal on every machine
+
+    def facts(self) -> dict[str, object]:
+        """What the manifest and W&B keep about the data."""
+        return {
+            "fingerprint": self.fingerprint,
+            "classes": len(self.classes),
+            "images": {"train": len(self.train), "val": len(self.val), "test": len(self.test)},
+            "skipped": self.skipped,
+        }
+
+
+def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunConfig, *, progress: bool) -> Dataset:
+    """Decode what is not decoded yet, and select each split's readable pictures."""
+    files = tuple(file for split in folder.splits for file in split.files)
+    pixels = open_cache(
+        folder.root,
+        files,
+        resize=Resize(preprocessing.resize_size, preprocessing.interpolation),
+        cache_dir=config.cache_dir,
+        bad_images=config.bad_images,
+        progress=progress,
+    )
+    starts = np.cumsum([0, *(len(split.files) for split in folder.splits)])
+    train, val, test = (
+        _readable(split, int(start), pixels) for split, start in zip(folder.splits, starts, strict=False)
+    )
+    if lost := [name for index, name in enumerate(folder.classes) if index not in set(train.labels.tolist())]:
+        raise DataError(f"No readable training picture is left of class {', '.join(lost)} in {folder.root}.")
+    for split in (val, test):
+        if not len(split):
+            raise DataError(f"No readable picture is left in a validation or test split of {folder.root}.")
+    return Dataset(
+        classes=folder.classes,
+        pixels=pixels,
+        train=train,
+        val=val,
+        test=test,
+        skipped={files[index]: reason for index, reason in pixels.bad.items()},
+        fingerprint=fingerprint(folder, pixels.digests),
+    )
+
+
+def _readable(split: Split, start: int, pixels: PixelCache) -> Pictures:
+    kept = np.array([start + index not in pixels.bad for index in range(len(split.files))], dtype=bool)
+    return Pictures(
+        positions=start + np.flatnonzero(kept),
+        labels=split.labels[kept],
+        files=tuple(file for file, keep in zip(split.files, kept, strict=True) if keep),
+    )

@@ -1,0 +1,53 @@
+"""The same work on many pictures, on every core this process may use, in order and with little memory."""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+
+def on_every_core(
+    work: Callable[[str], Result], files: Sequence[str], *, title: str, progress: bool = True
+) -> Iterator[Result]:
+    """work(file) for each file, in order. Threads do: Pillow lets go of the interpreter while it decodes.
+
+    On a terminal a bar shows how far it is, elsewhere one line at the start and one at the end.
+    """
+    terminal = sys.stderr.isatty()
+    if progress and not terminal:
+        print(f"{title}: {len(files)} pictures", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    workers = usable_cores()
+    pool = ThreadPoolExecutor(workers)
+    bar = tqdm(total=len(files), desc=title, unit=" pictures", disable=not (progress and terminal))
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    try:
+        for file in files:
+            waiting.append(pool.submit(work, file))
+            if len(waiting) > 4 * workers:  # bounds what is held in memory if the reader is slow
+                yield waiting.popleft().result()
+                bar.update()
+        while waiting:
+            yield waiting.popleft().result()
+            bar.update()
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
+    seconds = max(time.monotonic() - began, 1e-9)
+    if progress and not terminal:
+        rate = len(files) / seconds
+        print(f"{title}: done in {seconds:.1f} s ({rate:.0f} pictures/s)", file=sys.stderr, flush=True)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container or a batch job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,151 @@
+"""What lies under a data folder: walking it, counting what is no picture, and writing its names so they can be read."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+# What the folder of a split may be called; the first spelling is the one that messages suggest.
+SPELLINGS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
+
+LAYOUT = "train/<class>/<picture>, and the same under valid/ and test/"
+
+
+@dataclasses.dataclass
+class Listing:
+    """Files under `root`, gathered while walking: pictures[split][class] are paths relative to it, sizes are bytes."""
+
+    root: Path
+    pictures: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
+    folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> what its folder is called
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def walk(root: Path) -> Listing:
+    """Every picture of every split, and what stands in the way of reading them."""
+    listing = Listing(root)
+    if not root.exists():
+        listing.problems.append(f"{shown(root)}: no such folder. --data takes a folder with {LAYOUT}.")
+    elif not root.is_dir():
+        listing.problems.append(f"{shown(root)} is not a folder. --data takes a folder with {LAYOUT}.")
+    else:
+        _walk_root(listing)
+    return listing
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """The path as one printable line: control characters and undecodable bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))
+
+
+def some(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+    """The first few items in one string, and how many more there are."""
+    more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(shown(item) for item in items[:limit]) + more
+
+
+def _walk_root(listing: Listing) -> None:
+    entries = _entries(listing, "")
+    if entries is None:
+        return
+    names = [entry.name for entry in entries if entry.is_dir()]
+    for split, spellings in SPELLINGS.items():
+        present = [name for name in spellings if name in names]
+        if len(present) > 1:
+            both = " and ".join(f"{name}/" for name in present)
+            listing.problems.append(f"{shown(listing.root)} has {both}: keep one of them as the validation split.")
+        if present:
+            _walk_split(listing, split, present[0])
+    others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
+    if "train" not in names:
+        listing.problems.append(_no_train(listing.root, others))
+    elif others:
+        listing.ignored["folders other than train, valid and test"] += len(others)
+
+
+def _no_train(root: Path, folders: list[str]) -> str:
+    missing = f"{shown(root)} has no train/ folder"
+    similar = [name for name in folders if name.casefold().startswith("train")]
+    if similar:
+        return f"{missing}, but {shown(similar[0])}/: rename it to train/."
+    probe = Listing(root)
+    classes = [name for name in folders if _pictures(probe, name)]
+    if classes:
+        return (
+            f"{missing}. Its folders hold pictures ({some(classes, 3)}): if they are the classes, move them under "
+            f"train/, as train/{shown(classes[0])}/; valid and test are then cut from them."
+        )
+    return f"{missing}. Expected {LAYOUT}."
+
+
+def _walk_split(listing: Listing, split: str, folder: str) -> None:
+    classes: dict[str, list[str]] = {}
+    loose = 0
+    entries = _entries(listing, folder)
+    for entry in entries or []:
+        if entry.is_dir():
+            classes[entry.name] = _pictures(listing, f"{folder}/{entry.name}")
+        elif entry.name.lower().endswith(EXTENSIONS):
+            loose += 1
+        else:
+            listing.ignored["not pictures"] += 1
+    listing.folders[split] = folder
+    listing.pictures[split] = classes
+    if loose:
+        listing.problems.append(
+            f"{folder}/ has pictures outside of any class ({loose}): put them in a folder per class, {folder}/<class>/."
+        )
+    if entries is not None and not any(classes.values()) and not loose:
+        remedy = "" if split == "train" else ", or remove the folder to have a share of train set aside"
+        listing.problems.append(f"{folder}/ holds no pictures. Expected {folder}/<class>/<picture>{remedy}.")
+
+
+def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[str]:
+    """Pictures under a class folder, however deep; links are followed, but never in a circle."""
+    place = os.path.realpath(listing.root / folder)
+    if place in above:
+        listing.ignored["links to a folder above"] += 1
+        return []
+    files: list[str] = []
+    for entry in _entries(listing, folder) or []:
+        path = f"{folder}/{entry.name}"
+        try:
+            if entry.is_dir():
+                files += _pictures(listing, path, (*above, place))
+            elif not entry.name.lower().endswith(EXTENSIONS):
+                listing.ignored["not pictures"] += 1
+            else:
+                listing.sizes[path] = entry.stat().st_size
+                files.append(path)
+        except OSError as error:
+            what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
+            listing.problems.append(f"{shown(path)}: {what}. Restore or remove it.")
+    return files
+
+
+def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
+    """Visible entries of a folder by name, None if it cannot be read; hidden ones are counted."""
+    try:
+        with os.scandir(listing.root / folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        path = shown(listing.root / folder)
+        listing.problems.append(f"{path}: cannot be listed ({error.strerror}). Check its permissions (ls -ld).")
+        return None
+    visible = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            listing.ignored["hidden"] += 1
+        elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
+            path = shown(f"{folder}/{entry.name}" if folder else entry.name)
+            listing.problems.append(f"{path}: the name is not UTF-8, so no table could hold it. Rename it.")
+        else:
+            visible.append(entry)
+    return visible

@@ -1,0 +1,244 @@
+"""Batches for training and evaluation: which pictures a process takes, prepared ahead of the model by threads."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from harness.data import augment as augmentation
+from harness.data import draws, mixing, resident
+from harness.data.augment import Augment, Recipe
+from harness.data.cache import PixelCache
+from harness.data.resident import ResidentPixels
+from harness.data.staging import Normalise, Staging, work_ahead
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a global batch, on the device; on a CPU its images are valid until the next is drawn."""
+
+    images: torch.Tensor  # float32 (b, 3, S, S), normalised
+    targets: torch.Tensor  # float32 (b, C): smoothed and mixed
+    samples: np.ndarray  # int64 (b,): pictures of the train split
+    weight: torch.Tensor  # float32 (b,): 1, or 0 for the stand-in of a process whose share is empty
+    total: int  # pictures in the global batch
+    keep: torch.Tensor | None  # float32 (b, 2L): 0 where drop path drops a residual branch, else 1 / (1 - rate)
+
+
+class EvalBatch(NamedTuple):
+    """Pictures to score, on the device; on a CPU they are valid until the next batch is drawn."""
+
+    images: torch.Tensor  # float32 (b, 3, S, S), normalised
+    labels: torch.Tensor  # int64 (b,)
+    positions: torch.Tensor  # int64 (b,): places in the split
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A process's part of one global batch."""
+
+    step: int
+    samples: np.ndarray  # int64: pictures to load, partners of mixed pairs included
+    skip: int  # loaded pictures in front of the process's own: 0, or 1 for a partner
+    count: int  # pictures of its own, at least 1
+    total: int  # pictures in the global batch
+    real: bool  # False for the stand-in of an empty share
+
+
+def share_of(total: int, rank: int, world: int) -> tuple[int, int]:
+    """Start and stop of a process's slice of `total` pictures: contiguous, sizes differ by at most one."""
+    base, extra = divmod(total, world)
+    start = rank * base + min(rank, extra)
+    return start, start + base + (rank < extra)
+
+
+class TrainBatches:
+    """The training split in batches: the same pictures, pixels and targets at any number of processes and workers."""
+
+    def __init__(
+        self,
+        *,
+        cache: PixelCache,
+        indices: np.ndarray,
+        labels: np.ndarray,
+        num_classes: int,
+        batch_size: int,
+        crop_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        augment: Augment,
+        label_smoothing: float = 0.0,
+        drop_path: np.ndarray | None = None,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+        on_device: ResidentPixels | None = None,
+    ) -> None:
+        """`indices`, `labels` (N,): picture in the cache and class of each sample; `batch_size` is global.
+
+        `drop_path` (2L,) holds the rate of every residual branch; `on_device` the cache's copy there, if there is one.
+        """
+        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._num_classes, self._batch_size, self._size = num_classes, batch_size, crop_size
+        self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
+        self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
+        self._normalise = Normalise(mean, std)
+        # torchvision's policies work on one picture at a time, on the CPU.
+        self._on_device = on_device if augment.policy in ("none", "standard") else None
+        self._mixes = augment.mixup > 0 or augment.cutmix > 0
+        self.steps_per_epoch = math.ceil(len(self._indices) / batch_size)
+
+    @functools.cached_property
+    def _staging(self) -> Staging | None:
+        """Host buffers, kept from epoch to epoch; none where the pictures are on the device."""
+        if self._on_device:
+            return None
+        most = math.ceil(min(self._batch_size, len(self._indices)) / self._world) + 2 * self._mixes
+        return Staging(most, self._size, self._normalise, self._device)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """This process's share of every global batch of an epoch, from `start_step` on; one epoch at a time."""
+        order = draws.generator(self._augment.seed, draws.ORDER, epoch=epoch).permutation(len(self._indices))
+        steps = range(start_step, self.steps_per_epoch)
+        shares = [self._share(order[step * self._batch_size :][: self._batch_size], step) for step in steps]
+        # Work is done by our own threads, one picture each; OpenCV's would only stand in their way.
+        cv2.setNumThreads(0)
+
+        def calls(share: _Share) -> list[Callable[[], Any]]:
+            if self._staging:
+                self._staging.reserve(share.step)
+            parts = np.array_split(np.arange(len(share.samples)), min(self._workers, len(share.samples)))
+            return [functools.partial(self._prepare, share, part, epoch) for part in parts]
+
+        prepared = work_ahead(map(calls, shares), self._workers)
+        try:
+            for share, parts in zip(shares, prepared, strict=True):
+                recipes = [recipe for part in parts for recipe in part]
+                yield self._finish(share, recipes, epoch)
+        finally:
+            prepared.close()
+
+    def _share(self, batch: np.ndarray, step: int) -> _Share:
+        """Cut this process's part out of a global batch, with the partner of a pair that two processes share."""
+        start, stop = share_of(len(batch), self._rank, self._world)
+        real = start < stop
+        if not real:
+            start, stop = 0, 1
+        first, last = (start // 2 * 2, (stop + 1) // 2 * 2) if self._mixes else (start, stop)
+        return _Share(step, batch[first:last], start - first, stop - start, len(batch), real)
+
+    def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[Recipe]:
+        """Draw for some pictures of a share and, on the per-picture path, fill in their pixels; run by a thread."""
+        recipes = []
+        for row in rows:
+            sample = int(share.samples[row])
+            picture = self._cache.image(int(self._indices[sample]))
+            height, width = picture.shape[:2]
+            recipe = augmentation.recipe(
+                self._augment, sample=sample, epoch=epoch, height=height, width=width, size=self._size
+            )
+            if self._staging:
+                self._staging.put(share.step, row, augmentation.apply(picture, recipe, self._size))
+            recipes.append(recipe)
+        return recipes
+
+    def _finish(self, share: _Share, recipes: list[Recipe], epoch: int) -> Batch:
+        """From pixels or recipes to the finished batch on the device."""
+        if self._staging:
+            images = self._staging.take(share.step, len(recipes))
+        else:
+            assert self._on_device
+            levels = resident.batch(self._on_device, self._indices[share.samples], recipes, self._size)
+            images = self._normalise.tensor(levels)
+        for row, recipe in enumerate(recipes):
+            if recipe.erase:
+                top, left, height, width = recipe.erase
+                images[row, :, top : top + height, left : left + width] = 0
+
+        # Only labels travel: the copy of a (b, C) float tensor would wait for the GPU's work so far.
+        labels = self._labels[torch.from_numpy(share.samples)].to(self._device, non_blocking=True)
+        targets = mixing.soft_targets(labels, self._num_classes, self._label_smoothing)
+        mix = mixing.draw(self._augment, epoch=epoch, step=share.step, size=self._size)
+        if mix:
+            mixing.mix_pairs(images, targets, mix)
+
+        own = slice(share.skip, share.skip + share.count)
+        samples = share.samples[own]
+        weight = torch.full((share.count,), float(share.real), device=self._device)
+        return Batch(images[own], targets[own], samples, weight, share.total, self._keep(samples, epoch))
+
+    def _keep(self, samples: np.ndarray, epoch: int) -> torch.Tensor | None:
+        """Stochastic depth (Huang et al. 2016): each branch dropped with its rate, else scaled to keep the mean."""
+        if self._drop_path is None:
+            return None
+        branches = len(self._drop_path)
+        numbers = [
+            draws.generator(self._augment.seed, draws.DROP_PATH, epoch=epoch, index=int(sample)).random(branches)
+            for sample in samples
+        ]
+        keep = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)
+        return torch.from_numpy(keep.astype(np.float32)).to(self._device, non_blocking=True)
+
+
+class EvalBatches:
+    """A split to be scored, centre-cropped: every picture exactly once over all processes, in batches per process."""
+
+    def __init__(
+        self,
+        *,
+        cache: PixelCache,
+        indices: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        crop_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+    ) -> None:
+        """`indices`, `labels` (N,): picture in the cache and class of each place; `batch_size` is per process."""
+        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._batch_size, self._size, self._workers = batch_size, crop_size, workers
+        self._device, self._normalise = torch.device(device), Normalise(mean, std)
+        self._positions = np.arange(rank, len(self._indices), world)
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return math.ceil(len(self._positions) / self._batch_size)
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        batches = [self._positions[number * self._batch_size :][: self._batch_size] for number in range(len(self))]
+        cv2.setNumThreads(0)
+        staging = Staging(min(self._batch_size, len(self._positions)), self._size, self._normalise, self._device)
+
+        def calls(number: int) -> list[Callable[[], Any]]:
+            staging.reserve(number)
+            parts = np.array_split(np.arange(len(batches[number])), min(self._workers, len(batches[number])))
+            return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
+
+        prepared = work_ahead(map(calls, range(len(batches))), self._workers)
+        try:
+            for number, _ in enumerate(prepared):
+                positions = torch.from_numpy(batches[number])
+                images = staging.take(number, len(positions))
+                yield EvalBatch(images, self._labels[positions].to(self._device), positions.to(self._device))
+        finally:
+            prepared.close()
+
+    def _crop(self, number: int, positions: np.ndarray, rows: np.ndarray, staging: Staging) -> None:
+        for row in rows:
+            picture = self._cache.image(int(self._indices[positions[row]]))
+            top, left, height, width = augmentation.centre_box(picture.shape[0], picture.shape[1], self._size)
+            staging.put(number, row, picture[top : top + height, left : left + width])

@@ -1,0 +1,115 @@
+"""RandAugment (Cubuk et al. 2020) and TrivialAugment (Müller & Hutter 2021) with torchvision's tables and kernels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+BINS = 31
+NUMBER_OF_OPERATIONS, MAGNITUDE = 2, 9  # RandAugment's defaults in torchvision
+
+OPERATIONS = (
+    "Identity",
+    "ShearX",
+    "ShearY",
+    "TranslateX",
+    "TranslateY",
+    "Rotate",
+    "Brightness",
+    "Color",
+    "Contrast",
+    "Sharpness",
+    "Posterize",
+    "Solarize",
+    "AutoContrast",
+    "Equalize",
+)
+_WITHOUT_MAGNITUDE = ("Identity", "AutoContrast", "Equalize")
+_UNSIGNED = ("Posterize", "Solarize")
+
+
+def operations(name: str, numbers: Sequence[float], size: int) -> tuple[tuple[str, float], ...]:
+    """What policy `name` does to a picture of `size` pixels, from six uniform numbers: (operation, magnitude)s."""
+    if name == "randaugment":
+        picks, bins = numbers[:NUMBER_OF_OPERATIONS], [MAGNITUDE] * NUMBER_OF_OPERATIONS
+    elif name == "trivialaugment":
+        picks, bins = numbers[:1], [int(numbers[2] * BINS)]
+    else:
+        return ()
+    drawn = []
+    for pick, bin, sign in zip(picks, bins, numbers[4:], strict=False):
+        operation = OPERATIONS[int(pick * len(OPERATIONS))]
+        drawn.append((operation, magnitude(name, operation, bin, size, negative=sign < 0.5)))
+    return tuple(drawn)
+
+
+@functools.cache
+def magnitude(name: str, operation: str, bin: int, size: int, *, negative: bool) -> float:
+    """Entry `bin` of an operation's 31 magnitudes; `negative` turns it round where the operation has two directions."""
+    if operation in _WITHOUT_MAGNITUDE:
+        return 0.0
+    trivial = name == "trivialaugment"
+    if operation == "Posterize":  # bits kept of 8
+        return float(8 - round(bin / ((BINS - 1) / (6 if trivial else 4))))
+    low, high = 0.0, 0.99 if trivial else 0.9
+    if operation in ("ShearX", "ShearY"):
+        high = 0.99 if trivial else 0.3
+    elif operation in ("TranslateX", "TranslateY"):  # pixels
+        high = 32.0 if trivial else 150.0 / 331.0 * size
+    elif operation == "Rotate":  # degrees
+        high = 135.0 if trivial else 30.0
+    elif operation == "Solarize":  # share of the largest level
+        low, high = 1.0, 0.0
+    # torch's own float32 steps: a translation is cut to whole pixels, where the last bit can matter.
+    value = float(torch.linspace(low, high, BINS)[bin])
+    return -value if negative and operation not in _UNSIGNED else value
+
+
+def apply(picture: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Apply (operation, magnitude)s to uint8 (S, S, 3) with torchvision's kernels for PIL images."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    for operation, magnitude in operations:
+        image = _apply_one(image, operation, magnitude)
+    return np.asarray(image)
+
+
+def _apply_one(image: Any, operation: str, magnitude: float) -> Any:
+    from torchvision.transforms.v2 import functional as F
+
+    match operation:
+        case "ShearX":
+            degrees = math.degrees(math.atan(magnitude))
+            return F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=[degrees, 0.0], center=[0, 0])
+        case "ShearY":
+            degrees = math.degrees(math.atan(magnitude))
+            return F.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=[0.0, degrees], center=[0, 0])
+        case "TranslateX":
+            return F.affine(image, angle=0.0, translate=[int(magnitude), 0], scale=1.0, shear=[0.0, 0.0])
+        case "TranslateY":
+            return F.affine(image, angle=0.0, translate=[0, int(magnitude)], scale=1.0, shear=[0.0, 0.0])
+        case "Rotate":
+            return F.rotate(image, angle=magnitude)
+        case "Brightness":
+            return F.adjust_brightness(image, 1 + magnitude)
+        case "Color":
+            return F.adjust_saturation(image, 1 + magnitude)
+        case "Contrast":
+            return F.adjust_contrast(image, 1 + magnitude)
+        case "Sharpness":
+            return F.adjust_sharpness(image, 1 + magnitude)
+        case "Posterize":
+            return F.posterize(image, int(magnitude))
+        case "Solarize":
+            return F.solarize(image, 255 * magnitude)
+        case "AutoContrast":
+            return F.autocontrast(image)
+        case "Equalize":
+            return F.equalize(image)
+    return image

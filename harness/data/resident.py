@@ -1,0 +1,121 @@
+"""Pictures that live in device memory as uint8, and augmentation of whole batches there.
+
+Legend: b pictures, S output side, K filter taps. Boxes and colour factors come from `augment.recipe`, so a picture is
+cut and coloured as it is on the per-picture path; pixels agree within two levels, and exactly where nothing is resized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, Box, Recipe
+from harness.data.cache import PixelCache
+
+_SHARE_OF_FREE_MEMORY = 0.4
+_CHUNK = 256  # pictures whose int64 addresses (0.4 MB each at S = 224) are in memory at once
+
+
+@dataclass(frozen=True)
+class ResidentPixels:
+    """The pictures of a PixelCache on a device."""
+
+    pixels: torch.Tensor  # uint8 (total pixels, 3)
+    starts: torch.Tensor  # int64 (N,): each picture's first row in `pixels`
+    widths: torch.Tensor  # int64 (N,)
+
+
+def fits(cache_bytes: int, device: torch.device) -> bool:
+    """Whether pictures of so many bytes may stay on the device: a GPU, and two fifths of its free memory at most."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return cache_bytes < _SHARE_OF_FREE_MEMORY * free
+
+
+def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
+    """Copy a cache to the device, whole."""
+    assert not (cache.offsets % 3).any(), "Pictures of three bytes a pixel lie one after another."
+    # 64 MB at a time: torch takes no read-only memory map, and a copy of the whole one would double the need.
+    pixels = torch.empty(cache.pixels.size, dtype=torch.uint8, device=device)
+    for start in range(0, cache.pixels.size, 1 << 26):
+        part = np.array(cache.pixels[start : start + (1 << 26)])
+        pixels[start : start + part.size] = torch.from_numpy(part)
+    starts = torch.from_numpy(cache.offsets // 3).to(device)
+    return ResidentPixels(pixels.view(-1, 3), starts, torch.from_numpy(cache.widths.astype(np.int64)).to(device))
+
+
+def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[Recipe], size: int) -> torch.Tensor:
+    """Pictures `pictures` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
+    parts = []
+    for start in range(0, len(pictures), _CHUNK):
+        chunk = recipes[start : start + _CHUNK]
+        boxes, flips = [recipe.box for recipe in chunk], [recipe.flip for recipe in chunk]
+        part = crop_and_resize(resident, pictures[start : start + _CHUNK], boxes, flips, size)
+        parts.append(jitter(part, chunk) if chunk[0].jitter else part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def crop_and_resize(
+    resident: ResidentPixels, pictures: np.ndarray, boxes: Sequence[Box], flips: Sequence[bool], size: int
+) -> torch.Tensor:
+    """Antialiased bilinear resize of each picture's box, mirrored where asked: float32 (b, 3, S, S) of whole levels."""
+    device = resident.pixels.device
+    geometry = torch.tensor(np.array(boxes, dtype=np.int64)).to(device, non_blocking=True)
+    top, left, height, width = geometry.unbind(1)
+    row, row_weight = _taps(height, size, max(box.height for box in boxes))  # (b, S, K)
+    column, column_weight = _taps(width, size, max(box.width for box in boxes))
+    flip = torch.tensor(flips).to(device, non_blocking=True)[:, None, None]
+    column = torch.where(flip, column.flip(1), column) + left[:, None, None]
+    column_weight = torch.where(flip, column_weight.flip(1), column_weight)
+
+    index = torch.from_numpy(pictures).to(device, non_blocking=True)
+    row = resident.starts[index, None, None] + (row + top[:, None, None]) * resident.widths[index, None, None]
+    levels = torch.zeros(len(boxes), size, size, 3, device=device)
+    for i in range(row.shape[2]):
+        for j in range(column.shape[2]):
+            address = row[:, :, None, i] + column[:, None, :, j]  # (b, S, S)
+            weight = row_weight[:, :, None, i] * column_weight[:, None, :, j]
+            levels += resident.pixels[address] * weight[..., None]
+    return levels.permute(0, 3, 1, 2).round().contiguous()
+
+
+def _taps(length: torch.Tensor, size: int, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source pixels of every output pixel along one axis and their weights: int64 and float32 (b, S, K).
+
+    A triangle around the output pixel's centre, one source pixel wide to each side, or one output pixel where the
+    picture shrinks, cut off at the box: PIL's and torchvision's bilinear filter.
+    """
+    scale = length.double()[:, None, None] / size
+    reach = scale.clamp(min=1)
+    output = torch.arange(size, device=length.device, dtype=torch.float64)[:, None]
+    centre = (output + 0.5) * scale - 0.5  # in source pixels
+    # An open interval of 2 * reach holds at most ceil(2 * reach) whole numbers, from this one on.
+    first = torch.floor(centre - reach + 1)
+    taps = first + torch.arange(math.ceil(2 * max(longest / size, 1)), device=length.device)
+    last = length[:, None, None] - 1
+    inside = (taps >= 0) & (taps <= last)
+    weight = (1 - (taps - centre).abs() / reach).clamp(min=0) * inside
+    weight /= weight.sum(2, keepdim=True)
+    return taps.long().clamp(min=0).minimum(last), weight.float()
+
+
+def jitter(images: torch.Tensor, recipes: Sequence[Recipe]) -> torch.Tensor:
+    """Brightness, contrast and saturation of float32 (b, 3, S, S) whole levels, each picture in its own order.
+
+    As torchvision blends uint8 tensors: x * f + (1 - f) * d, clamped, fraction dropped; d is 0 for brightness, the
+    mean grey for contrast, the pixel's grey for saturation.
+    """
+    steps = torch.tensor([recipe.jitter for recipe in recipes]).to(images.device, non_blocking=True)  # (b, 3, 2)
+    luma = torch.tensor(LUMA).to(images.device, non_blocking=True)[:, None, None]
+    for step in steps.unbind(1):
+        operation, factor = step[:, :, None, None, None].unbind(1)  # (b, 1, 1, 1)
+        grey = (images * luma).sum(1, keepdim=True).floor()
+        degenerate = torch.where(operation == CONTRAST, grey.mean((2, 3), keepdim=True), grey)
+        degenerate = torch.where(operation == BRIGHTNESS, 0.0, degenerate)
+        images = (images * factor + degenerate * (1 - factor)).clamp(0, 255).floor()
+    return images

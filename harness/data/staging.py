@@ -1,0 +1,102 @@
+"""From uint8 pictures to normalised floats on the device: work ahead in threads, and the buffers it passes through."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+# Batches prepared while one is being used. A ring has one buffer more: the batch in use.
+AHEAD = 2
+
+
+class Normalise:
+    """(x / 255 - mean) / std, looked up for uint8 and computed for tensors: the same float32 steps as torchvision."""
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        levels = torch.arange(256, dtype=torch.float32).expand(3, 1, 256)
+        self._tables = self.tensor(levels).reshape(3, 256).contiguous().numpy()
+
+    def tensor(self, images: torch.Tensor) -> torch.Tensor:
+        """Levels 0..255 of any dtype, (..., 3, H, W) -> float32, contiguous."""
+        # Not blocking, or the host would wait here for all the work the GPU still has.
+        mean, std = (value.to(images.device, non_blocking=True)[:, None, None] for value in (self.mean, self.std))
+        # A new contiguous tensor, then in place: the device reads the levels once.
+        floats = torch.empty(images.shape, dtype=torch.float32, device=images.device).copy_(images)
+        return floats.div_(255).sub_(mean).div_(std)
+
+    def picture(self, picture: np.ndarray, out: np.ndarray) -> None:
+        """uint8 (S, S, 3) into float32 (3, S, S)."""
+        for plane, table, out_plane in zip(cv2.split(picture), self._tables, out, strict=True):
+            cv2.LUT(plane, table, out_plane)
+
+
+class Staging:
+    """A ring of host buffers for batches of (S, S) pictures, reused: fresh ones cost three times the normalising.
+
+    On a CPU a buffer holds the finished floats, so a batch is valid until the next one is drawn. For a GPU it holds
+    pinned uint8, a quarter of the bytes to copy; normalising happens there, in memory of the batch's own.
+    """
+
+    def __init__(self, rows: int, size: int, normalise: Normalise, device: torch.device) -> None:
+        self._normalise, self._device = normalise, device
+        self._on_gpu = device.type == "cuda"
+        shape, dtype = ((rows, size, size, 3), torch.uint8) if self._on_gpu else ((rows, 3, size, size), torch.float32)
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=self._on_gpu) for _ in range(AHEAD + 1)]
+        self._arrays = [buffer.numpy() for buffer in self._buffers]
+        self._copied: list[Any] = [torch.cuda.Event() if self._on_gpu else None for _ in self._buffers]
+
+    def reserve(self, number: int) -> None:
+        """Wait until the buffer of batch `number` may be overwritten."""
+        if self._on_gpu:
+            self._copied[number % len(self._buffers)].synchronize()
+
+    def put(self, number: int, row: int, picture: np.ndarray) -> None:
+        """Take uint8 (S, S, 3) as picture `row` of batch `number`; called by threads."""
+        target = self._arrays[number % len(self._buffers)][row]
+        if self._on_gpu:
+            np.copyto(target, picture)
+        else:
+            self._normalise.picture(picture, target)
+
+    def take(self, number: int, rows: int) -> torch.Tensor:
+        """Batch `number` as normalised float32 (rows, 3, S, S) on the device."""
+        slot = number % len(self._buffers)
+        batch = self._buffers[slot][:rows]
+        if not self._on_gpu:
+            return batch
+        images = batch.to(self._device, non_blocking=True)
+        self._copied[slot].record(torch.cuda.current_stream(self._device))
+        return self._normalise.tensor(images.permute(0, 3, 1, 2))
+
+
+def work_ahead(batches: Iterable[list[Callable[[], Any]]], workers: int) -> Generator[list[Any], None, None]:
+    """Results of each list of calls, in order, while threads work on the next ones; errors arrive where they belong.
+
+    The list of a batch is asked for only when its buffer is free: not before all but AHEAD of those before it were
+    drawn and let go. Closing the iterator ends the threads.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    pending: deque[list[Future[Any]]] = deque()
+    remaining = iter(batches)
+
+    def submit() -> None:
+        calls = next(remaining, None)
+        if calls is not None:
+            pending.append([pool.submit(call) for call in calls])
+
+    try:
+        for _ in range(AHEAD):
+            submit()
+        while pending:
+            results = [future.result() for future in pending.popleft()]
+            submit()
+            yield results
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,33 @@
+"""What a user can put right: an error carries every problem found, and the exit code it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """One or more problems in the user's words; printed without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ConfigError(HarnessError):
+    """A setting that cannot be used: a matter of usage, exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(HarnessError):
+    """Pictures or folders that cannot be used."""
+
+
+class WeightsError(HarnessError):
+    """A weights file that is missing, unsafe or does not fit the model."""
+
+
+class TrainingError(HarnessError):
+    """A run that cannot go on: non-finite loss, memory, a changed data set, a full disk."""

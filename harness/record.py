@@ -1,0 +1,141 @@
+"""What a run tells while it goes: to its folder, to W&B and to the person watching. Silent on all ranks but the main one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import track
+from harness.config import RunConfig
+from harness.console import Console
+from harness.data.dataset import Dataset
+from harness.data.folder import ImageFolder
+from harness.errors import TrainingError
+from harness.model import Loaded
+from harness.processes import Processes
+from harness.provenance import provenance
+from harness.run_folder import RunFolder
+
+
+class Record:
+    def __init__(self, config: RunConfig, processes: Processes) -> None:
+        self.config = config
+        self.folder = RunFolder.of(config)
+        self.console = Console(enabled=processes.is_main)
+        self.tracker: track.Tracker | None = None
+        self._main = processes.is_main
+        self._processes = processes
+        self._began = time.perf_counter()
+        for note in processes.notes:
+            self.console.say(note)
+
+    def begin(self, photos: ImageFolder, hold: contextlib.ExitStack) -> bool:
+        """Open the run folder, locked until `hold` closes; False when this run has finished before. Main rank only."""
+        if self.config.fresh:
+            with self.folder.locked():
+                pass  # somebody may be writing to it
+            if aside := self.folder.set_aside():
+                self.console.say(f"The earlier run was set aside: {aside}")
+        hold.enter_context(self.folder.locked())
+        summary = self.folder.read("summary.json")
+        if summary.get("state") == "finished":
+            self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
+            return False
+        earlier = self.folder.read("manifest.json")
+        # W&B's id lives in the folder, so that the same command goes on with the same W&B run.
+        run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
+        self.folder.write("config.json", self.config.to_dict())
+        self.folder.write(
+            "manifest.json",
+            provenance()
+            | {
+                "wandb_run_id": run_id,
+                "processes": self._processes.world,
+                "device": str(self._processes.device.type),
+                "precision": self._processes.precision,
+                "notes": [*self._processes.notes, *photos.notes],
+                "ignored_files": photos.ignored,
+                "earlier_starts": [*earlier.get("earlier_starts", []), *([earlier["started"]] if earlier else [])],
+            },
+        )
+        self.folder.write("summary.json", {"state": "running"})
+        for note in photos.notes:
+            self.console.say(note)
+        self.tracker = track.start(self.config, self.folder.path, run_id=run_id, say=self.console.say)
+        return True
+
+    def inputs(self, data: Dataset, loaded: Loaded) -> None:
+        """Which data and weights the run stands on."""
+        if not self._main:
+            return
+        weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
+        self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
+        for sentence in loaded.report:
+            self.console.say(sentence)
+        if data.skipped:
+            self.console.say(f"{len(data.skipped)} pictures cannot be read and are left out; manifest.json names them.")
+        if self.tracker:
+            self.tracker.dataset(Path(self.config.data).name, data.facts())
+
+    def resume(self, step: int, total_steps: int) -> None:
+        """Rows after `step` will be written again."""
+        if not self._main:
+            return
+        if step:
+            self.console.say(f"Going on from step {step} of {total_steps}.")
+        self.folder.keep_metrics_until(step)
+        self.console.begin(total_steps, step)
+
+    def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
+        if self._main:
+            self._row(row)
+            self.console.advance(steps, epoch, row)
+
+    def validation(self, row: Mapping[str, float], best: Mapping[str, float], *, is_best: bool) -> None:
+        if self._main:
+            self._row(row)
+            self.folder.update("summary.json", best)
+            if self.tracker:
+                # Logged too, and not only summarised: a sweep's server and its early termination read the history.
+                self.tracker.log({"step": row["step"], **best})
+                self.tracker.summarize(best)
+            self.console.epoch(self.config.epochs, row, best=is_best)
+
+    def end(
+        self, state: str, *, exit_code: int, reason: str | None = None, results: Mapping[str, Any] | None = None
+    ) -> None:
+        """The last word: in the folder first, for W&B may take its time."""
+        self.console.close()
+        if not self._main:
+            return
+        ending = {"state": state, "seconds/total": self.seconds, **(results or {})}
+        if reason:
+            ending["reason"] = reason
+        # A disk without room for one more line must not hide why the run failed.
+        with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
+            self.folder.update("summary.json", ending)
+        if self.tracker:
+            if state == "preempted":
+                self.tracker.preempting()
+            self.tracker.summarize(ending)
+            self.tracker.finish(exit_code)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody has pressed stop in W&B."""
+        return self.tracker is not None and self.tracker.stop_requested
+
+    @property
+    def seconds(self) -> float:
+        """Since this process began, resumed parts not included."""
+        return time.perf_counter() - self._began
+
+    def _row(self, row: Mapping[str, float]) -> None:
+        self.folder.append_metrics(row)
+        if self.tracker:
+            self.tracker.log(row)

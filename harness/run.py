@@ -1,0 +1,18 @@
+"""One run: `accelerate launch harness/run.py --data DIR ...`; also what a W&B agent and `harness train` start."""
+
+import sys
+from pathlib import Path
+
+# A script's own folder comes first on sys.path, where our file names could hide other packages'; the project must be
+# found without being installed.
+_folder = Path(__file__).resolve().parent
+sys.path[:] = [str(_folder.parent), *(path for path in sys.path if Path(path or ".").resolve() != _folder)]
+
+from harness.launch import die_with_parent  # noqa: E402
+
+die_with_parent()
+
+from harness.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,109 @@
+"""The run folder: what one run leaves on disk, with or without W&B."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.checkpoint import write_atomically
+from harness.config import RunConfig
+from harness.errors import HarnessError
+
+
+class RunFolder:
+    """Paths and small files of one run; written by the main process only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.figures = path / "figures"
+        self.predictions = path / "predictions.csv"
+        self.metrics = path / "metrics.jsonl"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunFolder:
+        """Where this config's run lives: the same settings find the same folder; a W&B agent's run has its own."""
+        return cls(Path(config.runs_dir) / f"{config.run_name}-{os.environ.get('WANDB_RUN_ID') or config.identity}")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """`config.json`, `manifest.json` or `summary.json`; empty when it is not there."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as error:
+            raise HarnessError(f"{self.path / name} is damaged ({error}). Start over with --fresh.") from error
+
+    def write(self, name: str, values: Mapping[str, Any]) -> None:
+        text = json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / name, (text + "\n").encode())
+
+    def update(self, name: str, values: Mapping[str, Any]) -> None:
+        self.write(name, self.read(name) | dict(values))
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Rows of `metrics.jsonl`; a last line cut off by a crash is left out."""
+        rows = []
+        if self.metrics.exists():
+            for line in self.metrics.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    rows.append(json.loads(line))
+        return rows
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drop rows that the run is about to log again because it goes on from `step`."""
+        rows = [row for row in self.read_metrics() if row["step"] <= step]
+        write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def set_aside(self) -> Path | None:
+        """Move an earlier run of the same settings out of the way; nothing is deleted."""
+        if not self.path.exists():
+            return None
+        aside = self.path.parent / ".replaced" / f"{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside.parent.mkdir(exist_ok=True)
+        self.path.rename(aside)
+        return aside
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second copy of the same run; the kernel lets go when the process ends."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise HarnessError(f"Cannot write to {self.path}: {error.strerror}. Choose another --runs-dir.") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise HarnessError(
+                    f"Another process ({file.read().strip() or 'unknown'}) is running this very run in {self.path}. "
+                    "Wait for it, or change a setting (--seed, --name) for a run of its own."
+                ) from None
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}")
+            file.flush()
+            yield
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become null, which every reader understands."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

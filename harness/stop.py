@@ -1,0 +1,96 @@
+"""Being told to stop: a signal becomes a decision at the next optimiser step, with a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# A scheduler that asks for an end kills after 10 to 30 s; a save and a tracker's goodbye must fit before that.
+SECONDS_TO_STOP = 8.0
+SECONDS_TO_SAVE = 20.0
+
+
+class Stopped(BaseException):
+    """The run was told to stop. Not an Exception: nothing on the way up may take it for a failure.
+
+    `signum` is 0 when it was W&B that asked.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name if signum else "W&B")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signum if self.signum else 0
+
+
+class StopSignals:
+    """Turns SIGTERM and SIGINT into `Stopped`; while `deferred`, only notes them for the loop to act on.
+
+    Ranks get their signals at different moments, so inside the training loop a signal must wait until all agree.
+    Should that moment not come in time, because a peer is gone or a step is very long, the process ends hard; the
+    last checkpoint stands.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._deferred = False
+        self._timer: threading.Timer | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        # Handlers can only be set in the main thread; elsewhere whoever owns it decides about signals.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {signum: signal.signal(signum, self._received) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+        if self._timer:
+            self._timer.cancel()
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    @property
+    def told(self) -> bool:
+        return self.signum is not None
+
+    def saving(self) -> None:
+        """All ranks agreed to stop: from here on there is time to save and to say goodbye."""
+        self._end_within(SECONDS_TO_SAVE)
+
+    def _received(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            return  # A launcher and its terminal may both pass the same signal on.
+        self.signum = signum
+        self._end_within(SECONDS_TO_STOP)
+        if not self._deferred:
+            raise Stopped(signum)
+
+    def _end_within(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _end(self) -> None:
+        sys.stderr.write("Told to stop, and could not in time: ending now. The last checkpoint stands.\n")
+        sys.stderr.flush()
+        os._exit(128 + (self.signum or signal.SIGTERM))

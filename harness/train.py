@@ -1,0 +1,204 @@
+"""fit: the story of one run, from a folder of pictures to a tested checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torch import Tensor
+
+from harness.batches import open_batches
+from harness.checkpoint import BEST, STATE, save_best
+from harness.config import RunConfig
+from harness.console import Stopwatch
+from harness.data.dataset import open_dataset
+from harness.data.folder import ImageFolder, find
+from harness.errors import TrainingError
+from harness.evaluate import evaluate
+from harness.metrics import Scores
+from harness.model import Loaded, build_model, preprocessing_for
+from harness.optim import learning_rate
+from harness.processes import Processes
+from harness.record import Record
+from harness.results import conclude
+from harness.state import Progress, TrainState
+from harness.step import optimise
+from harness.stop import Stopped, StopSignals
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `finished`, `preempted` (the same command goes on) or `stopped` (from W&B)."""
+
+    state: str
+    folder: Path
+    summary: dict[str, Any]
+    exit_code: int = 0
+
+
+def fit(config: RunConfig) -> Outcome:
+    """Train, keep the best epoch, test it once; the same config goes on where it was interrupted.
+
+    Every rank calls it. Raises HarnessError for what the user can put right. However it ends, the run folder and W&B
+    say so.
+    """
+    config = config.resolved()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
+        processes = Processes(config)
+        stack.callback(processes.close)
+        record = Record(config, processes)
+        photos = processes.on_main(lambda: find(config.data, seed=config.seed, split_fraction=config.split_fraction))
+        # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
+        if not processes.on_main(lambda: record.begin(photos, stack)):
+            return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
+        try:
+            summary = _train_and_test(config, photos, processes, record, stop)
+        except Stopped as told:
+            state = "preempted" if told.signum else "stopped"
+            record.end(state, exit_code=told.exit_code)
+            record.console.say(f"Stopped by {told}. The same command goes on from the last save: {record.folder.path}")
+            return Outcome(state, record.folder.path, record.folder.read("summary.json"), told.exit_code)
+        except BaseException as error:
+            record.end("failed", exit_code=1, reason=str(error) or type(error).__name__)
+            raise
+        return Outcome("finished", record.folder.path, summary)
+
+
+def _train_and_test(
+    config: RunConfig, photos: ImageFolder, processes: Processes, record: Record, stop: StopSignals
+) -> dict[str, Any]:
+    # Data and model. The main process decodes; the others find it done.
+    preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
+    processes.on_main(lambda: open_dataset(photos, preprocessing, config, progress=True) and None)
+    data = open_dataset(photos, preprocessing, config, progress=False)
+    loaded = _build(config, len(data.classes))
+    state = TrainState(loaded.model, config, processes.accelerator)
+    batches = open_batches(data, preprocessing, config, processes)
+    record.inputs(data, loaded)
+
+    # Begin, or go on.
+    state_file, best_file = record.folder.checkpoints / STATE, record.folder.checkpoints / BEST
+    origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
+    state.progress.micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
+    if processes.on_main(state_file.exists):
+        state.restore(state_file, origin)
+    progress, steps_per_epoch = state.progress, batches.train.steps_per_epoch
+    record.resume(progress.step, config.epochs * steps_per_epoch)
+
+    # Train. Order, augmentation and learning rate all follow from the step, so the loop can begin anywhere.
+    losses: list[Tensor] = []  # of the steps since the last row, still on the device
+    for epoch in range(progress.epochs, config.epochs):
+        state.model.train()
+        watch = Stopwatch()
+        with stop.deferred():
+            for batch in batches.train.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
+                lr = learning_rate(progress.step, config, steps_per_epoch)
+                losses.append(optimise(state, batch, lr, config, processes, record.console.say))
+                watch.pictures += batch.total
+
+                told = processes.any(stop.told or record.stop_requested)
+                save = told or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
+                if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
+                    row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
+                    record.training(row, epoch=epoch, steps=len(losses))
+                    losses.clear()
+                if told:
+                    stop.saving()
+                if save and processes.is_main:
+                    state.save(state_file, origin)
+                if told:
+                    raise Stopped(processes.largest(stop.signum or 0))
+
+        state.model.eval()
+        _, scores = evaluate(state.forward, batches.val, len(data.val), len(data.classes), processes)
+        progress.epochs += 1
+        is_best = _better(scores, progress.best)
+        if is_best:
+            progress.best = {"best/epoch": progress.epochs} | _scores("best/val_", scores)
+        if processes.is_main:
+            if is_best:
+                save_best(
+                    best_file,
+                    state.weights(),
+                    config=config,
+                    classes=data.classes,
+                    preprocessing=preprocessing,
+                    scores=progress.best,
+                )
+            state.save(state_file, origin)
+        row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
+        record.validation(row, progress.best, is_best=is_best)
+
+    # Test: once, with the best epoch's weights.
+    processes.on_main(lambda: state.use(best_file))
+    processes.broadcast(state.model)
+    state.model.eval()
+    predictions, scores = evaluate(state.model, batches.test, len(data.test), len(data.classes), processes)
+    # From here on the main process is alone, and may take its time.
+    if predictions is None:
+        return {}
+    summary = conclude(record, data, predictions, scores, progress)
+    state_file.unlink(missing_ok=True)  # there is nothing left to go on with
+    return summary
+
+
+def _build(config: RunConfig, num_classes: int) -> Loaded:
+    return build_model(
+        config.model,
+        num_classes=num_classes,
+        weights=config.weights,
+        image_size=config.image_size,
+        crop_pct=config.crop_pct,
+        drop_path=config.drop_path,
+        freeze=config.freeze,
+        head_init=config.head_init,
+        seed=config.seed,
+        grad_checkpointing=config.grad_checkpointing,
+    )
+
+
+def _training_row(
+    losses: list[Tensor],
+    watch: Stopwatch,
+    lr: float,
+    progress: Progress,
+    steps_per_epoch: int,
+    processes: Processes,
+) -> dict[str, float]:
+    """Mean loss since the last row, the same on every rank; a loss that is not finite ends the run on all of them."""
+    # The one wait for the device: until here, losses stayed where they were computed.
+    values = processes.sum_on_device(torch.stack(losses)).tolist()
+    seconds, pictures = watch.lap()
+    progress.seconds += seconds
+    broken = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
+    if broken is not None:
+        step = progress.step - len(values) + broken + 1
+        before = [*progress.last_losses, *values[:broken]][-5:]
+        raise TrainingError(
+            f"The training loss became {values[broken]} at step {step} (epoch {(step - 1) // steps_per_epoch + 1}), at "
+            f"learning rate {lr:g}. The last finite losses were {', '.join(f'{value:.4g}' for value in before) or 'none'}. "
+            "Use a smaller --lr, --warmup-epochs, --clip-grad 1, or --precision fp32."
+        )
+    progress.last_losses = values[-5:]
+    return {
+        "step": progress.step,
+        "epoch": progress.step / steps_per_epoch,
+        "train/loss": sum(values) / len(values),
+        "train/lr": lr,
+        "train/images_per_second": pictures / seconds,
+    }
+
+
+def _scores(prefix: str, scores: Scores) -> dict[str, float]:
+    return {f"{prefix}f1": scores.f1, f"{prefix}accuracy": scores.accuracy, f"{prefix}loss": scores.loss}
+
+
+def _better(scores: Scores, best: dict[str, float]) -> bool:
+    """Higher macro F1 on validation; of equal ones the lower loss, then the earlier epoch."""
+    return not best or (scores.f1, -scores.loss) > (best["best/val_f1"], -best["best/val_loss"])

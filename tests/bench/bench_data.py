@@ -1,0 +1,160 @@
+"""Training pictures per second and core: the harness's pipeline against torchvision's, like for like.
+
+    python -m tests.bench.bench_data [--data DIR]
+
+Both deliver normalised float32 (b, 3, 224, 224) batches. Ours starts at the pixel cache, theirs at the JPEG files, as
+in every epoch of a run: ImageFolder and PIL in a DataLoader without workers, transforms v1 and v2. One thread computes;
+what is counted is the process's CPU time, all threads together. Rounds of all variants alternate, and the table shows
+medians: other work on the machine then costs every row alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from harness.data.augment import Augment
+from harness.data.cache import open_cache
+from harness.data.loader import TrainBatches
+from harness.data.resize import Resize
+
+SIZE = 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+AUGMENTS = {
+    "none": Augment("none"),
+    "standard, no colour jitter": Augment("standard", color_jitter=0.0),
+    "standard": Augment("standard", color_jitter=0.4),
+    "randaugment": Augment("randaugment"),
+}
+
+
+def torchvision_transforms(library: Any, name: str, resize: int) -> list[Any]:
+    """The same augmentation by torchvision.transforms (v1) or .v2, on PIL images."""
+    if name == "none":
+        return [library.Resize(resize), library.CenterCrop(SIZE)]
+    steps = [library.RandomResizedCrop(SIZE), library.RandomHorizontalFlip()]
+    if name == "standard":
+        steps.append(library.ColorJitter(0.4, 0.4, 0.4))
+    if name == "randaugment":
+        steps.append(library.RandAugment())
+    return steps
+
+
+def photo(random: np.random.Generator) -> np.ndarray:
+    """Smooth colours, hard edges and grain: uint8 (224, 224, 3)."""
+    picture = cv2.resize(random.uniform(0, 255, (7, 7, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    for _ in range(8):
+        centre = (int(random.integers(SIZE)), int(random.integers(SIZE)))
+        cv2.circle(picture, centre, int(random.integers(4, 50)), random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
+    return np.clip(picture + random.normal(0, 5, picture.shape), 0, 255).astype(np.uint8)
+
+
+def write_pictures(root: Path, count: int) -> None:
+    """Photo-like JPEGs in one class folder."""
+    (root / "photo").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        cv2.imwrite(str(root / "photo" / f"{number:05}.jpg"), photo(random), [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def variants(root: Path, cache_dir: Path, count: int, batch_size: int, resize: int) -> dict[str, dict[str, Callable]]:
+    """{augmentation: {pipeline: draw one epoch}}."""
+    folder = ImageFolder(str(root))
+    samples = sorted(folder.samples)[:: max(1, len(folder.samples) // count)][:count]
+    files = [Path(file).relative_to(root).as_posix() for file, _ in samples]
+    cache = open_cache(root, files, resize=Resize(resize, "bilinear"), cache_dir=cache_dir, progress=False)
+
+    def ours(settings: Augment) -> Callable[[int], int]:
+        batches = TrainBatches(
+            cache=cache,
+            indices=np.arange(len(files)),
+            labels=np.array([label for _, label in samples]),
+            num_classes=len(folder.classes),
+            batch_size=batch_size,
+            crop_size=SIZE,
+            mean=MEAN,
+            std=STD,
+            augment=settings,
+        )
+        return lambda epoch: sum(len(batch.images) for batch in batches.epoch(epoch))
+
+    def theirs(steps: list[Any], compose: Any) -> Callable[[int], int]:
+        dataset = ImageFolder(str(root), transform=compose(steps))
+        dataset.samples = samples
+        loader = torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, num_workers=0)
+        return lambda epoch: sum(len(images) for images, _ in loader)
+
+    v1_tail = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    v2_tail = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    return {
+        name: {
+            "ours": ours(settings),
+            "v1": theirs(torchvision_transforms(transforms, name, resize) + v1_tail, transforms.Compose),
+            "v2": theirs(torchvision_transforms(v2, name, resize) + v2_tail, v2.Compose),
+        }
+        for name, settings in AUGMENTS.items()
+    }
+
+
+def measure(table: dict[str, dict[str, Callable]], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Pictures per CPU second of every variant in every round; round 0 warms up and is not kept."""
+    speeds: dict[str, dict[str, list[float]]] = {name: {key: [] for key in row} for name, row in table.items()}
+    for round_number in range(rounds + 1):
+        for name, row in table.items():
+            for key, epoch in row.items():
+                start = time.process_time()
+                pictures = epoch(round_number)
+                seconds = time.process_time() - start
+                if round_number > 0:
+                    speeds[name][key].append(pictures / seconds)
+    return speeds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of class folders of pictures [default: generated]")
+    parser.add_argument("--pictures", type=int, default=256, help="pictures per round")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures per batch")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all variants")
+    parser.add_argument(
+        "--resize",
+        type=int,
+        default=SIZE,
+        help="short side that pictures are resized to before the centre crop, and cached at",
+    )
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = arguments.data or Path(scratch) / "pictures"
+        if not arguments.data:
+            write_pictures(root, arguments.pictures)
+        cache_dir = Path(scratch) / "cache"
+        table = variants(root, cache_dir, arguments.pictures, arguments.batch_size, arguments.resize)
+        speeds = measure(table, arguments.rounds)
+
+    print(f"pictures per CPU second and core, median (min..max) of {arguments.rounds} rounds of {arguments.pictures}")
+    print(f"{'augmentation':28}{'ours':>22}{'torchvision v1':>20}{'torchvision v2':>20}{'ratios':>14}")
+    for name, row in speeds.items():
+        medians = {key: statistics.median(values) for key, values in row.items()}
+        cells = [f"{medians[key]:.0f} ({min(values):.0f}..{max(values):.0f})" for key, values in row.items()]
+        ratios = f"{medians['ours'] / medians['v1']:.1f}x {medians['ours'] / medians['v2']:.1f}x"
+        print(f"{name:28}{cells[0]:>22}{cells[1]:>20}{cells[2]:>20}{ratios:>14}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Shared by all tests: nothing reaches the network, the user's caches or the user's W&B account."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Before torch is imported: one thread computes the same bits everywhere and lets a test fork safely.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TRACKER_VARIABLES = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_API_KEY", "WANDB_PROJECT")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in (*TRACKER_VARIABLES, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(home / "pictures"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+def write_pictures(folder: Path, count: int, *, hue: int, seed: int, size: int = 32) -> None:
+    """Noise around one colour per class: learnable in a few steps, no two files alike."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng([seed, hue])
+    for index in range(count):
+        pixels = generator.integers(0, 100, (size, size, 3)).astype(np.uint8)
+        pixels[..., hue % 3] += 60 + 60 * (hue // 3)
+        Image.fromarray(pixels).save(folder / f"{index:03}.png")
+
+
+def write_folder(root: Path, *, classes: int = 3, train: int = 7, valid: int = 3, test: int = 3) -> Path:
+    for number, (split, count) in enumerate({"train": train, "valid": valid, "test": test}.items()):
+        for hue in range(classes):
+            if count:
+                write_pictures(root / split / f"class {hue}", count, hue=hue, seed=number)
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """21 training, 9 validation and 9 test pictures of three classes; not to be written to."""
+    return write_folder(tmp_path_factory.mktemp("photos"))

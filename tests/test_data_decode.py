@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.decode import DecodeError, Header, decode, header
+
+
+def photo(width: int = 40, height: int = 30, seed: int = 0) -> np.ndarray:
+    """Smooth random colours, uint8 (H, W, 3)."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def stored(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims any size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    ihdr = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + ihdr + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def reason(source: bytes | Path) -> str:
+    with pytest.raises(DecodeError) as caught:
+        decode(source)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_formats_keep_every_pixel(kind: str, tmp_path: Path) -> None:
+    pixels = photo()
+    content = stored(Image.fromarray(pixels), kind)
+    (tmp_path / "a").write_bytes(content)
+    for source in (content, tmp_path / "a", str(tmp_path / "a")):
+        result = decode(source)
+        assert result.dtype == np.uint8
+        np.testing.assert_array_equal(result, pixels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_formats_come_close(kind: str) -> None:
+    pixels = photo()
+    result = decode(stored(Image.fromarray(pixels), kind, quality=95))
+    assert result.shape == (30, 40, 3)
+    assert np.abs(result.astype(int) - pixels).mean() < 4
+
+
+def test_grey_and_black_and_white() -> None:
+    grey = photo()[..., 0]
+    np.testing.assert_array_equal(decode(stored(Image.fromarray(grey), "PNG")), np.stack([grey] * 3, axis=-1))
+    bits = Image.fromarray(grey > 128)
+    assert bits.mode == "1"
+    np.testing.assert_array_equal(decode(stored(bits, "PNG"))[..., 1], np.where(grey > 128, 255, 0))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    result = decode(stored(Image.fromarray(ramp), kind))
+    np.testing.assert_array_equal(result[..., 0], np.arange(256).reshape(16, 16))
+    assert (result[..., 0] == result[..., 2]).all()
+
+
+def test_integers_and_floats_without_a_scale_are_refused() -> None:
+    wide = Image.fromarray(np.full((2, 2), 70_000, np.int32))
+    assert reason(stored(wide, "TIFF")) == "grey values 70000 to 70000 have no fixed scale; save it with 8 or 16 bits"
+    real = Image.fromarray(np.full((2, 2), 0.5, np.float32))
+    assert reason(stored(real, "TIFF")) == "floating-point pixels have no fixed scale; save it with 8 or 16 bits"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(mode: str) -> None:
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[..., 3] = [0, 255, 128]
+    result = decode(stored(Image.fromarray(pixels).convert(mode), "PNG"))
+    np.testing.assert_array_equal(result, np.repeat([[[255], [0], [127]]], 3, axis=2))
+
+
+def test_palettes_with_and_without_transparency() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putdata([0, 1])
+    assert decode(stored(palette, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert decode(stored(palette, "PNG", transparency=0)).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+    assert decode(stored(palette, "PNG", transparency=b"\x80\xff")).tolist()[0][1] == [40, 50, 60]
+    assert decode(stored(palette, "GIF", transparency=1)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_one_colour_made_transparent_in_rgb() -> None:
+    picture = Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], np.uint8))
+    assert decode(stored(picture, "PNG", transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [9, 9, 9]]]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_not_inverted(kind: str) -> None:
+    """Adobe stores CMYK JPEGs inverted; read plainly, red paper would come out cyan."""
+    content = stored(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), kind)
+    assert (b"Adobe" in content) == (kind == "JPEG")
+    red = decode(content).reshape(-1, 3)
+    assert red[:, 0].min() > 250 and red[:, 1:].max() < 5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
+    """The upright picture is dark but for a bright corner at the top left; each file stores it turned some way."""
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :16] = 255
+    stored_as = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    result = decode(stored(Image.fromarray(np.ascontiguousarray(stored_as)), kind, exif=exif))
+    assert result.shape == (32, 48, 3)
+    assert np.abs(result.astype(int) - upright).mean() < 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    picture = Image.fromarray(photo())
+    np.testing.assert_array_equal(
+        decode(stored(picture, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")), decode(stored(picture, "JPEG"))
+    )
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    content = stored(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(content)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_truncated_pictures_are_refused(kind: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = stored(Image.fromarray(noise), kind)
+    assert decode(content).shape == (64, 64, 3)
+    assert reason(content[: int(len(content) * share)]) == "truncated"
+
+
+def test_a_flipped_bit_in_a_png_is_noticed() -> None:
+    content = bytearray(stored(Image.fromarray(photo(200, 200)), "PNG"))
+    content[len(content) // 2] ^= 0xFF
+    assert reason(bytes(content)).startswith("damaged (")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty file"),
+        (b"this is not a picture\n" * 100, "not an image (text)"),
+        ("déjà vu ".encode() * 100, "not an image (text)"),
+        (b"\n<!DOCTYPE html><title>404", "not an image (a web page)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the picture: run git lfs pull"),
+        (bytes(1000), "not an image of a known format, or damaged at its start"),
+        (b"\xff\xd8\xff", "not an image of a known format, or damaged at its start"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image (text)"),
+    ],
+)
+def test_what_is_not_a_picture(content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert reason(tmp_path / "a.jpg") == expected
+    with pytest.raises(DecodeError, match="^" + expected.split("(")[0]):
+        header(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("size", [(10_000, 90_000), (10_000, 9_000), (2**31 - 1, 2**31 - 1)])
+def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(*size))
+    expected = f"{size[0]}x{size[1]} pixels, more than the 89,478,485 allowed"
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("error")  # a stricter program around us changes nothing
+        assert reason(tmp_path / "bomb.png") == expected
+        assert reason(png_claiming(*size)) == expected
+        with pytest.raises(DecodeError, match=expected):
+            header(tmp_path / "bomb.png")
+    assert not heard
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reason(tmp_path / "gone.jpg") == "no longer there"
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DecodeError) as caught:
+        decode(tmp_path / "a.jpg")
+    assert caught.value.reason == "permission denied" and caught.value.unread
+
+
+def test_header_reads_size_and_mode_without_decoding(tmp_path: Path) -> None:
+    content = stored(Image.fromarray(photo(400, 300)[..., 0]), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    assert header(tmp_path / "a.jpg") == header(content) == Header(400, 300, "L")

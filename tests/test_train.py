@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness import train as train_module
+from harness.config import RunConfig
+from harness.errors import TrainingError
+from harness.launch import free_port
+from harness.train import Outcome, fit
+
+# A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
+fork = multiprocessing.get_context("fork")
+
+
+def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
+    """The smallest real run: 21 pictures of 32 pixels in batches of 5, five steps per epoch, the last of one picture."""
+    values: dict[str, Any] = {
+        "data": str(photos),
+        "runs_dir": str(runs),
+        "model": "vit_demo",
+        "weights": "none",
+        "image_size": 32,
+        "crop_pct": 1.0,
+        "epochs": 2,
+        "batch_size": 5,
+        "lr": 3e-4,
+        "log_every": 1,
+        "threads": 1,
+    }
+    return RunConfig(**values | changes)
+
+
+def rows_of(outcome: Outcome | Path) -> list[dict[str, Any]]:
+    folder = outcome.folder if isinstance(outcome, Outcome) else outcome
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(outcome: Outcome | Path) -> list[float]:
+    return [row["train/loss"] for row in rows_of(outcome) if "train/loss" in row]
+
+
+def weights_of(outcome: Outcome | Path) -> dict[str, torch.Tensor]:
+    folder = outcome.folder if isinstance(outcome, Outcome) else outcome
+    return load_file(folder / "checkpoints" / "best.safetensors")
+
+
+def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def on_ranks(world: int, work: Callable[[], Any]) -> None:
+    """Run `work` as each rank of a process group, in forked children; fails unless all of them end well."""
+    port = free_port()
+
+    def child(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        work()
+
+    children = [fork.Process(target=child, args=(rank,)) for rank in range(world)]
+    for process in children:
+        process.start()
+    for process in children:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in children] == [0] * world
+
+
+def test_a_run_leaves_everything_in_its_folder(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path, epochs=4, lr=1e-3)
+    outcome = fit(config)
+
+    assert outcome.state == "finished"
+    assert outcome.folder == tmp_path / f"lr0.001_bs5_none_s0-{config.resolved().identity}"
+    assert json.loads((outcome.folder / "config.json").read_text()) == config.resolved().to_dict()
+    rows = rows_of(outcome)
+    steps = [row for row in rows if "train/loss" in row]
+    epochs = [row for row in rows if "val/loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 21))
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    assert steps[0]["train/loss"] == pytest.approx(math.log(3), abs=1e-6)  # a head of zeros knows nothing yet
+    assert steps[-1]["train/loss"] < 0.5 * steps[0]["train/loss"]
+
+    summary = outcome.summary
+    best = max(epochs, key=lambda row: (row["val/f1"], -row["val/loss"]))
+    assert summary["best/epoch"] == best["epoch"]
+    assert summary["best/val_f1"] == best["val/f1"]
+    assert summary["best/val_loss"] == best["val/loss"]
+    assert summary["state"] == "finished"
+    assert summary["test/n"] == 9
+    assert summary["test/f1_low"] <= summary["test/f1"] <= summary["test/f1_high"]
+
+    with (outcome.folder / "predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len({row["file"] for row in predictions}) == 9
+    hits = sum(row["label"] == row["prediction"] for row in predictions)
+    assert hits / 9 == pytest.approx(summary["test/accuracy"])
+    manifest = json.loads((outcome.folder / "manifest.json").read_text())
+    assert manifest["data"]["images"] == {"train": 21, "val": 9, "test": 9}
+    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
+    for name in ("figures/loss_curve.png", "figures/confusion_matrix.png", "per_class.csv"):
+        assert (outcome.folder / name).stat().st_size > 0
+    # What only an unfinished run needs is gone.
+    assert [path.name for path in (outcome.folder / "checkpoints").iterdir()] == ["best.safetensors"]
+
+
+def test_a_finished_run_is_left_alone_and_fresh_starts_over(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(photos, tmp_path, epochs=1)
+    first = fit(config)
+    written = (first.folder / "summary.json").stat().st_mtime_ns
+    again = fit(config)
+    assert "has finished before" in capsys.readouterr().out
+    assert again.summary == first.summary
+    assert (first.folder / "summary.json").stat().st_mtime_ns == written
+
+    fresh = fit(dataclasses.replace(config, fresh=True))
+    assert fresh.folder == first.folder
+    assert (fresh.folder / "summary.json").stat().st_mtime_ns > written
+    [aside] = (tmp_path / ".replaced").iterdir()
+    assert json.loads((aside / "summary.json").read_text()) == first.summary
+    assert same_bits(weights_of(fresh), weights_of(aside))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "random_erasing": 0.5, "clip_grad": 1.0},
+    ],
+    ids=["plain", "everything random"],
+)
+def test_the_number_of_processes_does_not_change_the_run(photos: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    one = fit(settings(photos, tmp_path / "1", **changes))
+    for world in (2, 3):
+        runs = tmp_path / str(world)
+        on_ranks(world, lambda runs=runs: fit(settings(photos, runs, **changes)))
+        [folder] = (path for path in runs.iterdir() if not path.name.startswith("."))
+        assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["test/n"] == one.summary["test/n"] == 9
+        assert summary["test/loss"] == pytest.approx(one.summary["test/loss"], rel=1e-3)
+        with (folder / "predictions.csv").open() as file:
+            assert len({row["file"] for row in csv.DictReader(file)}) == 9
+
+
+def test_the_micro_batch_does_not_change_the_run(photos: Path, tmp_path: Path) -> None:
+    whole = fit(settings(photos, tmp_path / "whole", augment="standard", cutmix=1.0))
+    parts = fit(settings(photos, tmp_path / "parts", augment="standard", cutmix=1.0, micro_batch=2))
+    assert losses_of(parts) == pytest.approx(losses_of(whole), rel=1e-4, abs=1e-5)
+
+
+RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "schedule": "cosine"}
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("step", [1, 4, 5, 8])
+def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
+    photos: Path, tmp_path: Path, step: int, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(photos, tmp_path / "killed", checkpoint_every=3, **RANDOM)
+    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
+    start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
+    start(whole)
+
+    def killed() -> None:
+        optimise = train_module.optimise
+
+        def optimise_and_die(state: Any, *rest: Any) -> torch.Tensor:
+            loss = optimise(state, *rest)
+            if state.progress.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss
+
+        train_module.optimise = optimise_and_die
+        fit(config)
+
+    if world == 1:
+        child = fork.Process(target=killed)
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+    else:
+        with pytest.raises(AssertionError):
+            on_ranks(world, killed)
+    [folder] = (tmp_path / "killed").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["state"] == "running"
+
+    start(config)
+    [expected] = (tmp_path / "whole").iterdir()
+    assert same_bits(weights_of(folder), weights_of(expected))
+    assert [row["step"] for row in rows_of(folder)] == [row["step"] for row in rows_of(expected)]
+    assert losses_of(folder) == losses_of(expected)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("world", [1, 2])
+def test_told_to_stop_it_saves_and_goes_on_later(photos: Path, tmp_path: Path, signum: int, world: int) -> None:
+    config = settings(photos, tmp_path / "stopped", **RANDOM)
+    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
+
+    def stopped() -> None:
+        optimise = train_module.optimise
+
+        def optimise_and_tell(state: Any, *rest: Any) -> torch.Tensor:
+            # One rank alone hears it: all must stop at the same step.
+            if state.progress.step == 6 and os.environ.get("RANK", "0") == str(world - 1):
+                os.kill(os.getpid(), signum)
+            return optimise(state, *rest)
+
+        train_module.optimise = optimise_and_tell
+        outcome = fit(config)
+        assert outcome.state == "preempted"
+        assert outcome.exit_code == 128 + signum
+
+    if world == 1:
+        child = fork.Process(target=stopped)
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        fit(whole)
+    else:
+        on_ranks(world, stopped)
+        on_ranks(world, lambda: fit(whole))
+    [folder] = (tmp_path / "stopped").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
+    assert rows_of(folder)[-1]["step"] == 7
+
+    if world == 1:
+        fit(config)
+    else:
+        on_ranks(world, lambda: fit(config))
+    [expected] = (tmp_path / "whole").iterdir()
+    assert same_bits(weights_of(folder), weights_of(expected))
+    assert losses_of(folder) == losses_of(expected)
+
+
+def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path)
+
+    def stopped() -> None:
+        optimise = train_module.optimise
+
+        def optimise_and_tell(state: Any, *rest: Any) -> torch.Tensor:
+            loss = optimise(state, *rest)
+            if state.progress.step == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss
+
+        train_module.optimise = optimise_and_tell
+        assert fit(config).state == "preempted"
+
+    child = fork.Process(target=stopped)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path, lr=1e6, optimizer="sgd", epochs=5, log_every=4)
+    with pytest.raises(TrainingError, match=r"training loss became (nan|inf) at step \d+ .*learning rate 1e\+06") as error:
+        fit(config)
+    assert "The last finite losses were 1.09" in str(error.value)
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "failed"
+    assert summary["reason"] == str(error.value)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = fit(settings(photos, tmp_path / "enough"))
+
+    def fit_with_little_memory(runs: Path) -> None:
+        from torchvision.models import VisionTransformer
+
+        forward = VisionTransformer.forward
+
+        def hungry(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
+            if self.training and len(images) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
+            return forward(self, images)
+
+        VisionTransformer.forward = hungry  # in this forked process only
+        fit(settings(photos, runs))
+
+    child = fork.Process(target=fit_with_little_memory, args=(tmp_path / "1",))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    on_ranks(2, lambda: fit_with_little_memory(tmp_path / "2"))
+    for world in ("1", "2"):
+        [folder] = (tmp_path / world).iterdir()
+        assert losses_of(folder) == pytest.approx(losses_of(expected), rel=1e-4, abs=1e-5)
+        assert json.loads((folder / "summary.json").read_text())["micro_batch"] == 1
+    said = capfd.readouterr().out
+    assert said.count("Out of memory: micro-batch 5 -> 3; the global batch stays 5.") == 1
+    assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 pictures on 2 processes
+
+
+def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) -> None:
+    from tests.conftest import write_folder
+
+    photos = write_folder(tmp_path / "photos")
+    config = settings(photos, tmp_path / "runs", checkpoint_every=1)
+
+    def killed() -> None:
+        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    picture = photos / "train" / "class 0" / "000.png"
+    picture.write_bytes((photos / "train" / "class 1" / "000.png").read_bytes())
+    time.sleep(0.01)
+    with pytest.raises(TrainingError, match="The data changed since this run was interrupted"):
+        fit(config)
+
+
+def test_two_copies_of_one_run_do_not_write_over_each_other(photos: Path, tmp_path: Path) -> None:
+    from harness.errors import HarnessError
+    from harness.run_folder import RunFolder
+
+    config = settings(photos, tmp_path)
+    with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this very run"):
+        fit(config)
