@@ -31,8 +31,8 @@ def best_of(run_folder: Path) -> Best:
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
         raise HarnessError(
-            f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give the folder of a run that has "
-            "finished an epoch, such as those under runs/."
+            f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give the folder of a run that "
+            "has finished an epoch, such as those under runs/."
         )
     return load_best(path)
 
@@ -40,9 +40,9 @@ def best_of(run_folder: Path) -> Best:
 def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
     """Metrics of the test split, of the run's own data or of another folder with the same classes."""
     best = best_of(run_folder)
-    changes = {"data": data, "cache_dir": cache_dir}
+    changes: dict[str, Any] = {"data": data, "cache_dir": cache_dir}
     config = dataclasses.replace(best.config, **{key: value for key, value in changes.items() if value}).resolved()
-    photos = find(config.data, seed=config.seed, split_fraction=config.split_fraction)
+    photos = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     if photos.classes != best.classes:
         differing = sorted(set(photos.classes) ^ set(best.classes))
         raise DataError(
@@ -50,7 +50,7 @@ def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | N
             f"{' ...' if len(differing) > 8 else ''}. Give a folder with the {len(best.classes)} classes of the run."
         )
     processes = Processes(config)
-    dataset = open_dataset(photos, best.preprocessing, config, progress=True)
+    dataset = open_dataset(photos, best.preprocessing, config)
     batches = open_batches(dataset, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
     predictions, scores = evaluate(model, batches.test, len(dataset.test), len(best.classes), processes)
@@ -71,9 +71,12 @@ def predict_files(run_folder: Path, images: Sequence[Path]) -> Iterator[tuple[Pa
             pixels = np.array(resized(decode_pil(path), Resize(rule.resize_size, rule.interpolation)))
         except DecodeError as error:
             raise DataError(f"{path} cannot be used: {error.reason}.") from error
-        top, left, height, width = centre_box(*pixels.shape[:2], size)
+        top, left, height, width = centre_box(pixels.shape[0], pixels.shape[1], size)
         crop = torch.from_numpy(pixels[top : top + height, left : left + width]).to(device)
         image = (crop.permute(2, 0, 1).float() / 255 - mean) / std
         probabilities = model(image[None])[0].double().softmax(0)
         values, indices = probabilities.topk(min(TOP, len(best.classes)))
-        yield path, [(best.classes[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)]
+        yield (
+            path,
+            [(best.classes[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)],
+        )

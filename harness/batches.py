@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from harness.config import RunConfig
 from harness.architecture import ARCHITECTURES
+from harness.config import RunConfig
 from harness.data import resident
 from harness.data.augment import Augment
 from harness.data.dataset import Dataset, Pictures
+from harness.data.every_core import usable_cores
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.model import Preprocessing, drop_path_rates
-from harness.processes import Processes, usable_cores
+from harness.processes import Processes
 
 # Enough to hide augmentation behind a GPU; a CPU that also trains has no cores to spare.
 MOST_WORKERS = 16

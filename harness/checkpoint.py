@@ -51,6 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside
+        # safetensors makes files for their owner only; what a run leaves is to be shared like any other file.
+        beside.chmod(0o666 & ~_umask())
         _flush_to_disk(beside)
         beside.replace(path)
         _flush_to_disk(path.parent)
@@ -63,6 +65,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -118,7 +126,6 @@ def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
-
 
 
 def save_best(

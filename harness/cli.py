@@ -90,9 +90,13 @@ def run(**values: Any) -> None:
     """Fine-tune, keep the best epoch, test it once: the program that `accelerate launch` and W&B agents start."""
     with errors_in_words():
         config = RunConfig(**values)
+        from harness.stop import Stopped
         from harness.train import fit
 
-        sys.exit(fit(config).exit_code)
+        try:
+            sys.exit(fit(config).exit_code)
+        except Stopped as told:
+            sys.exit(told.exit_code)
 
 
 run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harness/run.py')}"
@@ -122,7 +126,7 @@ def train(num_processes: int | None, **values: Any) -> None:
         from harness.launch import launch
 
         # Before anything is started: what is wrong with the settings or the folder is said once, here.
-        find(config.data, seed=config.seed, split_fraction=config.split_fraction)
+        find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         sys.exit(launch(arguments(config), num_processes=num_processes))
 
 
@@ -196,7 +200,9 @@ def demo(folder: Path, seed: int) -> None:
 
 @main.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's own]")
+@click.option(
+    "--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's own]"
+)
 @click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, as_json: bool) -> None:

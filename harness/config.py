@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
-# Weights that go by a name, and the models they were published for (torchvision's enums; `demo` comes with this package).
+# Weights that go by a name, and the models they were published for: torchvision's enums; `demo` is part of this package.
 NAMED_WEIGHTS = {
     "imagenet": ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"),
     "imagenet-swag": ("vit_b_16", "vit_l_16", "vit_h_14"),
@@ -65,61 +65,208 @@ class RunConfig:
     """Every setting of one run. Frozen: what is derived from it gets a name of its own where it is used."""
 
     # Data
-    data: str = option(_REQUIRED, "Folder with train/, valid/ and test/, each holding one folder per class.", group="Data")
-    image_size: int | None = option(None, "Side of the square the model sees, in pixels. [default: the weights' own]", group="Data", low=8, high=2048)
-    crop_pct: float | None = option(None, "Share of the resized short side that the centre crop keeps. [default: the weights' own]", group="Data", above=0, high=1)
-    bad_images: str = option("fail", "What to do with pictures that cannot be decoded: stop, or leave them out and count them.", group="Data", choices=("fail", "skip"))
-    split_fraction: float = option(0.2, "Share of train that a missing valid or test split is cut from.", group="Data", above=0, below=0.5)
-    cache_dir: str | None = option(None, "Where decoded pictures are kept. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]", group="Data", identity=False)
-    workers: int | None = option(None, "Threads that augment ahead of the model, per process. [default: by the machine's cores]", group="Data", low=1, high=256, identity=False)
+    data: str = option(
+        _REQUIRED, "Folder with train/, valid/ and test/, each holding one folder per class.", group="Data"
+    )
+    image_size: int | None = option(
+        None,
+        "Side of the square the model sees, in pixels. [default: the weights' own]",
+        group="Data",
+        low=8,
+        high=2048,
+    )
+    crop_pct: float | None = option(
+        None,
+        "Share of the resized short side that the centre crop keeps. [default: the weights' own]",
+        group="Data",
+        above=0,
+        high=1,
+    )
+    bad_images: str = option(
+        "fail",
+        "What to do with pictures that cannot be decoded: stop, or leave them out and count them.",
+        group="Data",
+        choices=("fail", "skip"),
+    )
+    split_fraction: float = option(
+        0.2, "Share of train that a missing valid or test split is cut from.", group="Data", above=0, below=0.5
+    )
+    split_seed: int = option(
+        0,
+        "Seed of that cut; apart from --seed, so that runs of several seeds share their splits.",
+        group="Data",
+        low=0,
+        high=2**31 - 1,
+    )
+    cache_dir: str | None = option(
+        None,
+        "Where decoded pictures are kept. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
+        group="Data",
+        identity=False,
+    )
+    workers: int | None = option(
+        None,
+        "Threads that augment ahead of the model, per process. [default: by the machine's cores]",
+        group="Data",
+        low=1,
+        high=256,
+        identity=False,
+    )
 
     # Augmentation
-    augment: str = option("none", "none; standard = random resized crop, flip and colour jitter; randaugment; trivialaugment.", group="Augmentation", choices=("none", "standard", "randaugment", "trivialaugment"))
-    color_jitter: float = option(0.4, "Brightness, contrast and saturation strength of --augment standard; 0 leaves colours alone.", group="Augmentation", low=0, high=1)
-    random_erasing: float = option(0.0, "Probability of erasing a rectangle from a training picture.", group="Augmentation", low=0, high=1)
-    mixup: float = option(0.0, "Mixup: alpha of the Beta distribution; 0 is off.", group="Augmentation", low=0, high=100)
-    cutmix: float = option(0.0, "CutMix: alpha of the Beta distribution; 0 is off. With --mixup, each batch draws one of the two.", group="Augmentation", low=0, high=100)
-    label_smoothing: float = option(0.0, "Probability mass spread evenly over all classes in the target.", group="Augmentation", low=0, below=1)
+    augment: str = option(
+        "none",
+        "none; standard = random resized crop, flip and colour jitter; randaugment; trivialaugment.",
+        group="Augmentation",
+        choices=("none", "standard", "randaugment", "trivialaugment"),
+    )
+    color_jitter: float = option(
+        0.4,
+        "Brightness, contrast and saturation strength of --augment standard; 0 leaves colours alone.",
+        group="Augmentation",
+        low=0,
+        high=1,
+    )
+    random_erasing: float = option(
+        0.0, "Probability of erasing a rectangle from a training picture.", group="Augmentation", low=0, high=1
+    )
+    mixup: float = option(
+        0.0, "Mixup: alpha of the Beta distribution; 0 is off.", group="Augmentation", low=0, high=100
+    )
+    cutmix: float = option(
+        0.0,
+        "CutMix: alpha of the Beta distribution; 0 is off. With --mixup, each batch draws one of the two.",
+        group="Augmentation",
+        low=0,
+        high=100,
+    )
+    label_smoothing: float = option(
+        0.0, "Probability mass spread evenly over all classes in the target.", group="Augmentation", low=0, below=1
+    )
 
     # Model
     model: str = option("vit_b_16", "Architecture, a torchvision VisionTransformer.", group="Model", choices=MODELS)
-    weights: str = option("imagenet", "imagenet; imagenet-swag; imagenet-swag-linear; demo; none; or a .pth, .safetensors or .npz file.", group="Model")
-    freeze: str = option("none", "backbone trains the head alone; none trains everything.", group="Model", choices=("none", "backbone"))
-    head_init: str = option("zero", "New classification head: zeros, as in the ViT paper, or PyTorch's default.", group="Model", choices=("zero", "default"))
-    drop_path: float = option(0.0, "Stochastic depth: rate at the last block, rising linearly from 0.", group="Model", low=0, below=1)
+    weights: str = option(
+        "imagenet",
+        "imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a .pth, .pt, .bin, .safetensors or .npz file.",
+        group="Model",
+    )
+    freeze: str = option(
+        "none", "backbone trains the head alone; none trains everything.", group="Model", choices=("none", "backbone")
+    )
+    head_init: str = option(
+        "zero",
+        "New classification head: zeros, as in the ViT paper, or PyTorch's default.",
+        group="Model",
+        choices=("zero", "default"),
+    )
+    drop_path: float = option(
+        0.0, "Stochastic depth: rate at the last block, rising linearly from 0.", group="Model", low=0, below=1
+    )
 
     # Optimisation
     epochs: int = option(5, "Passes over the training set.", group="Optimisation", low=1, high=100_000)
     lr: float = option(1e-5, "Peak learning rate.", group="Optimisation", above=0, high=1e6)
-    batch_size: int = option(16, "Global batch size: pictures per optimiser step, over all processes.", group="Optimisation", low=1, high=1_000_000)
+    batch_size: int = option(
+        16,
+        "Global batch size: pictures per optimiser step, over all processes.",
+        group="Optimisation",
+        low=1,
+        high=1_000_000,
+    )
     optimizer: str = option("adamw", "Optimiser.", group="Optimisation", choices=("adamw", "sgd"))
-    weight_decay: float = option(0.01, "Decay of weight matrices; norms, biases, class token and positions are never decayed.", group="Optimisation", low=0, high=10)
+    weight_decay: float = option(
+        0.01,
+        "Decay of weight matrices; norms, biases, class token and positions are never decayed.",
+        group="Optimisation",
+        low=0,
+        high=10,
+    )
     momentum: float = option(0.9, "Momentum of SGD.", group="Optimisation", low=0, below=1)
-    layer_decay: float = option(1.0, "Factor on the learning rate for each block further from the head; 1 is off.", group="Optimisation", above=0, high=1)
-    schedule: str = option("constant", "Learning rate after warm-up: constant, or half a cosine down to 0.", group="Optimisation", choices=("constant", "cosine"))
-    warmup_epochs: float = option(0.0, "Epochs of linear warm-up from 0; fractions allowed.", group="Optimisation", low=0, high=100_000)
-    clip_grad: float = option(0.0, "Largest gradient norm; 0 leaves gradients alone.", group="Optimisation", low=0, high=1e6)
-    ema: bool = option(False, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation")
+    layer_decay: float = option(
+        1.0,
+        "Factor on the learning rate for each block further from the head; 1 is off.",
+        group="Optimisation",
+        above=0,
+        high=1,
+    )
+    schedule: str = option(
+        "constant",
+        "Learning rate after warm-up: constant, or half a cosine down to 0.",
+        group="Optimisation",
+        choices=("constant", "cosine"),
+    )
+    warmup_epochs: float = option(
+        0.0, "Epochs of linear warm-up from 0; fractions allowed.", group="Optimisation", low=0, high=100_000
+    )
+    clip_grad: float = option(
+        0.0, "Largest gradient norm; 0 leaves gradients alone.", group="Optimisation", low=0, high=1e6
+    )
+    ema: bool = option(
+        False, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation"
+    )
     ema_decay: float = option(0.999, "Share of the average kept at each step.", group="Optimisation", low=0, below=1)
-    seed: int = option(0, "Seed of everything random: order, augmentation, new weights.", group="Optimisation", low=0, high=2**31 - 1)
+    seed: int = option(
+        0, "Seed of everything random: order, augmentation, new weights.", group="Optimisation", low=0, high=2**31 - 1
+    )
 
     # Compute
-    precision: str = option("auto", "auto takes what Accelerate was told, or bf16, fp16 or fp32 by what the hardware does well.", group="Compute", choices=("auto", "bf16", "fp16", "fp32"))
-    micro_batch: int | None = option(None, "Pictures per forward pass and process; gradients accumulate to the global batch. [default: all of them]", group="Compute", low=1, high=1_000_000)
-    grad_checkpointing: bool = option(False, "Recompute activations in the backward pass: less memory, about a third more time.", group="Compute")
+    precision: str = option(
+        "auto",
+        "auto takes what Accelerate was told, or bf16, fp16 or fp32 by what the hardware does well.",
+        group="Compute",
+        choices=("auto", "bf16", "fp16", "fp32"),
+    )
+    micro_batch: int | None = option(
+        None,
+        "Pictures per forward pass and process; gradients accumulate to the global batch. [default: all of them]",
+        group="Compute",
+        low=1,
+        high=1_000_000,
+        identity=False,
+    )
+    grad_checkpointing: bool = option(
+        False, "Recompute activations in the backward pass: less memory, about a third more time.", group="Compute"
+    )
     compile: bool = option(False, "Compile the model with torch.compile.", group="Compute")
-    deterministic: bool = option(False, "Use deterministic algorithms only: slower on a GPU, the same bits every time.", group="Compute")
-    threads: int | None = option(None, "CPU threads for computing, per process. [default: the machine's cores, shared evenly]", group="Compute", low=1, high=1024, identity=False)
+    deterministic: bool = option(
+        False, "Use deterministic algorithms only: slower on a GPU, the same bits every time.", group="Compute"
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads for computing, per process. [default: the machine's cores, shared evenly]",
+        group="Compute",
+        low=1,
+        high=1024,
+        identity=False,
+    )
 
     # Run
     runs_dir: str = option("runs", "Folder that run folders are made in.", group="Run", identity=False)
-    name: str | None = option(None, "Name of the run. [default: from the settings, as lr1e-05_bs16_none_s0]", group="Run")
-    project: str | None = option(None, "W&B project. [default: $WANDB_PROJECT, else vit-harness]", group="Run", identity=False)
+    name: str | None = option(
+        None, "Name of the run. [default: from the settings, as lr1e-05_bs16_none_s0]", group="Run"
+    )
+    project: str | None = option(
+        None, "W&B project. [default: $WANDB_PROJECT, else vit-harness]", group="Run", identity=False
+    )
     group: str | None = option(None, "W&B group. [default: $WANDB_RUN_GROUP]", group="Run", identity=False)
-    tags: str | None = option(None, "W&B tags, separated by commas. [default: $WANDB_TAGS]", group="Run", identity=False)
-    log_every: int = option(10, "Optimiser steps between two rows of training metrics.", group="Run", low=1, high=100_000, identity=False)
-    checkpoint_every: int = option(0, "Optimiser steps between two saves within an epoch; 0 saves at the end of each epoch.", group="Run", low=0, high=1_000_000_000, identity=False)
-    fresh: bool = option(False, "Set an earlier run of the same settings aside and start over.", group="Run", identity=False)
+    tags: str | None = option(
+        None, "W&B tags, separated by commas. [default: $WANDB_TAGS]", group="Run", identity=False
+    )
+    log_every: int = option(
+        10, "Optimiser steps between two rows of training metrics.", group="Run", low=1, high=100_000, identity=False
+    )
+    checkpoint_every: int = option(
+        0,
+        "Optimiser steps between two saves within an epoch; 0 saves at the end of each epoch.",
+        group="Run",
+        low=0,
+        high=1_000_000_000,
+        identity=False,
+    )
+    fresh: bool = option(
+        False, "Set an earlier run of the same settings aside and start over.", group="Run", identity=False
+    )
 
     def __post_init__(self) -> None:
         problems = [problem for field in dataclasses.fields(self) for problem in _value_problems(self, field)]
@@ -136,12 +283,14 @@ class RunConfig:
     @property
     def identity(self) -> str:
         """Eight hex digits that two runs share when they compute the same thing from the same folder."""
-        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]}
+        kept = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]
+        }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
     def resolved(self) -> RunConfig:
         """The same settings with every path absolute, so that they mean the same from any working directory."""
-        paths = {name: _absolute(getattr(self, name)) for name in ("data", "cache_dir", "runs_dir")}
+        paths: dict[str, Any] = {name: _absolute(getattr(self, name)) for name in ("data", "cache_dir", "runs_dir")}
         if self.weights not in NAMED_WEIGHTS:
             paths["weights"] = _absolute(self.weights)
         return dataclasses.replace(self, **paths)
@@ -180,13 +329,15 @@ def bounds_text(field: dataclasses.Field[Any]) -> str:
 
 
 def _value_problems(config: RunConfig, field: dataclasses.Field[Any]) -> list[str]:
-    value, (kind, optional) = getattr(config, field.name), value_type(field)
+    value: Any = getattr(config, field.name)
+    kind, optional = value_type(field)
     name, limits = option_name(field.name), field.metadata
     if value is None and optional:
         return []
     if kind is float and type(value) is int:
         object.__setattr__(config, field.name, value := float(value))
-    if type(value) is not kind:
+    actual: type = type(value)  # not isinstance: True is an int
+    if actual is not kind:
         return [f"{name} is {value!r}; it takes a value of type {kind.__name__}."]
     if choices := limits["choices"]:
         return [] if value in choices else [f"{name} is {value!r}; it must be one of {', '.join(choices)}."]
@@ -215,15 +366,15 @@ def _combination_problems(config: RunConfig) -> list[str]:
                 f"{', '.join(fitting)}, or a weights file."
             )
     elif not Path(config.weights).expanduser().is_file():
-        problems.append(
-            f"--weights {config.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}."
-        )
+        problems.append(f"--weights {config.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
     if config.warmup_epochs > config.epochs:
         problems.append(
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
     if config.name is not None and not set(config.name) <= _NAME_CHARACTERS:
-        problems.append(f"--name {config.name!r} becomes a folder name; use letters, digits, '.', '_', '-', '=' and '+'.")
+        problems.append(
+            f"--name {config.name!r} becomes a folder name; use letters, digits, '.', '_', '-', '=' and '+'."
+        )
     return problems
 
 

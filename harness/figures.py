@@ -202,7 +202,7 @@ def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> li
     shown = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
     lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in shown] or ["none below 1"]
     absent = int((scores.support == 0).sum())
-    return [*lines, f"{absent} classes without pictures count 0"] if absent else lines
+    return [*lines, f"without pictures, F1 0: {absent}"] if absent else lines
 
 
 def _plain(text: str, longest: int = 28) -> str:

@@ -13,7 +13,7 @@ from harness.model import parameter_depth
 
 
 def build_optimizer(model: VisionTransformer, config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW or SGD over groups that share a decay and a learning-rate scale; a group's `lr_scale` is relative to `lr`."""
+    """AdamW or SGD over groups of equal decay and learning-rate scale; `lr_scale` is relative to `lr`."""
     groups = parameter_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)

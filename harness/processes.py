@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from harness.config import RunConfig
+from harness.data.every_core import usable_cores
 from harness.errors import ConfigError, HarnessError
 
 T = TypeVar("T")
@@ -34,17 +35,19 @@ class Processes:
         if config.deterministic:
             # cuBLAS reads this when it is first used (PyTorch notes on reproducibility).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+        on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
+            "1",
+            "true",
+            "yes",
+        )
         self.precision, note = choose_precision(config.precision, on_cpu)
         self.notes += [note] if note else []
-        self.accelerator = Accelerator(
-            cpu=on_cpu, mixed_precision="no" if self.precision == "fp32" else self.precision
-        )
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if self.precision == "fp32" else self.precision)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
-        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if self.world > 1 else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if self.world > 1 else None
         if on_cpu:
             torch.set_num_threads(config.threads or max(1, usable_cores() // self.local_world))
         torch.use_deterministic_algorithms(config.deterministic)
@@ -153,7 +156,3 @@ def leave_spare_cpu_processes(notes: list[str]) -> None:
     notes.append("No GPU: running as one CPU process. (Set ACCELERATE_USE_CPU=true for several.)")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

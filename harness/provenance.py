@@ -52,7 +52,10 @@ def git_state(folder: Path) -> dict[str, Any]:
         # An installed copy inside somebody's own checkout is not that checkout's code.
         if not git("ls-files", "--", "config.py"):
             return {}
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.SubprocessError):
         return {}
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: to its folder, to W&B and to the person watching. Silent on all ranks but the main one."""
+"""What a run tells while it goes: to its folder, to W&B and to the person watching. Only the main rank speaks."""
 
 from __future__ import annotations
 
@@ -82,12 +82,13 @@ class Record:
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 
-    def resume(self, step: int, total_steps: int) -> None:
+    def resume(self, step: int, total_steps: int, best: Mapping[str, float]) -> None:
         """Rows after `step` will be written again."""
         if not self._main:
             return
         if step:
             self.console.say(f"Going on from step {step} of {total_steps}.")
+            self.folder.update("summary.json", best)
         self.folder.keep_metrics_until(step)
         self.console.begin(total_steps, step)
 

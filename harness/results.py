@@ -16,7 +16,7 @@ from harness import figures
 from harness.checkpoint import BEST, replacing, write_atomically
 from harness.console import duration
 from harness.data.dataset import Dataset
-from harness.metrics import Intervals, Predictions, Scores, bootstrap, predictions_rows, write_predictions
+from harness.metrics import CSV_COLUMNS, Intervals, Predictions, Scores, bootstrap, predictions_rows, write_predictions
 from harness.record import Record
 from harness.state import Progress
 
@@ -43,7 +43,10 @@ def conclude(
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
     class_rows = per_class(data.classes, scores)
     _write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
-    loss_curve = _save(figures.loss_curve(folder.read_metrics()), folder.figures / "loss_curve.png")
+    curve = figures.loss_curve(
+        folder.read_metrics(), title=config.run_name, best_epoch=int(progress.best["best/epoch"])
+    )
+    loss_curve = _save(curve, folder.figures / "loss_curve.png")
     confusion = _save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
@@ -54,7 +57,7 @@ def conclude(
         tracker.table("test/per_class", CLASS_COLUMNS, class_rows)
         tracker.table(
             "test/predictions",
-            ("file", "label", "prediction", "probability", "label_probability"),
+            CSV_COLUMNS,
             [
                 (*row[:3], float(row[3]), float(row[4]))
                 for row in predictions_rows(data.test.files, data.classes, predictions)
@@ -73,7 +76,9 @@ def conclude(
             description=f"Best epoch by validation macro F1 of run {config.run_name}.",
         )
     record.end("finished", exit_code=0, results=results)
-    record.console.table(f"{config.run_name}: {config.model} on {Path(config.data).name}", _table(record, results, progress))
+    record.console.table(
+        f"{config.run_name}: {config.model} on {Path(config.data).name}", _table(record, results, progress)
+    )
     return folder.read("summary.json")
 
 

@@ -7,6 +7,8 @@ import fcntl
 import json
 import math
 import os
+import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,7 +32,10 @@ class RunFolder:
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
         """Where this config's run lives: the same settings find the same folder; a W&B agent's run has its own."""
-        return cls(Path(config.runs_dir) / f"{config.run_name}-{os.environ.get('WANDB_RUN_ID') or config.identity}")
+        run_id = os.environ.get("WANDB_RUN_ID") or config.identity
+        if not re.fullmatch(r"[\w.-]+", run_id):
+            raise HarnessError(f"WANDB_RUN_ID is {run_id!r}; it becomes a folder name: letters, digits, '_', '-' and '.'.")
+        return cls(Path(config.runs_dir) / f"{config.run_name}-{run_id}")
 
     def read(self, name: str) -> dict[str, Any]:
         """`config.json`, `manifest.json` or `summary.json`; empty when it is not there."""
@@ -70,10 +75,11 @@ class RunFolder:
         """Move an earlier run of the same settings out of the way; nothing is deleted."""
         if not self.path.exists():
             return None
-        aside = self.path.parent / ".replaced" / f"{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        aside.parent.mkdir(exist_ok=True)
-        self.path.rename(aside)
-        return aside
+        aside = self.path.parent / ".replaced"
+        aside.mkdir(exist_ok=True)
+        name = f"{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        # A folder of its own, also for the second within a second.
+        return self.path.rename(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=aside)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

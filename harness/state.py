@@ -11,7 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from harness.checkpoint import flatten_optimizer, load_tensors, restore_optimizer, save_tensors, with_prefix, without_prefix
+from harness.checkpoint import (
+    flatten_optimizer,
+    load_tensors,
+    restore_optimizer,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
 from harness.config import RunConfig
 from harness.errors import TrainingError
 from harness.optim import MovingAverage, build_optimizer
@@ -30,7 +37,7 @@ class Progress:
 
 
 class TrainState:
-    """Model, optimiser, moving average and progress. Order and augmentation need no state: they follow from the step."""
+    """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
 
     def __init__(self, model: VisionTransformer, config: RunConfig, accelerator: Accelerator) -> None:
         self.accelerator = accelerator

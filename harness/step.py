@@ -58,7 +58,7 @@ def optimise(
 
 
 def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange: bool) -> Tensor:
-    """Gradients of the mean loss over the global batch; with `exchange`, averaged over ranks as the last ones appear."""
+    """Gradients of the global batch's mean loss; with `exchange`, averaged over ranks as the last ones appear."""
     total = torch.zeros((), device=processes.device)
     size, count = state.progress.micro_batch, len(batch.images)
     for start in range(0, count, size):
@@ -76,9 +76,7 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
     return total
 
 
-def _halve_micro_batch(
-    state: TrainState, config: RunConfig, processes: Processes, say: Callable[[str], None]
-) -> None:
+def _halve_micro_batch(state: TrainState, config: RunConfig, processes: Processes, say: Callable[[str], None]) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)
     size = state.progress.micro_batch
@@ -87,10 +85,8 @@ def _halve_micro_batch(
             f"Out of memory with a single picture per forward pass ({config.model}, {processes.device}). Use "
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )
-    state.progress.micro_batch = (size + 1) // 2
-    say(
-        f"Out of memory: micro-batch {size} -> {state.progress.micro_batch}; the global batch stays {config.batch_size}."
-    )
+    state.progress.micro_batch = smaller = (size + 1) // 2
+    say(f"Out of memory: micro-batch {size} -> {smaller}; the global batch stays {config.batch_size}.")
 
 
 def _average_gradients(state: TrainState, processes: Processes) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from torch import Tensor
 
 from harness.batches import open_batches
@@ -53,7 +52,9 @@ def fit(config: RunConfig) -> Outcome:
         processes = Processes(config)
         stack.callback(processes.close)
         record = Record(config, processes)
-        photos = processes.on_main(lambda: find(config.data, seed=config.seed, split_fraction=config.split_fraction))
+        photos = processes.on_main(
+            lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+        )
         # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
         if not processes.on_main(lambda: record.begin(photos, stack)):
             return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
@@ -75,8 +76,8 @@ def _train_and_test(
 ) -> dict[str, Any]:
     # Data and model. The main process decodes; the others find it done.
     preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
-    processes.on_main(lambda: open_dataset(photos, preprocessing, config, progress=True) and None)
-    data = open_dataset(photos, preprocessing, config, progress=False)
+    processes.on_main(lambda: open_dataset(photos, preprocessing, config) and None)
+    data = open_dataset(photos, preprocessing, config)
     loaded = _build(config, len(data.classes))
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
@@ -89,7 +90,7 @@ def _train_and_test(
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
     progress, steps_per_epoch = state.progress, batches.train.steps_per_epoch
-    record.resume(progress.step, config.epochs * steps_per_epoch)
+    record.resume(progress.step, config.epochs * steps_per_epoch, progress.best)
 
     # Train. Order, augmentation and learning rate all follow from the step, so the loop can begin anywhere.
     losses: list[Tensor] = []  # of the steps since the last row, still on the device
@@ -179,10 +180,10 @@ def _training_row(
     broken = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
     if broken is not None:
         step = progress.step - len(values) + broken + 1
-        before = [*progress.last_losses, *values[:broken]][-5:]
+        before = ", ".join(f"{value:.4g}" for value in [*progress.last_losses, *values[:broken]][-5:])
         raise TrainingError(
             f"The training loss became {values[broken]} at step {step} (epoch {(step - 1) // steps_per_epoch + 1}), at "
-            f"learning rate {lr:g}. The last finite losses were {', '.join(f'{value:.4g}' for value in before) or 'none'}. "
+            f"learning rate {lr:g}. The last finite losses were {before or 'none'}. "
             "Use a smaller --lr, --warmup-epochs, --clip-grad 1, or --precision fp32."
         )
     progress.last_losses = values[-5:]

@@ -27,7 +27,7 @@ fork = multiprocessing.get_context("fork")
 
 
 def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
-    """The smallest real run: 21 pictures of 32 pixels in batches of 5, five steps per epoch, the last of one picture."""
+    """The smallest real run: 21 pictures of 32 pixels in batches of 5, the last of one picture."""
     values: dict[str, Any] = {
         "data": str(photos),
         "runs_dir": str(runs),
@@ -275,7 +275,9 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(photos: Path, tmp_path: Path) -> None:
     config = settings(photos, tmp_path, lr=1e6, optimizer="sgd", epochs=5, log_every=4)
-    with pytest.raises(TrainingError, match=r"training loss became (nan|inf) at step \d+ .*learning rate 1e\+06") as error:
+    with pytest.raises(
+        TrainingError, match=r"training loss became (nan|inf) at step \d+ .*learning rate 1e\+06"
+    ) as error:
         fit(config)
     assert "The last finite losses were 1.09" in str(error.value)
     [folder] = tmp_path.iterdir()

@@ -15,8 +15,9 @@ import contextlib
 import dataclasses
 import json
 import re
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote
@@ -89,23 +90,34 @@ class WandbServer:
         self.wrong_keys: set[str] = set()
         self._uploads: dict[str, Callable[[bytes], None]] = {}
         self._lock = threading.RLock()
-        self._http = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._handler = type("Handler", (_Handler,), {"server_state": self})
+        self._http: _Server | None = None
+        self._port = 0  # the first start takes any free one, later ones the same
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> WandbServer:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def start(self) -> None:
+        """Listen; once more after `stop`, nothing is forgotten."""
+        self._http = http = _Server(("127.0.0.1", self._port), self._handler)
+        self._port = http.server_port
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
     def stop(self) -> None:
-        """Close the port: later connections are refused, as when a server goes down."""
-        with self._lock:
-            http, self._http = self._http, None
+        """Close the port: connections are refused, as when a server goes down. Kept-alive ones are cut."""
+        http, self._http = self._http, None
         if http is not None:
             http.shutdown()
             http.server_close()
+            http.cut()
 
     def versions(self, collection: str) -> list[Artifact]:
         return [artifact for artifact in self.artifacts if artifact.collection == collection]
@@ -161,7 +173,12 @@ class WandbServer:
         entity, project = variables.get("entity") or ENTITY, variables.get("project") or "uncategorized"
         run = self.runs.setdefault(name, Run(name, entity, project))
         run.fields.update({key: value for key, value in variables.items() if value is not None})
-        return {"upsertBucket": {"bucket": {**_bucket(run), "project": _project(run.entity, run.project)}, "inserted": inserted}}
+        return {
+            "upsertBucket": {
+                "bucket": {**_bucket(run), "project": _project(run.entity, run.project)},
+                "inserted": inserted,
+            }
+        }
 
     def resume_status(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
@@ -171,7 +188,10 @@ class WandbServer:
     def create_run_files(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[variables["run"]]
         files = [
-            {"name": name, "uploadUrl": self._upload_url(name, lambda content, name=name: _put(run.files, name, content))}
+            {
+                "name": name,
+                "uploadUrl": self._upload_url(name, lambda content, name=name: _put(run.files, name, content)),
+            }
             for name in variables["files"]
         ]
         return {"createRunFiles": {"runID": _id("Run", run.name), "uploadHeaders": [], "files": files}}
@@ -346,6 +366,23 @@ def _bucket(run: Run) -> dict[str, Any]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut(self) -> None:
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
         """A client that hangs up is no error here: processes are killed in the tests."""

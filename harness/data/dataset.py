@@ -1,4 +1,4 @@
-"""A data set ready for use: every split's pictures decoded, in one cache, with the unreadable ones left out or named."""
+"""A data set ready for use: the pictures of every split, decoded, the unreadable ones left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from harness.config import RunConfig
-from harness.data.cache import PixelCache, Resize, open_cache
+from harness.data.cache import PixelCache, open_cache
 from harness.data.folder import ImageFolder, Split, fingerprint
+from harness.data.resize import Resize
 from harness.errors import DataError
 from harness.model import Preprocessing
 
@@ -45,7 +46,7 @@ class Dataset:
         }
 
 
-def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunConfig, *, progress: bool) -> Dataset:
+def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunConfig) -> Dataset:
     """Decode what is not decoded yet, and select each split's readable pictures."""
     files = tuple(file for split in folder.splits for file in split.files)
     pixels = open_cache(
@@ -54,7 +55,6 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
         resize=Resize(preprocessing.resize_size, preprocessing.interpolation),
         cache_dir=config.cache_dir,
         bad_images=config.bad_images,
-        progress=progress,
     )
     starts = np.cumsum([0, *(len(split.files) for split in folder.splits)])
     train, val, test = (

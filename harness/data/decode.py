@@ -180,7 +180,7 @@ def _damage(error: Exception) -> str:
     text = str(error)
     if isinstance(error, EOFError) or "truncat" in text.lower():
         return "truncated"
-    return f"damaged ({text or type(error).__name__})"
+    return f"damaged ({' '.join(text.split())[:100] or type(error).__name__})"
 
 
 def _not_a_picture(start: bytes) -> str:

@@ -154,7 +154,7 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
     return [
         f"There is no {names}, so each class of train/ has to give one image to each missing split and keep one. "
         f"Too few for that: {some(scarce)}. Add pictures to them, or add {names}."
-    ], notes
+    ], []
 
 
 def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[str]]:

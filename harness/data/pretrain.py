@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models import VisionTransformer
 from tqdm import tqdm
 
@@ -41,7 +42,7 @@ _PATCH = ARCHITECTURES["vit_demo"].patch_size
 class Recipe:
     """Everything the weights depend on besides the versions of the libraries."""
 
-    epochs: int = 8
+    epochs: int = 6
     pictures: int = 800  # per class
     batch_size: int = 16
     lr: float = 1e-3
@@ -124,36 +125,51 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
     """The trained ViT and its accuracy on held-out scenes of the same sports."""
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    pictures, masks, labels = draw_all("train", recipe.pictures, recipe.seed)
-    held_out = draw_all("valid", _HELD_OUT, recipe.seed)
+    train = draw_all("train", recipe.pictures, recipe.seed)
+    pictures, _, labels = draw_all("valid", _HELD_OUT, recipe.seed)
     learner = Learner(len(scenes.PRETRAIN_CLASSES))
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    steps = len(labels) // recipe.batch_size
+    steps = recipe.epochs * (len(train[0]) // recipe.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: (
-            min(1, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / (steps * recipe.epochs)))
-        ),
+        lambda step: min(1, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / steps)),
     )
     accuracy = 0.0
-    for epoch in range(recipe.epochs):
-        rng = np.random.Generator(np.random.Philox(key=[recipe.seed, epoch]))
-        order = torch.from_numpy(rng.permutation(len(labels)))
-        for rows in tqdm(order[: steps * recipe.batch_size].split(recipe.batch_size), desc=f"Epoch {epoch + 1}"):
-            inputs, targets = shifted(pictures[rows], masks[rows], rng)
-            logits, drawn = learner(inputs)
-            loss = F.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
-            loss = loss + recipe.outline_weight * F.binary_cross_entropy_with_logits(drawn, outlines(targets))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        accuracy = measure(learner, held_out[0], held_out[2])
-        print(f"Epoch {epoch + 1}: accuracy {accuracy:.4f} on held-out scenes", flush=True)
+    # On a CPU, attention written out is several times faster in bfloat16 than the fused kernel's backward pass.
+    with sdpa_kernel(SDPBackend.MATH):
+        for epoch in range(recipe.epochs):
+            train_epoch(learner, train, optimizer, schedule, recipe, epoch)
+            accuracy = measure(learner, pictures, labels)
+            print(f"Epoch {epoch + 1}: accuracy {accuracy:.4f} on held-out scenes", flush=True)
     return learner.vit, accuracy
+
+
+def train_epoch(
+    learner: Learner,
+    train: tuple[Tensor, Tensor, Tensor],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    recipe: Recipe,
+    epoch: int,
+) -> None:
+    """One pass over the pictures in full batches."""
+    pictures, masks, labels = train
+    rng = np.random.Generator(np.random.Philox(key=[recipe.seed, epoch]))
+    steps = len(labels) // recipe.batch_size
+    order = torch.from_numpy(rng.permutation(len(labels))[: steps * recipe.batch_size])
+    for rows in tqdm(order.split(recipe.batch_size), desc=f"Epoch {epoch + 1}", unit="step"):
+        inputs, targets = shifted(pictures[rows], masks[rows], rng)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, drawn = learner(inputs)
+        loss = F.cross_entropy(logits.float(), labels[rows], label_smoothing=recipe.label_smoothing)
+        loss = loss + recipe.outline_weight * F.binary_cross_entropy_with_logits(drawn.float(), outlines(targets))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
 
 
 @torch.no_grad()
@@ -176,7 +192,7 @@ def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) 
         "held_out_pictures": _HELD_OUT * len(scenes.PRETRAIN_CLASSES),
         **dataclasses.asdict(recipe),
     }
-    metadata = {"preprocessing": json.dumps(PREPROCESSING), "source": json.dumps(source), "head": "none"}
+    metadata = {"preprocessing": json.dumps(PREPROCESSING), "source": json.dumps(source)}
     output.write_bytes(safetensors.torch.save(state, metadata=metadata))
 
 

@@ -65,14 +65,15 @@ def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
     behind: list[Shape] = []
     front: list[Shape] = []
     for part in sport.parts:
-        x, y = joints[part.at] if isinstance(part.at, str) else part.at
-        held = isinstance(part.at, str)
-        spread, sway = (0.0, 5.0) if held else (part.drift, 1.5)
+        if isinstance(part.at, str):
+            (x, y), spread, sway = joints[part.at], 0.0, 5.0
+        else:
+            (x, y), spread, sway = part.at, part.drift, 1.5
         at = (x + rng.normal(0, spread), y + rng.normal(0, spread) * (0.3 if y < 0.1 else 1.0))
         turn, size = part.turn + rng.normal(0, sway), part.size * rng.uniform(0.92, 1.1)
         shapes = moved(part.shapes(ink), at, turn, size)
         (behind if part.behind else front).extend(shapes)
-    return behind + body(joints, ink) + front
+    return moved(behind + body(joints, ink) + front, (0.0, 0.0), turn=rng.normal(0, 2))
 
 
 def _fit(
@@ -80,14 +81,13 @@ def _fit(
 ) -> tuple[Points, Points]:
     """Origin (2,) and axes (2, 2) that put y = 0 on row `base` and the whole object inside the picture."""
     left, bottom, right, top = box
-    room = min(0.94 * side / (right - left), (base - 0.03 * side) / top, (side - base) / max(-bottom, 1e-3))
+    margin = 0.03 * side
+    room = min((side - 2 * margin) / (right - left), (base - margin) / top, (side - margin - base) / max(-bottom, 1e-3))
     scale = room * rng.uniform(0.74, 1.0)
     facing = float(rng.choice([-1.0, 1.0]))
     start, end = sorted((facing * left * scale, facing * right * scale))
-    slack = side - (end - start)
-    x = rng.uniform(0.1, 0.9) * slack - start
-    tilt = np.tan(np.radians(rng.normal(0, 2.0)))
-    return np.array([x, base]), scale * np.array([[facing, facing * tilt], [tilt, -1.0]])
+    x = rng.uniform(margin - start, side - margin - end)
+    return np.array([x, base]), scale * np.array([[facing, 0.0], [0.0, -1.0]])
 
 
 def write(
@@ -142,8 +142,8 @@ def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
         for split, count in counts.items()
         if not 1 <= count <= 9999
     ]
-    if seed < 0:
-        problems.append(f"seed={seed}: use 0 or more.")
+    if not 0 <= seed < 2**31:
+        problems.append(f"seed={seed}: use 0 to {2**31 - 1}.")
     if problems:
         raise DataError(problems)
 
@@ -151,13 +151,9 @@ def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
 def _occupied(root: Path, marker: dict[str, Any]) -> bool:
     """True where `root` already holds this very data; DataError where it holds anything else."""
     try:
-        if not any(root.iterdir()):
+        if not root.exists() or not any(root.iterdir()):
             return False
         found = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = None
-        if not root.exists():
-            return False
     except (OSError, ValueError):
         found = None
     if found is None:

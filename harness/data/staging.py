@@ -16,7 +16,7 @@ AHEAD = 2
 
 
 class Normalise:
-    """(x / 255 - mean) / std, looked up for uint8 and computed for tensors: the same float32 steps as torchvision."""
+    """(x / 255 - mean) / std, looked up for uint8, computed for tensors: ToTensor and Normalize in float32."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)

@@ -82,9 +82,9 @@ def hurdle(ink: Ink) -> list[Shape]:
 
 
 def hanging_rings(ink: Ink) -> list[Shape]:
-    straps = [line([(x, 0.08), (0.8 * x, 0.7)], 0.02, ink.trim) for x in (-0.16, 0.16)]
+    straps = [line([(x, 0.08), (0.8 * x, 0.5)], 0.02, ink.trim) for x in (-0.16, 0.16)]
     rings = [ring(x, 0, 0.075, 0.085, 0.032, ink.gear) for x in (-0.16, 0.16)]
-    return [*straps, *rings, line([(-0.3, 0.7), (0.3, 0.7)], 0.04, shade(ink.gear, 0.75))]
+    return [*straps, *rings, line([(-0.3, 0.5), (0.3, 0.5)], 0.04, shade(ink.gear, 0.75))]
 
 
 def high_bar(ink: Ink) -> list[Shape]:

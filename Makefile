@@ -1,0 +1,34 @@
+.PHONY: demo test check bench pretrain help
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+help:  ## Say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+demo: .venv/.run  ## Draw pictures, fine-tune at three settings, compare: offline, a few minutes on two cores
+	$(BIN)/python -m harness.demo
+
+test: .venv/.dev  ## Every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev  ## Benchmarks: data pipeline, training loop, start-up (about ten minutes)
+	$(BIN)/python -m tests.bench
+
+pretrain: .venv/.run  ## Make the demo model's weights anew
+	$(BIN)/python -m harness.data.pretrain
+
+# What is needed to run, and on top of it what is needed to develop. Made again when the requirements change.
+.venv/.run: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/.dev: .venv/.run
+	$(INSTALL) --editable '.[dev]'
+	touch $@

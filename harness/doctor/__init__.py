@@ -1,0 +1,6 @@
+"""What works on this machine, and what to do about the rest: `harness doctor`."""
+
+from harness.doctor.check import Check, render, to_json
+from harness.doctor.examination import examine
+
+__all__ = ["Check", "examine", "render", "to_json"]

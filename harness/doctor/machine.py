@@ -1,0 +1,111 @@
+"""What the machine or container gives: cores, memory, ports, disk, locks, open files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from harness.doctor.check import GB, Check, within
+from harness.launch import count_gpus, free_port
+
+
+def cpu() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup("cpu.max").split()
+    if len(quota) == 2 and quota[0].isdigit() and (share := int(quota[0]) / int(quota[1])) < cores:
+        remedy = f"Give --threads {max(1, int(share))}: more threads than that wait for each other."
+        return Check("CPU", "warn", f"{cores} cores visible, of which this container may use {share:.1f}", remedy)
+    return Check("CPU", "ok", f"{cores} cores")
+
+
+def memory() -> Check:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+    if (limit := _cgroup("memory.max")).isdigit():
+        total, free = min(total, int(limit)), min(free, int(limit))
+    detail = f"{free / GB:.1f} GB free of {total / GB:.1f} GB"
+    if free < 4 * GB:
+        return Check(
+            "memory", "warn", detail, "A ViT-B/16 needs about 4 GB: end other programs, or give --micro-batch."
+        )
+    return Check("memory", "ok", detail)
+
+
+def _cgroup(name: str) -> str:
+    """A limit of this container (cgroup v2); empty where there is none."""
+    try:
+        return Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def shared_memory() -> Check:
+    size = shutil.disk_usage("/dev/shm").total
+    detail = f"{size / GB:.2f} GB in /dev/shm"
+    if size < 0.5 * GB and count_gpus(os.environ) > 1:
+        return Check("shared memory", "warn", detail, "NCCL connects GPUs through it: docker run --shm-size=1g.")
+    return Check("shared memory", "ok", detail)
+
+
+def ports() -> Check:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as server:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        server.close()
+    name = socket.gethostname()
+    if not within(3, lambda: bool(socket.gethostbyname(name))):
+        remedy = "Several processes find each other by it: add it to /etc/hosts, or set GLOO_SOCKET_IFNAME=lo."
+        return Check("ports", "warn", f"this machine's own name, {name}, has no address", remedy)
+    return Check("ports", "ok", f"127.0.0.1:{port} can be bound and reached")
+
+
+def disk(name: str, folder: Path, option: str) -> Check:
+    folder = folder.expanduser().absolute()
+    existing = _existing(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Check(name, "fail", f"{folder}: {error.strerror}", f"Choose a folder you can write to with {option}.")
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / GB:.1f} GB free in {folder}"
+    if free < 5 * GB:
+        remedy = f"A ViT-B/16 run keeps about 1.5 GB: free some space, or choose another disk with {option}."
+        return Check(name, "warn", detail, remedy)
+    return Check(name, "ok", detail)
+
+
+def locks(cache: Path) -> Check:
+    """Whether a second holder of a lock is kept out, as two runs that build one cache must be."""
+    with tempfile.NamedTemporaryFile(dir=_existing(cache)) as first, Path(first.name).open("r+") as second:
+        remedy = "Choose a folder on a local disk with --cache-dir or $HARNESS_CACHE_DIR."
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return Check("file locks", "fail", f"{cache}: {error.strerror}", remedy)
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Check("file locks", "ok", "kept in the cache folder")
+    return Check(
+        "file locks", "fail", f"not kept in {cache}: runs that start together would write over each other", remedy
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def open_files() -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shown = "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at once"
+    if soft != resource.RLIM_INFINITY and soft < 1024:
+        return Check("open files", "warn", shown, "Raise it in the shell that starts runs: ulimit -n 4096.")
+    return Check("open files", "ok", shown)

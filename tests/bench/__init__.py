@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tests.bench [NAME...]`. They measure and print; pass or fail is for the tests."""

@@ -1,0 +1,48 @@
+"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [data] [loop] [start] [memory] [gpu]
+
+Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
+that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
+python -m tests.bench.bench_loop --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+# In the order they run: the quick ones first.
+BENCHMARKS = {
+    "start": "time to `harness --help` and to import what a run needs",
+    "data": "training pictures per second and core, against torchvision",
+    "loop": "an epoch of a run, against the barest PyTorch loop",
+    "memory": "most memory that one run takes",
+    "gpu": "pictures per second on a GPU, as a share of what the card can do",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(f"  {name:8}{what}" for name, what in BENCHMARKS.items()),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} [default: all]")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"There is no benchmark {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}.")
+    failed = []
+    for name in names:
+        print(f"== {name}: {BENCHMARKS[name]}", flush=True)
+        start = time.perf_counter()
+        if subprocess.run([sys.executable, "-m", f"tests.bench.bench_{name}"], check=False).returncode:
+            failed.append(name)
+        print(f"({time.perf_counter() - start:.0f} s)\n", flush=True)
+    if failed:
+        sys.exit(f"Did not run to the end: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

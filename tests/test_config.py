@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.architecture import ARCHITECTURES
+from harness.config import MODELS, NAMED_WEIGHTS, RunConfig, value_type
+from harness.errors import ConfigError
+
+
+def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
+    with pytest.raises(ConfigError) as error:
+        RunConfig(data="photos", lr=math.nan, batch_size=0, model="vit", augment="strong", drop_path=1.0)
+    assert error.value.exit_code == 2
+    assert [problem.split()[0] for problem in error.value.problems] == [
+        "--augment",
+        "--model",
+        "--drop-path",
+        "--lr",
+        "--batch-size",
+    ]
+    assert "--lr is nan; it must be a finite number above 0, at most 1e+06." in error.value.problems
+    assert "--batch-size is 0; it must be a finite number at least 1, at most 1e+06." in error.value.problems
+    assert (
+        "--augment is 'strong'; it must be one of none, standard, randaugment, trivialaugment." in error.value.problems
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "vit_s_16"}, "--weights imagenet does not exist for --model vit_s_16 (only for vit_b_16, vit_b_32,"),
+        ({"weights": "nowhere.pth"}, "--weights nowhere.pth is neither a file nor one of imagenet, "),
+        ({"warmup_epochs": 6.0}, "--warmup-epochs 6 is longer than the training itself (--epochs 5)."),
+        ({"name": "../up"}, "--name '../up' becomes a folder name"),
+        ({"lr": "1e-4"}, "--lr is '1e-4'; it takes a value of type float."),
+        ({"ema": 1}, "--ema is 1; it takes a value of type bool."),
+        ({"data": " "}, "--data is empty"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        RunConfig(**{"data": "photos"} | changes)
+    assert str(error.value).startswith(message)
+
+
+def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:
+    assert type(RunConfig(data="photos", lr=1).lr) is float
+
+
+def test_the_name_tells_what_a_sweep_varies() -> None:
+    assert RunConfig(data="photos").run_name == "lr1e-05_bs16_none_s0"
+    assert (
+        RunConfig(data="photos", lr=0.1, batch_size=64, augment="standard", seed=3).run_name == "lr0.1_bs64_standard_s3"
+    )
+
+
+def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None:
+    config = RunConfig(data="photos")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        kind, _ = value_type(field)
+        other = {str: "vit_l_16" if field.name == "model" else "elsewhere", bool: not value, int: 32, float: 0.25}[kind]
+        if field.metadata["choices"] and field.name != "model":
+            other = next(choice for choice in field.metadata["choices"] if choice != value)
+        if field.name == "weights":
+            other = "none"
+        changed = dataclasses.replace(config, **{field.name: other})
+        assert (changed.identity != config.identity) == field.metadata["identity"], field.name
+    kept_out = {field.name for field in dataclasses.fields(config) if not field.metadata["identity"]}
+    assert kept_out == {
+        "cache_dir",
+        "workers",
+        "micro_batch",
+        "threads",
+        "runs_dir",
+        "project",
+        "group",
+        "tags",
+        "log_every",
+        "checkpoint_every",
+        "fresh",
+    }
+
+
+def test_resolved_paths_mean_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(data="photos", weights="some.pth").resolved()
+    assert config.data == str(tmp_path / "photos")
+    assert config.weights == str(tmp_path / "some.pth")
+    assert config.runs_dir == str(tmp_path / "runs")
+    assert RunConfig(data="photos").resolved().weights == "imagenet"
+
+
+def test_a_saved_config_comes_back_and_unknown_settings_are_named() -> None:
+    config = RunConfig(data="photos", epochs=3)
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="unknown settings later"):
+        RunConfig.from_dict(config.to_dict() | {"later": 1})
+
+
+def test_models_and_weights_name_what_exists() -> None:
+    assert set(ARCHITECTURES) == set(MODELS)
+    assert {model for models in NAMED_WEIGHTS.values() for model in models} == set(MODELS)
+
+
+def test_every_field_says_what_it_is() -> None:
+    for field in dataclasses.fields(RunConfig):
+        assert field.metadata["help"].endswith((".", "]")), field.name
+        assert field.metadata["group"] in ("Data", "Augmentation", "Model", "Optimisation", "Compute", "Run")

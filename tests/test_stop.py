@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.stop import Stopped, StopSignals
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_outside_the_loop_a_signal_ends_what_is_going_on(signum: int) -> None:
+    before = signal.getsignal(signum)
+    with pytest.raises(Stopped) as told, StopSignals():
+        os.kill(os.getpid(), signum)
+        time.sleep(1)
+        pytest.fail("went on")
+    assert told.value.exit_code == 128 + signum
+    assert str(told.value) == signal.Signals(signum).name
+    assert signal.getsignal(signum) is before
+
+
+def test_inside_the_loop_it_waits_for_the_loop_to_look() -> None:
+    with StopSignals() as stop:
+        with stop.deferred():
+            assert not stop.told
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
+            assert stop.told
+        assert stop.signum == signal.SIGTERM
+
+
+def test_a_loop_that_never_looks_is_ended() -> None:
+    code = (
+        "import os, signal, time; from harness import stop\n"
+        "stop.SECONDS_TO_STOP = 0.2\n"
+        "with stop.StopSignals() as signals, signals.deferred():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 128 + signal.SIGTERM
+    assert "The last checkpoint stands." in result.stderr
+
+
+def test_wandb_asking_is_no_failure() -> None:
+    assert (Stopped(0).exit_code, str(Stopped(0))) == (0, "W&B")
