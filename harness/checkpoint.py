@@ -131,7 +131,6 @@ def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 def save_best(
     path: Path,
     weights: Mapping[str, Tensor],
-    *,
     config: RunConfig,
     classes: Sequence[str],
     preprocessing: Preprocessing,

@@ -258,3 +258,7 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     checks = examine(runs_dir, cache_dir)
     click.echo(to_json(checks) if as_json else render(checks))
     sys.exit(any(found.state == "fail" for found in checks))
+
+
+if __name__ == "__main__":
+    main(prog_name="harness")

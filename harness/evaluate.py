@@ -11,20 +11,32 @@ from torch import Tensor
 from harness.data.loader import EvalBatches
 from harness.metrics import Predictions, Scores, score
 from harness.processes import Processes
+from harness.stop import Stopped, StopSignals
 
 
 @torch.inference_mode()
 def evaluate(
-    forward: Callable[[Tensor], Tensor], batches: EvalBatches, total: int, num_classes: int, processes: Processes
+    forward: Callable[[Tensor], Tensor],
+    batches: EvalBatches,
+    total: int,
+    num_classes: int,
+    processes: Processes,
+    stop: StopSignals | None = None,
 ) -> tuple[Predictions | None, Scores]:
     """Scores on every rank, predictions (in the order of the split) on the main process.
 
-    Each rank takes its own pictures, none twice; what arrives is checked to be all `total` of the split.
+    Each rank takes its own pictures, none twice; what arrives is checked to be all `total` of the split. Raises
+    Stopped on all ranks when one was told to stop.
     """
     logits = [torch.empty(0, num_classes, device=processes.device)]
     labels = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
-    for batch in batches:
+    own = iter(batches)
+    for _ in range(processes.largest(len(batches))):
+        if stop and processes.any(stop.told):
+            raise Stopped(processes.largest(stop.signum or 0))
+        if (batch := next(own, None)) is None:
+            continue  # other ranks have a picture more
         logits.append(forward(batch.images).float())
         labels.append(batch.labels)
         positions.append(batch.positions)

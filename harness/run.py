@@ -1,5 +1,6 @@
 """One run: `accelerate launch harness/run.py --data DIR ...`; also what a W&B agent and `harness train` start."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ sys.path[:] = [str(_folder.parent), *(path for path in sys.path if Path(path or 
 
 from harness.launch import die_with_parent  # noqa: E402
 
-die_with_parent()
+# Started by a launcher or an agent, a run must not outlive it. Started by hand, it may outlive its terminal.
+if {"LOCAL_RANK", "ACCELERATE_MIXED_PRECISION", "WANDB_SWEEP_ID"} & set(os.environ):
+    die_with_parent()
 
 from harness.cli import run  # noqa: E402
 

@@ -34,7 +34,9 @@ class RunFolder:
         """Where this config's run lives: the same settings find the same folder; a W&B agent's run has its own."""
         run_id = os.environ.get("WANDB_RUN_ID") or config.identity
         if not re.fullmatch(r"[\w.-]+", run_id):
-            raise HarnessError(f"WANDB_RUN_ID is {run_id!r}; it becomes a folder name: letters, digits, '_', '-' and '.'.")
+            raise HarnessError(
+                f"WANDB_RUN_ID is {run_id!r}; it becomes a folder name: letters, digits, '_', '-' and '.'."
+            )
         return cls(Path(config.runs_dir) / f"{config.run_name}-{run_id}")
 
     def read(self, name: str) -> dict[str, Any]:

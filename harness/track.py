@@ -47,10 +47,19 @@ UNSENT = "unsent"
 class Tracker:
     """A W&B run of the main process, from `start` to `finish`; other processes have none."""
 
-    def __init__(self, open_run: Callable[[str], Any], mode: str, folder: Path, say: Callable[[str], None]) -> None:
-        self._open_run, self._folder, self._say = open_run, folder, say
+    def __init__(
+        self,
+        open_run: Callable[[str], Any],
+        mode: str,
+        *,
+        folder: Path,
+        stop: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._open_run, self._folder, self._stop, self._say = open_run, folder, stop, say
         self._run = open_run(mode)
         self._wandb_folder = Path(self._run.settings.sync_dir)
+        self._newest: dict[str, Any] = {}
         self._unsent: list[Callable[[Tracker], None]] = []
         self._complained = False
         # online, offline, disabled or shared
@@ -59,25 +68,32 @@ class Tracker:
         self.url: str | None = self._run.url if mode in ("online", "shared") else None
         # What `wandb sync` takes; None unless the run is kept offline.
         self.offline_folder = self._wandb_folder if mode == "offline" else None
-        # Whether somebody has pressed stop in W&B.
-        self.stop_requested = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody has pressed stop in W&B, or its sweep has."""
+        return self._stop.is_set()
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One row of history; its own "step" is the x-axis. Values of None are left out, NaN stays NaN."""
+        known = {key: value for key, value in row.items() if value is not None}
+        self._newest.update(known)
         with self._unbothered():
-            self._run.log({key: value for key, value in row.items() if value is not None})
+            self._run.log(known)
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Values of the run as a whole, such as `best/val_f1`."""
+        known = {key: value for key, value in values.items() if value is not None}
+        self._newest.update(known)
         with self._unbothered():
-            self._run.summary.update({key: value for key, value in values.items() if value is not None})
+            self._run.summary.update(known)
 
     def image(self, key: str, path: Path) -> None:
         """Show a picture file that is already written."""
         import wandb
 
         with self._unbothered():
-            self._run.log({key: wandb.Image(str(path))})
+            self._run.log({**self._step(), key: wandb.Image(str(path))})
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Show a table; call it once per key and run, for each call makes an artifact."""
@@ -109,12 +125,13 @@ class Tracker:
             self._complain(error)
             left.append(self._wandb_folder)
             (self._wandb_folder / UNSENT).touch()
+        _shut_down()
         if self._unsent:
             with contextlib.suppress(Exception):
                 left.append(self._keep_unsent(exit_code))
+            _shut_down()
         if left:
-            self._say(f"W&B did not take everything. Nothing is lost; to send it: {sync_command(self._folder, left)}")
-        _shut_down()
+            self._say(f"W&B did not take everything. To send the rest: {sync_command(self._folder, left)}")
 
     def _send(self, log: Callable[[Tracker], None]) -> None:
         """Log what makes an artifact; when that fails, `finish` sees to it that it can be sent later."""
@@ -128,18 +145,23 @@ class Tracker:
 
     def _keep_unsent(self, exit_code: int) -> Path:
         """An online run keeps no record of its artifacts; an offline one of the same id does, for `wandb sync`."""
-        later = Tracker(self._open_run, "offline", self._folder, self._say)
+        later = Tracker(self._open_run, "offline", folder=self._folder, stop=self._stop, say=self._say)
+        # `wandb sync` takes the summary of the last session for that of the run.
+        later.summarize(self._newest)
         for log in self._unsent:
             log(later)
         later._run.finish(exit_code=exit_code)
         return later._wandb_folder
+
+    def _step(self) -> dict[str, Any]:
+        return {"step": self._newest["step"]} if "step" in self._newest else {}
 
     def _log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
 
         with self._staged():
             table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-            _within(ANSWER_TIMEOUT, lambda: self._run.log({key: table}))
+            _within(ANSWER_TIMEOUT, lambda: self._run.log({**self._step(), key: table}))
 
     def _log_dataset(self, name: str, facts: dict[str, Any]) -> None:
         import wandb
@@ -218,12 +240,7 @@ def start(
         raise ConfigError(
             f"A WANDB_* variable or a settings file of wandb has a value it does not take: {error}"
         ) from None
-    tracker: Tracker | None = None
-
-    def stop() -> None:
-        """Called by wandb in a thread of its own; without it, the main thread would be interrupted anywhere."""
-        if tracker is not None:
-            tracker.stop_requested = True
+    stop = threading.Event()
 
     def open_run(mode: Any) -> Any:
         run = wandb.init(mode=mode, settings=_settings(stop), **keywords)
@@ -236,7 +253,7 @@ def start(
     # What fails online is kept offline; where even that fails, say on a full disk, the run goes on without W&B.
     for attempt in dict.fromkeys((mode, "offline", "disabled")):
         try:
-            tracker = Tracker(open_run, attempt, root, say)
+            tracker = Tracker(open_run, attempt, folder=root, stop=stop, say=say)
             break
         except Exception as error:
             problems.append(f"W&B cannot be used {attempt} ({_first_line(error)})")
@@ -320,12 +337,14 @@ def _keywords(config: RunConfig, root: Path, run_id: str, values: dict[str, Any]
     return keywords
 
 
-def _settings(stop: Callable[[], None]) -> Any:
+def _settings(stop: threading.Event) -> Any:
     import wandb
 
     chosen: dict[str, Any] = {
         **_quiet(),
-        "stop_fn": stop,
+        # Instead of a KeyboardInterrupt wherever the main thread happens to be. wandb copies its settings deeply,
+        # which a function survives and a method of an Event does not.
+        "stop_fn": lambda: stop.set(),
         "finish_timeout_raises": True,
         # Offline, a logged table then points at a file beside wandb's own, which is found from anywhere.
         "allow_offline_artifacts": False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.config import RunConfig
 from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
 from harness.data.folder import ImageFolder, find
+from harness.data.loader import TrainBatches
 from harness.errors import TrainingError
 from harness.evaluate import evaluate
 from harness.metrics import Scores
@@ -89,64 +91,78 @@ def _train_and_test(
     state.progress.micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
-    progress, steps_per_epoch = state.progress, batches.train.steps_per_epoch
-    record.resume(progress.step, config.epochs * steps_per_epoch, progress.best)
+    progress = state.progress
+    record.resume(progress.step, config.epochs * batches.train.steps_per_epoch, progress.best)
 
-    # Train. Order, augmentation and learning rate all follow from the step, so the loop can begin anywhere.
-    losses: list[Tensor] = []  # of the steps since the last row, still on the device
-    for epoch in range(progress.epochs, config.epochs):
-        state.model.train()
-        watch = Stopwatch()
-        with stop.deferred():
-            for batch in batches.train.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
-                lr = learning_rate(progress.step, config, steps_per_epoch)
-                losses.append(optimise(state, batch, lr, config, processes, record.console.say))
-                watch.pictures += batch.total
-
-                told = processes.any(stop.told or record.stop_requested)
-                save = told or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
-                if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
-                    row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
-                    record.training(row, epoch=epoch, steps=len(losses))
-                    losses.clear()
-                if told:
-                    stop.saving()
-                if save and processes.is_main:
-                    state.save(state_file, origin)
-                if told:
-                    raise Stopped(processes.largest(stop.signum or 0))
-
-        state.model.eval()
-        _, scores = evaluate(state.forward, batches.val, len(data.val), len(data.classes), processes)
-        progress.epochs += 1
-        is_best = _better(scores, progress.best)
-        if is_best:
-            progress.best = {"best/epoch": progress.epochs} | _scores("best/val_", scores)
+    def save_state() -> None:
         if processes.is_main:
-            if is_best:
-                save_best(
-                    best_file,
-                    state.weights(),
-                    config=config,
-                    classes=data.classes,
-                    preprocessing=preprocessing,
-                    scores=progress.best,
-                )
             state.save(state_file, origin)
-        row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
-        record.validation(row, progress.best, is_best=is_best)
 
-    # Test: once, with the best epoch's weights.
-    processes.on_main(lambda: state.use(best_file))
-    processes.broadcast(state.model)
-    state.model.eval()
-    predictions, scores = evaluate(state.model, batches.test, len(data.test), len(data.classes), processes)
+    with stop.deferred():
+        # Train, and keep the best epoch.
+        for epoch in range(progress.epochs, config.epochs):
+            _train_epoch(epoch, state, batches.train, config, processes, record, stop, save_state)
+            try:
+                _, scores = evaluate(state.forward, batches.val, len(data.val), len(data.classes), processes, stop)
+            except Stopped:
+                save_state()  # the epoch is trained, only not validated yet
+                raise
+            progress.epochs += 1
+            if is_best := _better(scores, progress.best):
+                progress.best = {"best/epoch": progress.epochs} | _scores("best/val_", scores)
+                if processes.is_main:
+                    save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
+            save_state()
+            row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
+            record.validation(row, progress.best, is_best=is_best)
+
+        # Test: once, with the best epoch's weights.
+        processes.on_main(lambda: state.use(best_file))
+        processes.broadcast(state.model)
+        state.model.eval()
+        predictions, scores = evaluate(state.model, batches.test, len(data.test), len(data.classes), processes, stop)
+
     # From here on the main process is alone, and may take its time.
     if predictions is None:
         return {}
     summary = conclude(record, data, predictions, scores, progress)
     state_file.unlink(missing_ok=True)  # there is nothing left to go on with
     return summary
+
+
+def _train_epoch(
+    epoch: int,
+    state: TrainState,
+    batches: TrainBatches,
+    config: RunConfig,
+    processes: Processes,
+    record: Record,
+    stop: StopSignals,
+    save_state: Callable[[], None],
+) -> None:
+    """The steps of an epoch that are still to do. Order, augmentation and learning rate all follow from the step."""
+    progress, steps_per_epoch = state.progress, batches.steps_per_epoch
+    losses: list[Tensor] = []  # of the steps since the last row, still on the device
+    watch = Stopwatch()
+    state.model.train()
+    for batch in batches.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
+        lr = learning_rate(progress.step, config, steps_per_epoch)
+        losses.append(optimise(state, batch, lr, config, processes, record.console.say))
+        watch.pictures += batch.total
+
+        told = processes.any(stop.told or record.stop_requested)
+        save = told or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
+        if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
+            row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
+            record.training(row, epoch=epoch, steps=len(losses))
+            losses.clear()
+        if told:
+            stop.saving()
+        if save:
+            save_state()
+        if told:
+            raise Stopped(processes.largest(stop.signum or 0))
+    state.model.eval()
 
 
 def _build(config: RunConfig, num_classes: int) -> Loaded:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,12 @@ if ending == "kill":
     while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
         time.sleep(0.05)
     os.kill(os.getpid(), 9)
+if ending == "core":
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    [core] = [int(child) for child in children if "wandb-core" in Path(f"/proc/{child}/comm").read_text()]
+    while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
+        time.sleep(0.05)
+    os.kill(core, 9)
 if ending == "pause":
     print("paused", flush=True)
     sys.stdin.readline()
@@ -107,10 +114,14 @@ def assert_everything_arrived(server: WandbServer, folder: Path) -> None:
     assert (received.summary["best/val_f1"], received.summary["best/epoch"]) == (0.25, 2)
     assert "test/f1" not in received.summary
 
+    assert received.summary["train/loss"] == training_rows(server)[-1][1]
+    assert received.summary["step"] == max(row["step"] for row in received.history)
+
     [figure] = [row["figures/loss"] for row in received.history if "figures/loss" in row]
     assert received.files[figure["path"]] == (folder / "figures" / "loss.png").read_bytes()
-    [table] = [row["test/predictions"] for row in received.history if "test/predictions" in row]
-    content = json.loads(received.files[table["path"]])
+    [row] = [row for row in received.history if "test/predictions" in row]
+    assert row["step"] == received.summary["step"]
+    content = json.loads(received.files[row["test/predictions"]["path"]])
     assert (content["columns"], content["data"]) == (["file", "probability"], [["a.jpg", 0.5], ["b.jpg", 0.25]])
     [table_artifact] = [artifact for artifact in server.artifacts if artifact.type == "run_table"]
     assert json.loads(table_artifact.files["test/predictions.table.json"])["data"] == content["data"]
@@ -199,11 +210,24 @@ def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], ser
     assert server.artifacts == []
 
     server.start()
-    said, command_line = hint.split("to send it: ")
-    assert said == "W&B did not take everything. Nothing is lost; "
+    said, command_line = hint.split("To send the rest: ")
+    assert said == "W&B did not take everything. "
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
     assert_everything_arrived(server, folder)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 0.125)]
+
+
+def test_death_of_wandbs_own_process_costs_nothing_before_it(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
+    """As when memory runs out; what came before and the checkpoint arrive later."""
+    complaint, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
+    assert complaint.startswith("W&B: ")
+    command_line = hint.removeprefix("W&B did not take everything. To send the rest: ")
+    subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
+    assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4)]
+    assert server.runs["run-1"].summary["best/val_f1"] == 0.25
+    assert list(server.versions("model-run-1")[0].files) == ["best.safetensors"]
 
 
 def test_without_login_or_server_one_line_says_so(environment: dict[str, str], folder: Path) -> None:
@@ -234,7 +258,7 @@ for case in (
     for variable in case:
         del os.environ[variable]
 """
-    netrc = folder / "netrc"
+    netrc = Path(environment["HOME"]) / "netrc"
     netrc.write_text(f"machine 127.0.0.1:9 login user password {API_KEY}\n")
     lines = run(environment, folder, netrc, program=program)
     hint = f". The run is kept offline; to send it: cd '{folder}/"
@@ -260,7 +284,8 @@ from harness.config import RunConfig
 
 def go(run_id, variables, **options):
     os.environ |= variables
-    tracker = track.start(RunConfig(data="photos", **options), Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
+    config = RunConfig(data="photos", **options)
+    tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
     tracker.finish(0)
     for variable in variables:
         del os.environ[variable]
@@ -294,7 +319,6 @@ go("ours", agent, project="ignored", lr=0.5)
     assert not (folder / "agent").exists()
 
 
-@pytest.mark.slow
 def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
     server.stop_asked.add("run-1")
     run(environment, folder, 0, 1, "stop")
@@ -336,7 +360,9 @@ class BrokenRun:
 
 def test_errors_of_wandb_are_said_once(tmp_path: Path) -> None:
     said: list[str] = []
-    tracker = track.Tracker(lambda mode: BrokenRun(), "online", tmp_path, said.append)
+    tracker = track.Tracker(
+        lambda mode: BrokenRun(), "online", folder=tmp_path, stop=threading.Event(), say=said.append
+    )
     tracker.log({"step": 1})
     tracker.log({"step": 2})
     tracker.summarize({"best/epoch": 1})

@@ -38,7 +38,7 @@ class Plan:
 
 
 GPU = Plan("vit_b_16", 2048, 256, (16, 64, 256), 3, "bf16", 8192, {16: 0.35, 64: 0.45, 256: 0.45})
-DRY = Plan("vit_demo", 64, 73, (8, 16), 2, "fp32", 512, {8: 0.35, 16: 0.45})
+DRY = Plan("vit_demo", 32, 73, (8, 16), 1, "fp32", 256, {8: 0.35, 16: 0.45})
 
 # (augment, compile): augmentation is no part of the model, so one of them is enough to see what compiling does.
 VARIANTS = (("none", False), ("standard", False), ("standard", True))
