@@ -243,6 +243,23 @@ def predict(run_folder: Path, images: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@click.argument("run_folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def sync(run_folders: tuple[Path, ...]) -> None:
+    """Send runs that were kept offline to W&B, with all their files, from wherever they have been copied to.
+
+    \b
+    Example:
+      harness sync runs/*
+    """
+    with errors_in_words():
+        from harness.track import sync as sync_run
+
+        if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
+            raise HarnessError(f"{folder} holds no W&B files (wandb/). Give the folders of runs." for folder in missing)
+        sys.exit(max(sync_run(folder) for folder in run_folders))
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--runs-dir", default="runs", show_default=True, help="Folder whose disk is looked at.")
 @click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")

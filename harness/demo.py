@@ -29,7 +29,7 @@ def main() -> None:
     os.environ.setdefault("HARNESS_CACHE_DIR", str((FOLDER / "cache").resolve()))
     data = scenes.write(FOLDER / "data")
     common = RunConfig(
-        data=str(data), runs_dir=str(FOLDER / "runs"), model="vit_demo", weights="demo", epochs=6, schedule="cosine"
+        data=str(data), runs_dir=str(FOLDER / "runs"), model="vit_demo", weights="demo", epochs=5, schedule="cosine"
     )
     outcomes = []
     for number, setting in enumerate(SETTINGS, start=1):

@@ -2,7 +2,8 @@
 
 A small ViT learns to name the sports of scenes.PRETRAIN_CLASSES, none of which is in the demo data, and to outline
 their objects. The outlines make it learn from far fewer pictures: they tell every patch what the class tells one
-token. What is kept is the backbone, in float16; both heads are left out.
+token. What is kept is the backbone, in float16; both heads are left out. It takes about a quarter of an hour of one
+core, and gives the same weights again where libraries, processor and --threads are the same.
 """
 
 from __future__ import annotations
