@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
-# Weights that go by a name, and the models they were published for: torchvision's enums; `demo` is part of this package.
+# Weights that go by a name, and the models they are for: torchvision's enums; `demo` is part of this package.
 NAMED_WEIGHTS = {
     "imagenet": ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"),
     "imagenet-swag": ("vit_b_16", "vit_l_16", "vit_h_14"),

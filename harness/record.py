@@ -20,6 +20,7 @@ from harness.model import Loaded
 from harness.processes import Processes
 from harness.provenance import provenance
 from harness.run_folder import RunFolder
+from harness.state import Progress
 
 
 class Record:
@@ -82,15 +83,19 @@ class Record:
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 
-    def resume(self, step: int, total_steps: int, best: Mapping[str, float]) -> None:
-        """Rows after `step` will be written again."""
+    def resume(self, progress: Progress, total_steps: int) -> None:
+        """Begin, or go on; rows of what will be done again are dropped."""
         if not self._main:
             return
-        if step:
-            self.console.say(f"Going on from step {step} of {total_steps}.")
-            self.folder.update("summary.json", best)
-        self.folder.keep_metrics_until(step)
-        self.console.begin(total_steps, step)
+        if progress.step:
+            self.console.say(f"Going on from step {progress.step} of {total_steps}.")
+            self.folder.update("summary.json", progress.best)
+        self.folder.keep_metrics_until(progress.step, progress.epochs)
+        if self.tracker:
+            # W&B keeps as a run's summary what its last process knew: one that goes on has to know it all.
+            known = {key: value for row in self.folder.read_metrics() for key, value in row.items()}
+            self.tracker.summarize(known | progress.best)
+        self.console.begin(total_steps, progress.step)
 
     def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
         if self._main:

@@ -68,9 +68,10 @@ class RunFolder:
                     rows.append(json.loads(line))
         return rows
 
-    def keep_metrics_until(self, step: int) -> None:
-        """Drop rows that the run is about to log again because it goes on from `step`."""
+    def keep_metrics_until(self, step: int, epochs: int) -> None:
+        """Drop rows that the run is about to log again: those after `step`, and validations after `epochs`."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
+        rows = [row for row in rows if "val/loss" not in row or row["epoch"] <= epochs]
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def set_aside(self) -> Path | None:

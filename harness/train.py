@@ -92,7 +92,7 @@ def _train_and_test(
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
     progress = state.progress
-    record.resume(progress.step, config.epochs * batches.train.steps_per_epoch, progress.best)
+    record.resume(progress, config.epochs * batches.train.steps_per_epoch)
 
     def save_state() -> None:
         if processes.is_main:
@@ -112,9 +112,10 @@ def _train_and_test(
                 progress.best = {"best/epoch": progress.epochs} | _scores("best/val_", scores)
                 if processes.is_main:
                     save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
-            save_state()
             row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
+            # Before the state: a run that goes on drops rows of what it does again, but cannot know of one it lacks.
             record.validation(row, progress.best, is_best=is_best)
+            save_state()
 
         # Test: once, with the best epoch's weights.
         processes.on_main(lambda: state.use(best_file))

@@ -79,8 +79,8 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     found = folder.find(whole)
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
-    assert found.ignored == {"hidden": 2, "not pictures": 1, "folders other than train, valid and test": 1}
-    assert found.notes == ("left out: 1 folders other than train, valid and test, 2 hidden, 1 not pictures",)
+    assert found.ignored == {"hidden": 2, "not pictures": 1, "folder(s) beside train, valid and test": 1}
+    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not pictures",)
 
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:

@@ -51,9 +51,12 @@ def test_rows_after_the_step_to_go_on_from_are_dropped(folder: RunFolder) -> Non
     folder.path.mkdir()
     for step in range(1, 6):
         folder.append_metrics({"step": step, "train/loss": math.nan})
+    folder.append_metrics({"step": 3, "epoch": 1, "val/loss": 0.5})
     with folder.metrics.open("a") as file:
         file.write('{"step": 6, "train/lo')  # a crash in the middle of a line
-    folder.keep_metrics_until(3)
+    folder.keep_metrics_until(3, epochs=1)
+    assert folder.read_metrics()[-1] == {"step": 3, "epoch": 1, "val/loss": 0.5}
+    folder.keep_metrics_until(3, epochs=0)  # killed between that row and the state that knows of it
     assert folder.read_metrics() == [{"step": step, "train/loss": None} for step in (1, 2, 3)]
     folder.append_metrics({"step": 4})
     assert [row["step"] for row in folder.read_metrics()] == [1, 2, 3, 4]

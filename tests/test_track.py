@@ -22,7 +22,7 @@ from harness import track
 from harness.config import RunConfig
 from tests.wandb_server import API_KEY, WandbServer
 
-ROOT = Path(track.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 # One process of training as wandb sees it. Its last printed line tells what the tracker said of itself.
 PROGRAM = """
@@ -30,9 +30,10 @@ import json, os, sys, time
 from pathlib import Path
 from harness import track
 from harness.config import RunConfig
+from harness.track import tracker as tracker_module
 
 folder, first, last, ending = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-track.ANSWER_TIMEOUT = 2
+tracker_module.ANSWER_TIMEOUT = 2
 config = RunConfig(data="photos", **json.loads(os.environ.get("OPTIONS", "{}")))
 tracker = track.start(config, folder, run_id="run-1", extra_config={"classes": 3})
 for step in range(first, last):

@@ -20,6 +20,7 @@ from harness import train as train_module
 from harness.config import RunConfig
 from harness.errors import TrainingError
 from harness.launch import free_port
+from harness.record import Record
 from harness.train import Outcome, fit
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
@@ -143,8 +144,10 @@ def test_a_finished_run_is_left_alone_and_fresh_starts_over(
     [
         {},
         {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "random_erasing": 0.5, "clip_grad": 1.0},
+        {"freeze": "backbone", "optimizer": "sgd", "lr": 0.1, "label_smoothing": 0.1},
+        {"grad_checkpointing": True, "layer_decay": 0.7, "deterministic": True, "augment": "trivialaugment"},
     ],
-    ids=["plain", "everything random"],
+    ids=["plain", "everything random", "frozen", "recomputed"],
 )
 def test_the_number_of_processes_does_not_change_the_run(photos: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     one = fit(settings(photos, tmp_path / "1", **changes))
@@ -158,6 +161,13 @@ def test_the_number_of_processes_does_not_change_the_run(photos: Path, tmp_path:
         assert summary["test/loss"] == pytest.approx(one.summary["test/loss"], rel=1e-3)
         with (folder / "predictions.csv").open() as file:
             assert len({row["file"] for row in csv.DictReader(file)}) == 9
+
+
+def test_bf16_computes_close_to_fp32(photos: Path, tmp_path: Path) -> None:
+    exact = fit(settings(photos, tmp_path / "fp32", precision="fp32"))
+    rounded = fit(settings(photos, tmp_path / "bf16", precision="bf16"))
+    assert losses_of(rounded) == pytest.approx(losses_of(exact), abs=0.03)
+    assert losses_of(rounded) != losses_of(exact)
 
 
 def test_the_micro_batch_does_not_change_the_run(photos: Path, tmp_path: Path) -> None:
@@ -270,6 +280,28 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path
     child.start()
     child.join(60)
     assert child.exitcode == 0
+    assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_around_the_row_of_an_epoch_it_is_there_once(photos: Path, tmp_path: Path, when: str) -> None:
+    config = settings(photos, tmp_path, checkpoint_every=5)
+
+    def killed() -> None:
+        validation = Record.validation
+
+        def validate_and_die(self: Record, *arguments: Any, **keywords: Any) -> None:
+            if when == "after":
+                validation(self, *arguments, **keywords)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Record.validation = validate_and_die
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
     assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
 
 

@@ -67,7 +67,7 @@ def _walk_root(listing: Listing) -> None:
     if "train" not in names:
         listing.problems.append(_no_train(listing.root, others))
     elif others:
-        listing.ignored["folders other than train, valid and test"] += len(others)
+        listing.ignored["folder(s) beside train, valid and test"] += len(others)
 
 
 def _no_train(root: Path, folders: list[str]) -> str:

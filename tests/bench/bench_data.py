@@ -11,7 +11,6 @@ medians: other work on the machine then costs every row alike.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +28,8 @@ from harness.data.augment import Augment
 from harness.data.cache import open_cache
 from harness.data.loader import TrainBatches
 from harness.data.resize import Resize
+from tests.bench.pictures import write_pictures
+from tests.bench.table import ratios, show, spread
 
 SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -51,23 +52,6 @@ def torchvision_transforms(library: Any, name: str, resize: int) -> list[Any]:
     if name == "randaugment":
         steps.append(library.RandAugment())
     return steps
-
-
-def photo(random: np.random.Generator) -> np.ndarray:
-    """Smooth colours, hard edges and grain: uint8 (224, 224, 3)."""
-    picture = cv2.resize(random.uniform(0, 255, (7, 7, 3)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-    for _ in range(8):
-        centre = (int(random.integers(SIZE)), int(random.integers(SIZE)))
-        cv2.circle(picture, centre, int(random.integers(4, 50)), random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
-    return np.clip(picture + random.normal(0, 5, picture.shape), 0, 255).astype(np.uint8)
-
-
-def write_pictures(root: Path, count: int) -> None:
-    """Photo-like JPEGs in one class folder."""
-    (root / "photo").mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(count):
-        cv2.imwrite(str(root / "photo" / f"{number:05}.jpg"), photo(random), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 def variants(root: Path, cache_dir: Path, count: int, batch_size: int, resize: int) -> dict[str, dict[str, Callable]]:
@@ -142,18 +126,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.data or Path(scratch) / "pictures"
         if not arguments.data:
-            write_pictures(root, arguments.pictures)
+            write_pictures(root / "photo", arguments.pictures, SIZE)
         cache_dir = Path(scratch) / "cache"
         table = variants(root, cache_dir, arguments.pictures, arguments.batch_size, arguments.resize)
         speeds = measure(table, arguments.rounds)
 
-    print(f"pictures per CPU second and core, median (min..max) of {arguments.rounds} rounds of {arguments.pictures}")
-    print(f"{'augmentation':28}{'ours':>22}{'torchvision v1':>20}{'torchvision v2':>20}{'ratios':>14}")
+    rows = []
     for name, row in speeds.items():
-        medians = {key: statistics.median(values) for key, values in row.items()}
-        cells = [f"{medians[key]:.0f} ({min(values):.0f}..{max(values):.0f})" for key, values in row.items()]
-        ratios = f"{medians['ours'] / medians['v1']:.1f}x {medians['ours'] / medians['v2']:.1f}x"
-        print(f"{name:28}{cells[0]:>22}{cells[1]:>20}{cells[2]:>20}{ratios:>14}")
+        factors = [spread(ratios(row["ours"], row[other]), 1) + "x" for other in ("v1", "v2")]
+        rows.append([name, *(spread(row[key], 0) for key in ("ours", "v1", "v2")), *factors])
+    show(
+        f"pictures per CPU second and core, median (min..max) of {arguments.rounds} rounds of {arguments.pictures}",
+        ["augmentation", "ours", "torchvision v1", "torchvision v2", "ours to v1", "ours to v2"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

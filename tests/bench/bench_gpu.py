@@ -145,15 +145,16 @@ def main() -> None:
                     at_least(100 * statistics.median(shares), 100 * limit, " %") if limit else "",
                     f"{100 * case.data_share:.1f} %",
                     f"{case.rate / 1e12:.3g}",
-                    f"{case.memory / 2**20:.0f}",
+                    f"{case.memory / 2**20:.0f}" if case.memory else "-",
                 ]
             )
             print(f"  measured: {' '.join(rows[-1])}", flush=True)
     show(
-        f"{name}: {plan.model} in {plan.precision}, {operations / 1e9:.1f} GFLOP per picture, torch {torch.__version__}; "
-        f"median (min..max) of {plan.rounds} epochs of {plan.pictures} pictures",
+        f"{name}: {plan.model} in {plan.precision}, {operations / 1e9:.1f} GFLOP per picture; "
+        f"median (min..max) of {plan.rounds} epochs of {plan.pictures} pictures; torch {torch.__version__}",
         columns,
         rows,
+        notes=["Dry: the numbers mean nothing."] if arguments.dry else [],
     )
 
 

@@ -30,16 +30,17 @@ if len(sys.argv) > 1:
     fit(RunConfig.from_dict(json.loads(sys.argv[1])))
 resident = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
 on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-print("\\n" + json.dumps({"resident": int(resident.split()[1]) * 1024, "gpu": on_gpu}))
+print("\\n" + json.dumps([int(resident.split()[1]) * 1024, on_gpu]))
 """
 
 
-def peak(settings: dict | None = None) -> dict[str, int | None]:
-    """Bytes in a child that makes one run."""
+def peak(settings: dict | None = None) -> tuple[int, int | None]:
+    """Most bytes resident and allocated on the GPU, if there is one, in a child that makes one run."""
     command = [sys.executable, "-c", CHILD, *([json.dumps(settings)] if settings else [])]
     environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    resident, on_gpu = json.loads(done.stdout.splitlines()[-1])
+    return resident, on_gpu
 
 
 def main() -> None:
@@ -49,10 +50,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="the optimiser has all its state after two")
     arguments = parser.parse_args()
 
-    baseline = peak()
-    on_gpu = baseline["gpu"] is not None
-    models = arguments.models or ["vit_demo", "vit_ti_16", *(["vit_b_16"] if on_gpu else [])]
-    peaks = {"(imports alone)": baseline}
+    baseline, on_gpu = peak()
+    models = arguments.models or ["vit_demo", "vit_ti_16", *(["vit_b_16"] if on_gpu is not None else [])]
+    peaks = {"(imports alone)": (baseline, on_gpu)}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         data = write_splits(scratch / "pictures", train=arguments.steps * arguments.batch_size, size=256)
@@ -61,11 +61,11 @@ def main() -> None:
             folders = {"data": str(data), "cache_dir": str(scratch / "cache"), "runs_dir": str(scratch / "runs")}
             peaks[model] = peak(values | folders)
 
-    columns = ["model", "resident MiB", "above imports", *(["on the GPU MiB"] if on_gpu else [])]
     rows = []
-    for model, found in peaks.items():
-        numbers = [found["resident"], found["resident"] - baseline["resident"], *([found["gpu"]] if on_gpu else [])]
+    for model, (resident, allocated) in peaks.items():
+        numbers = [resident, resident - baseline, *([] if allocated is None else [allocated])]
         rows.append([model, *(f"{number / 2**20:.0f}" for number in numbers)])
+    columns = ["model", "resident MiB", "above imports", *([] if on_gpu is None else ["on the GPU MiB"])]
     show(f"peak memory, batch {arguments.batch_size}, one epoch of {arguments.steps} steps", columns, rows)
 
 

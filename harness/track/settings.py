@@ -1,0 +1,89 @@
+"""What is asked of wandb: mode, folder, keywords and settings. Its own variables come before our defaults."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from harness.config import RunConfig
+from harness.track.service import first_line
+
+PROJECT = "vit-harness"
+
+# Seconds; WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT take precedence.
+INIT_TIMEOUT = 30
+FINISH_TIMEOUT = 120
+
+
+def folder_for(folder: Path) -> Path:
+    """The folder that holds `wandb/`: the run folder, or WANDB_DIR where a person (not a sweep's agent) has set it."""
+    chosen = os.environ.get("WANDB_DIR")
+    return Path(chosen).expanduser() if chosen and not os.environ.get("WANDB_SWEEP_ID") else folder
+
+
+def choose_mode() -> tuple[str, str]:
+    """The mode that W&B's settings and login ask for, and why where it is offline. Never prompts."""
+    import wandb
+
+    settings = wandb.setup(settings=wandb.Settings(**_quiet())).settings
+    mode = {"dryrun": "offline", "run": "online"}.get(settings.mode, settings.mode)
+    if mode in ("disabled", "offline"):
+        return mode, "W&B is set to offline"
+    try:
+        if wandb.login(prompt=False, verify=False):
+            return mode, ""
+        return "offline", "Not logged in to W&B (`wandb login`)"
+    except Exception as error:
+        return "offline", f"Logging in to W&B failed: {first_line(error)}"
+
+
+def init_keywords(config: RunConfig, root: Path, run_id: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of wandb.init: options that were given; where W&B has its own setting, that; else our default."""
+    import wandb
+
+    known = wandb.setup().settings
+    keywords: dict[str, Any] = {"dir": str(root), "config": values}
+    if config.group:
+        keywords["group"] = config.group
+    if config.tags:
+        keywords["tags"] = [tag.strip() for tag in config.tags.split(",") if tag.strip()]
+    if config.name or not known.run_name:
+        keywords["name"] = config.run_name
+    if not known.run_job_type:
+        keywords["job_type"] = "train"
+    if not known.resume:
+        keywords["resume"] = "allow"
+    if not known.sweep_id and (config.project or not known.project):
+        keywords["project"] = config.project or PROJECT
+    if not known.run_id:
+        keywords["id"] = run_id
+    return keywords
+
+
+def wandb_settings(stop: threading.Event) -> Any:
+    import wandb
+
+    chosen: dict[str, Any] = {
+        **_quiet(),
+        # Instead of a KeyboardInterrupt wherever the main thread happens to be. wandb copies its settings deeply,
+        # which a function survives and a method of an Event does not.
+        "stop_fn": lambda: stop.set(),
+        "finish_timeout_raises": True,
+        # Offline, a logged table then points at a file beside wandb's own, which is found from anywhere.
+        "allow_offline_artifacts": False,
+    }
+    if "WANDB_INIT_TIMEOUT" not in os.environ:
+        chosen["init_timeout"] = INIT_TIMEOUT
+    if "WANDB_FINISH_TIMEOUT" not in os.environ:
+        chosen["finish_timeout"] = FINISH_TIMEOUT
+    if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
+        # Seconds of rows that kill -9 takes out of wandb's file; its default is 15.
+        chosen["x_transaction_log_flush_interval"] = 1.0
+    return wandb.Settings(**chosen)
+
+
+def _quiet() -> dict[str, Any]:
+    """We print one line ourselves; wandb's own are for who asks for them."""
+    return {} if {"WANDB_SILENT", "WANDB_QUIET"} & set(os.environ) else {"silent": True}

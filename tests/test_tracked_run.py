@@ -1,0 +1,244 @@
+"""Whole runs against a local stand-in for W&B's server: what a person finds there, however the run went."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli, track
+from harness import train as train_module
+from harness.config import RunConfig
+from tests.test_train import settings
+from tests.wandb_server import API_KEY, ENTITY, Run, WandbServer
+
+# The server's threads hold nothing that a forked child uses, and the child ends before they do.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
+
+TRAIN_KEYS = {"step", "epoch", "train/loss", "train/lr", "train/images_per_second"}
+EPOCH_KEYS = {"step", "epoch", "val/loss", "val/accuracy", "val/f1"}
+BEST_KEYS = {"step", "best/epoch", "best/val_f1", "best/val_accuracy", "best/val_loss"}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Somebody is logged in to it, and has set nothing else."""
+    with WandbServer() as server:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "0")
+        yield server
+    assert server.refused == []
+
+
+def run(config: RunConfig, prepare: Callable[[], None] = lambda: None) -> int:
+    """Exit code of the run's command in a process of its own, in which `prepare` may change the program first."""
+
+    def command() -> None:
+        prepare()
+        cli.run(cli.arguments(config))
+
+    child = multiprocessing.get_context("fork").Process(target=command)
+    child.start()
+    child.join(120)
+    code = child.exitcode
+    child.kill()
+    assert code is not None, "the run did not end"
+    return code
+
+
+def signal_at(step: int, signum: int, *, first: Callable[[], None] = lambda: None) -> Callable[[], None]:
+    """Make the program do something and then send itself a signal, in the middle of a step."""
+
+    def prepare() -> None:
+        optimise = train_module.optimise
+
+        def optimise_and_signal(state: Any, *rest: Any) -> Any:
+            loss = optimise(state, *rest)
+            if state.progress.step == step:
+                first()
+                os.kill(os.getpid(), signum)
+            return loss
+
+        train_module.optimise = optimise_and_signal
+
+    return prepare
+
+
+def die_untested(*, first: Callable[[], None]) -> Callable[[], None]:
+    """Make the program kill itself when all epochs are trained and validated, and before anything is said of a test."""
+
+    def prepare() -> None:
+        def conclude(*_: object) -> None:
+            first()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        train_module.conclude = conclude
+
+    return prepare
+
+
+def wait_for_rows(runs: Path, count: int) -> None:
+    """Until this process's wandb file holds them: it is written once a second, and the rest would die with us."""
+    newest = max(runs.glob("*/wandb/offline-run-*/*.wandb"))
+    deadline = time.monotonic() + 30
+    # Every row has wandb's own step, and so has the summary that goes with it.
+    while newest.read_bytes().count(b"_step") < 2 * count:
+        assert time.monotonic() < deadline, f"fewer than {count} rows in {newest}"
+        time.sleep(0.02)
+
+
+def numbers(path: Path) -> list[list[Any]]:
+    """Rows of a CSV file without its head, numbers as floats."""
+
+    def value(cell: str) -> Any:
+        try:
+            return float(cell)
+        except ValueError:
+            return cell
+
+    with path.open() as file:
+        return [[value(cell) for cell in row] for row in csv.reader(file)][1:]
+
+
+def rows(received: Run, key: str) -> list[dict[str, Any]]:
+    """History rows with the key, without what W&B itself adds to each."""
+    kept = [row for row in received.history if key in row]
+    return [{name: value for name, value in row.items() if not name.startswith("_")} for row in kept]
+
+
+def assert_everything_arrived(server: WandbServer, folder: Path, config: RunConfig, twice: Sequence[int] = ()) -> Run:
+    """A finished run of two epochs of five steps is one run with all that its folder holds.
+
+    `twice` are the steps that were logged, lost with their process, and done again.
+    """
+    summary, manifest = (json.loads((folder / name).read_text()) for name in ("summary.json", "manifest.json"))
+    [received] = server.runs.values()
+    assert received.name == manifest["wandb_run_id"]
+    assert received.config == config.resolved().to_dict()
+    labels = [received.fields.get(key) for key in ("displayName", "groupName", "jobType", "tags")]
+    assert labels == [config.run_name, "small runs", "train", ["one", "two"]]
+    assert (received.entity, received.project, received.exit_code) == (ENTITY, track.PROJECT, 0)
+
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = rows(received, "train/loss")
+    assert sorted(row["step"] for row in trained) == sorted([*range(1, 11), *twice])
+    assert list({row["step"]: row for row in trained}.values()) == [row for row in logged if "train/loss" in row]
+    assert {frozenset(row) for row in trained} == {frozenset(TRAIN_KEYS)}
+    assert rows(received, "val/loss") == [row for row in logged if "val/loss" in row]
+    assert [(row["step"], set(row)) for row in rows(received, "val/loss")] == [(5, EPOCH_KEYS), (10, EPOCH_KEYS)]
+    assert [(row["step"], set(row)) for row in rows(received, "best/epoch")] == [(5, BEST_KEYS), (10, BEST_KEYS)]
+
+    assert summary["state"] == "finished"
+    assert summary["test/f1_low"] <= summary["test/f1"] <= summary["test/f1_high"]
+    assert {key: received.summary.get(key) for key in summary} == summary
+    assert received.summary["step"] == 10
+    for key in ("train/loss", "val/f1"):
+        assert received.summary.get(key) == rows(received, key)[-1][key]
+
+    assert_files_arrived(server, received, folder, summary, manifest)
+    return received
+
+
+def assert_files_arrived(
+    server: WandbServer, received: Run, folder: Path, summary: dict[str, Any], manifest: dict[str, Any]
+) -> None:
+    """Figures, tables, the data set and one version of one model."""
+    for name in ("loss_curve", "confusion_matrix"):
+        [figure] = rows(received, f"figures/{name}")
+        assert figure["step"] == 10
+        assert received.files[figure[f"figures/{name}"]["path"]] == (folder / "figures" / f"{name}.png").read_bytes()
+    for name, count in (("predictions", 9), ("per_class", 3)):
+        [table] = rows(received, f"test/{name}")
+        assert table["step"] == 10
+        content = json.loads(received.files[table[f"test/{name}"]["path"]])
+        assert len(content["data"]) == count
+        assert content["data"] == numbers(folder / f"{name}.csv")
+        [artifact] = [one for one in server.artifacts if f"test/{name}.table.json" in one.files]
+        assert json.loads(artifact.files[f"test/{name}.table.json"])["data"] == content["data"]
+
+    [model] = [artifact for artifact in server.artifacts if artifact.type == "model"]
+    assert (model.collection, model.version, model.aliases) == (f"{folder.name}-model", 0, {"best", "latest"})
+    assert model.creator == received.name
+    assert model.files == {"best.safetensors": (folder / "checkpoints" / "best.safetensors").read_bytes()}
+    assert model.metadata["data_fingerprint"] == manifest["data"]["fingerprint"]
+    assert model.metadata["classes"] == ["class 0", "class 1", "class 2"]
+    assert model.metadata["config"] == received.config
+    for key in ("test/f1", "best/val_f1", "best/epoch"):
+        assert model.metadata[key] == summary[key]
+
+    [data] = [artifact for artifact in server.artifacts if artifact.type == "dataset"]
+    assert data.collection == Path(manifest["data"]["root"]).name
+    assert data.metadata == {key: value for key, value in manifest["data"].items() if key != "root"}
+
+
+def labelled(photos: Path, runs: Path, **changes: Any) -> RunConfig:
+    return settings(photos, runs, group="small runs", tags="one, two", **changes)
+
+
+def test_a_run_online(photos: Path, tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
+    config = labelled(photos, tmp_path)
+    assert run(config) == 0
+    [folder] = tmp_path.iterdir()
+    received = assert_everything_arrived(server, folder, config)
+    assert [artifact.type for artifact in received.used] == ["dataset"]
+    said = capfd.readouterr()
+    assert f"W&B: {server.url}/{ENTITY}/{track.PROJECT}/runs/{received.name}" in said.out.splitlines()
+    assert "wandb" not in said.err
+    # Hardware is watched without being asked for.
+    assert any("system" in key for line in received.lines["wandb-events.jsonl"] for key in json.loads(line))
+
+
+def test_a_run_offline_that_was_killed_twice_and_moved(
+    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = labelled(photos, tmp_path / "runs")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    # Seven steps, a validation and its best: the last save is that of step 5, so two steps are done again.
+    killed = signal_at(8, signal.SIGKILL, first=lambda: wait_for_rows(tmp_path / "runs", 9))
+    assert run(config, killed) == -signal.SIGKILL
+    # Nothing is left to train then: that process learns from the run folder only what it shows.
+    assert run(config, die_untested(first=lambda: wait_for_rows(tmp_path / "runs", 7))) == -signal.SIGKILL
+    assert run(config) == 0
+    assert server.operations == []
+
+    [folder] = (tmp_path / "runs").iterdir()
+    copy = tmp_path / "elsewhere" / folder.name
+    shutil.copytree(folder, copy, symlinks=True)
+    shutil.rmtree(folder)
+    monkeypatch.delenv("WANDB_MODE")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sync", str(copy)])
+    assert ended.value.code == 0
+    assert_everything_arrived(server, copy, config, twice=(6, 7))
+
+
+def test_a_run_that_fails(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+    assert run(labelled(photos, tmp_path, lr=1e6, optimizer="sgd")) == 1
+    [received] = server.runs.values()
+    assert (received.exit_code, received.preempting, received.summary["state"]) == (1, False, "failed")
+    assert received.summary["reason"].startswith("The training loss became ")
+    assert "test/f1" not in received.summary
+    assert {artifact.type for artifact in server.artifacts} == {"dataset"}
+
+
+def test_a_run_that_is_preempted_goes_on_as_the_same(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+    config = labelled(photos, tmp_path)
+    assert run(config, signal_at(7, signal.SIGTERM)) == 143
+    [received] = server.runs.values()
+    assert (received.exit_code, received.preempting, received.summary["state"]) == (143, True, "preempted")
+    assert [row["step"] for row in rows(received, "train/loss")] == list(range(1, 8))
+    assert run(config) == 0
+    [folder] = tmp_path.iterdir()
+    assert_everything_arrived(server, folder, config)
