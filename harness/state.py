@@ -44,7 +44,9 @@ class TrainState:
         self.model = model.to(accelerator.device)
         self.average = MovingAverage(model, config.ema_decay) if config.ema else None
         # The wrapped model is for training steps; the plain one shares its weights and is for everything else.
-        self.wrapped: nn.Module = accelerator.prepare_model(torch.compile(model) if config.compile else model)
+        # One graph per batch size: a dynamic one, made for an epoch's smaller last batch, would serve all that follow.
+        trained = torch.compile(model, dynamic=False) if config.compile else model
+        self.wrapped: nn.Module = accelerator.prepare_model(trained)
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(model, config, accelerator.device))
         self.progress = Progress()
 

@@ -65,14 +65,16 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
         part = slice(start, start + size)
         synchronise = exchange and start + size >= count
         with contextlib.nullcontext() if synchronise else processes.accelerator.no_sync(state.wrapped):
-            set_drop_path(state.model, None if batch.keep is None else batch.keep[part])
+            if batch.keep is not None:
+                set_drop_path(state.model, batch.keep[part])
             logits = state.wrapped(batch.images[part])
             losses = cross_entropy(logits.float(), batch.targets[part], reduction="none") * batch.weight[part]
             loss = losses.sum() / batch.total
             # Ranks average their gradients; the mean is over pictures, whichever rank holds them.
             processes.accelerator.backward(loss * processes.world)
         total += loss.detach()
-    set_drop_path(state.model, None)
+    if batch.keep is not None:
+        set_drop_path(state.model, None)
     return total
 
 

@@ -200,7 +200,7 @@ def test_a_file_that_becomes_readable_is_read(root: Path, caches: Path, monkeypa
 
     with monkeypatch.context() as locked:
         locked.setattr(Path, "read_bytes", refuse)
-        with pytest.raises(DataError, match="2.png: permission denied"):
+        with pytest.raises(DataError, match=r"2\.png: permission denied"):
             opened(root, caches)
         (folder,) = folders(caches)
         before = unchanged(folder)

@@ -261,7 +261,7 @@ def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
     digests = [str(number) for number in range(8)]
     assert folder.fingerprint(here, digests) == folder.fingerprint(there, digests)
     assert folder.fingerprint(here, [*digests[:-1], "x"]) != folder.fingerprint(here, digests)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter"):
         folder.fingerprint(here, digests[:-1])
 
 

@@ -100,7 +100,7 @@ def _key(root: Path, files: Sequence[str], resize: Resize) -> str:
     key.update(os.fsencode(root))
     for file in files:
         try:
-            status = os.stat(root / file)
+            status = (root / file).stat()
         except OSError as error:
             path = shown(root / file)
             raise DataError(f"{path}: {error.strerror}. It was there a moment ago; start again.") from None
