@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.batches import open_batches
+from harness.batches import scoring_batches
 from harness.checkpoint import BEST, Best, load_best
 from harness.data.augment import centre_box
 from harness.data.dataset import open_dataset
@@ -40,8 +40,10 @@ def best_of(run_folder: Path) -> Best:
 def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
     """Metrics of the test split, of the run's own data or of another folder with the same classes."""
     best = best_of(run_folder)
-    changes: dict[str, Any] = {"data": data, "cache_dir": cache_dir}
-    config = dataclasses.replace(best.config, **{key: value for key, value in changes.items() if value}).resolved()
+    # The checkpoint is enough: the weights that training began from may be gone.
+    changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
+    changes |= {key: value for key, value in (("data", data), ("cache_dir", cache_dir)) if value}
+    config = dataclasses.replace(best.config, **changes).resolved()
     photos = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     if photos.classes != best.classes:
         differing = sorted(set(photos.classes) ^ set(best.classes))
@@ -51,9 +53,10 @@ def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | N
         )
     processes = Processes(config)
     dataset = open_dataset(photos, best.preprocessing, config)
-    batches = open_batches(dataset, best.preprocessing, config, processes)
+    batches = scoring_batches(dataset, dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
-    predictions, scores = evaluate(model, batches.test, len(dataset.test), len(best.classes), processes)
+    predictions, scores = evaluate(model, batches, len(dataset.test), len(best.classes), processes)
+    processes.close()
     assert predictions is not None
     return test_results(scores, bootstrap(predictions.labels, predictions.predicted, len(best.classes)))
 

@@ -18,6 +18,9 @@ from harness.processes import Processes
 # Enough to hide augmentation behind a GPU; a CPU that also trains has no cores to spare.
 MOST_WORKERS = 16
 
+GPU_SCORING_BATCH = 128
+CPU_SCORING_BATCH = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
@@ -27,24 +30,9 @@ class Batches:
 
 
 def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
-    device = processes.device
-    on_gpu = device.type == "cuda"
-    workers = config.workers or (max(1, min(MOST_WORKERS, usable_cores() // processes.local_world)) if on_gpu else 1)
-    common: dict[str, Any] = {
-        "cache": data.pixels,
-        "crop_size": preprocessing.crop_size,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "device": device,
-        "rank": processes.rank,
-        "world": processes.world,
-        "workers": workers,
-    }
-    keep_on_device = config.augment in ("none", "standard") and resident.fits(data.pixels.pixels.size, device)
+    keep_on_device = config.augment in ("none", "standard") and resident.fits(data.pixels.pixels.size, processes.device)
     train = TrainBatches(
-        **common,
-        indices=data.train.positions,
-        labels=data.train.labels,
+        **_common(data, data.train, preprocessing, config, processes),
         num_classes=len(data.classes),
         batch_size=config.batch_size,
         augment=Augment(
@@ -61,12 +49,34 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
             if config.drop_path
             else None
         ),
-        on_device=resident.upload(data.pixels, device) if keep_on_device else None,
+        on_device=resident.upload(data.pixels, processes.device) if keep_on_device else None,
     )
+    val, test = (scoring_batches(data, split, preprocessing, config, processes) for split in (data.val, data.test))
+    return Batches(train, val, test)
 
-    def whole(pictures: Pictures) -> EvalBatches:
-        # Without gradients a pass takes little memory; the size changes speed alone.
-        size = config.micro_batch or max(1, min(config.batch_size, 64) if not on_gpu else 128)
-        return EvalBatches(**common, indices=pictures.positions, labels=pictures.labels, batch_size=size)
 
-    return Batches(train, whole(data.val), whole(data.test))
+def scoring_batches(
+    data: Dataset, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> EvalBatches:
+    """A split, each picture once over all processes; without gradients the batch size is a matter of speed alone."""
+    size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
+    return EvalBatches(**_common(data, pictures, preprocessing, config, processes), batch_size=size)
+
+
+def _common(
+    data: Dataset, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> dict[str, Any]:
+    on_gpu = processes.device.type == "cuda"
+    shared_cores = max(1, usable_cores() // processes.local_world)
+    return {
+        "cache": data.pixels,
+        "indices": pictures.positions,
+        "labels": pictures.labels,
+        "crop_size": preprocessing.crop_size,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "device": processes.device,
+        "rank": processes.rank,
+        "world": processes.world,
+        "workers": config.workers or (min(MOST_WORKERS, shared_cores) if on_gpu else 1),
+    }

@@ -57,14 +57,17 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
         _flush_to_disk(path.parent)
     except (OSError, SafetensorError) as error:
-        if _disk_is_full(error):
-            raise TrainingError(
-                f"No space left to save {path}. What was saved before is intact: free some space, then give the same "
-                "command again to go on."
-            ) from error
+        if disk_is_full(error):
+            raise no_space(path) from error
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left beside their files; nobody may be writing to the folder."""
+    for path in folder.glob(".*.safetensors.*"):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -81,7 +84,14 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_is_full(error: Exception) -> bool:
+def no_space(path: Path) -> TrainingError:
+    return TrainingError(
+        f"No space left to save {path}. What was saved before is intact: free some space, then give the same command "
+        "again to go on."
+    )
+
+
+def disk_is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     # safetensors writes from Rust and passes the system's error on as text.
@@ -144,6 +154,11 @@ def save_best(
         "scores": dict(scores),
     }
     save_tensors(path, weights, metadata)
+
+
+def best_scores(path: Path) -> dict[str, float]:
+    """The scores that a best checkpoint was kept for; empty when there is none."""
+    return load_tensors(path)[1]["scores"] if path.exists() else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,8 +77,9 @@ def errors_in_words() -> Iterator[None]:
         yield
     except HarnessError as error:
         if int(os.environ.get("RANK", "0")) > 0:
-            # The main process says the same; the launcher ends the others as soon as it has.
-            time.sleep(5)
+            # The main process says the same, and needs time to say goodbye to W&B, which it would not have if the
+            # launcher saw one of us end. As soon as the main process has ended, the launcher ends us.
+            time.sleep(150)
         for problem in error.problems:
             click.echo(f"Error: {problem}", err=True)
         sys.exit(error.exit_code)

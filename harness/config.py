@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -79,7 +80,7 @@ class RunConfig:
         None,
         "Share of the resized short side that the centre crop keeps. [default: the weights' own]",
         group="Data",
-        above=0,
+        low=0.1,
         high=1,
     )
     bad_images: str = option(
@@ -265,7 +266,10 @@ class RunConfig:
         identity=False,
     )
     fresh: bool = option(
-        False, "Set an earlier run of the same settings aside and start over.", group="Run", identity=False
+        False,
+        "Set an earlier run of the same settings aside and start over; not for jobs that are queued again.",
+        group="Run",
+        identity=False,
     )
 
     def __post_init__(self) -> None:
@@ -292,6 +296,9 @@ class RunConfig:
         """The same settings with every path absolute, so that they mean the same from any working directory."""
         paths: dict[str, Any] = {name: _absolute(getattr(self, name)) for name in ("data", "cache_dir", "runs_dir")}
         if self.weights not in NAMED_WEIGHTS:
+            # Not checked before: a run's checkpoint can be used when the file it began from is gone.
+            if not Path(self.weights).expanduser().is_file():
+                raise ConfigError(f"--weights {self.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
             paths["weights"] = _absolute(self.weights)
         return dataclasses.replace(self, **paths)
 
@@ -357,28 +364,22 @@ def _value_problems(config: RunConfig, field: dataclasses.Field[Any]) -> list[st
 
 def _combination_problems(config: RunConfig) -> list[str]:
     problems = []
-    if config.weights in NAMED_WEIGHTS:
-        if config.model not in NAMED_WEIGHTS[config.weights]:
-            fitting = [name for name, models in NAMED_WEIGHTS.items() if config.model in models]
-            problems.append(
-                f"--weights {config.weights} does not exist for --model {config.model} "
-                f"(only for {', '.join(NAMED_WEIGHTS[config.weights])}); for this model give one of "
-                f"{', '.join(fitting)}, or a weights file."
-            )
-    elif not Path(config.weights).expanduser().is_file():
-        problems.append(f"--weights {config.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
+    if config.weights in NAMED_WEIGHTS and config.model not in NAMED_WEIGHTS[config.weights]:
+        fitting = [name for name, models in NAMED_WEIGHTS.items() if config.model in models]
+        problems.append(
+            f"--weights {config.weights} does not exist for --model {config.model} "
+            f"(only for {', '.join(NAMED_WEIGHTS[config.weights])}); for this model give one of "
+            f"{', '.join(fitting)}, or a weights file."
+        )
     if config.warmup_epochs > config.epochs:
         problems.append(
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
-    if config.name is not None and not set(config.name) <= _NAME_CHARACTERS:
+    if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
-            f"--name {config.name!r} becomes a folder name; use letters, digits, '.', '_', '-', '=' and '+'."
+            f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
         )
     return problems
-
-
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-=+")
 
 
 def _absolute(path: str | None) -> str | None:

@@ -36,7 +36,7 @@ def main() -> None:
         config = dataclasses.replace(common, **setting)
         print(f"\n[{number}/{len(SETTINGS)}] {config.run_name}", flush=True)
         outcomes.append((config, fit(config)))
-        if outcomes[-1][1].exit_code:
+        if outcomes[-1][1].state != "finished":
             sys.exit(outcomes[-1][1].exit_code)
     print(table(outcomes))
 

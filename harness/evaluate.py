@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from harness.data.loader import EvalBatches
+from harness.errors import TrainingError
 from harness.metrics import Predictions, Scores, score
 from harness.processes import Processes
 from harness.stop import Stopped, StopSignals
@@ -28,20 +30,11 @@ def evaluate(
     Each rank takes its own pictures, none twice; what arrives is checked to be all `total` of the split. Raises
     Stopped on all ranks when one was told to stop.
     """
-    logits = [torch.empty(0, num_classes, device=processes.device)]
-    labels = [torch.empty(0, dtype=torch.int64, device=processes.device)]
-    positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
-    own = iter(batches)
-    for _ in range(processes.largest(len(batches))):
-        if stop and processes.any(stop.told):
-            raise Stopped(processes.largest(stop.signum or 0))
-        if (batch := next(own, None)) is None:
-            continue  # other ranks have a picture more
-        logits.append(forward(batch.images).float())
-        labels.append(batch.labels)
-        positions.append(batch.positions)
-    # The only wait for the device is here, after the last batch.
-    shares = processes.gather(tuple(torch.cat(parts).cpu().numpy() for parts in (logits, labels, positions)))
+    while (own := _one_pass(forward, batches, num_classes, processes, stop)) is None:
+        clear_device_cache(garbage_collection=True)
+        if not batches.halve():
+            raise TrainingError("Out of memory while scoring one picture at a time: free memory on the device.")
+    shares = processes.gather(own)
     predictions: list[Predictions] = []
 
     def score_whole_split() -> Scores:
@@ -54,3 +47,36 @@ def evaluate(
 
     scores = processes.on_main(score_whole_split)
     return (predictions[0] if predictions else None), scores
+
+
+def _one_pass(
+    forward: Callable[[Tensor], Tensor],
+    batches: EvalBatches,
+    num_classes: int,
+    processes: Processes,
+    stop: StopSignals | None,
+) -> tuple[np.ndarray, ...] | None:
+    """Logits (n, C), labels (n,) and positions (n,) of this rank's pictures; None on all ranks if one lacks memory."""
+    logits = [torch.empty(0, num_classes, device=processes.device)]
+    labels = [torch.empty(0, dtype=torch.int64, device=processes.device)]
+    positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
+    out_of_memory = False
+    own = iter(batches)
+    # One round more than there are batches, so that ranks agree on the last one too.
+    for _ in range(processes.largest(len(batches)) + 1):
+        if processes.any(out_of_memory):
+            return None
+        if stop and processes.any(stop.told):
+            raise Stopped(processes.largest(stop.signum or 0))
+        if (batch := next(own, None)) is None:
+            continue  # other ranks have a picture more
+        try:
+            logits.append(forward(batch.images).float())
+        except Exception as error:
+            if not should_reduce_batch_size(error):
+                raise
+            out_of_memory = True
+        labels.append(batch.labels)
+        positions.append(batch.positions)
+    # The only wait for the device is here, after the last batch.
+    return tuple(torch.cat(parts).cpu().numpy() for parts in (logits, labels, positions))

@@ -48,7 +48,7 @@ def launch(
     their own codes: torch elastic does not pass them on.
     """
     environment = dict(os.environ if env is None else env)
-    gpus = 0 if _told_to_use_cpu(environment) else count_gpus(environment)
+    gpus = 0 if told_to_use_cpu(environment) else count_gpus(environment)
     processes = max(gpus, 1) if num_processes is None else num_processes
     if processes < 1:
         raise ConfigError(f"--num-processes {processes} is not possible: give 1 or more.")
@@ -240,5 +240,6 @@ def _installed_gpus() -> int:
     return count.value
 
 
-def _told_to_use_cpu(environment: Mapping[str, str]) -> bool:
+def told_to_use_cpu(environment: Mapping[str, str]) -> bool:
+    """Whether ACCELERATE_USE_CPU says yes, in the words that Accelerate takes for it."""
     return environment.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "t", "y")

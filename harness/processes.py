@@ -12,15 +12,20 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from harness.config import RunConfig
 from harness.data.every_core import usable_cores
 from harness.errors import ConfigError, HarnessError
+from harness.launch import told_to_use_cpu
 
 T = TypeVar("T")
 
 # Work that only the main process does (decoding, drawing) may take hours on a large data set.
 _PATIENCE = datetime.timedelta(hours=24)
+_A_LONG_SAVE = datetime.timedelta(hours=1)
+
+_SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 class Processes:
@@ -35,14 +40,24 @@ class Processes:
         if config.deterministic:
             # cuBLAS reads this when it is first used (PyTorch notes on reproducibility).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in (
-            "1",
-            "true",
-            "yes",
-        )
+        on_cpu = not torch.cuda.is_available() or told_to_use_cpu(os.environ)
         self.precision, note = choose_precision(config.precision, on_cpu)
         self.notes += [note] if note else []
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no" if self.precision == "fp32" else self.precision)
+        self.accelerator = Accelerator(
+            cpu=on_cpu,
+            mixed_precision="no" if self.precision == "fp32" else self.precision,
+            # Micro-batches are ours to add up: a launcher's ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide again.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # Others wait in a collective while the main process writes a checkpoint.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_A_LONG_SAVE)],
+        )
+        if self.accelerator.distributed_type not in _SUPPORTED:
+            raise ConfigError(
+                f"Accelerate is configured for {self.accelerator.distributed_type.value}, which is not supported here: "
+                "give `accelerate launch --config_file accelerate_config.yaml`, or use `harness train`."
+            )
+        if not on_cpu:
+            torch.cuda.reset_peak_memory_stats(self.accelerator.device)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
@@ -108,10 +123,18 @@ class Processes:
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
 
-    def close(self) -> None:
-        """Leave the process group; a process may do one run after another."""
-        if self._group is not None and dist.is_initialized():
+    def leave(self) -> None:
+        """Part with the other ranks, all at the same point; this process goes on alone.
+
+        Not for the way out of an error: a rank that fails alone would wait for the others, who wait for it in a
+        collective. It ends, and the launcher notices.
+        """
+        if self._group is not None:
             dist.destroy_process_group()
+            self._group = None
+
+    def close(self) -> None:
+        """Forget this run's configuration, so that the process may do another run."""
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -149,7 +172,7 @@ def leave_spare_cpu_processes(notes: list[str]) -> None:
     is faster. Several CPU processes are for those who ask for them with ACCELERATE_USE_CPU=true.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if not several or torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU"):
+    if not several or torch.cuda.is_available() or told_to_use_cpu(os.environ):
         return
     if os.environ.get("RANK") != "0":
         sys.exit(0)

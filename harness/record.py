@@ -29,7 +29,9 @@ class Record:
         self.folder = RunFolder.of(config)
         self.console = Console(enabled=processes.is_main)
         self.tracker: track.Tracker | None = None
-        self._main = processes.is_main
+        self.device = processes.device
+        self.finished = False
+        self._open = False  # between begin and end
         self._processes = processes
         self._began = time.perf_counter()
         for note in processes.notes:
@@ -37,7 +39,7 @@ class Record:
 
     def begin(self, photos: ImageFolder, hold: contextlib.ExitStack) -> bool:
         """Open the run folder, locked until `hold` closes; False when this run has finished before. Main rank only."""
-        if self.config.fresh:
+        if self.config.fresh and self.folder.path.exists():
             with self.folder.locked():
                 pass  # somebody may be writing to it
             if aside := self.folder.set_aside():
@@ -47,6 +49,7 @@ class Record:
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
             return False
+        self._open = True
         earlier = self.folder.read("manifest.json")
         # W&B's id lives in the folder, so that the same command goes on with the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
@@ -72,7 +75,7 @@ class Record:
 
     def inputs(self, data: Dataset, loaded: Loaded) -> None:
         """Which data and weights the run stands on."""
-        if not self._main:
+        if not self._open:
             return
         weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
         self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
@@ -85,7 +88,7 @@ class Record:
 
     def resume(self, progress: Progress, total_steps: int) -> None:
         """Begin, or go on; rows of what will be done again are dropped."""
-        if not self._main:
+        if not self._open:
             return
         if progress.step:
             self.console.say(f"Going on from step {progress.step} of {total_steps}.")
@@ -98,12 +101,12 @@ class Record:
         self.console.begin(total_steps, progress.step)
 
     def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
-        if self._main:
+        if self._open:
             self._row(row)
             self.console.advance(steps, epoch, row)
 
     def validation(self, row: Mapping[str, float], best: Mapping[str, float], *, is_best: bool) -> None:
-        if self._main:
+        if self._open:
             self._row(row)
             self.folder.update("summary.json", best)
             if self.tracker:
@@ -117,7 +120,7 @@ class Record:
     ) -> None:
         """The last word: in the folder first, for W&B may take its time."""
         self.console.close()
-        if not self._main:
+        if not self._open:
             return
         ending = {"state": state, "seconds/total": self.seconds, **(results or {})}
         if reason:
@@ -125,6 +128,7 @@ class Record:
         # A disk without room for one more line must not hide why the run failed.
         with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
             self.folder.update("summary.json", ending)
+        self._open, self.finished = False, state == "finished"
         if self.tracker:
             if state == "preempted":
                 self.tracker.preempting()

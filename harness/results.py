@@ -37,7 +37,7 @@ def conclude(
     results |= {
         "train/images_per_second": float(np.median(speeds)),
         "seconds/train": progress.seconds,
-        "memory/peak_bytes": peak_memory(),
+        "memory/peak_bytes": peak_memory(record.device),
         "micro_batch": progress.micro_batch,
     }
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
@@ -111,10 +111,10 @@ def score_lines(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def peak_memory() -> int:
-    """Bytes: on the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated on the GPU where the run is on one, else resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         # Not getrusage's maximum, which a process inherits from the one that started it.
         lines = Path("/proc/self/status").read_text().splitlines()

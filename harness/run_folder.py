@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint import write_atomically
+from harness.checkpoint import disk_is_full, no_space, remove_leftovers, write_atomically
 from harness.config import RunConfig
+from harness.data.cache import NO_LOCKS
 from harness.errors import HarnessError
 
 
@@ -56,8 +57,13 @@ class RunFolder:
         self.write(name, self.read(name) | dict(values))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+        except OSError as error:
+            if disk_is_full(error):
+                raise no_space(self.metrics) from error
+            raise
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Rows of `metrics.jsonl`; a last line cut off by a crash is left out."""
@@ -101,9 +107,14 @@ class RunFolder:
                     f"Another process ({file.read().strip() or 'unknown'}) is running this very run in {self.path}. "
                     "Wait for it, or change a setting (--seed, --name) for a run of its own."
                 ) from None
-            file.truncate(0)
-            file.write(f"pid {os.getpid()}")
-            file.flush()
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            remove_leftovers(self.checkpoints)
+            with contextlib.suppress(OSError):  # a full disk is told where it matters
+                file.truncate(0)
+                file.write(f"pid {os.getpid()}")
+                file.flush()
             yield
 
 

@@ -30,6 +30,8 @@ class Progress:
 
     step: int = 0  # optimiser steps done
     epochs: int = 0  # epochs done, their validation included
+    processes: int = 0  # that the run is computed by
+    steady_steps: int = 0  # steps done by that many: how much is known of their memory
     micro_batch: int = 0  # pictures per forward pass and process; halved when memory runs out
     seconds: float = 0.0  # spent on training, over all sessions
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
@@ -56,12 +58,14 @@ class TrainState:
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) by the weights that are validated and kept."""
-        if self.average:
-            return torch.func.functional_call(self.model, self.average.weights, (images,))
-        return self.model(images)
+        # Accelerate computes in mixed precision in the wrapped model only, which a compiled model is not part of.
+        with self.accelerator.autocast():
+            if self.average:
+                return torch.func.functional_call(self.model, self.average.weights, (images,))
+            return self.model(images)
 
     def use(self, path: Path) -> None:
-        """Take the weights of a checkpoint, for evaluation."""
+        """Take the weights of a checkpoint, for evaluation; training is over."""
         self.model.load_state_dict(load_tensors(path)[0])
 
     def save(self, path: Path, origin: dict[str, Any]) -> None:
@@ -91,4 +95,7 @@ class TrainState:
             self.average.load(without_prefix("average", tensors))
         if metadata["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(metadata["scaler"])
-        self.progress = Progress(**metadata["progress"])
+        try:
+            self.progress = Progress(**metadata["progress"])
+        except TypeError as error:
+            raise TrainingError(f"{path} is of another version of this program ({error}); give --fresh.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -32,18 +33,24 @@ def optimise(
     """
     # Gradients of one process need no exchange, so it can always try again. Several must agree before they exchange,
     # which costs overlap; they do so only while memory use is still unknown.
-    careful = processes.world == 1 or state.progress.step < STEPS_UNTIL_MEMORY_IS_KNOWN
+    careful = processes.world == 1 or state.progress.steady_steps < STEPS_UNTIL_MEMORY_IS_KNOWN
     while True:
         try:
             loss = _backward(state, batch, processes, exchange=not careful)
             out_of_memory = False
         except Exception as error:
-            if not (careful and should_reduce_batch_size(error)):
+            if not should_reduce_batch_size(error):
                 raise
+            if not careful:
+                smaller = (state.progress.micro_batch + 1) // 2
+                raise TrainingError(
+                    f"Out of memory at step {state.progress.step + 1}, in the middle of an exchange between processes. "
+                    f"Give the same command with --micro-batch {smaller}: it goes on from the last save."
+                ) from error
             out_of_memory = True
         if not careful or not processes.any(out_of_memory):
             break
-        _halve_micro_batch(state, config, processes, say)
+        _halve_micro_batch(state, batch, config, processes, say)
     if careful and processes.world > 1:
         _average_gradients(state, processes)
     set_learning_rate(state.optimizer, lr)
@@ -52,6 +59,7 @@ def optimise(
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.progress.step += 1
+    state.progress.steady_steps += 1
     if state.average:
         state.average.update(state.model, state.progress.step)
     return loss
@@ -78,10 +86,12 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
     return total
 
 
-def _halve_micro_batch(state: TrainState, config: RunConfig, processes: Processes, say: Callable[[str], None]) -> None:
+def _halve_micro_batch(
+    state: TrainState, batch: Batch, config: RunConfig, processes: Processes, say: Callable[[str], None]
+) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)
-    size = state.progress.micro_batch
+    size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:
         raise TrainingError(
             f"Out of memory with a single picture per forward pass ({config.model}, {processes.device}). Use "

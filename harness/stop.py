@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # A scheduler that asks for an end kills after 10 to 30 s; a save and a tracker's goodbye must fit before that.
 SECONDS_TO_STOP = 8.0
@@ -34,7 +35,7 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """Turns SIGTERM and SIGINT into `Stopped`; while `deferred`, only notes them for the loop to act on.
+    """Turns SIGTERM, SIGINT and SIGHUP into `Stopped`; while `deferred`, only notes them for the loop to act on.
 
     Ranks get their signals at different moments, so inside the training loop a signal must wait until all agree.
     Should that moment not come in time, because a peer is gone or a step is very long, the process ends hard; the
@@ -46,14 +47,29 @@ class StopSignals:
         self._deferred = False
         self._timer: threading.Timer | None = None
         self._previous: dict[int, Any] = {}
+        self._mouth: socket.socket | None = None
+        self._earlier_fd = -1
 
     def __enter__(self) -> StopSignals:
         # Handlers can only be set in the main thread; elsewhere whoever owns it decides about signals.
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {signum: signal.signal(signum, self._received) for signum in SIGNALS}
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        # Python calls a handler between two of its own instructions: never while the main thread waits in a collective
+        # or for a device. The byte that the kernel writes arrives even then, and starts the deadline.
+        ear, self._mouth = socket.socketpair()
+        self._mouth.setblocking(False)
+        self._earlier_fd = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(ear,), daemon=True).start()
+        for signum in SIGNALS:
+            # What is ignored (nohup, a shell's `&`) stays ignored.
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                self._previous[signum] = signal.signal(signum, self._received)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._mouth is not None:
+            signal.set_wakeup_fd(self._earlier_fd)
+            self._mouth.close()  # ends the listener
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         if self._timer:
@@ -73,7 +89,8 @@ class StopSignals:
 
     def saving(self) -> None:
         """All ranks agreed to stop: from here on there is time to save and to say goodbye."""
-        self._end_within(SECONDS_TO_SAVE)
+        if self.told:  # W&B, when it asks, sets no deadline
+            self._end_within(SECONDS_TO_SAVE)
 
     def _received(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
@@ -82,6 +99,12 @@ class StopSignals:
         self._end_within(SECONDS_TO_STOP)
         if not self._deferred:
             raise Stopped(signum)
+
+    def _listen(self, ear: socket.socket) -> None:
+        with ear:
+            while received := ear.recv(1):
+                if received[0] in self._previous and self._timer is None:
+                    self._end_within(SECONDS_TO_STOP)
 
     def _end_within(self, seconds: float) -> None:
         if self._timer:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.batches import open_batches
-from harness.checkpoint import BEST, STATE, save_best
+from harness.checkpoint import BEST, STATE, best_scores, save_best
 from harness.config import RunConfig
 from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
@@ -22,8 +22,9 @@ from harness.data.loader import TrainBatches
 from harness.errors import TrainingError
 from harness.evaluate import evaluate
 from harness.metrics import Scores
-from harness.model import Loaded, build_model, preprocessing_for
+from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
 from harness.optim import learning_rate
+from harness.pretrained import weights_path
 from harness.processes import Processes
 from harness.record import Record
 from harness.results import conclude
@@ -54,31 +55,44 @@ def fit(config: RunConfig) -> Outcome:
         processes = Processes(config)
         stack.callback(processes.close)
         record = Record(config, processes)
+        stack.callback(record.console.close)
         photos = processes.on_main(
             lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
-        # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
-        if not processes.on_main(lambda: record.begin(photos, stack)):
-            return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
+        preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
-            summary = _train_and_test(config, photos, processes, record, stop)
+            # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
+            if not processes.on_main(lambda: record.begin(photos, stack)):
+                processes.leave()
+                return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
+            summary = _train_and_test(config, photos, preprocessing, processes, record, stop)
         except Stopped as told:
+            if record.finished:  # too late to stop: all is written
+                return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
             state = "preempted" if told.signum else "stopped"
             record.end(state, exit_code=told.exit_code)
             record.console.say(f"Stopped by {told}. The same command goes on from the last save: {record.folder.path}")
             return Outcome(state, record.folder.path, record.folder.read("summary.json"), told.exit_code)
         except BaseException as error:
             record.end("failed", exit_code=1, reason=str(error) or type(error).__name__)
+            if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+                first_line = str(error).strip().partition("\n")[0]
+                raise TrainingError(f"--compile true failed ({first_line}). Go on with --compile false.") from error
             raise
         return Outcome("finished", record.folder.path, summary)
 
 
 def _train_and_test(
-    config: RunConfig, photos: ImageFolder, processes: Processes, record: Record, stop: StopSignals
+    config: RunConfig,
+    photos: ImageFolder,
+    preprocessing: Preprocessing,
+    processes: Processes,
+    record: Record,
+    stop: StopSignals,
 ) -> dict[str, Any]:
-    # Data and model. The main process decodes; the others find it done.
-    preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
+    # Data and model. The main process decodes and downloads; the others find it done.
     processes.on_main(lambda: open_dataset(photos, preprocessing, config) and None)
+    processes.on_main(lambda: weights_path(config.model, config.weights) and None)
     data = open_dataset(photos, preprocessing, config)
     loaded = _build(config, len(data.classes))
     state = TrainState(loaded.model, config, processes.accelerator)
@@ -88,10 +102,15 @@ def _train_and_test(
     # Begin, or go on.
     state_file, best_file = record.folder.checkpoints / STATE, record.folder.checkpoints / BEST
     origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
-    state.progress.micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
+    most = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
+        # The best epoch's file may be one epoch ahead of a state that was not written any more.
+        state.progress.best = processes.on_main(lambda: best_scores(best_file) or state.progress.best)
     progress = state.progress
+    progress.micro_batch = min(progress.micro_batch or most, most)
+    if progress.processes != processes.world:
+        progress.processes, progress.steady_steps = processes.world, 0
     record.resume(progress, config.epochs * batches.train.steps_per_epoch)
 
     def save_state() -> None:
@@ -105,6 +124,7 @@ def _train_and_test(
             try:
                 _, scores = evaluate(state.forward, batches.val, len(data.val), len(data.classes), processes, stop)
             except Stopped:
+                stop.saving()
                 save_state()  # the epoch is trained, only not validated yet
                 raise
             progress.epochs += 1
@@ -120,10 +140,12 @@ def _train_and_test(
         # Test: once, with the best epoch's weights.
         processes.on_main(lambda: state.use(best_file))
         processes.broadcast(state.model)
+        state.average = None
         state.model.eval()
-        predictions, scores = evaluate(state.model, batches.test, len(data.test), len(data.classes), processes, stop)
+        predictions, scores = evaluate(state.forward, batches.test, len(data.test), len(data.classes), processes, stop)
 
     # From here on the main process is alone, and may take its time.
+    processes.leave()
     if predictions is None:
         return {}
     summary = conclude(record, data, predictions, scores, progress)

@@ -33,11 +33,12 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
     ("changes", "message"),
     [
         ({"model": "vit_s_16"}, "--weights imagenet does not exist for --model vit_s_16 (only for vit_b_16, vit_b_32,"),
-        ({"weights": "nowhere.pth"}, "--weights nowhere.pth is neither a file nor one of imagenet, "),
         ({"warmup_epochs": 6.0}, "--warmup-epochs 6 is longer than the training itself (--epochs 5)."),
         ({"name": "../up"}, "--name '../up' becomes a folder name"),
         ({"lr": "1e-4"}, "--lr is '1e-4'; it takes a value of type float."),
         ({"ema": 1}, "--ema is 1; it takes a value of type bool."),
+        ({"name": "x" * 101}, "--name 'xxx"),
+        ({"crop_pct": 0.01}, "--crop-pct is 0.01; it must be a finite number at least 0.1, at most 1."),
         ({"data": " "}, "--data is empty"),
     ],
 )
@@ -45,6 +46,13 @@ def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str
     with pytest.raises(ConfigError) as error:
         RunConfig(**{"data": "photos"} | changes)
     assert str(error.value).startswith(message)
+
+
+def test_weights_that_are_not_there_are_an_error_for_a_run_but_not_for_its_checkpoint() -> None:
+    config = RunConfig(data="photos", weights="nowhere.pth")
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match=r"--weights nowhere\.pth is neither a file nor one of imagenet, "):
+        config.resolved()
 
 
 def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:

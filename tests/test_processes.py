@@ -72,6 +72,8 @@ def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
             torch.nn.init.constant_(model.weight, rank + 1)
             own.broadcast(model)
             assert model.weight.item() == 1.0
+            own.leave()
+            assert own.any(rank == 2) is (rank == 2)  # alone now
         finally:
             own.close()
 

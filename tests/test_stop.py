@@ -11,7 +11,7 @@ import pytest
 from harness.stop import Stopped, StopSignals
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_outside_the_loop_a_signal_ends_what_is_going_on(signum: int) -> None:
     before = signal.getsignal(signum)
     with pytest.raises(Stopped) as told, StopSignals():
@@ -43,6 +43,33 @@ def test_a_loop_that_never_looks_is_ended() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert result.returncode == 128 + signal.SIGTERM
     assert "The last checkpoint stands." in result.stderr
+
+
+def test_the_deadline_runs_also_while_the_process_is_blocked_outside_of_python() -> None:
+    # Locking a mutex twice blocks in C and, unlike sleeping, is not cut short by a signal: as waiting for a peer is.
+    code = (
+        "import ctypes, os, signal, threading; from harness import stop\n"
+        "stop.SECONDS_TO_STOP = 0.5\n"
+        "mutex = ctypes.create_string_buffer(64)\n"
+        "with stop.StopSignals() as signals, signals.deferred():\n"
+        "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "    for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(mutex)\n"
+    )
+    began = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40)
+    assert result.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 20
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.told
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_wandb_asking_is_no_failure() -> None:

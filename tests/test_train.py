@@ -329,7 +329,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
         forward = VisionTransformer.forward
 
         def hungry(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
-            if self.training and len(images) > 1:
+            if len(images) > (1 if self.training else 2):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
             return forward(self, images)
 
@@ -348,6 +348,21 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     said = capfd.readouterr().out
     assert said.count("Out of memory: micro-batch 5 -> 3; the global batch stays 5.") == 1
     assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 pictures on 2 processes
+
+
+def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path, checkpoint_every=2)
+
+    def killed() -> None:
+        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    outcome = fit(dataclasses.replace(config, micro_batch=2))
+    assert outcome.summary["micro_batch"] == 2
+    assert [row["step"] for row in rows_of(outcome) if "train/loss" in row] == list(range(1, 11))
 
 
 def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) -> None:

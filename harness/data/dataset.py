@@ -60,11 +60,17 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
     train, val, test = (
         _readable(split, int(start), pixels) for split, start in zip(folder.splits, starts, strict=False)
     )
-    if lost := [name for index, name in enumerate(folder.classes) if index not in set(train.labels.tolist())]:
-        raise DataError(f"No readable training picture is left of class {', '.join(lost)} in {folder.root}.")
-    for split in (val, test):
-        if not len(split):
-            raise DataError(f"No readable picture is left in a validation or test split of {folder.root}.")
+    present = set(train.labels.tolist())
+    problems = [
+        f"No readable training picture is left of class {name} in {folder.root}; add some, or remove the class."
+        for index, name in enumerate(folder.classes)
+        if index not in present
+    ]
+    for name, pictures in (("valid", val), ("test", test)):
+        if not len(pictures):
+            problems.append(f"No readable picture is left in {folder.root}/{name}; add some, or remove the folder.")
+    if problems:
+        raise DataError(problems)
     return Dataset(
         classes=folder.classes,
         pixels=pixels,

@@ -214,6 +214,13 @@ class EvalBatches:
         self._device, self._normalise = torch.device(device), Normalise(mean, std)
         self._positions = np.arange(rank, len(self._indices), world)
 
+    def halve(self) -> bool:
+        """Halve the batch size; False when it is 1 already."""
+        if self._batch_size == 1:
+            return False
+        self._batch_size = (self._batch_size + 1) // 2
+        return True
+
     def __len__(self) -> int:
         """Batches of this process."""
         return math.ceil(len(self._positions) / self._batch_size)
