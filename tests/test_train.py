@@ -63,6 +63,19 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def kill_at_first_validation(config: RunConfig) -> None:
+    """Start a run in a child that dies, as by kill -9, when its first epoch is trained."""
+
+    def killed() -> None:
+        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+
+
 def on_ranks(world: int, work: Callable[[], Any]) -> None:
     """Run `work` as each rank of a process group, in forked children; fails unless all of them end well."""
     port = free_port()
@@ -353,13 +366,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
 def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, tmp_path: Path) -> None:
     config = settings(photos, tmp_path, checkpoint_every=2)
 
-    def killed() -> None:
-        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        fit(config)
-
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
+    kill_at_first_validation(config)
     outcome = fit(dataclasses.replace(config, micro_batch=2))
     assert outcome.summary["micro_batch"] == 2
     assert [row["step"] for row in rows_of(outcome) if "train/loss" in row] == list(range(1, 11))
@@ -371,13 +378,7 @@ def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) ->
     photos = write_folder(tmp_path / "photos")
     config = settings(photos, tmp_path / "runs", checkpoint_every=1)
 
-    def killed() -> None:
-        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        fit(config)
-
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
+    kill_at_first_validation(config)
     picture = photos / "train" / "class 0" / "000.png"
     picture.write_bytes((photos / "train" / "class 1" / "000.png").read_bytes())
     time.sleep(0.01)
