@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from harness.data.every_core import usable_cores
 from harness.errors import ConfigError
 
 RUN = Path(__file__).with_name("run.py")
@@ -60,7 +61,7 @@ def launch(
     for name in _RANK_VARIABLES:
         environment.pop(name, None)  # ranks of a launcher further out are not those of this run
     if processes > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     if gpus == 0 and processes > 1:
         environment["ACCELERATE_USE_CPU"] = "true"
     with tempfile.TemporaryDirectory(prefix="harness-launch-") as folder:

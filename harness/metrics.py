@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -220,13 +220,18 @@ def predictions_rows(
 
 def write_predictions(path: str | Path, files: Sequence[str], classes: Sequence[str], predictions: Predictions) -> None:
     """Write predictions.csv whole or not at all."""
+    write_csv(Path(path), CSV_COLUMNS, predictions_rows(files, classes, predictions))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table whole or not at all."""
     from harness.checkpoint import replacing  # imports torch
 
     # A file name that is not valid UTF-8 is written with escapes rather than refused.
     with (
-        replacing(Path(path)) as beside,
+        replacing(path) as beside,
         beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(predictions_rows(files, classes, predictions))
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -73,19 +73,13 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes; every rank gets the same answer."""
-        return self._reduce(int(flag), dist.ReduceOp.MAX) > 0
-
-    def smallest(self, number: int) -> int:
-        return self._reduce(number, dist.ReduceOp.MIN)
+        return self.largest(int(flag)) > 0
 
     def largest(self, number: int) -> int:
-        return self._reduce(number, dist.ReduceOp.MAX)
-
-    def _reduce(self, number: int, operation: Any) -> int:
         if self._group is None:
             return number
         value = torch.tensor(number)
-        dist.all_reduce(value, operation, group=self._group)
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group)
         return int(value)
 
     def gather(self, value: T) -> list[T]:
@@ -110,6 +104,12 @@ class Processes:
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
+
+    def main_first(self, work: Callable[[], T]) -> T:
+        """Do `work` on every rank, on the main process before the others: what it decodes or downloads they find."""
+        own: list[T] = []
+        self.on_main(lambda: own.append(work()))
+        return own[0] if own else work()
 
     def sum_on_device(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks of a tensor on this run's device."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +11,19 @@ import numpy as np
 import torch
 
 from harness import figures
-from harness.checkpoint import BEST, replacing, write_atomically
+from harness.checkpoint import BEST, replacing
 from harness.console import duration
 from harness.data.dataset import Dataset
-from harness.metrics import CSV_COLUMNS, Intervals, Predictions, Scores, bootstrap, predictions_rows, write_predictions
+from harness.metrics import (
+    CSV_COLUMNS,
+    Intervals,
+    Predictions,
+    Scores,
+    bootstrap,
+    predictions_rows,
+    write_csv,
+    write_predictions,
+)
 from harness.record import Record
 from harness.state import Progress
 
@@ -33,7 +40,8 @@ def conclude(
     config, folder, tracker = record.config, record.folder, record.tracker
     intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
     results = test_results(scores, intervals)
-    speeds = [row["train/images_per_second"] for row in folder.read_metrics() if "train/images_per_second" in row]
+    rows = folder.read_metrics()
+    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
     results |= {
         "train/images_per_second": float(np.median(speeds)),
         "seconds/train": progress.seconds,
@@ -42,10 +50,8 @@ def conclude(
     }
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
     class_rows = per_class(data.classes, scores)
-    _write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
-    curve = figures.loss_curve(
-        folder.read_metrics(), title=config.run_name, best_epoch=int(progress.best["best/epoch"])
-    )
+    write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
+    curve = figures.loss_curve(rows, title=config.run_name, best_epoch=int(progress.best["best/epoch"]))
     loss_curve = _save(curve, folder.figures / "loss_curve.png")
     confusion = _save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
@@ -149,11 +155,3 @@ def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=150)
     return path
-
-
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())

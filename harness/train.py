@@ -24,7 +24,6 @@ from harness.evaluate import evaluate
 from harness.metrics import Scores
 from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
 from harness.optim import learning_rate
-from harness.pretrained import weights_path
 from harness.processes import Processes
 from harness.record import Record
 from harness.results import conclude
@@ -91,10 +90,8 @@ def _train_and_test(
     stop: StopSignals,
 ) -> dict[str, Any]:
     # Data and model. The main process decodes and downloads; the others find it done.
-    processes.on_main(lambda: open_dataset(photos, preprocessing, config) and None)
-    processes.on_main(lambda: weights_path(config.model, config.weights) and None)
-    data = open_dataset(photos, preprocessing, config)
-    loaded = _build(config, len(data.classes))
+    data = processes.main_first(lambda: open_dataset(photos, preprocessing, config))
+    loaded = processes.main_first(lambda: _build(config, len(data.classes)))
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
     record.inputs(data, loaded)

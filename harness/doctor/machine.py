@@ -10,12 +10,13 @@ import socket
 import tempfile
 from pathlib import Path
 
+from harness.data.every_core import usable_cores
 from harness.doctor.check import GB, Check, within
 from harness.launch import count_gpus, free_port
 
 
 def cpu() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     quota = _cgroup("cpu.max").split()
     if len(quota) == 2 and quota[0].isdigit() and (share := int(quota[0]) / int(quota[1])) < cores:
         remedy = f"Give --threads {max(1, int(share))}: more threads than that wait for each other."
