@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 import harness
-from harness.config import RunConfig, option_name, value_type
-from harness.errors import HarnessError
-
-SETTINGS: dict[str, Any] = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 110,
-    # W&B writes a swept key as it stands in the YAML: --batch_size=16 is --batch-size=16.
-    "token_normalize_func": lambda token: token.replace("_", "-"),
-}
+from harness.arguments import SETTINGS, GroupedCommand, arguments, run_options
+from harness.config import RunConfig
+from harness.errors import HarnessError, errors_in_words
 
 RUN_EXAMPLES = """\b
 Examples:
@@ -33,56 +22,6 @@ Examples:
 
 The same command again goes on where the run was interrupted; a finished run is left alone.
 """
-
-
-class GroupedCommand(click.Command):
-    """A command whose help lists the options of RunConfig under their group's heading."""
-
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {option_name(field.name): field.metadata["group"] for field in dataclasses.fields(RunConfig)}
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(context):
-            if (record := parameter.get_help_record(context)) is not None:
-                sections.setdefault(groups.get(parameter.opts[0], "Command"), []).append(record)
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
-def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One Click option per field of RunConfig. Values are always explicit words, for W&B writes `--ema=True`."""
-    for field in reversed(dataclasses.fields(RunConfig)):
-        kind, _ = value_type(field)
-        required = field.default is dataclasses.MISSING
-        settings: dict[str, Any] = {"type": kind, "help": field.metadata["help"]}
-        if choices := field.metadata["choices"]:
-            # Not click.Choice: RunConfig checks all values, so that everything wrong is said at once.
-            settings["metavar"] = f"[{'|'.join(choices)}]"
-        if kind is bool:
-            # `--ema` alone is `--ema true`.
-            settings |= {"is_flag": False, "flag_value": True}
-        if required:
-            settings["required"] = True
-        else:
-            settings |= {"default": field.default, "show_default": field.default is not None}
-        command = click.option(option_name(field.name), field.name, **settings)(command)
-    # A W&B agent adds it to runs that it queues again.
-    return click.option("--_wandb", "wandb_internal", hidden=True, expose_value=False)(command)
-
-
-@contextlib.contextmanager
-def errors_in_words() -> Iterator[None]:
-    """Turn HarnessError into its sentences on stderr and an exit code."""
-    try:
-        yield
-    except HarnessError as error:
-        if int(os.environ.get("RANK", "0")) > 0:
-            # The main process says the same, and needs time to say goodbye to W&B, which it would not have if the
-            # launcher saw one of us end. As soon as the main process has ended, the launcher ends us.
-            time.sleep(150)
-        for problem in error.problems:
-            click.echo(f"Error: {problem}", err=True)
-        sys.exit(error.exit_code)
 
 
 @click.command(cls=GroupedCommand, context_settings=SETTINGS)
@@ -132,15 +71,6 @@ def train(num_processes: int | None, **values: Any) -> None:
 
 
 train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"
-
-
-def arguments(config: RunConfig) -> list[str]:
-    """The command line that gives this config: every setting that is not its default."""
-    return [
-        f"{option_name(field.name)}={getattr(config, field.name)}"
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    ]
 
 
 @main.group()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
 
 
 class HarnessError(Exception):
@@ -31,3 +35,18 @@ class WeightsError(HarnessError):
 
 class TrainingError(HarnessError):
     """A run that cannot go on: non-finite loss, memory, a changed data set, a full disk."""
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Turn HarnessError into its sentences on stderr and an exit code."""
+    try:
+        yield
+    except HarnessError as error:
+        if int(os.environ.get("RANK", "0")) > 0:
+            # The main process says the same, and needs time to say goodbye to W&B, which it would not have if the
+            # launcher saw one of us end. As soon as the main process has ended, the launcher ends us.
+            time.sleep(150)
+        for problem in error.problems:
+            print(f"Error: {problem}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import cli, train
+from harness.arguments import arguments
 from harness.config import RunConfig, option_name
 from harness.errors import DataError
 
@@ -43,7 +44,7 @@ def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(given: l
     options = {name for parameter in cli.run.params for name in parameter.opts}
     assert {option_name(field.name) for field in dataclasses.fields(RunConfig)} <= options
     config = RunConfig(data=str(tmp_path), weights="none", lr=3e-4, ema=True, fresh=True, tags="a,b", workers=3)
-    assert CliRunner().invoke(cli.run, cli.arguments(config)).exit_code == 0
+    assert CliRunner().invoke(cli.run, arguments(config)).exit_code == 0
     assert given == [config]
 
 

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "harness"
 LAYERS = (
     ("errors",),
     ("config",),
+    ("arguments",),
     (
         "data",
         "stop",

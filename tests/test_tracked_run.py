@@ -17,6 +17,7 @@ import pytest
 
 from harness import cli, track
 from harness import train as train_module
+from harness.arguments import arguments
 from harness.config import RunConfig
 from tests.test_train import settings
 from tests.wandb_server import API_KEY, ENTITY, Run, WandbServer
@@ -47,7 +48,7 @@ def run(config: RunConfig, prepare: Callable[[], None] = lambda: None) -> int:
 
     def command() -> None:
         prepare()
-        cli.run(cli.arguments(config))
+        cli.run(arguments(config))
 
     child = multiprocessing.get_context("fork").Process(target=command)
     child.start()

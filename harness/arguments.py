@@ -1,0 +1,78 @@
+"""The settings of a run as a command line: options made from RunConfig, and the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from harness.config import RunConfig, option_name, value_type
+from harness.errors import ConfigError
+
+SETTINGS: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    # W&B writes a swept key as it stands in the YAML: --batch_size=16 is --batch-size=16.
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options of RunConfig under their group's heading."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        groups = {option_name(field.name): field.metadata["group"] for field in dataclasses.fields(RunConfig)}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            if (record := parameter.get_help_record(context)) is not None:
+                sections.setdefault(groups.get(parameter.opts[0], "Command"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One Click option per field of RunConfig. Values are always explicit words, for W&B writes `--ema=True`."""
+    for field in reversed(dataclasses.fields(RunConfig)):
+        kind, _ = value_type(field)
+        required = field.default is dataclasses.MISSING
+        settings: dict[str, Any] = {"type": kind, "help": field.metadata["help"]}
+        if choices := field.metadata["choices"]:
+            # Not click.Choice: RunConfig checks all values, so that everything wrong is said at once.
+            settings["metavar"] = f"[{'|'.join(choices)}]"
+        if kind is bool:
+            # `--ema` alone is `--ema true`.
+            settings |= {"is_flag": False, "flag_value": True}
+        if required:
+            settings["required"] = True
+        else:
+            settings |= {"default": field.default, "show_default": field.default is not None}
+        command = click.option(option_name(field.name), field.name, **settings)(command)
+    # A W&B agent adds it to runs that it queues again.
+    return click.option("--_wandb", "wandb_internal", hidden=True, expose_value=False)(command)
+
+
+def arguments(config: RunConfig) -> list[str]:
+    """The command line that gives this config: every setting that is not its default."""
+    return [
+        f"{option_name(field.name)}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    ]
+
+
+@click.command(cls=GroupedCommand, context_settings=SETTINGS)
+@run_options
+def _settings(**values: Any) -> None:
+    """Nothing but the settings."""
+
+
+def parse(words: Sequence[str]) -> RunConfig:
+    """The config that the command line of a run gives; ConfigError in Click's own words."""
+    try:
+        context = _settings.make_context("harness/run.py", list(words))
+    except click.UsageError as error:
+        raise ConfigError(error.format_message()) from None
+    return RunConfig(**context.params)
