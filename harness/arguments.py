@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+import yaml
+from click.core import ParameterSource
 
 from harness.config import RunConfig, option_name, value_type
 from harness.errors import ConfigError
+
+# Words for every run of a sweep: they come after those of the sweep file, so that they win.
+SWEEP_ARGS = "HARNESS_SWEEP_ARGS"
 
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
@@ -31,6 +39,17 @@ class GroupedCommand(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class RunCommand(GroupedCommand):
+    """The command of a run. In a sweep, its words are followed by those of HARNESS_SWEEP_ARGS."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        try:
+            added = sweep_words()
+        except ConfigError as error:
+            raise click.UsageError(str(error), context) from None
+        return super().parse_args(context, [*args, *added])
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +80,33 @@ def arguments(config: RunConfig) -> list[str]:
         for field in dataclasses.fields(config)
         if getattr(config, field.name) != field.default
     ]
+
+
+def sweep_words() -> list[str]:
+    """The words of HARNESS_SWEEP_ARGS; none outside of a sweep."""
+    text = os.environ.get(SWEEP_ARGS, "") if os.environ.get("WANDB_SWEEP_ID") else ""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{SWEEP_ARGS} is {text!r}, which cannot be split into words as a shell does ({error}). Give options such "
+            "as --data 'my photos' --model vit_ti_16."
+        ) from None
+
+
+def overridden() -> dict[str, Any]:
+    """Settings that HARNESS_SWEEP_ARGS takes from a W&B agent's choice, with the value that the agent chose."""
+    path, words = os.environ.get("WANDB_SWEEP_PARAM_PATH"), sweep_words()
+    if not path or not words:
+        return {}
+    context = _settings.make_context(SWEEP_ARGS, words, resilient_parsing=True)
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    try:
+        chosen = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    values = {key.replace("-", "_"): entry["value"] for key, entry in chosen.items() if isinstance(entry, dict)}
+    return {name: value for name, value in values.items() if name in given and value != context.params[name]}
 
 
 @click.command(cls=GroupedCommand, context_settings=SETTINGS)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.errors import TrainingError
+from harness.files import replacing
 from harness.model import Preprocessing, build_model
 
 BEST = "best.safetensors"
@@ -33,69 +31,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             beside,
             {key: json.dumps(value) for key, value in metadata.items()},
         )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    with replacing(path) as beside:
-        beside.write_bytes(content)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its name once it is complete.
-
-    A reader sees the old file or the new one, never a part, also after a power loss: the bytes are on the disk
-    before the name changes. A full disk leaves the old file in place and says so.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        # safetensors makes files for their owner only; what a run leaves is to be shared like any other file.
-        beside.chmod(0o666 & ~_umask())
-        _flush_to_disk(beside)
-        beside.replace(path)
-        _flush_to_disk(path.parent)
-    except (OSError, SafetensorError) as error:
-        if disk_is_full(error):
-            raise no_space(path) from error
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left beside their files; nobody may be writing to the folder."""
-    for path in folder.glob(".*.safetensors.*"):
-        path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def no_space(path: Path) -> TrainingError:
-    return TrainingError(
-        f"No space left to save {path}. What was saved before is intact: free some space, then give the same command "
-        "again to go on."
-    )
-
-
-def disk_is_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors writes from Rust and passes the system's error on as text.
-    return any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 import harness
-from harness.arguments import SETTINGS, GroupedCommand, arguments, run_options
+from harness.arguments import SETTINGS, RunCommand, arguments, run_options
 from harness.config import RunConfig
 from harness.errors import HarnessError, errors_in_words
+from harness.sweep.commands import sweep
 
 RUN_EXAMPLES = """\b
 Examples:
@@ -24,7 +25,7 @@ The same command again goes on where the run was interrupted; a finished run is 
 """
 
 
-@click.command(cls=GroupedCommand, context_settings=SETTINGS)
+@click.command(cls=RunCommand, context_settings=SETTINGS)
 @run_options
 def run(**values: Any) -> None:
     """Fine-tune, keep the best epoch, test it once: the program that `accelerate launch` and W&B agents start."""
@@ -55,7 +56,7 @@ def main() -> None:
     """
 
 
-@main.command(cls=GroupedCommand)
+@main.command(cls=RunCommand)
 @run_options
 @click.option("--num-processes", type=click.IntRange(1), help="Processes to train with. [default: one per GPU, or one]")
 def train(num_processes: int | None, **values: Any) -> None:
@@ -71,6 +72,9 @@ def train(num_processes: int | None, **values: Any) -> None:
 
 
 train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"
+
+
+main.add_command(sweep)
 
 
 @main.group()

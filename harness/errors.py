@@ -34,7 +34,22 @@ class WeightsError(HarnessError):
 
 
 class TrainingError(HarnessError):
-    """A run that cannot go on: non-finite loss, memory, a changed data set, a full disk."""
+    """A run that cannot go on: memory, a changed data set, a full disk."""
+
+
+class InfeasibleError(TrainingError):
+    """These settings, or this data, cannot be trained on: another attempt would end the same.
+
+    In a sweep that is a result and no failure: after three failures W&B's agent would take the program to be broken.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        super().__init__(problems)
+        self.exit_code = 0 if os.environ.get("WANDB_SWEEP_ID") else 1
+
+
+class UndecodableError(InfeasibleError, DataError):
+    """Pictures that cannot be read."""
 
 
 @contextlib.contextmanager
@@ -43,7 +58,7 @@ def errors_in_words() -> Iterator[None]:
     try:
         yield
     except HarnessError as error:
-        if int(os.environ.get("RANK", "0")) > 0:
+        if int(os.environ.get("RANK", "0")) > 0 and error.exit_code != 0:
             # The main process says the same, and needs time to say goodbye to W&B, which it would not have if the
             # launcher saw one of us end. As soon as the main process has ended, the launcher ends us.
             time.sleep(150)

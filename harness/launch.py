@@ -31,7 +31,7 @@ GRACE_SECONDS = 30.0
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def launch(
@@ -58,7 +58,7 @@ def launch(
             f"--num-processes {processes} is more than the {gpus} GPU(s) that can be used here. Give {gpus} or less,"
             " or set ACCELERATE_USE_CPU=true to run on the CPU."
         )
-    for name in _RANK_VARIABLES:
+    for name in RANK_VARIABLES:
         environment.pop(name, None)  # ranks of a launcher further out are not those of this run
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))

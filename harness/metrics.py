@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import TrainingError
+from harness.files import replacing
 
 CALIBRATION_BINS = 15
 CSV_COLUMNS = ("file", "label", "prediction", "probability", "label_probability")
@@ -225,8 +226,6 @@ def write_predictions(path: str | Path, files: Sequence[str], classes: Sequence[
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table whole or not at all."""
-    from harness.checkpoint import replacing  # imports torch
-
     # A file name that is not valid UTF-8 is written with escapes rather than refused.
     with (
         replacing(path) as beside,

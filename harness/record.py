@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import track
-from harness.config import RunConfig
+from harness.arguments import SWEEP_ARGS, overridden
+from harness.config import RunConfig, option_name
 from harness.console import Console
 from harness.data.dataset import Dataset
 from harness.data.folder import ImageFolder
@@ -19,7 +20,7 @@ from harness.errors import TrainingError
 from harness.model import Loaded
 from harness.processes import Processes
 from harness.provenance import provenance
-from harness.run_folder import RunFolder
+from harness.run_folder import STOP, RunFolder
 from harness.state import Progress
 
 
@@ -50,6 +51,7 @@ class Record:
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
             return False
         self._open = True
+        (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
         earlier = self.folder.read("manifest.json")
         # W&B's id lives in the folder, so that the same command goes on with the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
@@ -70,7 +72,16 @@ class Record:
         self.folder.write("summary.json", {"state": "running"})
         for note in photos.notes:
             self.console.say(note)
-        self.tracker = track.start(self.config, self.folder.path, run_id=run_id, say=self.console.say)
+        # W&B locks what a sweep chose, so what was used instead needs keys of its own.
+        used = {f"override/{name}": getattr(self.config, name) for name in overridden()}
+        self.tracker = track.start(
+            self.config, self.folder.path, run_id=run_id, extra_config=used, say=self.console.say
+        )
+        for name, chosen in overridden().items():
+            self.console.say(
+                f"{option_name(name)} is {getattr(self.config, name)} by {SWEEP_ARGS}, in place of the sweep's "
+                f"{chosen}, which W&B goes on showing; there, override/{name} is what was used."
+            )
         return True
 
     def inputs(self, data: Dataset, loaded: Loaded) -> None:
@@ -128,6 +139,8 @@ class Record:
         # A disk without room for one more line must not hide why the run failed.
         with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
             self.folder.update("summary.json", ending)
+            if state == "stopped":
+                (self.folder.path / STOP).unlink(missing_ok=True)
         self._open, self.finished = False, state == "finished"
         if self.tracker:
             if state == "preempted":
@@ -137,8 +150,28 @@ class Record:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether somebody has pressed stop in W&B."""
-        return self.tracker is not None and self.tracker.stop_requested
+        """Whether somebody has pressed stop in W&B, or has left word of it in the folder."""
+        if not self._open:
+            return False
+        return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
+
+    def unwanted(self, signum: int) -> str | None:
+        """Why a run that was told to stop is not to go on later; None if it is only taken off the machine.
+
+        An agent sends the same signal when its server stops a run as it does when it is ended itself.
+        """
+        if self._open:
+            with contextlib.suppress(OSError):
+                return (self.folder.path / STOP).read_text().strip().rstrip(".") or "told so by a file in its folder"
+            if self.tracker and self.tracker.asked_to_stop():
+                return "stopped in W&B, by hand or by its sweep"
+        return None if signum else "not wanted any more"
+
+    def last_words(self) -> None:
+        """The process is about to end hard, told to stop and too slow for it: have W&B queue the run again."""
+        if self._open and self.tracker:
+            self.tracker.preempting()
+            time.sleep(1)  # wandb sends from a process of its own, which ends with ours
 
     @property
     def seconds(self) -> float:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from harness import figures
-from harness.checkpoint import BEST, replacing
+from harness.checkpoint import BEST
 from harness.console import duration
 from harness.data.dataset import Dataset
+from harness.files import replacing
 from harness.metrics import (
     CSV_COLUMNS,
     Intervals,

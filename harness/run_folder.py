@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -14,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint import disk_is_full, no_space, remove_leftovers, write_atomically
 from harness.config import RunConfig
-from harness.data.cache import NO_LOCKS
 from harness.errors import HarnessError
+from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
+
+# A file of this name in its folder stops a run; its text is the reason.
+STOP = "stop"
 
 
 class RunFolder:
@@ -31,9 +32,9 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunFolder:
-        """Where this config's run lives: the same settings find the same folder; a W&B agent's run has its own."""
-        run_id = os.environ.get("WANDB_RUN_ID") or config.identity
+    def of(cls, config: RunConfig, run_id: str | None = None) -> RunFolder:
+        """Where this config's run lives: the same settings find the same folder; a run of a sweep has its own."""
+        run_id = run_id or os.environ.get("WANDB_RUN_ID") or config.identity
         if not re.fullmatch(r"[\w.-]+", run_id):
             raise HarnessError(
                 f"WANDB_RUN_ID is {run_id!r}; it becomes a folder name: letters, digits, '_', '-' and '.'."
@@ -55,6 +56,10 @@ class RunFolder:
 
     def update(self, name: str, values: Mapping[str, Any]) -> None:
         self.write(name, self.read(name) | dict(values))
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Have the run that is going on here end at its next step, as `stopped`."""
+        write_atomically(self.path / STOP, reason.encode())
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         try:
@@ -95,26 +100,14 @@ class RunFolder:
         """Hold the folder against a second copy of the same run; the kernel lets go when the process ends."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
         except OSError as error:
             raise HarnessError(f"Cannot write to {self.path}: {error.strerror}. Choose another --runs-dir.") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise HarnessError(
-                    f"Another process ({file.read().strip() or 'unknown'}) is running this very run in {self.path}. "
-                    "Wait for it, or change a setting (--seed, --name) for a run of its own."
-                ) from None
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
+        refusal = (
+            "Another process ({holder}) is running this very run in {folder}. "
+            "Wait for it, or change a setting (--seed, --name) for a run of its own."
+        )
+        with locked(self.path / ".lock", refusal):
             remove_leftovers(self.checkpoints)
-            with contextlib.suppress(OSError):  # a full disk is told where it matters
-                file.truncate(0)
-                file.write(f"pid {os.getpid()}")
-                file.flush()
             yield
 
 

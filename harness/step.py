@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
-from harness.errors import TrainingError
+from harness.errors import InfeasibleError, TrainingError
 from harness.model import set_drop_path
 from harness.optim import set_learning_rate
 from harness.processes import Processes
@@ -93,7 +93,7 @@ def _halve_micro_batch(
     clear_device_cache(garbage_collection=True)
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:
-        raise TrainingError(
+        raise InfeasibleError(
             f"Out of memory with a single picture per forward pass ({config.model}, {processes.device}). Use "
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )

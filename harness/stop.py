@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -17,16 +17,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # A scheduler that asks for an end kills after 10 to 30 s; a save and a tracker's goodbye must fit before that.
 SECONDS_TO_STOP = 8.0
 SECONDS_TO_SAVE = 20.0
+SECONDS_TO_SPEAK = 2.0
 
 
 class Stopped(BaseException):
     """The run was told to stop. Not an Exception: nothing on the way up may take it for a failure.
 
-    `signum` is 0 when it was W&B that asked.
+    `signum` is 0 when no signal came: W&B or the run folder said that the run is not wanted any more.
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name if signum else "W&B")
+        super().__init__(signal.Signals(signum).name if signum else "not wanted any more")
         self.signum = signum
 
     @property
@@ -45,10 +46,13 @@ class StopSignals:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferred = False
+        self._leaving = False
         self._timer: threading.Timer | None = None
         self._previous: dict[int, Any] = {}
         self._mouth: socket.socket | None = None
         self._earlier_fd = -1
+        # Said in another thread before a hard end, if it takes no longer than SECONDS_TO_SPEAK.
+        self.last_words: Callable[[], None] = lambda: None
 
     def __enter__(self) -> StopSignals:
         # Handlers can only be set in the main thread; elsewhere whoever owns it decides about signals.
@@ -92,19 +96,23 @@ class StopSignals:
         if self.told:  # W&B, when it asks, sets no deadline
             self._end_within(SECONDS_TO_SAVE)
 
+    def leaving(self) -> None:
+        """The run is over and says goodbye: a signal that comes now only sets a deadline for that."""
+        self._leaving = True
+
     def _received(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
             return  # A launcher and its terminal may both pass the same signal on.
         self.signum = signum
-        self._end_within(SECONDS_TO_STOP)
-        if not self._deferred:
+        self._end_within(SECONDS_TO_SAVE if self._leaving else SECONDS_TO_STOP)
+        if not self._deferred and not self._leaving:
             raise Stopped(signum)
 
     def _listen(self, ear: socket.socket) -> None:
         with ear:
             while received := ear.recv(1):
                 if received[0] in self._previous and self._timer is None:
-                    self._end_within(SECONDS_TO_STOP)
+                    self._end_within(SECONDS_TO_SAVE if self._leaving else SECONDS_TO_STOP)
 
     def _end_within(self, seconds: float) -> None:
         if self._timer:
@@ -116,4 +124,7 @@ class StopSignals:
     def _end(self) -> None:
         sys.stderr.write("Told to stop, and could not in time: ending now. The last checkpoint stands.\n")
         sys.stderr.flush()
+        speaker = threading.Thread(target=self.last_words, daemon=True)
+        speaker.start()
+        speaker.join(SECONDS_TO_SPEAK)
         os._exit(128 + (self.signum or signal.SIGTERM))

@@ -19,7 +19,7 @@ from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
 from harness.data.folder import ImageFolder, find
 from harness.data.loader import TrainBatches
-from harness.errors import TrainingError
+from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.metrics import Scores
 from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
@@ -34,7 +34,7 @@ from harness.stop import Stopped, StopSignals
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `finished`, `preempted` (the same command goes on) or `stopped` (from W&B)."""
+    """How a run ended: `finished`, `preempted` (the same command goes on) or `stopped` (not wanted any more)."""
 
     state: str
     folder: Path
@@ -55,6 +55,7 @@ def fit(config: RunConfig) -> Outcome:
         stack.callback(processes.close)
         record = Record(config, processes)
         stack.callback(record.console.close)
+        stop.last_words = record.last_words
         photos = processes.on_main(
             lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
@@ -66,14 +67,19 @@ def fit(config: RunConfig) -> Outcome:
                 return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
             summary = _train_and_test(config, photos, preprocessing, processes, record, stop)
         except Stopped as told:
+            stop.leaving()
             if record.finished:  # too late to stop: all is written
                 return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
-            state = "preempted" if told.signum else "stopped"
-            record.end(state, exit_code=told.exit_code)
-            record.console.say(f"Stopped by {told}. The same command goes on from the last save: {record.folder.path}")
-            return Outcome(state, record.folder.path, record.folder.read("summary.json"), told.exit_code)
+            unwanted = record.unwanted(told.signum)
+            state, exit_code = ("stopped", 0) if unwanted else ("preempted", told.exit_code)
+            record.end(state, exit_code=exit_code, reason=unwanted)
+            why = f"Stopped: {unwanted}." if unwanted else f"Stopped by {told}."
+            record.console.say(f"{why} The same command goes on from the last save: {record.folder.path}")
+            return Outcome(state, record.folder.path, record.folder.read("summary.json"), exit_code)
         except BaseException as error:
-            record.end("failed", exit_code=1, reason=str(error) or type(error).__name__)
+            stop.leaving()
+            state, exit_code = ("infeasible", error.exit_code) if isinstance(error, InfeasibleError) else ("failed", 1)
+            record.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__)
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
                 raise TrainingError(f"--compile true failed ({first_line}). Go on with --compile false.") from error
@@ -217,7 +223,7 @@ def _training_row(
     if broken is not None:
         step = progress.step - len(values) + broken + 1
         before = ", ".join(f"{value:.4g}" for value in [*progress.last_losses, *values[:broken]][-5:])
-        raise TrainingError(
+        raise InfeasibleError(
             f"The training loss became {values[broken]} at step {step} (epoch {(step - 1) // steps_per_epoch + 1}), at "
             f"learning rate {lr:g}. The last finite losses were {before or 'none'}. "
             "Use a smaller --lr, --warmup-epochs, --clip-grad 1, or --precision fp32."

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from harness import checkpoint
+from harness import checkpoint, files
 from harness.checkpoint import flatten_optimizer, load_best, load_tensors, restore_optimizer, save_best, save_tensors
 from harness.config import RunConfig
 from harness.errors import TrainingError
@@ -34,7 +34,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatc
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(TrainingError, match=r"No space left to save .*x\.safetensors.*same command"):
         save_tensors(path, {"a": torch.zeros(2)}, {})
     assert load_tensors(path)[0]["a"].tolist() == [1, 1]
@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_for_safetensors_itself_is_told_as_such(
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), checkpoint.replacing(tmp_path / "x") as beside:
+    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "x") as beside:
         beside.write_bytes(b"half")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

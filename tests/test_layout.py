@@ -16,7 +16,7 @@ PACKAGE = ROOT / "harness"
 LAYERS = (
     ("errors",),
     ("config",),
-    ("arguments",),
+    ("arguments", "files"),
     (
         "data",
         "stop",
@@ -33,6 +33,7 @@ LAYERS = (
     ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),
     ("evaluate", "record", "results", "doctor", "again"),
     ("train",),
+    ("sweep",),
     ("demo", "cli"),
     ("run",),
 )

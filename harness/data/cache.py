@@ -23,9 +23,9 @@ from harness.data import cache_build
 from harness.data.decode import DecodeError, read
 from harness.data.listing import shown
 from harness.data.resize import Resize
-from harness.errors import DataError
+from harness.errors import DataError, UndecodableError
+from harness.files import NO_LOCKS
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # file systems that cannot lock, as Lustre without -o flock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_cache(
     if cache is None:
         cache = _build_once(folder, root, files, resize, progress)
     if cache.bad and (bad_images == "fail" or len(cache.bad) == len(files)):
-        raise DataError(bad_pictures(root, files, cache.bad))
+        raise UndecodableError(bad_pictures(root, files, cache.bad))
     return cache
 
 

@@ -10,7 +10,7 @@ from harness.config import RunConfig
 from harness.data.cache import PixelCache, open_cache
 from harness.data.folder import ImageFolder, Split, fingerprint
 from harness.data.resize import Resize
-from harness.errors import DataError
+from harness.errors import UndecodableError
 from harness.model import Preprocessing
 
 
@@ -70,7 +70,7 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
         if not len(pictures):
             problems.append(f"No readable picture is left in {folder.root}/{name}; add some, or remove the folder.")
     if problems:
-        raise DataError(problems)
+        raise UndecodableError(problems)
     return Dataset(
         classes=folder.classes,
         pixels=pixels,

@@ -17,6 +17,9 @@ from harness.track.unsent import UNSENT, sync_command
 # Seconds that the server has for an answer to what makes an artifact.
 ANSWER_TIMEOUT = 60
 
+# Seconds for an answer that a process waits for which has been told to end.
+HASTY_TIMEOUT = 3
+
 # Bytes per second. A checkpoint that goes up more slowly is left to `wandb sync`.
 SLOWEST_UPLOAD = 2_000_000
 
@@ -53,6 +56,28 @@ class Tracker:
     def stop_requested(self) -> bool:
         """Whether somebody has pressed stop in W&B, or its sweep has."""
         return self._stop.is_set()
+
+    def asked_to_stop(self) -> bool:
+        """Whether the server does not want this run any more, asked now; no answer in time is no.
+
+        For SIGTERM: an agent passes a stop on before wandb has heard of it, for that asks every 15 s.
+        """
+        if self.stop_requested:
+            return True
+        if self.mode not in ("online", "shared") or not self._run.sweep_id:
+            return False
+        answers: list[bool] = []
+
+        def ask() -> None:
+            # The client's own way to ask, but not a public one.
+            from wandb.sdk.launch.api import LaunchApi
+
+            run = self._run
+            answers.append(LaunchApi().check_stop_requested(run.project, run.entity, run.id))
+
+        with contextlib.suppress(Exception, SystemExit):
+            within(HASTY_TIMEOUT, ask)
+        return any(answers)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One row of history; its own "step" is the x-axis. Values of None are left out, NaN stays NaN."""

@@ -1,0 +1,74 @@
+"""What each head of each block does over many pictures: how far it looks, how spread out, how much at the class token.
+
+Shapes: B pictures, L blocks, H heads, N tokens (class token first), P = N - 1 patches, S statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# The last axis of `head_statistics`, in this order.
+STATISTICS = ("distance", "entropy", "class_entropy", "patches_on_class", "class_on_class")
+
+
+def patch_distances(grid: tuple[int, int], patch_size: int, device: torch.device | None = None) -> Tensor:
+    """Distances (P, P) in pixels between the centres of the patches of a grid (rows, columns), row by row."""
+    rows, columns = (torch.arange(side, device=device, dtype=torch.float32) for side in grid)
+    centres = patch_size * torch.cartesian_prod(rows, columns)
+    return (centres[:, None] - centres[None]).norm(dim=-1)
+
+
+def entropy(attention: Tensor) -> Tensor:
+    """-Σ a ln a over the last axis, in nats: 0 if all attention is on one token, ln N if it is spread evenly."""
+    # Twice as fast on a CPU as torch.special.entr; 0 · ln(smallest) is the 0 that 0 · ln 0 stands for.
+    logarithm = attention.clamp_min(torch.finfo(attention.dtype).tiny).log_()
+    return logarithm.mul_(attention).sum(-1).neg_()
+
+
+def head_statistics(attention: Tensor, distances: Tensor) -> Tensor:
+    """STATISTICS of every picture and head (B, H, S) from one block's attention (B, H, N, N); distances (P, P).
+
+    - distance: mean over patches i of Σ_j ã_ij ‖r_i - r_j‖ in pixels, ã the attention among patches, each row divided
+      by its sum (mean attention distance, Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right)
+    - entropy, class_entropy: of a row over all N tokens; mean over all N rows, and the class token's
+    - patches_on_class: mean attention of the patches on the class token, which `distance` leaves out
+    - class_on_class: attention of the class token on itself
+    """
+    between = attention[..., 1:, 1:]
+    total = between.sum(-1).clamp_min(torch.finfo(attention.dtype).tiny)
+    distance = (between * distances).sum(-1) / total
+    entropies = entropy(attention)
+    values = (
+        distance.mean(-1),
+        entropies.mean(-1),
+        entropies[..., 0],
+        attention[..., 1:, 0].mean(-1),
+        attention[..., 0, 0],
+    )
+    return torch.stack(values, dim=-1)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A mean over pictures that is not divided yet: adds up over batches and over processes."""
+
+    count: int
+    total: Tensor  # float64, on the device the values were on
+
+    @classmethod
+    def of(cls, values: Tensor) -> Sums:
+        """Of one batch of values, pictures along the first axis."""
+        return cls(len(values), values.double().sum(0))
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.count + other.count, self.total + other.total)
+
+    def to(self, device: torch.device | str) -> Sums:
+        return Sums(self.count, self.total.to(device))
+
+    def mean(self) -> Tensor:
+        """Counts summed, divided once."""
+        return self.total / self.count

@@ -1,0 +1,260 @@
+"""What a position embedding knows about place, before and after fine-tuning: similarity maps, numbers, a verdict.
+
+Adding a vector c to every patch's embedding and taking it off the patch projection's bias changes nothing a model
+does. So only differences between patches mean anything, and everything here that is compared between models is of the
+embedding minus its mean over patches ("centred"). Of the class token only class_token + P_0 exists for the model.
+Shapes: P = g² patches, row by row, D hidden size. All in float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+
+SHUFFLES = 199  # the band from the smallest to the largest of 199 leaves a chance of 1 % outside
+RANK_SHUFFLES = 19  # of effective rank, which is slow, and hardly varies
+_STREAM = 41  # of the counter-based generator: shuffled embeddings
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Positions:
+    """A model's position embedding."""
+
+    patches: np.ndarray  # (P, D)
+    position_zero: np.ndarray  # (D,), P_0: the class token's place
+    class_token: np.ndarray  # (D,)
+
+    def __post_init__(self) -> None:
+        if self.side**2 != len(self.patches):
+            raise HarnessError(
+                f"The model has {len(self.patches)} position embeddings besides the class token's, which is no square "
+                "grid. Position maps are made for square pictures and a single class token."
+            )
+        if not all(np.isfinite(value).all() for value in (self.patches, self.position_zero, self.class_token)):
+            raise HarnessError("The position embedding has values that are not finite: this model has diverged.")
+
+    @classmethod
+    def of(cls, pos_embedding: Tensor, class_token: Tensor) -> Positions:
+        """From `encoder.pos_embedding` (1, 1 + P, D) and `class_token` (1, 1, D) of a VisionTransformer."""
+        embedding, token = (value.detach().double().cpu().numpy()[0] for value in (pos_embedding, class_token))
+        return cls(embedding[1:], embedding[0], token[0])
+
+    @property
+    def side(self) -> int:
+        """Patches per row and per column, g."""
+        return math.isqrt(len(self.patches))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number, and the range it takes by chance: smallest and largest of many shuffled embeddings."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What one embedding knows about place."""
+
+    locality: Measured  # 1: the nearer two patches, the more alike their embeddings
+    decoding: Measured  # 1: row and column can be read from the embedding of a patch that was not fitted to
+    effective_rank: Measured  # how many directions the embeddings of the patches spread over
+
+
+def similarity_tiles(patches: np.ndarray) -> np.ndarray:
+    """Cosine similarity of every patch with every other, as g x g tiles of g x g: (g, g, g, g); patches (P, D).
+
+    Tile [row, column] shows where the embeddings like that of its patch are (Dosovitskiy et al. 2021, arXiv 2010.11929,
+    figure 7 centre). Give `centred(patches)` for tiles that can be compared between models.
+    """
+    side = math.isqrt(len(patches))
+    return cosine(patches, patches).reshape(side, side, side, side)
+
+
+def class_maps(positions: Positions) -> dict[str, np.ndarray]:
+    """Cosine similarity of the class token's vectors with the patches' embeddings, each (g, g).
+
+    The first two are customary but depend on how the model splits its sum; "class_token + P_0", against centred
+    patches, does not.
+    """
+    shape = (positions.side, positions.side)
+    whole = positions.class_token + positions.position_zero
+    return {
+        "class_token": cosine(positions.class_token[None], positions.patches).reshape(shape),
+        "P_0": cosine(positions.position_zero[None], positions.patches).reshape(shape),
+        "class_token + P_0": cosine(whole[None], centred(positions.patches)).reshape(shape),
+    }
+
+
+def change_map(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How far each patch's centred embedding moved, over the typical length of one before: (g, g), (P, D) each.
+
+    The root mean square of the map is the `measure_change` of the two.
+    """
+    _check_same_grid(before, after)
+    side = math.isqrt(len(before))
+    lengths = np.linalg.norm(centred(after) - centred(before), axis=1)
+    return (lengths / max(typical_length(before), _TINY)).reshape(side, side)
+
+
+def centred(patches: np.ndarray) -> np.ndarray:
+    return patches - patches.mean(0)
+
+
+def typical_length(patches: np.ndarray) -> float:
+    """Root mean square length of the centred embeddings."""
+    return float(np.sqrt((centred(patches) ** 2).sum(1).mean()))
+
+
+def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosines between rows of (n, D) and (m, D): (n, m); 0 where a row is 0."""
+    left, right = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY) for rows in (left, right))
+    return left @ right.T
+
+
+def measure(positions: Positions, seed: int = 0) -> Numbers:
+    """What the embedding knows about place; each with its range over shuffled embeddings.
+
+    Shuffled are the patches' places. Effective rank does not depend on those: each of its D dimensions is shuffled by
+    itself.
+    """
+    patches, side = centred(positions.patches), positions.side
+    random = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))
+    orders = [random.permutation(len(patches)) for _ in range(SHUFFLES)]
+    locality, decoding = _locality(patches, side), _decoding(patches, side)
+    identity = np.arange(len(patches))
+    return Numbers(
+        locality=_measured(locality(identity), [locality(order) for order in orders]),
+        decoding=_measured(decoding(identity), [decoding(order) for order in orders]),
+        effective_rank=_measured(
+            effective_rank(patches),
+            [effective_rank(random.permuted(patches, axis=0)) for _ in range(RANK_SHUFFLES)],
+        ),
+    )
+
+
+def measure_change(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Measured:
+    """‖ΔP‖ / ‖P‖ of centred embeddings (P, D), and what it would be had the patches swapped places at random.
+
+    √2 is what two unrelated embeddings of the same size have between them.
+    """
+    _check_same_grid(before, after)
+    random = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))
+    start, end = centred(before), centred(after)
+
+    def change(order: np.ndarray) -> float:
+        return float(np.linalg.norm(end[order] - start)) / max(float(np.linalg.norm(start)), _TINY)
+
+    return _measured(change(np.arange(len(end))), [change(random.permutation(len(end))) for _ in range(SHUFFLES)])
+
+
+def effective_rank(patches: np.ndarray) -> float:
+    """exp H(σ²/Σσ²), σ the singular values of the centred embedding, H the entropy in nats: 1 to P - 1."""
+    rows = centred(patches)
+    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+    variances = np.linalg.eigvalsh(gram).clip(0)
+    if not variances.any():
+        return 0.0
+    shares = variances[variances > 0] / variances.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def content_length(images: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square length of what patches put into the sum with their position: the projection without its bias.
+
+    Images (B, 3, g p, g p), normalised; `conv_proj.weight` (D, 3, p, p).
+    """
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        content = torch.nn.functional.conv2d(images.float(), weight.float(), stride=weight.shape[-1])
+        return content.square().sum(1).mean().sqrt()
+
+
+CLEARLY_LESS = 0.9  # of a number before: below, it counts as changed
+HARDLY_ANY = 0.1  # of a number before: below, it counts as gone
+LARGE_CHANGE = 0.5  # of ‖ΔP‖ / ‖P‖; √2 is unrelated
+WEAK = 0.5  # of the strength before: below, it counts as changed
+DROWNED = 0.05  # of the strength before: below, the model cannot notice its positions any more
+
+
+def verdict(before: Numbers, after: Numbers, change: Measured, strength: float = 1.0) -> str:
+    """What fine-tuning did to a position embedding, by a rule that is fixed here.
+
+    `strength`: `typical_length` of the embedding over `content_length` of the same pictures, after divided by before.
+
+    - "none to keep": before, neither locality nor decoding is above its range by chance.
+    - "lost": after, neither is above that range and above 10 % of what it was; or strength is below 5 %.
+    - "retained": both are at least 90 % of what they were, ‖ΔP‖/‖P‖ is below 0.5 and strength at least 50 %.
+    - "altered": anything else.
+    """
+    pairs = ((before.locality, after.locality), (before.decoding, after.decoding))
+    if all(start.value <= start.high for start, _ in pairs):
+        return "none to keep"
+    if strength < DROWNED or all(end.value <= max(end.high, HARDLY_ANY * start.value) for start, end in pairs):
+        return "lost"
+    as_before = all(end.value >= CLEARLY_LESS * start.value for start, end in pairs)
+    return "retained" if as_before and change.value < LARGE_CHANGE and strength >= WEAK else "altered"
+
+
+def _locality(patches: np.ndarray, side: int) -> Callable[[np.ndarray], float]:
+    """For an order of the patches: Spearman's correlation of their cosines with minus their distances, all pairs."""
+    first, second = np.triu_indices(len(patches), 1)
+    places = _places(side)
+    nearness = _standardised_ranks(-np.linalg.norm(places[first] - places[second], axis=1))
+    alike = np.zeros((len(patches), len(patches)))
+    alike[first, second] = _standardised_ranks(cosine(patches, patches)[first, second])
+    alike += alike.T
+    return lambda order: float(alike[order[first], order[second]] @ nearness)
+
+
+def _decoding(patches: np.ndarray, side: int) -> Callable[[np.ndarray], float]:
+    """For an order of the patches: leave-one-out R² of a ridge regression of (row, column) on the embedding.
+
+    1 - Σ‖y - ŷ‖² / Σ‖y - ȳ‖², ŷ fitted without the patch itself, which for ridge is residual / (1 - leverage). The
+    penalty is the mean squared length of an embedding: it makes no difference how large they all are.
+    """
+    gram = patches @ patches.T
+    count = len(patches)
+    penalty = np.trace(gram) / count
+    if penalty == 0:
+        return lambda order: 0.0
+    hat = np.linalg.solve(gram + penalty * np.eye(count), gram) + 1 / count  # 1 / P: the unpenalised constant
+    residual = (np.eye(count) - hat) / (1 - np.diag(hat))[:, None]
+    places = _places(side) - _places(side).mean(0)
+    total = (places**2).sum()
+    # Patches in another order at the same places are the same patches with the places in the inverse order.
+    return lambda order: float(1 - ((residual @ places[np.argsort(order)]) ** 2).sum() / total)
+
+
+def _places(side: int) -> np.ndarray:
+    """Row and column of every patch, (P, 2)."""
+    return np.stack(np.divmod(np.arange(side * side), side), axis=1).astype(np.float64)
+
+
+def _standardised_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of (n,), ties sharing their mean, with mean 0 and length 1: a product of two is Spearman's correlation."""
+    _, inverse, counts = np.unique(values.round(12), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks = ranks - ranks.mean()
+    return ranks / max(np.linalg.norm(ranks), _TINY)
+
+
+def _check_same_grid(before: np.ndarray, after: np.ndarray) -> None:
+    if before.shape != after.shape:
+        raise HarnessError(
+            f"The embedding before has {len(before)} patches of size {before.shape[1]}, the one after {len(after)} of "
+            f"size {after.shape[1]}. Compare a run with the model it started from, built at the run's --image-size."
+        )
+
+
+def _measured(value: float, by_chance: list[float]) -> Measured:
+    return Measured(value, min(by_chance), max(by_chance))

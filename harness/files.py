@@ -1,0 +1,107 @@
+"""Files written whole or not at all: beside their name first, and on the disk before they take it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from harness.errors import HarnessError, TrainingError
+
+# What file systems say that cannot lock, as Lustre without -o flock.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its name once it is complete.
+
+    A reader sees the old file or the new one, never a part, also after a power loss: the bytes are on the disk
+    before the name changes. A full disk leaves the old file in place and says so.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        # safetensors makes files for their owner only; what a run leaves is to be shared like any other file.
+        beside.chmod(0o666 & ~_umask())
+        _flush_to_disk(beside)
+        beside.replace(path)
+        _flush_to_disk(path.parent)
+    except (OSError, SafetensorError) as error:
+        if disk_is_full(error):
+            raise no_space(path) from error
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock that the kernel lets go of when the process ends, however that is.
+
+    Where somebody has it, raises HarnessError with the sentence `refusal`, {holder} and {folder} filled in.
+    """
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise HarnessError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --runs-dir.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise HarnessError(refusal.format(holder=holder, folder=path.parent)) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        with contextlib.suppress(OSError):  # a full disk is told where it matters
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}")
+            file.flush()
+        yield
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writers left beside their files; nobody may be writing to the folder."""
+    for path in folder.glob(".*.safetensors.*"):
+        path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def no_space(path: Path) -> TrainingError:
+    return TrainingError(
+        f"No space left to save {path}. What was saved before is intact: free some space, then give the same command "
+        "again to go on."
+    )
+
+
+def disk_is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors writes from Rust and passes the system's error on as text.
+    return any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))

@@ -1,0 +1,97 @@
+"""The YAML of a sweep file, read safely; what YAML itself trips over is said with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which would keep the last of two equal keys and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value != "<<":
+                if key_node.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key_node.value} is there twice", problem_mark=key_node.start_mark
+                    )
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path) -> str:
+    """The file's text, in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no sweep file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}).") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The mapping that the text holds."""
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_problem(error, text)) from None
+    except RecursionError:
+        raise ConfigError("it is nested too deeply for a sweep file.") from None
+    except ValueError as error:  # a date that does not exist, a number with thousands of digits
+        raise ConfigError(f"YAML cannot read it: {error}.") from None
+    if document is None:
+        raise ConfigError("it is empty.")
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise ConfigError("a sweep file is a mapping of names, like `method: grid`, at its top level.")
+    return document
+
+
+def as_written(value: Any) -> str:
+    """A value as YAML writes it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'mapping'}"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def number_in_text(value: Any) -> str | None:
+    """How to write a number that YAML read as text; None for anything else.
+
+    YAML 1.1, which W&B reads too, wants a dot and a signed exponent: 1e-4 and 1.0e4 are text to it.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value.strip()):
+        return None
+    mantissa, _, exponent = value.strip().lower().partition("e")
+    if not exponent:
+        return f"{mantissa}, without quotes"
+    mantissa = mantissa if re.search(r"\.\d", mantissa) else mantissa.rstrip(".") + ".0"
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    if mark is None:
+        return f"YAML cannot read it: {what}."
+    line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
+    problem = f"line {mark.line + 1}: {what}."
+    if re.search(r"[\[,]\s*\$\{", line):
+        return (
+            f"line {mark.line + 1}: YAML cannot read ${{...}} between [ and ]. Write `command` as a list with one item "
+            "per line: `- ${env}`, `- ${program}`, `- ${args}`."
+        )
+    if "\\t" in what or "\t" in line:
+        return f"{problem} Indent with spaces, not with tabs."
+    return problem

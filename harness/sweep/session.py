@@ -1,0 +1,80 @@
+"""One sitting of a sweep on this machine, from its file to its leaderboard."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import files
+from harness.data.folder import find
+from harness.errors import ConfigError, HarnessError
+from harness.sweep.points import check_points, probe_points
+from harness.sweep.runner import Rules, Runner
+from harness.sweep.slots import Slot
+from harness.sweep.spec import Sweep
+from harness.sweep.study import Ledger, Search, points_of
+from reports.leaderboard import leaderboard, render
+from reports.runs import read_runs
+
+
+def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
+    """Where a sweep keeps its study and its runs."""
+    return Path(runs_dir).expanduser().resolve() / sweep.name
+
+
+def run_sweep(
+    sweep: Sweep, search: Search, folder: Path, slots: list[Slot], rules: Rules, storage: str | None = None
+) -> int:
+    """Begin a sweep or go on with it, until all of it is done or somebody says stop; the exit code."""
+    check_inputs(sweep, search)
+    with locked(folder):
+        ledger = Ledger.open(sweep, search, folder, storage)
+        files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
+        ledger.queue_failed_again(rules.retries)
+        code = Runner(sweep, ledger, folder, slots, rules).run()
+    print(leaderboard_text(folder, sweep))
+    return code
+
+
+def check_inputs(sweep: Sweep, search: Search) -> None:
+    """What would go wrong in every trial, or in one that is known, said before the first."""
+    points = points_of(sweep, search) or probe_points(sweep)
+    problems = check_points(sweep, points)
+    if problems:
+        raise ConfigError(problems)
+    configs = [sweep.config(point) for point in points]
+    for config in {(config.data, config.split_seed, config.split_fraction): config for config in configs}.values():
+        config.resolved()
+        find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+
+
+def leaderboard_text(folder: Path, sweep: Sweep) -> str:
+    board = leaderboard(read_runs(folder), metric=sweep.metric.name, goal=sweep.metric.goal)
+    return render(board, shutil.get_terminal_size((140, 0)).columns)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a sweep against a second runner on this machine; other machines may work on it, too."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(f"Cannot write to {folder}: {error.strerror}. Choose another --runs-dir.") from error
+    refusal = (
+        "The sweep in {folder} is running here already ({holder}). To do more at a time, stop it (harness sweep stop) "
+        "and run it with more --workers."
+    )
+    with files.locked(folder / f".lock-{platform.node()}", refusal):
+        yield
+
+
+def is_running_here(folder: Path) -> bool:
+    """Whether a runner on this machine holds the sweep."""
+    try:
+        with locked(folder):
+            return False
+    except HarnessError:
+        return True

@@ -1,0 +1,21 @@
+"""All that a trial imports, loaded once by the process that trials are forked from; no device is touched.
+
+Importing it takes seconds; a child forked afterwards has it all at once.
+"""
+
+import os
+
+# A fork takes the forking thread along and no other: a pool of OpenMP threads, once made, would be missed in the child.
+# Trials choose their own number of threads when they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import accelerate  # noqa: F401
+import cv2  # noqa: F401
+import matplotlib.backends.backend_agg
+import matplotlib.pyplot  # noqa: F401
+import torch._dynamo  # noqa: F401
+import torchmetrics.functional.classification  # noqa: F401
+import torchvision  # noqa: F401
+import wandb  # noqa: F401
+
+import harness.train  # noqa: F401

@@ -1,0 +1,1 @@
+"""What many runs tell together. Reads run folders alone: no torch, no W&B, nothing of `harness`."""

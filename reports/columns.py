@@ -1,0 +1,97 @@
+"""Values as a reader wants them, and tables of them whose numbers are never cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from reports.runs import shown
+
+# Cells of a terminal: what a column of text needs to wrap in, and the gap between two columns.
+NARROWEST_TEXT = 20
+GAP = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    header: str
+    cells: tuple[str, ...]
+    is_text: bool = False  # may be broken anywhere; other cells stay in one piece
+
+    @property
+    def full(self) -> int:
+        """Width at which nothing is broken into lines."""
+        return max(map(cell_len, (self.header, *self.cells)))
+
+    @property
+    def least(self) -> int:
+        words = max(map(cell_len, (*self.header.split(), *self.cells)))
+        return min(words, NARROWEST_TEXT) if self.is_text else words
+
+
+def least_width(columns: Sequence[Column]) -> int:
+    return sum(column.least for column in columns) + GAP * (len(columns) - 1)
+
+
+def table(columns: Sequence[Column], width: int) -> Table:
+    """The columns side by side, without lines; what is left of the width goes to text first, then to headers."""
+    built = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    widths = {column: column.least for column in columns}
+    spare = max(0, width - least_width(columns))
+    by_wish = sorted(columns, key=lambda column: (not column.is_text, column.full))
+    for index, column in enumerate(by_wish):
+        rivals = sum(other.is_text == column.is_text for other in by_wish[index:])
+        more = min(column.full - column.least, spare // rivals)
+        widths[column] += more
+        spare -= more
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column.is_text else "right"
+        built.add_column(Text(column.header), justify=justify, overflow="fold", width=widths[column])
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        built.add_row(*map(Text, cells))
+    return built
+
+
+def spelled(values: Sequence[Any]) -> tuple[str, ...]:
+    """Values of one setting, in as few digits as tell them apart."""
+    spellings: tuple[str, ...] = ()
+    for digits in (4, 6, 9, 17):
+        spellings = tuple(value(one, digits) for one in values)
+        if len(set(spellings)) == len(set(map(json.dumps, values))):
+            break
+    return spellings
+
+
+def value(setting: Any, digits: int = 6) -> str:
+    """One entry of config.json; None stands for a default that depends on others."""
+    if isinstance(setting, float):
+        return f"{setting:.{digits}g}"
+    if setting is None:
+        return "default"
+    return shown(str(setting).lower() if isinstance(setting, bool) else setting)
+
+
+def number(amount: float | None, digits: int = 4) -> str:
+    if amount is None:
+        return "-"
+    return f"{amount:.{digits}f}" if abs(amount) < 1e6 else f"{amount:.{digits}e}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def duration(seconds: float | None) -> str:
+    """75.3 -> "1 min 15 s"."""
+    if seconds is None or not 0 <= seconds < 1e9:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harness.errors import ConfigError
+from harness.sweep import slots as slots_module
+from harness.sweep.slots import Slot, share_machine
+
+CORES = set(range(8))
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four GPUs and eight cores."""
+    monkeypatch.setattr(slots_module, "count_gpus", lambda environment: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: CORES)
+
+
+@pytest.fixture
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "count_gpus", lambda environment: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: CORES)
+
+
+def test_each_trial_has_gpus_and_cores_of_its_own(gpus: None) -> None:
+    assert share_machine(None, 2, 1, {}) == [
+        Slot(0, ("0", "1"), (0, 1, 2, 3), 2),
+        Slot(1, ("2", "3"), (4, 5, 6, 7), 2),
+    ]
+    assert [slot.gpus for slot in share_machine(None, 1, 1, {})] == [("0",), ("1",), ("2",), ("3",)]
+    assert [slot.gpus for slot in share_machine(1, 3, 1, {})] == [("0", "1", "2")]
+    assert share_machine(2, 1, 1, {})[1].environment() == {"CUDA_VISIBLE_DEVICES": "1"}
+
+
+def test_several_trials_can_share_a_gpu(gpus: None) -> None:
+    assert [slot.gpus for slot in share_machine(None, 0.5, 1, {})] == [(name,) for name in "01230123"]
+    assert [slot.gpus for slot in share_machine(3, 0.25, 1, {})] == [("0",), ("1",), ("2",)]
+
+
+def test_gpus_keep_the_names_they_are_given(gpus: None) -> None:
+    visible = {"CUDA_VISIBLE_DEVICES": "7,GPU-5f,3,1"}
+    assert [slot.gpus for slot in share_machine(None, 2, 1, visible)] == [("7", "GPU-5f"), ("3", "1")]
+
+
+def test_without_gpus_workers_share_the_cores(no_gpus: None) -> None:
+    assert share_machine(None, 1, 1, {}) == [Slot(0, (), tuple(range(8)), 1)]
+    assert [slot.cores for slot in share_machine(3, 1, 1, {})] == [(0, 1), (2, 3, 4), (5, 6, 7)]
+    assert [slot.processes for slot in share_machine(2, 1, 2, {})] == [2, 2]
+    assert {slot.cores for slot in share_machine(16, 1, 1, {})} == {(core,) for core in range(8)}
+    assert share_machine(1, 1, 1, {})[0].environment() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 0, 1), "--gpus-per-run is 0"),
+        ((None, 1.5, 1), "--gpus-per-run is 1.5"),
+        ((None, 5, 1), "more than the 4 GPU"),
+        ((3, 2, 1), "give --workers 2 at most"),
+        ((None, 1, 2), "--processes-per-run is for machines without GPUs"),
+    ],
+)
+def test_what_the_machine_has_not_got_is_refused(
+    arguments: tuple[int | None, float, int], message: str, gpus: None
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        share_machine(*arguments, {})

@@ -1,0 +1,51 @@
+"""Vision Transformers small enough for many tests, with attention that differs between tokens, heads and pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+
+def tiny_vit(
+    *, image_size: int = 32, patch_size: int = 8, layers: int = 3, heads: int = 3, seed: int = 0
+) -> VisionTransformer:
+    """In eval mode; hidden size 12 per head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VisionTransformer(image_size, patch_size, layers, heads, 12 * heads, 48, num_classes=5)
+        nn.init.normal_(model.class_token)
+        nn.init.normal_(model.encoder.pos_embedding)
+        nn.init.normal_(model.heads.head.weight)
+        for block in model.encoder.layers:
+            nn.init.normal_(block.self_attention.in_proj_weight, std=0.3)
+            nn.init.normal_(block.self_attention.in_proj_bias)
+    return model.eval()
+
+
+def pictures(count: int = 4, image_size: int = 32) -> Tensor:
+    return torch.randn(count, 3, image_size, image_size, generator=torch.Generator().manual_seed(5))
+
+
+def embedded(model: VisionTransformer, images: Tensor) -> Tensor:
+    """What enters the first block, (B, N, D)."""
+    patches = model._process_input(images)
+    return torch.cat([model.class_token.expand(len(images), -1, -1), patches], dim=1) + model.encoder.pos_embedding
+
+
+def attention_by_torch(model: VisionTransformer, images: Tensor) -> Tensor:
+    """Attention of all blocks (B, L, H, N, N) as MultiheadAttention itself returns it, block after block."""
+    weights = []
+    with torch.no_grad():
+        stream = embedded(model, images)
+        for block in model.encoder.layers:
+            x = block.ln_1(stream)
+            out, attention = block.self_attention(x, x, x, need_weights=True, average_attn_weights=False)
+            stream = stream + out
+            stream = stream + block.mlp(block.ln_2(stream))
+            weights.append(attention)
+    return torch.stack(weights, dim=1)
+
+
+def hooks_left(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
