@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from harness.batches import scoring_batches
-from harness.checkpoint import BEST, Best, load_best
+from harness.checkpoint import Best, load_best
 from harness.data.augment import centre_box
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError, decode_pil
@@ -22,6 +22,7 @@ from harness.evaluate import evaluate
 from harness.metrics import bootstrap
 from harness.processes import Processes
 from harness.results import test_results
+from harness.run_folder import BEST
 
 TOP = 5
 

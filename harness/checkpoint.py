@@ -19,9 +19,6 @@ from harness.errors import TrainingError
 from harness.files import replacing
 from harness.model import Preprocessing, build_model
 
-BEST = "best.safetensors"
-STATE = "state.safetensors"
-
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a safetensors file whole or not at all; each metadata value is stored as JSON."""

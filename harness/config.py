@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -316,11 +317,16 @@ class RunConfig:
 
 def value_type(field: dataclasses.Field[Any]) -> tuple[type, bool]:
     """The plain type of a field, and whether None (not given) is allowed."""
-    hint = typing.get_type_hints(RunConfig)[field.name]
+    hint = _types()[field.name]
     if isinstance(hint, types.UnionType):
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]
         return members[0], True
     return hint, False
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(RunConfig)
 
 
 def option_name(field_name: str) -> str:

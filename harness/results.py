@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from harness import figures
-from harness.checkpoint import BEST
 from harness.console import duration
 from harness.data.dataset import Dataset
 from harness.files import replacing
@@ -26,6 +25,7 @@ from harness.metrics import (
     write_predictions,
 )
 from harness.record import Record
+from harness.run_folder import BEST
 from harness.state import Progress
 
 if TYPE_CHECKING:

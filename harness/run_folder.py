@@ -17,6 +17,10 @@ from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
 
+# In checkpoints/: the best epoch, and all it takes to go on.
+BEST = "best.safetensors"
+STATE = "state.safetensors"
+
 # A file of this name in its folder stops a run; its text is the reason.
 STOP = "stop"
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.batches import open_batches
-from harness.checkpoint import BEST, STATE, best_scores, save_best
+from harness.checkpoint import best_scores, save_best
 from harness.config import RunConfig
 from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
@@ -27,6 +27,7 @@ from harness.optim import learning_rate
 from harness.processes import Processes
 from harness.record import Record
 from harness.results import conclude
+from harness.run_folder import BEST, STATE
 from harness.state import Progress, TrainState
 from harness.step import optimise
 from harness.stop import Stopped, StopSignals

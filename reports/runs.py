@@ -63,8 +63,13 @@ class Run:
         return self.state == "finished"
 
     def metric(self, key: str) -> float | None:
-        """A value of the summary, such as `best/val_f1`; None unless it is a finite number."""
+        """A metric by its key: of the summary, such as `best/val_f1`, else the newest in `rows`, such as `val/f1`.
+
+        None unless it is a finite number.
+        """
         value = self.summary.get(key)
+        if value is None:
+            value = next((row[key] for row in reversed(self.rows) if key in row), None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         with contextlib.suppress(OverflowError):

@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 from harness.sweep import warm
+from harness.sweep.ledger import Entry, Ledger
 from harness.sweep.runner import Rules
 from harness.sweep.session import run_sweep, sweep_folder
 from harness.sweep.slots import share_machine
 from harness.sweep.spec import Sweep, read_sweep
-from harness.sweep.study import Entry, Ledger, Search
+from harness.sweep.study import Search
 
 # A child forked from here has everything imported, and so have the trials it forks.
 assert warm
@@ -79,7 +80,7 @@ def start_sweep(file: Path, runs: Path, **options: Any) -> Any:
 
 def ledger(file: Path, runs: Path) -> Ledger:
     sweep = read_sweep(file)
-    return Ledger.existing(sweep, sweep_folder(sweep, runs), None)
+    return Ledger.begun(sweep, sweep_folder(sweep, runs), None)
 
 
 def entries(file: Path, runs: Path) -> list[Entry]:

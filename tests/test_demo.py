@@ -1,46 +1,48 @@
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from harness import demo
-from harness.config import RunConfig
 from harness.data import scenes
-from harness.train import Outcome, fit
+from harness.sweep.spec import read_sweep
+from tests.sweeping import entries, sweep_here
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "sweeps" / "demo.yaml"
 
 
-def test_the_table_ranks_by_validation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    outcomes = []
-    for lr, score in ((0.1, 0.25), (1e-4, 0.75)):
-        summary = {"best/val_f1": score, "test/f1": 1 - score, "test/f1_low": 0.1, "test/f1_high": 0.9, "test/n": 100}
-        config = RunConfig(data="d", lr=lr)
-        outcomes.append((config, Outcome("finished", tmp_path / "runs" / str(lr), summary | {"seconds/total": 61.0})))
-    title, header, *rows = demo.table(outcomes).strip().splitlines()
-    assert title == "Macro F1 on 100 test pictures"
-    assert [row.split()[0] for row in rows] == ["0.0001", "0.1"]
-    assert rows[0].split()[3:5] == ["0.7500", "0.2500"]
-    assert rows[0].endswith("1 min 1 s  runs/0.0001")
-    assert header.split()[-2:] == ["run", "folder"]
+def test_make_demo_draws_what_the_sweep_reads() -> None:
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    draw, sweep = (shlex.split(line) for line in recipe[1].strip().splitlines())
+    assert draw[1:3] == ["data", "demo"]
+    assert sweep[2:5] == ["sweep", "run", "sweeps/demo.yaml"]
+    points = [{"lr": 3e-4, "augment": "none"}]
+    assert read_sweep(DEMO).config(points[0]).data == draw[3]
 
 
 @pytest.mark.slow
-def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(tmp_path: Path) -> None:
-    data = scenes.write(tmp_path / "scenes", progress=False)
+def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The demo as it is, and what it shows."""
+    monkeypatch.chdir(tmp_path)
+    scenes.write(tmp_path / "demo" / "data", progress=False)
+    assert sweep_here(DEMO, tmp_path / "runs") == 0
     found = {}
-    for lr, epochs in ((3e-4, 5), (1e-1, 1)):
-        config = RunConfig(
-            data=str(data),
-            runs_dir=str(tmp_path / "runs"),
-            model="vit_demo",
-            weights="demo",
-            lr=lr,
-            epochs=epochs,
-            threads=1,
-        )
-        found[lr] = fit(config).summary
-    assert found[3e-4]["test/f1"] >= 0.9
-    # One class of ten, or two, for everything: 0.018 is what one gives.
-    assert found[1e-1]["test/f1"] < 0.1
-    assert found[1e-1]["test/accuracy"] < 0.2
+    for entry in entries(DEMO, tmp_path / "runs"):
+        assert entry.settings is not None
+        [summary] = (tmp_path / "runs" / "demo").glob(f"*-{entry.number}/summary.json")
+        found[entry.settings["lr"], entry.settings["augment"]] = json.loads(summary.read_text())
+    assert found[3e-4, "none"]["test/f1"] >= 0.9
+    assert found[3e-4, "standard"]["test/f1"] >= 0.7
+    for augment in ("none", "standard"):
+        # One class of ten, or two, for everything: 0.018 is what one gives.
+        assert found[1e-1, augment]["test/f1"] < 0.1
+        assert found[1e-1, augment]["test/accuracy"] < 0.2
+    printed = capfd.readouterr().out
+    assert printed.index("[4/4]") < printed.rindex("0.0003")

@@ -97,7 +97,7 @@ def test_class_maps_by_hand() -> None:
 
 def test_change_by_hand() -> None:
     before = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    after = before + [[0.3, 0], [0, 0], [0, 0], [-0.3, 0]] + np.array([9.0, 9])
+    after = before + np.array([[0.3, 0], [0, 0], [0, 0], [-0.3, 0]]) + 9
     np.testing.assert_allclose(change_map(before, after), [[0.3, 0], [0, 0.3]], atol=1e-12)
     assert typical_length(before) == typical_length(before + 5) == 1
     assert measure_change(before, after).value == pytest.approx(math.sqrt(0.18 / 4))
@@ -149,7 +149,8 @@ def test_locality_of_four_patches_by_hand() -> None:
     # Neighbours are at right angles, patches across the diagonal opposite each other: in step with distance.
     corners = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     assert measure(positions(corners)).locality.value == pytest.approx(1)
-    # With two swapped two neighbours are opposite, and no diagonal is: ranks -2, 1, 1, -2 | 1, 1 by 1, 1, 1, 1 | -2, -2.
+    # With two swapped, two pairs of neighbours are opposite each other and no diagonal is.
+    # Ranks about their mean: -2, 1, 1, -2 | 1, 1 for likeness, 1, 1, 1, 1 | -2, -2 for nearness.
     assert measure(positions(corners[[0, 3, 2, 1]])).locality.value == pytest.approx(-6 / 12)
 
 

@@ -31,10 +31,10 @@ LAYERS = (
         "track",
     ),
     ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),
-    ("evaluate", "record", "results", "doctor", "again"),
+    ("evaluate", "explain", "record", "results", "doctor", "again"),
     ("train",),
     ("sweep",),
-    ("demo", "cli"),
+    ("cli",),
     ("run",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -168,10 +168,13 @@ def test_order_of_pictures_and_classes_does_not_matter(tmp_path: Path) -> None:
 def test_runs_on_other_pictures_are_not_compared(tmp_path: Path) -> None:
     best = read_run(write_run(tmp_path / "best"))
     others = {
-        "other data": dict(fingerprint="beef"),
-        "more": dict(labels=(0, 0, 1, 1, 1), predicted=(0, 0, 1, 1, 1)),
-        "relabelled": dict(labels=(0, 1, 1, 1), files=["test/cat/0.jpg", "test/cat/1.jpg", "test/dog/2.jpg", "x.jpg"]),
-        "other classes": dict(classes=("cat", "cow")),
+        "other data": {"fingerprint": "beef"},
+        "more": {"labels": (0, 0, 1, 1, 1), "predicted": (0, 0, 1, 1, 1)},
+        "relabelled": {
+            "labels": (0, 1, 1, 1),
+            "files": ["test/cat/0.jpg", "test/cat/1.jpg", "test/dog/2.jpg", "x.jpg"],
+        },
+        "other classes": {"classes": ("cat", "cow")},
         "fine": {},
     }
     runs = [read_run(write_run(tmp_path / name, **given)) for name, given in others.items()]

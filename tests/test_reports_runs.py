@@ -59,6 +59,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert (run.config["lr"], run.manifest["data"]["fingerprint"]) == (1e-5, "f00d")
     assert (run.metric("best/val_f1"), run.metric("test/n"), run.metric("state")) == (0.5, 4, None)
     assert run.rows == ({"step": 1, "train/loss": 2.0},)
+    assert (run.metric("train/loss"), run.metric("step")) == (2, 1)  # not in the summary: the newest row's
 
     predictions = run.predictions
     assert predictions.problem == ""

@@ -193,6 +193,11 @@ def test_refused_overrides(tmp_path: Path, overrides: tuple[str, ...], sentence:
     assert sentence in problems[0]
 
 
+def test_a_metric_of_the_wrong_type_is_no_crash(tmp_path: Path) -> None:
+    found = problems_of(write(tmp_path, metric={"name": ["val/f1"]}, early_terminate=HYPERBAND, method=["grid"]))
+    assert [problem.split()[0] for problem in found] == ["method", "metric", "early_terminate"]
+
+
 def test_constants_can_be_overridden(tmp_path: Path) -> None:
     sweep = read_sweep(write(tmp_path, parameters={"epochs": {"value": 5}, "lr": {"values": [1, 2]}}), ("--epochs=2",))
     assert sweep.config({"epochs": 5, "lr": 1}).epochs == 2

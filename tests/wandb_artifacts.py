@@ -121,6 +121,26 @@ def file_urls(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     return {"project": {"artifactCollection": {"__typename": "ArtifactSequence", "artifactMembership": found}}}
 
 
+def add_aliases(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    given = variables["input"]
+    _move_aliases(server, server.drafts[given["artifactID"]], {one["alias"] for one in given["aliases"]})
+    return {"result": {"success": True}}
+
+
+def delete_aliases(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    given = variables["input"]
+    server.drafts[given["artifactID"]].aliases -= {one["alias"] for one in given["aliases"]}
+    return {"result": {"success": True}}
+
+
+def update(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """What `Artifact.save()` ends with; aliases were changed before."""
+    given = variables["input"]
+    artifact = server.drafts[given["artifactID"]]
+    artifact.description, artifact.metadata = given["description"], json.loads(given["metadata"])
+    return {"result": {"artifact": _node(artifact)}}
+
+
 def _find(server: WandbServer, name: str) -> Artifact | None:
     collection, _, alias = name.partition(":")
     found = [one for one in server.versions(collection) if alias in one.aliases or alias == f"v{one.version}"]
@@ -194,4 +214,7 @@ OPERATIONS: dict[str, Operation] = {
     "ArtifactMembershipByName": membership,
     "FetchArtifactManifest": fetch_manifest,
     "GetArtifactMembershipFileUrls": file_urls,
+    "AddAliases": add_aliases,
+    "DeleteAliases": delete_aliases,
+    "UpdateArtifact": update,
 }

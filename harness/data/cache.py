@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import hashlib
 import json
@@ -25,7 +24,6 @@ from harness.data.listing import shown
 from harness.data.resize import Resize
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS
-
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.console import duration
+from harness.sweep.ledger import Entry, Ledger, Task
 from harness.sweep.running import Running
 from harness.sweep.spec import Sweep
-from harness.sweep.study import Entry, Ledger, Task
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
 WAITING_SHOWN = 5

@@ -70,6 +70,7 @@ def searching(command: Callable[..., Any]) -> Callable[..., Any]:
 @searching
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--probe/--no-probe", default=True, help="Measure the speed where no earlier run tells it.")
+@click.option("--keep", type=click.IntRange(1), help="Checkpoints that will be kept. [default: all]")
 def plan(
     file: Path,
     runs_dir: str,
@@ -80,6 +81,7 @@ def plan(
     words: tuple[str, ...],
     workers: int,
     probe: bool,
+    keep: int | None,
 ) -> None:
     """Check FILE, list its trials, and estimate their time and disk. Starts nothing; exit 2 on problems.
 
@@ -92,7 +94,9 @@ def plan(
         from harness.sweep.plan import render
 
         read = read_file(file, words)
-        click.echo(render(make_plan(read, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers)))
+        click.echo(
+            render(make_plan(read, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers, keep=keep))
+        )
 
 
 @sweep.command()
@@ -156,12 +160,12 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         import dataclasses
 
         from harness.sweep.board import status_table
+        from harness.sweep.ledger import Ledger
         from harness.sweep.session import leaderboard_text, sweep_folder
-        from harness.sweep.study import Ledger
 
         read = read_file(file, ())
         folder = sweep_folder(read, runs_dir)
-        entries = Ledger.existing(read, folder, storage).entries()
+        entries = Ledger.begun(read, folder, storage).entries()
         if as_json:
             click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1))
         else:
@@ -179,12 +183,12 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
       harness sweep stop sweeps/grid.yaml
     """
     with errors_in_words():
+        from harness.sweep.ledger import Ledger
         from harness.sweep.session import is_running_here, sweep_folder
-        from harness.sweep.study import Ledger
 
         read = read_file(file, ())
         folder = sweep_folder(read, runs_dir)
-        ledger = Ledger.existing(read, folder, storage)
+        ledger = Ledger.begun(read, folder, storage)
         ledger.ask_to_stop()
         deadline = time.monotonic() + PATIENCE
         while is_running_here(folder) or any(entry.state == "running" for entry in ledger.entries()):

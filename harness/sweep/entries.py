@@ -32,6 +32,11 @@ _OTHER_NAMES = {"learning_rate": "lr", "bs": "batch_size", "wd": "weight_decay"}
 def read_entry(key: str, entry: Any) -> Parameter:
     """The parameter that an entry describes; ConfigError with all that is wrong with it."""
     name = key.replace("-", "_")
+    if isinstance(entry, dict) and "parameters" in entry:
+        raise ConfigError(
+            f"parameters.{key}: nested `parameters` are not supported, for the settings of a run are flat. Put what is "
+            "in it beside it."
+        )
     field = next((field for field in dataclasses.fields(RunConfig) if field.name == name), None)
     if field is None:
         raise ConfigError(f"parameters: there is no setting {key}. {did_you_mean(name)}")
@@ -58,11 +63,6 @@ def _read(name: str, entry: Any) -> Parameter:
     if not isinstance(entry, dict):
         form = "values: [...]" if isinstance(entry, list) else f"value: {as_written(entry)}"
         raise ConfigError(f"is {as_written(entry)}; write `{name}: {{{form}}}`.")
-    if "parameters" in entry:
-        raise ConfigError(
-            "nested `parameters` are not supported, for the settings of a run are flat: put each of them beside "
-            f"{name}, under the one `parameters`."
-        )
     if problems := [*_unknown_keys(entry), *_texts_for_numbers(entry)]:
         raise ConfigError(problems)
     distribution = _distribution(entry)
@@ -114,7 +114,7 @@ def _distribution(entry: Mapping[str, Any]) -> str:
     """The one that is named, or the one that W&B's schema infers from the keys."""
     if "distribution" in entry:
         given = entry["distribution"]
-        if given not in DISTRIBUTIONS:
+        if not isinstance(given, str) or given not in DISTRIBUTIONS:
             close = difflib.get_close_matches(str(given), DISTRIBUTIONS, n=1)
             advice = f"Did you mean {close[0]}?" if close else f"There are {', '.join(DISTRIBUTIONS)}."
             raise ConfigError(f"{as_written(given)} is not a distribution. {advice}")
@@ -172,7 +172,7 @@ def _misfits(parameter: Parameter, field: dataclasses.Field[Any]) -> list[str]:
 
 
 def _overflow(parameter: Parameter) -> list[str]:
-    """Exponents, for which users take log_uniform's min and max less often than they should, get large fast."""
+    """The limits of log_uniform are exponents; one that was meant as a value can be far too large."""
     try:
         parameter.at(1 - 1e-9)
     except OverflowError:

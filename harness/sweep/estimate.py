@@ -1,27 +1,29 @@
-"""How long a trial takes and what it leaves on the disk, from the pace of earlier runs or of a short probe."""
+"""How long the trials of a sweep take and how much disk they need, by the pace of earlier runs or of a short probe."""
 
 from __future__ import annotations
 
 import heapq
+import math
+import os
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.config import NAMED_WEIGHTS, RunConfig
-from reports.runs import Run, shown
+from harness.config import RunConfig
+from harness.data.folder import find
+from harness.launch import count_gpus, told_to_use_cpu
+from harness.sweep.pace import Pace, kind, pace_of_runs
+from reports.runs import read_runs
 
-# A training step is a forward and a backward pass, and the latter costs twice the former.
-SCORING_TO_TRAINING = 3
 
-# Settings beside model and size of the pictures that speed depends on; on the batch size it depends little.
-_COSTS = ("freeze", "grad_checkpointing", "compile", "precision")
+class UnknownCost(Exception):
+    """Why there is no estimate, in a sentence."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """How many there are, in the three splits of a data set and in all its classes' names."""
+    """How many a data set has, in its splits."""
 
     train: int
     val: int
@@ -30,53 +32,43 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What was measured of a model on this machine."""
+class Cost:
+    """What a sweep is estimated to take."""
 
-    training: float  # pictures per second
-    scoring: float  # pictures per second
-    besides: float  # seconds of a run that are neither: starting, figures, saving
-    checkpoint: int | None  # bytes of the best weights on the disk
-    source: str  # the measurement, in words
+    seconds: float  # with the workers there are
+    trial_seconds: float  # of one trial, on average
+    workers: int
+    device: str  # "cpu" or "cuda"
+    checkpoint: int | None  # bytes of a trial's best weights
+    state: int  # bytes that a trial needs besides, until it has finished
+    sources: tuple[str, ...]
 
-
-def kind(config: Mapping[str, Any]) -> Hashable:
-    """What two runs share that take equally long for a picture; the settings are those of a RunConfig."""
-    weights = config.get("weights")
-    if weights not in NAMED_WEIGHTS:
-        weights = str(Path(str(weights)).expanduser().resolve())
-    # Without an --image-size, the weights decide how large pictures are.
-    size = config.get("image_size") or weights
-    return (config.get("model"), size, *(config.get(name) for name in _COSTS))
+    def disk(self, trials: int, keep: int | None) -> tuple[int, int]:
+        """Bytes of checkpoints at the end, and at most while trials run; `keep` of them stay, or all."""
+        checkpoint, running = self.checkpoint or 0, min(self.workers, trials)
+        kept = min(keep or trials, trials)
+        return kept * checkpoint, min(kept + running, trials) * checkpoint + running * self.state
 
 
-def pace_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: str) -> Pace | None:
-    """The pace of the finished runs of this kind on a `device` ("cpu" or "cuda"); None if there are none.
+def estimate(configs: Sequence[RunConfig], trials: int, *, runs_dir: str | Path, probe: bool, workers: int) -> Cost:
+    """The cost of `trials` trials, of which `configs` are all, or examples; UnknownCost where it cannot be told.
 
-    Runs of several processes count with what one of them did. Those of the same batch size are preferred.
+    The pace is that of finished runs under `runs_dir`; of kinds that there are none of it is measured, with `probe`.
     """
-    wanted = kind(config.to_dict())
-    alike = [
-        run for run in runs if run.finished and kind(run.config) == wanted and run.manifest.get("device") == device
-    ]
-    alike = [run for run in alike if _training(run) > 0]
-    alike = [run for run in alike if run.config.get("batch_size") == config.batch_size] or alike
-    if not alike:
-        return None
-    training = statistics.median(map(_training, alike))
-    besides = [seconds for run in alike if (seconds := _besides(run)) is not None]
-    sizes = [size for run in alike if (size := _size(run.path / "checkpoints" / "best.safetensors"))]
-    machines = sorted({_machine(run) for run in alike})
-    source = (
-        f"{len(alike)} finished {'run' if len(alike) == 1 else 'runs'} of {config.model} in {folder} "
-        f"({training:.3g} pictures per second in training, on {' and '.join(machines)})"
-    )
-    return Pace(
-        training,
-        training * SCORING_TO_TRAINING,
-        statistics.median(besides) if besides else 0.0,
-        sizes[-1] if sizes else None,
-        source,
+    device = "cuda" if count_gpus(os.environ) and not told_to_use_cpu(os.environ) else "cpu"
+    pictures = _pictures(configs)
+    paces = _paces(configs, pictures, device, runs_dir, probe)
+    seconds = [trial_seconds(*each) for each in zip(configs, pictures, paces, strict=True)]
+    average = statistics.fmean(seconds)
+    checkpoint = max((pace.checkpoint for pace in paces if pace.checkpoint), default=None)
+    return Cost(
+        seconds=sweep_seconds(seconds if len(seconds) == trials else [average] * trials, workers, device),
+        trial_seconds=average,
+        workers=workers,
+        device=device,
+        checkpoint=checkpoint,
+        state=max(state_bytes(config, checkpoint or 0) for config in configs),
+        sources=tuple(dict.fromkeys(pace.source for pace in paces)),
     )
 
 
@@ -88,74 +80,75 @@ def trial_seconds(config: RunConfig, pictures: Pictures, pace: Pace) -> float:
 def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
     """From the first trial's start to the last one's end, each worker taking the next trial when it is free.
 
-    On a CPU the workers share the cores that one alone would have had for itself.
+    On a CPU the workers share the cores that one alone would have for itself.
     """
     if device == "cpu":
         return sum(trials)
-    free = [0.0] * workers
+    free_at = [0.0] * workers
     for seconds in trials:
-        heapq.heappush(free, heapq.heappop(free) + seconds)
-    return max(free)
+        heapq.heappush(free_at, heapq.heappop(free_at) + seconds)
+    return max(free_at)
 
 
 def state_bytes(config: RunConfig, checkpoint: int) -> int:
-    """Size of what an unfinished run goes on from: weights, the optimiser's moments, and the average if there is one."""
+    """Size of what an unfinished run goes on from: weights, the optimiser's moments, and an average if it keeps one."""
     moments = 1 if config.optimizer == "sgd" else 2
     return checkpoint * (1 + moments + config.ema)
 
 
 def about_time(seconds: float) -> str:
-    """A duration to the two digits that an estimate can have: "about 40 min"."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"about {round(minutes) if minutes < 10 else 5 * round(minutes / 5)} min"
-    hours = minutes / 60
-    if hours < 48:
-        return f"about {round(2 * hours) / 2 if hours < 10 else round(hours):g} h"
-    return f"about {round(hours / 24)} days"
+    """A duration as roughly as an estimate knows it: "40 min"."""
+    if seconds < 55:
+        return f"{max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))} s"
+    if (minutes := seconds / 60) < 90:
+        return f"{max(1, round(minutes)) if minutes < 10 else 5 * round(minutes / 5)} min"
+    if (hours := minutes / 60) < 48:
+        return f"{round(2 * hours) / 2 if hours < 10 else round(hours):g} h"
+    return f"{round(hours / 24)} days"
 
 
 def about_bytes(count: float) -> str:
-    """A size to two digits, in powers of ten: "about 340 MB"."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size or unit == "MB":
-            return f"about {float(f'{count / size:.2g}'):g} {unit}"
-    raise AssertionError("MB is the last unit")
+    """A size to two digits, in powers of ten: "340 MB"."""
+    size, unit = next((pair for pair in ((1e12, "TB"), (1e9, "GB")) if count >= pair[0]), (1e6, "MB"))
+    return f"{float(f'{count / size:.2g}'):g} {unit}"
 
 
-def _training(run: Run) -> float:
-    """Pictures per second and process in training; 0 where the run does not say."""
-    processes = run.manifest.get("processes")
-    return (run.metric("train/images_per_second") or 0.0) / (processes if type(processes) is int and processes else 1)
+def _pictures(configs: Sequence[RunConfig]) -> list[Pictures]:
+    """How many pictures each run has."""
+    found: dict[Hashable, Pictures] = {}
+    each = []
+    for config in configs:
+        key = (config.data, config.split_seed, config.split_fraction)
+        if key not in found:
+            if not Path(config.data).expanduser().exists():
+                raise UnknownCost(f"{config.data} is not there, so time and disk are not known.")
+            folder = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+            train, val, test = (len(split.files) for split in folder.splits)
+            found[key] = Pictures(train, val, test, len(folder.classes))
+        each.append(found[key])
+    return each
 
 
-def _besides(run: Run) -> float | None:
-    """Seconds that went neither into training nor into scoring; None for a run that was interrupted."""
-    total, training = run.metric("seconds/total"), run.metric("seconds/train")
-    data = run.manifest.get("data")
-    counts = data.get("images") if isinstance(data, dict) else None
-    if run.manifest.get("earlier_starts") or total is None or training is None or not isinstance(counts, dict):
-        return None
-    try:
-        scored = run.config["epochs"] * counts["val"] + counts["test"]
-    except (KeyError, TypeError):
-        return None
-    return max(0.0, total - training - scored / (_training(run) * SCORING_TO_TRAINING))
+def _paces(
+    configs: Sequence[RunConfig], pictures: Sequence[Pictures], device: str, runs_dir: str | Path, probe: bool
+) -> list[Pace]:
+    """The pace of each run; runs of one kind whose batch sizes are near one power of two share a measurement."""
+    runs = read_runs(runs_dir)
+    known: dict[Hashable, Pace] = {}
+    each = []
+    for config, counts in zip(configs, pictures, strict=True):
+        the_kind, batch = kind(config.to_dict()), round(math.log2(config.batch_size))
+        # A probe on a CPU takes a small batch in any case.
+        probed = (the_kind, batch if device == "cuda" else None, "probe")
+        pace = known.get((the_kind, batch)) or pace_of_runs(runs, config, device, str(runs_dir)) or known.get(probed)
+        if pace is None:
+            if not probe:
+                raise UnknownCost(
+                    f"{runs_dir} holds no finished run of {config.model} here: time and disk are not known."
+                )
+            from harness.sweep.probe import measure
 
-
-def _machine(run: Run) -> str:
-    hardware = run.manifest.get("hardware")
-    if not isinstance(hardware, dict):
-        return "an unknown machine"
-    gpus = hardware.get("gpus")
-    what = gpus[0] if isinstance(gpus, list) and gpus else f"{hardware.get('cpu')}, {hardware.get('cores')} cores"
-    return shown(what)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+            pace = known[probed] = measure(config, counts.classes)
+        known[the_kind, batch] = pace
+        each.append(pace)
+    return each

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,39 +10,23 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.config import RunConfig
-from harness.data.folder import find
 from harness.errors import ConfigError
-from harness.launch import count_gpus, told_to_use_cpu
-from harness.sweep import estimate
 from harness.sweep.command import launcher_words
-from harness.sweep.estimate import Pace, Pictures, about_bytes, about_time
-from harness.sweep.parameters import EXPONENTS
+from harness.sweep.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
+from harness.sweep.parameters import EXPONENTS, Parameter
 from harness.sweep.points import check_points, equal_points, probe_points
 from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, number_of_trials, points_of
-from reports.runs import read_runs
 
 # Rows of the list of trials; what is beyond is counted.
 MOST_ROWS = 200
 
-# Text that is not for a terminal is not folded.
+# Columns, where the text is not for a terminal.
 WIDE = 200
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a sweep is estimated to take."""
-
-    seconds: float  # with the workers there are
-    trial_seconds: float  # of one trial, on average
-    workers: int
-    device: str  # "cpu" or "cuda"
-    checkpoint: int | None  # bytes that the best weights of one trial take
-    state: int  # bytes that an unfinished trial takes besides
-    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,8 +34,8 @@ class Plan:
     """A sweep that can be started: its trials, what they may cost, and what is worth knowing before."""
 
     sweep: Sweep
-    count: int  # trials
-    points: tuple[dict[str, Any], ...]  # their settings; none of a Bayesian search
+    trials: int
+    points: tuple[dict[str, Any], ...]  # settings of the trials; none of a Bayesian search
     names: tuple[str, ...]  # of their runs
     cost: Cost | None
     keep: int | None  # checkpoints that stay on the disk; None keeps all
@@ -71,46 +52,44 @@ def plan(
     workers: int = 1,
     keep: int | None = None,
 ) -> Plan:
-    """What `harness sweep run` would do; ConfigError with all that would keep it from it.
+    """What `harness sweep run` would do; ConfigError with all that would keep it from doing it.
 
-    The pace is that of runs under `runs_dir`; where there are none of the kind, and with `probe`, it is measured.
+    `runs_dir` is where earlier runs are looked for; `probe` allows a few steps of training to measure the speed.
     """
     search = Search(count, seed)
-    total, points = number_of_trials(sweep, search), points_of(sweep, search)
+    trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     likely = points or probe_points(sweep)
     if problems := check_points(sweep, likely):
         raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
     configs = [sweep.config(point) for point in likely]
     _check_weights(configs)
-    notes = _notes(sweep, configs, points)
-    pictures = _pictures(configs, notes)
-    cost = None
-    if pictures:
-        paces = _paces(configs, pictures, runs_dir, probe, notes)
-        if len(paces) == len(configs):
-            cost = _cost(configs, pictures, paces, total, workers)
-            notes += _space(cost, runs_dir, total, keep)
+    notes, cost = _notes(sweep, configs, points), None
+    try:
+        cost = estimate(configs, trials, runs_dir=runs_dir, probe=probe, workers=workers)
+        notes += _shortage(cost.disk(trials, keep)[1], Path(runs_dir))
+    except UnknownCost as why:
+        notes.append(str(why))
     names = tuple(config.run_name for config in configs) if points else ()
-    return Plan(sweep, total, tuple(points), names, cost, keep, tuple(notes))
+    return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
 
 
 def render(plan: Plan) -> str:
     """A plan as text for a terminal."""
     sweep = plan.sweep
     goal = "maximised" if sweep.metric.goal == "maximize" else "minimised"
-    trials = f"{plan.count} trial" + "s" * (plan.count != 1)
-    blocks = [
+    trials = f"{plan.trials} trial{'s' * (plan.trials != 1)}"
+    lines = [
         f"{sweep.path}: no problems. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
         _as_text(_trials(plan) if plan.points else _distributions(sweep)),
-        *_cost_lines(plan),
-        *(f"note   {note}" for note in plan.notes),
     ]
-    return "\n".join(blocks)
+    if plan.cost:
+        lines += _cost_lines(plan, plan.cost)
+    return "\n".join([*lines, *(f"note   {note}" for note in plan.notes)])
 
 
 def _check_weights(configs: Sequence[RunConfig]) -> None:
     """A weights file that is not there would end every trial that wants it."""
-    problems = []
+    problems: list[str] = []
     for config in {config.weights: config for config in configs}.values():
         try:
             config.resolved()
@@ -125,141 +104,58 @@ def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[
     notes = []
     for parameter in sweep.parameters:
         if parameter.distribution in EXPONENTS:
-            low, high = sorted((parameter.at(1e-9), parameter.at(1 - 1e-9)))
+            least, most = parameter.at(1e-9), parameter.at(1 - 1e-9)
             notes.append(
                 f"{parameter.name}: min and max of {parameter.distribution} are exponents of e, so values lie between "
-                f"{low:.3g} and {high:.3g}. To give these instead, write {parameter.distribution}_values."
+                f"{least:.3g} and {most:.3g}. {parameter.distribution}_values takes values."
             )
     if sweep.method == "random" and (same := equal_points(sweep, points)):
-        count = sum(len(numbers) - 1 for numbers in same)
-        notes.append(f"{count} of the random trials repeat settings of another; W&B would do them, too.")
-    epochs = max(config.epochs for config in configs)
-    if sweep.early_terminate and sweep.early_terminate.bands[0] >= epochs:
+        repeated = sum(len(numbers) - 1 for numbers in same)
+        notes.append(f"{repeated} of the random trials repeat the settings of another, as they do with W&B.")
+    longest = max(config.epochs for config in configs)
+    if sweep.early_terminate and sweep.early_terminate.bands[0] >= longest:
         notes.append(
-            f"early_terminate compares runs at epoch {sweep.early_terminate.bands[0]} first, and none trains for longer "
-            f"than {epochs}: it stops nothing."
+            f"early_terminate compares runs at epoch {sweep.early_terminate.bands[0]} first, and no run is longer than "
+            f"{longest}: it stops none."
         )
     if any(word.startswith("--mixed_precision") for word in launcher_words(sweep.command)):
         notes.append(
-            "--mixed_precision before ${program} is for W&B's agents alone. `- --precision=...` after ${program} holds "
-            "for `harness sweep run`, too."
+            "--mixed_precision before ${program} holds under W&B's agents only; `- --precision=...` after ${program} "
+            "holds here, too."
         )
     return notes
 
 
-def _pictures(configs: Sequence[RunConfig], notes: list[str]) -> list[Pictures]:
-    """How many pictures each run has; empty, with a note, where a folder is not there yet."""
-    found: dict[tuple[str, int, float], Pictures] = {}
-    for config in configs:
-        key = (config.data, config.split_seed, config.split_fraction)
-        if key in found:
-            continue
-        if not Path(config.data).expanduser().exists():
-            notes.append(
-                f"{config.data} is not there, so nothing is known of time and disk. (--data FOLDER after `--`)"
-            )
-            return []
-        folder = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
-        found[key] = Pictures(*(len(split.files) for split in folder.splits), classes=len(folder.classes))
-    return [found[config.data, config.split_seed, config.split_fraction] for config in configs]
+def _shortage(needed: int, runs_dir: Path) -> list[str]:
+    existing = next(path for path in (runs_dir.resolve(), *runs_dir.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    return [] if needed < free else [f"{existing} has {about_bytes(free)} free, which is too little: give --keep K."]
 
 
-def _paces(
-    configs: Sequence[RunConfig], pictures: Sequence[Pictures], runs_dir: str | Path, probe: bool, notes: list[str]
-) -> list[Pace]:
-    """The pace of each run; shorter, with a note, where it is not known."""
-    runs, device = read_runs(runs_dir), _device()
-    known: dict[Any, Pace] = {}
-    for config, counts in zip(configs, pictures, strict=True):
-        key = _pace_key(config)
-        if key in known:
-            continue
-        pace = estimate.pace_of_runs(runs, config, device, str(runs_dir))
-        if pace is None and probe:
-            from harness.sweep.probe import measure
-
-            pace = measure(config, counts.classes)
-        if pace is None:
-            notes.append(f"No finished run of {config.model} in {runs_dir}, and no probe: time and disk are not known.")
-            return []
-        known[key] = pace
-    return [known[_pace_key(config)] for config in configs]
-
-
-def _pace_key(config: RunConfig) -> Any:
-    """Runs with equal keys share one measurement: of one kind, with batch sizes of one power of two."""
-    return estimate.kind(config.to_dict()), round(math.log2(config.batch_size))
-
-
-def _cost(
-    configs: Sequence[RunConfig], pictures: Sequence[Pictures], paces: Sequence[Pace], total: int, workers: int
-) -> Cost:
-    device = _device()
-    seconds = [
-        estimate.trial_seconds(config, counts, pace)
-        for config, counts, pace in zip(configs, pictures, paces, strict=True)
-    ]
-    average = statistics.fmean(seconds)
-    if len(seconds) != total:  # points that a search may choose, in place of those that it will
-        seconds = [average] * total
-    sizes = [pace.checkpoint for pace in paces if pace.checkpoint]
-    largest = max(sizes, default=None)
-    return Cost(
-        seconds=estimate.sweep_seconds(seconds, workers, device),
-        trial_seconds=average,
-        workers=workers,
-        device=device,
-        checkpoint=largest,
-        state=max(estimate.state_bytes(config, largest or 0) for config in configs),
-        sources=tuple(dict.fromkeys(pace.source for pace in paces)),
-    )
-
-
-def _device() -> str:
-    return "cuda" if count_gpus(os.environ) and not told_to_use_cpu(os.environ) else "cpu"
-
-
-def _disk(cost: Cost, total: int, keep: int | None) -> tuple[int, int]:
-    """Bytes at the end, and at most while trials run."""
-    checkpoint = cost.checkpoint or 0
-    running = min(cost.workers, total)
-    kept = min(keep or total, total)
-    return kept * checkpoint, min(kept + running, total) * checkpoint + running * cost.state
-
-
-def _space(cost: Cost, runs_dir: str | Path, total: int, keep: int | None) -> list[str]:
-    existing = next(path for path in (Path(runs_dir).resolve(), *Path(runs_dir).resolve().parents) if path.exists())
-    free, needed = shutil.disk_usage(existing).free, _disk(cost, total, keep)[1]
-    if needed < free:
-        return []
-    return [f"{existing} has {about_bytes(free).removeprefix('about ')} free, which is too little. Give --keep K."]
-
-
-def _cost_lines(plan: Plan) -> list[str]:
-    cost = plan.cost
-    if cost is None:
-        return []
-    with_workers = f"with {cost.workers} worker" + "s" * (cost.workers != 1)
+def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
     less = ", less what early termination saves" if plan.sweep.early_terminate else ""
-    lines = [f"time   {about_time(cost.seconds)} {with_workers}{less}; {about_time(cost.trial_seconds)} a trial"]
+    with_workers = f"with {cost.workers} worker{'s' * (cost.workers != 1)}"
+    lines = [
+        f"time   about {about_time(cost.seconds)} {with_workers}{less}; about {about_time(cost.trial_seconds)} a trial"
+    ]
     if cost.workers > 1 and cost.device == "cpu":
-        lines.append("       (on a CPU, workers share its cores: more of them save no time)")
-    lines += [f"       from {source}" for source in cost.sources]
+        lines.append("       on a CPU, workers share its cores: more of them save no time")
+    lines += [f"       by {source}" for source in cost.sources]
     if cost.checkpoint is None:
         return [*lines, "disk   not known: none of these runs has its checkpoint any more"]
-    end, most = _disk(cost, plan.count, plan.keep)
-    each = about_bytes(cost.checkpoint).removeprefix("about ")
-    kept = f"the {plan.keep} best checkpoints" if plan.keep else "all checkpoints; --keep K leaves the K best"
-    return [*lines, f"disk   {about_bytes(end)} at the end, {about_bytes(most)} at most: {each} a trial, {kept}"]
+    end, most = (about_bytes(count) for count in cost.disk(plan.trials, plan.keep))
+    kept = f"the {plan.keep} best stay" if plan.keep else "all stay; --keep K leaves the K best"
+    checkpoints = f"checkpoints of {about_bytes(cost.checkpoint)}, of which {kept}"
+    return [*lines, f"disk   about {end} at the end, {most} at most: {checkpoints}"]
 
 
 def _trials(plan: Plan) -> Table:
+    """Every trial with the settings that tell it from the others, in W&B's order."""
     varying = [parameter.name for parameter in plan.sweep.parameters if parameter.varies]
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying, "run"):
         table.add_column(heading, justify="right" if heading == "trial" else "left", overflow="fold")
-    rows = zip(plan.points, plan.names, strict=True)
-    for number, (point, name) in zip(range(MOST_ROWS), rows, strict=False):
+    for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MOST_ROWS]):
         table.add_row(str(number), *(_short(point[key]) for key in varying), name)
     if (more := len(plan.points) - MOST_ROWS) > 0:
         table.add_row(f"+ {more}")
@@ -272,16 +168,20 @@ def _distributions(sweep: Sweep) -> Table:
     for heading in ("setting", "distribution", "values"):
         table.add_column(heading, overflow="fold")
     for parameter in sweep.parameters:
-        if parameter.values:
-            values = ", ".join(map(_short, parameter.values))
-        else:
-            values = f"{parameter.at(1e-6):.3g} to {parameter.at(1 - 1e-6):.3g}"
-        table.add_row(parameter.name, parameter.distribution, values)
+        table.add_row(parameter.name, parameter.distribution, _values(parameter))
     return table
 
 
+def _values(parameter: Parameter) -> str:
+    if parameter.values:
+        return ", ".join(map(_short, parameter.values))
+    if "uniform" in parameter.distribution and parameter.distribution not in EXPONENTS:
+        return f"{_short(parameter.low)} to {_short(parameter.high)}"
+    return f"{parameter.at(0.025):.3g} to {parameter.at(0.975):.3g} in 95 % of draws"
+
+
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _as_text(table: Table) -> str:

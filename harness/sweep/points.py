@@ -56,7 +56,7 @@ def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]
     problems = [f"{_whose(sweep, numbers, len(points))}: {problem}" for problem, numbers in impossible]
     if sweep.method == "grid":
         problems += [
-            f"{_trials(numbers, len(points))} are one and the same run: {_difference([points[n] for n in numbers])}"
+            f"{_trials(numbers)} are one and the same run: {_difference([points[number] for number in numbers])}"
             for numbers in same
         ]
     if (left_out := len(problems) - _MOST_SENTENCES) > 0:
@@ -97,12 +97,10 @@ def _quantile(seed: int, number: int, name: str) -> float:
 def _whose(sweep: Sweep, numbers: Sequence[int], total: int) -> str:
     if sweep.method == "bayes":
         return f"{'Every' if len(numbers) == total else 'A'} point that the search may choose"
-    return _trials(numbers, total)
+    return "Every trial" if len(numbers) == total else _trials(numbers)
 
 
-def _trials(numbers: Sequence[int], total: int) -> str:
-    if len(numbers) == total:
-        return "Every trial" if total > 1 else "The trial"
+def _trials(numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
         return f"Trial {numbers[0]}"
     if len(numbers) <= 6:

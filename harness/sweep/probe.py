@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import time
 from collections.abc import Callable
 
@@ -11,25 +11,27 @@ import torch
 
 from harness.batches import CPU_SCORING_BATCH, GPU_SCORING_BATCH
 from harness.config import RunConfig
+from harness.data.every_core import usable_cores
 from harness.data.loader import Batch
 from harness.model import build_model, preprocessing_for
 from harness.processes import Processes
 from harness.state import TrainState
 from harness.step import optimise
-from harness.sweep.estimate import Pace
+from harness.sweep.pace import Pace
 
-# Longer than it takes for clocks and caches to settle, shorter than anybody's patience.
-SECONDS = 3.0
+SECONDS = 3.0  # of steps that are timed
 MOST_STEPS = 20
+PATIENCE = 15.0  # for a step that is not
 
 # On a CPU the time for a picture hardly depends on how many there are, and a large batch would take minutes.
-CPU_BATCH = 16
+CPU_BATCH = 8
 
 
 def measure(config: RunConfig, classes: int) -> Pace:
     """The pace of this config's model, with new weights; start-up and decoding are not part of it."""
+    load = os.getloadavg()[0]
     size = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct).crop_size
-    processes = Processes(dataclasses.replace(config, threads=None))
+    processes = Processes(config)
     try:
         on_cpu = processes.device.type == "cpu"
         model = build_model(
@@ -51,16 +53,18 @@ def measure(config: RunConfig, classes: int) -> Pace:
         scored = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
         images = torch.randn(scored, 3, size, size, device=processes.device)
         with torch.inference_mode():
-            _, pass_ = _timed(lambda: state.forward(images), processes.device)
+            _, forward = _timed(lambda: state.forward(images), processes.device)
         checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     finally:
         processes.close()
     speed = count / step
     source = (
-        f"a probe of {steps} training steps of {config.model}, {count} random pictures of {size} px each "
-        f"({speed:.3g} pictures per second on this machine's {'CPU' if on_cpu else 'GPU'}); starting is not counted"
+        f"a probe: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random pictures of {size} px, "
+        f"{speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; starting is not counted"
     )
-    return Pace(speed, scored / pass_, 0.0, checkpoint, source)
+    if on_cpu and load > usable_cores() / 2:
+        source += f", and other programs kept the machine busy (load {load:.1f} on {usable_cores()} cores)"
+    return Pace(speed, scored / forward, 0.0, checkpoint, source)
 
 
 def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:
@@ -76,20 +80,25 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[int, float]:
-    """How often `work` was done in a few seconds, and the seconds it took each time; the first time does not count."""
+    """How often `work` was done, and the seconds it took each time.
+
+    The first time, when memory is allocated, does not count unless it takes so long that this matters little.
+    """
+    first = _seconds(work, device)
+    if first > PATIENCE:
+        return 1, first
+    times: list[float] = []
+    while len(times) < MOST_STEPS and sum(times) < SECONDS:
+        times.append(_seconds(work, device))
+    return len(times), sum(times) / len(times)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
     work()
-    _wait_for(device)
-    began, times = time.perf_counter(), 0
-    while times == 0 or (times < MOST_STEPS and time.perf_counter() - began < SECONDS):
-        work()
-        _wait_for(device)
-        times += 1
-    return times, (time.perf_counter() - began) / times
-
-
-def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.perf_counter() - began
 
 
 def _silent(text: str) -> None:

@@ -19,11 +19,12 @@ from harness.launch import GRACE_SECONDS, RANK_VARIABLES
 from harness.run_folder import RunFolder
 from harness.sweep.board import Board
 from harness.sweep.budget import keep_best
+from harness.sweep.ledger import Ledger, Task
 from harness.sweep.outcome import Rows, final_value, why_it_failed
+from harness.sweep.owner import SIGN_OF_LIFE_EVERY
 from harness.sweep.running import Running
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
-from harness.sweep.study import SIGN_OF_LIFE_EVERY, Ledger, Task
 from harness.sweep.trial import run_trial
 from harness.track import PROJECT
 
@@ -70,7 +71,7 @@ class Runner:
                 while True:
                     if not self._stopping:
                         self._fill_slots()
-                    if not self.running:
+                    if not self.running and (self._stopping or self.ledger.is_settled()):
                         break
                     wait([one.process.sentinel for one in self.running.values()], timeout=LOOK_EVERY)
                     for one in list(self.running.values()):

@@ -13,9 +13,9 @@ from pathlib import Path
 from harness.config import RunConfig
 from harness.launch import GRACE_SECONDS
 from harness.run_folder import RunFolder
+from harness.sweep.ledger import Task
 from harness.sweep.outcome import Rows, last_sign_of_progress, value_after
 from harness.sweep.slots import Slot
-from harness.sweep.study import Task
 
 
 @dataclass

@@ -11,11 +11,12 @@ from pathlib import Path
 from harness import files
 from harness.data.folder import find
 from harness.errors import ConfigError, HarnessError
+from harness.sweep.ledger import Ledger
 from harness.sweep.points import check_points, probe_points
 from harness.sweep.runner import Rules, Runner
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
-from harness.sweep.study import Ledger, Search, points_of
+from harness.sweep.study import Search, points_of
 from reports.leaderboard import leaderboard, render
 from reports.runs import read_runs
 

@@ -119,7 +119,7 @@ def read_hyperband(early: Any, metric: Any) -> Hyperband | None:
 
 def _comparison_problems(metric: Any) -> list[str]:
     name = metric.get("name") if isinstance(metric, dict) else None
-    if name is None:
+    if not isinstance(name, str):
         return ["early_terminate needs a `metric` to compare runs by."]
     if name in METRICS and name not in PER_EPOCH:
         return [

@@ -13,8 +13,23 @@ working directory.
 """
 
 from harness.track.opening import start
+from harness.track.server import Server, model_name, reach
+from harness.track.service import preload
 from harness.track.settings import PROJECT
 from harness.track.tracker import Tracker, artifact_name
-from harness.track.unsent import sync, sync_command
+from harness.track.unsent import send, sync, sync_command, unsent
 
-__all__ = ["PROJECT", "Tracker", "artifact_name", "start", "sync", "sync_command"]
+__all__ = [
+    "PROJECT",
+    "Server",
+    "Tracker",
+    "artifact_name",
+    "model_name",
+    "preload",
+    "reach",
+    "send",
+    "start",
+    "sync",
+    "sync_command",
+    "unsent",
+]

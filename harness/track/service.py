@@ -8,6 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 
+def preload() -> None:
+    """Import wandb now, for processes that will be forked from this one."""
+    import wandb  # noqa: F401
+
+
 def shut_down() -> None:
     """End wandb's own process, so that the next run finds it as new; where that has failed, it tries to end ours."""
     import wandb

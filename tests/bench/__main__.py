@@ -1,4 +1,4 @@
-"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [data] [loop] [start] [memory] [gpu]
+"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [data] [loop] [start] [sweep] [memory] [gpu]
 
 Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
 that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "start": "time to `harness --help` and to import what a run needs",
     "data": "training pictures per second and core, against torchvision",
     "loop": "an epoch of a run, against the barest PyTorch loop",
+    "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
 }

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, HarnessError
+from harness.sweep import ledger as ledger_module
 from harness.sweep import study as study_module
+from harness.sweep.ledger import Ledger
+from harness.sweep.owner import GONE_AFTER
 from harness.sweep.spec import Sweep, read_sweep
-from harness.sweep.study import GONE_AFTER, Ledger, Search
+from harness.sweep.study import Search
 from tests.sweeping import GRID, fork, write_sweep
 
 BAYES = {
@@ -170,8 +173,8 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
     assert here.entries()[0].owner == "another"
 
     now = time.time()
-    monkeypatch.setattr(study_module.time, "sleep", lambda _: None)
-    monkeypatch.setattr(study_module.time, "time", lambda: now + GONE_AFTER + 1)
+    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(ledger_module.time, "time", lambda: now + GONE_AFTER + 1)
     taken_over = here.take()
     assert taken_over is not None
     assert taken_over.number == 0
@@ -218,7 +221,7 @@ def test_a_study_whose_maker_died_half_way_is_filled_up(tmp_path: Path, monkeypa
 
 def test_looking_at_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="has not begun"):
-        Ledger.existing(sweep_of(tmp_path), tmp_path, None)
+        Ledger.begun(sweep_of(tmp_path), tmp_path, None)
     assert not (tmp_path / "study.db").exists()
 
 

@@ -1,0 +1,109 @@
+"""What is asked of W&B's server about runs that it has: where they are, and which model has which alias."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import HarnessError
+from harness.track.service import first_line, shut_down, within
+from harness.track.tracker import artifact_name
+
+# Seconds that the server has for its first answer, and for any other.
+REACH_TIMEOUT = 20
+ANSWER_TIMEOUT = 60
+
+Answer = TypeVar("Answer")
+
+
+class Server:
+    """W&B's public API, of whoever is logged in. Every method raises HarnessError when there is no answer."""
+
+    def __init__(self, api: Any, entity: str) -> None:
+        self._api, self._entity = api, entity
+
+    def has_model(self, project: str, run_folder: Path, alias: str = "best") -> bool:
+        """Whether the model of a run is there, under an alias."""
+        name = f"{project}/{model_name(run_folder)}:{alias}"
+        return _answer(lambda: self._api.artifact_exists(name, type="model"))
+
+    def move_alias(self, alias: str, project: str, best: Path, others: Sequence[Path]) -> None:
+        """Give the model of the best run an alias, and take it away from the models of the others that had it."""
+        for other in others:
+            if self.has_model(project, other, alias):
+                self._change(f"{project}/{model_name(other)}:{alias}", remove=alias)
+        if not self.has_model(project, best, alias):
+            self._change(f"{project}/{model_name(best)}:best", add=alias)
+
+    def project_of(self, run_folder: Path) -> str:
+        """`entity/project` of a run, as its newest file of wandb's tells it."""
+        logs = [log for log in (run_folder / "wandb").glob("*run-*/*.wandb") if not log.parent.is_symlink()]
+        if not logs:
+            raise HarnessError(f"{run_folder} holds no files of W&B.")
+        newest = max(logs, key=lambda log: log.parent.name.removeprefix("offline-"))
+        recorded = _run_record(newest)
+        return f"{recorded.get('entity') or self._entity}/{recorded.get('project') or 'uncategorized'}"
+
+    def _change(self, name: str, *, add: str | None = None, remove: str | None = None) -> None:
+        def change() -> None:
+            artifact = self._api.artifact(name, type="model")
+            artifact.aliases = [*(one for one in artifact.aliases if one != remove), *([add] if add else [])]
+            artifact.save()
+
+        _answer(change)
+
+
+@contextlib.contextmanager
+def reach() -> Iterator[Server]:
+    """The server, when somebody is logged in and it answers; HarnessError in one sentence when not. Never prompts."""
+    import wandb
+
+    def connect() -> Server:
+        if not wandb.login(prompt=False, verify=False):
+            raise HarnessError("Not logged in to W&B: `wandb login` once, then the same command again.")
+        api = wandb.Api(timeout=REACH_TIMEOUT)
+        return Server(api, api.default_entity or "")
+
+    try:
+        # Whatever WANDB_MODE says of runs: this was asked for.
+        wandb.setup(settings=wandb.Settings(mode="online", silent=True))
+        yield _answer(connect, REACH_TIMEOUT)
+    finally:
+        shut_down()
+
+
+def model_name(run_folder: Path) -> str:
+    """The artifact that a run logs its best checkpoint as."""
+    return artifact_name(f"{run_folder.name}-model")
+
+
+def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
+    answers: list[Answer] = []
+    try:
+        within(seconds, lambda: answers.append(ask()))
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise HarnessError(f"W&B cannot be reached: {first_line(error)}.") from error
+    return answers[0]
+
+
+def _run_record(log: Path) -> dict[str, Any]:
+    """What wandb noted about a run when it was opened, by its own reader of its files."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as reader:
+        assert reader.stdout is not None
+        try:
+            for line in reader.stdout:
+                with contextlib.suppress(json.JSONDecodeError):
+                    record = json.loads(line)
+                    if record.get("type") == "run":
+                        return record["run"]
+        finally:
+            reader.kill()
+    raise HarnessError(f"{log} does not say which run it is of.")
