@@ -31,13 +31,9 @@ def run(**values: Any) -> None:
     """Fine-tune, keep the best epoch, test it once: the program that `accelerate launch` and W&B agents start."""
     with errors_in_words():
         config = RunConfig(**values)
-        from harness.stop import Stopped
-        from harness.train import fit
+        from harness.train import exit_code_of
 
-        try:
-            sys.exit(fit(config).exit_code)
-        except Stopped as told:
-            sys.exit(told.exit_code)
+        sys.exit(exit_code_of(config))
 
 
 run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harness/run.py')}"

@@ -88,6 +88,14 @@ def fit(config: RunConfig) -> Outcome:
         return Outcome("finished", record.folder.path, summary)
 
 
+def exit_code_of(config: RunConfig) -> int:
+    """Do a run to its end; the code that its process should exit with."""
+    try:
+        return fit(config).exit_code
+    except Stopped as told:  # before there was anything to save
+        return told.exit_code
+
+
 def _train_and_test(
     config: RunConfig,
     photos: ImageFolder,

@@ -28,6 +28,7 @@ LAYERS = (
         "model",
         "processes",
         "launch",
+        "ancestors",
         "track",
     ),
     ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),

@@ -92,35 +92,35 @@ def observed(
     happened; a pass or a whole block of code in which they did not all fire once is an error, never a silent gap.
     """
     transformer = vision_transformer(model)
-    found: dict[int, T] = {}
-    calls: list[int] = []  # which module, in order, in this pass
-    passes = 0
+    calls: list[tuple[int, T]] = []  # which module, and what was observed, in this pass
+    passes: list[dict[int, T]] = []  # the latest one, once it is complete
+    ran = False
 
     def begin(*_: Any) -> None:
-        found.clear()
         calls.clear()
+        passes.clear()
 
     def end(*_: Any) -> None:
-        nonlocal passes
-        passes += 1
-        if sorted(calls) != list(range(len(modules))):
+        nonlocal ran
+        ran = True
+        if sorted(index for index, _ in calls) != list(range(len(modules))):
             raise HarnessError(
                 f"{len(calls)} of {len(modules)} hooks fired in one pass through the model: part of it was compiled, "
                 "recomputed or replaced while attention was captured. Capture from the plain model in eval mode."
             )
+        passes.append(dict(calls))
 
     def hook(index: int) -> Callable[..., None]:
         def fire(module: nn.Module, inputs: tuple[Tensor, ...], output: Any = None) -> None:
-            calls.append(index)
             with torch.no_grad():
-                found[index] = observe(module, inputs[0], output)
+                calls.append((index, observe(module, inputs[0], output)))
 
         return fire
 
     def latest() -> list[T]:
-        if len(found) != len(modules):
+        if not passes:
             raise RuntimeError("there is no complete forward pass to read from")
-        return [found[index] for index in range(len(modules))]
+        return [passes[0][index] for index in range(len(modules))]
 
     handles = []
     try:
@@ -129,7 +129,7 @@ def observed(
             register = module.register_forward_hook if after else module.register_forward_pre_hook
             handles.append(register(hook(index)))
         yield latest
-        if not passes:
+        if not ran:
             raise HarnessError(
                 "No picture passed through the model whose attention was to be captured. Hooks on a model fire neither "
                 "in a copy of it nor in what torch.compile made of it before: run the plain model itself."

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from harness.arguments import parse
+from harness.errors import errors_in_words
 from harness.launch import die_with_parent, free_port
 
 # Of the machine's processes the kernel ends the one with most memory, adjusted by this in thousandths of it
@@ -39,13 +41,13 @@ def run_trial(
 
 
 def _run(words: Sequence[str]) -> int:
-    from harness.cli import run
+    from harness.train import exit_code_of  # imports torch, which the process that starts trials does without
 
     try:
-        run(list(words), standalone_mode=True)
+        with errors_in_words():
+            return exit_code_of(parse(words))
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+        return end.code if isinstance(end.code, int) else 1
 
 
 def _run_ranks(world: int, work: Callable[[], int]) -> int:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import track
-from harness.checkpoint import BEST
 from harness.errors import HarnessError
+from harness.run_folder import BEST
 from reports.leaderboard import Goal, ranked
 from reports.runs import Run, read_runs, shown
 
@@ -79,13 +79,13 @@ def _send(run: Run) -> Sent:
     if not any((run.path / "wandb").glob("*run-*/*.wandb")):
         return Sent(run, "not kept", "it was made with W&B disabled")
     try:
-        waiting = track.unsent(run.path)
+        left = track.waiting(run.path)
         track.send(run.path)
     except HarnessError as error:
         return Sent(run, "not sent", str(error))
     except OSError as error:
         return Sent(run, "not sent", f"{error.filename or run.path}: {error.strerror}")
-    return Sent(run, "sent" if waiting else "there already")
+    return Sent(run, "sent" if left else "there already")
 
 
 def _mark_best(server: track.Server, finished: list[Run], sent: list[Sent]) -> tuple[str, bool]:

@@ -16,6 +16,8 @@ import matplotlib.pyplot  # noqa: F401
 import torch._dynamo  # noqa: F401
 import torchmetrics.functional.classification  # noqa: F401
 import torchvision  # noqa: F401
-import wandb  # noqa: F401
 
 import harness.train  # noqa: F401
+from harness import track
+
+track.preload()

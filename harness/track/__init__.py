@@ -17,7 +17,7 @@ from harness.track.server import Server, model_name, reach
 from harness.track.service import preload
 from harness.track.settings import PROJECT
 from harness.track.tracker import Tracker, artifact_name
-from harness.track.unsent import send, sync, sync_command, unsent
+from harness.track.unsent import send, sync, sync_command, waiting
 
 __all__ = [
     "PROJECT",
@@ -31,5 +31,5 @@ __all__ = [
     "start",
     "sync",
     "sync_command",
-    "unsent",
+    "waiting",
 ]

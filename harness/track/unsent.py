@@ -34,18 +34,18 @@ def sync(folder: Path) -> int:
         _mend(folder)
     code = subprocess.run(_command(folder, kept), cwd=folder).returncode
     # wandb counts a run of which it could not read everything as sent, only that it leaves no mark of it.
-    return code or int(bool(unsent(folder)))
+    return code or int(bool(waiting(folder)))
 
 
-def unsent(folder: Path) -> list[Path]:
+def waiting(folder: Path) -> list[Path]:
     """Folders of wandb in a run folder, one per start of the run, that were not sent to their end."""
     return [path for path in _kept(folder) if not any(path.glob("*.wandb.synced"))]
 
 
 def send(folder: Path) -> None:
-    """Send what `unsent` finds, quietly. Raises HarnessError with what kept it from arriving, or if the run goes on."""
+    """Send what `waiting` finds, quietly. Raises HarnessError with what kept it from arriving, or if the run goes on."""
     _mend(folder)
-    left = unsent(folder)
+    left = waiting(folder)
     if not left:
         return
     weight = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -63,7 +63,7 @@ def send(folder: Path) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise HarnessError(f"W&B did not take it within {error.timeout:.0f} s") from None
-    if done.returncode or unsent(folder):
+    if done.returncode or waiting(folder):
         said = [line.removeprefix("wandb:").strip() for line in done.stdout.splitlines()]
         errors = [line for line in said if line.startswith("ERROR")] or [line for line in said if line]
         raise HarnessError(errors[-1].removeprefix("ERROR ")[:500] if errors else f"exit code {done.returncode}")
@@ -84,7 +84,7 @@ def _kept(folder: Path) -> list[Path]:
 def _mend(folder: Path) -> None:
     """Make what a killed process wrote readable to its end. Raises HarnessError while the run is going on."""
     with files.locked(folder / ".lock", "it is running ({holder})"):
-        for path in unsent(folder):
+        for path in waiting(folder):
             for file in path.glob("*.wandb"):
                 mend(file)
 
