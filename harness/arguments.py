@@ -105,7 +105,8 @@ def overridden() -> dict[str, Any]:
         chosen = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError):
         return {}
-    values = {key.replace("-", "_"): entry["value"] for key, entry in chosen.items() if isinstance(entry, dict)}
+    entries = chosen.items() if isinstance(chosen, dict) else ()
+    values = {str(key).replace("-", "_"): entry.get("value") for key, entry in entries if isinstance(entry, dict)}
     return {name: value for name, value in values.items() if name in given and value != context.params[name]}
 
 

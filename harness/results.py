@@ -46,6 +46,7 @@ def conclude(
     results |= {
         "train/images_per_second": float(np.median(speeds)),
         "seconds/train": progress.seconds,
+        "seconds/evaluate": progress.evaluation_seconds,
         "memory/peak_bytes": peak_memory(record.device),
         "micro_batch": progress.micro_batch,
     }

@@ -34,6 +34,7 @@ class Progress:
     steady_steps: int = 0  # steps done by that many: how much is known of their memory
     micro_batch: int = 0  # pictures per forward pass and process; halved when memory runs out
     seconds: float = 0.0  # spent on training, over all sessions
+    evaluation_seconds: float = 0.0  # ... on validation and test
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
     last_losses: list[float] = dataclasses.field(default_factory=list)  # finite ones, for the report when one is not
 

@@ -18,10 +18,10 @@ from harness.config import RunConfig
 from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
 from harness.data.folder import ImageFolder, find
-from harness.data.loader import TrainBatches
+from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
-from harness.metrics import Scores
+from harness.metrics import Predictions, Scores
 from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
 from harness.optim import learning_rate
 from harness.processes import Processes
@@ -129,12 +129,18 @@ def _train_and_test(
         if processes.is_main:
             state.save(state_file, origin)
 
+    def scored(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
+        watch = Stopwatch()
+        found = evaluate(state.forward, split, count, len(data.classes), processes, stop)
+        progress.evaluation_seconds += watch.lap()[0]
+        return found
+
     with stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
             _train_epoch(epoch, state, batches.train, config, processes, record, stop, save_state)
             try:
-                _, scores = evaluate(state.forward, batches.val, len(data.val), len(data.classes), processes, stop)
+                _, scores = scored(batches.val, len(data.val))
             except Stopped:
                 stop.saving()
                 save_state()  # the epoch is trained, only not validated yet
@@ -154,7 +160,7 @@ def _train_and_test(
         processes.broadcast(state.model)
         state.average = None
         state.model.eval()
-        predictions, scores = evaluate(state.forward, batches.test, len(data.test), len(data.classes), processes, stop)
+        predictions, scores = scored(batches.test, len(data.test))
 
     # From here on the main process is alone, and may take its time.
     processes.leave()

@@ -65,6 +65,10 @@ def compare(
     10). Where two runs differ in few pictures, resampling has too little to vary: an interval holds 0 whenever the test
     does not reject 0, and where they differ in none it is the exact bound on the share of pictures in which they would
     (Clopper & Pearson 1934).
+
+    Simulated with 100 classes of 5 pictures and 10 of 10, macro F1 0.2 to 0.99, also for models that are equally good
+    and good at different classes: of equals, p is at most 0.05 in 0 to 6 % of the cases; the interval covers the true
+    difference, 0 to 0.7, in 92 to 100 % (93 % or more where the two differ in 8 pictures or more).
     """
     reasons = [_obstacle(best, other) for other in others]
     compared = [other for other, reason in zip(others, reasons, strict=True) if not reason]
@@ -149,11 +153,12 @@ def resampled(
     for size in _blocks(resamples, len(labels)):
         weights = _weights(labels, num_classes, size, generator)
         shown = _sums(weights, labels, num_classes)
-        scores = [
-            _f1(_sums(weights[hits], labels[hits], num_classes), shown + _sums(weights, named, num_classes))
-            for hits, named in zip(right, predicted, strict=True)
-        ]
-        blocks.append([score.mean(axis=0) for score in scores])
+        blocks.append(
+            [
+                _f1(_sums(weights[hits], labels[hits], num_classes), shown + _sums(weights, named, num_classes)).mean(0)
+                for hits, named in zip(right, predicted, strict=True)
+            ]
+        )
     return np.concatenate(blocks, axis=1)
 
 

@@ -198,10 +198,10 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
     equal = [(row, one) for row, one in compared if one.indistinguishable]
     lower = sum(not one.indistinguishable and (one.difference or 0) > 0 for _, one in compared)
     higher = m - len(equal) - lower
-    counts = [f"{lower} score lower", *([f"{higher} higher (the best is validation's choice)"] if higher else [])]
+    rest = [f"{count} score {how}" for count, how in ((lower, "lower"), (higher, "higher, unlike validation")) if count]
     yield (
-        f"On the same {pictures} test pictures, {len(equal)} of {m} other runs cannot be told from it by macro F1; "
-        f"{' and '.join(counts)}.{' The best less each of these:' if equal else ''}"
+        f"On the same {pictures} test pictures, {len(equal)} of {m} other runs cannot be told from it by macro F1"
+        f"{'; ' * bool(rest)}{', '.join(rest)}.{' The best less each of these:' * bool(equal)}"
     )
     for row, one in equal[:NAMED]:
         name = f"{row.place} ({_in_words(row) or shown(row.run.name)})"

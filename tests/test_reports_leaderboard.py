@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,25 +157,42 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     assert not any("Holm" in note for note in notes)
 
 
+def test_a_run_that_is_better_on_the_test_pictures_is_called_so(tmp_path: Path) -> None:
+    for name, value, errors in (("a", 0.9, 30), ("b", 0.8, 1), ("c", 0.7, 30), ("d", 0.6, 80)):
+        write(tmp_path / name, value, errors)
+    notes = leaderboard(read_runs(tmp_path)).notes
+    assert notes[1] == (
+        "On the same 100 test pictures, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
+        "1 score higher, unlike validation. The best less each of these:"
+    )
+    assert notes[2] == "  3 (c): nothing, it names every picture alike"
+
+
 def test_a_board_by_a_test_metric_says_that_it_is_biased(tmp_path: Path) -> None:
     runs = [write(tmp_path / "a", 0.5), write(tmp_path / "b", 0.4)]
     assert any("overstated" in note for note in leaderboard(runs, metric="test/f1").notes)
     assert not any("overstated" in note for note in leaderboard(runs).notes)
 
 
-def test_two_hundred_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reports.comparison.SWAPS", 100)
+def test_two_hundred_runs(tmp_path: Path) -> None:
+    made = [write(tmp_path / f"of {errors}", None, errors).path for errors in (1, 30)]
+    runs = []
     for number in range(200):
-        write(tmp_path / f"{number:03}", number / 1000, number % 60, lr=number * 1e-5)
-    board = leaderboard(read_runs(tmp_path))
-    text = render(board, 100)
+        folder = shutil.copytree(made[number < 100], tmp_path / "runs" / f"{number:03}")
+        (folder / "config.json").write_text(json.dumps({"lr": number * 1e-5}))
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"best/val_f1": number / 1000}))
+        runs.append(read_run(folder))
+    board = leaderboard(runs)
     assert len(board.finished) == 200
     assert board.finished[0].run.name == "199"
-    assert "correction for 199 comparisons" in " ".join(text.split())
-    assert "and " in text and " more\n" in text
-    # With so many comparisons there are enough swaps for a clear difference to remain one.
-    told_apart = [row for row in board.finished[1:] if row.comparison and not row.comparison.indistinguishable]
-    assert 50 < len(told_apart) < 150
+    # Clear differences are told apart even after a correction for so many comparisons.
+    apart = [row.run.name for row in board.finished[1:] if row.comparison and not row.comparison.indistinguishable]
+    assert apart == [f"{number:03}" for number in range(99, -1, -1)]
+    text = " ".join(render(board, 100).split())
+    assert "99 of 199 other runs cannot be told from it by macro F1; 100 score lower." in text
+    assert "and 89 more How: " in text
+    assert "correction for 199 comparisons" in text
 
 
 def test_json_holds_everything(runs: list[Run]) -> None:

@@ -72,5 +72,32 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_wandb_asking_is_no_failure() -> None:
-    assert (Stopped(0).exit_code, str(Stopped(0))) == (0, "W&B")
+def test_not_being_wanted_any_more_is_no_failure() -> None:
+    assert (Stopped(0).exit_code, str(Stopped(0))) == (0, "not wanted any more")
+
+
+def test_while_leaving_a_signal_interrupts_nothing_and_sets_a_deadline() -> None:
+    code = (
+        "import os, signal, time; from harness import stop\n"
+        "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SAVE = 0.1, 1.5\n"
+        "with stop.StopSignals() as signals:\n"
+        "    signals.leaving()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.7); print('said goodbye', flush=True); time.sleep(30)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "said goodbye\n")
+
+
+def test_last_words_are_said_before_a_hard_end_if_they_are_short() -> None:
+    code = (
+        "import os, signal, time; from harness import stop\n"
+        "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SPEAK = 0.1, 0.5\n"
+        "def speak():\n"
+        "    print('farewell', flush=True); time.sleep(30)\n"
+        "with stop.StopSignals() as signals, signals.deferred():\n"
+        "    signals.last_words = speak\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "farewell\n")

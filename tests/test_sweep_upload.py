@@ -207,4 +207,3 @@ def test_a_run_without_checkpoint_is_refused_in_a_sentence(sweep: Path) -> None:
         result = CliRunner().invoke(cli.main, command)
         assert result.exit_code == 1
         assert result.output.startswith(f"Error: {sweep / POOR} holds no best checkpoint")
-    assert CliRunner().invoke(cli.main, ["evaluate", str(sweep / GOOD)]).exit_code == 0

@@ -327,6 +327,57 @@ def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServe
     assert len(server.versions("model-run-1")) == 1
 
 
+def test_a_sweeps_server_is_asked_whether_it_wants_the_run(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
+    """A run of no sweep, one that is wanted, one that is not, and one whose server is gone by then."""
+    program = """
+import os, sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+def asked(run_id):
+    tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
+    print("started", flush=True)
+    sys.stdin.readline()
+    print(tracker.asked_to_stop(), flush=True)
+    tracker.finish(0)
+
+asked("plain")
+os.environ["WANDB_SWEEP_ID"] = "sweep1"
+for run_id in ("wanted", "stopped", "cut-off"):
+    os.environ["WANDB_RUN_ID"] = run_id
+    asked(run_id)
+"""
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(
+        command,
+        env=environment | {"WANDB_FINISH_TIMEOUT": "2"},
+        cwd=environment["HOME"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            answers = []
+            for number in range(4):
+                assert process.stdout.readline() == "started\n"
+                if number == 2:
+                    server.stop_asked.add("stopped")  # wandb itself hears of it when it asks again, every 15 s
+                if number == 3:
+                    server.stop()
+                process.stdin.write("go on\n")
+                process.stdin.flush()
+                answers.append(process.stdout.readline().strip())
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert answers == ["False", "False", "True", "False"]
+    assert server.operations.count("RunStoppedStatus") == 2
+
+
 def test_impossible_variable_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
     program = """
 import sys

@@ -225,10 +225,15 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
     assert_everything_arrived(server, copy, config, twice=(6, 7))
 
 
-def test_a_run_that_fails(photos: Path, tmp_path: Path, server: WandbServer) -> None:
-    assert run(labelled(photos, tmp_path, lr=1e6, optimizer="sgd")) == 1
+@pytest.mark.parametrize(("sweep", "code"), [(None, 1), ("abc", 0)])
+def test_a_run_that_cannot_be_trained(
+    photos: Path, tmp_path: Path, server: WandbServer, sweep: str | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sweep:
+        monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
+    assert run(labelled(photos, tmp_path, lr=1e6, optimizer="sgd")) == code
     [received] = server.runs.values()
-    assert (received.exit_code, received.preempting, received.summary["state"]) == (1, False, "failed")
+    assert (received.exit_code, received.preempting, received.summary["state"]) == (code, False, "infeasible")
     assert received.summary["reason"].startswith("The training loss became ")
     assert "test/f1" not in received.summary
     assert {artifact.type for artifact in server.artifacts} == {"dataset"}
@@ -243,3 +248,29 @@ def test_a_run_that_is_preempted_goes_on_as_the_same(photos: Path, tmp_path: Pat
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
     assert_everything_arrived(server, folder, config)
+
+
+def test_a_run_too_slow_to_stop_is_queued_again_all_the_same(
+    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = labelled(photos, tmp_path)
+    monkeypatch.setattr("harness.stop.SECONDS_TO_STOP", 0.2)
+
+    def prepare() -> None:
+        optimise = train_module.optimise
+
+        def optimise_for_ever(state: Any, *rest: Any) -> Any:
+            if state.progress.step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            return optimise(state, *rest)
+
+        train_module.optimise = optimise_for_ever
+
+    assert run(config, prepare) == 143
+    [received] = server.runs.values()
+    # W&B takes a preempting run that falls silent for preempted.
+    assert (received.exit_code, received.preempting) == (None, True)
+    assert run(config) == 0
+    [folder] = tmp_path.iterdir()
+    assert_everything_arrived(server, folder, config, twice=(6, 7))

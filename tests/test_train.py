@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from harness import train as train_module
+from harness.arguments import arguments
 from harness.config import RunConfig
 from harness.errors import TrainingError
 from harness.launch import free_port
 from harness.record import Record
+from harness.run_folder import RunFolder
 from harness.train import Outcome, fit
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
@@ -327,8 +329,92 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(photos: Path, tmp_
     assert "The last finite losses were 1.09" in str(error.value)
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["state"] == "failed"
+    assert summary["state"] == "infeasible"
     assert summary["reason"] == str(error.value)
+
+
+def forever_out_of_memory() -> None:
+    """Give this process a model that has memory for no picture at all while it is trained."""
+    from torchvision.models import VisionTransformer
+
+    def hungry(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
+
+    VisionTransformer.forward = hungry
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("of_a_sweep", [False, True])
+def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
+    photos: Path, tmp_path: Path, world: int, of_a_sweep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import cli
+
+    if of_a_sweep:
+        monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+        monkeypatch.setenv("WANDB_RUN_ID", "abc-1")
+    config = settings(photos, tmp_path)
+
+    def command() -> None:
+        monkeypatch.setattr("harness.errors.time.sleep", lambda _: None)  # other ranks would wait to be ended
+        forever_out_of_memory()
+        with pytest.raises(SystemExit) as ended:
+            cli.run(arguments(config))
+        assert ended.value.code == (0 if of_a_sweep else 1)
+
+    if world == 1:
+        child = fork.Process(target=command)
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+    else:
+        on_ranks(world, command)
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "infeasible"
+    assert summary["reason"].startswith("Out of memory with a single picture per forward pass")
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_file_in_its_folder_stops_a_run(
+    photos: Path, tmp_path: Path, world: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(photos, tmp_path)
+
+    def stopped() -> None:
+        optimise = train_module.optimise
+
+        def optimise_and_ask(state: Any, *rest: Any) -> torch.Tensor:
+            if state.progress.step == 6:
+                [folder] = tmp_path.iterdir()
+                RunFolder(folder).ask_to_stop("Others were better after epoch 1.")
+            return optimise(state, *rest)
+
+        train_module.optimise = optimise_and_ask
+        outcome = fit(config)
+        assert (outcome.state, outcome.exit_code) == ("stopped", 0)
+
+    if world == 1:
+        child = fork.Process(target=stopped)
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+    else:
+        on_ranks(world, stopped)
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["state"], summary["reason"]) == ("stopped", "Others were better after epoch 1")
+    assert "Stopped: Others were better after epoch 1. The same command goes on" in capfd.readouterr().out
+    assert rows_of(folder)[-1]["step"] == 7
+    assert not (folder / "stop").exists()
+
+
+def test_word_to_stop_is_for_the_start_it_was_left_to(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path, epochs=1)
+    folder = RunFolder.of(config.resolved())
+    folder.ask_to_stop("too late")
+    assert fit(config).state == "finished"
+    assert not (folder.path / "stop").exists()
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
@@ -388,7 +474,6 @@ def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) ->
 
 def test_two_copies_of_one_run_do_not_write_over_each_other(photos: Path, tmp_path: Path) -> None:
     from harness.errors import HarnessError
-    from harness.run_folder import RunFolder
 
     config = settings(photos, tmp_path)
     with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this very run"):

@@ -43,7 +43,7 @@ def waiting(folder: Path) -> list[Path]:
 
 
 def send(folder: Path) -> None:
-    """Send what `waiting` finds, quietly. Raises HarnessError with what kept it from arriving, or if the run goes on."""
+    """Send what `waiting` finds, quietly. Raises HarnessError with why it did not arrive, or if the run goes on."""
     _mend(folder)
     left = waiting(folder)
     if not left:

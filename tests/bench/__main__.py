@@ -1,4 +1,4 @@
-"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [data] [loop] [start] [sweep] [memory] [gpu]
+"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [NAME]... (all of them without names)
 
 Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
 that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
