@@ -22,7 +22,7 @@ from harness.evaluate import evaluate
 from harness.metrics import bootstrap
 from harness.processes import Processes
 from harness.results import test_results
-from harness.run_folder import BEST
+from harness.run_folder import BEST, RunFolder
 
 TOP = 5
 
@@ -31,6 +31,8 @@ def best_of(run_folder: Path) -> Best:
     """The best checkpoint of a run folder."""
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
+        if why := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
+            raise HarnessError(f"{run_folder} has its best checkpoint no more: {why}.")
         raise HarnessError(
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give the folder of a run that "
             "has finished an epoch, such as those under runs/."

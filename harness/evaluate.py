@@ -10,7 +10,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from harness.data.loader import EvalBatches
-from harness.errors import TrainingError
+from harness.errors import InfeasibleError
 from harness.metrics import Predictions, Scores, score
 from harness.processes import Processes
 from harness.stop import Stopped, StopSignals
@@ -33,7 +33,7 @@ def evaluate(
     while (own := _one_pass(forward, batches, num_classes, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
-            raise TrainingError("Out of memory while scoring one picture at a time: free memory on the device.")
+            raise InfeasibleError("Out of memory while scoring one picture at a time: free memory on the device.")
     shares = processes.gather(own)
     predictions: list[Predictions] = []
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,8 +76,9 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed writers left beside their files; nobody may be writing to the folder."""
-    for path in folder.glob(".*.safetensors.*"):
-        path.unlink(missing_ok=True)
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+", path.name):  # as `replacing` names them
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

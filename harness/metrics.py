@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import TrainingError
+from harness.errors import InfeasibleError
 from harness.files import replacing
 
 CALIBRATION_BINS = 15
@@ -34,7 +34,7 @@ class Predictions:
             raise ValueError(f"labels must be integers from 0 to {logits.shape[1] - 1}")
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(broken):
-            raise TrainingError(
+            raise InfeasibleError(
                 f"The model's output is not finite for {len(broken)} of {len(labels)} pictures (the first is number"
                 f" {broken[0]} of its split): the weights have diverged. Lower --lr, add --warmup-epochs or"
                 " --clip-grad 1, or use --precision fp32."

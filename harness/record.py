@@ -139,7 +139,7 @@ class Record:
         # A disk without room for one more line must not hide why the run failed.
         with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
             self.folder.update("summary.json", ending)
-            if state == "stopped":
+            if state in ("stopped", "finished"):
                 (self.folder.path / STOP).unlink(missing_ok=True)
         self._open, self.finished = False, state == "finished"
         if self.tracker:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness import figures
+from harness import figures, track
 from harness.console import duration
 from harness.data.dataset import Dataset
 from harness.files import replacing
@@ -73,7 +73,7 @@ def conclude(
         )
         tracker.model(
             folder.checkpoints / BEST,
-            name=f"{folder.path.name}-model",
+            name=track.model_name(folder.path),
             metadata={
                 **results,
                 **progress.best,

@@ -111,7 +111,8 @@ class RunFolder:
             "Wait for it, or change a setting (--seed, --name) for a run of its own."
         )
         with locked(self.path / ".lock", refusal):
-            remove_leftovers(self.checkpoints)
+            for folder in (self.path, self.checkpoints):
+                remove_leftovers(folder)
             yield
 
 

@@ -59,7 +59,7 @@ def test_outside_of_a_sweep_it_means_nothing(monkeypatch: pytest.MonkeyPatch, gi
 @pytest.mark.usefixtures("sweep")
 def test_words_that_are_none_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'unfinished")
-    with pytest.raises(ConfigError, match="HARNESS_SWEEP_ARGS is .*unfinished"):
+    with pytest.raises(ConfigError, match=r"HARNESS_SWEEP_ARGS is .*unfinished"):
         sweep_words()
     result = CliRunner().invoke(cli.run, ["--data=photos"])
     assert result.exit_code == 2

@@ -200,7 +200,7 @@ def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
     command = ("${env}", "${interpreter}")
     sweep = agents.create(command, f"--data={photos}", "--optimizer=sgd", "--epochs=2", parameters={"lr": {"value": 1}})
     sweep.points = [
-        *({"lr": 1e6}, {"lr": 1e6, "seed": 1}, {"lr": 1e-3, "data": str(broken)}, {"lr": 1e7}),
+        *({"lr": 1e6}, {"lr": 1e6, "seed": 1}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
         *({"lr": -1}, {"lr": 1e-3, "data": str(tmp_path / "nowhere")}, {"lr": 1e-3, "weights": "nothing"}),
         {"lr": 1e-3, "seed": 2},  # is not tried any more
     ]

@@ -45,9 +45,12 @@ def test_status_shows_every_trial_and_the_leaderboard(done: Path) -> None:
 
 def test_status_as_json(done: Path) -> None:
     shown = harness("status", str(done / "tiny.yaml"), "--runs-dir", str(done / "runs"), "--json")
-    entries = json.loads(shown.output)
+    told = json.loads(shown.output)
+    entries = told["trials"]
     assert [(entry["settings"]["lr"], entry["state"]) for entry in entries] == [(1e-3, "finished"), (1e6, "infeasible")]
     assert entries[1]["value"] is None
+    assert told["board"]["metric"] == "best/val_f1"
+    assert [run["state"] for run in told["board"]["runs"]] == ["finished", "infeasible"]
 
 
 def test_stop_of_a_sweep_that_does_not_run_is_done_at_once(done: Path) -> None:

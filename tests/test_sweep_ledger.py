@@ -227,7 +227,7 @@ def test_looking_at_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "nosuchdb://x/y", "/proc/nowhere/journal.log"])
 def test_a_storage_that_cannot_be_opened_is_said_in_a_sentence(storage: str, tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="--storage .* cannot be opened"):
+    with pytest.raises(HarnessError, match=r"--storage .* cannot be opened"):
         Ledger.open(sweep_of(tmp_path), Search(), tmp_path, storage)
 
 

@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 Result = TypeVar("Result")
 
+SAY_EVERY = 60.0  # seconds; whoever watches a log can tell work from a hang
+
 
 def on_every_core(
     work: Callable[[str], Result], files: Sequence[str], *, title: str, progress: bool = True
 ) -> Iterator[Result]:
     """work(file) for each file, in order. Threads do: Pillow lets go of the interpreter while it decodes.
 
-    On a terminal a bar shows how far it is, elsewhere one line at the start and one at the end.
+    On a terminal a bar shows how far it is, elsewhere a line at the start, one a minute and one at the end.
     """
     terminal = sys.stderr.isatty()
     if progress and not terminal:
@@ -30,8 +32,12 @@ def on_every_core(
     pool = ThreadPoolExecutor(workers)
     bar = tqdm(total=len(files), desc=title, unit=" pictures", disable=not (progress and terminal))
     waiting: collections.deque[Future[Result]] = collections.deque()
+    said = began
     try:
-        for file in files:
+        for number, file in enumerate(files):
+            if progress and not terminal and time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                print(f"{title}: {number} of {len(files)} pictures", file=sys.stderr, flush=True)
             waiting.append(pool.submit(work, file))
             if len(waiting) > 4 * workers:  # bounds what is held in memory if the reader is slow
                 yield waiting.popleft().result()

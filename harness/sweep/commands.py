@@ -58,7 +58,13 @@ def searching(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", show_default=True, help="Of method bayes."
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of methods random and bayes."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**31 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of methods random and bayes.",
+        ),
         click.option("--count", type=click.IntRange(1), help="Trials of methods random and bayes. [default: run_cap]"),
     ):
         command = decorate(command)
@@ -161,13 +167,17 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
 
         from harness.sweep.board import status_table
         from harness.sweep.ledger import Ledger
-        from harness.sweep.session import leaderboard_text, sweep_folder
+        from harness.sweep.session import leaderboard_of, leaderboard_text, sweep_folder
+        from reports.leaderboard import to_json
 
         read = read_file(file, ())
         folder = sweep_folder(read, runs_dir)
         entries = Ledger.begun(read, folder, storage).entries()
         if as_json:
-            click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1))
+            board = json.loads(to_json(leaderboard_of(folder, read)))
+            click.echo(
+                json.dumps({"trials": [dataclasses.asdict(entry) for entry in entries], "board": board}, indent=1)
+            )
         else:
             click.echo(status_table(entries, read))
             click.echo(leaderboard_text(folder, read))

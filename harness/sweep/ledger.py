@@ -5,6 +5,7 @@ Whoever takes a trial from the queue owns it until it is told how it ended, or u
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -12,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.owner import is_abandoned, me, on_this_host
+from harness.sweep.owner import is_abandoned, is_mine, me
 from harness.sweep.search import choose, sampler
 from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, begun_study, open_study
+
+# A trial that was queued twice by accident, and is not done.
+DUPLICATE = "duplicate"
 
 # How a trial can end; the names are those of a run's own summary.
 ENDINGS = {
@@ -56,38 +61,43 @@ class Entry:
 
 
 class Ledger:
-    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search) -> None:
-        self._study, self._sweep, self._search = study, sweep, search
+    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
+        self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
         self._ours: dict[int, optuna.Trial] = {}
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> Ledger:
         """To do trials: the study is made if need be. Raises ConfigError when it was begun with something else."""
-        return cls(open_study(sweep, search, folder, storage), sweep, search)
+        return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
 
     @classmethod
     def begun(cls, sweep: Sweep, folder: Path, storage: str | None) -> Ledger:
         """To look at. Raises HarnessError when the sweep has not begun."""
         study = begun_study(sweep, folder, storage)
-        return cls(study, sweep, Search(**study.user_attrs["search"]))
+        return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
 
     def take(self) -> Task | None:
         """The next trial to do, now ours: first one whose owner is gone, then one from the queue."""
-        self._study.sampler = sampler(self._search, self._begun())
-        for begun in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "point" in begun.user_attrs and is_abandoned(begun) and self._claim(begun):
-                return self._task(begun.number)
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return None
-        trial = self._study.ask()
-        if "point" not in trial.user_attrs:
-            # Another machine took the last of the queue in between; Optuna then makes up a trial.
+        trials = self._study.get_trials(deepcopy=False)
+        self._study.sampler = sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
+        for begun in trials:
+            if begun.state == TrialState.RUNNING and "point" in begun.user_attrs and is_abandoned(begun):
+                if self._claim(begun):
+                    return self._task(begun.number)
+        for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
+            trial = self._study.ask()
+            self._ours[trial.number] = trial
+            if "point" not in trial.user_attrs:
+                # Another machine took the last of the queue in between; Optuna then makes up a trial.
+                self._study.tell(trial, state=TrialState.FAIL)
+                return None
+            trial.set_user_attr("owner", me())
+            if not self._is_queued_twice(trial):
+                return self._task(trial.number)
+            trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
             self._study.tell(trial, state=TrialState.FAIL)
-            return None
-        self._ours[trial.number] = trial
-        trial.set_user_attr("owner", me())
-        return self._task(trial.number)
+        return None
 
     def is_settled(self) -> bool:
         """Whether each trial that was begun and has not ended has an owner; the others can soon be taken."""
@@ -97,21 +107,28 @@ class Ledger:
     def report(self, task: Task, epoch: int, value: float) -> bool:
         """Note the metric after an epoch; whether early termination wants the trial to end."""
         trial = self._trial(task.number)
-        if epoch not in self._frozen(task.number).intermediate_values:
-            trial.report(value, step=epoch)
-        return trial.should_prune()
+        try:
+            if epoch not in self._frozen(task.number).intermediate_values:
+                trial.report(value, step=epoch)
+            return trial.should_prune()
+        except UpdateFinishedTrialError:  # by another machine
+            return False
 
-    def sign_of_life(self, tasks: list[Task]) -> None:
-        for task in tasks:
-            self._trial(task.number).set_user_attr("owner", me())
+    def sign_of_life(self, task: Task) -> bool:
+        """Say that we are at it; False when another machine has taken the trial, having heard nothing for long."""
+        stored = self._frozen(task.number)
+        if stored.state != TrialState.RUNNING or not is_mine(stored.user_attrs.get("owner")):
+            return False
+        self._trial(task.number).set_user_attr("owner", me())
+        return True
 
     def end(self, task: Task, state: str, *, value: float | None = None, reason: str | None = None) -> None:
         """Note how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
-        trial = self._trial(task.number)
-        trial.set_user_attr("ending", {"state": state, "reason": reason})
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
-        self._study.tell(task.number, value if state == "finished" else None, ENDINGS[state])
+        with contextlib.suppress(UpdateFinishedTrialError):  # by another machine, to the same end
+            self._trial(task.number).set_user_attr("ending", {"state": state, "reason": reason})
+            self._study.tell(task.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, task: Task) -> Task:
         """Note that an attempt failed; the same task, to be tried again."""
@@ -135,12 +152,15 @@ class Ledger:
         return len(again)
 
     def entries(self) -> list[Entry]:
-        """Every point of the sweep once, in order; of one that was queued again, the newest trial."""
-        newest: dict[int, FrozenTrial] = {}
+        """Every point of the sweep once, in order; of one that failed and was queued again, the newest trial."""
+        shown: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
-            if "point" in trial.user_attrs:
-                newest[trial.user_attrs["point"]] = trial
-        return [self._entry(trial) for _, trial in sorted(newest.items())]
+            point = trial.user_attrs.get("point")
+            if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
+                continue
+            if point not in shown or shown[point].state == TrialState.FAIL:
+                shown[point] = trial
+        return [self._entry(trial) for _, trial in sorted(shown.items())]
 
     def ask_to_stop(self) -> None:
         """Have everyone who works on this sweep end, on whatever machine."""
@@ -149,15 +169,20 @@ class Ledger:
     def stop_asked_since(self, moment: float) -> bool:
         return self._study.user_attrs.get("stop_asked", 0.0) > moment
 
-    def _begun(self) -> int:
-        return sum(trial.state != TrialState.WAITING for trial in self._study.get_trials(deepcopy=False))
+    def _is_queued_twice(self, trial: optuna.Trial) -> bool:
+        """Whether an older trial stands for the same point: two machines may have queued it at the same moment."""
+        point = trial.user_attrs["point"]
+        return any(
+            other.user_attrs.get("point") == point and other.state != TrialState.FAIL
+            for other in self._study.get_trials(deepcopy=False)[: trial.number]
+        )
 
     def _claim(self, trial: FrozenTrial) -> bool:
         """Make an abandoned trial ours. Of two machines that try at once, the later to write has it."""
         mine = me()
         self._trial(trial.number).set_user_attr("owner", mine)
-        if on_this_host(trial.user_attrs.get("owner")):
-            return True  # one process per machine and sweep: nobody else here
+        if not self._shared:
+            return True  # one process per machine and sweep: nobody else is there
         time.sleep(1.0)
         return self._frozen(trial.number).user_attrs["owner"] == mine
 
@@ -202,4 +227,5 @@ class Ledger:
         return self._ours[number]
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
+        storage = self._study._storage  # reads one trial, where the study reads all
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))

@@ -70,10 +70,10 @@ def final_value(folder: RunFolder, metric: str) -> float | None:
     return next((row[metric] for row in reversed(folder.read_metrics()) if metric in row), None)
 
 
-def last_sign_of_progress(folder: RunFolder, log: Path, began: float) -> float:
-    """When the run last wrote anything that only a run which gets on does, in seconds since 1970."""
+def last_sign_of_progress(folder: RunFolder, log: Path) -> float:
+    """When the run last wrote anything that only a run which gets on does, by the clock of its disk; 0 for never."""
     written = [folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints, log]
-    times = [began]
+    times = [0.0]
     for path in written:
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime)

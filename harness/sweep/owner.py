@@ -32,13 +32,15 @@ def is_abandoned(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs["owner"]
     if owner is None:
         return True  # given back
-    if on_this_host(owner):
+    if owner["host"] == platform.node():
         return _born(owner["pid"]) != owner["born"]
     return time.time() - owner["seen"] > GONE_AFTER
 
 
-def on_this_host(owner: Mapping[str, Any] | None) -> bool:
-    return owner is None or owner["host"] == platform.node()
+def is_mine(owner: Mapping[str, Any] | None) -> bool:
+    """Whether a signature is that of this process, whenever it was made."""
+    mine = me()
+    return owner is not None and all(owner[key] == mine[key] for key in ("host", "pid", "born"))
 
 
 def _born(pid: int) -> str | None:

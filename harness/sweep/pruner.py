@@ -24,7 +24,7 @@ class WandbHyperband(optuna.pruners.BasePruner):
         histories = [
             [sign * value for _, value in sorted(other.intermediate_values.items())]
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number
+            if other.number != trial.number and not _is_same_run(other, trial)
         ]
         own = [sign * value for _, value in sorted(trial.intermediate_values.items())]
         passed = [band for band in self._rule.bands if band <= len(own)]
@@ -35,3 +35,8 @@ class WandbHyperband(optuna.pruners.BasePruner):
         threshold = values[int(len(values) / self._rule.eta)]
         reached = own[band - 1] if self._rule.strict else min(own)
         return reached > threshold
+
+
+def _is_same_run(one: optuna.trial.FrozenTrial, other: optuna.trial.FrozenTrial) -> bool:
+    """Whether one is the other tried again: the study then holds the same epochs twice."""
+    return "point" in one.user_attrs and one.user_attrs["point"] == other.user_attrs.get("point")

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from harness.arguments import arguments
+from harness.errors import ConfigError, HarnessError
 from harness.launch import GRACE_SECONDS, RANK_VARIABLES
 from harness.run_folder import RunFolder
 from harness.sweep.board import Board
@@ -59,10 +60,10 @@ class Runner:
         self._exit_code = 0
         self._failed = self._ended_well = 0
         self._again: list[Task] = []  # failed here, with attempts left
-        self._next_question = self._next_sign = 0.0
+        self._next_question = self._next_sign = self._next_take = 0.0
         self._context: Any = multiprocessing.get_context(rules.start_method)
         if rules.start_method == "forkserver":
-            self._context.set_forkserver_preload(["harness.sweep.warm"])
+            self._context.set_forkserver_preload(["harness.sweep.nursery"])
 
     def run(self) -> int:
         """Until nothing is left to do, or somebody says stop; the exit code."""
@@ -71,29 +72,38 @@ class Runner:
                 while True:
                     if not self._stopping:
                         self._fill_slots()
-                    if not self.running and (self._stopping or self.ledger.is_settled()):
+                    if not self.running and (self._stopping or (not self._told and self.ledger.is_settled())):
                         break
                     wait([one.process.sentinel for one in self.running.values()], timeout=LOOK_EVERY)
+                    self._listen()
                     for one in list(self.running.values()):
                         self._look_at(one)
-                    self._listen()
                     self.board.refresh(list(self.running.values()), len(self.slots))
             finally:
                 self._end_all()
+        self._keep_best()
         if self._stopping:
             return self._exit_code
         return int(any(entry.state == "failed" for entry in self.ledger.entries()))
 
     def _fill_slots(self) -> None:
+        if time.monotonic() < self._next_take:
+            return
         for slot in self.slots:
             while slot.number not in self.running and not self._told:
                 task = self._again.pop() if self._again else self.ledger.take()
                 if task is None:
+                    self._next_take = time.monotonic() + ASK_EVERY
                     return
                 self._start(task, slot)
 
     def _start(self, task: Task, slot: Slot) -> None:
-        config = dataclasses.replace(self.sweep.config(task.settings), runs_dir=str(self.folder))
+        try:
+            config = dataclasses.replace(self.sweep.config(task.settings), runs_dir=str(self.folder))
+        except ConfigError as error:  # a corner of a Bayesian search in which settings do not go together
+            self.ledger.end(task, "infeasible", reason=str(error))
+            self.board.event(task, f"infeasible: {error}")
+            return
         folder = RunFolder.of(config, task.run_id)
         if self._settle_by_summary(task, folder):
             return  # it had ended, and nobody was left to note it
@@ -101,10 +111,23 @@ class Runner:
         log.parent.mkdir(exist_ok=True)
         process = self._context.Process(
             target=run_trial,
-            args=(arguments(config), self._environment(task, slot), slot.cores, slot.processes, str(log)),
+            args=(
+                arguments(config),
+                self._environment(task, slot),
+                slot.cores,
+                slot.processes,
+                bool(slot.gpus),
+                str(log),
+            ),
             name=f"trial-{task.number}",
         )
-        process.start()
+        try:
+            process.start()
+        except (EOFError, OSError) as error:
+            self.ledger.give_back(task)
+            raise HarnessError(
+                f"Trials cannot be started: {error or 'the process they come from has ended'}."
+            ) from error
         self.running[slot.number] = Running(task, config, slot, process, folder, log, Rows(folder.metrics))
         attempt = f" (attempt {task.attempts + 1})" if task.attempts else ""
         self.board.event(task, f"started{attempt}")
@@ -123,31 +146,35 @@ class Runner:
         return environment | slot.environment() | own
 
     def _look_at(self, one: Running) -> None:
-        ended = not one.process.is_alive()  # before looking, so that nothing it wrote is missed
+        ended = not one.is_alive  # before looking, so that nothing it wrote is missed
         one.look()
         self._report(one)
+        if not ended and not one.process.is_alive():
+            one.tell_to_end()  # its parent has ended, which has told it, too
         if ended:
             one.process.join()
             one.kill()  # ranks that its end has left behind
             del self.running[one.slot.number]
             self._settle(one)
         elif one.kill_at is not None:
-            if time.time() > one.kill_at:
+            if time.monotonic() > one.kill_at:
                 one.kill()
         elif one.hangs(self.rules.timeout):
             one.hung = True
             one.tell_to_end()
             self.board.event(one.task, f"has made no progress for {self.rules.timeout:g} s: ending it")
+        elif one.unwanted and one.folder.read("summary.json").get("state") == "running":
+            # Not before it has begun, when it forgets what an earlier start was told.
+            one.folder.ask_to_stop(one.unwanted)
 
     def _report(self, one: Running) -> None:
         """Hand the metric of epochs that are new to the ledger, which may want the trial to end."""
         for epoch in range(one.reported + 1, len(one.rows.epochs) + 1):
             one.reported = epoch
             value = one.value(self.sweep.metric.name, epochs=epoch)
-            if value is not None and self.ledger.report(one.task, epoch, value) and not one.pruned:
-                one.pruned = True
-                reason = f"early termination after epoch {epoch}, at {self.sweep.metric.name} {value:.4f}"
-                one.folder.ask_to_stop(reason)
+            wanted = value is None or not self.ledger.report(one.task, epoch, value)
+            if not wanted and not one.unwanted and epoch < one.config.epochs:
+                one.unwanted = f"early termination after epoch {epoch}, at {self.sweep.metric.name} {value:.4f}"
 
     def _listen(self) -> None:
         """To signals, and to the ledger: whether somebody elsewhere wants the sweep to stop."""
@@ -163,25 +190,38 @@ class Runner:
                 self._stop("harness sweep stop", 0)
         if now > self._next_sign:
             self._next_sign = now + SIGN_OF_LIFE_EVERY
-            self.ledger.sign_of_life([one.task for one in self.running.values()])
+            for one in list(self.running.values()):
+                if not self.ledger.sign_of_life(one.task):
+                    self.board.event(one.task, "another machine has taken it, not having heard of this one: ending it")
+                    one.kill()
+                    one.process.join()
+                    del self.running[one.slot.number]
 
     def _settle(self, one: Running) -> None:
         """Note what became of a trial whose process has ended."""
         if not self._settle_by_summary(one.task, one.folder):
-            if self._stopping and not one.hung:
+            told = one.folder.read("summary.json").get("state") == "preempted"
+            if (self._stopping or self._told or told) and not one.hung:
                 self.ledger.give_back(one.task)
                 self.board.event(one.task, "interrupted; harness sweep run goes on with it")
             else:
                 self._settle_failure(one)
+        self._keep_best()
+
+    def _keep_best(self) -> None:
         if self.rules.keep is not None:
-            keep_best(self.folder, self.rules.keep, self.sweep.metric.name, self.sweep.metric.goal)
+            going_on = [one.folder.path for one in self.running.values()]
+            metric = self.sweep.metric
+            keep_best(self.folder, self.rules.keep, metric.name, metric.goal, still_needed=going_on)
 
     def _settle_by_summary(self, task: Task, folder: RunFolder) -> bool:
         """Whether the run itself says that it has come to an end that stands."""
         summary, metric = folder.read("summary.json"), self.sweep.metric.name
         state, reason = summary.get("state"), summary.get("reason")
-        if state == "finished":
-            value = final_value(folder, metric)
+        if state == "finished" and (value := final_value(folder, metric)) is None:
+            self.ledger.end(task, "infeasible", reason=f"its {metric} is not a number")
+            self.board.event(task, f"finished, but its {metric} is not a number")
+        elif state == "finished":
             self.ledger.end(task, "finished", value=value)
             self.board.event(task, f"finished: {metric} {value:.4f}, test F1 {summary['test/f1']:.4f}")
         elif state in ("stopped", "infeasible"):

@@ -17,6 +17,9 @@ from harness.sweep.ledger import Task
 from harness.sweep.outcome import Rows, last_sign_of_progress, value_after
 from harness.sweep.slots import Slot
 
+# The exit code that multiprocessing reports of a process whose forkserver has ended.
+PARENT_IS_GONE = 255
+
 
 @dataclass
 class Running:
@@ -28,15 +31,20 @@ class Running:
     log: Path
     rows: Rows
     began: float = field(default_factory=time.time)
+    progressed: float = field(default_factory=time.monotonic)  # when it last wrote something
+    newest: float = 0.0  # modification time of what that was
     first_epoch: float | None = None  # where it went on, of a resumed run
     reported: int = 0  # epochs that the ledger knows
-    pruned: bool = False
+    unwanted: str = ""  # why it should stop, once early termination says so
     hung: bool = False
     kill_at: float | None = None  # set when told to end
 
     def look(self) -> None:
         """Take in what the run has written since the last look."""
         self.rows.read()
+        newest = last_sign_of_progress(self.folder, self.log)
+        if newest != self.newest:
+            self.newest, self.progressed = newest, time.monotonic()
         if self.first_epoch is None and self.rows.newest is not None:
             self.first_epoch = self.rows.epoch
 
@@ -46,22 +54,29 @@ class Running:
 
     def hangs(self, timeout: float) -> bool:
         """Whether it has written nothing for so many seconds; 0 waits for ever."""
-        return timeout > 0 and time.time() - last_sign_of_progress(self.folder, self.log, self.began) > timeout
+        return 0 < timeout < time.monotonic() - self.progressed
 
     def tell_to_end(self) -> None:
         """Once; `kill` is for one that has not ended GRACE_SECONDS later."""
         if self.kill_at is None and self.process.pid is not None:
-            self.kill_at = time.time() + GRACE_SECONDS
+            self.kill_at = time.monotonic() + GRACE_SECONDS
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is there; multiprocessing takes it for ended as soon as the parent of trials is gone."""
+        if self.process.is_alive():
+            return True
+        with suppress(ProcessLookupError, PermissionError):
+            return self.process.exitcode == PARENT_IS_GONE and os.getpgid(self.process.pid or 0) == self.process.pid
+        return False
+
     def kill(self) -> None:
         """The whole process group, ranks included."""
-        if self.process.pid is None:
-            return
-        for end in (os.killpg, os.kill):  # it may not have made its group yet
+        if self.process.pid is not None:
             with suppress(ProcessLookupError, PermissionError):
-                end(self.process.pid, signal.SIGKILL)
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     @property
     def seconds_in_all(self) -> float | None:

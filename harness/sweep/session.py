@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+import optuna
+import sqlalchemy.exc
 
 from harness import files
 from harness.data.folder import find
@@ -17,7 +19,7 @@ from harness.sweep.runner import Rules, Runner
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, points_of
-from reports.leaderboard import leaderboard, render
+from reports.leaderboard import Leaderboard, leaderboard, render
 from reports.runs import read_runs
 
 
@@ -31,13 +33,27 @@ def run_sweep(
 ) -> int:
     """Begin a sweep or go on with it, until all of it is done or somebody says stop; the exit code."""
     check_inputs(sweep, search)
-    with locked(folder):
+    with locked(folder), ledger_errors_in_words(sweep):
         ledger = Ledger.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
         ledger.queue_failed_again(rules.retries)
         code = Runner(sweep, ledger, folder, slots, rules).run()
-    print(leaderboard_text(folder, sweep))
+    if code in (0, 1):  # who has said stop does not wait for statistics
+        print(leaderboard_text(folder, sweep))
     return code
+
+
+@contextlib.contextmanager
+def ledger_errors_in_words(sweep: Sweep) -> Iterator[None]:
+    """A database that is full, locked or gone is no fault of ours, and no traceback."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise HarnessError(
+            f"The ledger of the sweep {sweep.name} cannot be read or written ({why}). Trials were told to save; when "
+            "it can be reached again, the same command goes on."
+        ) from error
 
 
 def check_inputs(sweep: Sweep, search: Search) -> None:
@@ -53,8 +69,11 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
 
 
 def leaderboard_text(folder: Path, sweep: Sweep) -> str:
-    board = leaderboard(read_runs(folder), metric=sweep.metric.name, goal=sweep.metric.goal)
-    return render(board, shutil.get_terminal_size((140, 0)).columns)
+    return render(leaderboard_of(folder, sweep))
+
+
+def leaderboard_of(folder: Path, sweep: Sweep) -> Leaderboard:
+    return leaderboard(read_runs(folder), metric=sweep.metric.name, goal=sweep.metric.goal)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def share_machine(
     """
     gpus = [] if told_to_use_cpu(environment) else visible_gpus(environment)
     problems = []
-    if gpus_per_run <= 0 or (gpus_per_run > 1 and gpus_per_run != int(gpus_per_run)):
+    if not 0.01 <= gpus_per_run < 1000 or (gpus_per_run > 1 and gpus_per_run != int(gpus_per_run)):
         problems.append(f"--gpus-per-run is {gpus_per_run:g}; give a whole number, or a share of one GPU such as 0.5.")
     elif gpus and gpus_per_run > len(gpus):
         problems.append(f"--gpus-per-run {gpus_per_run:g} is more than the {len(gpus)} GPU(s) that can be used here.")

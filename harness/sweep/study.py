@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from harness.sweep.pruner import WandbHyperband
 from harness.sweep.search import queued_parameters
 from harness.sweep.spec import Sweep
 from harness.sweep.storage import default_storage, open_storage
+
+# Seconds for the process that made a study to give it its id.
+PATIENCE_WITH_MAKER = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +44,11 @@ def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) 
     backend, pruner = open_storage(storage or default_storage(folder)), _pruner(sweep)
     try:
         study = optuna.create_study(storage=backend, study_name=sweep.name, direction=sweep.metric.goal, pruner=pruner)
+        made_here = True
     except optuna.exceptions.DuplicatedStudyError:
+        made_here = False
         study = optuna.load_study(storage=backend, study_name=sweep.name, pruner=pruner)
-    _define(study, sweep, search)
+    _define(study, sweep, search, made_here=made_here)
     return study
 
 
@@ -66,13 +72,17 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     return WandbHyperband(sweep.early_terminate) if sweep.early_terminate else optuna.pruners.NopPruner()
 
 
-def _define(study: optuna.Study, sweep: Sweep, search: Search) -> None:
+def _define(study: optuna.Study, sweep: Sweep, search: Search, *, made_here: bool) -> None:
     """Fill a new study, or go on filling one whose maker did not come to the end; refuse another definition."""
     definition = {"sweep": sweep.text, "overrides": list(sweep.overrides), "search": dataclasses.asdict(search)}
     if "search" in study.user_attrs:
         _refuse_changes(study.user_attrs, definition, sweep)
     elif "sweep_id" not in study.user_attrs:
-        study.set_user_attr("sweep_id", secrets.token_hex(4))
+        # Whoever made the study gives it its id; somebody who finds one without gives that time.
+        if not made_here:
+            time.sleep(PATIENCE_WITH_MAKER)
+        if "sweep_id" not in study.user_attrs:
+            study.set_user_attr("sweep_id", secrets.token_hex(4))
     if "filled" in study.user_attrs:
         return
     for name, value in definition.items():

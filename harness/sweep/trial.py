@@ -25,11 +25,11 @@ PATIENCE_WITH_RANKS = 10.0
 
 
 def run_trial(
-    words: Sequence[str], environment: Mapping[str, str], cores: Sequence[int], processes: int, log: str
+    words: Sequence[str], environment: Mapping[str, str], cores: Sequence[int], processes: int, on_gpus: bool, log: str
 ) -> None:
     """Do one run and exit with its code. To be called in a process forked for it."""
     os.setsid()
-    die_with_parent()
+    _hear_signals_again()
     os.environ.clear()
     os.environ.update(environment)
     _write_to(log)
@@ -37,7 +37,17 @@ def run_trial(
         os.sched_setaffinity(0, cores)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJUSTMENT))
+    if processes > 1 and not on_gpus:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     sys.exit(_run(words) if processes == 1 else _run_ranks(processes, lambda: _run(words)))
+
+
+def _hear_signals_again() -> None:
+    """Undo what the process that trials are forked from has done about signals, and end when it does."""
+    nursery = sys.modules.get("harness.sweep.nursery")
+    for signum in nursery.TAKEN if nursery else ():
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    die_with_parent(parent=nursery.PID if nursery else None)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -110,8 +120,7 @@ def _fork_rank(rank: int, world: int, port: int, work: Callable[[], int]) -> int
 def _rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
     """What torch elastic would set (pytorch.org/docs: torchrun, environment variables)."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
-    on_cpu = {} if os.environ.get("CUDA_VISIBLE_DEVICES") else {"ACCELERATE_USE_CPU": "true"}
-    return {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"} | on_cpu
+    return {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
 
 
 def _exit_code(code: int) -> int:
