@@ -82,9 +82,9 @@ class Ledger:
         trials = self._study.get_trials(deepcopy=False)
         self._study.sampler = sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
         for begun in trials:
-            if begun.state == TrialState.RUNNING and "point" in begun.user_attrs and is_abandoned(begun):
-                if self._claim(begun):
-                    return self._task(begun.number)
+            of_sweep = begun.state == TrialState.RUNNING and "point" in begun.user_attrs
+            if of_sweep and is_abandoned(begun) and self._claim(begun):
+                return self._task(begun.number)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
             self._ours[trial.number] = trial
