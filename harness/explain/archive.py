@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.errors import HarnessError
+from harness.explain import outliers
 from harness.files import replacing
 
 # Of the files' layout and of the definitions behind their numbers; another number is another meaning.
@@ -41,12 +42,11 @@ class Archive:
     distance: np.ndarray  # (n, L) float32: mean attention distance, mean over heads, in pixels
     statistics: np.ndarray  # (L, H, K) float64: means over the pictures
     statistic_names: np.ndarray  # (K,) str: heads.STATISTICS
-    outlier_share: np.ndarray  # (n,) float32: share of patches that are outliers ...
-    outlier_attention: (
-        np.ndarray
-    )  # (n,) float32: ... and of attention on patches they take, in the layer they take most
-    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], head_layer (1 to L), preprocessing,
-    # rollout (its settings), self_test, root and run (or None), seconds
+    # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
+    outlier_share: np.ndarray  # (n,) float32
+    outlier_attention: np.ndarray  # (n,) float32
+    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], head_layer (1 to L), rollout (its
+    # settings), preprocessing, self_test, root and run (or None), seconds
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -71,9 +71,8 @@ class Archive:
     @property
     def misleading(self) -> np.ndarray:
         """Pictures (n,) bool whose maps are not to be trusted, for a few outlier patches draw the attention."""
-        from harness.explain.outliers import misleading
-
-        return np.asarray(misleading(self.outlier_share, self.outlier_attention))
+        share, attention = self.outlier_share, self.outlier_attention
+        return (attention >= outliers.TAKEN) & (attention >= outliers.EXCESS * share)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,7 +102,7 @@ Kind = TypeVar("Kind", Archive, PositionArchive)
 def write(path: Path, archive: Archive | PositionArchive) -> None:
     """Write the file whole or not at all."""
     values = {field.name: getattr(archive, field.name) for field in dataclasses.fields(archive)}
-    arrays = {name: _text(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    arrays: Any = {name: _text(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
