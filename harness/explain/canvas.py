@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 SEQUENTIAL, DIVERGING = "inferno", "PuOr_r"
 NOT_FINITE = (128, 128, 128)
 INK, PALE, WARNING = (20, 20, 20), (110, 110, 110), (178, 60, 0)
-RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (150, 150, 150)  # Okabe & Ito 2008
+RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (110, 110, 110)  # Okabe & Ito 2008
 ELLIPSIS = "…"
 
 
