@@ -212,9 +212,9 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
     write(image, (MARGIN, 12), word, 22, bold=True, colour=colour)
     start = MARGIN + round(font(22, bold=True).getlength(word)) + 24
     predicted, label = int(archive.predicted[index]), int(archive.labels[index])
-    names = [f"predicted {class_name(archive.classes, predicted)}, {percent(archive.probability[index])}"]
+    names = [f"{percent(archive.probability[index])} predicted: {class_name(archive.classes, predicted)}"]
     if label >= 0:
-        names.append(f"truth {class_name(archive.classes, label)}, {percent(archive.label_probability[index])}")
+        names.append(f"{percent(archive.label_probability[index])} truth: {class_name(archive.classes, label)}")
     share = (page.width - MARGIN - start) // 2
     for number, text in enumerate(names):
         write(image, (start + number * share, 14), text, 20, width=share - 24)
