@@ -13,8 +13,8 @@ import torch
 from harness import figures
 from harness.console import duration
 from harness.data.dataset import Dataset
+from harness.explain import show
 from harness.explain.look import Sight
-from harness.explain.show import show
 from harness.metrics import (
     CSV_COLUMNS,
     Intervals,
@@ -97,7 +97,7 @@ def conclude(
 def _look(record: Record, sight: Sight) -> dict[str, Any]:
     folder = record.folder
     try:
-        return show(sight, folder.attention, folder.figures, record.tracker, record.console.say)
+        return show.present(sight, folder.attention, folder.figures, record.tracker, record.console.say)
     except Exception as error:  # of a run that is trained and tested, whatever cannot be drawn
         record.problem("pictures of attention", f"These could not be drawn: {str(error) or type(error).__name__}.")
         return {}

@@ -16,12 +16,12 @@ from harness.data.cache import open_cache
 from harness.data.dataset import Pictures
 from harness.data.resize import Resize
 from harness.errors import HarnessError
-from harness.explain import archive, look
+from harness.explain import archive, look, show
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.change import Embedding
 from harness.explain.look import Subject
 from harness.explain.pictures import given, of_files
-from harness.explain.show import ARRAYS, POSITIONS, draw, show
+from harness.explain.show import ARRAYS, POSITIONS
 from harness.model import Preprocessing, build_model
 from harness.naming import HEAD, to_torchvision
 from harness.pretrained import published, weights_path
@@ -69,7 +69,7 @@ def test_pictures_of_run(
     sight = look.look_at(subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before)
     processes.close()
     assert sight is not None
-    show(sight, folder, figure_folder, None, say)
+    show.present(sight, folder, figure_folder, None, say)
 
 
 def pictures_by_run(
@@ -118,7 +118,7 @@ def redraw(folder: Path, figure_folder: Path, data: str | None) -> Archive:
     except (KeyError, TypeError) as error:
         raise HarnessError(f"{folder / ARRAYS} does not say what its pictures are ({error}).") from error
     pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
-    draw(seen, compared, pictures, folder, figure_folder)
+    show.draw(seen, compared, pictures, folder, figure_folder)
     return seen
 
 
@@ -156,7 +156,7 @@ def _look_at_files(
         sight = look.look_at(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None
-        show(sight, folder, folder / "figures", None, say)
+        show.present(sight, folder, folder / "figures", None, say)
     tops = zip(sight.top_classes.tolist(), sight.top_probabilities.tolist(), strict=True)
     return [
         (root / file, [(subject.classes[index], value) for index, value in zip(*top, strict=True)])

@@ -23,7 +23,7 @@ from harness.track import Tracker
 ARRAYS, POSITIONS = "attention.npz", "positions.npz"
 
 
-def show(
+def present(
     sight: Sight, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
