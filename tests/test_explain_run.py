@@ -43,6 +43,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
     return outcome
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no setting says so."""
+    monkeypatch.setattr("harness.processes.usable_cores", lambda: 1)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[Archive]:
     """Nothing is drawn, which takes a second; what would have been is kept."""
