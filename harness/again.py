@@ -12,8 +12,9 @@ import torch
 
 from harness.batches import scoring_batches
 from harness.checkpoint import Best, load_best
+from harness.config import RunConfig
 from harness.data.augment import centre_box
-from harness.data.dataset import open_dataset
+from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError, decode_pil
 from harness.data.folder import find
 from harness.data.resize import Resize, resized
@@ -40,8 +41,10 @@ def best_of(run_folder: Path) -> Best:
     return load_best(path)
 
 
-def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
-    """Metrics of the test split, of the run's own data or of another folder with the same classes."""
+def open_again(
+    run_folder: Path, data: str | None = None, cache_dir: str | None = None
+) -> tuple[Best, RunConfig, Dataset]:
+    """A run's best checkpoint, and its own data or another folder with the same classes."""
     best = best_of(run_folder)
     # The checkpoint is enough: the weights that training began from may be gone.
     changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
@@ -54,9 +57,14 @@ def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | N
             f"{config.data} and {run_folder} differ in their classes: {', '.join(differing[:8])}"
             f"{' ...' if len(differing) > 8 else ''}. Give a folder with the {len(best.classes)} classes of the run."
         )
+    return best, config, open_dataset(photos, best.preprocessing, config)
+
+
+def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
+    """Metrics of the test split, of the run's own data or of another folder with the same classes."""
+    best, config, dataset = open_again(run_folder, data, cache_dir)
     processes = Processes(config)
-    dataset = open_dataset(photos, best.preprocessing, config)
-    batches = scoring_batches(dataset, dataset.test, best.preprocessing, config, processes)
+    batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
     predictions, scores = evaluate(model, batches, len(dataset.test), len(best.classes), processes)
     processes.close()

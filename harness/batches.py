@@ -9,6 +9,7 @@ from harness.architecture import ARCHITECTURES
 from harness.config import RunConfig
 from harness.data import resident
 from harness.data.augment import Augment
+from harness.data.cache import PixelCache
 from harness.data.dataset import Dataset, Pictures
 from harness.data.every_core import usable_cores
 from harness.data.loader import EvalBatches, TrainBatches
@@ -21,6 +22,9 @@ MOST_WORKERS = 16
 GPU_SCORING_BATCH = 128
 CPU_SCORING_BATCH = 32
 
+GPU_EXPLAINING_BATCH = 32
+CPU_EXPLAINING_BATCH = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
@@ -32,7 +36,7 @@ class Batches:
 def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
     keep_on_device = config.augment in ("none", "standard") and resident.fits(data.pixels.pixels.size, processes.device)
     train = TrainBatches(
-        **_common(data, data.train, preprocessing, config, processes),
+        **_common(data.pixels, data.train, preprocessing, config, processes),
         num_classes=len(data.classes),
         batch_size=config.batch_size,
         augment=Augment(
@@ -51,25 +55,36 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
         ),
         on_device=resident.upload(data.pixels, processes.device) if keep_on_device else None,
     )
-    val, test = (scoring_batches(data, split, preprocessing, config, processes) for split in (data.val, data.test))
+    val, test = (
+        scoring_batches(data.pixels, split, preprocessing, config, processes) for split in (data.val, data.test)
+    )
     return Batches(train, val, test)
 
 
 def scoring_batches(
-    data: Dataset, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
     """A split, each picture once over all processes; without gradients the batch size is a matter of speed alone."""
     size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
-    return EvalBatches(**_common(data, pictures, preprocessing, config, processes), batch_size=size)
+    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
+
+
+def explaining_batches(
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> EvalBatches:
+    """The same in smaller batches: gradients of attention take as much memory as a training step."""
+    size = GPU_EXPLAINING_BATCH if processes.device.type == "cuda" else CPU_EXPLAINING_BATCH
+    size = min(size, config.micro_batch or size)
+    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
 
 
 def _common(
-    data: Dataset, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> dict[str, Any]:
     on_gpu = processes.device.type == "cuda"
     shared_cores = max(1, usable_cores() // processes.local_world)
     return {
-        "cache": data.pixels,
+        "cache": pixels,
         "indices": pictures.positions,
         "labels": pictures.labels,
         "crop_size": preprocessing.crop_size,

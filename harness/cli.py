@@ -13,6 +13,7 @@ import harness
 from harness.arguments import SETTINGS, RunCommand, arguments, run_options
 from harness.config import RunConfig
 from harness.errors import HarnessError, errors_in_words
+from harness.explain.commands import explain
 from harness.sweep.commands import sweep
 
 RUN_EXAMPLES = """\b
@@ -71,6 +72,7 @@ train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"
 
 
 main.add_command(sweep)
+main.add_command(explain)
 
 
 @main.group()

@@ -266,6 +266,20 @@ class RunConfig:
         high=1_000_000_000,
         identity=False,
     )
+    explain: str = option(
+        "all",
+        "Test pictures to show attention for after the test: all, none, or a number, spread evenly over the split.",
+        group="Run",
+        identity=False,
+    )
+    explain_layer: int | None = option(
+        None,
+        "Layer whose heads are shown one by one, counted from 1. [default: the last]",
+        group="Run",
+        low=1,
+        high=1000,
+        identity=False,
+    )
     fresh: bool = option(
         False,
         "Set an earlier run of the same settings aside and start over; not for jobs that are queued again.",
@@ -381,6 +395,8 @@ def _combination_problems(config: RunConfig) -> list[str]:
         problems.append(
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
+    if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
+        problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test pictures.")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."

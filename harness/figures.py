@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.files import replacing
 from harness.metrics import Scores
 
 if TYPE_CHECKING:
@@ -40,6 +42,13 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
     if title:
         figure.suptitle(_plain(title))
     return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=150)
+    return path
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], best: Any) -> None:

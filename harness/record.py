@@ -97,6 +97,12 @@ class Record:
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 
+    def problem(self, part: str, sentence: str) -> None:
+        """Something that a run can do without went wrong: say it, and keep it in the manifest."""
+        self.console.say(f"{sentence} The run goes on without {part}.")
+        if self._open:
+            self.folder.update("manifest.json", {"problems": {part: sentence}})
+
     def resume(self, progress: Progress, total_steps: int) -> None:
         """Begin, or go on; rows of what will be done again are dropped."""
         if not self._open:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ import torch
 from harness import figures, track
 from harness.console import duration
 from harness.data.dataset import Dataset
-from harness.files import replacing
+from harness.explain import show
+from harness.explain.look import Sight
 from harness.metrics import (
     CSV_COLUMNS,
     Intervals,
@@ -28,14 +29,16 @@ from harness.record import Record
 from harness.run_folder import BEST
 from harness.state import Progress
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 CLASS_COLUMNS = ("class", "precision", "recall", "f1", "support")
 
 
 def conclude(
-    record: Record, data: Dataset, predictions: Predictions, scores: Scores, progress: Progress
+    record: Record,
+    data: Dataset,
+    predictions: Predictions,
+    scores: Scores,
+    progress: Progress,
+    sight: Sight | None,
 ) -> dict[str, Any]:
     """Write and show everything about the tested checkpoint; returns the summary. Main process only."""
     config, folder, tracker = record.config, record.folder, record.tracker
@@ -54,10 +57,12 @@ def conclude(
     class_rows = per_class(data.classes, scores)
     write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
     curve = figures.loss_curve(rows, title=config.run_name, best_epoch=int(progress.best["best/epoch"]))
-    loss_curve = _save(curve, folder.figures / "loss_curve.png")
-    confusion = _save(
+    loss_curve = figures.save(curve, folder.figures / "loss_curve.png")
+    confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
+    if sight:
+        results |= _look(record, sight)
     if tracker:
         tracker.summarize(results)
         tracker.image("figures/loss_curve", loss_curve)
@@ -88,6 +93,15 @@ def conclude(
         f"{config.run_name}: {config.model} on {Path(config.data).name}", _table(record, results, progress)
     )
     return folder.read("summary.json")
+
+
+def _look(record: Record, sight: Sight) -> dict[str, Any]:
+    folder = record.folder
+    try:
+        return show.present(sight, folder.attention, folder.figures, record.tracker, record.console.say)
+    except Exception as error:  # of a run that is trained and tested, whatever cannot be drawn
+        record.problem("pictures of attention", f"These could not be drawn: {str(error) or type(error).__name__}.")
+        return {}
 
 
 def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
@@ -150,10 +164,3 @@ def _table(record: Record, results: dict[str, Any], progress: Progress) -> dict[
 def _with_interval(results: dict[str, Any], name: str) -> str:
     low, high = results[f"test/{name}_low"], results[f"test/{name}_high"]
     return f"{results[f'test/{name}']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {results['test/n']})"
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=150)
-    return path

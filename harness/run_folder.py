@@ -32,6 +32,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.figures = path / "figures"
+        self.attention = path / "attention"
         self.predictions = path / "predictions.csv"
         self.metrics = path / "metrics.jsonl"
 

@@ -21,6 +21,8 @@ from harness.data.folder import ImageFolder, find
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
+from harness.explain import look
+from harness.explain.change import Embedding
 from harness.metrics import Predictions, Scores
 from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
 from harness.optim import learning_rate
@@ -60,6 +62,7 @@ def fit(config: RunConfig) -> Outcome:
         photos = processes.on_main(
             lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
+        look.head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
         preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
             # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
@@ -107,6 +110,7 @@ def _train_and_test(
     # Data and model. The main process decodes and downloads; the others find it done.
     data = processes.main_first(lambda: open_dataset(photos, preprocessing, config))
     loaded = processes.main_first(lambda: _build(config, len(data.classes)))
+    before = Embedding.of(loaded.model)
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
     record.inputs(data, loaded)
@@ -161,12 +165,13 @@ def _train_and_test(
         state.average = None
         state.model.eval()
         predictions, scores = scored(batches.test, len(data.test))
+        sight = look.at_test_pictures(state, before, data, preprocessing, processes, record, stop)
 
     # From here on the main process is alone, and may take its time.
     processes.leave()
     if predictions is None:
         return {}
-    summary = conclude(record, data, predictions, scores, progress)
+    summary = conclude(record, data, predictions, scores, progress, sight)
     state_file.unlink(missing_ok=True)  # there is nothing left to go on with
     return summary
 

@@ -26,7 +26,10 @@ assert warm
 fork = multiprocessing.get_context("fork")
 FORKED = "fork"
 
-TINY = ("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1")
+TINY = (
+    *("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1"),
+    "--explain=none",
+)
 GRID = {"lr": {"values": [1e-3, 1e-2]}, "augment": {"values": ["none", "standard"]}}
 
 

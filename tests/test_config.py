@@ -74,7 +74,7 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
         other = {str: "vit_l_16" if field.name == "model" else "elsewhere", bool: not value, int: 32, float: 0.25}[kind]
         if field.metadata["choices"] and field.name != "model":
             other = next(choice for choice in field.metadata["choices"] if choice != value)
-        if field.name == "weights":
+        if field.name in ("weights", "explain"):
             other = "none"
         changed = dataclasses.replace(config, **{field.name: other})
         assert (changed.identity != config.identity) == field.metadata["identity"], field.name
@@ -90,6 +90,8 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
         "tags",
         "log_every",
         "checkpoint_every",
+        "explain",
+        "explain_layer",
         "fresh",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from harness import cli, track
 from harness import train as train_module
@@ -274,3 +276,50 @@ def test_a_run_too_slow_to_stop_is_queued_again_all_the_same(
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
     assert_everything_arrived(server, folder, config, twice=(6, 7))
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_attention_arrives_as_figures_and_one_table(
+    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    config = labelled(photos, tmp_path / "runs", explain="all", epochs=1)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    assert run(config) == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    if mode == "offline":
+        folder = shutil.move(folder, tmp_path / "moved")
+        monkeypatch.delenv("WANDB_MODE")
+        assert track.sync(folder) == 0
+    [received] = server.runs.values()
+    assert received.summary["positions/verdict"] == "none to keep"
+    assert received.summary["attention/n"] == 9
+
+    images = {key: row for row in received.history for key in row if key.startswith(("attention/", "positions/"))}
+    assert {"attention/confidence", "attention/error", "attention/right_wrong"} <= images.keys()
+    assert any(key.startswith("positions/") for key in images)
+    drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]
+    everything = {path.read_bytes() for path in drawn}
+    for key in images.keys() - {"attention/pictures"}:
+        assert received.files[images[key][key]["path"]] in everything, key
+
+    with (folder / "predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    [artifact] = [one for one in server.artifacts if "attention/pictures.table.json" in one.files]
+    assert images["attention/pictures"]["attention/pictures"]["artifact_path"].endswith("attention/pictures.table.json")
+    content = json.loads(artifact.files["attention/pictures.table.json"])
+    table = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    for row, prediction in zip(table, predictions, strict=True):
+        assert [row[key] for key in ("file", "label", "prediction")] == [
+            prediction[key] for key in ("file", "label", "prediction")
+        ]
+        assert row["probability"] == pytest.approx(float(prediction["probability"]), abs=1e-5)
+    for row in table:
+        for column, width in (
+            ("picture", 112),
+            ("rollout", 112),
+            ("layers", 6 * 56 + 5 * 4),
+            ("heads", 4 * 56 + 3 * 4),
+        ):
+            with Image.open(io.BytesIO(artifact.files[row[column]["path"]])) as image:
+                assert (image.format, image.width) == ("JPEG", width)
+    assert len(artifact.files) == 1 + 4 * 9

@@ -43,6 +43,7 @@ def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
         "lr": 3e-4,
         "log_every": 1,
         "threads": 1,
+        "explain": "none",
     }
     return RunConfig(**values | changes)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from harness.track.service import first_line, shut_down, within
 from harness.track.unsent import UNSENT, sync_command
 
@@ -101,7 +103,7 @@ class Tracker:
             self._run.log({**self._step(), key: wandb.Image(str(path))})
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show a table; call it once per key and run, for each call makes an artifact."""
+        """Show a table; call it once per key and run, for each call makes an artifact. Values may be PIL's images."""
         self._send(lambda tracker: tracker._log_table(key, columns, rows))
 
     def dataset(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -169,7 +171,11 @@ class Tracker:
         import wandb
 
         with self._staged():
-            table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+            data = [
+                [wandb.Image(cell, file_type="jpg") if isinstance(cell, Image.Image) else cell for cell in row]
+                for row in rows
+            ]
+            table = wandb.Table(columns=list(columns), data=data)
             within(ANSWER_TIMEOUT, lambda: self._run.log({**self._step(), key: table}))
 
     def _log_dataset(self, name: str, facts: dict[str, Any]) -> None:

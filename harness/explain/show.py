@@ -1,0 +1,100 @@
+"""What was seen of a model, written down, drawn, and sent to W&B; by the main process alone."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import figures
+from harness.console import duration
+from harness.errors import HarnessError
+from harness.explain import archive
+from harness.explain.archive import Archive, PositionArchive
+from harness.explain.change import compare
+from harness.explain.look import Sight
+from harness.explain.pictures import Crops
+from harness.explain.table import COLUMNS, rows
+from harness.track import Tracker
+
+# In `<run>/attention/`.
+ARRAYS, POSITIONS = "attention.npz", "positions.npz"
+
+
+def present(
+    sight: Sight, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
+    start = time.perf_counter()
+    archive.write(folder / ARRAYS, sight.archive)
+    compared = None
+    if sight.change:
+        try:
+            compared = compare(sight.change)
+            archive.write(folder / POSITIONS, compared)
+        except HarnessError as error:
+            say(str(error))
+    elif (folder / POSITIONS).is_file():
+        compared = archive.read(folder / POSITIONS, PositionArchive)
+    drawn = draw(sight.archive, compared, sight.pictures, folder, figure_folder)
+    if tracker:
+        for name, path in drawn.items():
+            tracker.image(name, path)
+        table = list(rows(sight.archive, sight.pictures))
+        if len(table) < len(sight.archive):
+            say(f"W&B gets a table of {len(table)} of the {len(sight.archive)} pictures; {folder} has all.")
+        tracker.table("attention/pictures", COLUMNS, table)
+    seconds = time.perf_counter() - start
+    say(f"Drew {len(sight.archive)} pictures in {duration(seconds)}: {folder}")
+    return summary(sight.archive, compared) | {"seconds/draw": seconds}
+
+
+def draw(
+    seen: Archive, compared: PositionArchive | None, pictures: Crops, folder: Path, figure_folder: Path
+) -> dict[str, Path]:
+    """Everything there is to see: a page per picture and contact sheets in `folder`, plots in `figure_folder`.
+
+    Returns those figures that every run has, by their keys in W&B.
+    """
+    from harness.explain.draw import draw_pictures
+    from harness.explain.plots import head_plots, position_plots
+    from harness.explain.sheets import contact_sheets
+
+    pages = set(draw_pictures(seen, pictures, folder / "pictures"))
+    sheets = contact_sheets(seen, pictures, folder / "sheets")
+    for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
+        left.unlink()  # of other pictures that were looked at before
+    plots = {f"attention/{name}": figure for name, figure in head_plots(seen).items()}
+    if compared:
+        plots |= {f"positions/{name}": figure for name, figure in position_plots(compared).items()}
+    first = {
+        f"attention/{re.sub('_1$', '', name)}": path
+        for name, path in sheets.items()
+        if not re.search(r"_\d+$", name) or name.endswith("_1")
+    }
+    return first | {
+        name: figures.save(figure, figure_folder / f"{name.replace('/', '_')}.png") for name, figure in plots.items()
+    }
+
+
+def summary(seen: Archive, compared: PositionArchive | None) -> dict[str, Any]:
+    """Numbers for a run's summary; attention's are of the last layer."""
+    found: dict[str, Any] = {
+        "attention/n": len(seen),
+        "attention/entropy": float(seen.entropy[:, -1].mean()),
+        "attention/distance": float(seen.distance[:, -1].mean()),
+        "attention/misleading": float(seen.misleading.mean()),
+        "seconds/attention": seen.settings["seconds"],
+    }
+    if compared:
+        numbers = compared.numbers
+        found |= {
+            "positions/verdict": numbers["verdict"],
+            "positions/locality": numbers["after"]["locality"]["value"],
+            "positions/decoding": numbers["after"]["decoding"]["value"],
+            "positions/change": numbers["change"]["value"],
+            "positions/strength": numbers["strength"],
+        }
+    return found
