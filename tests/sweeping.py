@@ -52,12 +52,13 @@ def sweep_here(
     *,
     workers: int = 1,
     processes: int = 1,
+    words: tuple[str, ...] = (),
     search: Search | None = None,
     storage: str | None = None,
     **rules: Any,
 ) -> int:
     """What `harness sweep run` does, trials forked from this process."""
-    sweep = read_sweep(file)
+    sweep = read_sweep(file, words)
     slots = share_machine(workers, 1, processes, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     return run_sweep(
         sweep,

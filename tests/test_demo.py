@@ -32,7 +32,7 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     """The demo as it is, and what it shows."""
     monkeypatch.chdir(tmp_path)
     scenes.write(tmp_path / "demo" / "data", progress=False)
-    assert sweep_here(DEMO, tmp_path / "runs") == 0
+    assert sweep_here(DEMO, tmp_path / "runs", words=("--threads=1", "--explain=none")) == 0
     found = {}
     for entry in entries(DEMO, tmp_path / "runs"):
         assert entry.settings is not None

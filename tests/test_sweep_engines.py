@@ -48,7 +48,7 @@ def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) ->
     own = Path(sys.executable).parent  # where `accelerate` and `python` are
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PATH": f"{own}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
-    words = f"--data={data} --epochs=2 --threads=1"
+    words = f"--data={data} --epochs=2 --threads=1 --explain=none"
     with WandbServer() as server:
         online = environment | {
             "WANDB_BASE_URL": server.url,
