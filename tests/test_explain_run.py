@@ -113,8 +113,10 @@ def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> No
     assert len(pages) == 9
     with Image.open(pages[0]) as page:
         assert page.format == "JPEG"
-    figures = {path.name for path in (finished.folder / "figures").iterdir()}
-    assert {name.split("_")[0] for name in figures} == {"loss", "confusion", "attention", "positions"}
+    figures = {path.stem for path in (finished.folder / "figures").iterdir()}
+    assert figures == {
+        *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    }
 
 
 def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Path, tmp_path: Path) -> None:
