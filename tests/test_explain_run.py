@@ -356,6 +356,11 @@ def test_weights_that_no_run_has_trained(
     assert numbered.layers.shape == (1, 6, 64)  # of 64 pixels, the architecture's own
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
     assert numbered.probability == pytest.approx([1 / 7])
+    save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
+    assert "Its 1000 classes are taken for ImageNet's." in explain(
+        "--weights", "imagenet.safetensors", "--model", "vit_demo", image
+    )
+    assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
 
 
 @pytest.mark.parametrize(
