@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -218,11 +220,11 @@ def test_an_error_of_one_process_is_told_by_all(
 
     on_ranks(2, fit_and_fail)
     said = capfd.readouterr().out
-    assert said.count("Attention could not be captured: ValueError: no luck The run goes on without attention.") == 1
+    assert said.count("Attention could not be captured: ValueError: no luck. The run goes on without attention.") == 1
     [folder] = tmp_path.iterdir()
     assert json.loads((folder / "summary.json").read_text())["test/n"] == 9
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["problems"] == {"attention": "Attention could not be captured: ValueError: no luck"}
+    assert manifest["problems"] == {"attention": "Attention could not be captured: ValueError: no luck."}
 
 
 @pytest.mark.parametrize(
@@ -240,6 +242,32 @@ def test_a_tested_run_is_not_lost_over_its_attention(
     assert outcome.state == outcome.summary["state"] == "finished"
     assert outcome.summary["test/n"] == 9
     assert sentence in json.loads((outcome.folder / "manifest.json").read_text())["problems"][part]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_told_to_stop_while_looking_it_looks_again_later(
+    photos: Path, tmp_path: Path, world: int, undrawn: list[Archive]
+) -> None:
+    config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
+
+    def fit_until_told() -> None:
+        relevance = collect.relevance
+
+        def relevance_and_signal(*arguments: Any) -> torch.Tensor:
+            if os.environ.get("RANK", "0") == str(world - 1):  # one rank alone hears it
+                os.kill(os.getpid(), signal.SIGTERM)
+            return relevance(*arguments)
+
+        collect.relevance = relevance_and_signal  # in this forked process only
+        outcome = fit(config)
+        assert (outcome.state, outcome.exit_code) == ("preempted", 143)
+
+    on_ranks(world, fit_until_told)
+    [folder] = tmp_path.iterdir()
+    assert not (folder / "attention").exists()
+    on_ranks(world, lambda: fit(config))
+    assert len(attention_of(folder)) == 9
+    assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
