@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +115,10 @@ def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> No
     assert len(pages) == 9
     with Image.open(pages[0]) as page:
         assert page.format == "JPEG"
-    figures = {path.name for path in (finished.folder / "figures").iterdir()}
-    assert {name.split("_")[0] for name in figures} == {"loss", "confusion", "attention", "positions"}
+    figures = {path.stem for path in (finished.folder / "figures").iterdir()}
+    assert figures == {
+        *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    }
 
 
 def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Path, tmp_path: Path) -> None:
@@ -216,11 +220,11 @@ def test_an_error_of_one_process_is_told_by_all(
 
     on_ranks(2, fit_and_fail)
     said = capfd.readouterr().out
-    assert said.count("Attention could not be captured: ValueError: no luck The run goes on without attention.") == 1
+    assert said.count("Attention could not be captured: ValueError: no luck. The run goes on without attention.") == 1
     [folder] = tmp_path.iterdir()
     assert json.loads((folder / "summary.json").read_text())["test/n"] == 9
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["problems"] == {"attention": "Attention could not be captured: ValueError: no luck"}
+    assert manifest["problems"] == {"attention": "Attention could not be captured: ValueError: no luck."}
 
 
 @pytest.mark.parametrize(
@@ -238,6 +242,32 @@ def test_a_tested_run_is_not_lost_over_its_attention(
     assert outcome.state == outcome.summary["state"] == "finished"
     assert outcome.summary["test/n"] == 9
     assert sentence in json.loads((outcome.folder / "manifest.json").read_text())["problems"][part]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_told_to_stop_while_looking_it_looks_again_later(
+    photos: Path, tmp_path: Path, world: int, undrawn: list[Archive]
+) -> None:
+    config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
+
+    def fit_until_told() -> None:
+        relevance = collect.relevance
+
+        def relevance_and_signal(*arguments: Any) -> torch.Tensor:
+            if os.environ.get("RANK", "0") == str(world - 1):  # one rank alone hears it
+                os.kill(os.getpid(), signal.SIGTERM)
+            return relevance(*arguments)
+
+        collect.relevance = relevance_and_signal  # in this forked process only
+        outcome = fit(config)
+        assert (outcome.state, outcome.exit_code) == ("preempted", 143)
+
+    on_ranks(world, fit_until_told)
+    [folder] = tmp_path.iterdir()
+    assert not (folder / "attention").exists()
+    on_ranks(world, lambda: fit(config))
+    assert len(attention_of(folder)) == 9
+    assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
@@ -354,6 +384,11 @@ def test_weights_that_no_run_has_trained(
     assert numbered.layers.shape == (1, 6, 64)  # of 64 pixels, the architecture's own
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
     assert numbered.probability == pytest.approx([1 / 7])
+    save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
+    assert "Its 1000 classes are taken for ImageNet's." in explain(
+        "--weights", "imagenet.safetensors", "--model", "vit_demo", image
+    )
+    assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
 
 
 @pytest.mark.parametrize(

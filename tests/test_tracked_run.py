@@ -294,9 +294,10 @@ def test_attention_arrives_as_figures_and_one_table(
     assert received.summary["positions/verdict"] == "none to keep"
     assert received.summary["attention/n"] == 9
 
-    images = {key: row for row in received.history for key in row if key.startswith(("attention/", "positions/"))}
-    assert {"attention/confidence", "attention/error", "attention/right_wrong"} <= images.keys()
-    assert any(key.startswith("positions/") for key in images)
+    images = {key: row for row in received.history for key in row if key.startswith(("attention/", "figures/"))}
+    sheets = ("pictures", "confidence", "error", "class_means_rollout", "class_means_relevance", "right_wrong")
+    plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
     drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]
     everything = {path.read_bytes() for path in drawn}
     for key in images.keys() - {"attention/pictures"}:

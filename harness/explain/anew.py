@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from torchvision.models import ViT_B_16_Weights
 
 from harness.again import best_of, open_again
 from harness.config import RunConfig
@@ -27,6 +28,8 @@ from harness.naming import HEAD, to_torchvision
 from harness.pretrained import published, weights_path
 from harness.processes import Processes
 from harness.weights import read_metadata, read_weights
+
+IMAGENET: tuple[str, ...] = tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
 
 Say = Callable[[str], None]
 
@@ -100,6 +103,8 @@ def pictures_by_weights(
     root, files = given(images)
     config = RunConfig(data=str(root), model=model, weights=weights).resolved()
     classes = class_names(model, config.weights)
+    if classes is IMAGENET:
+        say(f"Its {len(classes)} classes are taken for ImageNet's.")
     loaded = build_model(model, num_classes=len(classes), weights=config.weights)
     for sentence in loaded.report:
         say(sentence)
@@ -123,7 +128,10 @@ def redraw(folder: Path, figure_folder: Path, data: str | None) -> Archive:
 
 
 def class_names(model: str, weights: str) -> tuple[str, ...]:
-    """What the head of these weights tells apart: by name where that is known, else by number."""
+    """What the head of these weights tells apart: by name where that is known, else by number.
+
+    A thousand classes that nobody names are taken for ImageNet's, in their usual order.
+    """
     if entry := published(model, weights):
         return tuple(entry.meta["categories"])
     path = weights_path(model, weights)
@@ -134,6 +142,8 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
     if head is None or head.dim() != 2:
         raise HarnessError(f"{path} has no classification head, so there is no prediction to look at.")
+    if len(head) == len(IMAGENET):
+        return IMAGENET
     return tuple(f"class {index}" for index in range(len(head)))
 
 
@@ -153,6 +163,7 @@ def _look_at_files(
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
         pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
+        say(f"Looking at {len(files)} pictures.")
         sight = look.look_at(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None

@@ -219,7 +219,7 @@ def _give_up(problems: Sequence[str], processes: Processes) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}."
 
 
 def _watched(processes: Processes) -> bool:

@@ -66,16 +66,16 @@ def draw(
     sheets = contact_sheets(seen, pictures, folder / "sheets")
     for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
         left.unlink()  # of other pictures that were looked at before
-    plots = {f"attention/{name}": figure for name, figure in head_plots(seen).items()}
+    plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
     if compared:
-        plots |= {f"positions/{name}": figure for name, figure in position_plots(compared).items()}
+        plots |= position_plots(compared)
     first = {
-        f"attention/{re.sub('_1$', '', name)}": path
+        f"attention/{name.removesuffix('_1')}": path
         for name, path in sheets.items()
-        if not re.search(r"_\d+$", name) or name.endswith("_1")
+        if name.endswith("_1") or not re.search(r"_\d+$", name)
     }
     return first | {
-        name: figures.save(figure, figure_folder / f"{name.replace('/', '_')}.png") for name, figure in plots.items()
+        f"figures/{name}": figures.save(figure, figure_folder / f"{name}.png") for name, figure in plots.items()
     }
 
 
