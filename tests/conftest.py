@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from PIL import Image
 
 # Before torch is imported: one thread computes the same bits everywhere and lets a test fork safely.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Started by nohup or a shell's `&`, these are ignored, and so they would be in every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TRACKER_VARIABLES = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_API_KEY", "WANDB_PROJECT")
 
