@@ -206,4 +206,4 @@ def test_a_run_without_checkpoint_is_refused_in_a_sentence(sweep: Path) -> None:
     for command in (["evaluate", str(sweep / POOR)], ["predict", str(sweep / POOR), "x.jpg"]):
         result = CliRunner().invoke(cli.main, command)
         assert result.exit_code == 1
-        assert result.output.startswith(f"Error: {sweep / POOR} holds no best checkpoint")
+        assert result.output.startswith(f"Error: {sweep / POOR} has its best checkpoint no more: deleted: not among")

@@ -23,7 +23,7 @@ from harness.sweep.budget import keep_best
 from harness.sweep.ledger import Ledger, Task
 from harness.sweep.outcome import Rows, final_value, why_it_failed
 from harness.sweep.owner import SIGN_OF_LIFE_EVERY
-from harness.sweep.running import Running
+from harness.sweep.running import PARENT_IS_GONE, Running
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
 from harness.sweep.trial import run_trial
@@ -34,6 +34,8 @@ ASK_EVERY = 2.0  # ... between two questions to the ledger whether to stop
 USAGE_ERROR = 2
 # So many trials that fail before one ends well: it is not their settings.
 HOPELESS_AFTER = 5
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # They would mean another run than the trial's own.
 NOT_FOR_TRIALS = ("HARNESS_SWEEP_ARGS", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE", "WANDB_NAME", *RANK_VARIABLES)
@@ -200,7 +202,9 @@ class Runner:
     def _settle(self, one: Running) -> None:
         """Note what became of a trial whose process has ended."""
         if not self._settle_by_summary(one.task, one.folder):
-            told = one.folder.read("summary.json").get("state") == "preempted"
+            # Told to end by somebody else, or by the end of the process that trials come from.
+            by_signal = one.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
+            told = by_signal and one.folder.read("summary.json").get("state") == "preempted"
             if (self._stopping or self._told or told) and not one.hung:
                 self.ledger.give_back(one.task)
                 self.board.event(one.task, "interrupted; harness sweep run goes on with it")
@@ -273,7 +277,7 @@ class Runner:
             self._told.append(signum)
 
         ignored = signal.SIG_IGN  # by nohup, or a shell's `&`
-        signals = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is not ignored]
+        signals = [s for s in STOP_SIGNALS if signal.getsignal(s) is not ignored]
         previous = {signum: signal.signal(signum, told) for signum in signals}
         try:
             yield
