@@ -12,6 +12,8 @@ import signal
 import threading
 from pathlib import Path
 
+from harness import proc
+
 # An agent sets it for each run, to a file of that run; no other starter of runs does.
 AGENT_VARIABLE = "WANDB_SWEEP_PARAM_PATH"
 
@@ -47,11 +49,8 @@ def _eldest() -> int:
 
 def _parent(pid: int) -> int:
     """Its process id; 0 for one that cannot be seen from here, or when `pid` has ended."""
-    try:
-        # After the name in parentheses: state, parent (proc_pid_stat(5)).
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+    found = proc.fields(pid)
+    return int(found[1]) if found else 0
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -46,7 +46,7 @@ class RunCommand(GroupedCommand):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         try:
-            added = sweep_words()
+            added = sweep_words() if "WANDB_SWEEP_ID" in os.environ else []
         except ConfigError as error:
             raise click.UsageError(str(error), context) from None
         return super().parse_args(context, [*args, *added])
@@ -83,8 +83,8 @@ def arguments(config: RunConfig) -> list[str]:
 
 
 def sweep_words() -> list[str]:
-    """The words of HARNESS_SWEEP_ARGS; none outside of a sweep."""
-    text = os.environ.get(SWEEP_ARGS, "") if os.environ.get("WANDB_SWEEP_ID") else ""
+    """The words of HARNESS_SWEEP_ARGS."""
+    text = os.environ.get(SWEEP_ARGS, "")
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -96,8 +96,8 @@ def sweep_words() -> list[str]:
 
 def overridden() -> dict[str, Any]:
     """Settings that HARNESS_SWEEP_ARGS takes from a W&B agent's choice, with the value that the agent chose."""
-    path, words = os.environ.get("WANDB_SWEEP_PARAM_PATH"), sweep_words()
-    if not path or not words:
+    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
+    if not path or not (words := sweep_words()):
         return {}
     context = _settings.make_context(SWEEP_ARGS, words, resilient_parsing=True)
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}

@@ -49,11 +49,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock that the kernel lets go of when the process ends, however that is.
+    """Hold a lock that the kernel lets go of when the process ends, however that is; its folder is made if need be.
 
     Where somebody has it, raises HarnessError with the sentence `refusal`, {holder} and {folder} filled in.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as error:
         raise HarnessError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --runs-dir.") from error

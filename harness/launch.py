@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from harness import proc
 from harness.data.every_core import usable_cores
 from harness.errors import ConfigError
 
@@ -172,12 +173,12 @@ def _remaining(session: int, mark: str) -> list[int]:
     """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            # After the name in parentheses: state, parent, process group, session (proc_pid_stat(5)).
-            state, _, _, belongs = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            if state in "ZX":
-                continue
-            if int(belongs) == session or f"{mark}=1".encode() in (entry / "environ").read_bytes().split(b"\0"):
+        if not proc.is_running(entry.name):
+            continue
+        with suppress(OSError, IndexError):  # it may end at any moment
+            if int(proc.fields(entry.name)[3]) == session or f"{mark}=1".encode() in (
+                entry / "environ"
+            ).read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 

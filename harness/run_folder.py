@@ -103,10 +103,6 @@ class RunFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against a second copy of the same run; the kernel lets go when the process ends."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise HarnessError(f"Cannot write to {self.path}: {error.strerror}. Choose another --runs-dir.") from error
         refusal = (
             "Another process ({holder}) is running this very run in {folder}. "
             "Wait for it, or change a setting (--seed, --name) for a run of its own."

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.config import RunConfig
+
 # Before torch is imported: one thread computes the same bits everywhere and lets a test fork safely.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,6 +37,21 @@ def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     if "accelerate" in sys.modules:
         # What a test left of it would decide how many processes the next one has.
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """The configs that `run` hands to fit, which does nothing."""
+    from harness import train  # imports torch
+
+    configs: list[RunConfig] = []
+
+    def fit(config: RunConfig) -> train.Outcome:
+        configs.append(config)
+        return train.Outcome("finished", Path("runs"), {})
+
+    monkeypatch.setattr(train, "fit", fit)
+    return configs
 
 
 def write_pictures(folder: Path, count: int, *, hue: int, seed: int, size: int = 32) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from harness.sweep.ledger import Entry, Ledger
 from harness.sweep.runner import Rules
 from harness.sweep.session import run_sweep, sweep_folder
 from harness.sweep.slots import share_machine
-from harness.sweep.spec import Sweep, read_sweep
+from harness.sweep.spec import read_sweep
 from harness.sweep.study import Search
 
 # A child forked from here has everything imported, and so have the trials it forks.
@@ -116,21 +114,3 @@ def kill_tree(pid: int) -> None:
     for one in stopped:
         with suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
-
-
-def is_alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-__all__ = ["GRID", "Sweep", "entries", "is_alive", "kill_tree", "ledger", "start_sweep", "sweep_here", "write_sweep"]

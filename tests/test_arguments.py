@@ -7,23 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import cli, train
+from harness import cli
 from harness.arguments import overridden, sweep_words
 from harness.config import RunConfig
 from harness.errors import ConfigError
-
-
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
-    """The configs that `run` hands to fit, which does nothing."""
-    configs: list[RunConfig] = []
-
-    def fit(config: RunConfig) -> train.Outcome:
-        configs.append(config)
-        return train.Outcome("finished", Path("runs"), {})
-
-    monkeypatch.setattr(train, "fit", fit)
-    return configs
 
 
 @pytest.fixture

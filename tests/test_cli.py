@@ -20,19 +20,6 @@ from harness.errors import DataError
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
-    """The configs that `run` hands to fit, which does nothing."""
-    configs: list[RunConfig] = []
-
-    def fit(config: RunConfig) -> train.Outcome:
-        configs.append(config)
-        return train.Outcome("finished", Path("runs"), {})
-
-    monkeypatch.setattr(train, "fit", fit)
-    return configs
-
-
 def test_what_a_wandb_agent_emits_is_understood(given: list[RunConfig]) -> None:
     arguments = ["--data=photos", "--lr=1e-05", "--batch_size=16", "--augment=none", "--ema=True", "--compile=False"]
     result = CliRunner().invoke(cli.run, [*arguments, "--_wandb={'sweep': 1}"])

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import pytest
 
 from harness import launch
 from harness.errors import ConfigError
+from harness.proc import is_running
+from tests.waiting import wait_for
 
 ROOT = Path(launch.__file__).parents[1]
 
@@ -85,7 +86,7 @@ def start(script: Path, tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, "-c", LAUNCHER, str(script), str(processes), str(grace), str(tmp_path), mode]
         launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload]
         started.append(launcher)
-        eventually(lambda: len(list(tmp_path.glob("trainer-*.json"))) == processes)
+        assert wait_for(lambda: len(list(tmp_path.glob("trainer-*.json"))) == processes, 30)
         return launcher
 
     yield start
@@ -93,7 +94,7 @@ def start(script: Path, tmp_path: Path) -> Iterator[Start]:
         launcher.kill()
         launcher.communicate()
     for pid in trainers(tmp_path):
-        if alive(pid):
+        if is_running(pid):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -104,21 +105,6 @@ def trainers(folder: Path) -> list[int]:
 def signals(folder: Path) -> list[str]:
     """What each trainer noted, in order of rank."""
     return [file.read_text() for file in sorted(folder.glob("trainer-*.signals"))]
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(["exit", "0"], 0), (["exit", "3"], 3), (["kill"], 128 + 9)])
@@ -143,7 +129,7 @@ def test_signal_is_passed_on_once(start: Start, tmp_path: Path, signum: int) -> 
     launcher.send_signal(signum)
     assert launcher.wait(10) == 128 + signum
     assert signals(tmp_path) == ["15\n"]
-    assert not any(alive(pid) for pid in trainers(tmp_path))
+    assert not any(is_running(pid) for pid in trainers(tmp_path))
     assert "telling the run to stop, 20 s at most" in launcher.stderr.read()  # type: ignore[union-attr]
 
 
@@ -152,19 +138,19 @@ def test_trainer_that_does_not_stop_is_killed(start: Start, tmp_path: Path) -> N
     launcher.terminate()
     assert launcher.wait(10) == 128 + signal.SIGTERM
     assert signals(tmp_path) == ["15\n"]
-    assert not any(alive(pid) for pid in trainers(tmp_path))
+    assert not any(is_running(pid) for pid in trainers(tmp_path))
 
 
 def test_trainer_ends_when_its_launcher_is_killed(start: Start, tmp_path: Path) -> None:
     launcher = start("wait")
     launcher.kill()
-    eventually(lambda: not any(alive(pid) for pid in trainers(tmp_path)), 10)
+    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), 10)
     assert signals(tmp_path) == ["15\n"]
 
 
 def test_what_a_trainer_leaves_behind_is_ended(script: Path, tmp_path: Path) -> None:
     assert launch.launch([str(tmp_path), "leave"], script=script, grace=5) == 0
-    assert not alive(int((tmp_path / "left").read_text()))
+    assert not is_running(int((tmp_path / "left").read_text()))
 
 
 def test_ignored_hangup_stays_ignored(start: Start, tmp_path: Path) -> None:
@@ -188,7 +174,7 @@ def test_two_processes_are_each_told_once(start: Start, tmp_path: Path) -> None:
     launcher.terminate()
     assert launcher.wait(15) == 128 + signal.SIGTERM
     assert signals(tmp_path) == ["15\n", "15\n"]
-    assert not any(alive(pid) for pid in trainers(tmp_path))
+    assert not any(is_running(pid) for pid in trainers(tmp_path))
     environments = [json.loads(file.read_text())["env"] for file in sorted(tmp_path.glob("trainer-*.json"))]
     assert [env["RANK"] for env in environments] == ["0", "1"]
     assert {env["WORLD_SIZE"] for env in environments} == {"2"}
@@ -200,7 +186,7 @@ def test_two_processes_are_each_told_once(start: Start, tmp_path: Path) -> None:
 def test_two_processes_end_when_their_launcher_is_killed(start: Start, tmp_path: Path) -> None:
     launcher = start("wait", processes=2)
     launcher.kill()
-    eventually(lambda: not any(alive(pid) for pid in trainers(tmp_path)), 10)
+    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), 10)
     assert signals(tmp_path) == ["15\n", "15\n"]
 
 

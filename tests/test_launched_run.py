@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.launch import free_port
+from tests.waiting import wait_for
 
 RUN = Path(__file__).parent.parent / "harness" / "run.py"
 LAUNCHERS = {
@@ -42,15 +42,6 @@ def alive(mark: str) -> list[int]:
         if mark.encode() in text and state not in "ZX":
             found.append(int(entry.name))
     return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "harness"
 LAYERS = (
     ("errors",),
     ("config",),
-    ("arguments", "files"),
+    ("arguments", "files", "proc"),
     (
         "data",
         "stop",

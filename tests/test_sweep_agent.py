@@ -13,7 +13,8 @@ import pytest
 from harness.checkpoint import load_tensors
 from harness.run_folder import STATE
 from tests.conftest import write_folder
-from tests.wandb_agents import ROOT, Agents, eventually
+from tests.waiting import wait_for
+from tests.wandb_agents import ROOT, Agents
 from tests.wandb_server import WandbServer
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server:
         # One of them is the program as it is installed.
         started = [agents.start(["wandb"]), agents.start()]
         assert [agent.wait(200) for agent in started] == [0, 0], agents.logs()
-        assert eventually(lambda: not agents.alive(), AT_MOST), agents.alive()
+        assert wait_for(lambda: not agents.alive(), AT_MOST), agents.alive()
     finally:
         agents.end()
 
@@ -127,10 +128,10 @@ def test_stopped_by_the_server_or_with_the_agent(
     def trains(run_id: str) -> None:
         """Until it has done a few epochs more."""
         before = len(rows_of(agents, run_id))
-        assert eventually(lambda: len(rows_of(agents, run_id)) >= before + 8, 120), agents.logs()
+        assert wait_for(lambda: len(rows_of(agents, run_id)) >= before + 8, 120), agents.logs()
 
     def ends(run_id: str | None = None) -> None:
-        assert eventually(lambda: not agents.alive(run_id), AT_MOST), agents.alive(run_id)
+        assert wait_for(lambda: not agents.alive(run_id), AT_MOST), agents.alive(run_id)
 
     def was_preempted() -> int:
         """The step that it was saved at."""
@@ -144,7 +145,7 @@ def test_stopped_by_the_server_or_with_the_agent(
         server.stop_asked.add(button)
         ends(button)
         # W&B sees values of the metric when the client next sends them, every 15 s.
-        assert eventually(lambda: hyperband in server.stop_asked, 120), agents.logs()
+        assert wait_for(lambda: hyperband in server.stop_asked, 120), agents.logs()
         ends(hyperband)
         for run_id in (button, hyperband):
             run, summary = server.runs[run_id], summary_of(agents, run_id)

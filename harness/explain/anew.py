@@ -12,6 +12,7 @@ import numpy as np
 from torchvision.models import ViT_B_16_Weights
 
 from harness.again import best_of, open_again
+from harness.checkpoint import Best
 from harness.config import RunConfig
 from harness.data.cache import open_cache
 from harness.data.dataset import Pictures
@@ -47,14 +48,7 @@ def test_pictures_of_run(
     best, config, dataset = open_again(run_folder, data, cache_dir)
     layer = look.head_layer(config.model, layer, "--layer")
     processes = Processes(config)
-    subject = Subject(
-        best.model.to(processes.device),
-        config.model,
-        best.config.weights,
-        best.classes,
-        best.preprocessing,
-        config.run_name,
-    )
+    subject = _subject_of(best, processes)
     before = None
     try:
         before = Embedding.of(
@@ -84,14 +78,7 @@ def pictures_by_run(
     layer = look.head_layer(config.model, layer, "--layer")
     root, files = given(images)
     processes = Processes(config)
-    subject = Subject(
-        best.model.to(processes.device),
-        config.model,
-        best.config.weights,
-        best.classes,
-        best.preprocessing,
-        config.run_name,
-    )
+    subject = _subject_of(best, processes)
     return _look_at_files(subject, root, files, folder, layer, config, processes, say)
 
 
@@ -111,6 +98,12 @@ def pictures_by_weights(
     processes = Processes(config)
     subject = Subject(loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing)
     return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+
+
+def _subject_of(best: Best, processes: Processes) -> Subject:
+    config = best.config
+    model = best.model.to(processes.device)
+    return Subject(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
 
 
 def redraw(folder: Path, figure_folder: Path, data: str | None) -> Archive:

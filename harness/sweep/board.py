@@ -21,6 +21,9 @@ from harness.sweep.spec import Sweep
 WAITING_SHOWN = 5
 ENDED_SHOWN = 15
 
+# Columns of a table that is not for a terminal.
+WIDE = 200
+
 
 class Board:
     """Used as a context; outside a terminal it only prints events."""
@@ -84,10 +87,10 @@ def varying(sweep: Sweep) -> list[str]:
 
 def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     """The settings that tell a trial from the others: "augment none, lr 0.001"."""
-    return ", ".join(f"{name} {_short(settings[name])}" for name in varying(sweep))
+    return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
 
 
-def status_table(entries: Sequence[Entry], sweep: Sweep, width: int | None = None) -> str:
+def status_table(entries: Sequence[Entry], sweep: Sweep) -> str:
     """Every trial of a sweep in a line, as text."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
@@ -96,22 +99,19 @@ def status_table(entries: Sequence[Entry], sweep: Sweep, width: int | None = Non
         settings = entry.settings or {}
         table.add_row(
             str(entry.number),
-            *(_short(settings[name]) if name in settings else "" for name in varying(sweep)),
+            *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep)),
             entry.state,
             "" if entry.value is None else f"{entry.value:.4f}",
             str(entry.attempts + 1) if entry.attempts else "",
             escape(entry.owner or ""),
             escape(entry.reason or ""),
         )
-    console = Console(width=width) if width else Console()
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
+    return as_text(table)
 
 
 def _row(entry: Entry, running: Running | None, sweep: Sweep) -> list[str]:
     settings = entry.settings or {}
-    cells = [str(entry.number), *(_short(settings[name]) if name in settings else "" for name in varying(sweep))]
+    cells = [str(entry.number), *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep))]
     if running is None:
         value = "" if entry.value is None else f"{entry.value:.4f}"
         return [*cells, entry.state, "", value, "", ""]
@@ -137,5 +137,15 @@ def _sweep_seconds_left(entries: Sequence[Entry], running: Sequence[Running], sl
     return max(left for left, _ in known) + waiting * typical / max(slots, 1)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def as_text(table: Table) -> str:
+    """A table as wide as the terminal; wide, where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()

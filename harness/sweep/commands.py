@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.arguments import SETTINGS
-from harness.errors import ConfigError, HarnessError, errors_in_words
+from harness.arguments import SETTINGS, sweep_words
+from harness.errors import HarnessError, errors_in_words
 
 if TYPE_CHECKING:
+    from harness.sweep.ledger import Ledger
     from harness.sweep.spec import Sweep
 
 # Seconds that `stop` waits for trials to save their state; they have 30 of them.
@@ -166,13 +167,11 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         import dataclasses
 
         from harness.sweep.board import status_table
-        from harness.sweep.ledger import Ledger
-        from harness.sweep.session import leaderboard_of, leaderboard_text, sweep_folder
+        from harness.sweep.session import leaderboard_of, leaderboard_text
         from reports.leaderboard import to_json
 
-        read = read_file(file, ())
-        folder = sweep_folder(read, runs_dir)
-        entries = Ledger.begun(read, folder, storage).entries()
+        read, folder, ledger = begun(file, runs_dir, storage)
+        entries = ledger.entries()
         if as_json:
             board = json.loads(to_json(leaderboard_of(folder, read)))
             click.echo(
@@ -193,12 +192,9 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
       harness sweep stop sweeps/grid.yaml
     """
     with errors_in_words():
-        from harness.sweep.ledger import Ledger
-        from harness.sweep.session import is_running_here, sweep_folder
+        from harness.sweep.session import is_running_here
 
-        read = read_file(file, ())
-        folder = sweep_folder(read, runs_dir)
-        ledger = Ledger.begun(read, folder, storage)
+        read, folder, ledger = begun(file, runs_dir, storage)
         ledger.ask_to_stop()
         deadline = time.monotonic() + PATIENCE
         while is_running_here(folder) or any(entry.state == "running" for entry in ledger.entries()):
@@ -233,8 +229,14 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
     """The sweep of a file, with what wins over it: $HARNESS_SWEEP_ARGS, then the words of the command line."""
     from harness.sweep.spec import read_sweep
 
-    try:
-        exported = shlex.split(os.environ.get("HARNESS_SWEEP_ARGS", ""))
-    except ValueError as error:
-        raise ConfigError(f"HARNESS_SWEEP_ARGS cannot be read as a command line: {error}.") from None
-    return read_sweep(file, (*exported, *words))
+    return read_sweep(file, (*sweep_words(), *words))
+
+
+def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, Ledger]:
+    """A sweep that has begun: its file, its folder and its ledger."""
+    from harness.sweep.ledger import Ledger
+    from harness.sweep.session import sweep_folder
+
+    read = read_file(file, ())
+    folder = sweep_folder(read, runs_dir)
+    return read, folder, Ledger.begun(read, folder, storage)

@@ -6,10 +6,11 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
+
+from harness import proc
 
 # An owner on another machine is taken for gone when it has given no sign of life for so long.
 SIGN_OF_LIFE_EVERY = 30.0
@@ -45,8 +46,5 @@ def is_mine(owner: Mapping[str, Any] | None) -> bool:
 
 def _born(pid: int) -> str | None:
     """When a process began, which tells it from a later one of the same number; None when it is gone."""
-    try:
-        # Field 22, counted from the state after the name in parentheses (proc_pid_stat(5)).
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
+    found = proc.fields(pid)
+    return found[19] if found else None  # starttime, field 22

@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harness.config import RunConfig
-from harness.errors import ConfigError
+from harness.sweep.board import as_text, short, varying
 from harness.sweep.command import launcher_words
 from harness.sweep.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.parameters import EXPONENTS, Parameter
-from harness.sweep.points import check_points, equal_points, probe_points
+from harness.sweep.points import checked_configs, equal_points, probe_points
 from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, number_of_trials, points_of
 
 # Rows of the list of trials; what is beyond is counted.
 MOST_ROWS = 200
-
-# Columns, where the text is not for a terminal.
-WIDE = 200
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,7 @@ def plan(
     search = Search(count, seed)
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     likely = points or probe_points(sweep)
-    if problems := check_points(sweep, likely):
-        raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
-    configs = [sweep.config(point) for point in likely]
-    _check_weights(configs)
+    configs = checked_configs(sweep, likely)
     notes, cost = _notes(sweep, configs, points), None
     try:
         cost = estimate(configs, trials, runs_dir=runs_dir, probe=probe, workers=workers)
@@ -80,23 +73,11 @@ def render(plan: Plan) -> str:
     trials = f"{plan.trials} trial{'s' * (plan.trials != 1)}"
     lines = [
         f"{sweep.path}: no problems. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
-        _as_text(_trials(plan) if plan.points else _distributions(sweep)),
+        as_text(_trials(plan) if plan.points else _distributions(sweep)),
     ]
     if plan.cost:
         lines += _cost_lines(plan, plan.cost)
     return "\n".join([*lines, *(f"note   {note}" for note in plan.notes)])
-
-
-def _check_weights(configs: Sequence[RunConfig]) -> None:
-    """A weights file that is not there would end every trial that wants it."""
-    problems: list[str] = []
-    for config in {config.weights: config for config in configs}.values():
-        try:
-            config.resolved()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
 
 
 def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,12 +132,12 @@ def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
 
 def _trials(plan: Plan) -> Table:
     """Every trial with the settings that tell it from the others, in W&B's order."""
-    varying = [parameter.name for parameter in plan.sweep.parameters if parameter.varies]
+    names = varying(plan.sweep)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("trial", *varying, "run"):
+    for heading in ("trial", *names, "run"):
         table.add_column(heading, justify="right" if heading == "trial" else "left", overflow="fold")
     for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MOST_ROWS]):
-        table.add_row(str(number), *(_short(point[key]) for key in varying), name)
+        table.add_row(str(number), *(escape(short(point[key])) for key in names), name)
     if (more := len(plan.points) - MOST_ROWS) > 0:
         table.add_row(f"+ {more}")
     return table
@@ -174,20 +155,7 @@ def _distributions(sweep: Sweep) -> Table:
 
 def _values(parameter: Parameter) -> str:
     if parameter.values:
-        return ", ".join(map(_short, parameter.values))
+        return ", ".join(escape(short(value)) for value in parameter.values)
     if "uniform" in parameter.distribution and parameter.distribution not in EXPONENTS:
-        return f"{_short(parameter.low)} to {_short(parameter.high)}"
+        return f"{short(parameter.low)} to {short(parameter.high)}"
     return f"{parameter.at(0.025):.3g} to {parameter.at(0.975):.3g} in 95 % of draws"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
-
-
-def _as_text(table: Table) -> str:
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDE
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.sweep import command as commands
 from harness.sweep.spec import Sweep
@@ -62,6 +63,22 @@ def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]
     if (left_out := len(problems) - _MOST_SENTENCES) > 0:
         problems[_MOST_SENTENCES:] = [f"There are {left_out} more problems like these."]
     return problems
+
+
+def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
+    """The configs of these points; ConfigError with all that is wrong with them, missing weights files included."""
+    if problems := check_points(sweep, points):
+        raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
+    configs = [sweep.config(point) for point in points]
+    missing: list[str] = []
+    for config in {config.weights: config for config in configs}.values():
+        try:
+            config.resolved()
+        except ConfigError as error:
+            missing += error.problems
+    if missing:
+        raise ConfigError(missing)
+    return configs
 
 
 def equal_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -107,7 +107,7 @@ class Runner:
             self.board.event(task, f"infeasible: {error}")
             return
         folder = RunFolder.of(config, task.run_id)
-        if self._settle_by_summary(task, folder):
+        if self._settle_by_summary(task, folder, folder.read("summary.json")):
             return  # it had ended, and nobody was left to note it
         log = self.folder / "logs" / f"{task.number}.log"
         log.parent.mkdir(exist_ok=True)
@@ -201,15 +201,16 @@ class Runner:
 
     def _settle(self, one: Running) -> None:
         """Note what became of a trial whose process has ended."""
-        if not self._settle_by_summary(one.task, one.folder):
+        summary = one.folder.read("summary.json")
+        if not self._settle_by_summary(one.task, one.folder, summary):
             # Told to end by somebody else, or by the end of the process that trials come from.
             by_signal = one.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
-            told = by_signal and one.folder.read("summary.json").get("state") == "preempted"
+            told = by_signal and summary.get("state") == "preempted"
             if (self._stopping or self._told or told) and not one.hung:
                 self.ledger.give_back(one.task)
                 self.board.event(one.task, "interrupted; harness sweep run goes on with it")
             else:
-                self._settle_failure(one)
+                self._settle_failure(one, summary)
         self._keep_best()
 
     def _keep_best(self) -> None:
@@ -218,10 +219,9 @@ class Runner:
             metric = self.sweep.metric
             keep_best(self.folder, self.rules.keep, metric.name, metric.goal, still_needed=going_on)
 
-    def _settle_by_summary(self, task: Task, folder: RunFolder) -> bool:
+    def _settle_by_summary(self, task: Task, folder: RunFolder, summary: Mapping[str, Any]) -> bool:
         """Whether the run itself says that it has come to an end that stands."""
-        summary, metric = folder.read("summary.json"), self.sweep.metric.name
-        state, reason = summary.get("state"), summary.get("reason")
+        metric, state, reason = self.sweep.metric.name, summary.get("state"), summary.get("reason")
         if state == "finished" and (value := final_value(folder, metric)) is None:
             self.ledger.end(task, "infeasible", reason=f"its {metric} is not a number")
             self.board.event(task, f"finished, but its {metric} is not a number")
@@ -236,9 +236,8 @@ class Runner:
         self._ended_well += 1
         return True
 
-    def _settle_failure(self, one: Running) -> None:
+    def _settle_failure(self, one: Running, summary: Mapping[str, Any]) -> None:
         code = one.process.exitcode or 0
-        summary = one.folder.read("summary.json")
         reason = why_it_failed(code, summary, one.log, hung=one.hung, timeout=self.rules.timeout)
         task = self.ledger.attempt_failed(one.task)
         if code != USAGE_ERROR and task.attempts <= self.rules.retries:

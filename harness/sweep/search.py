@@ -15,8 +15,6 @@ from harness.sweep.spec import Sweep
 if TYPE_CHECKING:
     from harness.sweep.study import Search
 
-ALGORITHMS = ("tpe", "gp")
-
 # A quantile of exactly 0 or 1 is infinite for some distributions.
 _EDGE = 1e-6
 

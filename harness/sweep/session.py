@@ -12,9 +12,9 @@ import sqlalchemy.exc
 
 from harness import files
 from harness.data.folder import find
-from harness.errors import ConfigError, HarnessError
+from harness.errors import HarnessError
 from harness.sweep.ledger import Ledger
-from harness.sweep.points import check_points, probe_points
+from harness.sweep.points import checked_configs, probe_points
 from harness.sweep.runner import Rules, Runner
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
@@ -58,13 +58,8 @@ def ledger_errors_in_words(sweep: Sweep) -> Iterator[None]:
 
 def check_inputs(sweep: Sweep, search: Search) -> None:
     """What would go wrong in every trial, or in one that is known, said before the first."""
-    points = points_of(sweep, search) or probe_points(sweep)
-    problems = check_points(sweep, points)
-    if problems:
-        raise ConfigError(problems)
-    configs = [sweep.config(point) for point in points]
+    configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
     for config in {(config.data, config.split_seed, config.split_fraction): config for config in configs}.values():
-        config.resolved()
         find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
 
 
@@ -79,10 +74,6 @@ def leaderboard_of(folder: Path, sweep: Sweep) -> Leaderboard:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a sweep against a second runner on this machine; other machines may work on it, too."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HarnessError(f"Cannot write to {folder}: {error.strerror}. Choose another --runs-dir.") from error
     refusal = (
         "The sweep in {folder} is running here already ({holder}). To do more at a time, stop it (harness sweep stop) "
         "and run it with more --workers."
