@@ -15,21 +15,21 @@ import pytest
 
 from harness import train as train_module
 from harness.errors import ConfigError, HarnessError
+from harness.proc import is_running
 from harness.sweep import runner as runner_module
 from harness.sweep.runner import Runner
 from harness.sweep.study import Search
 from tests.sweeping import (
     descendants,
     entries,
-    is_alive,
     kill_tree,
     ledger,
     start_sweep,
     sweep_here,
-    wait_for,
     write_sweep,
 )
 from tests.test_train import same_bits, weights_of
+from tests.waiting import wait_for
 
 ENDLESS = ("--epochs=100000", "--log-every=1")
 
@@ -101,12 +101,13 @@ def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3, 1e-4]}})
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", processes=2) == 0
-    one, two = (summaries(tmp_path / runs) for runs in ("one", "two"))
-    assert [s["best/val_loss"] for s in one.values()] == pytest.approx(
-        [two[name]["best/val_loss"] for name in sorted(two)], abs=1e-6
-    ) or sorted(s["best/val_loss"] for s in one.values()) == pytest.approx(
-        sorted(s["best/val_loss"] for s in two.values()), abs=1e-6
+    # By trial number, with which folders end. Adam's first steps make much of the last bits of a gradient.
+    one, two = (
+        [summary["best/val_loss"] for _, summary in sorted(summaries(tmp_path / runs).items(), key=lambda s: s[0][-1])]
+        for runs in ("one", "two")
     )
+    assert one[0] != pytest.approx(one[1], rel=0.1)
+    assert two == pytest.approx(one, rel=1e-3)
     [manifest] = {json.loads(path.read_text())["processes"] for path in (tmp_path / "two").rglob("manifest.json")}
     assert manifest == 2
 
@@ -175,7 +176,7 @@ def test_a_sweep_that_is_stopped_leaves_states_and_no_trainers(
     tell(file, runs, child, how)
     child.join(10)
     assert child.exitcode == code
-    assert wait_for(lambda: not any(is_alive(pid) for pid in family), 10), [pid for pid in family if is_alive(pid)]
+    assert wait_for(lambda: not any(is_running(pid) for pid in family), 10), [pid for pid in family if is_running(pid)]
 
     [folder] = runs.glob("tiny/*-0")
     assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
@@ -355,4 +356,4 @@ def test_an_error_of_the_runner_itself_ends_its_trials(
     with pytest.raises(RuntimeError, match="a bug in the runner"):
         sweep_here(file, tmp_path / "runs")
     assert seen
-    assert not any(is_alive(pid) for pid in seen)
+    assert not any(is_running(pid) for pid in seen)
