@@ -138,7 +138,8 @@ def test_numbers_verdict_and_rule_stand_beside() -> None:
         for name in ("locality", "decoding", "effective_rank"):
             value = numbers[when][name]
             for part in (value["value"], value["low"], value["high"]):
-                assert (f"{part:.2f}" if abs(part) < 10 else f"{part:.3g}") in text
+                digits = ".3g" if abs(part) >= 10 else ".2f" if abs(part) >= 0.1 else ".2g"
+                assert f"{part:{digits}}" in text
     assert f"{numbers['change']['value']:.2f}" in text and "0.90" in text
     for word in ('"lost"', '"retained"', '"altered"', '"none to keep"'):
         assert word in text
