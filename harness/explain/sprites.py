@@ -37,7 +37,7 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
     (folder / ABOUT).unlink(missing_ok=True)
     chosen = spread(len(archive), MOST)
     seen = hashlib.blake2b(digest_size=16)
-    sheets = []
+    sheets: list[Path] = []
     for first in range(0, len(chosen), COLUMNS * ROWS):
         part = [pictures(index) for index in chosen[first : first + COLUMNS * ROWS]]
         for picture in part:
