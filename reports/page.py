@@ -10,12 +10,12 @@ import jinja2
 from reports.leaderboard import leaderboard
 from reports.runs import read_runs, shown
 from reports.section import Collection, Section
-from reports.sections import gallery
+from reports.sections import gallery, mistakes
 from reports.sections import leaderboard as leaderboard_section
 from reports.site import ReportError, Site
 
 # In the order in which a person asks: who won, why, what goes wrong, where it looks, what changed, and now what.
-SECTIONS = (leaderboard_section.section, gallery.section)
+SECTIONS = (leaderboard_section.section, mistakes.section, gallery.section)
 
 HERE = resources.files("reports")
 

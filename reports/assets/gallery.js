@@ -120,8 +120,8 @@ const gallery = (() => {
     const label = look.set.labels[index];
     const parts = field.view.value === "strips" ? strips(index, same) : overlays(index, same);
     const truth = label < 0 ? "truth unknown" : `truth ${pictures.className(look, label)}`;
-    const words = [said(look, index)];
-    if (other) words.push(same == null ? element("span", {}, "not looked at by the other") : said(other, same));
+    const words = [guess(look, index)];
+    if (other) words.push(same == null ? element("span", {}, "not looked at by the other") : guess(other, same));
     words.push(element("span", { class: "truth" }, truth));
     const named = `${pictures.description(look, index, Number(field.map.value))}${
       same == null ? "" : `; the other run: ${pictures.predictionWords(other, same)}`
@@ -134,13 +134,13 @@ const gallery = (() => {
     );
   }
 
-  function said(from, index) {
+  function guess(from, index) {
     const outcome = pictures.outcome(from, index);
     const mark = { right: "✓ ", wrong: "✗ " }[outcome] ?? "";
     const warning = pictures.warning(from, index);
     return element(
       "span",
-      { class: `said ${outcome}` },
+      { class: `guess ${outcome}` },
       `${mark}${pictures.predictionWords(from, index)}`,
       warning ? element("span", { class: "warning", title: warning }, " ⚠") : null,
     );
@@ -149,7 +149,7 @@ const gallery = (() => {
   function overlays(index, same) {
     const factor = pictures.factorFor(look, SMALL);
     const [number, scale, alone] = [Number(field.map.value), field.scale.value, field.view.value === "alone"];
-    const row = element("span", { class: "row" }, pictures.photograph(look, index, look.side * factor));
+    const row = element("span", { class: "abreast" }, pictures.photograph(look, index, look.side * factor));
     row.append(pictures.overlay(look, index, number, scale, factor, alone));
     if (same != null) {
       const name = other.maps.indexOf(look.maps[number]);
@@ -160,7 +160,7 @@ const gallery = (() => {
   }
 
   function strips(index, same) {
-    const row = element("span", { class: "row" });
+    const row = element("span", { class: "abreast" });
     const factor = pictures.factorFor(look, SMALL);
     row.append(pictures.photograph(look, index, look.side * factor));
     const stack = element("span", { class: "stack" });
@@ -198,7 +198,7 @@ const gallery = (() => {
       element("h3", { id: "picture-title" }, pictures.fileName(from, index)),
       element(
         "p",
-        { class: "row" },
+        { class: "abreast" },
         number(-1, "← Previous"),
         element("span", {}, `${at + 1} of ${list.length}`),
         number(1, "Next →"),
@@ -207,7 +207,7 @@ const gallery = (() => {
       ),
       element("p", {}, label < 0 ? "Truth unknown." : `Truth: ${pictures.className(from, label)}.`),
     );
-    const panels = element("div", { class: "panels" }, panel(from, index, 0));
+    const panels = element("div", { class: "looks" }, panel(from, index, 0));
     if (beside) {
       const same = twin(index, from, beside);
       const none = () => element("p", {}, `${label(beside.key)} did not look at this picture.`);
@@ -232,13 +232,13 @@ const gallery = (() => {
     const truth = outcome === "wrong" ? `, ${percent(from.truth[index])} for the truth` : "";
     const made = element(
       "section",
-      { class: "panel" },
+      { class: "look" },
       element("h4", {}, label(from.key)),
-      element("p", { class: `said ${outcome}` }, `${outcome ? `${outcome}: ` : ""}${pictures.predictionWords(from, index)}${truth}`),
+      element("p", { class: `guess ${outcome}` }, `${outcome ? `${outcome}: ` : ""}${pictures.predictionWords(from, index)}${truth}`),
       warning ? element("p", { class: "warning" }, `⚠ ${warning}.`) : null,
       element(
         "div",
-        { class: "row" },
+        { class: "abreast" },
         shown(pictures.photograph(from, index, side), pictures.description(from, index), "what the model saw"),
         shown(
           pictures.overlay(from, index, chosen, scale, large),
@@ -253,7 +253,7 @@ const gallery = (() => {
       [`Each head of layer ${from.headLayer}`, 3 + from.layers, from.heads],
     ];
     for (const [title, first, count] of kinds) {
-      const row = element("div", { class: "row tiles", role: "group", "aria-label": title });
+      const row = element("div", { class: "abreast tiles", role: "group", "aria-label": title });
       for (let map = first; map < first + count; map++) row.append(tile(from, index, map, map === chosen, number));
       made.append(element("h5", {}, title), row);
     }
