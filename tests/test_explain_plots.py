@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import subprocess
@@ -179,42 +178,6 @@ def test_class_token_and_change_by_patch() -> None:
     moved = shown(panels[0, 3])
     np.testing.assert_allclose(moved, change_map(positions.before[1:].astype(float), patches))
     assert moved.argmax() == 10 and panels[0, 3].get_images()[0].get_clim()[0] == 0
-
-
-def test_sweep_is_ordered_by_learning_rate() -> None:
-    kept, lost = made_up_positions(), made_up_positions(destroyed())
-    items = [("second", 0.1, lost), ("a" * 100, 1e-5, kept), ("first", 0.1, lost), ("none", 0.001, kept)]
-    figure = plots.sweep_position_plot(items)
-    panels = maps_of(figure)
-    titles = [axes.get_title(loc="left").split("\n") for axes in panels]
-    assert [title[0] for title in titles] == [
-        "before fine-tuning",
-        "learning rate 1e-05: retained",
-        "learning rate 0.001: retained",
-        "learning rate 0.1: lost",
-        "learning rate 0.1: lost",
-    ]
-    assert [title[1] for title in titles[1:]] == ["a" * 43 + "…", "none", "first", "second"]
-    assert titles[4][2].endswith(f"|ΔP|/|P| {lost.numbers['change']['value']:.2f}")
-    assert {axes.get_images()[0].get_clim() for axes in panels} == {(-1, 1)}
-    np.testing.assert_allclose(shown(panels[0]), shown(panels[1]))
-    boxes = [axes.get_tightbbox() for axes in panels]
-    for index, one in enumerate(boxes):
-        assert one is not None and one.x0 >= 0 and one.y0 >= 0
-        assert not any(other is not None and one.overlaps(other) for other in boxes[:index])
-
-
-def test_sweep_says_when_runs_began_elsewhere() -> None:
-    elsewhere = dataclasses.replace(made_up_positions(), before=made_up_positions().before + 1)
-    figure = plots.sweep_position_plot([("a", 0.1, made_up_positions()), ("b", 0.2, elsewhere)])
-    assert "others began elsewhere" in maps_of(figure)[0].get_title(loc="left")
-
-
-@pytest.mark.parametrize("count", [0, 1, 9])
-def test_sweep_of_any_size(count: int) -> None:
-    figure = plots.sweep_position_plot([(f"$run_{i}^$", 10.0**-i, made_up_positions(grid=2)) for i in range(count)])
-    assert len(maps_of(figure)) == (count + 1 if count else 0)
-    pixels(figure)
 
 
 def test_import_is_light() -> None:

@@ -1,4 +1,4 @@
-"""The numbers of a position embedding in text: a table, a line, the rule behind the verdict.
+"""The numbers of a position embedding in text: a table, the rule behind the verdict.
 
 `numbers` are those of a PositionArchive.
 """
@@ -32,11 +32,6 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     lines.append(f"{'|ΔP| / |P|':17}{'':25}{_three(change['value']):>8} {_range(change):>16}")
     lines.append(f"{'strength':17}{'':25}{_three(numbers['strength']):>8}")
     return lines
-
-
-def short_numbers(numbers: Mapping[str, Any]) -> str:
-    """One embedding in one line."""
-    return f"locality {_three(numbers['locality']['value'])}, R² {_three(numbers['decoding']['value'])}"
 
 
 def _range(measured: Mapping[str, float]) -> str:
