@@ -56,7 +56,7 @@ def worst_pairs(counts: np.ndarray, predictions: Predictions) -> list[tuple[int,
     Of pairs that are equally frequent, first the one that takes the larger share of its class, then the surer one.
     """
     support = counts.sum(1)
-    found = []
+    found: list[tuple[tuple[float, ...], tuple[int, int, int, list[int]]]] = []
     for truth, guess in zip(*np.nonzero(counts - np.diag(np.diag(counts))), strict=True):
         some = np.flatnonzero((predictions.labels == truth) & (predictions.predicted == guess))
         sure = _sure(predictions, some)
@@ -68,7 +68,7 @@ def worst_pairs(counts: np.ndarray, predictions: Predictions) -> list[tuple[int,
     return [pair for _, pair in sorted(found)[:PAIRS]]
 
 
-def per_class(counts: np.ndarray) -> list[tuple[float, float, float, float, float, int, int, int]]:
+def per_class(counts: np.ndarray) -> list[tuple[float, ...]]:
     """Of each class: F1, precision, recall and its 95 % interval; pictures, how many are right, what it is taken for.
 
     The last is -1 where it is taken for nothing else. A ratio without a denominator is 0.
@@ -85,7 +85,7 @@ def per_class(counts: np.ndarray) -> list[tuple[float, float, float, float, floa
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, JASA 22:209), which also holds for few trials and for shares of 0 and 1."""
+    """95 % interval of a share (Wilson 1927, JASA 22:209), good for few trials and shares of 0 and 1, too."""
     if not trials:
         return 0.0, 1.0
     share, square = hits / trials, Z * Z / trials

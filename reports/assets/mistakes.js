@@ -6,7 +6,7 @@
   if (!controls) return;
   const { element, percent } = pictures;
   const run = controls.elements.run;
-  const matrix = document.getElementById("mistakes-matrix");
+  const matrix = document.querySelector('[data-chart="confusion"]');
   const ordering = document.getElementById("matrix-controls").elements;
   const table = document.getElementById("mistakes-classes");
   const more = document.getElementById("mistakes-more");
@@ -36,7 +36,7 @@
     showPairs(FEW);
     showErrors();
     showClasses();
-    if (window.Plotly || matrix.dataset.seen) showMatrix();
+    showMatrix();
   }
 
   const name = (index) => found.classes[index];
@@ -118,62 +118,53 @@
     return order;
   }
 
-  async function showMatrix() {
-    matrix.dataset.seen = true;
-    if (!window.Plotly) await report.script("assets/plotly.min.js");
+  // The chart is the page's own: its data is made here, of the run that is chosen.
+  function showMatrix() {
     const size = found.classes.length;
-    const all = Array.from({ length: size }, (_, index) => index);
+    const all = [...found.classes.keys()];
     const orders = {
       f1: () => all.sort((left, right) => found.perClass[left][0] - found.perClass[right][0] || left - right),
       alike,
     };
     const order = orders[ordering.order.value]?.() ?? all;
-    const at = new Array(size);
+    const at = [];
     order.forEach((index, place) => { at[index] = place; });
-    const shares = order.map(() => new Array(size).fill(0));
-    const words = order.map(() => new Array(size).fill(""));
+    const [shares, words] = [0, ""].map((empty) => order.map(() => new Array(size).fill(empty)));
     const [rows, columns, counts] = found.cells;
     rows.forEach((truth, number) => {
       const predicted = columns[number];
       const support = found.perClass[truth][5];
-      const text = `${counts[number]} of ${support}`;
-      words[at[truth]][at[predicted]] = text;
+      words[at[truth]][at[predicted]] = `: ${counts[number]} of ${support}`;
       if (!(ordering.off.checked && truth === predicted)) shares[at[truth]][at[predicted]] = counts[number] / support;
     });
     const names = order.map((index) => plain(name(index)));
-    const style = getComputedStyle(document.documentElement);
-    const dark = isDark();
-    const ink = getComputedStyle(matrix).color;
-    const steps = dark
-      ? [[0, "#1b1b1b"], [0.0001, "#20304d"], [0.5, "#4f8fd0"], [1, "#e8f1fb"]]
-      : [[0, "#ffffff"], [0.0001, "#dbe9f6"], [0.5, "#3f8ac4"], [1, "#08306b"]];
-    const trace = {
-      type: "heatmap", z: shares, customdata: words, zmin: 0, zmax: 1, colorscale: steps,
-      x: all.slice().sort((a, b) => a - b), y: all.slice().sort((a, b) => a - b),
-      text: order.map((truth) => order.map((predicted) => `truth ${plain(name(truth))}<br>prediction ${plain(name(predicted))}`)),
-      hovertemplate: "%{text}<br>%{customdata}<extra></extra>",
-      xgap: size <= 40 ? 1 : 0, ygap: size <= 40 ? 1 : 0,
-      colorbar: { title: { text: "share" }, tickformat: ".0%", thickness: 12, len: 0.6 },
+    const short = order.map((index) => plain(name(index).length > 24 ? `${name(index).slice(0, 22)}…` : name(index)));
+    const axis = {
+      tickvals: [...names.keys()], ticktext: short, automargin: true, showgrid: false,
+      tickfont: { size: size > 60 ? 8 : size > 30 ? 10 : 12, color: "var(--soft)" },
     };
-    const axis = { tickvals: order.map((_, place) => place), ticktext: names, automargin: true, tickfont: { size: size > 60 ? 8 : size > 30 ? 10 : 12 }, showgrid: false, zeroline: false };
-    const width = matrix.clientWidth;
-    const layout = {
-      width, height: Math.min(Math.max(360, width * 0.9), size > 30 ? 1000 : 640),
-      margin: { l: 10, r: 10, t: 10, b: 10 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: ink, family: style.fontFamily },
-      xaxis: { ...axis, title: { text: "prediction", standoff: 12 }, tickangle: -60 },
-      yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed" },
-    };
-    Plotly.react(matrix, [trace], layout, { displaylogo: false, responsive: true });
+    const height = Math.min(Math.max(360, 11 * size + 160), 1200);
+    matrix.style.height = `${height}px`;
+    report.change("confusion", (figure) => {
+      figure.data = [{
+        type: "heatmap", z: shares, zmin: 0, zmax: 1, text: words,
+        customdata: names.map((truth) => names.map((predicted) => [truth, predicted])),
+        hovertemplate: "%{customdata[0]} taken for %{customdata[1]}%{text}<extra></extra>",
+        colorscale: [[0, "var(--panel)"], [0.001, "var(--ramp-low)"], [0.5, "var(--ramp-middle)"], [1, "var(--ramp-high)"]],
+        xgap: size <= 40 ? 1 : 0, ygap: size <= 40 ? 1 : 0,
+        colorbar: { title: { text: "share" }, tickformat: ".0%", thickness: 12, len: 0.5 },
+      }];
+      figure.layout = {
+        height, margin: { l: 10, r: 10, t: 10, b: 10 },
+        xaxis: { ...axis, title: { text: "prediction", standoff: 12 }, tickangle: -60 },
+        yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed" },
+        shapes: [{ type: "rect", xref: "paper", yref: "paper", x0: 0, x1: 1, y0: 0, y1: 1, line: { color: "var(--line)", width: 1 } }],
+      };
+    });
   }
 
   // Plotly reads tags and entities in its texts.
   const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-
-  function isDark() {
-    const [red, green, blue] = getComputedStyle(matrix).color.match(/[\d.]+/g).map(Number);
-    return red + green + blue > 382; // light letters
-  }
 
   function showClasses() {
     const columns = { f1: 0, precision: 1, recall: 2, low: 3, support: 5 };
@@ -220,16 +211,9 @@
     showClasses();
   });
 
-  function onceNear(target, act) {
-    new IntersectionObserver((entries, observer) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      observer.disconnect();
-      act();
-    }, { rootMargin: "600px" }).observe(target);
-  }
-  onceNear(controls, choose);
-  onceNear(matrix, () => {
-    matrix.dataset.seen = true;
-    if (found) showMatrix();
-  });
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    choose();
+  }, { rootMargin: "600px" }).observe(controls);
 })();

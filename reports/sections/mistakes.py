@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reports.charts import chart
 from reports.mistakes import mistakes
 from reports.runs import shown
 from reports.section import Collection, Section
@@ -18,11 +19,16 @@ def section(collection: Collection, site: Site) -> Section | None:
             there.append({"key": key, "label": label})
         elif run.finished:
             without.setdefault(shown(run.predictions.problem), []).append(label)
+    alt = (
+        "Confusion matrix of the chosen run. Its largest entries are in the list of pairs above it, and every class is "
+        "in the table below."
+    )
+    matrix = chart(site, "confusion", [], {}, alt=alt, height=400)
     return Section(
         "mistakes",
         "Mistakes",
         "mistakes.html.j2",
-        {"runs": there, "without": without},
+        {"runs": there, "without": without, "matrix": matrix},
         scripts=("pictures.js", "gallery.js", "mistakes.js"),
         styles=("gallery.css", "mistakes.css"),
     )
