@@ -1,8 +1,8 @@
 """The test pictures of runs and all their maps, put where a page finds them: photographs once, maps of each run.
 
 Written for a run: `data/gallery-<key>.js` (predictions, and where each map's scale ends) and sheets of maps on two
-scales (`atlas`); for all runs that looked at the same pictures: `data/pictures-<hash>.js` (files, classes, labels), and the
-photographs. A page loads a run's when it is chosen, and sheets when they come into view.
+scales (`atlas`). For all runs that looked at the same pictures: `data/pictures-<hash>.js` (files, classes, labels), and
+the photographs. A page loads a run's when it is chosen, and sheets when they come into view.
 """
 
 from __future__ import annotations

@@ -75,6 +75,14 @@ class Maps:
         return np.max(self.values, axis=-1, where=np.isfinite(self.values), initial=0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class HeadStatistics:
+    """What each head does, as means over the pictures."""
+
+    values: np.ndarray  # (L, H, K) float64
+    names: tuple[str, ...]  # (K,)
+
+
 @dataclass(frozen=True)
 class Sprites:
     """Small pictures in sheets of columns x rows cells of `side` pixels, filled row by row."""
@@ -139,6 +147,16 @@ def maps(attention: Attention) -> Maps:
     shares = np.divide(relevance, total, out=np.zeros_like(relevance), where=(total > 0) | ~np.isfinite(total))
     aggregates = np.stack([layers.mean(1), rollout, shares], axis=1)
     return Maps(np.concatenate([aggregates, layers, heads], axis=1), layers.shape[1], heads.shape[1], side)
+
+
+def read_statistics(run_folder: Path) -> HeadStatistics:
+    """The statistics of `attention.npz`. Raises Unusable."""
+    path = run_folder / "attention" / "attention.npz"
+    found = _arrays(path, ("statistics", "statistic_names"))
+    values, names = found["statistics"], tuple(map(str, found["statistic_names"].tolist()))
+    if values.ndim != 3 or 0 in values.shape or values.shape[2] != len(names) or values.dtype.kind != "f":
+        raise Unusable(f"{path.name} is damaged (its statistics do not fit)")
+    return HeadStatistics(values.astype(np.float64), names)
 
 
 def read_sprites(run_folder: Path, n: int) -> Sprites:

@@ -15,7 +15,7 @@ from reports.caveats import caveats, part
 from reports.leaderboard import leaderboard
 from reports.runs import read_runs, shown
 from reports.section import Collection, Section
-from reports.sections import curves, effects, gallery, mistakes, provenance, study, use
+from reports.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
 from reports.sections import leaderboard as standings
 from reports.site import ReportError, Site
 
@@ -27,6 +27,7 @@ SECTIONS = (
     study.section,
     mistakes.section,
     gallery.section,
+    positions.section,
     use.section,
     provenance.section,
 )

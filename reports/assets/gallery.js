@@ -364,7 +364,7 @@ const gallery = (() => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
     choose();
-  }, { rootMargin: "600px" }).observe(controls);
+  }, { rootMargin: "600px" }).observe(controls.closest("section"));
 
   return {
     label,

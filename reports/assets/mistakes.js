@@ -41,12 +41,12 @@
 
   const name = (index) => found.classes[index];
 
-  function thumbnail(index, list, at, withMap) {
+  function thumbnail(index, list, at, withMap, side = SMALL) {
     const [file, truth, predicted, probability, truthProbability] = found.pictures[index];
     const words = `${file}: ${percent(probability)} ${name(predicted)}, truth ${name(truth)} ${percent(truthProbability)}`;
     const place = look?.indexOf(file);
     if (place == null) return element("span", { class: "card unseen" }, words);
-    const factor = pictures.factorFor(look, SMALL);
+    const factor = pictures.factorFor(look, side);
     const box = element("span", { class: "abreast" }, pictures.photograph(look, place, factor * look.side));
     if (withMap) box.append(pictures.overlay(look, place, look.maps.indexOf("rollout"), "own", factor));
     const button = element("button", { type: "button", class: "card", "aria-label": `Open ${words}` }, box);
@@ -75,7 +75,7 @@
         element("p", {}, element("b", {}, name(truth)), " taken for ", element("b", {}, name(predicted)), `: ${times} of ${support}`),
       );
       if (look) {
-        item.append(element("div", { class: "abreast" }, ...some.map((index, at) => thumbnail(index, some, at, false))));
+        item.append(element("div", { class: "abreast" }, ...some.map((index, at) => thumbnail(index, some, at, false, 84))));
         const button = element("button", { type: "button" }, "Show in the gallery");
         button.addEventListener("click", () => gallery.pair(run.value, name(truth), name(predicted)));
         item.append(button);
@@ -215,5 +215,5 @@
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
     choose();
-  }, { rootMargin: "600px" }).observe(controls);
+  }, { rootMargin: "600px" }).observe(controls.closest("section"));
 })();
