@@ -24,7 +24,7 @@ from reports.section import Collection
 from reports.site import Site
 
 LAYOUT = 1  # of what is written here; another number draws everything anew
-MOST_RUNS, LAST = 24, 4  # runs whose pictures are shown, and how many of them are the worst ones
+LAST = 4  # of the runs whose pictures are shown, the worst ones
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def chosen(candidates: Sequence[Run], most: int | None) -> list[Run]:
     return [*candidates[: most - last], *candidates[len(candidates) - last :]]
 
 
-def make_album(collection: Collection, site: Site, most: int | None = MOST_RUNS) -> Album:
-    """Write what there is to see of up to `most` runs, or of all."""
+def make_album(collection: Collection, site: Site) -> Album:
+    """Write what there is to see of up to `collection.gallery` runs."""
     looked: dict[Run, Attention] = {}
     without: dict[str, list[str]] = {}
     for row in collection.rows:
@@ -61,7 +61,7 @@ def make_album(collection: Collection, site: Site, most: int | None = MOST_RUNS)
         except Unusable as error:
             without.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
     there = []
-    some = chosen(list(looked), most)
+    some = chosen(list(looked), collection.gallery)
     for run in some:
         key = collection.key(run)
         try:

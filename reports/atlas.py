@@ -15,10 +15,10 @@ from PIL import Image
 from reports.attention import Maps
 
 COLOURS = "inferno"  # perceptually uniform and told apart with any colour vision; as on the run's own pages
-LEVELS = 254  # of a map; then two more entries of the palette
-NOT_FINITE, GAP = 254, 255  # grey; and what is between maps, transparent
+LEVELS = 128  # of a map: less than 1 L* apart, finer than eyes tell; more would be noise that does not compress
+NOT_FINITE, GAP = LEVELS, LEVELS + 1  # two more entries of the palette: grey, and transparent between maps
 PER_SHEET = 50  # pictures
-SHARED = 10  # the end of the shared scale, in even shares: what each patch had if attention were spread evenly
+SHARED = 5  # the end of the shared scale, in even shares: what each patch had if attention were spread evenly
 
 
 def shared_end(side: int) -> float:

@@ -143,8 +143,9 @@ def maps(attention: Attention) -> Maps:
         layers, heads, rollout, relevance = (each.astype(np.float32) for each in (layers, heads, rollout, relevance))
     except ValueError as error:
         raise Unusable(f"{attention.path.name} is damaged ({error})") from error
-    total = relevance.sum(1, keepdims=True)
-    shares = np.divide(relevance, total, out=np.zeros_like(relevance), where=(total > 0) | ~np.isfinite(total))
+    finite = np.isfinite(relevance)
+    total = relevance.sum(1, keepdims=True, where=finite)
+    shares = np.divide(relevance, total, out=np.where(finite, relevance.dtype.type(0), relevance), where=total > 0)
     aggregates = np.stack([layers.mean(1), rollout, shares], axis=1)
     return Maps(np.concatenate([aggregates, layers, heads], axis=1), layers.shape[1], heads.shape[1], side)
 

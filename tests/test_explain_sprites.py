@@ -12,16 +12,11 @@ from PIL import Image
 from harness.explain import sprites
 from harness.explain.archive import Archive
 from tests.explained import made_up_archive
-
-
-def coloured_pictures(archive: Archive, side: int = 32) -> np.ndarray:
-    """(n, side, side, 3) uint8, each of one colour, neighbours very different ones."""
-    colours = np.random.default_rng(3).integers(0, 256, (len(archive), 3), np.uint8)
-    return np.broadcast_to(colours[:, None, None], (len(archive), side, side, 3)).copy()
+from tests.looked import colours
 
 
 def draw(archive: Archive, folder: Path, pictures: np.ndarray | None = None) -> dict[str, object]:
-    pictures = coloured_pictures(archive) if pictures is None else pictures
+    pictures = colours(len(archive)) if pictures is None else pictures
     sheets = sprites.draw_sprites(archive, lambda index: pictures[index], folder)
     about = json.loads((folder / sprites.ABOUT).read_text())
     assert [path.name for path in sheets] == about["sheets"]
@@ -41,7 +36,7 @@ def cell(folder: Path, about: dict, number: int) -> np.ndarray:
 
 def test_every_picture_lands_in_its_cell(tmp_path: Path) -> None:
     archive = made_up_archive(n=63)
-    pictures = coloured_pictures(archive)
+    pictures = colours(len(archive))
     about = draw(archive, tmp_path)
     assert about["pictures"] == list(range(63)) and about["sheets"] == ["000.jpg", "001.jpg"]
     sizes = []
@@ -73,7 +68,7 @@ def test_what_is_left_of_other_pictures_goes(tmp_path: Path) -> None:
 
 def test_same_pixels_have_the_same_name(tmp_path: Path) -> None:
     archive = made_up_archive(n=12)
-    pictures = coloured_pictures(archive)
+    pictures = colours(len(archive))
     changed = pictures.copy()
     changed[7, 0, 0, 0] ^= 1
     keys = [draw(archive, tmp_path / str(i), each)["pixels"] for i, each in enumerate((pictures, pictures, changed))]
@@ -85,7 +80,7 @@ def test_of_very_many_pictures_some_are_chosen(tmp_path: Path, monkeypatch: pyte
     archive = made_up_archive(n=20)
     about = draw(archive, tmp_path)
     assert about["pictures"] == [0, 4, 8, 12, 16]
-    expected = coloured_pictures(archive)[12, 0, 0]
+    expected = colours(len(archive))[12, 0, 0]
     assert np.abs(cell(tmp_path, about, 3)[8:-8, 8:-8].astype(int) - expected).max() <= 6
 
 

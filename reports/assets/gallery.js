@@ -109,9 +109,14 @@ const gallery = (() => {
 
   function scaleLegend() {
     const even = `an even share is ${percent(1 / (look.side ** 2 + 1))} per patch`;
-    return field.scale.value === "own"
-      ? `Each map goes from none to its own largest value, which is printed; ${even}.`
-      : `All maps go from none to ${percent(look.sharedEnd)} of the attention (or relevance) and beyond; ${even}.`;
+    const scale = field.scale.value === "own"
+      ? "Each map goes from none to its own largest value"
+      : `All maps go from none to ${percent(look.sharedEnd)} of the attention (or relevance) and beyond`;
+    const views = {
+      strips: `Strips: layers 1 to ${look.layers}, and the heads of layer ${look.headLayer}${other ? ", then those of the other run" : ""}. `,
+      over: other ? `From left: picture, ${label(look.key)}, ${label(other.key)}. ` : "",
+    };
+    return `${views[field.view.value] ?? views.over}${scale}; ${even}.`;
   }
 
   // One picture of the page; a button that opens it.
@@ -122,7 +127,8 @@ const gallery = (() => {
     const truth = label < 0 ? "truth unknown" : `truth ${pictures.className(look, label)}`;
     const words = [guess(look, index)];
     if (other) words.push(same == null ? element("span", {}, "not looked at by the other") : guess(other, same));
-    words.push(element("span", { class: "truth" }, truth));
+    words.push(element("span", {}, truth));
+    if (field.view.value !== "strips") words.push(element("span", { class: "ends" }, ends(index, same)));
     const named = `${pictures.description(look, index, Number(field.map.value))}${
       same == null ? "" : `; the other run: ${pictures.predictionWords(other, same)}`
     }`;
@@ -132,6 +138,14 @@ const gallery = (() => {
       parts,
       ...words,
     );
+  }
+
+  // Where the scales of the maps end.
+  function ends(index, same) {
+    const number = Number(field.map.value);
+    const here = pictures.scaleWords(look, index, number, field.scale.value);
+    const there = other?.maps.indexOf(look.maps[number]) ?? -1;
+    return same == null || there < 0 ? here : `${here}; ${pictures.scaleWords(other, same, there, field.scale.value)}`;
   }
 
   function guess(from, index) {
@@ -166,7 +180,7 @@ const gallery = (() => {
     const stack = element("span", { class: "stack" });
     for (const [from, at] of [[look, index], [other, same]]) {
       if (!from || at == null) continue;
-      const small = pictures.factorFor(from, SMALL / 2.7);
+      const small = pictures.factorFor(from, SMALL / 2);
       const scale = field.scale.value;
       stack.append(
         pictures.maps(from, at, 3, from.layers, scale, small),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import positions
-from reports.album import MOST_RUNS, chosen
+from reports.album import chosen
 from reports.attention import HeadStatistics, Unusable, read_statistics
 from reports.charts import Chart, chart
 from reports.columns import value
@@ -76,8 +76,9 @@ def section(collection: Collection, site: Site) -> Section | None:
             without.setdefault(reason, []).append(label)
         except ValueError as error:
             without.setdefault(shown(error), []).append(label)
+    with_embeddings = set(there)
     heads = _heads(collection, site)
-    some = chosen([row.run for row in collection.rows if row.run in set(there)], MOST_RUNS)
+    some = chosen([row.run for row in collection.rows if row.run in with_embeddings], collection.gallery)
     context = {
         "lines": lines,
         "rules": list(rules),
