@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.positions import DAMAGE
 from reports.runs import content_of
 
 AGGREGATES = ("mean over layers", "rollout", "relevance")
@@ -199,7 +198,5 @@ def _arrays(path: Path, names: tuple[str, ...], more: tuple[str, ...] = ()) -> d
             return {name: arrays[name] for name in (*names, *more)}
     except FileNotFoundError:
         raise Unusable(f"{path.name} is missing") from None
-    except (ValueError, KeyError, OSError, EOFError, MemoryError, NotImplementedError, RuntimeError) as error:
-        raise Unusable(f"{path.name} is damaged ({error})") from error
-    except (zipfile.BadZipFile, zlib.error, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise Unusable(f"{path.name} is damaged ({error})") from error

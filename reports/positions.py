@@ -10,6 +10,7 @@ import json
 import math
 import textwrap
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 MOST = 12
 
 POSITIONS = Path("attention") / "positions.npz"
+
+# What reading a damaged file may raise.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 _TILES = 8  # of a panel, at most, each way
 _PANEL = 240  # pixels of a panel, about
@@ -70,7 +84,7 @@ def read(run: Run) -> Embeddings:
             float(numbers["change"]["value"] + numbers["strength"])
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(f"{POSITIONS.name} is damaged ({error})") from error
     if (
         before.ndim != 2
