@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.positions import DAMAGE
-from reports.runs import content_of
+from reports.runs import DAMAGE, content_of
 
 AGGREGATES = ("mean over layers", "rollout", "relevance")
 VERSION = 1  # of attention.npz and of sprites.json that this reads

@@ -9,8 +9,6 @@ import itertools
 import json
 import math
 import textwrap
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 
 from reports.columns import value
 from reports.leaderboard import in_words, varying
-from reports.runs import Run, shown
+from reports.runs import DAMAGE, Run, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,19 +29,6 @@ if TYPE_CHECKING:
 MOST = 12
 
 POSITIONS = Path("attention") / "positions.npz"
-
-# What reading a damaged file may raise.
-DAMAGE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _TILES = 8  # of a panel, at most, each way
 _PANEL = 240  # pixels of a panel, about

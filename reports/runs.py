@@ -8,6 +8,8 @@ import io
 import json
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +20,19 @@ import numpy as np
 
 # Where runs of the same settings are set aside.
 SET_ASIDE = ".replaced"
+
+# What reading a damaged npz file may raise.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 PREDICTION_COLUMNS = ("file", "label", "prediction", "probability", "label_probability")
 
