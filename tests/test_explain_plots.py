@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.explain import notes, plots
+from harness.explain import masks, notes, plots
 from harness.explain.positions import centred, change_map, cosine
 from tests.explained import made_up_archive, made_up_positions, place_embedding
 
@@ -138,7 +138,8 @@ def test_numbers_verdict_and_rule_stand_beside() -> None:
         for name in ("locality", "decoding", "effective_rank"):
             value = numbers[when][name]
             for part in (value["value"], value["low"], value["high"]):
-                assert (f"{part:.2f}" if abs(part) < 10 else f"{part:.3g}") in text
+                digits = ".3g" if abs(part) >= 10 else ".2f" if abs(part) >= 0.1 else ".2g"
+                assert f"{part:{digits}}" in text
     assert f"{numbers['change']['value']:.2f}" in text and "0.90" in text
     for word in ('"lost"', '"retained"', '"altered"', '"none to keep"'):
         assert word in text
@@ -178,6 +179,24 @@ def test_class_token_and_change_by_patch() -> None:
     moved = shown(panels[0, 3])
     np.testing.assert_allclose(moved, change_map(positions.before[1:].astype(float), patches))
     assert moved.argmax() == 10 and panels[0, 3].get_images()[0].get_clim()[0] == 0
+
+
+def test_object_figure_shows_every_share() -> None:
+    random = np.random.default_rng(0)
+    covered = random.random((20, 49))
+    names = [*masks.AGGREGATES, "layer 1", "layer 2"]
+    found = masks.measure({name: random.random((20, 49)) * covered for name in names}, covered)
+    figure = plots.object_figure(found)
+    by_layer, summed = figure.axes
+    np.testing.assert_array_equal(by_layer.lines[0].get_ydata(), [one.share.value for one in found.maps[3:]])
+    ticks = [tick.get_text() for tick in summed.get_xticklabels()]
+    for text, one in zip(ticks, found.aggregates, strict=True):
+        assert text.startswith(f"{one.name}\n{one.share.value:.1%}")
+        assert f"over chance\n{100 * one.above_chance.value:+.1f} (" in text
+    assert str(found.chance) in by_layer.get_legend_handles_labels()[1][0]
+    figure.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in summed.get_xticklabels()]
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
 
 
 def test_import_is_light() -> None:

@@ -39,7 +39,7 @@ def _range(measured: Mapping[str, float]) -> str:
 
 
 def _three(value: float | None) -> str:
-    """Two decimals, or three digits of what is large."""
+    """Two decimals, or three digits of what is large, or two of what is small."""
     if value is None or not math.isfinite(value):
         return "unknown"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
+    return f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.explain.archive import Archive, PositionArchive
+from harness.explain.masks import Interval, OnObject
 from harness.explain.notes import COLUMNS, number_lines, rule_lines
 from harness.explain.positions import Positions, centred, change_map, class_maps, similarity_tiles
 
@@ -177,6 +178,54 @@ def map_figure(positions: PositionArchive) -> Figure:
     grid[1, 3].text(0, 1, _plain(notes), va="top", fontsize=7, linespacing=1.6, family=_MONO)
     figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=13)
     return figure
+
+
+def object_figure(found: OnObject) -> Figure:
+    """The share of attention on the object by layer and of each aggregate, against chance and a prior at the centre."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = Figure(figsize=(12, 5.5), dpi=_DPI, layout="constrained")
+    by_layer, summed = figure.subplots(1, 2, sharey=True)
+    layers = [one.share for one in found.maps if one.name.startswith("layer ")]
+    numbers = [int(one.name.split()[1]) for one in found.maps if one.name.startswith("layer ")]
+    by_layer.plot(numbers, [share.value for share in layers], color=_BLUE, marker="o", markersize=4)
+    lows, highs = ([getattr(share, end) for share in layers] for end in ("low", "high"))
+    by_layer.fill_between(numbers, lows, highs, color=_BLUE, alpha=0.2, linewidth=0)
+    by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    by_layer.set(xlabel="layer, mean over heads", ylabel="share on the object, mean and 95 % interval")
+    for place, one in enumerate(found.aggregates):
+        share = one.share
+        errors = [[share.value - share.low], [share.high - share.value]]
+        summed.errorbar(place, share.value, yerr=errors, fmt="o", color=_BLUE, capsize=4)
+    names = [
+        f"{one.name}\n{one.share.value:.1%}\n\nover chance\n{_points(one.above_chance)}\n"
+        f"over centre\n{_points(one.above_centre)}"
+        for one in found.aggregates
+    ]
+    summed.set_xticks(range(len(names)), names, fontsize=8, linespacing=1.4)
+    summed.set_xlim(-0.5, len(names) - 0.5)
+    summed.set_xlabel("added up over layers; differences in percentage points")
+    for axes in (by_layer, summed):
+        axes.axhline(
+            found.chance.value, color="0.4", linestyle="--", label=f"chance, the object's area: {found.chance}"
+        )
+        width = f"a Gaussian at the centre, {found.centre_width:g} of the side wide: {found.centre}"
+        axes.axhline(found.centre.value, color=_ORANGE, linestyle=":", label=width)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+    highest = max(one.share.high for one in found.maps)
+    by_layer.set_ylim(0, min(1, 1.25 * max(highest, found.centre.value, found.chance.value)))
+    by_layer.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.suptitle(f"Attention on the object, {found.n} pictures with masks", fontsize=12)
+    return figure
+
+
+def _points(difference: Interval) -> str:
+    """In percentage points."""
+    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _about_tiles(side: int) -> list[str]:
