@@ -126,10 +126,8 @@ def swap_test(
     labels, one, other = labels[differing], one[differing], other[differing]
     # In all other classes the two have equal counts, swapped or not.
     touched = np.unique(np.concatenate([labels, one, other]))
-    every, one_right, other_right = (
-        np.arange(len(labels)),
-        np.flatnonzero(one == labels),
-        np.flatnonzero(other == labels),
+    one_right, other_right, every = (
+        np.flatnonzero(chosen) for chosen in (one == labels, other == labels, one != other)
     )
 
     generator = np.random.Generator(np.random.Philox(seed))
@@ -154,19 +152,16 @@ def resampled(
 ) -> np.ndarray:
     """(models, R) macro F1 of models' predictions (N,) on the same redrawn pictures."""
     generator = np.random.Generator(np.random.Philox(seed))
-    every, right = np.arange(len(labels)), [np.flatnonzero(labels == named) for named in predicted]
+    every, rights = np.arange(len(labels)), [np.flatnonzero(labels == named) for named in predicted]
     blocks = []
     for size in _blocks(resamples, len(labels)):
         weights = _weights(labels, num_classes, size, generator)
         shown = _sums(weights, every, labels, num_classes)
-        blocks.append(
-            [
-                _f1(_sums(weights, hits, labels, num_classes), shown + _sums(weights, every, named, num_classes)).mean(
-                    0
-                )
-                for hits, named in zip(right, predicted, strict=True)
-            ]
-        )
+        scores = []
+        for right, named in zip(rights, predicted, strict=True):
+            counted = shown + _sums(weights, every, named, num_classes)
+            scores.append(_f1(_sums(weights, right, labels, num_classes), counted).mean(axis=0))
+        blocks.append(scores)
     return np.concatenate(blocks, axis=1)
 
 
