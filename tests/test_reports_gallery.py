@@ -67,7 +67,7 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for address in found.addresses:
         if not address.startswith(("#", "data:")):
             assert (tmp_path / "page" / address).is_file(), address
-    options = re.findall(r'<option value="(r\w+)"[^>]*>([^<]+)</option>', index.read_text())
+    options = re.findall(r'<option value="(r[0-9a-f]{10})"[^>]*>([^<]+)</option>', index.read_text())
     assert {label for _, label in options} == {"lr 1", "lr 0.1"}
     for key, _ in options:
         for kind in ("gallery", "mistakes", "heads"):
