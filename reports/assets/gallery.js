@@ -95,7 +95,7 @@ const gallery = (() => {
     const extent = part.length ? `${page * size + 1} to ${page * size + part.length} of ` : "";
     const filtered = order.length < total ? `, of all ${total}` : "";
     document.getElementById("gallery-count").textContent = order.length
-      ? `Pictures ${extent}${order.length}${filtered}.`
+      ? `Pictures ${extent}${order.length}${filtered}.${apart()}`
       : `None of ${total} pictures is like this.`;
     pages.hidden = count < 2;
     pages.querySelector("span").textContent = `page ${page + 1} of ${count}`;
@@ -105,6 +105,13 @@ const gallery = (() => {
     }
     document.getElementById("gallery-scale").textContent = scaleLegend();
     if (focus != null) place.children[Math.min(focus, part.length - 1)]?.focus();
+  }
+
+  // What is to be known of two runs that looked at other pictures.
+  function apart() {
+    if (!other) return "";
+    const common = look.set.files.filter((file) => other.indexOf(file) != null).length;
+    return common < look.predicted.length ? ` ${label(other.key)} looked at ${common || "none"} of all.` : "";
   }
 
   function scaleLegend() {
@@ -250,6 +257,7 @@ const gallery = (() => {
       element("h4", {}, label(from.key)),
       element("p", { class: `guess ${outcome}` }, `${outcome ? `${outcome}: ` : ""}${pictures.predictionWords(from, index)}${truth}`),
       warning ? element("p", { class: "warning" }, `⚠ ${warning}.`) : null,
+      from.blind.includes(index) ? element("p", {}, "Grey squares: values that are not finite.") : null,
       element(
         "div",
         { class: "abreast" },
