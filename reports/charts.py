@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import columns
+from reports.plain import is_number
 from reports.runs import shown
 from reports.site import Site
 
@@ -65,8 +66,7 @@ class Scale:
     @classmethod
     def of(cls, values: Sequence[Any], *, most_ticks: int = 8) -> Scale:
         texts = columns.spelled(values)
-        numeric = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
-        if all(numeric) and all(map(math.isfinite, values)):
+        if all(map(is_number, values)):
             is_log = min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM
             places = tuple(math.log10(value) if is_log else float(value) for value in values)
             ticks = dict(sorted(zip(places, texts, strict=True)))

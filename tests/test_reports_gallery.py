@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,33 +14,10 @@ from reports import page
 from reports.sections import positions
 from tests.explained import made_up_archive
 from tests.looked import look
+from tests.pages import Page
 from tests.test_reports_runs import write_run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-class Sections(HTMLParser):
-    """Text of each section, ids, and what elements refer to."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.text: dict[str, str] = {}
-        self.ids: list[str] = []
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self._section = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.append(tag)
-        self.ids += [value for name, value in attrs if name == "id" and value]
-        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
-        if tag == "section":
-            self._section = values.get("id") or ""
-
-    def handle_data(self, data: str) -> None:
-        self.text[self._section] = self.text.get(self._section, "") + data
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +32,17 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
         figures.mkdir()
         (figures / "positions.png").write_bytes(b"a picture")
     index = page.build(tmp_path / "runs", tmp_path / "page")
-    found = Sections(index.read_text())
+    found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
-        assert found.text[name].strip()
-    assert len(found.ids) == len(set(found.ids))
+        assert found.said(name)
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
     # What the scripts look for by its id is there.
     for script in ("gallery.js", "mistakes.js", "positions.js"):
         wanted = re.findall(r'getElementById\("([\w-]+)"\)', (tmp_path / "page" / "assets" / script).read_text())
-        assert wanted and set(wanted) <= set(found.ids)
-    for address in found.addresses:
+        assert wanted and set(wanted) <= set(ids)
+    addresses = {attributes.get(name, "") for _, attributes in found.elements for name in ("src", "href")} - {""}
+    for address in addresses:
         if not address.startswith(("#", "data:")):
             assert (tmp_path / "page" / address).is_file(), address
     options = re.findall(r'<option value="(r[0-9a-f]{10})"[^>]*>([^<]+)</option>', index.read_text())
@@ -80,24 +58,23 @@ def test_text_from_runs_stays_text(tmp_path: Path) -> None:
     look(folder, made_up_archive(classes=(HOSTILE, "b", "c")), config={"augment": HOSTILE})
     look(folder.parent / "other", config={"augment": "'\"><script>alert(2)</script>"})
     shutil.rmtree(folder.parent / "other" / "attention")
-    html = page.build(folder.parent, tmp_path / "page").read_text()
-    assert HOSTILE not in html and "<script>alert" not in html
-    found = Sections(html)
-    assert HOSTILE in found.text["mistakes"]
-    assert "Not here, attention.npz is missing: augment '\"><script>alert(2)</script>." in " ".join(
-        found.text["gallery"].split()
-    )
+    found = Page(page.build(folder.parent, tmp_path / "page"))
+    assert HOSTILE not in found.source and "<script>alert" not in found.source
+    assert HOSTILE in found.said("mistakes")
+    said = "Not here, attention.npz is missing: augment '\"><script>alert(2)</script>."
+    assert said in found.said("gallery")
 
 
 def test_runs_that_have_not_looked(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "runs" / "b", config={"lr": 1e-3}, summary={"state": "failed"})
     (tmp_path / "runs" / "b" / "predictions.csv").unlink()
-    found = Sections(page.build(tmp_path / "runs", tmp_path / "page").read_text())
-    assert "No run has looked at its test pictures" in found.text["gallery"]
-    assert "failed: not looked yet: lr 0.001." in " ".join(found.text["gallery"].split())
-    assert "No run has position embeddings to compare." in found.text["positions"]
-    assert "dialog" not in found.tags and "gallery-controls" not in found.ids and "mistakes-controls" in found.ids
+    found = Page(page.build(tmp_path / "runs", tmp_path / "page"))
+    assert "No run has looked at its test pictures" in found.said("gallery")
+    assert "failed: not looked yet: lr 0.001." in found.said("gallery")
+    assert "No run has position embeddings to compare." in found.said("positions")
+    assert not found.all("dialog") and not found.all("form", id="gallery-controls")
+    assert found.all("form", id="mistakes-controls")
 
 
 def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
@@ -107,8 +84,7 @@ def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
     def report(*words: str) -> tuple[int, str]:
         out = tmp_path / "page"
         done = CliRunner().invoke(cli.main, ["report", str(tmp_path / "runs"), "-o", str(out), *words])
-        text = " ".join(Sections((out / "index.html").read_text()).text["gallery"].split()) if out.exists() else ""
-        return done.exit_code, text if not done.exit_code else done.output
+        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").said("gallery")
 
     assert "more would be" not in report()[1]
     assert (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from reports import caveats
 from reports.charts import AXES, RUN_COLOURS, Chart, chart, text, words
 from reports.leaderboard import Row
+from reports.plain import is_number
 from reports.runs import Run
 from reports.section import Collection, Section, in_order
 from reports.site import Site
@@ -150,7 +151,7 @@ def _panel(
 def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
     """Epochs and finite values of a metric."""
     found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
-    kept = [(float(x), float(y)) for x, y in found if _is_number(x) and _is_number(y)]
+    kept = [(float(x), float(y)) for x, y in found if is_number(x) and is_number(y)]
     return [x for x, _ in kept], [y for _, y in kept]
 
 
@@ -181,14 +182,9 @@ def _diverged(run: Run) -> str:
 
 def _guessing(runs: Sequence[Run]) -> float | None:
     """Cross-entropy of equal probabilities, where all runs have the same number of classes."""
-    counts = {caveats.part(run, "data").get("classes") for run in runs}
-    count = counts.pop() if len(counts) == 1 else None
-    return math.log(count) if isinstance(count, int) and count > 1 else None
+    count, *others = (caveats.part(run, "data").get("classes") for run in runs)
+    return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
 
 
 def _colour(place: int) -> str:
     return f"var(--run-{place + 1})"
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
