@@ -11,7 +11,7 @@ demo: .venv/.run  ## Draw pictures, then the sweep sweeps/demo.yaml: offline, a 
 	HARNESS_CACHE_DIR=demo/cache $(BIN)/harness sweep run sweeps/demo.yaml --runs-dir demo/runs
 
 test: .venv/.dev  ## Every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.dev  ## Lint, format and types
 	$(BIN)/ruff check .
