@@ -12,7 +12,7 @@ import click
 import harness
 from harness.arguments import SETTINGS, RunCommand, arguments, run_options
 from harness.config import RunConfig
-from harness.errors import HarnessError, errors_in_words
+from harness.errors import ConfigError, HarnessError, errors_in_words
 from harness.explain.commands import explain
 from harness.sweep.commands import sweep
 
@@ -190,6 +190,43 @@ def sync(run_folders: tuple[Path, ...]) -> None:
         if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
             raise HarnessError(f"{folder} holds no W&B files (wandb/). Give the folders of runs." for folder in missing)
         sys.exit(max(sync_run(folder) for folder in run_folders))
+
+
+@main.command()
+@click.argument("runs_dir", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: report/ in RUNS_DIR]"
+)
+@click.option(
+    "--gallery",
+    default="24",
+    show_default=True,
+    help="Runs whose test pictures are shown with their attention, about 4 MB each: all, or a number, the best and the "
+    "worst ones.",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+def report(runs_dir: Path, output: Path | None, gallery: str, open_page: bool) -> None:
+    """What the runs in RUNS_DIR tell, as a page that opens anywhere: no server, no network.
+
+    A sweep that is still going on can be reported at any time; the same command again updates the page.
+
+    \b
+    Examples:
+      harness report runs/grid
+      harness report runs -o public --open
+    """
+    with errors_in_words():
+        if gallery != "all" and not gallery.isdecimal():
+            raise ConfigError(f"--gallery is {gallery!r}; it must be all, or a number of runs.")
+        from reports import page, site
+
+        try:
+            index = page.build(runs_dir, output, gallery=None if gallery == "all" else int(gallery))
+        except site.ReportError as error:
+            raise HarnessError(str(error)) from error
+        click.echo(index)
+        if open_page:
+            click.launch(str(index))
 
 
 @main.command()

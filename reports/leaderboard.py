@@ -17,6 +17,7 @@ from rich.text import Text
 from reports import columns
 from reports.columns import Column
 from reports.comparison import LEVEL, Comparison, compare
+from reports.plain import finite
 from reports.runs import Run, shown
 
 Goal = Literal["maximize", "minimize"]
@@ -126,7 +127,7 @@ def to_json(board: Leaderboard) -> str:
         "runs": [_as_json(row) for row in (*board.finished, *board.others)],
         "notes": board.notes,
     }
-    return json.dumps(_finite(content), indent=2, allow_nan=False)
+    return json.dumps(finite(content), indent=2, allow_nan=False)
 
 
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -240,9 +241,7 @@ def _interval(run: Run) -> str:
 
 
 def _p(comparison: Comparison | None) -> str:
-    if comparison is None or comparison.p_holm is None:
-        return "-"
-    return "<0.001" if comparison.p_holm < 0.001 else f"{comparison.p_holm:.3f}"
+    return columns.p_value(comparison.p_holm if comparison else None)
 
 
 def _epoch(run: Run) -> str:
@@ -282,12 +281,3 @@ def _as_json(row: Row) -> dict[str, Any]:
         "reason": row.reason or None,
         "best_less_this": compared,
     }
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON does not have become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import textwrap
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from reports.columns import value
 from reports.leaderboard import in_words, varying
-from reports.runs import Run, shown
+from reports.runs import DAMAGE, Run, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +69,7 @@ def read(run: Run) -> Embeddings:
             float(numbers["change"]["value"] + numbers["strength"])
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(f"{POSITIONS.name} is damaged ({error})") from error
     if (
         before.ndim != 2

@@ -112,11 +112,11 @@ def file_name(archive: Archive, index: int) -> str:
     return f"{index:05}-{words[-40:].strip('-') or 'picture'}.jpg"
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """As JPEG at full colour resolution, written beside its name first."""
+def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
+    """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
     beside = path.with_name(f".{path.name}")
     try:
-        image.save(beside, format="JPEG", quality=QUALITY, subsampling=0)
+        image.save(beside, format="JPEG", quality=quality, subsampling=subsampling)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

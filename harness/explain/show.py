@@ -77,18 +77,20 @@ def draw(
     folder: Path,
     figure_folder: Path,
 ) -> dict[str, Path]:
-    """Everything there is to see: a page per picture and contact sheets in `folder`, plots in `figure_folder`.
+    """Everything there is to see: pages, contact sheets and sprites in `folder`, plots in `figure_folder`.
 
     Returns those figures that every run has, by their keys in W&B.
     """
     from harness.explain.draw import draw_pictures
     from harness.explain.plots import head_plots, object_figure, position_plots
     from harness.explain.sheets import contact_sheets
+    from harness.explain.sprites import draw_sprites
 
     pages = set(draw_pictures(seen, pictures, folder / "pictures"))
     sheets = contact_sheets(seen, pictures, folder / "sheets")
     for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
         left.unlink()  # of other pictures that were looked at before
+    draw_sprites(seen, pictures, folder / "sprites")
     plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
     if found:
         plots["attention_object"] = object_figure(found)

@@ -1,0 +1,194 @@
+"""Loss and F1 of all runs while they trained, overlaid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from reports import caveats
+from reports.charts import AXES, RUN_COLOURS, Chart, chart, text, words
+from reports.leaderboard import Row
+from reports.runs import Run
+from reports.section import Collection, Section, in_order
+from reports.site import Site
+
+# Points of one line at most: more cannot be seen, only loaded.
+MOST_POINTS = 200
+MOST_POINTS_IN_ALL = 12_000
+MOST_MARKERS = 12  # of one line
+
+PANELS = {
+    "loss": ("train/loss", "Training loss"),
+    "val-loss": ("val/loss", "Validation loss"),
+    "val-f1": ("val/f1", "Validation macro F1"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """How one run is drawn."""
+
+    run: Run
+    key: str
+    label: str
+    diverged: str  # why it is said to have; empty if it has not
+
+
+@dataclass(frozen=True)
+class Level:
+    """Runs that share a colour."""
+
+    text: str
+    colour: str
+    runs: tuple[str, ...]  # their keys
+    diverged: bool = False
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    # Those that have logged anything.
+    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
+    if not rows:
+        return None
+    lines = [Line(row.run, collection.key(row.run), collection.label(row.run), _diverged(row.run)) for row in rows]
+    groups = _groups(collection, rows, lines)
+    site.data("curves-groups", {name: [asdict(level) for level in levels] for name, levels in groups.items()})
+    most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
+    guess = _guessing([line.run for line in lines])
+    colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
+    charts = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
+    context: dict[str, Any] = {
+        "charts": charts,
+        "lines": lines,
+        "diverged": [line for line in lines if line.diverged],
+        "guess": guess,
+        "groups": list(groups),
+    }
+    return Section("curves", "Curves", "curves.html.j2", context, scripts=("curves.js",))
+
+
+def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, list[Level]]:
+    """What lines can be coloured by, with the colours: the run where there are few, and settings with few values."""
+    groups: dict[str, list[Level]] = {}
+    if len(lines) <= RUN_COLOURS:
+        groups["run"] = [
+            Level(line.label, _colour(place), (line.key,), bool(line.diverged)) for place, line in enumerate(lines)
+        ]
+    names = collection.board.settings
+    for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
+        runs_of: dict[str, list[str]] = {}
+        for one in in_order([row for row in rows if name in row.settings], name):
+            runs_of.setdefault(one.text, []).append(collection.key(one.row.run))
+        if 2 <= len(runs_of) <= RUN_COLOURS:
+            groups[words(name)] = [
+                Level(said, _colour(place), tuple(keys)) for place, (said, keys) in enumerate(runs_of.items())
+            ]
+    if not groups:
+        first, *others = lines
+        groups["place"] = [
+            Level("best" if rows[0].place else first.label, _colour(0), (first.key,)),
+            Level("others", "var(--other-run)", tuple(line.key for line in others)),
+        ]
+    return groups
+
+
+def _panel(
+    site: Site, name: str, lines: Sequence[Line], colours: Mapping[str, str], guess: float | None, most: int
+) -> Chart:
+    key, title = PANELS[name]
+    traces: list[dict[str, Any]] = []
+    for place, line in enumerate(lines):
+        epochs, values = _thinned(*_points(line.run, key), most)
+        if not epochs:
+            continue
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(epochs) <= MOST_MARKERS else "lines",
+                "name": text(line.label),
+                "meta": line.key,
+                "x": epochs,
+                "y": values,
+                "line": {
+                    "color": colours.get(line.key, "var(--other-run)"),
+                    "width": 1.6 if place else 2.8,
+                    "dash": "dot" if line.diverged else "solid",
+                },
+                "marker": {"size": 7 if line.diverged else 5, "symbol": "x-thin-open" if line.diverged else "circle"},
+                "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
+            }
+        )
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
+        "yaxis": {} if "loss" in name else {"range": [-0.02, 1.02]},
+        "showlegend": False,
+        "hovermode": "closest",
+        "margin": {"l": 44, "r": 8, "t": 8, "b": 44},
+    }
+    if guess is not None:
+        layout["shapes"] = [
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": guess,
+                "y1": guess,
+                "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
+            }
+        ]
+    ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := _points(line.run, key)[1])]
+    more = f" and {len(traces) - len(ends)} more" if len(traces) > len(ends) else ""
+    alt = f"{title} by epoch of {len(traces)} runs. Last values: {'; '.join(ends)}{more}."
+    # The best run lies on top.
+    return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
+
+
+def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and finite values of a metric."""
+    found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
+    kept = [(float(x), float(y)) for x, y in found if _is_number(x) and _is_number(y)]
+    return [x for x, _ in kept], [y for _, y in kept]
+
+
+def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[float], list[float]]:
+    """At most so many points, each the mean of the same number of neighbours."""
+    if len(epochs) > most:
+        parts = [part for part in np.array_split(np.array([epochs, values]), most, axis=1) if part.size]
+        epochs, values = ([float(part[row].mean()) for part in parts] for row in (0, 1))
+    return [float(f"{x:.5g}") for x in epochs], [float(f"{y:.5g}") for y in values]
+
+
+def _diverged(run: Run) -> str:
+    """Whether training ended no better than guessing.
+
+    A model that gives every class the same probability has cross-entropy ln C, whatever the labels are and however they
+    are smoothed or mixed.
+    """
+    _, losses = _points(run, "train/loss")
+    reason = str(run.summary.get("reason") or "")
+    if run.state == "infeasible" and any(word in reason for word in ("became nan", "became inf", "became -inf")):
+        return "the loss stopped being finite"
+    guess = _guessing([run])
+    if guess is None or len(losses) < 3:
+        return ""
+    last = float(np.mean(losses[-max(len(losses) // 5, 1) :]))
+    return f"last training loss {last:.3g}, guessing gives {guess:.3g}" if last >= guess else ""
+
+
+def _guessing(runs: Sequence[Run]) -> float | None:
+    """Cross-entropy of equal probabilities, where all runs have the same number of classes."""
+    counts = {caveats.part(run, "data").get("classes") for run in runs}
+    count = counts.pop() if len(counts) == 1 else None
+    return math.log(count) if isinstance(count, int) and count > 1 else None
+
+
+def _colour(place: int) -> str:
+    return f"var(--run-{place + 1})"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
