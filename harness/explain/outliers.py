@@ -31,7 +31,7 @@ def outliers(norms: Tensor) -> Tensor:
 
 
 def _median(values: Tensor) -> Tensor:
-    """Over the last axis, which stays with length 1. Tensor.quantile may wait for the device (in torch 2.11 it does)."""
+    """Over the last axis, which stays with length 1; Tensor.quantile may wait for the device (torch 2.11 does)."""
     count, ordered = values.shape[-1], values.sort(dim=-1).values
     return (ordered[..., (count - 1) // 2, None] + ordered[..., count // 2, None]) / 2
 
