@@ -11,7 +11,7 @@ from torch import Tensor
 
 DEVIATIONS = 7.0  # median absolute deviations: among normally distributed norms, one in 850,000 is larger
 LARGER = 1.5  # times the median: where all norms are nearly equal, the deviation alone would call any an outlier
-TAKEN = 0.1  # of the attention on patches: a map with so much of it on outliers is not to be trusted ...
+TAKEN = 0.5  # of the attention on patches: a map that outliers hold most of is not to be trusted ...
 EXCESS = 2.0  # ... if it is also so many times what as many other patches would get
 
 
