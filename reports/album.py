@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from reports.runs import Run, content_of, shown
 from reports.section import Collection
 from reports.site import Site
 
-LAYOUT = 1  # of what is written here; another number draws everything anew
+LAYOUT = 1  # of what is written here; another number, or other colours, draw everything anew
 LAST = 4  # of the runs whose pictures are shown, the worst ones
 
 
@@ -83,27 +84,24 @@ def write(site: Site, key: str, run: Run, attention: Attention) -> str:
     except Unusable as error:
         note = f"{error}: maps alone; `harness explain RUN --redraw` makes the pictures"
     pictures = _write_pictures(site, attention, sprites)
-    stamp = f"{LAYOUT} {attention.stamp}"
-    read = functools.cache(lambda: maps(attention))
+    stamp = f"{LAYOUT} {atlas.COLOURS} {atlas.LEVELS} {atlas.SHARED} {atlas.PER_SHEET} {attention.stamp}"
+    read = functools.cache(lambda: maps(attention))  # not at all, if nothing has to be drawn
     levels = functools.cache(lambda shared: atlas.quantised(read(), shared=shared))
-    sheets: dict[str, list[str]] = {}
-    for name in ("own", "shared"):
-        sheets[name] = [
-            site.made(
-                f"maps/{key}/{name}-{first // atlas.PER_SHEET:03}.png",
-                stamp,
-                functools.partial(_sheet, levels, read, name == "shared", first),
-            )
-            for first in range(0, len(attention), atlas.PER_SHEET)
+
+    def draw(shared: bool, first: int) -> bytes:
+        return atlas.sheet(levels(shared)[first : first + atlas.PER_SHEET], read().side)
+
+    sheets = {
+        name: [
+            site.made(f"maps/{key}/{name}-{number:03}.png", stamp, functools.partial(draw, name == "shared", first))
+            for number, first in enumerate(range(0, len(attention), atlas.PER_SHEET))
         ]
+        for name in ("own", "shared")
+    }
     site.made_data(
         f"gallery-{key}", f"{stamp} {pictures}", lambda: _about(attention, read(), levels(False), pictures, sheets)
     )
     return note
-
-
-def _sheet(levels: Any, read: Any, shared: bool, first: int) -> bytes:
-    return atlas.sheet(levels(shared)[first : first + atlas.PER_SHEET], read().side)
 
 
 def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -> str:
@@ -115,17 +113,12 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
     }
     if sprites:
         folder = hashlib.sha256(f"{LAYOUT} {sprites.pixels}".encode()).hexdigest()[:12]
-        try:
-            value["sheets"] = [
-                site.made(
-                    f"pictures/{folder}/{number:03}.jpg",
-                    sprites.pixels,
-                    functools.partial(content_of, sprites.folder / name),
-                )
-                for number, name in enumerate(sprites.sheets)
-            ]
-        except OSError as error:
-            raise Unusable(f"its small pictures cannot be read ({error.strerror})") from error
+        value["sheets"] = [
+            site.made(
+                f"pictures/{folder}/{number:03}.jpg", sprites.pixels, functools.partial(_content, sprites.folder / name)
+            )
+            for number, name in enumerate(sprites.sheets)
+        ]
         places = [-1] * len(attention)
         for place, index in enumerate(sprites.pictures):
             places[index] = place
@@ -168,6 +161,13 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
         "own": sheets["own"],
         "shared": sheets["shared"],
     }
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return content_of(path)
+    except OSError as error:
+        raise Unusable(f"sprites/{path.name} cannot be read ({error.strerror})") from error
 
 
 def _reason(run: Run, error: Unusable) -> str:

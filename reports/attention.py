@@ -21,7 +21,7 @@ AGGREGATES = ("mean over layers", "rollout", "relevance")
 VERSION = 1  # of attention.npz and of sprites.json that this reads
 
 # As in harness/explain/outliers.py: outlier patches that draw so much of the attention, and so many times their share.
-TAKEN, EXCESS = 0.1, 2.0
+TAKEN, EXCESS = 0.5, 2.0
 
 
 class Unusable(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from reports.section import Collection
 from reports.site import Site
 from tests.explained import made_up_archive
 from tests.looked import colours, damaged, look
+from tests.pages import delivered
 
 
 def album_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Album, Site]:
@@ -32,10 +32,7 @@ def album_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Album, S
 
 
 def data(page: Path, name: str) -> Any:
-    text = (page / "data" / f"{name}.js").read_text()
-    found = re.fullmatch(r'report\.deliver\("([^"]+)",(.*)\);\n', text, re.S)
-    assert found and found[1] == name
-    return json.loads(found[2])
+    return delivered(page)[name]
 
 
 def files(page: Path) -> dict[str, int]:

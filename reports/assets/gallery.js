@@ -1,6 +1,6 @@
 "use strict";
 
-// The gallery of test pictures: which are shown in which order, and one of them large in a dialog.
+// The gallery of test pictures: which are shown, in which order, and how.
 const gallery = (() => {
   const controls = document.getElementById("gallery-controls");
   if (!controls) return null;
@@ -8,21 +8,32 @@ const gallery = (() => {
   const field = controls.elements;
   const place = document.getElementById("gallery-pictures");
   const pages = document.getElementById("gallery-pages");
-  const dialog = document.getElementById("picture");
   const PER_PAGE = { over: 40, alone: 40, strips: 15 };
   const SMALL = 112; // pixels of a map beside others, about
 
   let look, other; // of the run that is shown, and of the one beside it, if any
   let order = []; // numbers of pictures that pass, sorted
   let page = 0;
-  let opened = null; // {look, other, order, at}: the picture in the dialog, and those one goes on to from there
 
-  const twin = (index, from = look, to = other) => to?.indexOf(pictures.fileName(from, index));
+  // How maps are drawn, here and of the picture that is opened; a map by its name, for models differ in layers.
+  const settings = {
+    get map() { return field.map.value; },
+    set map(name) {
+      if (look.maps.includes(name)) field.map.value = name;
+      show();
+    },
+    get scale() { return field.scale.value; },
+    set scale(name) { field.scale.value = name; show(); },
+  };
+
+  const twin = (index) => other?.indexOf(pictures.fileName(look, index));
   const label = (key) => [...field.run.options].find((option) => option.value === key)?.textContent ?? "";
 
-  function fill(select, choices, kept) {
+  // Other choices; what was chosen stays, by its words, where it is among them.
+  function fill(select, choices, otherwise) {
+    const before = select.selectedOptions[0]?.textContent;
     select.replaceChildren(...choices.map(([value, words]) => element("option", { value }, words)));
-    select.value = choices.some(([value]) => String(value) === kept) ? kept : String(choices[0][0]);
+    select.value = String((choices.find(([, words]) => words === before) ?? [otherwise])[0]);
   }
 
   async function choose() {
@@ -36,10 +47,9 @@ const gallery = (() => {
       return;
     }
     const classes = look.set.classes.map((name, index) => [index, name]);
-    fill(field.truth, [["", "any class"], ...classes], field.truth.value);
-    fill(field.predicted, [["", "any class"], ...classes], field.predicted.value);
-    const words = look.maps.map((name, index) => [index, name.startsWith("head") ? `${name} of layer ${look.headLayer}` : name]);
-    fill(field.map, words, field.map.value || String(look.maps.indexOf("rollout")));
+    fill(field.truth, [["", "any class"], ...classes], "");
+    fill(field.predicted, [["", "any class"], ...classes], "");
+    fill(field.map, look.maps.map((name) => [name, name.startsWith("head") ? `${name} of layer ${look.headLayer}` : name]), "rollout");
     for (const option of controls.querySelectorAll("[data-pair]")) {
       option.hidden = option.disabled = !other;
       if (!other && option.selected) option.parentElement.value = "";
@@ -95,7 +105,7 @@ const gallery = (() => {
     const extent = part.length ? `${page * size + 1} to ${page * size + part.length} of ` : "";
     const filtered = order.length < total ? `, of all ${total}` : "";
     document.getElementById("gallery-count").textContent = order.length
-      ? `Pictures ${extent}${order.length}${filtered}.`
+      ? `Pictures ${extent}${order.length}${filtered}.${apart()}`
       : `None of ${total} pictures is like this.`;
     pages.hidden = count < 2;
     pages.querySelector("span").textContent = `page ${page + 1} of ${count}`;
@@ -105,6 +115,13 @@ const gallery = (() => {
     }
     document.getElementById("gallery-scale").textContent = scaleLegend();
     if (focus != null) place.children[Math.min(focus, part.length - 1)]?.focus();
+  }
+
+  // What is to be known of two runs that looked at other pictures.
+  function apart() {
+    if (!other) return "";
+    const common = look.set.files.filter((file) => other.indexOf(file) != null).length;
+    return common < look.predicted.length ? ` ${label(other.key)} looked at ${common || "none"} of all.` : "";
   }
 
   function scaleLegend() {
@@ -129,7 +146,7 @@ const gallery = (() => {
     if (other) words.push(same == null ? element("span", {}, "not looked at by the other") : guess(other, same));
     words.push(element("span", {}, truth));
     if (field.view.value !== "strips") words.push(element("span", { class: "ends" }, ends(index, same)));
-    const named = `${pictures.description(look, index, Number(field.map.value))}${
+    const named = `${pictures.description(look, index, look.maps.indexOf(settings.map))}${
       same == null ? "" : `; the other run: ${pictures.predictionWords(other, same)}`
     }`;
     return element(
@@ -142,9 +159,9 @@ const gallery = (() => {
 
   // Where the scales of the maps end.
   function ends(index, same) {
-    const number = Number(field.map.value);
+    const number = look.maps.indexOf(settings.map);
     const here = pictures.scaleWords(look, index, number, field.scale.value);
-    const there = other?.maps.indexOf(look.maps[number]) ?? -1;
+    const there = other?.maps.indexOf(settings.map) ?? -1;
     return same == null || there < 0 ? here : `${here}; ${pictures.scaleWords(other, same, there, field.scale.value)}`;
   }
 
@@ -162,13 +179,13 @@ const gallery = (() => {
 
   function overlays(index, same) {
     const factor = pictures.factorFor(look, SMALL);
-    const [number, scale, alone] = [Number(field.map.value), field.scale.value, field.view.value === "alone"];
+    const [number, scale, alone] = [look.maps.indexOf(settings.map), settings.scale, field.view.value === "alone"];
     const row = element("span", { class: "abreast" }, pictures.photograph(look, index, look.side * factor));
     row.append(pictures.overlay(look, index, number, scale, factor, alone));
     if (same != null) {
-      const name = other.maps.indexOf(look.maps[number]);
+      const there = other.maps.indexOf(settings.map);
       const fitting = pictures.factorFor(other, SMALL);
-      row.append(name < 0 ? element("span", {}, "no such map") : pictures.overlay(other, same, name, scale, fitting, alone));
+      row.append(there < 0 ? element("span", {}, "no such map") : pictures.overlay(other, same, there, scale, fitting, alone));
     }
     return row;
   }
@@ -189,114 +206,6 @@ const gallery = (() => {
     }
     row.append(stack);
     return row;
-  }
-
-  // The dialog
-
-  function open(from, beside, list, at) {
-    opened = { look: from, other: beside, order: list, at };
-    detail();
-    if (!dialog.open) dialog.showModal();
-  }
-
-  function detail(focus = "") {
-    const { look: from, other: beside, order: list, at } = opened;
-    const index = list[at];
-    const label = from.set.labels[index];
-    const number = (step, words) =>
-      element("button", { type: "button", "data-go": step, disabled: !(at + step in list) }, words);
-    const scale = field.scale.value;
-    const head = element(
-      "header",
-      {},
-      element("h3", { id: "picture-title" }, pictures.fileName(from, index)),
-      element(
-        "p",
-        { class: "abreast" },
-        number(-1, "← Previous"),
-        element("span", {}, `${at + 1} of ${list.length}`),
-        number(1, "Next →"),
-        element("button", { type: "button", "data-scale": scale, "aria-pressed": String(scale === "shared") }, "One scale for all"),
-        element("button", { type: "button", "data-close": true }, "Close"),
-      ),
-      element("p", {}, label < 0 ? "Truth unknown." : `Truth: ${pictures.className(from, label)}.`),
-    );
-    const panels = element("div", { class: "looks" }, panel(from, index, 0));
-    if (beside) {
-      const same = twin(index, from, beside);
-      const none = () => element("p", {}, `${label(beside.key)} did not look at this picture.`);
-      panels.append(same == null ? none() : panel(beside, same, 1));
-    }
-    dialog.replaceChildren(head, panels, element("p", { class: "keys" }, "Keys: ← and → go on, Esc closes. A map that is pressed is laid over the picture."));
-    if (focus) dialog.querySelector(focus)?.focus();
-  }
-
-  function panel(from, index, number) {
-    const chosen = Math.min(Number(field.map.value), from.maps.length - 1);
-    const scale = field.scale.value;
-    const large = pictures.factorFor(from, 2 * SMALL);
-    const side = large * from.side;
-    const outcome = pictures.outcome(from, index);
-    const shown = (box, name, words) => {
-      box.setAttribute("role", "img");
-      box.setAttribute("aria-label", name);
-      return element("figure", {}, box, element("figcaption", {}, words));
-    };
-    const warning = pictures.warning(from, index);
-    const truth = outcome === "wrong" ? `, ${percent(from.truth[index])} for the truth` : "";
-    const made = element(
-      "section",
-      { class: "look" },
-      element("h4", {}, label(from.key)),
-      element("p", { class: `guess ${outcome}` }, `${outcome ? `${outcome}: ` : ""}${pictures.predictionWords(from, index)}${truth}`),
-      warning ? element("p", { class: "warning" }, `⚠ ${warning}.`) : null,
-      element(
-        "div",
-        { class: "abreast" },
-        shown(pictures.photograph(from, index, side), pictures.description(from, index), "what the model saw"),
-        shown(
-          pictures.overlay(from, index, chosen, scale, large),
-          pictures.description(from, index, chosen),
-          `${from.maps[chosen]}: ${pictures.scaleWords(from, index, chosen, scale)}`,
-        ),
-      ),
-    );
-    const kinds = [
-      ["Added up over layers", 0, 3],
-      ["Each layer, mean over heads", 3, from.layers],
-      [`Each head of layer ${from.headLayer}`, 3 + from.layers, from.heads],
-    ];
-    for (const [title, first, count] of kinds) {
-      const row = element("div", { class: "abreast tiles", role: "group", "aria-label": title });
-      for (let map = first; map < first + count; map++) row.append(tile(from, index, map, map === chosen, number));
-      made.append(element("h5", {}, title), row);
-    }
-    return made;
-  }
-
-  function tile(from, index, map, pressed, panelNumber) {
-    const words = pictures.scaleWords(from, index, map, field.scale.value);
-    const name = map < 3 ? from.maps[map] : from.maps[map].split(" ")[1];
-    return element(
-      "button",
-      {
-        type: "button",
-        class: "tile",
-        "data-map": map,
-        "data-panel": panelNumber,
-        "aria-pressed": String(pressed),
-        "aria-label": `${from.maps[map]}, ${words}`,
-      },
-      pictures.map(from, index, map, field.scale.value, pictures.factorFor(from, SMALL * 0.6)),
-      element("span", {}, name),
-      element("span", { class: "end" }, percent(from.ends[index][map])),
-    );
-  }
-
-  function go(step) {
-    if (!(opened.at + step in opened.order)) return;
-    opened.at += step;
-    detail(dialog.contains(document.activeElement) && document.activeElement.dataset.go ? `[data-go="${step}"]` : "");
   }
 
   // Events
@@ -335,7 +244,14 @@ const gallery = (() => {
   place.addEventListener("keydown", step);
   place.addEventListener("click", (event) => {
     const pressed = event.target.closest(".card");
-    if (pressed) open(look, other, order, order.indexOf(Number(pressed.dataset.index)));
+    if (!pressed) return;
+    const list = order;
+    const closed = (at) => {
+      if (list !== order) return; // others are shown by now
+      page = Math.floor(at / PER_PAGE[field.view.value]);
+      show(at % PER_PAGE[field.view.value]);
+    };
+    picture.open({ look, other, order, at: order.indexOf(Number(pressed.dataset.index)), settings, label, closed });
   });
   pages.addEventListener("click", (event) => {
     const by = Number(event.target.dataset?.step ?? 0);
@@ -344,35 +260,6 @@ const gallery = (() => {
     show();
     controls.scrollIntoView({ block: "start" });
   });
-  dialog.addEventListener("click", (event) => {
-    const pressed = event.target.closest("button");
-    if (event.target === dialog || pressed?.dataset.close != null) dialog.close();
-    else if (pressed?.dataset.go) go(Number(pressed.dataset.go));
-    else if (pressed?.dataset.scale) {
-      field.scale.value = pressed.dataset.scale === "own" ? "shared" : "own";
-      show();
-      detail("[data-scale]");
-    } else if (pressed?.dataset.map) {
-      field.map.value = pressed.dataset.map;
-      show();
-      detail(`[data-map="${pressed.dataset.map}"][data-panel="${pressed.dataset.panel}"]`);
-    }
-  });
-  dialog.addEventListener("keydown", (event) => {
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!by) return;
-    event.preventDefault();
-    go(by);
-  });
-  dialog.addEventListener("close", () => {
-    const index = opened?.order[opened.at];
-    const at = opened?.order === order ? opened.at : -1;
-    opened = null;
-    if (at < 0) return;
-    page = Math.floor(at / PER_PAGE[field.view.value]);
-    show([...order.slice(page * PER_PAGE[field.view.value])].indexOf(index));
-  });
-
   // Nothing is read before somebody comes near: the first view is of who won.
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -388,7 +275,9 @@ const gallery = (() => {
       if (!look) await choose();
       const from = await pictures.read(key);
       const list = files.map((file) => from.indexOf(file));
-      if (list[at] != null) open(from, undefined, list.filter((index) => index != null), list.slice(0, at).filter((index) => index != null).length);
+      if (list[at] == null) return;
+      const there = list.filter((index) => index != null);
+      picture.open({ look: from, order: there, at: there.indexOf(list[at]), settings, label });
     },
     // All pictures of a run of one class that were taken for another.
     async pair(key, truth, predicted) {

@@ -51,11 +51,11 @@
       const width = 1 / chosen.length;
       const from = place * width + (place ? 0.04 : 0);
       const to = (place + 1) * width - (place + 1 < chosen.length ? 0.04 : 0);
-      const ticks = { tickmode: "auto", nticks: 6, tickformat: "d", zeroline: false, showgrid: false };
-      layout[`xaxis${suffix}`] = { ...ticks, domain: [from, to], anchor: `y${suffix}`, title: { text: "head", standoff: 4 } };
-      layout[`yaxis${suffix}`] = { ...ticks, anchor: `x${suffix}`, autorange: "reversed", title: place ? undefined : { text: "layer", standoff: 4 } };
+      const ticks = (count) => ({ tick0: 1, dtick: Math.ceil(count / 6), zeroline: false, showgrid: false });
+      layout[`xaxis${suffix}`] = { ...ticks(rows[0].length), domain: [from, to], anchor: `y${suffix}`, title: { text: "head", standoff: 4 } };
+      layout[`yaxis${suffix}`] = { ...ticks(rows.length), anchor: `x${suffix}`, autorange: "reversed", title: place ? undefined : { text: "layer", standoff: 4 } };
       layout.annotations.push({
-        text: chosen[place].label.length > 34 ? `${chosen[place].label.slice(0, 32)}…` : chosen[place].label,
+        text: place ? "beside it" : "run",
         x: from, xref: "paper", xanchor: "left", y: 1, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11, color: "var(--soft)" },
       });
       figure.data.push({

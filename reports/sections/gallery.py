@@ -14,6 +14,6 @@ def section(collection: Collection, site: Site) -> Section | None:
         "Where it looks",
         "gallery.html.j2",
         {"album": album},
-        scripts=("pictures.js", "gallery.js"),
+        scripts=("pictures.js", "picture.js", "gallery.js"),
         styles=("gallery.css",),
     )

@@ -29,6 +29,6 @@ def section(collection: Collection, site: Site) -> Section | None:
         "Mistakes",
         "mistakes.html.j2",
         {"runs": there, "without": without, "matrix": matrix},
-        scripts=("pictures.js", "gallery.js", "mistakes.js"),
+        scripts=("pictures.js", "picture.js", "gallery.js", "mistakes.js"),
         styles=("gallery.css", "mistakes.css"),
     )
