@@ -91,7 +91,7 @@ def words(name: str) -> str:
 
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:
     if is_log:
-        places = [float(power) for power in range(math.floor(low), math.ceil(high) + 1)]
+        places = [float(power) for power in range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)]
         return [(place, f"{10**place:.0e}") for place in places]
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step *= 2 if (high - low) / step > 6 else 1

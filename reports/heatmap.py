@@ -107,7 +107,7 @@ def _trace(
 def _layout(
     grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[Row]], axes: Sequence[str]
 ) -> dict[str, Any]:
-    axis = {"type": "category", "showgrid": False, "ticks": ""}
+    axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
     unfinished = [
         (column, row, cells[cell])
         for row, line in enumerate(grid)
@@ -117,7 +117,7 @@ def _layout(
     return {
         "xaxis": {"title": {"text": text(words(axes[0]))}} | axis,
         "yaxis": {"title": {"text": text(words(axes[1]))}} | axis,
-        "margin": {"l": 70, "r": 8, "t": 8, "b": 48},
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "annotations": [
             {
                 # By number: a category such as "64" would be taken for one.
