@@ -193,6 +193,34 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@click.argument("runs_dir", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: report/ in RUNS_DIR]"
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+def report(runs_dir: Path, output: Path | None, open_page: bool) -> None:
+    """What the runs in RUNS_DIR tell, as a page that opens anywhere: no server, no network.
+
+    A sweep that is still going on can be reported at any time; the same command again updates the page.
+
+    \b
+    Examples:
+      harness report runs/grid
+      harness report runs -o public --open
+    """
+    with errors_in_words():
+        from reports import page, site
+
+        try:
+            index = page.build(runs_dir, output)
+        except site.ReportError as error:
+            raise HarnessError(str(error)) from error
+        click.echo(index)
+        if open_page:
+            click.launch(str(index))
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--runs-dir", default="runs", show_default=True, help="Folder whose disk is looked at.")
 @click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")

@@ -17,6 +17,7 @@ from rich.text import Text
 from reports import columns
 from reports.columns import Column
 from reports.comparison import LEVEL, Comparison, compare
+from reports.plain import finite
 from reports.runs import Run, shown
 
 Goal = Literal["maximize", "minimize"]
@@ -126,7 +127,7 @@ def to_json(board: Leaderboard) -> str:
         "runs": [_as_json(row) for row in (*board.finished, *board.others)],
         "notes": board.notes,
     }
-    return json.dumps(_finite(content), indent=2, allow_nan=False)
+    return json.dumps(finite(content), indent=2, allow_nan=False)
 
 
 def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
@@ -277,12 +278,3 @@ def _as_json(row: Row) -> dict[str, Any]:
         "reason": row.reason or None,
         "best_less_this": compared,
     }
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON does not have become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

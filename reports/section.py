@@ -1,0 +1,66 @@
+"""What a section of the page is made from, and what it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reports import columns
+from reports.leaderboard import Leaderboard, Row
+from reports.runs import Run, shown
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One part of the page: `template` is rendered with `context`, in which the section itself is `section`."""
+
+    id: str  # of the element, and of the links to it
+    title: str
+    template: str  # in templates/
+    context: Mapping[str, Any] = field(default_factory=dict)
+    scripts: tuple[str, ...] = ()  # in assets/, loaded after report.js
+    styles: tuple[str, ...] = ()  # in assets/, loaded after report.css
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """The runs of a folder, as every section sees them."""
+
+    folder: Path
+    board: Leaderboard
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """All runs: the finished ones best first, then the others."""
+        return (*self.board.finished, *self.board.others)
+
+    @property
+    def best(self) -> Run | None:
+        return self.board.finished[0].run if self.board.finished else None
+
+    def key(self, run: Run) -> str:
+        """A short name of a run, fit for file names and addresses; the same every time a page is built."""
+        path = run.path.relative_to(self.folder) if run.path.is_relative_to(self.folder) else run.path
+        return "r" + hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:10]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """By key, how a run is called where people read: "augment none, lr 0.0003", or its folder's name."""
+        spelled = {
+            name: columns.spelled([row.settings.get(name, "?") for row in self.rows]) for name in self.board.settings
+        }
+        words = [
+            ", ".join(f"{shown(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
+            for number in range(len(self.rows))
+        ]
+        return {
+            self.key(row.run): said if said and words.count(said) == 1 else shown(row.run.name)
+            for row, said in zip(self.rows, words, strict=True)
+        }
+
+    def label(self, run: Run) -> str:
+        return self.labels[self.key(run)]

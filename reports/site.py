@@ -1,0 +1,101 @@
+"""The folder that a page is written to: nothing unchanged is touched, nothing of an earlier page is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from reports.plain import script
+
+# Lists the files that are the page's own, with what they were made from. Its presence tells a page from a stranger's.
+LEDGER = ".report.json"
+
+
+class ReportError(Exception):
+    """A page that cannot be made, in the user's words."""
+
+
+class Site:
+    """Used as a context; files of an earlier page that were not asked for again go when it is left without error."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.written = 0  # files whose content changed
+        self._earlier = self._read_ledger()
+        self._files: dict[str, Any] = {}
+        if self._earlier is None and (root / "index.html").exists():
+            raise ReportError(f"{root} holds an index.html that is not a report's. Choose another folder with -o.")
+
+    def __enter__(self) -> Site:
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        if kind is None:
+            self._remove_stale()
+            self._write(self.root / LEDGER, json.dumps({"files": self._files}, indent=0).encode())
+
+    def file(self, path: str, content: bytes) -> str:
+        """Write a file, unless it has that content; returns its address as seen from the page."""
+        self._files[path] = None
+        self._write(self._place(path), content)
+        return quote(path)
+
+    def made(self, path: str, key: str, make: Callable[[], bytes]) -> str:
+        """The same for content that costs time: made only if it was not made from the same `key` before."""
+        if not (self._earlier and self._earlier.get(path) == key and self._place(path).exists()):
+            self._write(self._place(path), make())
+        self._files[path] = key
+        return quote(path)
+
+    def data(self, name: str, value: Any) -> str:
+        """A value for the page's scripts, which get it by `report.load(name)`; returns the name.
+
+        A page that was opened from a file may not fetch, but it may load a script.
+        """
+        self.file(f"data/{name}.js", f"report.deliver({script(name)},{script(value)});\n".encode())
+        return name
+
+    def _place(self, path: str) -> Path:
+        parts = PurePosixPath(path)
+        assert not parts.is_absolute() and ".." not in parts.parts, path
+        return self.root / parts
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == len(content) and path.read_bytes() == content:
+                return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its name first: a page that is open, or a build that is killed, never meets half a file.
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        self.written += path.name != LEDGER
+
+    def _remove_stale(self) -> None:
+        for path in (self._earlier or {}).keys() - self._files.keys():
+            with contextlib.suppress(OSError, AssertionError):
+                place = self._place(path)
+                place.unlink()
+                for folder in place.parents:
+                    if folder == self.root:
+                        break
+                    folder.rmdir()  # fails, and ends this, where it is not empty
+
+    def _read_ledger(self) -> dict[str, Any] | None:
+        """None where no page was made; empty where the list is damaged."""
+        try:
+            files = json.loads((self.root / LEDGER).read_bytes())["files"]
+            return files if isinstance(files, dict) else {}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}
