@@ -32,7 +32,7 @@ LAYERS = (
         "track",
     ),
     ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),
-    ("evaluate", "explain", "record", "results", "doctor", "again"),
+    ("evaluate", "explain", "record", "results", "doctor", "again", "dashboard"),
     ("train",),
     ("sweep",),
     ("cli",),

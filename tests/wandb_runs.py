@@ -71,7 +71,7 @@ def history_keys(server: WandbServer, variables: dict[str, Any]) -> dict[str, An
 
 
 def parquet_history(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
-    """What `scan_history` asks for first: files of rows, of which there are none here, and the steps that are in none."""
+    """What `scan_history` asks for first: files of rows, of which there are none here, and what is in none of them."""
     live = [{key: row.get(key) for key in variables["liveKeys"]} for row in server.runs[variables["runName"]].history]
     return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
 
@@ -142,12 +142,15 @@ def _owner(variables: dict[str, Any]) -> tuple[str, str]:
 
 
 def _matches(run: Run, wanted: dict[str, Any]) -> bool:
-    """The part of MongoDB's query language that is asked for: fields that are equal, and `$or`."""
+    """The part of MongoDB's query language that is asked for: `$or`, and fields that are equal or `$in` a list."""
     fields = {"name": run.name, "sweep": run.sweep, "group": run.fields.get("groupName")}
-    return all(
-        any(_matches(run, one) for one in value) if key == "$or" else fields[key] == value
-        for key, value in wanted.items()
-    )
+
+    def matches(key: str, value: Any) -> bool:
+        if key == "$or":
+            return any(_matches(run, one) for one in value)
+        return fields[key] in value["$in"] if isinstance(value, dict) else fields[key] == value
+
+    return all(matches(key, value) for key, value in wanted.items())
 
 
 def _put(run: Run, name: str, content: bytes) -> None:

@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             data = self.server_state.graphql(name, request.get("variables") or {})
         except PermissionError as error:
-            return self._answer(403, {"errors": [{"message": str(error)}]})
+            return self._answer(403, {"data": None, "errors": [{"message": str(error)}]})
         except (LookupError, TypeError, ValueError) as error:
             return self._refuse(f"operation {name} with {request.get('variables')}: {error!r}")
         if data is None:

@@ -52,7 +52,7 @@ def by_id(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_project(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
-    """Views of one type, as `Workspace.from_url` and `wandb.Api().reports` ask for them; of one name, if it is given."""
+    """Views of a type, as `Workspace.from_url` and `wandb.Api().reports` ask for them; of one name, if it is given."""
     entity = variables.get("entity") or variables["entityName"]
     name = variables.get("project") or variables["name"]
     kind = variables.get("viewType", "runs")
