@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import track
-from harness.arguments import SWEEP_ARGS, overridden
+from harness.arguments import SWEEP_ARGS, arguments, overridden
 from harness.config import RunConfig, option_name
 from harness.console import Console
 from harness.data.dataset import Dataset
@@ -60,6 +60,8 @@ class Record:
             "manifest.json",
             provenance()
             | {
+                # Of this run alone, also where `command` started a whole sweep.
+                "arguments": arguments(self.config),
                 "wandb_run_id": run_id,
                 "processes": self._processes.world,
                 "device": str(self._processes.device.type),

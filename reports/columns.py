@@ -87,6 +87,12 @@ def span(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
+def p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def duration(seconds: float | None) -> str:
     """75.3 -> "1 min 15 s"."""
     if seconds is None or not 0 <= seconds < 1e9:

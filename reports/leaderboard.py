@@ -241,9 +241,7 @@ def _interval(run: Run) -> str:
 
 
 def _p(comparison: Comparison | None) -> str:
-    if comparison is None or comparison.p_holm is None:
-        return "-"
-    return "<0.001" if comparison.p_holm < 0.001 else f"{comparison.p_holm:.3f}"
+    return columns.p_value(comparison.p_holm if comparison else None)
 
 
 def _epoch(run: Run) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
+from reports.caveats import caveats, part
 from reports.leaderboard import leaderboard
 from reports.runs import read_runs, shown
 from reports.section import Collection, Section
-from reports.sections import leaderboard as leaderboard_section
+from reports.sections import curves, effects, provenance, study, use
+from reports.sections import leaderboard as standings
 from reports.site import ReportError, Site
 
 # In the order in which a person asks: who won, why, what goes wrong, where it looks, what changed, and now what.
-SECTIONS = (leaderboard_section.section,)
+SECTIONS = (
+    standings.section,
+    effects.section,
+    curves.section,
+    study.section,
+    use.section,
+    provenance.section,
+)
 
 HERE = resources.files("reports")
 
@@ -62,4 +75,44 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(collection=collection, sections=sections)
+    return environment.get_template("page.html.j2").render(
+        title=shown(collection.folder.name),
+        states=_states(collection),
+        facts=_facts(collection),
+        verdict=standings.verdict(collection),
+        caveats=caveats(collection),
+        sections=sections,
+    )
+
+
+def _states(collection: Collection) -> list[tuple[str, int]]:
+    """How many runs are in each state, the finished ones first."""
+    counts = Counter(shown(row.run.state) for row in collection.rows)
+    return sorted(counts.items(), key=lambda item: (item[0] != "finished", item[0]))
+
+
+def _facts(collection: Collection) -> list[str]:
+    """In a few words each, what was trained on what; only where all runs agree."""
+
+    def agreed(values: Iterable[Any]) -> Any:
+        found = {json.dumps(value): value for value in values}
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    runs = [row.run for row in collection.rows]
+    model = agreed(run.config.get("model") for run in runs)
+    data = agreed(run.config.get("data") for run in runs)
+    images = agreed(part(run, "data").get("images") for run in runs if part(run, "data"))
+    classes = agreed(part(run, "data").get("classes") for run in runs if part(run, "data"))
+    starts = sorted(start for run in runs if isinstance(start := run.manifest.get("started"), str))
+    facts = []
+    if model:
+        facts.append(shown(model))
+    if data:
+        facts.append(f"{shown(Path(str(data)).name)}{f', {classes} classes' if classes else ''}")
+    if isinstance(images, dict):
+        facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " pictures")
+    if starts:
+        facts.append(
+            shown(starts[0][:10] if starts[0][:10] == starts[-1][:10] else f"{starts[0][:10]} to {starts[-1][:10]}")
+        )
+    return facts

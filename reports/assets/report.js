@@ -1,8 +1,12 @@
 "use strict";
 
-// What the page's scripts share. Data comes in as scripts, for a page opened from a file may not fetch.
+// What the page's scripts share: data, charts, the theme, copying. Text from elsewhere is only ever set as text.
 const report = (() => {
-  const waiting = new Map(); // name -> {promise, resolve}
+  const root = document.documentElement;
+
+  // ---- Data. It comes in as scripts, for a page that was opened from a file may not fetch.
+
+  const values = new Map(); // name -> {promise, resolve}
 
   function script(address) {
     return new Promise((resolve, reject) => {
@@ -16,20 +20,231 @@ const report = (() => {
 
   // The value that was written as data/<name>.js, read when first asked for.
   function load(name) {
-    if (!waiting.has(name)) {
+    if (!values.has(name)) {
       const entry = {};
       entry.promise = new Promise((resolve, reject) => {
         entry.resolve = resolve;
         script(`data/${encodeURIComponent(name)}.js`).catch(reject);
       });
-      waiting.set(name, entry);
+      values.set(name, entry);
     }
-    return waiting.get(name).promise;
+    return values.get(name).promise;
   }
 
   function deliver(name, value) {
-    waiting.get(name)?.resolve(value);
+    values.get(name)?.resolve(value);
   }
 
-  return { load, deliver, script };
+  // ---- Theme: the system's until somebody chooses.
+
+  const THEMES = ["auto", "light", "dark"];
+
+  function stored(name, value) {
+    try {
+      if (value === undefined) return localStorage.getItem(name);
+      localStorage.setItem(name, value);
+    } catch {
+      // Not kept, where the browser keeps nothing for files.
+    }
+    return null;
+  }
+
+  function setTheme(theme) {
+    root.dataset.theme = theme;
+    stored("report-theme", theme);
+    redraw();
+  }
+
+  root.dataset.theme = THEMES.includes(stored("report-theme")) ? stored("report-theme") : "auto";
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+
+  // A colour of the style sheet, as it is in the theme that is on.
+  function colour(name) {
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  }
+
+  // ---- Charts: <div class="plot" data-chart="name"> shows the Plotly figure data/<name>.js once it comes near.
+
+  const charts = new Map(); // name -> {element, figure}
+  let plotly = null;
+
+  function inTheme(value, colours) {
+    if (typeof value === "string") {
+      const name = /^var\((--[\w-]+)\)$/.exec(value)?.[1];
+      if (!name) return value;
+      if (!colours.has(name)) colours.set(name, colour(name));
+      return colours.get(name);
+    }
+    if (Array.isArray(value)) return value.map((item) => inTheme(item, colours));
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inTheme(item, colours)]));
+    }
+    return value;
+  }
+
+  const AXIS = {
+    gridcolor: "var(--line)",
+    linecolor: "var(--strong-line)",
+    zeroline: false,
+    tickfont: { color: "var(--soft)", size: 12 },
+    title: { font: { color: "var(--soft)", size: 12.5 }, standoff: 8 },
+  };
+
+  const LOOK = {
+    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", size: 12.5, color: "var(--ink)" },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    xaxis: AXIS,
+    yaxis: AXIS,
+    hoverlabel: { bgcolor: "var(--panel)", bordercolor: "var(--strong-line)", font: { color: "var(--ink)" } },
+    modebar: { color: "var(--soft)", activecolor: "var(--ink)", bgcolor: "rgba(0,0,0,0)" },
+  };
+
+  const CONFIG = {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    showSendToCloud: false,
+    plotlyServerURL: "",
+  };
+
+  async function draw(name) {
+    const chart = charts.get(name);
+    plotly ??= script("assets/plotly.min.js");
+    const [figure] = await Promise.all([load(name), plotly]);
+    // A copy, for what a reader changes is not to change the data.
+    chart.figure ??= structuredClone(figure);
+    const { data, layout } = inTheme(chart.figure, new Map());
+    const template = { layout: inTheme(LOOK, new Map()) };
+    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, CONFIG);
+    chart.element.classList.add("drawn");
+  }
+
+  // Change a chart's figure, at once or as soon as it is drawn.
+  async function change(name, edit) {
+    const chart = charts.get(name);
+    if (!chart) return;
+    const figure = await load(name);
+    chart.figure ??= structuredClone(figure);
+    edit(chart.figure);
+    if (chart.element.classList.contains("drawn")) await draw(name);
+  }
+
+  function redraw() {
+    for (const [name, { element }] of charts) if (element.classList.contains("drawn")) draw(name);
+  }
+
+  function failed(element, error) {
+    element.textContent = `This chart cannot be shown: ${error.message}.`;
+    element.classList.add("broken");
+  }
+
+  function watchCharts() {
+    const waiting = new Set();
+    const begin = (name) => {
+      if (!waiting.delete(name)) return Promise.resolve();
+      return draw(name).catch((error) => failed(charts.get(name).element, error));
+    };
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          near.unobserve(target);
+          begin(target.dataset.chart);
+        }
+      },
+      { rootMargin: "400px" },
+    );
+    for (const element of document.querySelectorAll(".plot[data-chart]")) {
+      charts.set(element.dataset.chart, { element });
+      waiting.add(element.dataset.chart);
+      near.observe(element);
+    }
+    // The rest when there is time for it, so that printing finds them all.
+    const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
+    const next = () => {
+      const [name] = waiting;
+      if (name) begin(name).finally(() => idle(next));
+    };
+    setTimeout(() => idle(next), 1000);
+  }
+
+  // ---- Small things.
+
+  let fading = 0;
+
+  function say(text) {
+    const place = document.getElementById("said");
+    place.textContent = text;
+    place.classList.add("shown");
+    clearTimeout(fading);
+    fading = setTimeout(() => place.classList.remove("shown"), 4000);
+  }
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // No clipboard outside secure contexts: the old way.
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      if (!done) return say(`Copy it from here: ${text}`);
+    }
+    return say(`Copied: ${text}`);
+  }
+
+  function watchSections() {
+    const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+    const seen = new IntersectionObserver(
+      (entries) => {
+        for (const { isIntersecting, target } of entries) {
+          if (!isIntersecting) continue;
+          for (const [id, link] of links) link.toggleAttribute("aria-current", id === target.id);
+        }
+      },
+      { rootMargin: "-15% 0px -75% 0px" },
+    );
+    for (const id of links.keys()) {
+      const section = document.getElementById(id);
+      if (section) seen.observe(section);
+    }
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    const name = () => (button.querySelector("span").textContent = root.dataset.theme);
+    button.hidden = false;
+    name();
+    button.addEventListener("click", () => {
+      setTheme(THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length]);
+      name();
+    });
+    document.addEventListener("click", (event) => {
+      const pressed = event.target.closest("[data-copy]");
+      if (pressed) copy(pressed.dataset.copy);
+    });
+    watchCharts();
+    watchSections();
+  });
+
+  // Paper is white.
+  addEventListener("beforeprint", () => {
+    root.dataset.printing = "";
+    redraw();
+  });
+  addEventListener("afterprint", () => {
+    delete root.dataset.printing;
+    redraw();
+  });
+
+  return { load, deliver, change, colour, copy, say };
 })();

@@ -1,0 +1,170 @@
+"""What a reader has to know before trusting the numbers: pictures left out, runs that failed, things that fell back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports.leaderboard import Row
+from reports.runs import Run, shown
+from reports.section import Collection
+
+# Runs and files that a caveat names one by one; of more it gives the number.
+NAMED = 6
+
+
+@dataclass(frozen=True)
+class Caveat:
+    text: str
+    details: tuple[str, ...] = ()
+    is_grave: bool = True  # not merely good to know
+
+
+def caveats(collection: Collection) -> list[Caveat]:
+    """The grave ones first."""
+    runs = [row.run for row in collection.rows]
+    found = [
+        *_unfinished(collection),
+        *_skipped(runs),
+        *_by_text(collection, "Something went wrong after training: {}", _problems),
+        *_by_text(collection, "Read from the data folder: {}", _cut_splits),
+        *_out_of_memory(collection),
+        *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
+        *_different(collection, "initial weights", lambda run: part(run, "weights").get("digest"), is_grave=False),
+        *_different(collection, "versions of the code", lambda run: part(run, "git").get("commit"), is_grave=False),
+        *_changed_code(collection),
+        *_one_seed(collection),
+    ]
+    return sorted(found, key=lambda caveat: not caveat.is_grave)
+
+
+def part(run: Run, name: str) -> Mapping[str, Any]:
+    """An object of the manifest; empty where there is none."""
+    found = run.manifest.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def strings(value: Any) -> list[str]:
+    return [shown(item) for item in value] if isinstance(value, list) else []
+
+
+def progress(run: Run) -> str:
+    """How far a run that has not finished has come: "epoch 2.7 of 5, step 40"."""
+    row = next((row for row in reversed(run.rows) if isinstance(row.get("epoch"), int | float)), None)
+    if row is None:
+        return "no step logged"
+    epochs = run.config.get("epochs")
+    of = f" of {epochs}" if isinstance(epochs, int) else ""
+    return f"epoch {row['epoch']:.3g}{of}, step {shown(row.get('step', '?'))}"
+
+
+def _unfinished(collection: Collection) -> Iterator[Caveat]:
+    by_state: dict[str, list[Row]] = {}
+    for row in collection.board.others:
+        by_state.setdefault(shown(row.run.state), []).append(row)
+    for state, rows in by_state.items():
+        if state == "finished":
+            said = f"{_runs(len(rows))} finished, but cannot be ranked"
+        elif state == "running":
+            said = f"{_runs(len(rows))} still running, or killed without a word; not ranked yet"
+        else:
+            said = f"{_runs(len(rows))} {state if state != 'unknown' else 'in an unknown state'}; not ranked"
+        details = [
+            ": ".join(
+                filter(None, (collection.label(row.run), "; ".join(filter(None, (row.reason, progress(row.run))))))
+            )
+            for row in rows
+        ]
+        yield Caveat(said, _first(details), is_grave=state not in ("running", "stopped"))
+
+
+def _skipped(runs: list[Run]) -> Iterator[Caveat]:
+    """Pictures that could not be read: the same ones in most runs of a sweep, so said once."""
+    skipped: dict[str, str] = {}
+    for run in runs:
+        files = part(run, "data").get("skipped")
+        skipped |= {shown(file): shown(why) for file, why in files.items()} if isinstance(files, Mapping) else {}
+    if skipped:
+        details = _first([f"{file}: {why}" for file, why in sorted(skipped.items())])
+        yield Caveat(f"{len(skipped)} picture{'s' * (len(skipped) > 1)} could not be read and left out.", details)
+
+
+def _problems(run: Run) -> Iterable[str]:
+    return [f"{shown(name)}: {shown(said)}" for name, said in part(run, "problems").items()]
+
+
+def _cut_splits(run: Run) -> Iterable[str]:
+    return [note for note in strings(run.manifest.get("notes")) if "set aside" in note]
+
+
+def _by_text(collection: Collection, sentence: str, said: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:
+    """One caveat for each text, with the runs that say it unless all do."""
+    by_text: dict[str, list[str]] = {}
+    for row in collection.rows:
+        for text in said(row.run):
+            by_text.setdefault(text, []).append(collection.label(row.run))
+    for text, labels in by_text.items():
+        yield Caveat(sentence.format(text), () if len(labels) == len(collection.rows) else _first(labels))
+
+
+def _out_of_memory(collection: Collection) -> Iterator[Caveat]:
+    details = []
+    for row in collection.rows:
+        used, batch, processes = (
+            row.run.metric("micro_batch"),
+            row.run.config.get("batch_size"),
+            row.run.manifest.get("processes"),
+        )
+        if used is None or not isinstance(batch, int) or not isinstance(processes, int) or processes < 1:
+            continue
+        asked = row.run.config.get("micro_batch")
+        asked = asked if isinstance(asked, int) else math.ceil(batch / processes)
+        if used < asked:
+            details.append(f"{collection.label(row.run)}: micro-batches of {used:.0f} in place of {asked}")
+    if details:
+        yield Caveat(
+            f"Memory ran out in {_runs(len(details))}, which went on with smaller micro-batches; the global batch, and "
+            "with it the result, stays the same, the speed does not.",
+            _first(details),
+            is_grave=False,
+        )
+
+
+def _different(
+    collection: Collection, what: str, fact: Callable[[Run], Any], *, is_grave: bool = True
+) -> Iterator[Caveat]:
+    by_value: dict[str, list[str]] = {}
+    for row in collection.rows:
+        if (value := fact(row.run)) is not None:
+            by_value.setdefault(json.dumps(value), []).append(collection.label(row.run))
+    if len(by_value) > 1:
+        details = [f"{value.strip(chr(34))[:12]}: {_runs(len(labels))}" for value, labels in by_value.items()]
+        yield Caveat(f"The runs have {len(by_value)} different {what}.", _first(details), is_grave)
+
+
+def _changed_code(collection: Collection) -> Iterator[Caveat]:
+    changed = sum(part(row.run, "git").get("changed") is True for row in collection.rows)
+    if changed:
+        yield Caveat(f"{_runs(changed)} started from code with changes that were not committed.", is_grave=False)
+
+
+def _one_seed(collection: Collection) -> Iterator[Caveat]:
+    seeds = {json.dumps(row.run.config["seed"]) for row in collection.board.finished if "seed" in row.run.config}
+    if len(seeds) == 1:
+        yield Caveat(
+            f"All runs have the same seed ({seeds.pop()}): how much a result changes from seed to seed is not measured "
+            "here, and no interval on this page includes it.",
+            is_grave=False,
+        )
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _first(details: list[str]) -> tuple[str, ...]:
+    more = len(details) - NAMED
+    return (*details[:NAMED], f"and {more} more") if more > 0 else tuple(details)

@@ -1,0 +1,90 @@
+"""Charts of the page, as specifications for Plotly; what they look like in light and dark is decided in the browser.
+
+Colours that depend on the theme are given as `var(--name)`, a colour of report.css.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports import columns
+from reports.runs import shown
+from reports.site import Site
+
+# From low to high; one hue, so that it reads without colour, and darker or lighter with the theme.
+RAMP = ((0.0, "var(--ramp-low)"), (0.5, "var(--ramp-middle)"), (1.0, "var(--ramp-high)"))
+
+# Okabe and Ito's colours, as far as they can be told from paper and ink: --run-1 to --run-7.
+RUN_COLOURS = 7
+
+# A numeric setting whose values span more than this factor is drawn on a logarithmic axis.
+LOGARITHMIC_FROM = 20
+
+
+@dataclass(frozen=True)
+class Chart:
+    name: str  # of its data
+    alt: str  # what it shows, for those who do not see it
+    height: int  # px
+    title: str = ""
+
+
+def chart(
+    site: Site,
+    name: str,
+    traces: Sequence[Mapping[str, Any]],
+    layout: Mapping[str, Any],
+    *,
+    alt: str,
+    height: int = 300,
+    title: str = "",
+) -> Chart:
+    site.data(name, {"data": traces, "layout": layout})
+    return Chart(name, alt, height, title)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the values of one setting stand on an axis: as numbers, their logarithms, or one place for each."""
+
+    kind: str  # linear, log or categories
+    places: tuple[float, ...]  # of the values, in their order
+    ticks: Mapping[float, str]  # place -> text
+
+    @classmethod
+    def of(cls, values: Sequence[Any], *, most_ticks: int = 8) -> Scale:
+        texts = columns.spelled(values)
+        numeric = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
+        if all(numeric) and all(map(math.isfinite, values)):
+            is_log = min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM
+            places = tuple(math.log10(value) if is_log else float(value) for value in values)
+            ticks = dict(sorted(zip(places, texts, strict=True)))
+            if len(ticks) > most_ticks:
+                ticks = dict(_round_ticks(min(places), max(places), is_log))
+            return cls("log" if is_log else "linear", places, ticks)
+        levels = sorted(set(texts))
+        return cls(
+            "categories", tuple(float(levels.index(text)) for text in texts), dict(enumerate(map(_short, levels)))
+        )
+
+
+def text(value: object) -> str:
+    """Text from a file or a path for a place where Plotly reads tags and entities."""
+    return shown(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:
+    if is_log:
+        places = [float(power) for power in range(math.floor(low), math.ceil(high) + 1)]
+        return [(place, f"{10**place:.0e}") for place in places]
+    step = 10 ** math.floor(math.log10((high - low) / 2))
+    step *= 2 if (high - low) / step > 6 else 1
+    first = math.ceil(low / step)
+    return [(number * step, f"{number * step:g}") for number in range(first, math.floor(high / step) + 1)]
+
+
+def _short(text: str, most: int = 18) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

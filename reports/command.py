@@ -1,0 +1,38 @@
+"""The commands that make a run again and use what it left."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from reports.leaderboard import NOT_SETTINGS
+from reports.runs import Run
+
+
+def reproducing(run: Run) -> str:
+    """Trains the same settings again: by the arguments that the manifest has, else by every setting of the config."""
+    words = run.manifest.get("arguments")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        words = list(_every_setting(run))
+    return shlex.join(["harness", "train", *words])
+
+
+def _every_setting(run: Run) -> Iterator[str]:
+    for name, value in run.config.items():
+        if value is not None and name not in NOT_SETTINGS:
+            yield f"--{name.replace('_', '-')}={value}"
+
+
+def using(run: Run) -> list[tuple[str, str]]:
+    """What a finished run is good for, and how."""
+    folder = shlex.quote(str(run.path))
+    best = shlex.quote(str(run.path / "checkpoints" / "best.safetensors"))
+    data = shlex.quote(str(run.config.get("data", "DATA")))
+    model = shlex.quote(str(run.config.get("model", "MODEL")))
+    return [
+        ("Name what is in pictures of your own", f"harness predict {folder} PICTURE.jpg"),
+        ("Score it again on the test pictures, or on others", f"harness evaluate {folder}"),
+        ("See where it looks in pictures of your own", f"harness explain {folder} PICTURES/"),
+        ("Start from its weights", f"harness train --data {data} --model {model} --weights {best}"),
+        ("Send it to Weights & Biases, if it was kept offline", f"harness sync {folder}"),
+    ]
