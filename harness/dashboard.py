@@ -15,6 +15,7 @@ from reports.dashboard import Scope
 from reports.leaderboard import leaderboard
 from reports.remote import known_ids, read_remote_runs
 from reports.runs import Run, read_runs
+from reports.section import Collection
 from reports.site import ReportError
 
 # Seconds for reading the runs of a project, and for saving; each answer has less.
@@ -45,8 +46,8 @@ def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
                 entity, project, sweep = named.groups()
                 scope = Scope(entity, project, sweep or project, sweep)
                 found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
-            board = leaderboard(found)
-            return _ask(server, lambda api: dashboard.publish(api, scope, board), SAVE_TIMEOUT)
+            collection = Collection(folder.resolve(), leaderboard(found))
+            return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
 
 
 def _scope_of(server: track.Server, folder: Path, found: list[Run], say: Callable[[str], None]) -> Scope:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from reports.findings import findings, warnings
 from reports.leaderboard import Leaderboard
-from reports.markdown import bullets
 from reports.panels import columns_of, drawn, panels, placed, repeated
 from reports.runs import shown
+from reports.section import Collection
 from reports.site import ReportError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Scope:
 
     @property
     def title(self) -> str:
-        return f"{shown(self.name)[:100]}: what the runs tell"
+        return f"Report on {shown(self.name)[:100]}"
 
     @property
     def view(self) -> str:
@@ -63,11 +63,11 @@ def require() -> None:
         ) from error
 
 
-def publish(api: Any, scope: Scope, board: Leaderboard) -> tuple[str, str]:
+def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
     """Save the workspace and the report, over those that there are; returns their addresses. `api` is a wandb.Api."""
     import wandb_workspaces.workspaces as ws
 
-    space = workspace(scope, board)
+    space = workspace(scope, collection)
     try:
         # Of the address only the path and the query are looked at.
         earlier = ws.Workspace.from_url(f"https://wandb.ai/{scope.entity}/{scope.project}?nw={scope.view}")
@@ -77,7 +77,7 @@ def publish(api: Any, scope: Scope, board: Leaderboard) -> tuple[str, str]:
     space._internal_name = f"nw-{scope.view}-v"
     space.save()
 
-    written = report(scope, board)
+    written = report(scope, collection)
     for one in api.reports(f"{scope.entity}/{scope.project}"):
         if one.display_name == scope.title and (one.description or "").startswith(MARK):
             written.id = one.id
@@ -85,13 +85,13 @@ def publish(api: Any, scope: Scope, board: Leaderboard) -> tuple[str, str]:
     return space.url, written.url
 
 
-def workspace(scope: Scope, board: Leaderboard) -> ws.Workspace:
+def workspace(scope: Scope, collection: Collection) -> ws.Workspace:
     """A saved view of the project: its runs with the best first, sections in the order of the questions."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
-    said = findings(board)
+    board, said = collection.board, findings(collection)
     sections = [
         ws.Section(
             name=title,
@@ -119,14 +119,14 @@ def workspace(scope: Scope, board: Leaderboard) -> ws.Workspace:
     )
 
 
-def report(scope: Scope, board: Leaderboard) -> wr.Report:
+def report(scope: Scope, collection: Collection) -> wr.Report:
     """What the runs tell, read from top to bottom: warnings, then each section's words, numbers and panels."""
     import wandb_workspaces.reports.v2 as wr
 
-    said = findings(board)
+    board, said = collection.board, findings(collection)
     blocks: list[Any] = []
-    if warned := warnings(board):
-        blocks += [wr.H2("Before you read on"), wr.MarkdownBlock(bullets(warned))]
+    if warned := warnings(collection):
+        blocks += [wr.H2("Before you read on"), wr.MarkdownBlock(warned)]
     for title, shown_in in panels(board).items():
         if shown_in or said[title]:
             blocks.append(wr.H2(title))
@@ -134,7 +134,7 @@ def report(scope: Scope, board: Leaderboard) -> wr.Report:
             blocks.append(wr.MarkdownBlock(said[title]))
         if shown_in:
             blocks.append(wr.PanelGrid(runsets=[_runset(scope, board)], panels=placed(shown_in)))
-    count = len(board.finished) + len(board.others)
+    count = len(collection.rows)
     description = f"{MARK} from {count} run{'s' * (count != 1)}. Made again, it replaces what was changed here by hand."
     return wr.Report(
         entity=scope.entity,

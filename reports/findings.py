@@ -6,13 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
-from typing import Any
 
 from reports import columns
+from reports.caveats import caveats
 from reports.columns import Column
+from reports.command import reproducing
+from reports.importance import Importance, importance
 from reports.leaderboard import Leaderboard, Row, settings_columns, wide_columns
-from reports.markdown import bullets, escaped, table
-from reports.runs import Predictions, Run, shown
+from reports.markdown import bullets, code, escaped, table
+from reports.runs import Predictions, Run
+from reports.section import Collection
+from reports.sections.provenance import facts_of
 
 # Confusions, classes and errors that are named.
 NAMED = 10
@@ -23,46 +27,31 @@ MOST_VALUES = 12
 # Below, what a forest fitted to the runs says about settings is mostly chance.
 FEW_RUNS = 20
 
-# Entries of a manifest, as they are called where people read.
-PROVENANCE = {
-    "started": "started",
-    "versions": "versions",
-    "git": "code",
-    "hardware": "hardware",
-    "device": "device",
-    "processes": "processes",
-    "precision": "precision",
-    "data": "data",
-    "weights": "weights",
-}
 
-
-def findings(board: Leaderboard) -> dict[str, str]:
+def findings(collection: Collection) -> dict[str, str]:
     """Markdown by the title of its section; a section without anything to say is empty."""
-    return {title: "\n\n".join(part for part in say(board) if part) for title, say in SECTIONS.items()}
+    return {title: "\n\n".join(part for part in say(collection) if part) for title, say in SECTIONS.items()}
 
 
-def warnings(board: Leaderboard) -> list[str]:
-    """What a reader has to know before the numbers: runs that are not finished, damaged files, pictures left out."""
-    said = []
-    for state, count in sorted(Counter(row.run.state for row in board.others).items()):
-        said.append(f"{count} of {len(_rows(board))} runs {'is' if count == 1 else 'are'} {escaped(state)}.")
-    notes: dict[str, list[str]] = {}
-    for row in _rows(board):
-        for note in _notes(row.run):
-            notes.setdefault(note, []).append(row.run.name)
-    for note, names in notes.items():
-        whose = "all runs" if len(names) == len(_rows(board)) else ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-        said.append(f"{escaped(whose)}: {escaped(note)}")
-    return said
+def warnings(collection: Collection) -> str:
+    """What a reader has to know before the numbers, as a list; empty where there is nothing."""
+    lines = []
+    for caveat in caveats(collection):
+        details = f" ({'; '.join(caveat.details)})" if caveat.details else ""
+        lines.append(escaped(f"{caveat.text.rstrip('.')}{details}."))
+    return bullets(lines)
 
 
-def _leaderboard(board: Leaderboard) -> Iterator[str]:
+def _leaderboard(collection: Collection) -> Iterator[str]:
+    board = collection.board
     yield from map(table, wide_columns(board))
     yield bullets([escaped(note.strip()) for note in board.notes])
+    if collection.best:
+        yield f"To make the best run again:\n\n{code(reproducing(collection.best))}"
 
 
-def _what_mattered(board: Leaderboard) -> Iterator[str]:
+def _what_mattered(collection: Collection) -> Iterator[str]:
+    board = collection.board
     if len(board.finished) < 2:
         yield "There are not two finished runs to compare."
         return
@@ -74,8 +63,7 @@ def _what_mattered(board: Leaderboard) -> Iterator[str]:
         if not 1 < len(groups) <= MOST_VALUES:
             continue
         spelled = columns.spelled([rows[0].settings.get(name) for rows in groups.values()])
-        found = sorted(zip(spelled, groups.values(), strict=True), key=lambda one: one[1][0].place or 0)
-        for value, rows in found:
+        for value, rows in sorted(zip(spelled, groups.values(), strict=True), key=lambda one: one[1][0].place or 0):
             scores = [row.metric for row in rows if row.metric is not None]
             lines.append((name.replace("_", " "), value, str(len(rows)), scores[0], median(scores)))
     if lines:
@@ -90,28 +78,33 @@ def _what_mattered(board: Leaderboard) -> Iterator[str]:
             ]
         )
         yield "Runs with the same value differ in their other settings, too."
+    found = importance(collection)
+    if isinstance(found, Importance):
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in found.shares.items())
+        yield escaped(f"Importance by PED-ANOVA, the best {found.best} of {found.trials} trials: {shares}.")
     if len(board.finished) < FEW_RUNS:
-        yield (
-            f"W&B estimates importance with a random forest; from {len(board.finished)} runs it is a hint and no "
+        yield escaped(
+            f"W&B's own importance comes from a random forest; from {len(board.finished)} runs either is a hint and no "
             "measurement."
         )
 
 
-def _curves(board: Leaderboard) -> Iterator[str]:
-    if not board.finished:
-        return
+def _curves(collection: Collection) -> Iterator[str]:
+    board = collection.board
     ends = [(row.run.metric("best/epoch"), row.run.config.get("epochs")) for row in board.finished]
-    last = sum(best is not None and best == epochs for best, epochs in ends)
-    yield (
-        f"{last} of {len(ends)} finished runs were best in their last epoch: more epochs may help them. Scores are "
-        "those of each run's best epoch."
-    )
+    if ends and any(epochs != 1 for _, epochs in ends):
+        last = sum(best is not None and best == epochs for best, epochs in ends)
+        yield (
+            f"Of {len(ends)} finished run{'s' * (len(ends) != 1)}, {last} had the best epoch at the very end: more "
+            "epochs may help. Scores are those of each run's best epoch."
+        )
     if infeasible := [row for row in board.others if row.run.state == "infeasible"]:
         yield "Settings that could not be trained:"
         yield bullets([f"{escaped(row.run.name)}: {escaped(row.reason)}" for row in infeasible[:NAMED]])
 
 
-def _mistakes(board: Leaderboard) -> Iterator[str]:
+def _mistakes(collection: Collection) -> Iterator[str]:
+    board = collection.board
     if not board.finished:
         return
     said = board.finished[0].run.predictions
@@ -153,7 +146,8 @@ def _mistakes(board: Leaderboard) -> Iterator[str]:
     )
 
 
-def _where_it_looks(board: Leaderboard) -> Iterator[str]:
+def _where_it_looks(collection: Collection) -> Iterator[str]:
+    board = collection.board
     looked = [row for row in board.finished if row.run.metric("attention/n")]
     if not looked:
         return
@@ -172,7 +166,8 @@ def _where_it_looks(board: Leaderboard) -> Iterator[str]:
     )
 
 
-def _what_changed(board: Leaderboard) -> Iterator[str]:
+def _what_changed(collection: Collection) -> Iterator[str]:
+    board = collection.board
     compared = [row for row in board.finished if isinstance(row.run.summary.get("positions/verdict"), str)]
     if not compared:
         return
@@ -194,22 +189,20 @@ def _what_changed(board: Leaderboard) -> Iterator[str]:
     )
 
 
-def _provenance(board: Leaderboard) -> Iterator[str]:
-    if not board.finished:
-        return
-    manifest = board.finished[0].run.manifest
-    known = {title: _spoken(manifest[name]) for name, title in PROVENANCE.items() if manifest.get(name)}
-    if known:
-        yield "Of the best run:"
-        yield table([Column("", tuple(known), is_text=True), Column("", tuple(known.values()), is_text=True)])
-    prints = {row.run.manifest["data"].get("fingerprint") for row in board.finished if _has_data(row.run)}
-    if len(prints) > 1:
-        yield f"The runs were made with {len(prints)} different data sets."
-    if isinstance(command := manifest.get("command"), str):
-        yield f"It was made by\n\n    {shown(command)}"
+def _provenance(collection: Collection) -> Iterator[str]:
+    facts = [facts_of(row.run) for row in collection.rows]
+    names = dict.fromkeys(name for found in facts for name in found)
+    values = {name: dict.fromkeys(found.get(name, "not recorded") for found in facts) for name in names}
+    shared = {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
+    if shared:
+        yield "Of all runs:"
+        yield table([Column("", tuple(shared), is_text=True), Column("", tuple(shared.values()), is_text=True)])
+    if differing := [name for name, found in values.items() if len(found) > 1]:
+        yield "They differ in:"
+        yield bullets([f"{escaped(name)}: {escaped('; '.join(list(values[name])[:NAMED]))}" for name in differing])
 
 
-SECTIONS: dict[str, Callable[[Leaderboard], Iterator[str]]] = {
+SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
     "Leaderboard": _leaderboard,
     "What mattered": _what_mattered,
     "Curves": _curves,
@@ -218,10 +211,6 @@ SECTIONS: dict[str, Callable[[Leaderboard], Iterator[str]]] = {
     "What changed": _what_changed,
     "Provenance": _provenance,
 }
-
-
-def _rows(board: Leaderboard) -> tuple[Row, ...]:
-    return (*board.finished, *board.others)
 
 
 def _identity(board: Leaderboard, rows: Sequence[Row], but: str = "") -> list[Column]:
@@ -245,28 +234,3 @@ def _class_scores(said: Predictions) -> dict[int, float]:
     shown_, named = Counter(said.labels.tolist()), Counter(said.predicted.tolist())
     hits = Counter(said.labels[said.labels == said.predicted].tolist())
     return {label: 2 * hits[label] / (shown_[label] + named[label]) for label in shown_}
-
-
-def _has_data(run: Run) -> bool:
-    return isinstance(run.manifest.get("data"), dict)
-
-
-def _notes(run: Run) -> Iterator[str]:
-    yield from run.problems
-    notes, problems = run.manifest.get("notes"), run.manifest.get("problems")
-    if isinstance(notes, list):
-        yield from map(str, notes)
-    if isinstance(problems, dict):
-        yield from map(str, problems.values())
-    if _has_data(run) and (skipped := run.manifest["data"].get("skipped")):
-        count = len(skipped) if isinstance(skipped, list | dict) else skipped
-        yield f"{count} pictures could not be read and were left out"
-
-
-def _spoken(value: Any) -> str:
-    """A part of a manifest as text: nested entries by their names, long lists by their length."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_spoken(item)}" for name, item in value.items() if item not in (None, "", [], {}))
-    if isinstance(value, list):
-        return f"{len(value)}" if len(value) > 3 else ", ".join(map(_spoken, value))
-    return columns.value(value)

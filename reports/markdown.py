@@ -22,6 +22,11 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
+def code(line: str) -> str:
+    """One line as it is, to be copied."""
+    return f"    {shown(line)}"
+
+
 def table(columns: Sequence[Column]) -> str:
     """Columns of plain text, at most MOST_ROWS of their rows; numbers stand to the right."""
     rows = list(zip(*(column.cells for column in columns), strict=True))

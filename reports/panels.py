@@ -150,7 +150,8 @@ def _curves(board: Leaderboard) -> list[Any]:
 
 
 def _mistakes(board: Leaderboard) -> list[Any]:
-    return [*_media("Mistakes"), *_tables("Mistakes")]
+    pictures = _media("Mistakes")
+    return [*(pictures if _looked(board) else pictures[:1]), *_tables("Mistakes")]
 
 
 def _where_it_looks(board: Leaderboard) -> list[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness import cli
+from harness import cli, track
 from harness.config import RunConfig
 from reports import dashboard
 from reports.dashboard import Scope
@@ -24,6 +24,7 @@ from reports.leaderboard import leaderboard
 from reports.panels import PICTURES, TABLES
 from reports.remote import read_remote_runs
 from reports.runs import Run, read_runs
+from reports.section import Collection
 from tests.test_reports_runs import write_run
 from tests.wandb_server import API_KEY, ENTITY, View, WandbServer
 
@@ -45,8 +46,9 @@ from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 
+NAMES = ("config", "summary", "manifest")
 for path in map(Path, sys.argv[1:]):
-    config, summary, manifest = (json.loads((path / f"{n}.json").read_text()) for n in ("config", "summary", "manifest"))
+    config, summary, manifest = (json.loads(path.joinpath(f"{name}.json").read_text()) for name in NAMES)
     os.environ["WANDB_RUN_ID"] = manifest["wandb_run_id"]
     tracker = track.start(RunConfig(**config), path, run_id=manifest["wandb_run_id"])
     for line in (path / "metrics.jsonl").read_text().splitlines():
@@ -101,6 +103,8 @@ def write(folder: Path, number: int, errors: int, state: str = "finished", **set
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer, Path]]:
     """A sweep of four runs, two of them finished, in a folder and at the server."""
+    track.preload()
+    dashboard.require()  # imported once, for every process that is forked from this one
     folder = tmp_path_factory.mktemp("runs") / "small"
     paths = [
         write(folder, 0, 2, lr=1e-5, augment="none"),
@@ -128,14 +132,28 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer
 def server(sent: tuple[WandbServer, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     """Somebody is logged in to it, and nothing was made there yet."""
     server, _ = sent
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "0")
+    log_in(monkeypatch, server)
     server.views.clear()
     server.read_only.clear()
-    server.operations.clear()
     yield server
     assert server.refused == []
+
+
+@pytest.fixture(scope="module")
+def made(sent: tuple[WandbServer, Path]) -> tuple[View, View, list[str]]:
+    """The workspace and the report of the folder, and what was printed."""
+    server, folder = sent
+    with pytest.MonkeyPatch.context() as patch:
+        log_in(patch, server)
+        code, lines = report(folder)
+    assert code == 0
+    return *views(server), lines
+
+
+def log_in(patch: pytest.MonkeyPatch, server: WandbServer) -> None:
+    patch.setenv("WANDB_BASE_URL", server.url)
+    patch.setenv("WANDB_API_KEY", API_KEY)
+    patch.setenv("WANDB_ERROR_REPORTING", "0")
 
 
 @pytest.fixture
@@ -244,9 +262,9 @@ def test_a_folder_is_reported_and_reported_again_in_place(server: WandbServer, f
     workspace, written = views(server)
     assert lines == [
         f"{server.url}/{ENTITY}/zoo?nw={Scope(ENTITY, 'zoo', 'small').view}",
-        f"{server.url}/{ENTITY}/zoo/reports/small:-what-the-runs-tell--{written.id}",
+        f"{server.url}/{ENTITY}/zoo/reports/Report-on-small--{written.id}",
     ]
-    assert workspace.display_name == written.display_name == "small: what the runs tell"
+    assert workspace.display_name == written.display_name == "Report on small"
     assert written.description.startswith("Made by `harness report` from 4 runs.")
     specs = [without_ids(view.spec) for view in (workspace, written)]
 
@@ -261,9 +279,8 @@ def test_a_folder_is_reported_and_reported_again_in_place(server: WandbServer, f
     assert "5eed" not in json.dumps(runset) and '"small"' in json.dumps(runset["filters"])
 
 
-def test_the_workspace(server: WandbServer, folder: Path) -> None:
-    assert report(folder)[0] == 0
-    section = views(server)[0].spec["section"]
+def test_the_workspace(made: tuple[View, View, list[str]]) -> None:
+    section = made[0].spec["section"]
     bank = section["panelBankConfig"]["sections"]
     assert [one["name"] for one in bank] == SECTIONS
     assert all(one["isOpen"] for one in bank)
@@ -300,13 +317,12 @@ def test_the_workspace(server: WandbServer, folder: Path) -> None:
     assert "\\\\<b\\\\>ox\\\\</b\\\\>" in text and "<b>" not in text
 
 
-def test_the_report(server: WandbServer, folder: Path) -> None:
-    assert report(folder)[0] == 0
-    blocks = views(server)[1].spec["blocks"]
+def test_the_report(made: tuple[View, View, list[str]]) -> None:
+    blocks = made[1].spec["blocks"]
     headings = [block["children"][0]["text"] for block in blocks if block["type"] == "heading"]
     assert headings == ["Before you read on", *SECTIONS]
     warned = next(block["content"] for block in blocks if block["type"] == "markdown-block")
-    assert warned == "* 1 of 4 runs is infeasible.\n* 1 of 4 runs is running."
+    assert warned.startswith("* 1 run infeasible; not ranked (lr 10, augment none: The loss became nan.; epoch 1 of 5")
     grids = [block for block in blocks if block["type"] == "panel-grid"]
     assert len(grids) == len(SECTIONS)
     for grid in grids:
@@ -318,10 +334,9 @@ def test_the_report(server: WandbServer, folder: Path) -> None:
         assert len({(place["x"], place["y"]) for place in places}) == len(places)
 
 
-def test_saved_loaded_and_saved_again_it_is_equal(server: WandbServer, folder: Path) -> None:
-    code, (space, written) = report(folder)
-    assert code == 0
-    saved = [view.spec for view in views(server)]
+def test_saved_and_loaded_it_is_equal(made: tuple[View, View, list[str]], server: WandbServer) -> None:
+    saved, (space, written) = made[:2], made[2]
+    server.views |= {view.id: view for view in saved}
 
     def load() -> list[str]:
         import wandb_workspaces.reports.v2 as wr
@@ -331,23 +346,23 @@ def test_saved_loaded_and_saved_again_it_is_equal(server: WandbServer, folder: P
         return [spec.model_dump_json(by_alias=True, exclude_none=True) for spec in loaded]
 
     loaded_space, loaded_report = map(json.loads, in_child(load))
-    assert loaded_space == saved[0]
-    assert as_loaded(loaded_report) == as_loaded(saved[1])
+    assert loaded_space == saved[0].spec
+    assert as_loaded(loaded_report) == as_loaded(saved[1].spec)
 
 
 def test_runs_repeated_with_other_seeds_are_grouped(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(1e-3, 0), (1e-3, 1), (1e-4, 0), (1e-4, 1)]):
         write(tmp_path / "runs", number, number, lr=lr, seed=seed)
-    board = leaderboard(read_runs(tmp_path / "runs"))
-    space = dashboard.workspace(Scope("me", "zoo", "seeds"), board)
+    collection = Collection(tmp_path, leaderboard(read_runs(tmp_path / "runs")))
+    space = dashboard.workspace(Scope("me", "zoo", "seeds"), collection)
     assert [group.name for group in space.runset_settings.groupby] == ["lr"]
     assert space.runset_settings.filters == ""
 
 
 def test_sections_that_no_run_has_anything_for_are_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
-    board = leaderboard(read_runs(tmp_path))
-    written = dashboard.report(Scope("me", "zoo", "one"), board)
+    collection = Collection(tmp_path, leaderboard(read_runs(tmp_path)))
+    written = dashboard.report(Scope("me", "zoo", "one"), collection)
     headings = [block.text for block in written.blocks if type(block).__name__ == "H2"]
     assert headings == [title for title in SECTIONS if title not in ("Where it looks", "What changed")]
 
