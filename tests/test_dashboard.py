@@ -31,6 +31,7 @@ from tests.wandb_server import API_KEY, ENTITY, View, WandbServer
 # The server's threads hold nothing that a forked child uses, and the child ends before they do. wandb-workspaces uses
 # what pydantic calls deprecated.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Pydantic V1 style"),
 ]
