@@ -44,8 +44,11 @@ def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
                 scope = _scope_of(server, folder, found, say)
             elif named:
                 entity, project, sweep = named.groups()
-                scope = Scope(entity, project, sweep or project, sweep)
                 found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
+                groups = {run.manifest["group"] for run in found}
+                # A sweep's folder, its group in W&B and its id are then the same report.
+                name = groups.pop() if sweep and len(groups) == 1 else None
+                scope = Scope(entity, project, name or sweep or project, sweep)
             collection = Collection(folder.resolve(), leaderboard(found))
             return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
 

@@ -47,6 +47,10 @@ class RemoteRun(Run):
 
     @cached_property
     def predictions(self) -> Predictions:
+        return self.fetch_predictions()
+
+    def fetch_predictions(self) -> Predictions:
+        """`predictions`, asked for anew."""
         try:
             classes = tuple(str(name) for (name,) in self._table(CLASSES, ("class",)))
             rows = self._table(PREDICTIONS, PREDICTION_COLUMNS)
@@ -87,10 +91,12 @@ def read_remote_runs(api: Any, entity: str, project: str, sweep: str | None = No
     found = [_run(one) for one in recorded]
     if not found:
         raise ReportError(f"There are no runs in {place}" + (f" of a sweep or group {sweep}." if sweep else "."))
+    finished = [run for run in found if run.finished]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for _ in pool.map(lambda run: run.predictions, [run for run in found if run.finished]):
-            pass
-    return found
+        # Not by way of the property: in Python 3.11 that lets one thread in at a time, whichever run it is of.
+        for run, predictions in zip(finished, pool.map(RemoteRun.fetch_predictions, finished), strict=True):
+            vars(run)["predictions"] = predictions
+    return list[Run](found)
 
 
 def known_ids(api: Any, entity: str, project: str, ids: Sequence[str]) -> set[str]:
@@ -101,7 +107,7 @@ def known_ids(api: Any, entity: str, project: str, ids: Sequence[str]) -> set[st
         return set()
 
 
-def _run(recorded: Any) -> Run:
+def _run(recorded: Any) -> RemoteRun:
     config = {name: value for name, value in sorted(recorded.config.items()) if not name.startswith(OVERRIDE)}
     config |= {
         name.removeprefix(OVERRIDE): value for name, value in recorded.config.items() if name.startswith(OVERRIDE)
