@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from reports.panels import PICTURES, TABLES
 from reports.remote import read_remote_runs
 from reports.runs import Run, read_runs
 from reports.section import Collection
+from tests.forked import in_child
 from tests.test_reports_runs import write_run
 from tests.wandb_server import API_KEY, ENTITY, View, WandbServer
 
@@ -160,24 +160,6 @@ def log_in(patch: pytest.MonkeyPatch, server: WandbServer) -> None:
 @pytest.fixture
 def folder(sent: tuple[WandbServer, Path]) -> Path:
     return sent[1]
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """What `work` returns, in a process of its own: wandb remembers who is logged in."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-
-    def child() -> None:
-        sender.send(work())
-        sender.close()
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    try:
-        assert receiver.poll(60), "no answer"
-        return receiver.recv()
-    finally:
-        process.join(10)
-        process.kill()
 
 
 def report(*words: object) -> tuple[int, list[str]]:
