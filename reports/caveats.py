@@ -30,7 +30,7 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_unfinished(collection),
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
-        *_by_text(collection, "Read from the data folder: {}", _cut_splits),
+        *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
         *_out_of_memory(collection),
         *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
         *_different(collection, "initial weights", lambda run: part(run, "weights").get("digest"), is_grave=False),
@@ -67,17 +67,14 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
         by_state.setdefault(shown(row.run.state), []).append(row)
     for state, rows in by_state.items():
         if state == "finished":
-            said = f"{_runs(len(rows))} finished, but cannot be ranked"
+            said = f"{_runs(len(rows))} finished, but cannot be ranked."
         elif state == "running":
-            said = f"{_runs(len(rows))} still running, or killed without a word; not ranked yet"
+            said = f"{_runs(len(rows))} still running, or killed without a word: not ranked yet."
+        elif state == "unknown":
+            said = f"{_runs(len(rows))} of which it is not known how they ended: not ranked."
         else:
-            said = f"{_runs(len(rows))} {state if state != 'unknown' else 'in an unknown state'}; not ranked"
-        details = [
-            ": ".join(
-                filter(None, (collection.label(row.run), "; ".join(filter(None, (row.reason, progress(row.run))))))
-            )
-            for row in rows
-        ]
+            said = f"{_runs(len(rows))} ended as {state}: not ranked."
+        details = [f"{collection.label(row.run)}: {row.reason} ({progress(row.run)})" for row in rows]
         yield Caveat(said, _first(details), is_grave=state not in ("running", "stopped"))
 
 

@@ -17,8 +17,14 @@ from reports.site import Site
 # From low to high; one hue, so that it reads without colour, and darker or lighter with the theme.
 RAMP = ((0.0, "var(--ramp-low)"), (0.5, "var(--ramp-middle)"), (1.0, "var(--ramp-high)"))
 
+# The same for lines, which are thin and must not vanish at its low end.
+LINES = ((0.0, "var(--ramp-faint)"), *RAMP[1:])
+
 # Okabe and Ito's colours, as far as they can be told from paper and ink: --run-1 to --run-7.
 RUN_COLOURS = 7
+
+# What charts of settings begin with, where these vary.
+AXES = ("lr", "batch_size", "augment")
 
 # A numeric setting whose values span more than this factor is drawn on a logarithmic axis.
 LOGARITHMIC_FROM = 20
@@ -29,6 +35,7 @@ class Chart:
     name: str  # of its data
     alt: str  # what it shows, for those who do not see it
     height: int  # px
+    width: int | None = None  # px at most
     title: str = ""
 
 
@@ -40,10 +47,11 @@ def chart(
     *,
     alt: str,
     height: int = 300,
+    width: int | None = None,
     title: str = "",
 ) -> Chart:
     site.data(name, {"data": traces, "layout": layout})
-    return Chart(name, alt, height, title)
+    return Chart(name, alt, height, width, title)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,11 @@ class Scale:
 def text(value: object) -> str:
     """Text from a file or a path for a place where Plotly reads tags and entities."""
     return shown(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def words(name: str) -> str:
+    """The name of a setting where people read."""
+    return shown(name).replace("_", " ")
 
 
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:

@@ -76,7 +76,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        title=shown(collection.folder.name),
+        title=collection.name,
         states=_states(collection),
         facts=_facts(collection),
         verdict=standings.verdict(collection),

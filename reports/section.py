@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,14 @@ from typing import Any
 from reports import columns
 from reports.leaderboard import Leaderboard, Row
 from reports.runs import Run, shown
+
+# How metrics that runs are ranked by are called where people read.
+METRICS = {
+    "best/val_f1": "validation F1",
+    "best/val_accuracy": "validation accuracy",
+    "best/val_loss": "validation loss",
+    "test/f1": "test F1",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +47,17 @@ class Collection:
         return (*self.board.finished, *self.board.others)
 
     @property
+    def metric(self) -> str:
+        """What the runs are ranked by, in words."""
+        return METRICS.get(self.board.metric) or shown(self.board.metric)
+
+    @property
+    def name(self) -> str:
+        """Of the sweep, where all runs are of one; else of the folder."""
+        parents = {row.run.path.parent for row in self.rows}
+        return shown(parents.pop().name if len(parents) == 1 else self.folder.name)
+
+    @property
     def best(self) -> Run | None:
         return self.board.finished[0].run if self.board.finished else None
 
@@ -64,3 +83,23 @@ class Collection:
 
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What one setting is in one run."""
+
+    row: Row
+    value: Any
+    text: str
+
+    @property
+    def is_number(self) -> bool:
+        return isinstance(self.value, int | float) and not isinstance(self.value, bool)
+
+
+def in_order(rows: Sequence[Row], name: str) -> list[Setting]:
+    """One setting of runs that all have it, by its value: numbers by size, the rest by text."""
+    values = [row.settings[name] for row in rows]
+    found = [Setting(*one) for one in zip(rows, values, columns.spelled(values), strict=True)]
+    return sorted(found, key=lambda one: (not one.is_number, one.value if one.is_number else one.text))

@@ -1,54 +1,63 @@
 "use strict";
 
-// The legend of all curves, and the logarithmic scale of the losses.
-document.addEventListener("DOMContentLoaded", () => {
+// What the curves are coloured by, which of them are shown, and the logarithmic scale of the losses.
+document.addEventListener("DOMContentLoaded", async () => {
   const CHARTS = ["curves-loss", "curves-val-loss", "curves-val-f1"];
   const toolbar = document.querySelector("[data-curves]");
   const legend = document.querySelector("[data-legend]");
-  const buttons = [...legend.querySelectorAll("[data-run]")];
-  const pick = legend.querySelector("[data-pick]");
-  const alone = new Set(); // keys of the runs that are shown; all, when empty
+  const choice = toolbar.querySelector("[data-group]");
+  const pick = toolbar.querySelector("[data-pick]");
+  const groups = await report.load("curves-groups");
+  let pressed = new Set(); // levels whose runs are shown alone
+
+  function edit(change) {
+    for (const name of CHARTS) report.change(name, change);
+  }
 
   function show() {
-    for (const button of buttons) button.setAttribute("aria-pressed", String(alone.has(button.dataset.run)));
-    for (const name of CHARTS) {
-      report.change(name, ({ data }) => {
-        for (const trace of data) trace.visible = !alone.size || alone.has(trace.meta);
-      });
-    }
-  }
-
-  // One line in colour, over all others.
-  function highlight(key) {
-    for (const name of CHARTS) {
-      report.change(name, ({ data }) => {
-        for (const trace of data) {
-          trace.own ??= trace.line.color;
-          const strong = key ? trace.meta === key : trace.own !== "var(--other-run)";
-          trace.line.color = strong ? "var(--run-1)" : "var(--other-run)";
-          trace.line.width = strong ? 2.5 : 1.25;
-        }
-        data.sort((a, b) => (a.line.width ?? 0) - (b.line.width ?? 0));
-      });
-    }
-  }
-
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      const key = button.dataset.run;
-      if (!alone.delete(key)) alone.add(key);
-      show();
+    const runs = pick?.value ? new Set([pick.value]) : pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null;
+    edit(({ data }) => {
+      for (const trace of data) trace.visible = !runs || runs.has(trace.meta);
     });
   }
-  pick?.addEventListener("change", () => highlight(pick.value));
 
-  const all = toolbar.querySelector("[data-all]");
-  all.hidden = !buttons.length;
-  all.addEventListener("click", () => {
-    alone.clear();
+  function colour() {
+    const levels = groups[choice.value];
+    const colours = new Map(levels.flatMap((level) => level.runs.map((run) => [run, level.colour])));
+    edit(({ data }) => {
+      for (const trace of data) trace.line.color = colours.get(trace.meta) ?? "var(--other-run)";
+    });
+    pressed = new Set();
+    legend.replaceChildren(...levels.map(entry));
     show();
-  });
+  }
 
+  function entry(level) {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    const line = document.createElement("i");
+    button.type = "button";
+    button.setAttribute("aria-pressed", "false");
+    line.style.setProperty("--colour", level.colour);
+    button.append(line, choice.value === "run" ? level.text : `${choice.value} ${level.text}`);
+    if (level.diverged) {
+      const tag = document.createElement("b");
+      tag.className = "tag warn";
+      tag.textContent = "diverged";
+      button.append(tag);
+    }
+    button.addEventListener("click", () => {
+      if (!pressed.delete(level)) pressed.add(level);
+      button.setAttribute("aria-pressed", String(pressed.has(level)));
+      if (pick) pick.value = "";
+      show();
+    });
+    item.append(button);
+    return item;
+  }
+
+  choice.addEventListener("change", colour);
+  pick?.addEventListener("change", show);
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
     for (const name of CHARTS.slice(0, 2)) {
       report.change(name, ({ layout }) => {
@@ -57,5 +66,6 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     }
   });
+  colour();
   toolbar.hidden = false;
 });

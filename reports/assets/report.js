@@ -236,13 +236,17 @@ const report = (() => {
     watchSections();
   });
 
-  // Paper is white.
+  // Paper is white, narrow, and cannot be unfolded.
+  let folded = [];
   addEventListener("beforeprint", () => {
     root.dataset.printing = "";
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const one of folded) one.open = true;
     redraw();
   });
   addEventListener("afterprint", () => {
     delete root.dataset.printing;
+    for (const one of folded) one.open = false;
     redraw();
   });
 

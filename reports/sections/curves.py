@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from reports import caveats
-from reports.charts import RUN_COLOURS, Chart, chart, text
+from reports.charts import AXES, RUN_COLOURS, Chart, chart, text, words
+from reports.leaderboard import Row
 from reports.runs import Run
-from reports.section import Collection, Section
+from reports.section import Collection, Section, in_order
 from reports.site import Site
 
 # Points of one line at most: more cannot be seen, only loaded.
 MOST_POINTS = 200
 MOST_POINTS_IN_ALL = 12_000
+MOST_MARKERS = 12  # of one line
 
 PANELS = {
     "loss": ("train/loss", "Training loss"),
@@ -28,60 +30,100 @@ PANELS = {
 
 @dataclass(frozen=True)
 class Line:
+    """How one run is drawn."""
+
+    run: Run
     key: str
     label: str
-    colour: str
     diverged: str  # why it is said to have; empty if it has not
-    state: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """Runs that share a colour."""
+
+    text: str
+    colour: str
+    runs: tuple[str, ...]  # their keys
+    diverged: bool = False
 
 
 def section(collection: Collection, site: Site) -> Section | None:
     # Those that have logged anything.
-    runs = [row.run for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
-    if not runs:
+    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
+    if not rows:
         return None
-    lines = [
-        Line(collection.key(run), collection.label(run), _colour(place, len(runs)), _diverged(run), run.state)
-        for place, run in enumerate(runs)
-    ]
-    most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(runs)))
-    guess = _guessing(runs)
-    charts = [_panel(site, name, runs, lines, guess if "loss" in name else None, most) for name in PANELS]
+    lines = [Line(row.run, collection.key(row.run), collection.label(row.run), _diverged(row.run)) for row in rows]
+    groups = _groups(collection, rows, lines)
+    site.data("curves-groups", {name: [asdict(level) for level in levels] for name, levels in groups.items()})
+    most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
+    guess = _guessing([line.run for line in lines])
+    colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
+    charts = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
     context: dict[str, Any] = {
         "charts": charts,
         "lines": lines,
         "diverged": [line for line in lines if line.diverged],
         "guess": guess,
-        "by_colour": len(runs) <= RUN_COLOURS,
+        "groups": list(groups),
     }
     return Section("curves", "Curves", "curves.html.j2", context, scripts=("curves.js",))
 
 
-def _panel(site: Site, name: str, runs: Sequence[Run], lines: Sequence[Line], guess: float | None, most: int) -> Chart:
+def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, list[Level]]:
+    """What lines can be coloured by, with the colours: the run where there are few, and settings with few values."""
+    groups: dict[str, list[Level]] = {}
+    if len(lines) <= RUN_COLOURS:
+        groups["run"] = [
+            Level(line.label, _colour(place), (line.key,), bool(line.diverged)) for place, line in enumerate(lines)
+        ]
+    names = collection.board.settings
+    for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
+        runs_of: dict[str, list[str]] = {}
+        for one in in_order([row for row in rows if name in row.settings], name):
+            runs_of.setdefault(one.text, []).append(collection.key(one.row.run))
+        if 2 <= len(runs_of) <= RUN_COLOURS:
+            groups[words(name)] = [
+                Level(said, _colour(place), tuple(keys)) for place, (said, keys) in enumerate(runs_of.items())
+            ]
+    if not groups:
+        first, *others = lines
+        groups["place"] = [
+            Level("best" if rows[0].place else first.label, _colour(0), (first.key,)),
+            Level("others", "var(--other-run)", tuple(line.key for line in others)),
+        ]
+    return groups
+
+
+def _panel(
+    site: Site, name: str, lines: Sequence[Line], colours: Mapping[str, str], guess: float | None, most: int
+) -> Chart:
     key, title = PANELS[name]
     traces: list[dict[str, Any]] = []
-    for run, line in zip(runs, lines, strict=True):
-        epochs, values = _thinned(*_points(run, key), most)
+    for place, line in enumerate(lines):
+        epochs, values = _thinned(*_points(line.run, key), most)
         if not epochs:
             continue
-        few = len(epochs) <= 12
         traces.append(
             {
                 "type": "scatter",
-                "mode": "lines+markers" if few else "lines",
+                "mode": "lines+markers" if len(epochs) <= MOST_MARKERS else "lines",
                 "name": text(line.label),
                 "meta": line.key,
                 "x": epochs,
                 "y": values,
-                "line": {"color": line.colour, "width": 1.75, "dash": "dot" if line.diverged else "solid"},
-                "marker": {"size": 6, "symbol": "x" if line.diverged else "circle"},
+                "line": {
+                    "color": colours.get(line.key, "var(--other-run)"),
+                    "width": 1.6 if place else 2.8,
+                    "dash": "dot" if line.diverged else "solid",
+                },
+                "marker": {"size": 7 if line.diverged else 5, "symbol": "x-thin-open" if line.diverged else "circle"},
                 "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
             }
         )
-    # The best run lies on top.
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
-        "yaxis": {} if "loss" in name else {"range": [0, 1.02]},
+        "yaxis": {} if "loss" in name else {"range": [-0.02, 1.02]},
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 44, "r": 8, "t": 8, "b": 44},
@@ -98,16 +140,17 @@ def _panel(site: Site, name: str, runs: Sequence[Run], lines: Sequence[Line], gu
                 "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
             }
         ]
-    ends = [f"{trace['name']} {trace['y'][-1]:.4g}" for trace in traces[:8]]
-    more = f" and {len(traces) - 8} more" if len(traces) > 8 else ""
+    ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := _points(line.run, key)[1])]
+    more = f" and {len(traces) - len(ends)} more" if len(traces) > len(ends) else ""
     alt = f"{title} by epoch of {len(traces)} runs. Last values: {'; '.join(ends)}{more}."
-    return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=300, title=title)
+    # The best run lies on top.
+    return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
 
 
 def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
     """Epochs and finite values of a metric."""
     found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
-    kept = [(float(x), float(y)) for x, y in found if _is_finite(x) and _is_finite(y)]
+    kept = [(float(x), float(y)) for x, y in found if _is_number(x) and _is_number(y)]
     return [x for x, _ in kept], [y for _, y in kept]
 
 
@@ -143,11 +186,9 @@ def _guessing(runs: Sequence[Run]) -> float | None:
     return math.log(count) if isinstance(count, int) and count > 1 else None
 
 
-def _colour(place: int, count: int) -> str:
-    if count <= RUN_COLOURS:
-        return f"var(--run-{place + 1})"
-    return "var(--run-1)" if place == 0 else "var(--other-run)"
+def _colour(place: int) -> str:
+    return f"var(--run-{place + 1})"
 
 
-def _is_finite(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -47,7 +47,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             "settings": {name: cells[number] for name, cells in settings.items()},
             "metric": _number(row.metric),
             "f1": _number(row.run.metric("test/f1")),
-            "span": columns.span(row.run.metric("test/f1_low"), row.run.metric("test/f1_high")),
+            "span": [columns.number(row.run.metric(f"test/f1_{end}"), 3) for end in ("low", "high")],
             "interval": _interval(row.run, start, end),
             "accuracy": _number(row.run.metric("test/accuracy")),
             "ece": _number(row.run.metric("test/ece"), 3),
@@ -63,7 +63,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     ]
     context = {
         "rows": rows,
-        "metric": shown(board.metric),
+        "metric": collection.metric,
         "settings": {name: shown(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
@@ -87,7 +87,7 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
     row = board.finished[0]
     return {
         "label": collection.label(row.run),
-        "metric": shown(board.metric),
+        "metric": collection.metric,
         "value": columns.number(row.metric),
         "f1": columns.number(row.run.metric("test/f1"), 3),
         "low": columns.number(row.run.metric("test/f1_low"), 3),
@@ -173,7 +173,7 @@ def _epochs(run: Run) -> Cell:
     best, epochs = run.metric("best/epoch"), run.config.get("epochs")
     if best is None:
         return Cell("–", None)
-    return Cell(f"{best:.0f} of {epochs}" if isinstance(epochs, int) else f"{best:.0f}", best)
+    return Cell(f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}", best)
 
 
 def _interval(run: Run, start: float, end: float) -> Interval | None:

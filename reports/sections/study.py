@@ -74,7 +74,7 @@ def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, An
         "study": columns.number(model.f1),
         "ours": columns.number(f1) if f1 is not None else shown(run.state),
         "span": columns.span(run.metric("test/f1_low"), run.metric("test/f1_high")) if f1 is not None else "",
-        "difference": f"{f1 - model.f1:+.4f}" if f1 is not None else "",
+        "difference": f"{round(f1 - model.f1, 4) + 0.0:+.4f}" if f1 is not None else "",
         "label": collection.label(run),
         "of": len(rows),
     }
