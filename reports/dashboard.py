@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from dataclasses import dataclass
@@ -65,16 +66,13 @@ def require() -> None:
 
 def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
     """Save the workspace and the report, over those that there are; returns their addresses. `api` is a wandb.Api."""
-    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.workspaces import internal
 
     space = workspace(scope, collection)
-    try:
-        # Of the address only the path and the query are looked at.
-        earlier = ws.Workspace.from_url(f"https://wandb.ai/{scope.entity}/{scope.project}?nw={scope.view}")
-        space._internal_id = earlier._internal_id
-    except ValueError:
-        pass  # there is none; that the project exists is known from its runs
     space._internal_name = f"nw-{scope.view}-v"
+    # Not by Workspace.from_url: a view that was changed by hand may hold what the package cannot read.
+    with contextlib.suppress(ValueError):  # there is none; that the project exists is known from its runs
+        space._internal_id = internal.get_view_dict(scope.entity, scope.project, scope.view)["id"]
     space.save()
 
     written = report(scope, collection)

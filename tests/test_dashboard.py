@@ -251,6 +251,8 @@ def test_a_folder_is_reported_and_reported_again_in_place(server: WandbServer, f
     assert written.description.startswith("Made by `harness report` from 4 runs.")
     specs = [without_ids(view.spec) for view in (workspace, written)]
 
+    # What a person, or a later version of W&B, may have made of it.
+    views(server)[0].spec["section"]["panelBankConfig"]["sections"][0]["panels"] = [{"viewType": "Other", "config": 1}]
     assert report(folder) == (0, lines)
     assert [view.saves for view in views(server)] == [2, 2]
     assert [without_ids(view.spec) for view in views(server)] == specs
