@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from statistics import median
 
 from reports import columns
@@ -73,11 +74,13 @@ def _what_mattered(collection: Collection) -> Iterator[str]:
                 Column("setting", names, is_text=True),
                 Column("value", values),
                 Column("runs", counts),
-                Column(f"best {board.metric}", tuple(map(columns.number, best))),
+                Column("best", tuple(map(columns.number, best))),
                 Column("median", tuple(map(columns.number, middle))),
             ]
         )
-        yield "Runs with the same value differ in their other settings, too."
+        yield escaped(
+            f"Best and median of {board.metric}; runs with the same value differ in their other settings, too."
+        )
     found = importance(collection)
     if isinstance(found, Importance):
         shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in found.shares.items())
@@ -126,7 +129,8 @@ def _mistakes(collection: Collection) -> Iterator[str]:
         ]
     )
     yield "The classes with the lowest F1:"
-    scores = sorted(_class_scores(said).items(), key=lambda one: one[1])[:NAMED]
+    scores = sorted(((label, score) for label, score in _class_scores(said).items() if score < 1), key=itemgetter(1))
+    scores = scores[:NAMED]
     yield table(
         [
             Column("class", tuple(said.classes[label] for label, _ in scores), is_text=True),

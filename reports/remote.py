@@ -36,7 +36,7 @@ NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 class RemoteRun(Run):
     """A run in W&B. Its path, of which there is no folder, is entity/project/<name>-<id>.
 
-    `rows` and `predictions` are fetched when first asked for. The manifest holds only its id, group and sweep.
+    `rows` and `predictions` are fetched when first asked for. The manifest has what W&B itself records.
     """
 
     recorded: Any = None  # the wandb.apis.public.Run
@@ -88,11 +88,11 @@ def read_remote_runs(api: Any, entity: str, project: str, sweep: str | None = No
         recorded = list(api.runs(place, filters=filters, lazy=False))
     except ValueError:  # what wandb makes of a project that the server does not show
         raise ReportError(f"W&B has no project {place}, or you may not see it.") from None
-    found = [_run(one) for one in recorded]
-    if not found:
+    if not recorded:
         raise ReportError(f"There are no runs in {place}" + (f" of a sweep or group {sweep}." if sweep else "."))
-    finished = [run for run in found if run.finished]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
+        found = list(pool.map(_run, recorded))
+        finished = [run for run in found if run.finished]
         # Not by way of the property: in Python 3.11 that lets one thread in at a time, whichever run it is of.
         for run, predictions in zip(finished, pool.map(RemoteRun.fetch_predictions, finished), strict=True):
             vars(run)["predictions"] = predictions
@@ -116,9 +116,31 @@ def _run(recorded: Any) -> RemoteRun:
     # A run that goes on may still show how its last process ended; one that was killed could not say so.
     if recorded.state == "running" or not isinstance(summary.get("state"), str):
         summary["state"] = recorded.state
-    manifest = {"wandb_run_id": recorded.id, "group": recorded.group, "sweep": recorded.sweep_name}
-    path = Path(recorded.entity, recorded.project, f"{recorded.name}-{recorded.id}")
-    return RemoteRun(path, config, summary, manifest, recorded=recorded)
+    name = f"{recorded.name}-{recorded.id}".replace("/", "-")  # whatever a person has called it
+    path = Path(recorded.entity, recorded.project, name)
+    return RemoteRun(path, config, summary, _manifest(recorded), recorded=recorded)
+
+
+def _manifest(recorded: Any) -> dict[str, Any]:
+    """What wandb recorded of machine and code, by the names of our own manifests; and how the run is known there."""
+    known = recorded.metadata or {}
+    hardware = {
+        "host": known.get("host"),
+        "cpu": (known.get("cpu") or {}).get("model"),
+        "cores": known.get("cpu_count_logical"),
+        "memory_bytes": int((known.get("memory") or {}).get("total") or 0) or None,
+        "gpus": [known["gpu"]] * int(known.get("gpu_count") or 1) if known.get("gpu") else [],
+    }
+    python = known.get("python")
+    return {
+        "wandb_run_id": recorded.id,
+        "group": recorded.group,
+        "sweep": recorded.sweep_name,
+        "started": known.get("startedAt"),
+        "git": {"commit": (known.get("git") or {}).get("commit")},
+        "hardware": hardware if known else {},
+        "versions": {"python": str(python).removeprefix("CPython ")} if python else {},
+    }
 
 
 def _rows(history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

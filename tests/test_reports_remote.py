@@ -12,6 +12,7 @@ import pytest
 
 from reports.remote import known_ids, read_remote_runs
 from reports.runs import Run
+from reports.sections.provenance import facts_of
 from reports.site import ReportError
 
 CLASSES = {"columns": ["class", "f1"], "data": [["cat", 1.0], ["dog", 0.5]]}
@@ -65,6 +66,7 @@ def recorded(**changes: Any) -> RecordedRun:
         "config": {"lr": 0.1, "batch_size": 16},
         "summary_metrics": {"state": "finished", "best/val_f1": 0.5, "_step": 3, **tables},
         "history": [],
+        "metadata": None,
         "files": {"media/test/per_class.json": CLASSES, "media/test/predictions.json": PREDICTIONS},
     }
     return RecordedRun(**(known | changes))
@@ -78,12 +80,32 @@ def read(**changes: Any) -> Run:
 def test_a_run_is_what_its_folder_would_be() -> None:
     run = read()
     assert (run.name, run.state, run.config["lr"], run.metric("best/val_f1")) == ("lr0.1-1a2b", "finished", 0.1, 0.5)
-    assert run.manifest == {"wandb_run_id": "1a2b", "group": "grid", "sweep": "5eed"}
+    assert {run.manifest[key] for key in ("wandb_run_id", "group", "sweep")} == {"1a2b", "grid", "5eed"}
     assert "_step" not in run.summary
     predictions = run.predictions
     assert (predictions.files, predictions.classes) == (("a.jpg", "b.jpg"), ("cat", "dog"))
     assert (predictions.labels.tolist(), predictions.predicted.tolist()) == ([0, 1], [0, 0])
     assert (predictions.probabilities.tolist(), predictions.label_probabilities.tolist()) == ([0.75, 0.5], [0.75, 0.25])
+
+
+def test_the_manifest_has_what_w_and_b_records() -> None:
+    known = {
+        "python": "CPython 3.11.7",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "git": {"commit": "f00d"},
+        "host": "node",
+        "cpu": {"model": "a CPU"},
+        "cpu_count_logical": 4,
+        "memory": {"total": "1024"},
+        "gpu": "a GPU",
+        "gpu_count": 2,
+    }
+    facts = facts_of(read(metadata=known))
+    names = ("python", "code", "host", "CPU", "cores", "memory", "GPUs", "day started")
+    assert [facts[name] for name in names] == [
+        *("3.11.7", "commit f00d", "node", "a CPU", "4", "0 GiB", "a GPU, a GPU", "2026-01-01")
+    ]
+    assert facts_of(read()).keys() == set()
 
 
 def test_what_was_used_in_place_of_what_a_sweep_chose() -> None:
