@@ -18,7 +18,7 @@ check: .venv/.dev  ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev  ## Benchmarks: data pipeline, training loop, start-up (about ten minutes)
+bench: .venv/.dev  ## Benchmarks: data pipeline, training loop, looking, sweeps, start-up (about a quarter of an hour)
 	$(BIN)/python -m tests.bench
 
 pretrain: .venv/.run  ## Make the demo model's weights anew

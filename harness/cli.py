@@ -12,7 +12,7 @@ import click
 import harness
 from harness.arguments import SETTINGS, RunCommand, arguments, run_options
 from harness.config import RunConfig
-from harness.errors import HarnessError, errors_in_words
+from harness.errors import ConfigError, HarnessError, errors_in_words
 from harness.explain.commands import explain
 from harness.sweep.commands import sweep
 
@@ -197,9 +197,16 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: report/ in RUNS_DIR]"
 )
+@click.option(
+    "--gallery",
+    default="24",
+    show_default=True,
+    help="Runs whose test pictures are shown with their attention, about 4 MB each: all, or a number, the best and the "
+    "worst ones.",
+)
 @click.option("--open", "open_page", is_flag=True, help="Open what was made in a browser.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make a workspace and a report in W&B, in place of a page.")
-def report(runs: str, output: Path | None, open_page: bool, on_wandb: bool) -> None:
+def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wandb: bool) -> None:
     """What the runs in RUNS_DIR tell, as a page that opens anywhere: no server, no network.
 
     A sweep that is still going on can be reported at any time; the same command again updates the page. With --wandb
@@ -213,17 +220,19 @@ def report(runs: str, output: Path | None, open_page: bool, on_wandb: bool) -> N
       harness report ENTITY/PROJECT/SWEEP --wandb
     """
     with errors_in_words():
+        if gallery != "all" and not gallery.isdecimal():
+            raise ConfigError(f"--gallery is {gallery!r}; it must be all, or a number of runs.")
         if on_wandb:
             from harness.dashboard import publish
 
             if output:
-                raise click.UsageError("-o is for a page; with --wandb nothing is written here.")
+                raise ConfigError("-o is for a page; with --wandb nothing is written here.")
             made = [*publish(runs, click.echo)]
         else:
             from reports import page, site
 
             try:
-                made = [str(page.build(runs, output))]
+                made = [str(page.build(runs, output, gallery=None if gallery == "all" else int(gallery)))]
             except site.ReportError as error:
                 raise HarnessError(str(error)) from error
         for address in made:

@@ -33,7 +33,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(12, 4.5), dpi=150, layout="constrained")
     losses, scores = figure.subplots(1, 2, width_ratios=(3, 2))
     epochs = [row for row in rows if "val/loss" in row or "val/f1" in row]
     best = _best(epochs, best_epoch)
@@ -45,9 +45,9 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG at its own resolution, whole or not at all."""
     with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=150)
+        figure.savefig(beside, format="png", dpi="figure")
     return path
 
 
@@ -145,7 +145,7 @@ def confusion_matrix(
     left = bottom = _inches(names, label_size) + 0.35 * scale  # names, then what the axis shows
     below, above, beside = 0.75 * scale, 0.4 * scale, _inches(notes, 7.5 * scale) + 0.5
     width, height = left + side + beside, below + bottom + side + above
-    figure = Figure(figsize=(width, height), dpi=150 if scale > 1 else 120)
+    figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.add_axes((left / width, (below + bottom) / height, side / width, side / height))
     bar = figure.add_axes(((left + side / 4) / width, 0.45 * scale / height, side / 2 / width, 0.12 * scale / height))
     _draw_matrix(axes, bar, confusion, names, label_size, scale)

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ class Leaderboard:
 
 def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal = "maximize") -> Leaderboard:
     """Runs in order of a metric of their summaries; finished ones are compared with the best on the test pictures."""
-    names = _varying(runs)
+    names = varying(runs)
     finished = ranked(runs, metric, goal)
     comparisons = [None, *compare(finished[0], finished[1:])] if finished else []
 
@@ -143,6 +143,18 @@ def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
         Column(shown(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
         for name in names
     ]
+
+
+def varying(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Names of settings with more than one value among the runs, in the order of the configs."""
+    names = dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS)
+    values = {name: {json.dumps(run.config[name]) for run in runs if name in run.config} for name in names}
+    return tuple(name for name in names if len(values[name]) > 1)
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Entries of config.json for people to read."""
+    return ", ".join(f"{shown(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
 
 
 def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
@@ -233,7 +245,7 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
 
 
 def _in_words(row: Row) -> str:
-    return ", ".join(f"{shown(name).replace('_', ' ')} {columns.value(value)}" for name, value in row.settings.items())
+    return in_words(row.settings)
 
 
 def _interval(run: Run) -> str:
@@ -247,13 +259,6 @@ def _p(comparison: Comparison | None) -> str:
 def _epoch(run: Run) -> str:
     best, epochs = run.metric("best/epoch"), run.config.get("epochs")
     return "-" if best is None else f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}"
-
-
-def _varying(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Names of settings with more than one value among the runs, in the order of the configs."""
-    names = dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS)
-    values = {name: {json.dumps(run.config[name]) for run in runs if name in run.config} for name in names}
-    return tuple(name for name in names if len(values[name]) > 1)
 
 
 def _reason(run: Run, metric: str) -> str:

@@ -15,7 +15,7 @@ from reports.caveats import caveats, part
 from reports.leaderboard import leaderboard
 from reports.runs import read_runs, shown
 from reports.section import Collection, Section
-from reports.sections import curves, effects, provenance, study, use
+from reports.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
 from reports.sections import leaderboard as standings
 from reports.site import ReportError, Site
 
@@ -25,6 +25,9 @@ SECTIONS = (
     effects.section,
     curves.section,
     study.section,
+    mistakes.section,
+    gallery.section,
+    positions.section,
     use.section,
     provenance.section,
 )
@@ -32,10 +35,11 @@ SECTIONS = (
 HERE = resources.files("reports")
 
 
-def build(runs_dir: str | Path, out: str | Path | None = None) -> Path:
+def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int | None = 24) -> Path:
     """Write the page of the runs in a folder, by default to its `report/`; returns the path of index.html.
 
-    Runs may be unfinished, failed or damaged. Where a page is there already, only what changed is written. Raises
+    Pictures are shown of up to `gallery` runs, the best and the worst ones; None: of all. Runs may be unfinished,
+    failed or damaged. Where a page is there already, only what changed is written. Raises
     ReportError when there is nothing to report, or no place to write it to.
     """
     folder = Path(runs_dir).resolve()
@@ -46,7 +50,7 @@ def build(runs_dir: str | Path, out: str | Path | None = None) -> Path:
         raise ReportError(
             f"There are no runs in {shown(runs_dir)}: no folder in it holds a config.json. Give what --runs-dir was."
         )
-    collection = Collection(folder, leaderboard(runs))
+    collection = Collection(folder, leaderboard(runs), gallery)
     try:
         with Site(Path(out) if out else folder / "report") as site:
             sections = [found for make in SECTIONS if (found := make(collection, site)) is not None]

@@ -8,6 +8,8 @@ import io
 import json
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +20,19 @@ import numpy as np
 
 # Where runs of the same settings are set aside.
 SET_ASIDE = ".replaced"
+
+# What reading a damaged npz file may raise.
+DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 PREDICTION_COLUMNS = ("file", "label", "prediction", "probability", "label_probability")
 
@@ -80,7 +95,7 @@ class Run:
     def rows(self) -> tuple[Mapping[str, Any], ...]:
         """`metrics.jsonl`, row by row; lines that are no JSON object, such as one cut off by a crash, are left out."""
         with contextlib.suppress(OSError):
-            lines = _bytes(self.path / "metrics.jsonl").splitlines()
+            lines = content_of(self.path / "metrics.jsonl").splitlines()
             return tuple(row for row in map(_json, lines) if isinstance(row, dict))
         return ()
 
@@ -102,7 +117,7 @@ def read_run(path: str | Path) -> Run:
 
     def read(name: str) -> dict[str, Any]:
         try:
-            content = _json(_bytes(path / name))
+            content = _json(content_of(path / name))
         except FileNotFoundError:
             problems.append(f"{name} is missing")
             return {}
@@ -139,7 +154,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if name != SET_ASIDE]
 
 
-def _bytes(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
     """Content of a regular file: a named pipe in its place would keep us waiting."""
     if path.exists() and not path.is_file():
         raise FileNotFoundError(2, "not a file", str(path))
@@ -157,7 +172,7 @@ def _json(content: bytes) -> Any:
 def _table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Those columns of a CSV file."""
     try:
-        rows = list(csv.reader(io.StringIO(_bytes(path).decode("utf-8"), newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(content_of(path).decode("utf-8"), newline=""), strict=True))
         positions = [rows[0].index(column) for column in columns]
         return [tuple(row[position] for position in positions) for row in rows[1:]]
     except (ValueError, IndexError, csv.Error) as error:

@@ -58,7 +58,12 @@ class Site:
 
         A page that was opened from a file may not fetch, but it may load a script.
         """
-        self.file(f"data/{name}.js", f"report.deliver({script(name)},{script(value)});\n".encode())
+        self.file(f"data/{name}.js", _delivery(name, value))
+        return name
+
+    def made_data(self, name: str, key: str, make: Callable[[], Any]) -> str:
+        """The same for a value that costs time, as `made`."""
+        self.made(f"data/{name}.js", key, lambda: _delivery(name, make()))
         return name
 
     def _place(self, path: str) -> Path:
@@ -99,3 +104,7 @@ class Site:
             return None
         except (OSError, ValueError, TypeError, KeyError):
             return {}
+
+
+def _delivery(name: str, value: Any) -> bytes:
+    return f"report.deliver({script(name)},{script(value)});\n".encode()

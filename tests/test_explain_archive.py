@@ -99,6 +99,23 @@ def test_files_that_are_no_archive_are_refused_in_words(tmp_path: Path) -> None:
         read(path, Archive)
 
 
+def test_damage_in_the_middle_of_a_file_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "some.npz", some_archive())
+    whole = (tmp_path / "some.npz").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        start = int(random.integers(len(whole) - 40))
+        damaged[start : start + 40] = random.bytes(40)
+        (tmp_path / "some.npz").write_bytes(damaged)
+        try:
+            read(tmp_path / "some.npz", Archive)
+        except HarnessError:
+            refused += 1
+    assert refused > 30
+
+
 def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:

@@ -151,18 +151,18 @@ def test_weights_that_train_nothing_or_little_can_be_looked_at() -> None:
 def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     images, expected, sizes = pictures(7), look(pictures(7), 7), []
 
-    def hungry(model: Any, images: Tensor, classes: Tensor) -> Tensor:
+    def hungry(model: Any, images: Tensor, *others: Any) -> Any:
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
-        return relevance(model, images, classes)
+        return look_at(model, images, *others)
 
-    monkeypatch.setattr(collect_module, "relevance", hungry)
+    monkeypatch.setattr(collect_module, "look_at", hungry)
     found = look(images, 7)
     assert sizes == [7, 4, 2, 2, 2, 1]
     np.testing.assert_allclose(found.pictures["relevance"], expected.pictures["relevance"], rtol=1e-3, atol=1e-5)
 
-    monkeypatch.setattr(collect_module, "relevance", lambda *_: hungry(None, images, images))
+    monkeypatch.setattr(collect_module, "look_at", lambda *_: hungry(None, images))
     with pytest.raises(HarnessError, match="Out of memory with attention of one picture at a time"):
         look(images, 4)
 
@@ -183,7 +183,7 @@ def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest
 
 
 def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect_module, "relevance", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.explain.gradient.attention_gradient", lambda *_: 1 / 0)
     model = tiny_vit()
     with pytest.raises(HarnessError, match="Attention could not be captured: ZeroDivisionError: division by zero"):
         look(pictures(4), model=model)

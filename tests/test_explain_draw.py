@@ -88,7 +88,7 @@ def test_overlay_keeps_picture_and_map() -> None:
     picture[:, 7:] = 200
     cells = np.zeros(49)
     cells[24] = 1
-    drawn = canvas.overlay(picture, cells, 1).astype(int)
+    drawn = canvas.overlay(picture, cells).astype(int)
     centre, lit, dark = drawn[6, 6], drawn[0, 13], drawn[0, 0]
     assert (np.abs(lit - dark - 100) <= 1).all()  # half of the picture, in grey
     expected = 0.6 * canvas.colour_table("inferno")[255]
@@ -97,6 +97,23 @@ def test_overlay_keeps_picture_and_map() -> None:
     x, y = page.large[0]
     seen = pixels[y : y + 2 * page.side, x : x + 2 * page.side]
     assert (seen[:, : page.side - 12] == 0).all() and (seen[:, page.side + 12 :] == 200).all()
+
+
+def test_overlay_shows_what_is_above_the_mean() -> None:
+    picture, table = np.zeros((14, 14, 3), np.uint8), 0.6 * canvas.colour_table(canvas.SEQUENTIAL)
+    cells = np.tile([1.0, 3.0], 25)[:49]
+    cells[48] = 4
+    drawn = canvas.overlay(picture, cells)[::2, ::2].reshape(49, 3)
+    low, high = canvas.above_mean(cells)
+    assert (low, high) == (pytest.approx(cells.mean()), 4)
+    np.testing.assert_allclose(drawn[[0, 48]], table[[0, 255]], atol=1)
+    np.testing.assert_allclose(drawn[1], table[round(255 * (3 - low) / (4 - low))], atol=1)
+    # What hardly differs is not drawn as if it did.
+    even = np.full(49, 1.0)
+    even[5] = 1.1
+    drawn = canvas.overlay(picture, even)[::2, ::2].reshape(49, 3)
+    np.testing.assert_allclose(drawn[5], table[round(255 * (1.1 - even.mean()) / (0.25 * even.mean()))], atol=1)
+    assert canvas.above_mean(np.full(4, np.nan)) == (0, 0)
 
 
 @pytest.mark.parametrize(("layers", "heads", "grid"), [(1, 1, 7), (12, 12, 14), (24, 16, 14), (32, 16, 24), (6, 5, 1)])

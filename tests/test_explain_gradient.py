@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import VisionTransformer
 
-from harness.explain.gradient import attention_gradient, relevance
+from harness.explain.gradient import attention_gradient, capture_relevance, differentiable, relevance
 from tests.tiny_vits import embedded, hooks_left, pictures, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])
@@ -109,6 +111,38 @@ def test_it_needs_no_particular_mode_and_leaves_nothing(mode: Any) -> None:
     torch.testing.assert_close(relevance(model, images, CLASSES), expected)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not images.requires_grad and hooks_left(model) == 0
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_nothing_is_differentiated_that_is_not_needed(layers: int) -> None:
+    model, images = tiny_vit(layers=layers), pictures()
+    with capture_relevance(model) as relevance_of:
+        logits = model(differentiable(images))
+        with Operations() as watched:
+            relevance_of(logits, CLASSES)
+    counts = watched.counts
+    # One backward pass for all blocks. Each has two linear layers after its attention; those before it, and the
+    # attention itself, are passed by all blocks but the first. A gradient of a weight would be another product.
+    through = 2 * layers + 2 * (layers - 1) + 1  # linear layers, with that of the head
+    attention = 2 * layers  # gradients of attention: values, and the output projection
+    products = counts["aten.mm.default"] + counts["aten.addmm.default"]
+    assert products == through + attention + layers  # and queries and keys of every block, at once
+    assert counts["aten.native_layer_norm_backward.default"] == 2 * layers
+    assert counts["aten.gelu_backward.default"] == layers
+    assert sum(count for name, count in counts.items() if "attention" in name and "backward" in name) == layers - 1
+    assert not [name for name in counts if "convolution" in name]
 
 
 def test_low_precision_and_autocast() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import subprocess
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.explain import notes, plots
+from harness.explain import masks, notes, plots
 from harness.explain.positions import centred, change_map, cosine
 from tests.explained import made_up_archive, made_up_positions, place_embedding
 
@@ -139,7 +138,8 @@ def test_numbers_verdict_and_rule_stand_beside() -> None:
         for name in ("locality", "decoding", "effective_rank"):
             value = numbers[when][name]
             for part in (value["value"], value["low"], value["high"]):
-                assert (f"{part:.2f}" if abs(part) < 10 else f"{part:.3g}") in text
+                digits = ".3g" if abs(part) >= 10 else ".2f" if abs(part) >= 0.1 else ".2g"
+                assert f"{part:{digits}}" in text
     assert f"{numbers['change']['value']:.2f}" in text and "0.90" in text
     for word in ('"lost"', '"retained"', '"altered"', '"none to keep"'):
         assert word in text
@@ -181,40 +181,22 @@ def test_class_token_and_change_by_patch() -> None:
     assert moved.argmax() == 10 and panels[0, 3].get_images()[0].get_clim()[0] == 0
 
 
-def test_sweep_is_ordered_by_learning_rate() -> None:
-    kept, lost = made_up_positions(), made_up_positions(destroyed())
-    items = [("second", 0.1, lost), ("a" * 100, 1e-5, kept), ("first", 0.1, lost), ("none", 0.001, kept)]
-    figure = plots.sweep_position_plot(items)
-    panels = maps_of(figure)
-    titles = [axes.get_title(loc="left").split("\n") for axes in panels]
-    assert [title[0] for title in titles] == [
-        "before fine-tuning",
-        "learning rate 1e-05: retained",
-        "learning rate 0.001: retained",
-        "learning rate 0.1: lost",
-        "learning rate 0.1: lost",
-    ]
-    assert [title[1] for title in titles[1:]] == ["a" * 43 + "…", "none", "first", "second"]
-    assert titles[4][2].endswith(f"|ΔP|/|P| {lost.numbers['change']['value']:.2f}")
-    assert {axes.get_images()[0].get_clim() for axes in panels} == {(-1, 1)}
-    np.testing.assert_allclose(shown(panels[0]), shown(panels[1]))
-    boxes = [axes.get_tightbbox() for axes in panels]
-    for index, one in enumerate(boxes):
-        assert one is not None and one.x0 >= 0 and one.y0 >= 0
-        assert not any(other is not None and one.overlaps(other) for other in boxes[:index])
-
-
-def test_sweep_says_when_runs_began_elsewhere() -> None:
-    elsewhere = dataclasses.replace(made_up_positions(), before=made_up_positions().before + 1)
-    figure = plots.sweep_position_plot([("a", 0.1, made_up_positions()), ("b", 0.2, elsewhere)])
-    assert "others began elsewhere" in maps_of(figure)[0].get_title(loc="left")
-
-
-@pytest.mark.parametrize("count", [0, 1, 9])
-def test_sweep_of_any_size(count: int) -> None:
-    figure = plots.sweep_position_plot([(f"$run_{i}^$", 10.0**-i, made_up_positions(grid=2)) for i in range(count)])
-    assert len(maps_of(figure)) == (count + 1 if count else 0)
-    pixels(figure)
+def test_object_figure_shows_every_share() -> None:
+    random = np.random.default_rng(0)
+    covered = random.random((20, 49))
+    names = [*masks.AGGREGATES, "layer 1", "layer 2"]
+    found = masks.measure({name: random.random((20, 49)) * covered for name in names}, covered)
+    figure = plots.object_figure(found)
+    by_layer, summed = figure.axes
+    np.testing.assert_array_equal(by_layer.lines[0].get_ydata(), [one.share.value for one in found.maps[3:]])
+    ticks = [tick.get_text() for tick in summed.get_xticklabels()]
+    for text, one in zip(ticks, found.aggregates, strict=True):
+        assert text.startswith(f"{one.name}\n{one.share.value:.1%}")
+        assert f"over chance\n{100 * one.above_chance.value:+.1f} (" in text
+    assert str(found.chance) in by_layer.get_legend_handles_labels()[1][0]
+    figure.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in summed.get_xticklabels()]
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
 
 
 def test_import_is_light() -> None:

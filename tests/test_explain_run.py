@@ -208,14 +208,14 @@ def test_an_error_of_one_process_is_told_by_all(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fit_and_fail() -> None:
-        relevance = collect.relevance
+        look_at = collect.look_at
 
-        def fails_elsewhere(model: Any, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        def fails_elsewhere(*arguments: Any) -> Any:
             if torch.distributed.get_rank() == 1:
                 raise ValueError("no luck")
-            return relevance(model, images, classes)
+            return look_at(*arguments)
 
-        collect.relevance = fails_elsewhere  # in this forked process only
+        collect.look_at = fails_elsewhere  # in this forked process only
         assert fit(settings(photos, tmp_path, explain="all", epochs=1)).state == "finished"
 
     on_ranks(2, fit_and_fail)
@@ -251,14 +251,14 @@ def test_told_to_stop_while_looking_it_looks_again_later(
     config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
 
     def fit_until_told() -> None:
-        relevance = collect.relevance
+        look_at = collect.look_at
 
-        def relevance_and_signal(*arguments: Any) -> torch.Tensor:
+        def look_and_signal(*arguments: Any) -> Any:
             if os.environ.get("RANK", "0") == str(world - 1):  # one rank alone hears it
                 os.kill(os.getpid(), signal.SIGTERM)
-            return relevance(*arguments)
+            return look_at(*arguments)
 
-        collect.relevance = relevance_and_signal  # in this forked process only
+        collect.look_at = look_and_signal  # in this forked process only
         outcome = fit(config)
         assert (outcome.state, outcome.exit_code) == ("preempted", 143)
 

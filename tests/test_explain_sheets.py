@@ -91,7 +91,8 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     archive.labels[4] = -1
     lines = drawn_texts(monkeypatch)
     sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
-    assert lines[2:6] == ["50 % ant", "right", "picture 1", f"⚠ 0 to {100 * archive.rollout[0].max():.3g} %"]
+    scale = f"⚠ {100 / 49:.3g} % to {100 * archive.rollout[0].max():.3g} %"
+    assert lines[2:6] == ["50 % ant", "right", "picture 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]
     assert lines[18:20] == ["86 % bee", "truth unknown"]
 

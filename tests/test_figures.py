@@ -97,7 +97,7 @@ def test_high_scores_are_spread_out_and_low_ones_start_at_zero() -> None:
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1, "train/lr": 0.1}], training_rows(1)])
 def test_a_run_that_has_just_begun_can_be_drawn(rows: list[dict[str, Any]]) -> None:
-    assert pixels(figures.loss_curve(rows)).shape == (540, 1440, 3)
+    assert pixels(figures.loss_curve(rows)).shape == (675, 1800, 3)
 
 
 def test_few_classes_show_their_counts() -> None:

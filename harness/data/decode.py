@@ -80,6 +80,13 @@ def header(source: str | os.PathLike[str] | bytes) -> Header:
         return Header(picture.width, picture.height, picture.mode)
 
 
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) that a file's picture has once it is decoded, from its first bytes."""
+    with _open(Path(path)) as picture:
+        turned = _orientation(picture) in (5, 6, 7, 8)
+        return (picture.height, picture.width) if turned else picture.size
+
+
 def read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file."""
     try:

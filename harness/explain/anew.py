@@ -106,7 +106,7 @@ def _subject_of(best: Best, processes: Processes) -> Subject:
     return Subject(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
 
 
-def redraw(folder: Path, figure_folder: Path, data: str | None) -> Archive:
+def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
     """Draw again from the arrays in a folder and the pictures themselves; no model is needed."""
     seen = archive.read(folder / ARRAYS, Archive)
     positions = folder / POSITIONS
@@ -116,7 +116,8 @@ def redraw(folder: Path, figure_folder: Path, data: str | None) -> Archive:
     except (KeyError, TypeError) as error:
         raise HarnessError(f"{folder / ARRAYS} does not say what its pictures are ({error}).") from error
     pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
-    show.draw(seen, compared, pictures, folder, figure_folder)
+    found = show.measure_object(seen, root, folder, say)
+    show.draw(seen, compared, found, pictures, folder, figure_folder)
     return seen
 
 

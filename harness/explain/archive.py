@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,7 +120,7 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         return kind(**values)
     except FileNotFoundError:
         raise HarnessError(f"{path} is not there: `harness explain` without --redraw makes it.") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise HarnessError(f"{path} is damaged or of another version ({error}); make it anew.") from error
 
 

@@ -22,6 +22,7 @@ NOT_FINITE = (128, 128, 128)
 INK, PALE, WARNING = (20, 20, 20), (110, 110, 110), (178, 60, 0)
 RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (110, 110, 110)  # Okabe & Ito 2008
 ELLIPSIS = "…"
+FLAT = 1.25  # times its mean: the largest value of a map that is nearly even, which is to look it
 
 
 @functools.cache
@@ -77,10 +78,20 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(picture), (side, side), interpolation=way)
 
 
-def overlay(picture: np.ndarray, cells: np.ndarray, high: float) -> np.ndarray:
-    """A map (P,), scale 0 to `high`, over the picture (side, side, 3) in grey; side is a multiple of g."""
+def above_mean(cells: np.ndarray) -> tuple[float, float]:
+    """The scale of a map (P,) over a picture: from its mean to its largest value, or to FLAT times the mean if that is
+    more. From 0, as maps alone are drawn, all of the picture would be tinted, and little of it told from the rest.
+    """
+    finite = np.asarray(cells, dtype=np.float32)[np.isfinite(cells)]
+    mean = float(finite.mean()) if len(finite) else 0.0
+    return mean, max(largest(cells), FLAT * mean)
+
+
+def overlay(picture: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """What of a map (P,) is `above_mean`, over the picture (side, side, 3) in grey; side is a multiple of g."""
     grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
-    map_ = tile(cells, len(picture) // math.isqrt(len(cells)), high)
+    low, high = above_mean(cells)
+    map_ = tile(cells, len(picture) // math.isqrt(len(cells)), high, low)
     return cv2.addWeighted(cv2.merge([grey, grey, grey]), 0.5, map_, 0.6, 0)
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from harness.data.loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
 from harness.explain.capture import capture_matrices, capture_rows, capture_tokens, self_test
-from harness.explain.gradient import relevance
+from harness.explain.gradient import capture_relevance, differentiable
 from harness.explain.heads import STATISTICS, Sums, head_statistics, patch_distances
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.explain.positions import content_length
@@ -117,41 +117,43 @@ def look_at(model: VisionTransformer, images: Tensor, labels: Tensor, wanted: Wa
     side = model.image_size // model.patch_size
     distances = patch_distances((side, side), model.patch_size, images.device)
     with (
-        torch.inference_mode(),
+        capture_relevance(model) as relevance_of,
         capture_rows(model) as latest_rows,
         capture_tokens(model, patch_norms) as latest_norms,
         capture_matrices(
             model, lambda matrix: (transition(matrix, wanted.rollout), head_statistics(matrix, distances))
         ) as latest_matrices,
     ):
-        probabilities = model(images).double().softmax(1)
-        rows = latest_rows()  # (B, L, H, N)
-        transitions, statistics = zip(*latest_matrices(), strict=True)
-        by_head = torch.stack(statistics, dim=1)  # (B, L, H, K)
-        by_layer = dict(zip(STATISTICS, by_head.mean(2).unbind(-1), strict=True))
-        marked = outliers(torch.stack(latest_norms()[:-1], dim=1))  # (B, L, P), as they enter each block
-        taken, layer = attention_on(marked, rows).max(1)
-        top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
-        probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
-        known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-        seen = {
-            "labels": labels.int(),
-            "predicted": predicted.int(),
-            "probability": probability.float(),
-            "label_probability": known.where(labels >= 0, torch.nan).float(),
-            "top_classes": top_classes,
-            "top_probabilities": top_probabilities,
-            "layers": rows[..., 1:].mean(2).half(),
-            "heads": rows[:, wanted.head_layer - 1, :, 1:].half(),
-            "class_share": rows[..., 0].mean(2),
-            "rollout": rollout(transitions).half(),
-            "entropy": by_layer["class_entropy"],
-            "distance": by_layer["distance"],
-            "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
-            "outlier_attention": taken,
-        }
-        sums = Sums.of(by_head)
-    return seen | {"relevance": relevance(model, images, predicted)}, sums
+        logits = model(differentiable(images))
+        with torch.no_grad():
+            probabilities = logits.double().softmax(1)
+            rows = latest_rows()  # (B, L, H, N)
+            transitions, statistics = zip(*latest_matrices(), strict=True)
+            by_head = torch.stack(statistics, dim=1)  # (B, L, H, K)
+            by_layer = dict(zip(STATISTICS, by_head.mean(2).unbind(-1), strict=True))
+            marked = outliers(torch.stack(latest_norms()[:-1], dim=1))  # (B, L, P), as they enter each block
+            taken, layer = attention_on(marked, rows).max(1)
+            top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
+            probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
+            known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+            seen = {
+                "labels": labels.int(),
+                "predicted": predicted.int(),
+                "probability": probability.float(),
+                "label_probability": known.where(labels >= 0, torch.nan).float(),
+                "top_classes": top_classes,
+                "top_probabilities": top_probabilities,
+                "layers": rows[..., 1:].mean(2).half(),
+                "heads": rows[:, wanted.head_layer - 1, :, 1:].half(),
+                "class_share": rows[..., 0].mean(2),
+                "rollout": rollout(transitions).half(),
+                "entropy": by_layer["class_entropy"],
+                "distance": by_layer["distance"],
+                "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
+                "outlier_attention": taken,
+            }
+            sums = Sums.of(by_head)
+        return seen | {"relevance": relevance_of(logits, predicted)}, sums
 
 
 def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:

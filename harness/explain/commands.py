@@ -52,7 +52,7 @@ def explain(
         images = words if weights else words[1:]
         folder, figures = _places(None if weights else words[0], bool(images), output)
         if redraw:
-            anew.redraw(folder, figures, data_folder)
+            anew.redraw(folder, figures, data_folder, click.echo)
             click.echo(f"Drawn again: {folder}")
             return
         if weights:

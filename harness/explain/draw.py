@@ -1,7 +1,8 @@
 """One picture and where the class token looked: its layers, its heads, what they add up to. From arrays, no model.
 
-Every map starts at 0. Large maps and the first strip of each kind go up to their own largest value, which is printed;
-the second strip has one scale for all its maps. L blocks ("layers"), H heads, P = g² patches.
+Maps start at 0, and those of the first strip of each kind go up to their own largest value, which is printed; the
+second strip has one scale for all its maps. Over the picture a map shows what is above its mean. L blocks ("layers"), H
+heads, P = g² patches.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from harness.explain.canvas import (
     UNKNOWN,
     WARNING,
     WRONG,
+    above_mean,
     class_name,
     colour_bar,
     fitted,
@@ -110,11 +112,11 @@ def file_name(archive: Archive, index: int) -> str:
     return f"{index:05}-{words[-40:].strip('-') or 'picture'}.jpg"
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """As JPEG at full colour resolution, written beside its name first."""
+def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
+    """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
     beside = path.with_name(f".{path.name}")
     try:
-        image.save(beside, format="JPEG", quality=QUALITY, subsampling=0)
+        image.save(beside, format="JPEG", quality=quality, subsampling=subsampling)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -138,15 +140,19 @@ def draw_picture(
     seen = fitted(picture, 2 * page.side)
     _paste(pixels, page.large[0], seen)
     for cells, over, alone in zip(aggregates, page.large[1:], page.small, strict=True):
-        _paste(pixels, over, overlay(seen, cells, largest(cells)))
+        _paste(pixels, over, overlay(seen, cells))
         _paste(pixels, alone, tile(cells, page.factor, largest(cells)))
     for places, maps, shared in _strips(archive, index, page):
         for place, cells in zip(places, maps, strict=True):
             _paste(pixels, place, tile(cells, page.factor, largest(maps if shared else cells)))
     image = Image.fromarray(pixels)
     _write_header(image, archive, index, page)
-    for place, cells, unit in zip(page.small, aggregates, (percent, percent, "{:.3g}".format), strict=True):
+    units: tuple[Callable[[float], str], ...] = (percent, percent, "{:.3g}".format)
+    for place, cells, unit in zip(page.small, aggregates, units, strict=True):
         write(image, (place[0], place[1] + page.side + 4), f"0 to {scale_end(cells, unit)}", 13, width=page.side)
+    for place, cells, unit in zip(page.large[1:], aggregates, units, strict=True):
+        low, high = map(unit, above_mean(cells))
+        write(image, (place[0], place[1] + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
     _write_notes(image, archive, index, page)
     for places, maps, shared in _strips(archive, index, page):
         if shared:
@@ -171,8 +177,8 @@ def draw_background(archive: Archive, page: Page) -> np.ndarray:
         write(image, (x, y - 6), title, 15, anchor="ls", width=2 * page.side)
     for (x, y), title in zip(page.small, AGGREGATES.values(), strict=True):
         write(image, (x, y - 6), title, 13, anchor="ls", width=page.side)
-    under = "The maps at the right, laid over the picture in grey. One square per patch."
-    write(image, (page.large[1][0], page.large[1][1] + 2 * page.side + 6), under, 12, colour=PALE)
+    under = "Coloured: above a map's mean"
+    write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     titles = (
         "Class token's attention on patches in each layer, mean over heads; each map on its own scale, printed below",

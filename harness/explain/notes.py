@@ -1,4 +1,4 @@
-"""The numbers of a position embedding in text: a table, a line, the rule behind the verdict.
+"""The numbers of a position embedding in text: a table, the rule behind the verdict.
 
 `numbers` are those of a PositionArchive.
 """
@@ -34,17 +34,12 @@ def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def short_numbers(numbers: Mapping[str, Any]) -> str:
-    """One embedding in one line."""
-    return f"locality {_three(numbers['locality']['value'])}, R² {_three(numbers['decoding']['value'])}"
-
-
 def _range(measured: Mapping[str, float]) -> str:
     return f"{_three(measured['low'])} to {_three(measured['high'])}"
 
 
 def _three(value: float | None) -> str:
-    """Two decimals, or three digits of what is large."""
+    """Two decimals, or three digits of what is large, or two of what is small."""
     if value is None or not math.isfinite(value):
         return "unknown"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
+    return f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"

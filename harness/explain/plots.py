@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.explain.archive import Archive, PositionArchive
-from harness.explain.notes import COLUMNS, number_lines, rule_lines, short_numbers
+from harness.explain.masks import Interval, OnObject
+from harness.explain.notes import COLUMNS, number_lines, rule_lines
 from harness.explain.positions import Positions, centred, change_map, class_maps, similarity_tiles
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _HEADS = {
     "patches_on_class": "attention of patches on the class token (share)",
     "class_on_class": "attention of the class token on itself (share)",
 }
-_TILES, _FEW_TILES = 16, 12  # at most, each way: of a whole figure, of one panel among many
+_TILES = 16  # at most, each way
 _MONO = "monospace"
 _PARTNER = {
     "class_token": "patches",
@@ -123,8 +123,8 @@ def similarity_figure(positions: PositionArchive) -> Figure:
 
     both = [found.patches for found in _before_and_after(positions)]
     rows = {
-        "raw": [_mosaic(patches, _TILES) for patches in both],
-        "centred: minus the mean over patches": [_mosaic(centred(patches), _TILES) for patches in both],
+        "raw": [_mosaic(patches) for patches in both],
+        "centred: minus the mean over patches": [_mosaic(centred(patches)) for patches in both],
     }
     panel = _whole_pixels(len(rows["raw"][0]), 600)
     gap, left, beside, top, bottom = 30, 60, 640, 90, 30  # pixels
@@ -144,7 +144,7 @@ def similarity_figure(positions: PositionArchive) -> Figure:
     figure.colorbar(image, cax=bar, orientation="horizontal").ax.tick_params(labelsize=8)
     bar.set_title("cosine similarity, one scale for all", fontsize=10)
     numbers, side = positions.numbers, math.isqrt(len(both[0]))
-    notes = "\n".join([*_about_tiles(side, _TILES), "", *number_lines(numbers), "", *rule_lines(numbers)])
+    notes = "\n".join([*_about_tiles(side), "", *number_lines(numbers), "", *rule_lines(numbers)])
     place = (x / width, 1 - (top + 60) / height)
     figure.text(*place, _plain(notes), va="top", fontsize=8.5, linespacing=1.5, family=_MONO)
     figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=14, y=1 - 16 / height)
@@ -180,46 +180,57 @@ def map_figure(positions: PositionArchive) -> Figure:
     return figure
 
 
-def sweep_position_plot(items: Sequence[tuple[str, float, PositionArchive]]) -> Figure:
-    """Centred similarity after each run (title, learning rate), by learning rate; first, before the first of them."""
+def object_figure(found: OnObject) -> Figure:
+    """The share of attention on the object by layer and of each aggregate, against chance and a prior at the centre."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    ordered = sorted(items, key=lambda item: (item[1], item[0]))
-    panels = []
-    if ordered:
-        start, _ = _before_and_after(ordered[0][2])
-        same = all(np.array_equal(positions.before, ordered[0][2].before) for _, _, positions in ordered)
-        whose = "" if same else ", first run (others began elsewhere)"
-        panels.append((f"before fine-tuning{whose}\n" + short_numbers(ordered[0][2].numbers["before"]), start))
-    for title, rate, positions in ordered:
-        numbers = positions.numbers
-        heading = f"learning rate {rate:g}: {numbers['verdict']}\n{_cut(title, 44)}\n"
-        change = f"|ΔP|/|P| {numbers['change']['value']:.2f}"
-        panels.append((heading + f"{short_numbers(numbers['after'])}, {change}", _before_and_after(positions)[1]))
-    columns = min(4, max(1, len(panels)))
-    mosaics = [_mosaic(centred(found.patches), _FEW_TILES) for _, found in panels]
-    panel = max((_whole_pixels(len(mosaic), 360) for mosaic in mosaics), default=360)
-    step, line, top = (panel + 40, panel + 80), 20, 70
-    width, height = columns * step[0] + 40, top + math.ceil(len(panels) / columns) * step[1] + 60
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    image = None
-    for index, ((title, _), mosaic) in enumerate(zip(panels, mosaics, strict=True)):
-        x, y = 30 + index % columns * step[0], height - top - index // columns * step[1] - step[1] + line
-        side = _whole_pixels(len(mosaic), 360)
-        axes = figure.add_axes((x / width, y / height, side / width, side / height))
-        image = _draw_tiles(axes, mosaic)
-        axes.set_title(_plain(title), fontsize=8, loc="left", linespacing=1.4)
-    figure.suptitle("Position embeddings by learning rate: cosine similarity of centred patches", fontsize=13)
-    if image is not None:
-        bar = figure.add_axes((30 / width, 34 / height, 240 / width, 12 / height))
-        bar.set_title("one scale for all", fontsize=8)
-        figure.colorbar(image, cax=bar, orientation="horizontal").ax.tick_params(labelsize=8)
+    figure = Figure(figsize=(12, 5.5), dpi=_DPI, layout="constrained")
+    by_layer, summed = figure.subplots(1, 2, sharey=True)
+    layers = [one.share for one in found.maps if one.name.startswith("layer ")]
+    numbers = [int(one.name.split()[1]) for one in found.maps if one.name.startswith("layer ")]
+    by_layer.plot(numbers, [share.value for share in layers], color=_BLUE, marker="o", markersize=4)
+    lows, highs = ([getattr(share, end) for share in layers] for end in ("low", "high"))
+    by_layer.fill_between(numbers, lows, highs, color=_BLUE, alpha=0.2, linewidth=0)
+    by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    by_layer.set(xlabel="layer, mean over heads", ylabel="share on the object, mean and 95 % interval")
+    for place, one in enumerate(found.aggregates):
+        share = one.share
+        errors = [[share.value - share.low], [share.high - share.value]]
+        summed.errorbar(place, share.value, yerr=errors, fmt="o", color=_BLUE, capsize=4)
+    names = [
+        f"{one.name}\n{one.share.value:.1%}\n\nover chance\n{_points(one.above_chance)}\n"
+        f"over centre\n{_points(one.above_centre)}"
+        for one in found.aggregates
+    ]
+    summed.set_xticks(range(len(names)), names, fontsize=8, linespacing=1.4)
+    summed.set_xlim(-0.5, len(names) - 0.5)
+    summed.set_xlabel("added up over layers; differences in percentage points")
+    for axes in (by_layer, summed):
+        axes.axhline(
+            found.chance.value, color="0.4", linestyle="--", label=f"chance, the object's area: {found.chance}"
+        )
+        width = f"a Gaussian at the centre, {found.centre_width:g} of the side wide: {found.centre}"
+        axes.axhline(found.centre.value, color=_ORANGE, linestyle=":", label=width)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+    highest = max(one.share.high for one in found.maps)
+    by_layer.set_ylim(0, min(1, 1.25 * max(highest, found.centre.value, found.chance.value)))
+    by_layer.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.suptitle(f"Attention on the object, {found.n} pictures with masks", fontsize=12)
     return figure
 
 
-def _about_tiles(side: int, most: int) -> list[str]:
+def _points(difference: Interval) -> str:
+    """In percentage points."""
+    value, low, high = (100 * each for each in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _about_tiles(side: int) -> list[str]:
     text = "Each tile: the similarity of one patch's embedding with those of all patches, in their places."
-    step = math.ceil(side / most)
+    step = math.ceil(side / _TILES)
     return textwrap.wrap(text if step == 1 else f"{text} One patch in {step} has a tile, each way.", COLUMNS)
 
 
@@ -232,10 +243,11 @@ def _before_and_after(positions: PositionArchive) -> tuple[Positions, Positions]
     return before, after
 
 
-def _mosaic(patches: np.ndarray, most: int) -> np.ndarray:
-    """Tiles side by side, a line of NaN between them; at most `most` tiles each way, evenly spread."""
+def _mosaic(patches: np.ndarray) -> np.ndarray:
+    """Tiles side by side, a line of NaN between them; at most _TILES tiles each way, evenly spread."""
     tiles = similarity_tiles(patches)
-    tiles = tiles[:: math.ceil(len(tiles) / most), :: math.ceil(len(tiles) / most)]
+    step = math.ceil(len(tiles) / _TILES)
+    tiles = tiles[::step, ::step]
     framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     count, _, side, _ = framed.shape
     return framed.transpose(0, 2, 1, 3).reshape(count * side, count * side)[:-1, :-1]
@@ -252,10 +264,6 @@ def _draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:
     for side in axes.spines.values():
         side.set_visible(False)
     return image
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """Many pictures at once: sorted by how sure and how wrong the model was, by class, and right against wrong.
 
-Maps start at 0 and show one square per patch. L blocks ("layers"), P = g² patches, n pictures, C classes.
+Maps start at 0, over a picture at their mean, and show one square per patch. L blocks ("layers"), P = g² patches, n
+pictures, C classes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.explain.canvas import (
     PALE,
     SEQUENTIAL,
     WARNING,
+    above_mean,
     class_name,
     colour_bar,
     fitted,
@@ -101,10 +103,10 @@ def contact_sheet(
     for (x, y), index in zip(places, order, strict=True):
         seen, cells = fitted(pictures(int(index)), side), archive.rollout[index]
         pixels[y - frame : y + side + frame, x - frame : x + 2 * side + frame] = verdict(archive, int(index))[1]
-        pixels[y : y + side, x : x + 2 * side] = np.hstack([seen, overlay(seen, cells, largest(cells))])
+        pixels[y : y + side, x : x + 2 * side] = np.hstack([seen, overlay(seen, cells)])
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title[:1].upper() + title[1:], 18, bold=True, width=size[0] - 2 * MARGIN)
-    legend = "Right: attention rollout, each map from 0 to its own largest value, printed below. ⚠ maps may mislead."
+    legend = "Right: attention rollout above its mean, up to its largest value; both are printed. ⚠ maps may mislead."
     write(image, (MARGIN, 36), legend, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     for (x, y), index in zip(places, order, strict=True):
         _write_below(image, (x, y + side + 5), archive, int(index), 2 * side)
@@ -118,7 +120,7 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
     write(image, (x, y), predicted, 13, bold=True, colour=colour, width=width)
     known = f"{percent(archive.label_probability[index])} truth: {class_name(archive.classes, label)}"
     write(image, (x, y + 17), known if word == "wrong" else word, 12, width=width)
-    scale = f"0 to {percent(largest(archive.rollout[index]))}"
+    scale = " to ".join(map(percent, above_mean(archive.rollout[index])))
     mark = "⚠ " if archive.misleading[index] else ""
     write(image, (x, y + 34), f"picture {index + 1}", 12, colour=PALE)
     write(image, (x + width, y + 34), mark + scale, 12, colour=WARNING if mark else PALE, anchor="ra")

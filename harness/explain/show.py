@@ -11,16 +11,17 @@ from typing import Any
 from harness import figures
 from harness.console import duration
 from harness.errors import HarnessError
-from harness.explain import archive
+from harness.explain import archive, masks
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.change import compare
 from harness.explain.look import Sight
+from harness.explain.masks import OnObject
 from harness.explain.pictures import Crops
 from harness.explain.table import COLUMNS, rows
 from harness.track import Tracker
 
 # In `<run>/attention/`.
-ARRAYS, POSITIONS = "attention.npz", "positions.npz"
+ARRAYS, POSITIONS, OBJECT = "attention.npz", "positions.npz", "object.json"
 
 
 def present(
@@ -38,7 +39,8 @@ def present(
             say(str(error))
     elif (folder / POSITIONS).is_file():
         compared = archive.read(folder / POSITIONS, PositionArchive)
-    drawn = draw(sight.archive, compared, sight.pictures, folder, figure_folder)
+    found = measure_object(sight.archive, Path(sight.archive.settings["root"]), folder, say)
+    drawn = draw(sight.archive, compared, found, sight.pictures, folder, figure_folder)
     if tracker:
         for name, path in drawn.items():
             tracker.image(name, path)
@@ -48,25 +50,52 @@ def present(
         tracker.table("attention/pictures", COLUMNS, table)
     seconds = time.perf_counter() - start
     say(f"Drew {len(sight.archive)} pictures in {duration(seconds)}: {folder}")
-    return summary(sight.archive, compared) | {"seconds/draw": seconds}
+    numbers = summary(sight.archive, compared) | (found.summary() if found else {})
+    return numbers | {"seconds/draw": seconds}
+
+
+def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str], None]) -> OnObject | None:
+    """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
+    try:
+        found = masks.on_object(seen, root)
+    except HarnessError as error:
+        say(str(error))
+        found = None
+    if found:
+        masks.write(folder / OBJECT, found)
+        say(found.sentence())
+    else:
+        (folder / OBJECT).unlink(missing_ok=True)  # of other pictures, looked at before
+    return found
 
 
 def draw(
-    seen: Archive, compared: PositionArchive | None, pictures: Crops, folder: Path, figure_folder: Path
+    seen: Archive,
+    compared: PositionArchive | None,
+    found: OnObject | None,
+    pictures: Crops,
+    folder: Path,
+    figure_folder: Path,
 ) -> dict[str, Path]:
-    """Everything there is to see: a page per picture and contact sheets in `folder`, plots in `figure_folder`.
+    """Everything there is to see: pages, contact sheets and sprites in `folder`, plots in `figure_folder`.
 
     Returns those figures that every run has, by their keys in W&B.
     """
     from harness.explain.draw import draw_pictures
-    from harness.explain.plots import head_plots, position_plots
+    from harness.explain.plots import head_plots, object_figure, position_plots
     from harness.explain.sheets import contact_sheets
+    from harness.explain.sprites import draw_sprites
 
     pages = set(draw_pictures(seen, pictures, folder / "pictures"))
     sheets = contact_sheets(seen, pictures, folder / "sheets")
     for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
         left.unlink()  # of other pictures that were looked at before
+    draw_sprites(seen, pictures, folder / "sprites")
     plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
+    if found:
+        plots["attention_object"] = object_figure(found)
+    else:
+        (figure_folder / "attention_object.png").unlink(missing_ok=True)
     if compared:
         plots |= position_plots(compared)
     first = {

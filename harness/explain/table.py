@@ -42,7 +42,7 @@ def rows(archive: Archive, pictures: Crops) -> Iterator[list[Any]]:
         seen, label = fitted(pictures(index), side), int(archive.labels[index])
         yield [
             Image.fromarray(seen),
-            Image.fromarray(overlay(seen, archive.rollout[index], float(archive.rollout[index].max()))),
+            Image.fromarray(overlay(seen, archive.rollout[index])),
             Image.fromarray(strip(archive.layers[index], factor)),
             Image.fromarray(strip(archive.heads[index], factor)),
             str(archive.files[index]),

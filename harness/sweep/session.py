@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import sqlalchemy.exc
 
-from harness import files
+from harness import figures, files
 from harness.data.folder import find
 from harness.errors import HarnessError
 from harness.sweep.ledger import Ledger
@@ -19,6 +19,7 @@ from harness.sweep.runner import Rules, Runner
 from harness.sweep.slots import Slot
 from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, points_of
+from reports import positions
 from reports.leaderboard import Leaderboard, leaderboard, render
 from reports.runs import read_runs
 
@@ -40,6 +41,8 @@ def run_sweep(
         code = Runner(sweep, ledger, folder, slots, rules).run()
     if code in (0, 1):  # who has said stop does not wait for statistics
         print(leaderboard_text(folder, sweep))
+        if path := draw_positions(folder):
+            print(f"What training did to the position embeddings, by learning rate: {path}")
     return code
 
 
@@ -69,6 +72,12 @@ def leaderboard_text(folder: Path, sweep: Sweep) -> str:
 
 def leaderboard_of(folder: Path, sweep: Sweep) -> Leaderboard:
     return leaderboard(read_runs(folder), metric=sweep.metric.name, goal=sweep.metric.goal)
+
+
+def draw_positions(folder: Path) -> Path | None:
+    """The position embeddings of all runs of a sweep in one figure, `positions.png`; None where no run has any."""
+    drawn = positions.figure(read_runs(folder))
+    return figures.save(drawn, folder / "positions.png") if drawn else None
 
 
 @contextlib.contextmanager

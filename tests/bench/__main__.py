@@ -17,6 +17,7 @@ BENCHMARKS = {
     "start": "time to `harness --help` and to import what a run needs",
     "data": "training pictures per second and core, against torchvision",
     "loop": "an epoch of a run, against the barest PyTorch loop",
+    "look": "what looking at attention adds to an evaluation, and drawing it, against matplotlib",
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",

@@ -1,0 +1,179 @@
+"""The test pictures of runs and all their maps, put where a page finds them: photographs once, maps of each run.
+
+Written for a run: `data/gallery-<key>.js` (predictions, and where each map's scale ends) and sheets of maps on two
+scales (`atlas`). For all runs that looked at the same pictures: `data/pictures-<hash>.js` (files, classes, labels), and
+the photographs. A page loads a run's when it is chosen, and sheets when they come into view.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reports import atlas
+from reports.attention import AGGREGATES, Attention, Maps, Sprites, Unusable, maps, read_attention, read_sprites
+from reports.runs import Run, content_of, shown
+from reports.section import Collection
+from reports.site import Site
+
+LAYOUT = 1  # of what is written here; another number draws everything anew
+LAST = 4  # of the runs whose pictures are shown, the worst ones
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run whose pictures the page has."""
+
+    key: str
+    label: str
+    note: str  # what is missing all the same, or ""
+
+
+@dataclass(frozen=True)
+class Album:
+    runs: tuple[Shown, ...]  # the best first
+    without: tuple[tuple[str, tuple[str, ...]], ...]  # why runs are not there, and their labels
+    beyond: int  # runs that could be there, had more been asked for
+
+
+def chosen(candidates: Sequence[Run], most: int | None) -> list[Run]:
+    """At most that many of the runs, which come best first: the best, and as the others the worst."""
+    if most is None or len(candidates) <= most:
+        return list(candidates)
+    last = min(LAST, most // 2)
+    return [*candidates[: most - last], *candidates[len(candidates) - last :]]
+
+
+def make_album(collection: Collection, site: Site) -> Album:
+    """Write what there is to see of up to `collection.gallery` runs."""
+    looked: dict[Run, Attention] = {}
+    without: dict[str, list[str]] = {}
+    for row in collection.rows:
+        try:
+            looked[row.run] = read_attention(row.run.path)
+        except Unusable as error:
+            without.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
+    there = []
+    some = chosen(list(looked), collection.gallery)
+    for run in some:
+        key = collection.key(run)
+        try:
+            note = write(site, key, run, looked[run])
+            there.append(Shown(key, collection.label(run), note))
+        except Unusable as error:
+            without.setdefault(_reason(run, error), []).append(collection.label(run))
+    reasons = tuple((reason, tuple(labels)) for reason, labels in without.items())
+    return Album(tuple(there), reasons, len(looked) - len(some))
+
+
+def write(site: Site, key: str, run: Run, attention: Attention) -> str:
+    """Everything of one run; returns what is missing all the same. Raises Unusable."""
+    note, sprites = "", None
+    try:
+        sprites = read_sprites(run.path, len(attention))
+        if len(sprites.pictures) < len(attention):
+            note = f"{len(sprites.pictures)} of {len(attention)} pictures are there, the others are maps alone"
+    except Unusable as error:
+        note = f"{error}: maps alone; `harness explain RUN --redraw` makes the pictures"
+    pictures = _write_pictures(site, attention, sprites)
+    stamp = f"{LAYOUT} {attention.stamp}"
+    read = functools.cache(lambda: maps(attention))
+    levels = functools.cache(lambda shared: atlas.quantised(read(), shared=shared))
+    sheets: dict[str, list[str]] = {}
+    for name in ("own", "shared"):
+        sheets[name] = [
+            site.made(
+                f"maps/{key}/{name}-{first // atlas.PER_SHEET:03}.png",
+                stamp,
+                functools.partial(_sheet, levels, read, name == "shared", first),
+            )
+            for first in range(0, len(attention), atlas.PER_SHEET)
+        ]
+    site.made_data(
+        f"gallery-{key}", f"{stamp} {pictures}", lambda: _about(attention, read(), levels(False), pictures, sheets)
+    )
+    return note
+
+
+def _sheet(levels: Any, read: Any, shared: bool, first: int) -> bytes:
+    return atlas.sheet(levels(shared)[first : first + atlas.PER_SHEET], read().side)
+
+
+def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -> str:
+    """What is the same for all runs that looked at these pictures; returns its name."""
+    value: dict[str, Any] = {
+        "files": [shown(file) for file in attention.files],
+        "classes": [shown(name) for name in attention.classes],
+        "labels": attention.labels.tolist(),
+    }
+    if sprites:
+        folder = hashlib.sha256(f"{LAYOUT} {sprites.pixels}".encode()).hexdigest()[:12]
+        try:
+            value["sheets"] = [
+                site.made(
+                    f"pictures/{folder}/{number:03}.jpg",
+                    sprites.pixels,
+                    functools.partial(content_of, sprites.folder / name),
+                )
+                for number, name in enumerate(sprites.sheets)
+            ]
+        except OSError as error:
+            raise Unusable(f"its small pictures cannot be read ({error.strerror})") from error
+        places = [-1] * len(attention)
+        for place, index in enumerate(sprites.pictures):
+            places[index] = place
+        per_sheet = sprites.columns * sprites.rows
+        counts = [min(per_sheet, len(sprites.pictures) - first) for first in range(0, len(sprites.pictures), per_sheet)]
+        value |= {
+            "places": places,
+            "columns": sprites.columns,
+            "rows": [math.ceil(count / sprites.columns) for count in counts],
+            "perSheet": per_sheet,
+        }
+    name = "pictures-" + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+    return site.data(name, value)
+
+
+def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, sheets: dict[str, list[str]]) -> Any:
+    """What the page needs to know of a run's pictures besides their maps, picture by picture."""
+    blind = (levels == atlas.NOT_FINITE).any(-1)
+    return {
+        "pictures": pictures,
+        "side": seen.side,
+        "maps": [*AGGREGATES, *(f"layer {number}" for number in range(1, seen.layers + 1))]
+        + [f"head {number}" for number in range(1, seen.heads + 1)],
+        "layers": seen.layers,
+        "heads": seen.heads,
+        "headLayer": attention.settings.get("head_layer") or seen.layers,
+        "predicted": attention.predicted.tolist(),
+        "probability": [_digits(value) for value in attention.probability],
+        "truth": [_digits(value) for value in attention.label_probability],
+        "outliers": [
+            [_digits(share), _digits(taken)] if flagged else 0
+            for share, taken, flagged in zip(
+                attention.outlier_share, attention.outlier_attention, attention.misleading, strict=True
+            )
+        ],
+        "ends": [[_digits(end) for end in ends] for ends in seen.largest],
+        "blind": [index for index, some in enumerate(blind.any(-1)) if some],  # with values that are not finite
+        "sharedEnd": atlas.shared_end(seen.side),
+        "perSheet": atlas.PER_SHEET,
+        "own": sheets["own"],
+        "shared": sheets["shared"],
+    }
+
+
+def _reason(run: Run, error: Unusable) -> str:
+    return shown(error) if run.finished else f"{shown(run.state)}: not looked yet"
+
+
+def _digits(value: float) -> float:
+    """Three digits are what is printed."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,106 @@
+"use strict";
+
+// Figures and heads of two runs side by side.
+(() => {
+  // Figures are files of the page: choosing a run changes what two images show.
+  const figures = document.getElementById("positions-controls");
+  figures?.addEventListener("submit", (event) => event.preventDefault());
+  figures?.addEventListener("change", ({ target }) => {
+    const label = target.selectedOptions[0].textContent;
+    const addresses = document.querySelector(`template[data-figures="${target.value}"]`).content;
+    for (const link of document.querySelectorAll(`[data-place="${target.name.at(-1)}"] a`)) {
+      const found = addresses.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
+      const image = link.firstElementChild;
+      const words = link.previousElementSibling.textContent;
+      image.alt = `${words}: ${label}${found ? "" : " (has no such figure)"}`;
+      for (const [element, name] of [[link, "href"], [image, "src"]]) {
+        if (found) element.setAttribute(name, found);
+        else element.removeAttribute(name);
+      }
+    }
+  });
+
+  const controls = document.getElementById("heads-controls");
+  if (!controls) return;
+  const COLOURS = ["var(--run-1)", "var(--run-5)"];
+  const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+  async function choose() {
+    const chosen = [...controls.querySelectorAll("select")].map((select) => ({
+      key: select.value,
+      label: plain(select.selectedOptions[0].textContent),
+    }));
+    const seen = await Promise.all(chosen.map(({ key }) => report.load(`heads-${key}`)));
+    const now = [...controls.querySelectorAll("select")].map((select) => select.value);
+    if (chosen.some(({ key }, index) => key !== now[index])) return; // others were chosen meanwhile
+    for (const element of document.querySelectorAll('#positions [data-chart^="heads-"]')) {
+      const name = element.dataset.chart.slice("heads-".length);
+      const draw = name === "depth" ? depth : heat;
+      report.change(element.dataset.chart, (figure) => draw(figure, seen.map((each) => each[name === "depth" ? "distance" : name]), chosen));
+    }
+  }
+
+  // One panel for each run, one colour scale for both.
+  function heat(figure, values, chosen) {
+    const layout = { margin: { l: 44, r: 10, t: 26, b: 40 }, coloraxis: scale(values), annotations: [] };
+    figure.data = [];
+    values.forEach((rows, place) => {
+      if (!rows) return;
+      const suffix = place ? String(place + 1) : "";
+      const width = 1 / chosen.length;
+      const from = place * width + (place ? 0.04 : 0);
+      const to = (place + 1) * width - (place + 1 < chosen.length ? 0.04 : 0);
+      const ticks = { tickmode: "auto", nticks: 6, tickformat: "d", zeroline: false, showgrid: false };
+      layout[`xaxis${suffix}`] = { ...ticks, domain: [from, to], anchor: `y${suffix}`, title: { text: "head", standoff: 4 } };
+      layout[`yaxis${suffix}`] = { ...ticks, anchor: `x${suffix}`, autorange: "reversed", title: place ? undefined : { text: "layer", standoff: 4 } };
+      layout.annotations.push({
+        text: chosen[place].label.length > 34 ? `${chosen[place].label.slice(0, 32)}…` : chosen[place].label,
+        x: from, xref: "paper", xanchor: "left", y: 1, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11, color: "var(--soft)" },
+      });
+      figure.data.push({
+        type: "heatmap", z: rows, x: rows[0].map((_, head) => head + 1), y: rows.map((_, layer) => layer + 1),
+        xaxis: `x${suffix}`, yaxis: `y${suffix}`, coloraxis: "coloraxis", xgap: 1, ygap: 1,
+        hovertemplate: "layer %{y}, head %{x}: %{z:.4g}<extra></extra>",
+      });
+    });
+    figure.layout = layout;
+  }
+
+  function scale(values) {
+    const all = values.flat(2).filter(Number.isFinite);
+    return {
+      cmin: Math.min(...all), cmax: Math.max(...all),
+      colorscale: [[0, "var(--ramp-low)"], [0.5, "var(--ramp-middle)"], [1, "var(--ramp-high)"]],
+      colorbar: { thickness: 10, len: 1, tickfont: { size: 10, color: "var(--soft)" } },
+    };
+  }
+
+  // A dot for each head, a line for their mean.
+  function depth(figure, values, chosen) {
+    figure.data = values.flatMap((rows, place) => {
+      if (!rows) return [];
+      const [colour, symbol] = [COLOURS[place], place ? "diamond-open" : "circle"];
+      const dots = rows.flatMap((heads, layer) => heads.map((value, head) => [layer + 1, value, head + 1]));
+      return [
+        {
+          type: "scatter", mode: "markers", name: chosen[place].label, x: dots.map((dot) => dot[0]), y: dots.map((dot) => dot[1]),
+          customdata: dots.map((dot) => dot[2]), marker: { color: colour, symbol, size: 7, opacity: 0.75 },
+          hovertemplate: "layer %{x}, head %{customdata}: %{y:.4g} px<extra></extra>",
+        },
+        {
+          type: "scatter", mode: "lines", name: `${chosen[place].label}, mean`, showlegend: false, hoverinfo: "skip",
+          x: rows.map((_, layer) => layer + 1), y: rows.map(mean), line: { color: colour, dash: place ? "dash" : "solid", width: 2 },
+        },
+      ];
+    });
+    figure.layout = {
+      margin: { l: 50, r: 10, t: 10, b: 40 }, xaxis: { title: { text: "layer" }, dtick: 1, showgrid: false },
+      yaxis: { title: { text: "mean attention distance" }, rangemode: "tozero" }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+    };
+  }
+
+  controls.addEventListener("change", choose);
+  controls.addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("load", choose);
+})();
