@@ -14,7 +14,7 @@ from reports import dashboard
 from reports.dashboard import Scope
 from reports.leaderboard import leaderboard
 from reports.remote import known_ids, read_remote_runs
-from reports.runs import Run, read_runs
+from reports.runs import read_runs
 from reports.section import Collection
 from reports.site import ReportError
 
@@ -41,7 +41,8 @@ def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
             raise HarnessError(f"{runs} is neither a folder of runs nor ENTITY/PROJECT or ENTITY/PROJECT/SWEEP in W&B.")
         with track.reach() as server:
             if found:
-                scope = _scope_of(server, folder, found, say)
+                collection = Collection(folder.resolve(), leaderboard(found))
+                scope = _scope_of(server, collection, say)
             elif named:
                 entity, project, sweep = named.groups()
                 found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
@@ -49,23 +50,24 @@ def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
                 # A sweep's folder, its group in W&B and its id are then the same report.
                 name = groups.pop() if sweep and len(groups) == 1 else None
                 scope = Scope(entity, project, name or sweep or project, sweep)
-            collection = Collection(folder.resolve(), leaderboard(found))
+                collection = Collection(folder, leaderboard(found))
             return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
 
 
-def _scope_of(server: track.Server, folder: Path, found: list[Run], say: Callable[[str], None]) -> Scope:
+def _scope_of(server: track.Server, collection: Collection, say: Callable[[str], None]) -> Scope:
     """Where the runs of a folder are in W&B, as far as they are."""
-    recorded = [run for run in found if any((run.path / "wandb").glob("*run-*/*.wandb"))]
+    folder, runs = collection.folder, [row.run for row in collection.rows]
+    recorded = [run for run in runs if any((run.path / "wandb").glob("*run-*/*.wandb"))]
     if not recorded:
         raise HarnessError(f"None of the runs in {folder} was recorded for W&B; they were made with W&B disabled.")
     entity, project = server.project_of(recorded[0].path).split("/")
-    ids = [str(run.manifest["wandb_run_id"]) for run in found if run.manifest.get("wandb_run_id")]
+    ids = sorted(str(run.manifest["wandb_run_id"]) for run in runs if run.manifest.get("wandb_run_id"))
     there = _ask(server, lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
     if not there:
         raise HarnessError(f"W&B has none of the runs in {folder} yet ({entity}/{project}): harness sync {folder}/*")
-    if missing := len(found) - len(there):
-        say(f"{missing} of {len(found)} runs are not in W&B yet and will be in words only: harness sync {folder}/*")
-    return Scope(entity, project, folder.resolve().name, ids=tuple(sorted(ids)))
+    if missing := len(runs) - len(there):
+        say(f"{missing} of {len(runs)} runs are not in W&B yet and will be in words only: harness sync {folder}/*")
+    return Scope(entity, project, collection.name, ids=tuple(ids))
 
 
 def _ask(server: track.Server, work: Callable[[Any], Answer], seconds: float) -> Answer:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
+from itertools import groupby
+from operator import attrgetter
 from statistics import median
 
 from reports import columns
@@ -15,8 +14,9 @@ from reports.command import reproducing
 from reports.importance import Importance, importance
 from reports.leaderboard import Leaderboard, Row, settings_columns, wide_columns
 from reports.markdown import bullets, code, escaped, table
-from reports.runs import Predictions, Run
-from reports.section import Collection
+from reports.mistakes import mistakes
+from reports.runs import Run
+from reports.section import Collection, in_order
 from reports.sections.provenance import facts_of
 
 # Confusions, classes and errors that are named.
@@ -58,21 +58,17 @@ def _what_mattered(collection: Collection) -> Iterator[str]:
         return
     lines = []
     for name in board.settings:
-        groups: dict[str, list[Row]] = {}
-        for row in board.finished:
-            groups.setdefault(json.dumps(row.settings.get(name), sort_keys=True, default=str), []).append(row)
-        if not 1 < len(groups) <= MOST_VALUES:
-            continue
-        spelled = columns.spelled([rows[0].settings.get(name) for rows in groups.values()])
-        for value, rows in sorted(zip(spelled, groups.values(), strict=True), key=lambda one: one[1][0].place or 0):
-            scores = [row.metric for row in rows if row.metric is not None]
-            lines.append((name.replace("_", " "), value, str(len(rows)), scores[0], median(scores)))
+        values = in_order([row for row in board.finished if name in row.settings], name)
+        if 1 < len({one.text for one in values}) <= MOST_VALUES:
+            for text, same in groupby(values, key=attrgetter("text")):
+                scores = [one.row.metric for one in same if one.row.metric is not None]
+                lines.append((name.replace("_", " "), text, str(len(scores)), scores[0], median(scores)))
     if lines:
-        names, values, counts, best, middle = zip(*lines, strict=True)
+        names, texts, counts, best, middle = zip(*lines, strict=True)
         yield table(
             [
                 Column("setting", names, is_text=True),
-                Column("value", values),
+                Column("value", texts),
                 Column("runs", counts),
                 Column("best", tuple(map(columns.number, best))),
                 Column("median", tuple(map(columns.number, middle))),
@@ -107,45 +103,44 @@ def _curves(collection: Collection) -> Iterator[str]:
 
 
 def _mistakes(collection: Collection) -> Iterator[str]:
-    board = collection.board
-    if not board.finished:
+    if collection.best is None:
         return
-    said = board.finished[0].run.predictions
+    said = collection.best.predictions
     if said.problem:
         yield f"The predictions of the best run cannot be shown: {escaped(said.problem)}."
         return
-    wrong = [number for number in range(len(said)) if said.labels[number] != said.predicted[number]]
-    yield f"The best run names {len(wrong)} of {len(said)} test pictures wrongly."
-    if not wrong:
+    found, names = mistakes(said), said.classes
+    yield f"The best run names {found['wrong']} of {found['n']} test pictures wrongly."
+    if not found["wrong"]:
         return
-    pairs = Counter((int(said.labels[number]), int(said.predicted[number])) for number in wrong).most_common(NAMED)
-    pictures = Counter(said.labels.tolist())
     yield "What it confuses most often:"
+    pairs = [(names[truth], names[guess], count, truth) for truth, guess, count, _ in found["pairs"][:NAMED]]
+    support = [numbers[5] for numbers in found["perClass"]]
     yield table(
         [
-            Column("truth", tuple(said.classes[truth] for (truth, _), _ in pairs), is_text=True),
-            Column("prediction", tuple(said.classes[guess] for (_, guess), _ in pairs), is_text=True),
-            Column("pictures", tuple(f"{count} of {pictures[truth]}" for (truth, _), count in pairs)),
+            Column("truth", tuple(truth for truth, *_ in pairs), is_text=True),
+            Column("prediction", tuple(guess for _, guess, *_ in pairs), is_text=True),
+            Column("pictures", tuple(f"{count} of {support[truth]}" for *_, count, truth in pairs)),
         ]
     )
+    scores = [(one[0], name, one[5]) for one, name in zip(found["perClass"], names, strict=True) if one[5]]
+    lowest = sorted(one for one in scores if one[0] < 1)[:NAMED]
     yield "The classes with the lowest F1:"
-    scores = sorted(((label, score) for label, score in _class_scores(said).items() if score < 1), key=itemgetter(1))
-    scores = scores[:NAMED]
     yield table(
         [
-            Column("class", tuple(said.classes[label] for label, _ in scores), is_text=True),
-            Column("F1", tuple(f"{score:.2f}" for _, score in scores)),
-            Column("pictures", tuple(str(pictures[label]) for label, _ in scores)),
+            Column("class", tuple(name for _, name, _ in lowest), is_text=True),
+            Column("F1", tuple(f"{score:.2f}" for score, *_ in lowest)),
+            Column("pictures", tuple(str(count) for *_, count in lowest)),
         ]
     )
+    surest = [found["pictures"][number] for number in found["errors"][:NAMED]]
     yield "The errors that it is surest of:"
-    surest = sorted(wrong, key=lambda number: -said.probabilities[number])[:NAMED]
     yield table(
         [
-            Column("picture", tuple(said.files[number] for number in surest), is_text=True),
-            Column("truth", tuple(said.classes[said.labels[number]] for number in surest), is_text=True),
-            Column("prediction", tuple(said.classes[said.predicted[number]] for number in surest), is_text=True),
-            Column("probability", tuple(f"{said.probabilities[number]:.3f}" for number in surest)),
+            Column("picture", tuple(file for file, *_ in surest), is_text=True),
+            Column("truth", tuple(names[truth] for _, truth, *_ in surest), is_text=True),
+            Column("prediction", tuple(names[guess] for _, _, guess, *_ in surest), is_text=True),
+            Column("probability", tuple(columns.number(one[3], 3) for one in surest)),
         ]
     )
 
@@ -231,10 +226,3 @@ def _numbers(header: str, rows: Iterable[Row], key: str, form: str) -> Column:
 def _learning_rate(run: Run) -> float:
     rate = run.config.get("lr")
     return float(rate) if isinstance(rate, int | float) else 0.0
-
-
-def _class_scores(said: Predictions) -> dict[int, float]:
-    """F1 of each class that test pictures show."""
-    shown_, named = Counter(said.labels.tolist()), Counter(said.predicted.tolist())
-    hits = Counter(said.labels[said.labels == said.predicted].tolist())
-    return {label: 2 * hits[label] / (shown_[label] + named[label]) for label in shown_}

@@ -51,8 +51,8 @@ def runs(tmp_path: Path) -> Path:
 def test_what_mattered(runs: Path) -> None:
     said = findings(collection(runs))["What mattered"]
     assert cells(said, "setting") == [
-        ["lr", "0.001", "2", "0.9000", "0.8500"],
         ["lr", "1e-05", "1", "0.2000", "0.2000"],
+        ["lr", "0.001", "2", "0.9000", "0.8500"],
     ]
     assert "from 3 runs either is a hint" in said
 
