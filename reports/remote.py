@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reports.runs import PREDICTION_COLUMNS, Predictions, Run, predictions_of
+from reports.runs import PREDICTION_COLUMNS, Predictions, Run, finite_number, predictions_of
 from reports.site import ReportError
 
 # Tables that every finished run has logged.
@@ -40,6 +40,10 @@ class RemoteRun(Run):
     """
 
     recorded: Any = None  # the wandb.apis.public.Run
+
+    def metric(self, key: str) -> float | None:
+        """As of any run; a summary of W&B has the newest value of every key, so that no history is asked for."""
+        return finite_number(self.summary.get(key))
 
     @cached_property
     def rows(self) -> tuple[Mapping[str, Any], ...]:

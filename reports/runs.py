@@ -85,11 +85,7 @@ class Run:
         value = self.summary.get(key)
         if value is None:
             value = next((row[key] for row in reversed(self.rows) if key in row), None)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        with contextlib.suppress(OverflowError):
-            return float(value) if math.isfinite(value) else None
-        return None
+        return finite_number(value)
 
     @cached_property
     def rows(self) -> tuple[Mapping[str, Any], ...]:
@@ -108,6 +104,15 @@ class Run:
             return Predictions(problem=f"{Path(error.filename).name} is missing")
         except (OSError, ValueError, csv.Error) as error:
             return Predictions(problem=str(error))
+
+
+def finite_number(value: Any) -> float | None:
+    """The value, if it is a number that JSON has and that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    with contextlib.suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None
 
 
 def read_run(path: str | Path) -> Run:

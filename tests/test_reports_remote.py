@@ -113,6 +113,12 @@ def test_what_was_used_in_place_of_what_a_sweep_chose() -> None:
     assert run.config == {"lr": 0.1, "epochs": 1}
 
 
+def test_a_metric_that_a_run_has_not_logged_is_not_searched_for() -> None:
+    run = read(history=None)
+    assert run.metric("attention/n") is None
+    assert read(summary_metrics={"val/f1": "NaN"}).metric("val/f1") is None
+
+
 @pytest.mark.parametrize(
     ("recorded_state", "own", "state"),
     [
