@@ -6,9 +6,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
 
-demo: .venv/.run  ## Draw pictures, then the sweep sweeps/demo.yaml: offline, a few minutes on two cores
+demo: .venv/.run  ## Draw pictures, run the sweep sweeps/demo.yaml, make its page: offline, a few minutes on two cores
 	$(BIN)/harness data demo demo/data
 	HARNESS_CACHE_DIR=demo/cache $(BIN)/harness sweep run sweeps/demo.yaml --runs-dir demo/runs
+	$(BIN)/harness report demo/runs
 
 test: .venv/.dev  ## Every test
 	$(BIN)/python -m pytest

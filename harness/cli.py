@@ -186,10 +186,13 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     """
     with errors_in_words():
         from harness.track import sync as sync_run
+        from reports.site import LEDGER
 
+        # runs/* has the page of the runs among them.
+        run_folders = tuple(folder for folder in run_folders if not (folder / LEDGER).exists())
         if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
             raise HarnessError(f"{folder} holds no W&B files (wandb/). Give the folders of runs." for folder in missing)
-        sys.exit(max(sync_run(folder) for folder in run_folders))
+        sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
 
 
 @main.command()

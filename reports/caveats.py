@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.leaderboard import Row
+from reports.plain import is_number
 from reports.runs import Run, shown
 from reports.section import Collection
 
@@ -53,7 +54,7 @@ def strings(value: Any) -> list[str]:
 
 def progress(run: Run) -> str:
     """How far a run that has not finished has come: "epoch 2.7 of 5, step 40"."""
-    row = next((row for row in reversed(run.rows) if isinstance(row.get("epoch"), int | float)), None)
+    row = next((row for row in reversed(run.rows) if is_number(row.get("epoch"))), None)
     if row is None:
         return "no step logged"
     epochs = run.config.get("epochs")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import columns
+from reports.plain import is_number
 from reports.runs import shown
 from reports.site import Site
 
@@ -65,8 +66,7 @@ class Scale:
     @classmethod
     def of(cls, values: Sequence[Any], *, most_ticks: int = 8) -> Scale:
         texts = columns.spelled(values)
-        numeric = [isinstance(value, int | float) and not isinstance(value, bool) for value in values]
-        if all(numeric) and all(map(math.isfinite, values)):
+        if all(map(is_number, values)):
             is_log = min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM
             places = tuple(math.log10(value) if is_log else float(value) for value in values)
             ticks = dict(sorted(zip(places, texts, strict=True)))
@@ -91,7 +91,7 @@ def words(name: str) -> str:
 
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:
     if is_log:
-        places = [float(power) for power in range(math.floor(low), math.ceil(high) + 1)]
+        places = [float(power) for power in range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)]
         return [(place, f"{10**place:.0e}") for place in places]
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step *= 2 if (high - low) / step > 6 else 1

@@ -31,15 +31,18 @@ class HeatMap:
 def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
     """Of the settings `names`, which every finished run has; None where fewer than two have few values."""
     # Runs that have not finished are on the map, too: where nothing is known, it says why.
-    rows = [row for row in collection.rows if all(name in row.settings for name in names)]
-    spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in names}
-    levels = {name: list(dict.fromkeys(one.text for one in in_order(rows, name))) for name in names}
+    levels = {}
+    for name in names:
+        settings = in_order([row for row in collection.rows if name in row.settings], name)
+        levels[name] = list(dict.fromkeys(setting.text for setting in settings))
     suitable = [name for name in names if len(levels[name]) <= MOST_LEVELS]
     axes = sorted(suitable, key=lambda name: AXES.index(name) if name in AXES else len(AXES))[:3]
     if len(axes) > 2 and len(levels[axes[2]]) > MOST_PANELS:
         axes.pop()
     if len(axes) < 2:
         return None
+    rows = [row for row in collection.rows if all(name in row.settings for name in axes)]
+    spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
     cells: dict[Cell, list[Row]] = {}
     for number, row in enumerate(rows):
         cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
@@ -104,7 +107,7 @@ def _trace(
 def _layout(
     grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[Row]], axes: Sequence[str]
 ) -> dict[str, Any]:
-    axis = {"type": "category", "showgrid": False, "ticks": ""}
+    axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
     unfinished = [
         (column, row, cells[cell])
         for row, line in enumerate(grid)
@@ -114,7 +117,7 @@ def _layout(
     return {
         "xaxis": {"title": {"text": text(words(axes[0]))}} | axis,
         "yaxis": {"title": {"text": text(words(axes[1]))}} | axis,
-        "margin": {"l": 70, "r": 8, "t": 8, "b": 48},
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "annotations": [
             {
                 # By number: a category such as "64" would be taken for one.

@@ -1,14 +1,19 @@
-"""JSON that any reader takes: no NaN, and fit to stand in a script."""
+"""Values from files as they can be used: numbers that are numbers, and JSON that is fit to stand in a script."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 # What could end a script element, or a line of JavaScript before there was JSON in it.
 UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether one can compute with it: neither a truth value, nor infinite, nor too large for a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def finite(value: Any) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 
 from reports.columns import value
 from reports.leaderboard import in_words, varying
+from reports.plain import is_number
 from reports.runs import DAMAGE, Run, shown
 
 if TYPE_CHECKING:
@@ -153,9 +154,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
 
 def _rate(run: Run) -> float | None:
     rate = run.config.get(_RATE)
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate):
-        return None
-    return float(rate)
+    return float(rate) if is_number(rate) else None
 
 
 def _notes(

@@ -11,6 +11,7 @@ from typing import Any
 
 from reports import columns
 from reports.leaderboard import Leaderboard, Row
+from reports.plain import is_number
 from reports.runs import Run, shown
 
 # How metrics that runs are ranked by are called where people read.
@@ -94,13 +95,9 @@ class Setting:
     value: Any
     text: str
 
-    @property
-    def is_number(self) -> bool:
-        return isinstance(self.value, int | float) and not isinstance(self.value, bool)
-
 
 def in_order(rows: Sequence[Row], name: str) -> list[Setting]:
     """One setting of runs that all have it, by its value: numbers by size, the rest by text."""
     values = [row.settings[name] for row in rows]
     found = [Setting(*one) for one in zip(rows, values, columns.spelled(values), strict=True)]
-    return sorted(found, key=lambda one: (not one.is_number, one.value if one.is_number else one.text))
+    return sorted(found, key=lambda one: (not is_number(one.value), one.value if is_number(one.value) else one.text))

@@ -9,6 +9,8 @@ import pytest
 
 from harness.data import scenes
 from harness.sweep.spec import read_sweep
+from reports.page import build
+from tests.pages import Page
 from tests.sweeping import entries, sweep_here
 
 ROOT = Path(__file__).parent.parent
@@ -18,9 +20,10 @@ DEMO = ROOT / "sweeps" / "demo.yaml"
 def test_make_demo_draws_what_the_sweep_reads() -> None:
     recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert recipe is not None
-    draw, sweep = (shlex.split(line) for line in recipe[1].strip().splitlines())
+    draw, sweep, report = (shlex.split(line) for line in recipe[1].strip().splitlines())
     assert draw[1:3] == ["data", "demo"]
     assert sweep[2:5] == ["sweep", "run", "sweeps/demo.yaml"]
+    assert report[1:] == ["report", sweep[-1]]
     points = [{"lr": 3e-4, "augment": "none"}]
     assert read_sweep(DEMO).config(points[0]).data == draw[3]
 
@@ -46,3 +49,8 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
         assert found[1e-1, augment]["test/accuracy"] < 0.2
     printed = capfd.readouterr().out
     assert printed.index("[4/4]") < printed.rindex("0.0003")
+    page = Page(build(tmp_path / "runs"))
+    assert page.said("verdict").startswith("Best by validation F1")
+    assert "augment none, lr 0.0003" in page.said("verdict")
+    assert "2 of 4 diverged" in page.said("curves")
+    assert "240 train, 80 val, 100 test" in page.said("provenance")

@@ -24,7 +24,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function sort(index) {
     const head = heads[index];
     // Scores are looked at from the top; places, settings and text from the beginning.
-    const first = head.className === "number" && index > 0 ? "descending" : "ascending";
+    const first = head.className === "number" ? "descending" : "ascending";
     const other = first === "ascending" ? "descending" : "ascending";
     const order = head.getAttribute("aria-sort") === first ? other : first;
     for (const one of heads) one.removeAttribute("aria-sort");

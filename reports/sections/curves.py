@@ -5,21 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeGuard
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from reports import caveats
 from reports.charts import AXES, RUN_COLOURS, Chart, chart, text, words
 from reports.leaderboard import Row
+from reports.plain import is_number
 from reports.runs import Run
-from reports.section import Collection, Section, in_order
+from reports.section import Collection, Section, Setting, in_order
 from reports.site import Site
 
 # Points of one line at most: more cannot be seen, only loaded.
 MOST_POINTS = 200
 MOST_POINTS_IN_ALL = 12_000
 MOST_MARKERS = 12  # of one line
+
+# Of more lines than this, all but the best are thin.
+CROWD = 24
+
+# Parts that the values of a setting are put into where there are too many for a colour each.
+PARTS = 4
 
 PANELS = {
     "loss": ("train/loss", "Training loss"),
@@ -79,12 +87,11 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
         ]
     names = collection.board.settings
     for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
-        runs_of: dict[str, list[str]] = {}
-        for one in in_order([row for row in rows if name in row.settings], name):
-            runs_of.setdefault(one.text, []).append(collection.key(one.row.run))
-        if 2 <= len(runs_of) <= RUN_COLOURS:
+        levels = _levels(in_order([row for row in rows if name in row.settings], name))
+        if 2 <= len(levels) <= RUN_COLOURS:
             groups[words(name)] = [
-                Level(said, _colour(place), tuple(keys)) for place, (said, keys) in enumerate(runs_of.items())
+                Level(said, _colour(place), tuple(collection.key(one.row.run) for one in found))
+                for place, (said, found) in enumerate(levels.items())
             ]
     if not groups:
         first, *others = lines
@@ -93,6 +100,18 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
             Level("others", "var(--other-run)", tuple(line.key for line in others)),
         ]
     return groups
+
+
+def _levels(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """The values of one setting, from few to many; numbers in parts of equal size where there are more than colours."""
+    levels: dict[str, list[Setting]] = {}
+    for one in settings:
+        levels.setdefault(one.text, []).append(one)
+    if len(levels) <= RUN_COLOURS or not all(is_number(one.value) for one in settings):
+        return levels
+    bounds = np.linspace(0, len(settings), PARTS + 1).astype(int).tolist()
+    parts = [list(settings[start:end]) for start, end in pairwise(bounds)]
+    return {f"{part[0].value:.2g} to {part[-1].value:.2g}": part for part in parts}
 
 
 def _panel(
@@ -114,9 +133,10 @@ def _panel(
                 "y": values,
                 "line": {
                     "color": colours.get(line.key, "var(--other-run)"),
-                    "width": 1.6 if place else 2.8,
+                    "width": 2.8 if place == 0 else 1.6 if len(lines) <= CROWD else 1,
                     "dash": "dot" if line.diverged else "solid",
                 },
+                "opacity": 1 if place == 0 or len(lines) <= CROWD else 0.5,
                 "marker": {"size": 7 if line.diverged else 5, "symbol": "x-thin-open" if line.diverged else "circle"},
                 "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
             }
@@ -150,7 +170,7 @@ def _panel(
 def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
     """Epochs and finite values of a metric."""
     found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
-    kept = [(float(x), float(y)) for x, y in found if _is_number(x) and _is_number(y)]
+    kept = [(float(x), float(y)) for x, y in found if is_number(x) and is_number(y)]
     return [x for x, _ in kept], [y for _, y in kept]
 
 
@@ -181,14 +201,9 @@ def _diverged(run: Run) -> str:
 
 def _guessing(runs: Sequence[Run]) -> float | None:
     """Cross-entropy of equal probabilities, where all runs have the same number of classes."""
-    counts = {caveats.part(run, "data").get("classes") for run in runs}
-    count = counts.pop() if len(counts) == 1 else None
-    return math.log(count) if isinstance(count, int) and count > 1 else None
+    count, *others = (caveats.part(run, "data").get("classes") for run in runs)
+    return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
 
 
 def _colour(place: int) -> str:
     return f"var(--run-{place + 1})"
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

@@ -137,6 +137,8 @@ def _single(site: Site, collection: Collection, name: str, metric: str) -> Chart
             "title": {"text": f"{text(words(name))}{' (log scale)' * (scale.kind == 'log')}"},
             "range": [min(scale.places) - 0.25 * spread, max(scale.places) + 0.25 * spread],
             "showgrid": False,
+            "automargin": True,
+            "tickangle": 0 if sum(map(len, scale.ticks.values())) < 30 else -30,
         },
         # From the same ground to the same height in all of them.
         "yaxis": {"range": [-0.04 * max(scores), 1.08 * max(scores)]} if min(scores) >= 0 < max(scores) else {},

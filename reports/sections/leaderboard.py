@@ -9,6 +9,7 @@ from typing import Any
 from reports import caveats, columns
 from reports.command import reproducing
 from reports.leaderboard import Leaderboard, Row
+from reports.plain import is_number
 from reports.runs import Run, shown
 from reports.section import Collection, Section
 from reports.site import Site
@@ -56,7 +57,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             "epochs": _epochs(row.run),
             "seconds": Cell(columns.duration(row.run.metric("seconds/train")), row.run.metric("seconds/train")),
             "speed": _number(row.run.metric("train/images_per_second"), 0),
-            "reason": row.reason or ("" if row.place else caveats.progress(row.run)),
+            "reason": "" if row.place else f"{row.reason} ({caveats.progress(row.run)})".lstrip(),
             "command": reproducing(row.run),
         }
         for number, row in enumerate(collection.rows)
@@ -152,17 +153,13 @@ def _standing(row: Row) -> str:
 def _cells(rows: tuple[Row, ...], name: str) -> list[Cell]:
     values = [row.settings.get(name, "?") for row in rows]
     return [
-        Cell(text, float(value) if _is_number(value) else text)
+        Cell(text, float(value) if is_number(value) else text)
         for value, text in zip(values, columns.spelled(values), strict=True)
     ]
 
 
 def _sorted(cells: list[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (isinstance(cell.order, str), cell.order))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _number(value: float | None, digits: int = 4) -> Cell:

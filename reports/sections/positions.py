@@ -16,6 +16,7 @@ from reports.album import chosen
 from reports.attention import HeadStatistics, Unusable, read_statistics
 from reports.charts import Chart, chart
 from reports.columns import value
+from reports.plain import is_number
 from reports.runs import Run, content_of, shown
 from reports.section import Collection, Section
 from reports.site import Site
@@ -205,8 +206,7 @@ def _charts(site: Site) -> list[Chart]:
 def _rate(run: Run) -> float:
     """Infinite where there is none, which comes last."""
     rate = run.config.get("lr")
-    is_number = isinstance(rate, int | float) and not isinstance(rate, bool) and math.isfinite(rate)
-    return float(rate) if is_number and rate is not None else math.inf
+    return float(rate) if is_number(rate) else math.inf
 
 
 def _stamp(path: Path) -> str:

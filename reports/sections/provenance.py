@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.caveats import part, strings
+from reports.plain import is_number
 from reports.runs import Run, shown
 from reports.section import Collection, Section
 from reports.site import Site
@@ -63,7 +64,7 @@ def facts_of(run: Run) -> dict[str, str]:
         "host": hardware.get("host"),
         "CPU": hardware.get("cpu"),
         "cores": hardware.get("cores"),
-        "memory": f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else None,
+        "memory": f"{memory / 2**30:.0f} GiB" if is_number(memory) else None,
         "GPUs": (", ".join(map(str, gpus)) or "none") if isinstance(gpus, list) else None,
         "device": run.manifest.get("device"),
         "processes": run.manifest.get("processes"),

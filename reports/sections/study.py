@@ -7,6 +7,7 @@ from typing import Any
 
 from reports import caveats, columns
 from reports.leaderboard import Row
+from reports.plain import is_number
 from reports.runs import Run, shown
 from reports.section import Collection, Section
 from reports.site import Site
@@ -56,7 +57,7 @@ def section(collection: Collection, site: Site) -> Section | None:
 
 def _is(run: Run, model: Model) -> bool:
     lr, batch, augment = (run.config.get(name) for name in ("lr", "batch_size", "augment"))
-    if not isinstance(lr, int | float) or not isinstance(augment, str):
+    if not is_number(lr):
         return False
     same_lr = abs(lr - model.lr) <= 1e-9 * model.lr
     return same_lr and batch == model.batch_size and (augment == "standard" if model.augmented else augment == "none")
