@@ -22,6 +22,8 @@ from reports.site import ReportError
 READ_TIMEOUT = 900
 SAVE_TIMEOUT = 120
 
+TO_SEND = "To send runs: harness sync RUN..., or harness sweep sync FILE."
+
 Answer = TypeVar("Answer")
 
 
@@ -64,9 +66,9 @@ def _scope_of(server: track.Server, collection: Collection, say: Callable[[str],
     ids = sorted(str(run.manifest["wandb_run_id"]) for run in runs if run.manifest.get("wandb_run_id"))
     there = _ask(server, lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
     if not there:
-        raise HarnessError(f"W&B has none of the runs in {folder} yet ({entity}/{project}): harness sync {folder}/*")
+        raise HarnessError(f"{entity}/{project} has none of the runs in {folder} yet. {TO_SEND}")
     if missing := len(runs) - len(there):
-        say(f"{missing} of {len(runs)} runs are not in W&B yet and will be in words only: harness sync {folder}/*")
+        say(f"{missing} of {len(runs)} runs are not in W&B yet, and in words and tables only. {TO_SEND}")
     return Scope(entity, project, collection.name, ids=tuple(ids))
 
 

@@ -126,7 +126,10 @@ def _run(recorded: Any) -> RemoteRun:
 
 
 def _manifest(recorded: Any) -> dict[str, Any]:
-    """What wandb recorded of machine and code, by the names of our own manifests; and how the run is known there."""
+    """What wandb recorded of the machine, by the names of our own manifests; and how the run is known there.
+
+    Not its commit: that is of whatever repository a run was started in.
+    """
     known = recorded.metadata or {}
     hardware = {
         "host": known.get("host"),
@@ -141,7 +144,6 @@ def _manifest(recorded: Any) -> dict[str, Any]:
         "group": recorded.group,
         "sweep": recorded.sweep_name,
         "started": known.get("startedAt"),
-        "git": {"commit": (known.get("git") or {}).get("commit")},
         "hardware": hardware if known else {},
         "versions": {"python": str(python).removeprefix("CPython ")} if python else {},
     }

@@ -402,6 +402,10 @@ def test_runs_that_were_not_sent(server: WandbServer, folder: Path, tmp_path: Pa
     assert code == 0
     assert said.startswith("1 of 5 runs are not in W&B yet")
     for path in (tmp_path / "small").glob("*-r-?"):
+        (path / "manifest.json").write_text('{"wandb_run_id": "other"}')
+    code, [said] = report(tmp_path / "small")
+    assert (code, said.startswith(f"Error: {ENTITY}/zoo has none of the runs in {tmp_path}/small yet.")) == (1, True)
+    for path in (tmp_path / "small").glob("*-r-?"):
         shutil.rmtree(path / "wandb", ignore_errors=True)
     code, [said] = report(tmp_path / "small")
     assert (code, said.endswith("they were made with W&B disabled.")) == (1, True)
