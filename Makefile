@@ -12,7 +12,7 @@ demo: .venv/.run  ## Draw pictures, run the sweep sweeps/demo.yaml, make its pag
 	$(BIN)/harness report demo/runs
 
 test: .venv/.dev  ## Every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.dev  ## Lint, format and types
 	$(BIN)/ruff check .

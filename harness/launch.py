@@ -30,6 +30,9 @@ RUN = Path(__file__).with_name("run.py")
 # Time to save and to say goodbye to a tracker. Torch elastic kills its workers 30 s after it was told to stop.
 GRACE_SECONDS = 30.0
 
+# How a sweep tells a trial which part of its GPU's memory it may have.
+GPU_SHARE = "HARNESS_GPU_SHARE"
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -240,6 +243,11 @@ def _installed_gpus() -> int:
         count.value = 0
     nvml.nvmlShutdown()
     return count.value
+
+
+def gpu_share(environment: Mapping[str, str]) -> float:
+    """The part of a GPU's memory that this process may have: 1, unless a sweep has put several trials on it."""
+    return float(environment.get(GPU_SHARE, 1))
 
 
 def told_to_use_cpu(environment: Mapping[str, str]) -> bool:

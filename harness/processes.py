@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitPr
 from harness.config import RunConfig
 from harness.data.every_core import usable_cores
 from harness.errors import ConfigError, HarnessError
-from harness.launch import told_to_use_cpu
+from harness.launch import gpu_share, told_to_use_cpu
 
 T = TypeVar("T")
 
@@ -58,6 +58,9 @@ class Processes:
             )
         if not on_cpu:
             torch.cuda.reset_peak_memory_stats(self.accelerator.device)
+            if (share := gpu_share(os.environ)) < 1:
+                # Beyond it this process is out of memory, and takes smaller micro-batches, however full the GPU is.
+                torch.cuda.set_per_process_memory_fraction(share, self.accelerator.device)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes

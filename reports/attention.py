@@ -21,7 +21,7 @@ AGGREGATES = ("mean over layers", "rollout", "relevance")
 VERSION = 1  # of attention.npz and of sprites.json that this reads
 
 # As in harness/explain/outliers.py: outlier patches that draw so much of the attention, and so many times their share.
-TAKEN, EXCESS = 0.1, 2.0
+TAKEN, EXCESS = 0.5, 2.0
 
 
 class Unusable(Exception):
@@ -186,6 +186,14 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
     if missing := [name for name in sheets if not (folder / name).is_file()]:
         raise Unusable(f"sprites/{missing[0]} is missing")
     return found
+
+
+def read_file(path: Path) -> bytes:
+    """A picture of a run as it is. Raises Unusable."""
+    try:
+        return content_of(path)
+    except OSError as error:
+        raise Unusable(f"{path.name} cannot be read ({error.strerror})") from error
 
 
 def _arrays(path: Path, names: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, np.ndarray]:

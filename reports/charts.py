@@ -75,7 +75,7 @@ class Scale:
             return cls("log" if is_log else "linear", places, ticks)
         levels = sorted(set(texts))
         return cls(
-            "categories", tuple(float(levels.index(text)) for text in texts), dict(enumerate(map(_short, levels)))
+            "categories", tuple(float(levels.index(text)) for text in texts), dict(enumerate(map(short, levels)))
         )
 
 
@@ -89,6 +89,11 @@ def words(name: str) -> str:
     return shown(name).replace("_", " ")
 
 
+def short(text: str, most: int = 18) -> str:
+    """The beginning of a value that would take too much room on an axis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:
     if is_log:
         places = [float(power) for power in range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)]
@@ -97,7 +102,3 @@ def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str
     step *= 2 if (high - low) / step > 6 else 1
     first = math.ceil(low / step)
     return [(number * step, f"{number * step:g}") for number in range(first, math.floor(high / step) + 1)]
-
-
-def _short(text: str, most: int = 18) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reports import columns
-from reports.charts import AXES, RAMP, Chart, chart, text, words
+from reports.charts import AXES, RAMP, Chart, chart, short, text, words
 from reports.leaderboard import Row
 from reports.section import Collection, in_order
 from reports.site import Site
@@ -107,6 +107,10 @@ def _trace(
 def _layout(
     grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[Row]], axes: Sequence[str]
 ) -> dict[str, Any]:
+
+    def ticks(levels: Sequence[str]) -> dict[str, Any]:
+        return {"tickvals": list(range(len(levels))), "ticktext": [text(short(level)) for level in levels]}
+
     axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
     unfinished = [
         (column, row, cells[cell])
@@ -115,8 +119,8 @@ def _layout(
         if cell in cells and cell not in means
     ]
     return {
-        "xaxis": {"title": {"text": text(words(axes[0]))}} | axis,
-        "yaxis": {"title": {"text": text(words(axes[1]))}} | axis,
+        "xaxis": {"title": {"text": text(words(axes[0]))}} | axis | ticks([cell[0] for cell in grid[0]]),
+        "yaxis": {"title": {"text": text(words(axes[1]))}} | axis | ticks([line[0][1] for line in grid]),
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "annotations": [
             {

@@ -93,5 +93,7 @@ def test_a_large_batch_is_done_in_parts_with_the_same_result(monkeypatch: pytest
 def test_pictures_stay_on_a_gpu_with_room_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not resident.fits(10, CPU)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    assert resident.fits(399, torch.device("cuda:0"))
-    assert not resident.fits(400, torch.device("cuda:0"))
+    for share, most in ((1.0, 399), (0.25, 99)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, share=share: share)
+        assert resident.fits(most, torch.device("cuda:0"))
+        assert not resident.fits(most + 1, torch.device("cuda:0"))

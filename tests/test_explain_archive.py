@@ -31,8 +31,8 @@ def some_archive(**changes: Any) -> Archive:
         "distance": random.random((n, layers), dtype=np.float32),
         "statistics": random.random((layers, heads, 2)),
         "statistic_names": np.array(["distance", "entropy"]),
-        "outlier_share": np.array([0.0, 0.02, 0.05, 0.2], dtype=np.float32),
-        "outlier_attention": np.array([0.0, 0.05, 0.3, 0.3], dtype=np.float32),
+        "outlier_share": np.array([0.0, 0.02, 0.05, 0.4], dtype=np.float32),
+        "outlier_attention": np.array([0.0, 0.45, 0.6, 0.6], dtype=np.float32),
         "settings": {"model": "vit", "grid": [4, 4], "self_test": {"passed": True}, "root": None},
     }
     return Archive(**values | changes)

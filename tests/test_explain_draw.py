@@ -164,9 +164,9 @@ def test_unknown_labels_are_neither_right_nor_wrong(monkeypatch: pytest.MonkeyPa
 
 
 def test_outliers_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = np.array([0.3, 0.05, 0, 0, 0, 0], np.float32)
+    taken = np.array([0.6, 0.4, 0, 0, 0, 0], np.float32)
     archive = made_up_archive(outlier_attention=taken, outlier_share=np.full(6, 0.02, np.float32))
-    assert "⚠ maps may mislead: in one layer 30 % of the attention is on outliers, 2 % of the patches" in written(
+    assert "⚠ maps may mislead: in one layer 60 % of the attention is on outliers, 2 % of the patches" in written(
         monkeypatch, archive, 0
     )
     assert "⚠" not in written(monkeypatch, archive, 1)

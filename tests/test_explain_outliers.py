@@ -63,8 +63,8 @@ def test_attention_on_them_by_hand() -> None:
 
 
 def test_maps_mislead_when_outliers_take_much_more_than_their_share() -> None:
-    share = torch.tensor([0.02, 0.02, 0.30, 0.0])
-    taken = torch.tensor([0.25, 0.09, 0.35, 0.0])  # much; little; as any other patches; none there
+    share = torch.tensor([0.02, 0.02, 0.40, 0.0])
+    taken = torch.tensor([0.55, 0.45, 0.60, 0.0])  # most; less; as any other patches; none there
     assert misleading(share, taken).tolist() == [True, False, False, False]
 
 

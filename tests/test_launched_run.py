@@ -12,19 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.launch import free_port
 from tests.waiting import wait_for
 
 RUN = Path(__file__).parent.parent / "harness" / "run.py"
 LAUNCHERS = {
     "accelerate, 1 process": [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", str(RUN)],
     "torchrun, 2 processes": [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        f"--master-port={free_port()}",
-        str(RUN),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(RUN))
     ],
     "harness train, 2 processes": [sys.executable, "-m", "harness.cli", "train", "--num-processes=2"],
 }

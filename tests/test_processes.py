@@ -54,6 +54,20 @@ def test_processes_meant_for_gpus_that_are_not_there_end_but_for_one(monkeypatch
     assert "WORLD_SIZE" not in os.environ
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_process_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_GPU_SHARE", "0.25")
+    own = Processes(RunConfig(data="photos", weights="none"))
+    try:
+        total = torch.cuda.get_device_properties(own.device).total_memory
+        assert torch.cuda.get_per_process_memory_fraction(own.device) == pytest.approx(0.25)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(int(0.3 * total), dtype=torch.uint8, device=own.device)
+    finally:
+        own.close()
+        torch.cuda.set_per_process_memory_fraction(1.0, own.device)
+
+
 def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
     def work() -> None:
         own = Processes(RunConfig(data="photos", weights="none", threads=1))

@@ -159,7 +159,7 @@ def test_charts_are_figures_that_plotly_takes(sweep: Path) -> None:
     shown = {plot["data-chart"] for plot in page.all("div", **{"class": "plot"})}
     assert shown <= found.keys()
     assert {"effects-parallel", "effects-heat-0", "effects-heat-1", "effects-by-lr", "curves-loss"} <= shown
-    assert all(plot["aria-label"] and plot["role"] == "img" for plot in page.all("div", **{"class": "plot"}))
+    assert all(plot["aria-label"] and plot["role"] == "group" for plot in page.all("div", **{"class": "plot"}))
 
 
 def coloured(figure: Any) -> Any:
@@ -312,7 +312,9 @@ def test_nothing_has_finished_yet(tmp_path: Path) -> None:
     page = Page(build(tmp_path))
     assert "No verdict yet No run has finished." in page.said("verdict")
     assert "use" not in page.text
-    assert "epoch 0.5 of 3, step 1" in page.said("leaderboard")
+    assert "manifest.json is missing (epoch 0.5 of 3, step 1)" in page.said("leaderboard")
+    # What nobody has logged yet has no empty chart.
+    assert {plot["data-chart"] for plot in page.all("div", **{"class": "plot"})} == {"curves-loss"}
 
 
 def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_stopped_by_the_server_or_with_the_agent(
         trains(button)
         server.stop_asked.add(button)
         ends(button)
-        # W&B sees values of the metric when the client next sends them, every 15 s.
+        # W&B sees values of the metric when the client next sends them.
         assert wait_for(lambda: hyperband in server.stop_asked, 120), agents.logs()
         ends(hyperband)
         for run_id in (button, hyperband):

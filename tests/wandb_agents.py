@@ -45,6 +45,8 @@ class Agents:
             "WANDB_BASE_URL": server.url,
             "WANDB_API_KEY": API_KEY,
             "WANDB_ERROR_REPORTING": "0",
+            # Seconds between two of the client's messages, which hyperband reads; 15 otherwise.
+            "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
             self.mark: "1",
             **environment,
         }

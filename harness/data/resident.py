@@ -30,11 +30,14 @@ class ResidentPixels:
 
 
 def fits(cache_bytes: int, device: torch.device) -> bool:
-    """Whether pictures of so many bytes may stay on the device: a GPU, and two fifths of its free memory at most."""
+    """Whether pictures of so many bytes may stay on the device: a GPU, and two fifths of its free memory at most.
+
+    Of a GPU that several processes share, two fifths of this one's part of that.
+    """
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return cache_bytes < _SHARE_OF_FREE_MEMORY * free
+    return cache_bytes < _SHARE_OF_FREE_MEMORY * free * torch.cuda.get_per_process_memory_fraction(device)
 
 
 def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:

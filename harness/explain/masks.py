@@ -28,6 +28,7 @@ from harness.model import Preprocessing
 FOLDER = "masks"
 CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share of the picture's side
 RESAMPLES = 2000
+_AT_ONCE = 100  # resamples, each of n counts
 _STREAM = 43  # of the counter-based generator: pictures drawn again
 AGGREGATES = ("mean over layers", "rollout", "relevance")
 
@@ -160,31 +161,36 @@ def centre_prior(side: int) -> np.ndarray:
     return np.outer(one, one).ravel()
 
 
-def measure(maps: dict[str, np.ndarray], covered: np.ndarray, seed: int = 0) -> OnObject:
-    """Shares of maps (n, P) each on objects that cover (n, P), against chance and centre.
-
-    Intervals are from the 2.5th to the 97.5th percentile over pictures drawn again with replacement, the same ones for
-    all that is compared.
-    """
-    n, patches = covered.shape
+def measure(maps: dict[str, np.ndarray], covered: np.ndarray) -> OnObject:
+    """Shares of maps (n, P) each on objects that cover (n, P), against chance and centre."""
     chance = covered.mean(1)
-    centre = energy(np.broadcast_to(centre_prior(math.isqrt(patches)), covered.shape), covered)
+    centre = energy(np.broadcast_to(centre_prior(math.isqrt(covered.shape[1])), covered.shape), covered)
+    shares = {name: energy(each, covered) for name, each in maps.items()}
+    known = {name: share for name, share in shares.items() if np.isfinite(share).any()}
+    columns = [chance, centre, *(part for one in known.values() for part in (one, one - chance, one - centre))]
+    of_chance, of_centre, *intervals = bootstrap(np.stack(columns, axis=1))
+    found = tuple(
+        Share(name, int(np.isfinite(share).sum()), *intervals[3 * index : 3 * index + 3])
+        for index, (name, share) in enumerate(known.items())
+    )
+    return OnObject(len(covered), of_chance, of_centre, CENTRE_WIDTH, found)
+
+
+def bootstrap(values: np.ndarray, seed: int = 0) -> list[Interval]:
+    """Means of the columns of (n, K), NaN left out, each from the 2.5th to the 97.5th percentile.
+
+    Pictures, which are the rows, are drawn again with replacement, the same ones for all columns.
+    """
+    n = len(values)
     random = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))
-    weights = random.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)  # (R, n)
-
-    def interval(values: np.ndarray) -> Interval:
-        known = np.isfinite(values)
-        counts = weights[:, known].sum(1)
-        means = (weights[:, known] @ values[known])[counts > 0] / counts[counts > 0]
-        low, high = np.percentile(means, (2.5, 97.5))
-        return Interval(float(values[known].mean()), float(low), float(high))
-
-    shares = []
-    for name, each in maps.items():
-        values = energy(each, covered)
-        if known := int(np.isfinite(values).sum()):
-            shares.append(Share(name, known, *map(interval, (values, values - chance, values - centre))))
-    return OnObject(n, interval(chance), interval(centre), CENTRE_WIDTH, tuple(shares))
+    known = np.isfinite(values)
+    filled, means = np.where(known, values, 0), []
+    for start in range(0, RESAMPLES, _AT_ONCE):
+        drawn = random.multinomial(n, np.full(n, 1 / n), size=min(_AT_ONCE, RESAMPLES - start)).astype(np.float64)
+        counts = drawn @ known
+        means.append(np.divide(drawn @ filled, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
+    lows, highs = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
+    return [Interval(*map(float, one)) for one in zip(filled.sum(0) / known.sum(0), lows, highs, strict=True)]
 
 
 def write(path: Path, found: OnObject) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 DEVIATIONS = 7.0  # median absolute deviations: among normally distributed norms, one in 850,000 is larger
 LARGER = 1.5  # times the median: where all norms are nearly equal, the deviation alone would call any an outlier
-TAKEN = 0.1  # of the attention on patches: a map with so much of it on outliers is not to be trusted ...
+TAKEN = 0.5  # of the attention on patches: a map that outliers hold most of is not to be trusted ...
 EXCESS = 2.0  # ... if it is also so many times what as many other patches would get
 
 
@@ -25,9 +25,15 @@ def outliers(norms: Tensor) -> Tensor:
 
     Relative to the picture's own patches in the same place of the network: no fixed norm suits all models.
     """
-    median = norms.quantile(0.5, dim=-1, keepdim=True)
-    deviation = (norms - median).abs().quantile(0.5, dim=-1, keepdim=True)
+    median = _median(norms)
+    deviation = _median((norms - median).abs())
     return (norms > median + DEVIATIONS * deviation) & (norms > LARGER * median)
+
+
+def _median(values: Tensor) -> Tensor:
+    """Over the last axis, which stays with length 1; Tensor.quantile may wait for the device (torch 2.11 does)."""
+    count, ordered = values.shape[-1], values.sort(dim=-1).values
+    return (ordered[..., (count - 1) // 2, None] + ordered[..., count // 2, None]) / 2
 
 
 def attention_on(patches: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figures of a model rather than of a picture: what its heads do, and what became of its position embedding.
+"""Figures of a model rather than of a picture: what its heads do, what is on the object, what became of its positions.
 
 Figures are made without pyplot, as all figures of a run: one that is dropped is freed.
 """

@@ -110,7 +110,7 @@ def plan(
 @common
 @searching
 @click.option("--workers", type=click.IntRange(1), help="Trials at a time. [default: as the GPUs allow, or 1]")
-@click.option("--gpus-per-run", type=float, default=1.0, show_default=True, help="GPUs of a trial; 0.5 shares one.")
+@click.option("--gpus-per-run", type=float, help="GPUs of a trial; 0.5 shares one. [default: 1, or as --workers need]")
 @click.option(
     "--processes-per-run", type=click.IntRange(1), default=1, show_default=True, help="The same without GPUs."
 )
@@ -128,7 +128,7 @@ def run(
     algorithm: str,
     words: tuple[str, ...],
     workers: int | None,
-    gpus_per_run: float,
+    gpus_per_run: float | None,
     processes_per_run: int,
     retries: int,
     timeout: float,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.launch import count_gpus, told_to_use_cpu
+from harness.launch import GPU_SHARE, count_gpus, told_to_use_cpu
 
 
 @dataclass(frozen=True)
@@ -19,22 +21,29 @@ class Slot:
     gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty on a machine without
     cores: tuple[int, ...]
     processes: int  # training processes of a trial
+    gpu_share: float = 1.0  # of the memory of its GPU, where trials share one
 
     def environment(self) -> dict[str, str]:
-        """Variables by which a trial sees its own GPUs only."""
-        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {}
+        """Variables by which a trial sees its own GPUs only, and takes no more than its share of one."""
+        if not self.gpus:
+            return {}
+        share = {GPU_SHARE: f"{self.gpu_share:g}"} if self.gpu_share < 1 else {}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus), **share}
 
 
 def share_machine(
-    workers: int | None, gpus_per_run: float, processes_per_run: int, environment: Mapping[str, str]
+    workers: int | None, gpus_per_run: float | None, processes_per_run: int, environment: Mapping[str, str]
 ) -> list[Slot]:
     """Slots for `workers` trials at a time; without a number, as many as the GPUs take, or one on a CPU.
 
-    `gpus_per_run` below 1 lets 1 / gpus_per_run trials share a GPU. Cores are dealt out in equal runs of neighbours, so
+    `gpus_per_run` below 1 lets 1 / gpus_per_run trials share a GPU; without it, trials have one each, or share them
+    when there are more workers than GPUs. Cores are dealt out in equal runs of neighbours, so
     that trials side by side do not compete for the same ones.
     """
     gpus = [] if told_to_use_cpu(environment) else visible_gpus(environment)
     problems = []
+    if gpus_per_run is None:
+        gpus_per_run = 1 / math.ceil((workers or 1) / len(gpus)) if gpus else 1.0
     if not 0.01 <= gpus_per_run < 1000 or (gpus_per_run > 1 and gpus_per_run != int(gpus_per_run)):
         problems.append(f"--gpus-per-run is {gpus_per_run:g}; give a whole number, or a share of one GPU such as 0.5.")
     elif gpus and gpus_per_run > len(gpus):
@@ -48,12 +57,19 @@ def share_machine(
     if bundles and workers is not None and workers > len(bundles):
         raise ConfigError(
             f"--workers {workers} at --gpus-per-run {gpus_per_run:g} need more than the {len(gpus)} GPU(s) here: "
-            f"give --workers {len(bundles)} at most, or let trials share a GPU with --gpus-per-run 0.5."
+            f"give --workers {len(bundles)} at most, or leave --gpus-per-run out and let trials share GPUs."
         )
     count = workers or len(bundles) or 1
     cores = _deal(sorted(os.sched_getaffinity(0)), count)
+    on_gpu = Counter(bundles[:count])
     return [
-        Slot(number, bundles[number] if bundles else (), cores[number], _processes(bundles, processes_per_run, number))
+        Slot(
+            number,
+            bundles[number] if bundles else (),
+            cores[number],
+            _processes(bundles, processes_per_run, number),
+            1 / on_gpu[bundles[number]] if bundles else 1.0,
+        )
         for number in range(count)
     ]
 

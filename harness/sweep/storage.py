@@ -7,9 +7,42 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
 
 from harness.errors import HarnessError
+
+BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
+
+
+class CachedStorage(_CachedStorage):
+    """Optuna's cache of a database, which reads finished trials once; this one does so with waiting trials, too.
+
+    A sweep queues all of its trials when it begins, and a trial in the queue does not change until it is begun.
+    """
+
+    def __init__(self, backend: RDBStorage) -> None:
+        super().__init__(backend)
+        # Ids by study: up to the first no trial is unknown, the second is the newest of all that were ever read.
+        self._known: dict[int, tuple[int, int]] = {}
+
+    def _read_trials_from_remote_storage(self, study_id: int) -> None:
+        with self._lock:
+            study = self._studies.setdefault(study_id, _StudyInfo())
+            complete, newest = self._known.get(study_id, (-1, -1))
+            # First those in the queue: one that leaves it meanwhile is among the others, then or the next time.
+            queued = self._backend._get_trials(study_id, (TrialState.WAITING,), set(), complete)
+            begun = self._backend._get_trials(study_id, BEGUN, study.unfinished_trial_ids, complete)
+            self._add_trials_to_cache(study_id, [*queued, *begun])
+            for trial in (*queued, *begun):
+                if trial.state.is_finished():
+                    study.unfinished_trial_ids.discard(trial._trial_id)
+                else:
+                    study.unfinished_trial_ids.add(trial._trial_id)
+            # Between the two reads one may have been queued, and a newer one queued and begun.
+            complete = max(newest, *(trial._trial_id for trial in queued), complete)
+            self._known[study_id] = complete, max(complete, *(trial._trial_id for trial in begun), newest)
 
 
 def default_storage(folder: Path) -> str:
@@ -29,7 +62,7 @@ def open_storage(url: str) -> BaseStorage:
         storage = RDBStorage(url, engine_kwargs=arguments)
         if url.startswith("sqlite"):
             _take_turns(storage.engine)
-        return storage
+        return CachedStorage(storage)
     except (ImportError, ValueError, OSError) as error:
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
     except Exception as error:

@@ -67,9 +67,9 @@ def section(collection: Collection, site: Site) -> Section | None:
     most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
     guess = _guessing([line.run for line in lines])
     colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
-    charts = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
+    panels = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
     context: dict[str, Any] = {
-        "charts": charts,
+        "charts": [panel for panel in panels if panel],
         "lines": lines,
         "diverged": [line for line in lines if line.diverged],
         "guess": guess,
@@ -116,7 +116,8 @@ def _levels(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
 
 def _panel(
     site: Site, name: str, lines: Sequence[Line], colours: Mapping[str, str], guess: float | None, most: int
-) -> Chart:
+) -> Chart | None:
+    """None where no run has logged the metric yet."""
     key, title = PANELS[name]
     traces: list[dict[str, Any]] = []
     for place, line in enumerate(lines):
@@ -141,6 +142,8 @@ def _panel(
                 "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
             }
         )
+    if not traces:
+        return None
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
         "yaxis": {} if "loss" in name else {"range": [-0.02, 1.02]},

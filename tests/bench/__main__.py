@@ -18,6 +18,7 @@ BENCHMARKS = {
     "data": "training pictures per second and core, against torchvision",
     "loop": "an epoch of a run, against the barest PyTorch loop",
     "look": "what looking at attention adds to an evaluation, and drawing it, against matplotlib",
+    "report": "time to build the page of two hundred runs",
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",

@@ -1,0 +1,96 @@
+"""Seconds to build the page of a large sweep, and how much of it the first view loads.
+
+    python -m tests.bench.bench_report [--runs 200] [--pictures 500] [--rounds 3]
+
+Run folders are written by hand: a hundred classes, settings drawn at random, two hundred rows of metrics each, and no
+looks at attention. Every round builds the page anew, then once more with nothing changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from reports.page import build
+from tests.bench.table import at_most, show, spread
+from tests.test_reports_runs import write_run
+
+TARGET = 60.0  # seconds
+FIRST_VIEW = 1.0  # MB, the charting library not counted
+
+CLASSES = tuple(f"class {number}" for number in range(100))
+
+
+def write_runs(folder: Path, runs: int, pictures: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(pictures) % len(CLASSES)
+    for number in range(runs):
+        lr = 10 ** generator.uniform(-6, -2)
+        f1 = float(np.clip(0.9 - 0.15 * (np.log10(lr) + 4.5) ** 2, 0.01, 0.95))
+        wrong = generator.random(pictures) > f1
+        predicted = np.where(wrong, generator.integers(0, len(CLASSES), pictures), labels)
+        config = {
+            "lr": float(lr),
+            "batch_size": int(generator.choice([16, 32, 64])),
+            "augment": str(generator.choice(["none", "standard", "randaugment"])),
+            "weight_decay": float(10 ** generator.uniform(-3, -1)),
+        }
+        run = write_run(
+            folder / f"run-{number}",
+            labels.tolist(),
+            predicted.tolist(),
+            classes=CLASSES,
+            config=config,
+            summary={"best/val_f1": f1, "train/images_per_second": 900.0, "test/accuracy": f1},
+        )
+        rows = [{"step": step, "epoch": step / 40, "train/loss": 4.6 - f1 * step / 60} for step in range(1, 201)]
+        rows += [{"step": 40 * e, "epoch": e, "val/loss": 3.0, "val/f1": f1 * e / 5} for e in range(1, 6)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def timed(runs: Path, page: Path) -> float:
+    start = time.perf_counter()
+    build(runs, page)
+    return time.perf_counter() - start
+
+
+def first_view(page: Path) -> float:
+    """MB that a browser reads before anything is scrolled to."""
+    files = [page / "index.html", *(page / "assets").glob("*.css"), *(page / "assets").glob("*.js")]
+    return sum(path.stat().st_size for path in files if path.name != "plotly.min.js") / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--pictures", type=int, default=500, help="test pictures of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    anew, again = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        runs, page = Path(folder) / "runs", Path(folder) / "page"
+        write_runs(runs, arguments.runs, arguments.pictures)
+        for _ in range(arguments.rounds):
+            shutil.rmtree(page, ignore_errors=True)
+            anew.append(timed(runs, page))
+            again.append(timed(runs, page))
+        size = first_view(page)
+    show(
+        f"The page of {arguments.runs} runs x {arguments.pictures} test pictures",
+        ("", "measured", "target"),
+        [
+            ("seconds to build it", spread(anew, 1), at_most(float(np.median(anew)), TARGET, " s")),
+            ("... again, nothing changed", spread(again, 1), ""),
+            ("MB of the first view, charting library not counted", f"{size:.2f}", at_most(size, FIRST_VIEW, " MB")),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
