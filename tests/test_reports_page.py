@@ -158,7 +158,7 @@ def test_charts_are_figures_that_plotly_takes(sweep: Path) -> None:
         go.Figure(coloured(figure))
     shown = {plot["data-chart"] for plot in page.all("div", **{"class": "plot"})}
     assert shown <= found.keys()
-    assert {"effects-parallel", "effects-heat-0", "effects-heat-1", "effects-by-lr", "curves-loss"} <= shown
+    assert {"effects-parallel", "effects-heat-0", "effects-heat-1", "effects-setting-0", "curves-loss"} <= shown
     assert all(plot["aria-label"] and plot["role"] == "group" for plot in page.all("div", **{"class": "plot"}))
 
 
