@@ -125,18 +125,6 @@ const report = (() => {
     const displayModeBar = chart.element.clientHeight >= 300 ? "hover" : false;
     await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
     chart.element.classList.add("drawn");
-    describe(chart.element);
-  }
-
-  // The drawing is an image with a description; the buttons over it are not part of it.
-  function describe(element) {
-    const [image, ...others] = element.querySelectorAll(".main-svg");
-    element.dataset.alt ??= element.getAttribute("aria-label");
-    element.removeAttribute("role");
-    element.removeAttribute("aria-label");
-    image.setAttribute("role", "img");
-    image.setAttribute("aria-label", element.dataset.alt);
-    for (const other of others) other.setAttribute("aria-hidden", "true");
   }
 
   // Change a chart's figure, at once or as soon as it is drawn.
