@@ -13,14 +13,23 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reports import atlas
-from reports.attention import AGGREGATES, Attention, Maps, Sprites, Unusable, maps, read_attention, read_sprites
-from reports.runs import Run, content_of, shown
+from reports.attention import (
+    AGGREGATES,
+    Attention,
+    Maps,
+    Sprites,
+    Unusable,
+    maps,
+    read_attention,
+    read_file,
+    read_sprites,
+)
+from reports.runs import Run, shown
 from reports.section import Collection
 from reports.site import Site
 
@@ -115,7 +124,9 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
         folder = hashlib.sha256(f"{LAYOUT} {sprites.pixels}".encode()).hexdigest()[:12]
         value["sheets"] = [
             site.made(
-                f"pictures/{folder}/{number:03}.jpg", sprites.pixels, functools.partial(_content, sprites.folder / name)
+                f"pictures/{folder}/{number:03}.jpg",
+                sprites.pixels,
+                functools.partial(read_file, sprites.folder / name),
             )
             for number, name in enumerate(sprites.sheets)
         ]
@@ -161,13 +172,6 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
         "own": sheets["own"],
         "shared": sheets["shared"],
     }
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return content_of(path)
-    except OSError as error:
-        raise Unusable(f"sprites/{path.name} cannot be read ({error.strerror})") from error
 
 
 def _reason(run: Run, error: Unusable) -> str:

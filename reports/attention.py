@@ -188,6 +188,14 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
     return found
 
 
+def read_file(path: Path) -> bytes:
+    """A picture of a run as it is. Raises Unusable."""
+    try:
+        return content_of(path)
+    except OSError as error:
+        raise Unusable(f"{path.name} cannot be read ({error.strerror})") from error
+
+
 def _arrays(path: Path, names: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """Those arrays of an npz file; nothing in it is run."""
     if path.exists() and not path.is_file():

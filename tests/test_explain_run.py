@@ -115,6 +115,10 @@ def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> No
     assert len(pages) == 9
     with Image.open(pages[0]) as page:
         assert page.format == "JPEG"
+    sprites = finished.folder / "attention" / "sprites"
+    assert json.loads((sprites / "sprites.json").read_text())["pictures"] == list(range(9))
+    with Image.open(sprites / "000.jpg") as sheet:
+        assert sheet.size == (1600, 160)
     figures = {path.stem for path in (finished.folder / "figures").iterdir()}
     assert figures == {
         *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")

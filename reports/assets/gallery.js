@@ -130,7 +130,7 @@ const gallery = (() => {
       ? "Each map goes from none to its own largest value"
       : `All maps go from none to ${percent(look.sharedEnd)} of the attention (or relevance) and beyond`;
     const views = {
-      strips: `Strips: layers 1 to ${look.layers}, and the heads of layer ${look.headLayer}${other ? ", then those of the other run" : ""}. `,
+      strips: `Strips: ${look.maps.slice(0, 3).join(", ")}; layers 1 to ${look.layers}; heads of layer ${look.headLayer}${other ? "; then the other run's" : ""}. `,
       over: other ? `From left: picture, ${label(look.key)}, ${label(other.key)}. ` : "",
     };
     return `${views[field.view.value] ?? views.over}${scale}; ${even}.`;
@@ -198,11 +198,8 @@ const gallery = (() => {
     for (const [from, at] of [[look, index], [other, same]]) {
       if (!from || at == null) continue;
       const small = pictures.factorFor(from, SMALL / 2);
-      const scale = field.scale.value;
-      stack.append(
-        pictures.maps(from, at, 3, from.layers, scale, small),
-        pictures.maps(from, at, 3 + from.layers, from.heads, scale, small),
-      );
+      const strip = (first, count) => pictures.maps(from, at, first, count, settings.scale, small);
+      stack.append(strip(0, 3), strip(3, from.layers), strip(3 + from.layers, from.heads));
     }
     row.append(stack);
     return row;

@@ -15,10 +15,12 @@ const picture = (() => {
   function open(what) {
     opened = what;
     show();
-    if (!dialog.open) dialog.showModal();
+    if (dialog.open) return;
+    dialog.showModal();
+    dialog.focus();
   }
 
-  function show(focus = "") {
+  function show() {
     const { look, other, order, at, settings, label } = opened;
     const index = order[at];
     const truth = look.set.labels[index];
@@ -44,8 +46,19 @@ const picture = (() => {
       looks.append(same == null ? element("p", {}, `${label(other.key)} did not look at this picture.`) : panel(other, same, 1));
     }
     const keys = element("p", { class: "keys" }, "Keys: ← and → go on, Esc closes. A map that is pressed is laid over the picture.");
+    const focus = focused();
     dialog.replaceChildren(head, looks, keys);
-    if (focus) dialog.querySelector(focus)?.focus();
+    // Never outside, where keys would not be heard.
+    if (dialog.open) ((focus && dialog.querySelector(`${focus}:not(:disabled)`)) || dialog).focus();
+  }
+
+  // How to find the button again that has the focus, once all are new.
+  function focused() {
+    if (!dialog.contains(document.activeElement)) return "";
+    return ["go", "scale", "map", "place"]
+      .filter((name) => name in document.activeElement.dataset)
+      .map((name) => `[data-${name}="${document.activeElement.dataset[name]}"]`)
+      .join("");
   }
 
   // What one run made of the picture.
@@ -116,8 +129,7 @@ const picture = (() => {
   function go(by) {
     if (!(opened.at + by in opened.order)) return;
     opened.at += by;
-    const { go: pressed } = document.activeElement.dataset;
-    show(pressed ? `[data-go="${pressed}"]` : "");
+    show();
   }
 
   dialog.addEventListener("click", ({ target }) => {
@@ -126,10 +138,10 @@ const picture = (() => {
     else if (dataset?.go) go(Number(dataset.go));
     else if (dataset?.scale != null) {
       opened.settings.scale = opened.settings.scale === "own" ? "shared" : "own";
-      show("[data-scale]");
+      show();
     } else if (dataset?.map) {
       opened.settings.map = dataset.map;
-      show(`[data-map="${dataset.map}"][data-place="${dataset.place}"]`);
+      show();
     }
   });
   dialog.addEventListener("keydown", (event) => {

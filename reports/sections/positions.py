@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -13,11 +14,11 @@ from typing import Any
 
 from reports import positions
 from reports.album import chosen
-from reports.attention import HeadStatistics, Unusable, read_statistics
+from reports.attention import HeadStatistics, Unusable, read_file, read_statistics
 from reports.charts import Chart, chart
 from reports.columns import value
 from reports.plain import is_number
-from reports.runs import Run, content_of, shown
+from reports.runs import Run, shown
 from reports.section import Collection, Section
 from reports.site import Site
 
@@ -84,7 +85,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "lines": lines,
         "rules": list(rules),
         "without": without,
-        "sweep": _sweep_figure(site, there),
+        "sweep": _sweep_figure(collection, site, there),
         "most": positions.MOST,
         "figures": [figures for run in some if (figures := _figures(collection, site, run))["images"]],
         "words": FIGURES,
@@ -126,12 +127,13 @@ def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
         raise ValueError(f"positions.npz is damaged ({error})") from error
 
 
-def _sweep_figure(site: Site, runs: Sequence[Run]) -> str | None:
-    """Its address; drawn again only when the embeddings of its runs change."""
-    files = [run.path / positions.POSITIONS for run in positions.choose(runs)]
-    if not files:
+def _sweep_figure(collection: Collection, site: Site, runs: Sequence[Run]) -> str | None:
+    """Its address; drawn again only when its runs change, in their embeddings or in how they are called."""
+    shown_ones = positions.choose(runs)
+    if not shown_ones:
         return None
-    stamp = hashlib.sha256(repr([len(runs), *map(_stamp, files)]).encode(errors="replace")).hexdigest()
+    about = [(collection.label(run), _stamp(run.path / positions.POSITIONS)) for run in shown_ones]
+    stamp = hashlib.sha256(repr([len(runs), *about]).encode(errors="replace")).hexdigest()
 
     def draw() -> bytes:
         figure = positions.figure(runs)
@@ -149,9 +151,9 @@ def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
     images = {}
     for name in FIGURES:
         path = run.path / "figures" / f"{name}.png"
-        if path.is_file():
-            make = functools.partial(content_of, path)
-            images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), make)
+        with contextlib.suppress(Unusable):
+            if path.is_file():
+                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_file, path))
     return {"key": key, "label": collection.label(run), "images": images}
 
 
