@@ -196,7 +196,7 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("runs_dir", type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUNS_DIR|ENTITY/PROJECT[/SWEEP]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: report/ in RUNS_DIR]"
 )
@@ -207,29 +207,41 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     help="Runs whose test pictures are shown with their attention, about 4 MB each: all, or a number, the best and the "
     "worst ones.",
 )
-@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
-def report(runs_dir: Path, output: Path | None, gallery: str, open_page: bool) -> None:
+@click.option("--open", "open_page", is_flag=True, help="Open what was made in a browser.")
+@click.option("--wandb", "on_wandb", is_flag=True, help="Make a workspace and a report in W&B, in place of a page.")
+def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wandb: bool) -> None:
     """What the runs in RUNS_DIR tell, as a page that opens anywhere: no server, no network.
 
-    A sweep that is still going on can be reported at any time; the same command again updates the page.
+    A sweep that is still going on can be reported at any time; the same command again updates the page. With --wandb
+    it is made in W&B, of runs that are there; needs `pip install 'vit-harness[reports]'`.
 
     \b
     Examples:
       harness report runs/grid
       harness report runs -o public --open
+      harness report runs/grid --wandb
+      harness report ENTITY/PROJECT/SWEEP --wandb
     """
     with errors_in_words():
         if gallery != "all" and not gallery.isdecimal():
             raise ConfigError(f"--gallery is {gallery!r}; it must be all, or a number of runs.")
-        from reports import page, site
+        if on_wandb:
+            from harness.dashboard import publish
 
-        try:
-            index = page.build(runs_dir, output, gallery=None if gallery == "all" else int(gallery))
-        except site.ReportError as error:
-            raise HarnessError(str(error)) from error
-        click.echo(index)
+            if output:
+                raise ConfigError("-o is for a page; with --wandb nothing is written here.")
+            made = [*publish(runs, click.echo)]
+        else:
+            from reports import page, site
+
+            try:
+                made = [str(page.build(runs, output, gallery=None if gallery == "all" else int(gallery)))]
+            except site.ReportError as error:
+                raise HarnessError(str(error)) from error
+        for address in made:
+            click.echo(address)
         if open_page:
-            click.launch(str(index))
+            click.launch(made[-1])
 
 
 @main.command()

@@ -130,6 +130,21 @@ def to_json(board: Leaderboard) -> str:
     return json.dumps(finite(content), indent=2, allow_nan=False)
 
 
+def wide_columns(board: Leaderboard) -> Iterator[list[Column]]:
+    """Columns of the finished runs, then of the others; one for each setting, however wide that is."""
+    for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
+        if rows:
+            yield build(board, *next(_layouts(board, rows)))
+
+
+def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
+    """A column for each of these settings."""
+    return [
+        Column(shown(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
+        for name in names
+    ]
+
+
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
     """Names of settings with more than one value among the runs, in the order of the configs."""
     names = dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS)
@@ -144,10 +159,7 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
     """Columns that name a run, the best way first: by each setting, by all of them in words, and by its folder."""
-    apart = [
-        Column(shown(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
-        for name in board.settings
-    ]
+    apart = settings_columns(board.settings, rows)
     words = tuple(map(_in_words, rows))
     together = [Column("settings", words, is_text=True)] if board.settings else []
     folder = [Column("run", tuple(shown(row.run.name) for row in rows), is_text=True)]

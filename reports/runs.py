@@ -85,11 +85,7 @@ class Run:
         value = self.summary.get(key)
         if value is None:
             value = next((row[key] for row in reversed(self.rows) if key in row), None)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        with contextlib.suppress(OverflowError):
-            return float(value) if math.isfinite(value) else None
-        return None
+        return finite_number(value)
 
     @cached_property
     def rows(self) -> tuple[Mapping[str, Any], ...]:
@@ -108,6 +104,15 @@ class Run:
             return Predictions(problem=f"{Path(error.filename).name} is missing")
         except (OSError, ValueError, csv.Error) as error:
             return Predictions(problem=str(error))
+
+
+def finite_number(value: Any) -> float | None:
+    """The value, if it is a number that JSON has and that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    with contextlib.suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None
 
 
 def read_run(path: str | Path) -> Run:
@@ -181,20 +186,29 @@ def _table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _predictions(path: Path) -> Predictions:
     classes = tuple(name for (name,) in _table(path / "per_class.csv", ("class",)))
+    return predictions_of(classes, _table(path / "predictions.csv", PREDICTION_COLUMNS))
+
+
+def predictions_of(
+    classes: tuple[str, ...],
+    rows: Sequence[Sequence[Any]],
+    named: tuple[str, str] = ("predictions.csv", "per_class.csv"),
+) -> Predictions:
+    """The predictions in rows of PREDICTION_COLUMNS. Raises ValueError by the names of the two tables."""
+    table, table_of_classes = named
     index = {name: number for number, name in enumerate(classes)}
-    rows = _table(path / "predictions.csv", PREDICTION_COLUMNS)
     if not rows:
-        raise ValueError("predictions.csv is empty")
+        raise ValueError(f"{table} is empty")
     if len(index) < len(classes):
-        raise ValueError("per_class.csv names a class twice")
+        raise ValueError(f"{table_of_classes} names a class twice")
     files, truth, guesses, *probabilities = zip(*rows, strict=True)
     if len(set(files)) < len(files):
-        raise ValueError("predictions.csv names a picture twice")
+        raise ValueError(f"{table} names a picture twice")
     if unknown := sorted({*truth, *guesses} - set(index)):
-        raise ValueError(f"predictions.csv names a class that per_class.csv does not: {unknown[0]!r}")
+        raise ValueError(f"{table} names a class that {table_of_classes} does not: {unknown[0]!r}")
     labels, predicted = (np.array([index[name] for name in names], np.int64) for names in (truth, guesses))
     try:
-        named, true = (np.array(column, np.float64) for column in probabilities)
+        of_prediction, of_truth = (np.array(column, np.float64) for column in probabilities)
     except ValueError as error:
-        raise ValueError(f"predictions.csv is damaged ({error})") from error
-    return Predictions(files, classes, labels, predicted, named, true)
+        raise ValueError(f"{table} is damaged ({error})") from error
+    return Predictions(files, classes, labels, predicted, of_prediction, of_truth)

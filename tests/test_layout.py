@@ -32,7 +32,7 @@ LAYERS = (
         "track",
     ),
     ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),
-    ("evaluate", "explain", "record", "results", "doctor", "again"),
+    ("evaluate", "explain", "record", "results", "doctor", "again", "dashboard"),
     ("train",),
     ("sweep",),
     ("cli",),
@@ -78,13 +78,28 @@ def test_no_file_of_the_package_hides_a_module() -> None:
     assert not names & (set(sys.stdlib_module_names) | installed) - {"run", "__init__", "__pycache__"}
 
 
-def test_only_track_imports_wandb() -> None:
-    def imports_wandb(path: Path) -> bool:
+def importers(package: str, paths: list[Path]) -> set[Path]:
+    """Files that import a package, inside functions included."""
+
+    def imports(path: Path) -> bool:
         nodes = ast.walk(ast.parse(path.read_text()))
         return any(
-            (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "wandb" for alias in node.names))
-            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "wandb")
+            (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == package for alias in node.names))
+            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package)
             for node in nodes
         )
 
-    assert {layer_name(path) for path in modules() if imports_wandb(path)} == {"track"}
+    return {path for path in paths if imports(path)}
+
+
+def test_only_track_imports_wandb() -> None:
+    assert {layer_name(path) for path in importers("wandb", modules())} == {"track"}
+    assert not importers("wandb_workspaces", modules())
+
+
+def test_reports_are_given_wandb_and_import_neither_it_nor_torch_nor_the_harness() -> None:
+    paths = sorted((ROOT / "reports").rglob("*.py"))
+    for package in ("wandb", "torch", "harness"):
+        assert not importers(package, paths)
+    # Dashboards in W&B alone take its extra; that they do so inside functions, a test of reports.runs holds.
+    assert {path.name for path in importers("wandb_workspaces", paths)} == {"dashboard.py", "panels.py"}

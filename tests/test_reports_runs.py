@@ -182,4 +182,6 @@ def test_reports_need_neither_torch_nor_wandb_nor_the_harness() -> None:
     assert {"reports.runs", "reports.sections.leaderboard"} <= set(modules)
     code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "wandb", "harness", "torchmetrics", "optuna", "matplotlib"} & set(done.stdout.split())
+    assert not {"torch", "wandb", "wandb_workspaces", "harness", "torchmetrics", "optuna", "matplotlib"} & set(
+        done.stdout.split()
+    )

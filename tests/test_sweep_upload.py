@@ -21,6 +21,7 @@ from harness.run_folder import RunFolder
 from harness.sweep.budget import keep_best
 from harness.sweep.upload import upload
 from harness.track import server as server_module
+from tests.forked import in_child
 from tests.test_tracked_run import rows, run, signal_at
 from tests.test_train import settings
 from tests.wandb_server import API_KEY, ENTITY, WandbServer
@@ -73,26 +74,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 def send(folder: Path, **options: Any) -> dict[str, Any]:
-    """What `upload` reports, from a process of its own: wandb remembers who is logged in."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
+    """What `upload` reports, from a process of its own."""
 
-    def child() -> None:
+    def work() -> dict[str, Any]:
         said: list[str] = []
         try:
             report = upload(folder, say=said.append, **options)
-            sender.send({"said": said, "text": report.text().splitlines(), "exit_code": report.exit_code})
+            return {"said": said, "text": report.text().splitlines(), "exit_code": report.exit_code}
         except HarnessError as error:
-            sender.send({"said": said, "error": str(error)})
-        sender.close()
+            return {"said": said, "error": str(error)}
 
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    try:
-        assert receiver.poll(60), "no report"
-        return receiver.recv()
-    finally:
-        process.join(10)
-        process.kill()
+    return in_child(work)
 
 
 def aliases(server: WandbServer) -> dict[str, set[str]]:

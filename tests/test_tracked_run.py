@@ -21,6 +21,7 @@ from harness import cli, track
 from harness import train as train_module
 from harness.arguments import arguments
 from harness.config import RunConfig
+from reports.panels import COSTS, CURVES, PICTURES, PINNED, SCORES, TABLES
 from tests.test_train import settings
 from tests.wandb_server import API_KEY, ENTITY, Run, WandbServer
 
@@ -298,6 +299,10 @@ def test_attention_arrives_as_figures_and_one_table(
     sheets = ("pictures", "confidence", "error", "class_means_rollout", "class_means_relevance", "right_wrong")
     plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
     assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
+    # What a dashboard shows is what a run logs.
+    assert {key for keys in PICTURES.values() for key in keys} == images.keys() - {"attention/pictures"}
+    assert {key for keys in TABLES.values() for key in keys} <= received.summary.keys()
+    assert {*CURVES, *SCORES, *COSTS, *PINNED} <= received.summary.keys()
     drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]
     everything = {path.read_bytes() for path in drawn}
     for key in images.keys() - {"attention/pictures"}:

@@ -66,6 +66,37 @@ def run_page(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     return {"project": None if run is None else {"internalId": "1", "run": _page(run)}}
 
 
+def history_keys(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    return {"project": {"run": {"historyKeys": _history_keys(server.runs[variables["name"]])}}}
+
+
+def parquet_history(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """What `scan_history` asks for first: files of rows, of which there are none here, and what is in none of them."""
+    live = [{key: row.get(key) for key in variables["liveKeys"]} for row in server.runs[variables["runName"]].history]
+    return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
+
+
+def history_page(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """Rows whose step is at least minStep and below maxStep, as text; at most pageSize."""
+    rows = server.runs[variables["run"]].history
+    found = [row for row in rows if variables["minStep"] <= row["_step"] < variables["maxStep"]]
+    return {"project": {"run": {"history": [json.dumps(row) for row in found[: variables["pageSize"]]]}}}
+
+
+def runs_of_project(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
+    """What `wandb.Api().runs(path, filters)` shows, all on one page; no such project is null."""
+    if variables["order"] != "+created_at":
+        raise ValueError(f"order {variables['order']}")
+    own = [run for run in server.runs.values() if (run.entity, run.project) == _owner(variables)]
+    if not own:
+        return {"project": None}
+    found = [run for run in own if _matches(run, json.loads(variables.get("filters") or "{}"))]
+    edges = [{"node": _page(run), "cursor": run.name} for run in found]
+    page = {"endCursor": None, "hasNextPage": False}
+    listed = {"edges": edges, "pageInfo": page}
+    return {"project": {"internalId": "1", "runCount": len(found), "readOnly": False, "runs": listed}}
+
+
 def run_files(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     run = server.runs[variables["name"]]
     wanted = [posixpath.normpath(name) for name in variables.get("fileNames") or run.files]
@@ -104,6 +135,22 @@ def stream(server: WandbServer, run: Run, body: dict[str, Any]) -> dict[str, Any
         run.exit_code = body.get("exitcode")
     run.preempting = run.preempting or bool(body.get("preempting"))
     return {"stopped": run.name in server.stop_asked}
+
+
+def _owner(variables: dict[str, Any]) -> tuple[str, str]:
+    return variables["entity"], variables["project"]
+
+
+def _matches(run: Run, wanted: dict[str, Any]) -> bool:
+    """The part of MongoDB's query language that is asked for: `$or`, and fields that are equal or `$in` a list."""
+    fields = {"name": run.name, "sweep": run.sweep, "group": run.fields.get("groupName")}
+
+    def matches(key: str, value: Any) -> bool:
+        if key == "$or":
+            return any(_matches(run, one) for one in value)
+        return fields[key] in value["$in"] if isinstance(value, dict) else fields[key] == value
+
+    return all(matches(key, value) for key, value in wanted.items())
 
 
 def _put(run: Run, name: str, content: bytes) -> None:
@@ -177,6 +224,10 @@ OPERATIONS: dict[str, Operation] = {
     "RunStoppedStatus": stopped_status,
     "CreateRunFiles": create_run_files,
     "Run": run_page,
+    "RunHistoryKeys": history_keys,
+    "RunParquetHistory": parquet_history,
+    "HistoryPage": history_page,
+    "Runs": runs_of_project,
     "RunFiles": run_files,
     "Project": project,
 }

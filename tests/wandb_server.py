@@ -5,8 +5,8 @@
     assert server.refused == [] and server.runs["abc12345"].history[0]["step"] == 10
 
 An operation it does not know is answered with HTTP 400 and listed in `refused`: a test must find that list empty.
-To teach it one more, add a function and name it in the OPERATIONS of wandb_runs.py, wandb_artifacts.py or
-wandb_sweeps.py. Data in an answer is always what was uploaded before.
+To teach it one more, add a function and name it in the OPERATIONS of wandb_runs.py, wandb_artifacts.py,
+wandb_sweeps.py or wandb_views.py. Data in an answer is always what was uploaded before.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote
 
-from tests import wandb_artifacts, wandb_runs, wandb_sweeps
+from tests import wandb_artifacts, wandb_runs, wandb_sweeps, wandb_views
 from tests.wandb_objects import ENTITY, Artifact, Run
 from tests.wandb_sweeps import Sweep
+from tests.wandb_views import View
 
-__all__ = ["API_KEY", "ENTITY", "Artifact", "Run", "Sweep", "WandbServer"]
+__all__ = ["API_KEY", "ENTITY", "Artifact", "Run", "Sweep", "View", "WandbServer"]
 
 API_KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -39,6 +40,8 @@ class WandbServer:
         self.drafts: dict[str, Artifact] = {}  # by artifact id, committed or not
         self.artifacts: list[Artifact] = []  # committed versions, in order
         self.sweeps: dict[str, Sweep] = {}
+        self.views: dict[str, View] = {}  # workspaces and reports, by id
+        self.read_only: set[str] = set()  # projects that whoever is logged in may not change
         self.refused: list[str] = []
         self.operations: list[str] = []
         self.stop_asked: set[str] = set()  # ids of runs whose stop button was pressed
@@ -121,6 +124,7 @@ OPERATIONS: dict[str, Operation] = {
     **wandb_runs.OPERATIONS,
     **wandb_artifacts.OPERATIONS,
     **wandb_sweeps.OPERATIONS,
+    **wandb_views.OPERATIONS,
 }
 
 
@@ -183,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         name = request.get("operationName") or re.search(r"(?:query|mutation)\s+(\w+)", request["query"])[1]
         try:
             data = self.server_state.graphql(name, request.get("variables") or {})
+        except PermissionError as error:
+            return self._answer(403, {"data": None, "errors": [{"message": str(error)}]})
         except (LookupError, TypeError, ValueError) as error:
             return self._refuse(f"operation {name} with {request.get('variables')}: {error!r}")
         if data is None:

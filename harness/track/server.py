@@ -27,6 +27,10 @@ class Server:
     def __init__(self, api: Any, entity: str) -> None:
         self._api, self._entity = api, entity
 
+    def ask(self, work: Callable[[Any], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
+        """What `work` makes of the `wandb.Api`, for work that this module knows nothing of."""
+        return _answer(lambda: work(self._api), seconds)
+
     def has_model(self, project: str, run_folder: Path, alias: str = "best") -> bool:
         """Whether the model of a run is there, under an alias."""
         name = f"{project}/{model_name(run_folder)}:{alias}"
@@ -89,7 +93,10 @@ def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answe
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
-        raise HarnessError(f"W&B cannot be reached: {first_line(error)}.") from error
+        said = first_line(error)
+        # Of a refusal W&B's API has a status, or this word in an answer whose status is that of success.
+        refused = getattr(getattr(error, "response", None), "http_status", 0) == 403 or "permission" in said.lower()
+        raise HarnessError(f"W&B {'does not allow this' if refused else 'cannot be reached'}: {said}.") from error
     return answers[0]
 
 

@@ -14,7 +14,7 @@ from reports.site import Site
 
 def section(collection: Collection, site: Site) -> Section | None:
     runs = [row.run for row in collection.rows]
-    facts = {collection.key(run): _facts(run) for run in runs}
+    facts = {collection.key(run): facts_of(run) for run in runs}
     names = list(dict.fromkeys(name for found in facts.values() for name in found))
     shared: dict[str, str] = {}
     differing: dict[str, list[tuple[str, list[str]]]] = {}
@@ -42,7 +42,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     return Section("provenance", "Provenance", "provenance.html.j2", context)
 
 
-def _facts(run: Run) -> dict[str, str]:
+def facts_of(run: Run) -> dict[str, str]:
     """What is worth comparing among runs, by its name."""
     data, weights, git, hardware = (part(run, name) for name in ("data", "weights", "git", "hardware"))
     images = data.get("images")
