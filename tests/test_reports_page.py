@@ -158,7 +158,7 @@ def test_charts_are_figures_that_plotly_takes(sweep: Path) -> None:
         go.Figure(coloured(figure))
     shown = {plot["data-chart"] for plot in page.all("div", **{"class": "plot"})}
     assert shown <= found.keys()
-    assert {"effects-parallel", "effects-heat-0", "effects-heat-1", "effects-by-lr", "curves-loss"} <= shown
+    assert {"effects-parallel", "effects-heat-0", "effects-heat-1", "effects-setting-0", "curves-loss"} <= shown
     assert all(plot["aria-label"] and plot["role"] == "group" for plot in page.all("div", **{"class": "plot"}))
 
 
@@ -323,8 +323,8 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
     said = Page(build(tmp_path)).said("leaderboard")
-    assert "1 best a 0.5000 – – –" in said.replace("  ", " ")
-    assert "its predictions cannot be used" in said or "the best run's predictions cannot be used" in said
+    assert "1 best a 0.5000 – finished copy – – – - – a" in said
+    assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
 
 ODD: list[Any] = [None, "text", [1], {"a": [None]}, 10**400, float("nan"), True, -1]
@@ -401,3 +401,9 @@ print(build(sys.argv[1]))
     assert done.returncode == 0, done.stderr
     assert "cannot be told from it" in Page(Path(done.stdout.strip())).said("verdict")
     assert "curves-loss" in delivered(sweep / "report")
+
+
+def test_the_page_is_no_run_to_send(sweep: Path) -> None:
+    page = build(sweep).parent
+    done = CliRunner().invoke(main, ["sync", str(page)])
+    assert (done.exit_code, done.output) == (0, "")

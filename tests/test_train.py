@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness import train as train_module
-from harness.arguments import arguments
+from harness.arguments import arguments, parse
 from harness.config import RunConfig
 from harness.errors import TrainingError
 from harness.launch import free_port
@@ -130,6 +130,7 @@ def test_a_run_leaves_everything_in_its_folder(photos: Path, tmp_path: Path) -> 
     assert hits / 9 == pytest.approx(summary["test/accuracy"])
     manifest = json.loads((outcome.folder / "manifest.json").read_text())
     assert manifest["data"]["images"] == {"train": 21, "val": 9, "test": 9}
+    assert parse(manifest["arguments"]) == config.resolved()
     assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
     for name in ("figures/loss_curve.png", "figures/confusion_matrix.png", "per_class.csv"):
         assert (outcome.folder / name).stat().st_size > 0

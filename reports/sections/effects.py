@@ -46,7 +46,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "left_out": [shown(name) for name in names[MOST_SETTINGS:]],
         "parallel": _parallel(site, rows, named, metric) if len(rows) > 2 else None,
         "heat": heat_map(site, collection, names),
-        "single": [_single(site, collection, name, metric) for name in named],
+        "single": [_single(site, collection, name, number) for number, name in enumerate(named)],
         "importance": _importance(site, found) if isinstance(found, Importance) else None,
         "no_importance": found if isinstance(found, str) else None,
         "importance_of": found if isinstance(found, Importance) else None,
@@ -90,9 +90,9 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
     return chart(site, "effects-parallel", [trace], {"margin": margin}, alt=alt, height=340)
 
 
-def _single(site: Site, collection: Collection, name: str, metric: str) -> Chart:
+def _single(site: Site, collection: Collection, name: str, number: int) -> Chart:
     """The score of every run against one setting, and the mean of each value where there are few."""
-    rows = collection.board.finished
+    rows, metric = collection.board.finished, collection.metric
     scale = Scale.of([row.settings[name] for row in rows], most_ticks=6)
     scores = [row.metric or 0.0 for row in rows]
     # Beside each other, not on top: by their place in the order.
@@ -103,7 +103,7 @@ def _single(site: Site, collection: Collection, name: str, metric: str) -> Chart
         {
             "type": "scatter",
             "mode": "markers",
-            "x": [place + nudge * ((number % 5) - 2) for number, place in enumerate(scale.places)],
+            "x": [place + nudge * (index % 5 - 2) for index, place in enumerate(scale.places)],
             "y": scores,
             "text": [text(collection.label(row.run)) for row in rows],
             "hovertemplate": f"%{{text}}<br>{text(metric)} %{{y:.4f}}<extra></extra>",
@@ -115,11 +115,10 @@ def _single(site: Site, collection: Collection, name: str, metric: str) -> Chart
             },
         }
     ]
-    means = {
-        place: float(np.mean([s for p, s in zip(scale.places, scores, strict=True) if p == place]))
-        for place in scale.places
-    }
+    means: dict[float, float] = {}
     if few:
+        for place in scale.places:
+            means[place] = float(np.mean([y for x, y in zip(scale.places, scores, strict=True) if x == place]))
         traces.append(
             {
                 "type": "scatter",
@@ -146,11 +145,9 @@ def _single(site: Site, collection: Collection, name: str, metric: str) -> Chart
         "margin": {"l": 40, "r": 8, "t": 8, "b": 44},
         "hovermode": "closest",
     }
-    said = (
-        "; ".join(f"{text}: {means[place]:.3f}" for place, text in scale.ticks.items() if place in means) if few else ""
-    )
+    said = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
     alt = f"{metric} of {len(rows)} runs against {words(name)}.{' Means: ' * bool(said)}{said}"
-    return chart(site, f"effects-by-{_slug(name)}", traces, layout, alt=alt, height=220)
+    return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)
 
 
 def _importance(site: Site, found: Importance) -> Chart:
@@ -173,7 +170,3 @@ def _importance(site: Site, found: Importance) -> Chart:
     }
     alt = "Importance of settings: " + ", ".join(f"{n} {s:.2f}" for n, s in zip(names, shares, strict=True)) + "."
     return chart(site, "effects-importance", [trace], layout, alt=alt, height=70 + 34 * len(names))
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)
