@@ -33,12 +33,14 @@ class Site:
 
     def __enter__(self) -> Site:
         self.root.mkdir(parents=True, exist_ok=True)
+        if self._earlier is None:  # so that a page that was not finished is known for one
+            self._write_ledger()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
         if kind is None:
             self._remove_stale()
-            self._write(self.root / LEDGER, json.dumps({"files": self._files}, indent=0).encode())
+            self._write_ledger()
 
     def file(self, path: str, content: bytes) -> str:
         """Write a file, unless it has that content; returns its address as seen from the page."""
@@ -94,6 +96,9 @@ class Site:
                     if folder == self.root:
                         break
                     folder.rmdir()  # fails, and ends this, where it is not empty
+
+    def _write_ledger(self) -> None:
+        self._write(self.root / LEDGER, json.dumps({"files": self._files}, indent=0).encode())
 
     def _read_ledger(self) -> dict[str, Any] | None:
         """None where no page was made; empty where the list is damaged."""

@@ -79,6 +79,15 @@ def test_a_damaged_ledger_never_reaches_out_of_the_folder(tmp_path: Path, path: 
     assert json.loads((root / ".report.json").read_text()) == {"files": {"index.html": None}}
 
 
+def test_a_first_page_that_was_not_finished_is_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Site(tmp_path) as site:
+        site.file("index.html", b"half")
+        raise RuntimeError
+    with Site(tmp_path) as site:
+        site.file("index.html", b"whole")
+    assert (tmp_path / "index.html").read_bytes() == b"whole"
+
+
 def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(ReportError, match="not a report's"):

@@ -48,7 +48,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             "settings": {name: cells[number] for name, cells in settings.items()},
             "metric": _number(row.metric),
             "f1": _number(row.run.metric("test/f1")),
-            "span": [columns.number(row.run.metric(f"test/f1_{end}"), 3) for end in ("low", "high")],
+            "span": [columns.number(row.run.metric(f"test/f1_{side}")) for side in ("low", "high")],
             "interval": _interval(row.run, start, end),
             "accuracy": _number(row.run.metric("test/accuracy")),
             "ece": _number(row.run.metric("test/ece"), 3),
