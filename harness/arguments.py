@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -118,6 +119,12 @@ def _settings(**values: Any) -> None:
 
 def parse(words: Sequence[str]) -> RunConfig:
     """The config that the command line of a run gives; ConfigError in Click's own words."""
+    return _parse(tuple(words))
+
+
+# Click takes milliseconds, and of a large sweep every trial is asked for again and again.
+@functools.lru_cache(maxsize=10_000)
+def _parse(words: tuple[str, ...]) -> RunConfig:
     try:
         context = _settings.make_context("harness/run.py", list(words))
     except click.UsageError as error:

@@ -163,9 +163,12 @@ def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[
 
 def _inches(lines: Sequence[str], size: float) -> float:
     """Width of the longest of some lines of text, at a font size in points."""
-    from matplotlib.textpath import TextPath
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
 
-    return max(float(TextPath((0, 0), f".{line}", size=size).get_extents().width) for line in lines) / 72
+    font = FontProperties(size=size)
+    widths = [text_to_path.get_text_width_height_descent(f".{line}", font, ismath=False)[0] for line in lines]
+    return float(max(widths)) / 72
 
 
 def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:

@@ -80,17 +80,24 @@ def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) ->
     assert "[4/4]" in said
 
 
-def test_a_trial_is_forked_from_a_parent_that_has_touched_no_device() -> None:
+def test_a_trial_is_forked_from_a_parent_that_has_imported_all_and_touched_no_device(tmp_path: Path) -> None:
     """The modules that it loads neither start CUDA, nor ask how many devices there are, nor start a thread."""
     check = (
-        "import harness.sweep.warm, os, sys, torch\n"
+        "import harness.sweep.warm, os, sys, torch, wandb\n"
         "assert not torch.cuda.is_initialized()\n"
         "assert torch.cuda._cached_device_count is None\n"
-        "assert 'wandb' in sys.modules and 'harness.train' in sys.modules\n"
+        "assert 'harness.train' in sys.modules\n"
         "files = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]\n"
         "assert not [path for path in files if 'nvidia' in path]\n"
         "print('threads', len(os.listdir('/proc/self/task')))\n"
+        "loaded = set(sys.modules)\n"
+        "run = wandb.init(mode='offline', settings=wandb.Settings(silent=True))\n"
+        "run.log({'table': wandb.Table(columns=['a'], data=[[1]])})\n"
+        "run.finish()\n"
+        "print('imported late:', *sorted(set(sys.modules) - loaded))\n"
     )
-    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "threads 1\n"
+    threads, late = done.stdout.splitlines()
+    assert threads == "threads 1"
+    assert not [name for name in late.split()[2:] if name.startswith(("wandb", "pydantic"))]

@@ -3,6 +3,7 @@
 Importing it takes seconds; a child forked afterwards has it all at once.
 """
 
+import io
 import os
 
 # A fork takes the forking thread along and no other: a pool of OpenMP threads, once made, would be missed in the child.
@@ -12,7 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import accelerate  # noqa: F401
 import cv2  # noqa: F401
 import matplotlib.backends.backend_agg
-import matplotlib.pyplot  # noqa: F401
+import matplotlib.figure
+import matplotlib.pyplot
+import PIL.Image
 import torch._dynamo  # noqa: F401
 import torchmetrics.functional.classification  # noqa: F401
 import torchvision  # noqa: F401
@@ -21,3 +24,10 @@ import harness.train  # noqa: F401
 from harness import track
 
 track.preload()
+PIL.Image.init()
+
+# The first figure of a process looks for its fonts and reads them.
+_figure = matplotlib.figure.Figure(layout="constrained")
+_figure.subplots().set(title="of any text", xlabel="0.5")
+_figure.savefig(io.BytesIO(), format="png")
+del _figure

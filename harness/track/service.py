@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
+# What wandb imports only in the middle of wandb.init and of the first artifact: a second, where torch is loaded.
+IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
+
 
 def preload() -> None:
-    """Import wandb now, for processes that will be forked from this one."""
+    """Import wandb now, all of it that a run needs, for processes that will be forked from this one."""
     import wandb  # noqa: F401
+
+    for name in IMPORTED_LATE:
+        with contextlib.suppress(ImportError):  # in another version of wandb, the run itself finds what it needs
+            importlib.import_module(name)
 
 
 def shut_down() -> None:
