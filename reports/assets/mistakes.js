@@ -211,9 +211,5 @@
     showClasses();
   });
 
-  new IntersectionObserver((entries, observer) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    observer.disconnect();
-    choose();
-  }, { rootMargin: "600px" }).observe(controls.closest("section"));
+  report.near(controls.closest("section"), choose);
 })();

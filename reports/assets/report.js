@@ -146,34 +146,43 @@ const report = (() => {
     element.classList.add("broken");
   }
 
-  function watchCharts() {
-    const waiting = new Set();
-    const begin = (name) => {
-      if (!waiting.delete(name)) return Promise.resolve();
-      return draw(name).catch((error) => failed(charts.get(name).element, error));
-    };
-    const near = new IntersectionObserver(
-      (entries) => {
-        for (const { isIntersecting, target } of entries) {
-          if (!isIntersecting) continue;
-          near.unobserve(target);
-          begin(target.dataset.chart);
-        }
-      },
-      { rootMargin: "400px" },
-    );
-    for (const element of document.querySelectorAll(".plot[data-chart]")) {
-      charts.set(element.dataset.chart, { element });
-      waiting.add(element.dataset.chart);
-      near.observe(element);
-    }
-    // The rest when there is time for it, so that printing finds them all.
+  // ---- What is done when it comes near the view, or else when there is time for it, so that paper has it all.
+
+  const waiting = new Map(); // element -> what is to be done
+  const watch = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) begin(target);
+    },
+    { rootMargin: "600px" },
+  );
+
+  function near(element, task) {
+    waiting.set(element, task);
+    watch.observe(element);
+  }
+
+  async function begin(element) {
+    const task = waiting.get(element);
+    waiting.delete(element);
+    watch.unobserve(element);
+    await task?.();
+  }
+
+  function whenIdle() {
     const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
     const next = () => {
-      const [name] = waiting;
-      if (name) begin(name).finally(() => idle(next));
+      const [element] = waiting.keys();
+      if (element) begin(element).finally(() => idle(next));
     };
     setTimeout(() => idle(next), 1000);
+  }
+
+  function watchCharts() {
+    for (const element of document.querySelectorAll(".plot[data-chart]")) {
+      const name = element.dataset.chart;
+      charts.set(name, { element });
+      near(element, () => draw(name).catch((error) => failed(element, error)));
+    }
   }
 
   // ---- Small things.
@@ -236,6 +245,7 @@ const report = (() => {
     });
     watchCharts();
     watchSections();
+    whenIdle();
   });
 
   // Paper is white, narrow, and cannot be unfolded.
@@ -252,5 +262,5 @@ const report = (() => {
     redraw();
   });
 
-  return { load, deliver, change, colour, copy, say };
+  return { load, deliver, near, change, colour, copy, say };
 })();
