@@ -7,12 +7,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.config import RunConfig
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.browser import Reader
 
 # Before torch is imported: one thread computes the same bits everywhere and lets a test fork safely.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,3 +90,34 @@ def write_folder(root: Path, *, classes: int = 3, train: int = 7, valid: int = 3
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """21 training, 9 validation and 9 test pictures of three classes; not to be written to."""
     return write_folder(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """index.html of the page of a small sweep; not to be written to."""
+    from reports.page import build
+    from tests.small_sweep import write_small_sweep
+
+    return build(write_small_sweep(tmp_path_factory.mktemp("reported")))
+
+
+# Not for the whole session: while Playwright is there, its event loop counts as running in this thread, and nothing
+# else may start one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from tests.browser import started
+
+    with started() as found:
+        yield found
+
+
+@pytest.fixture
+def reader(browser: Browser) -> Iterator[Reader]:
+    """Whoever reads a page finds that it makes no errors and asks nobody for anything."""
+    from tests.browser import Reader
+
+    one = Reader(browser)
+    yield one
+    assert not one.complaints
+    for context in browser.contexts:
+        context.close()

@@ -7,8 +7,10 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from optuna.trial import TrialState
 
+from harness.sweep import storage as storage_module
 from harness.sweep.storage import open_storage
 
 QUEUED = 5
@@ -62,6 +64,22 @@ def test_what_has_ended_before_is_read_once(url: str) -> None:
     fetched.clear()
     assert states(study) == [TrialState.COMPLETE] * QUEUED
     assert fetched == [[], []]
+
+
+def test_tables_that_another_machine_makes_at_the_same_moment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PostgreSQL tells the one that comes second."""
+    made, make = [], storage_module.RDBStorage
+
+    def second(*arguments: Any, **keywords: Any) -> Any:
+        made.append(arguments)
+        if len(made) == 1:
+            raise sqlalchemy.exc.IntegrityError("CREATE TYPE studydirection", None, Exception("already exists"))
+        return make(*arguments, **keywords)
+
+    monkeypatch.setattr(storage_module, "RDBStorage", second)
+    monkeypatch.setattr(storage_module, "PATIENCE_WITH_MAKER", 0.0)
+    assert states(opened(url)[0]) == [TrialState.WAITING] * QUEUED
+    assert len(made) == 2
 
 
 def test_what_others_do_is_seen(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
+
+# Seconds for another machine to make the tables of a database.
+PATIENCE_WITH_MAKER = 3.0
 
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
@@ -59,7 +63,7 @@ def open_storage(url: str) -> BaseStorage:
             return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
         # Seconds that a writer waits for another.
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        storage = RDBStorage(url, engine_kwargs=arguments)
+        storage = _database(url, arguments)
         if url.startswith("sqlite"):
             _take_turns(storage.engine)
         return CachedStorage(storage)
@@ -70,6 +74,15 @@ def open_storage(url: str) -> BaseStorage:
         if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "optuna", "sqlite3"):
             raise
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
+    try:
+        return RDBStorage(url, engine_kwargs=arguments)
+    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+        # Another machine that begins at the same moment makes the tables of an empty database; soon they are there.
+        time.sleep(PATIENCE_WITH_MAKER)
+        return RDBStorage(url, engine_kwargs=arguments)
 
 
 def _take_turns(engine: sqlalchemy.Engine) -> None:

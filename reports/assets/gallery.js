@@ -9,7 +9,7 @@ const gallery = (() => {
   const place = document.getElementById("gallery-pictures");
   const pages = document.getElementById("gallery-pages");
   const PER_PAGE = { over: 40, alone: 40, strips: 15 };
-  const SMALL = 112; // pixels of a map beside others, about
+  const SMALL = matchMedia("(max-width: 30rem)").matches ? 72 : 112; // pixels of a map beside others, about
 
   let look, other; // of the run that is shown, and of the one beside it, if any
   let order = []; // numbers of pictures that pass, sorted

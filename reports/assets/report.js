@@ -121,7 +121,9 @@ const report = (() => {
     chart.figure ??= structuredClone(figure);
     const { data, layout } = inTheme(chart.figure, new Map());
     const template = { layout: inTheme(LOOK, new Map()) };
-    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, CONFIG);
+    // Its buttons would cover a small chart, and are many to step over for who goes by keyboard.
+    const displayModeBar = chart.element.clientHeight >= 300 ? "hover" : false;
+    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
     chart.element.classList.add("drawn");
   }
 
