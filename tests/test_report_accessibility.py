@@ -84,7 +84,7 @@ def test_tab_reaches_everything(report_page: Path, reader: Reader) -> None:
 
 
 def test_the_skip_link_skips(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     page.keyboard.press("Tab")
     skip = page.get_by_role("link", name="Skip to the results")
     expect(skip).to_be_in_viewport()
@@ -93,7 +93,7 @@ def test_the_skip_link_skips(report_page: Path, reader: Reader) -> None:
 
 
 def test_the_gallery_by_keyboard(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     page.locator("#gallery").scroll_into_view_if_needed()
     cards = page.locator("#gallery-pictures .card")
     expect(cards).to_have_count(40)

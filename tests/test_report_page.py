@@ -93,7 +93,7 @@ def test_it_loads_from_a_web_server_too(server: str, reader: Reader) -> None:
 
 
 def test_sorting(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     scores = [f"{1 - errors / PICTURES:.4f}" for errors in sorted(ERRORS)]
     assert column(page, "validation F1") == [*scores, "–", "–"]
     head = page.locator("table.board th", has_text="validation F1")
@@ -109,7 +109,7 @@ def test_sorting(report_page: Path, reader: Reader) -> None:
 
 
 def test_filtering(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     choices = page.locator("#leaderboard form")
     said = choices.locator("[data-count]")
     expect(said).to_have_text("7 runs")
@@ -131,7 +131,7 @@ def test_filtering(report_page: Path, reader: Reader) -> None:
 
 @pytest.mark.parametrize("has_clipboard", [True, False])
 def test_a_command_is_copied(report_page: Path, reader: Reader, has_clipboard: bool) -> None:
-    page = reader.open(report_page, permissions=["clipboard-read", "clipboard-write"])
+    page = reader.open(report_page, charts=False, permissions=["clipboard-read", "clipboard-write"])
     if not has_clipboard:  # as where a page comes from a server without https
         page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     button = page.locator("table.board .copy").nth(1)
@@ -147,7 +147,7 @@ def test_a_command_is_copied(report_page: Path, reader: Reader, has_clipboard: b
 
 
 def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     controls = page.locator("#gallery-controls")
     controls.scroll_into_view_if_needed()
     cards = page.locator("#gallery-pictures .card")
@@ -169,7 +169,7 @@ def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
 
 
 def test_pictures_are_filtered(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, charts=False)
     controls = page.locator("#gallery-controls")
     controls.scroll_into_view_if_needed()
     count = page.locator("#gallery-count")
