@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from harness.data import scenes
 from harness.errors import DataError
-from harness.explain import masks, show
+from harness.explain import anew, archive, masks, show
 from harness.explain.archive import Archive
 from harness.explain.look import Sight
 from harness.explain.masks import AGGREGATES, centre_prior, coverage, energy, mask_path, measure, on_object
@@ -136,13 +137,13 @@ def test_pictures_that_have_masks_are_measured(tmp_path: Path) -> None:
             tmp_path, "test/b/3.png", white(40, 80, slice(None), slice(0, 4)), white(40, 80, slice(None), slice(0, 4))
         ),
     ]
-    archive = archive_of(files, tmp_path)
-    found = on_object(archive, tmp_path)
+    seen = archive_of(files, tmp_path)
+    found = on_object(seen, tmp_path)
     assert found and found.n == 2
     assert [one.name for one in found.maps] == [*AGGREGATES, "layer 1", "layer 2", "layer 3"]
     covered = coverage(tmp_path, [files[0]], RULE, 7)[0]
     for index, name in ((0, "mean over layers"), (1, "rollout"), (5, "layer 3")):
-        maps = (archive.layers.mean(1), archive.rollout, archive.layers[:, 2])[min(index, 2)][[0, 2]]
+        maps = (seen.layers.mean(1), seen.rollout, seen.layers[:, 2])[min(index, 2)][[0, 2]]
         one = found.maps[index]
         expected = (maps.astype(float) @ covered / maps.astype(float).sum(1)).mean()
         assert one.name == name and one.share.value == pytest.approx(expected, rel=2e-3)
@@ -169,10 +170,10 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show, "draw", lambda *_: {})
 
 
-def look(archive: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
+def look(seen: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """What a summary keeps of a look, and what is said of it."""
     said: list[str] = []
-    sight = Sight(archive, lambda index: np.zeros((28, 28, 3), np.uint8), None, np.zeros(0), np.zeros(0))
+    sight = Sight(seen, lambda index: np.zeros((28, 28, 3), np.uint8), None, np.zeros(0), np.zeros(0))
     return show.present(sight, folder / "attention", folder / "figures", None, said.append), said
 
 
@@ -181,8 +182,8 @@ def test_a_look_at_the_scenes(tmp_path: Path) -> None:
     root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=3, progress=False)
     files = sorted(path.relative_to(root).as_posix() for path in root.glob("test/*/*.jpg"))
     covered = coverage(root, files, RULE, 7)
-    archive = archive_of(files, root, rollout=covered.astype(np.float16))
-    summary, said = look(archive, tmp_path)
+    seen = archive_of(files, root, rollout=covered.astype(np.float16))
+    summary, said = look(seen, tmp_path)
     kept = json.loads((tmp_path / "attention" / "object.json").read_text())
     assert summary["object/n"] == kept["n"] == 6
     assert summary["object/chance"] == kept["chance"]["value"] == pytest.approx(covered.mean())
@@ -198,16 +199,57 @@ def test_a_look_at_the_scenes(tmp_path: Path) -> None:
 def test_without_masks_nothing_is_said_and_bad_ones_cost_no_more_than_themselves(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     files = [save(tmp_path, f"test/a/{number}.png", picture, None) for number in range(2)]
-    archive = archive_of(files, tmp_path)
-    summary, said = look(archive, tmp_path)
+    seen = archive_of(files, tmp_path)
+    summary, said = look(seen, tmp_path)
     assert not [key for key in summary if key.startswith("object/")] and "object" not in " ".join(said)
     assert not (tmp_path / "attention" / "object.json").exists()
     save(tmp_path, files[0], picture, picture)
-    assert look(archive, tmp_path)[0]["object/n"] == 1
+    assert look(seen, tmp_path)[0]["object/n"] == 1
     mask_path(tmp_path, files[0]).write_bytes(b"")
-    summary, said = look(archive, tmp_path)
+    summary, said = look(seen, tmp_path)
     assert "1 of 1 masks cannot be used" in said[0] and "object/n" not in summary
     assert not (tmp_path / "attention" / "object.json").exists()
+
+
+def test_what_belongs_to_other_arrays_is_gone_if_a_look_ends_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
+    belonging = [
+        tmp_path / name
+        for name in ("attention/object.json", "attention/sprites/sprites.json", "figures/attention_object.png")
+    ]
+    look(archive_of(files, tmp_path), tmp_path)
+    assert all(path.is_file() for path in belonging)
+    monkeypatch.setattr(masks, "on_object", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        look(archive_of(files[1:], tmp_path), tmp_path)
+    assert len(archive.read(tmp_path / "attention" / "attention.npz", Archive)) == 1
+    assert not [path for path in belonging if path.exists()]
+
+
+def test_drawn_again_where_there_are_no_masks_what_was_measured_stays(tmp_path: Path) -> None:
+    picture = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path / "data", f"test/a/{number}.png", picture, picture) for number in range(2)]
+    look(archive_of(files, tmp_path / "data"), tmp_path)
+    belonging = [tmp_path / "attention" / "object.json", tmp_path / "figures" / "attention_object.png"]
+    before = [path.read_bytes() for path in belonging]
+    shutil.rmtree(tmp_path / "data" / "masks")
+    anew.redraw(tmp_path / "attention", tmp_path / "figures", None, print)
+    assert [path.read_bytes() for path in belonging] == before
+
+
+def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(tmp_path: Path) -> None:
+    picture = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
+    archive.write(tmp_path / "attention" / "attention.npz", archive_of(files, tmp_path))
+    said: list[str] = []
+    anew.redraw(tmp_path / "attention", tmp_path / "figures", None, said.append)
+    assert json.loads((tmp_path / "attention" / "object.json").read_text())["n"] == 2
+    assert json.loads((tmp_path / "attention" / "sprites" / "sprites.json").read_text())["pictures"] == [0, 1]
+    assert (tmp_path / "figures" / "attention_object.png").is_file()
+    assert said[0].startswith("On the object (2 pictures with masks")
 
 
 def test_the_folder_is_where_the_scenes_are_written(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from harness.explain.change import compare
 from harness.explain.look import Sight
 from harness.explain.masks import OnObject
 from harness.explain.pictures import Crops
+from harness.explain.sprites import ABOUT, draw_sprites
 from harness.explain.table import COLUMNS, rows
 from harness.track import Tracker
 
 # In `<run>/attention/`.
-ARRAYS, POSITIONS, OBJECT = "attention.npz", "positions.npz", "object.json"
+ARRAYS, POSITIONS, OBJECT, SPRITES = "attention.npz", "positions.npz", "object.json", "sprites"
+OBJECT_FIGURE = "attention_object"
 
 
 def present(
@@ -29,6 +31,7 @@ def present(
 ) -> dict[str, Any]:
     """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
     start = time.perf_counter()
+    _withdraw(folder, figure_folder)
     archive.write(folder / ARRAYS, sight.archive)
     compared = None
     if sight.change:
@@ -54,6 +57,12 @@ def present(
     return numbers | {"seconds/draw": seconds}
 
 
+def _withdraw(folder: Path, figure_folder: Path) -> None:
+    """Remove what would be taken for a part of other arrays, should it not come to be made anew."""
+    for path in (folder / SPRITES / ABOUT, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
+        path.unlink(missing_ok=True)
+
+
 def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str], None]) -> OnObject | None:
     """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
     try:
@@ -64,8 +73,6 @@ def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str],
     if found:
         masks.write(folder / OBJECT, found)
         say(found.sentence())
-    else:
-        (folder / OBJECT).unlink(missing_ok=True)  # of other pictures, looked at before
     return found
 
 
@@ -84,18 +91,15 @@ def draw(
     from harness.explain.draw import draw_pictures
     from harness.explain.plots import head_plots, object_figure, position_plots
     from harness.explain.sheets import contact_sheets
-    from harness.explain.sprites import draw_sprites
 
     pages = set(draw_pictures(seen, pictures, folder / "pictures"))
     sheets = contact_sheets(seen, pictures, folder / "sheets")
     for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
         left.unlink()  # of other pictures that were looked at before
-    draw_sprites(seen, pictures, folder / "sprites")
+    draw_sprites(seen, pictures, folder / SPRITES)
     plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
     if found:
-        plots["attention_object"] = object_figure(found)
-    else:
-        (figure_folder / "attention_object.png").unlink(missing_ok=True)
+        plots[OBJECT_FIGURE] = object_figure(found)
     if compared:
         plots |= position_plots(compared)
     first = {
