@@ -247,7 +247,11 @@ def _installed_gpus() -> int:
 
 def gpu_share(environment: Mapping[str, str]) -> float:
     """The part of a GPU's memory that this process may have: 1, unless a sweep has put several trials on it."""
-    return float(environment.get(GPU_SHARE, 1))
+    text = environment.get(GPU_SHARE) or "1"
+    with suppress(ValueError):
+        if 0 < (share := float(text)) <= 1:
+            return share
+    raise ConfigError(f"{GPU_SHARE} is {text!r}; it must be a part of a GPU's memory, above 0 and at most 1.")
 
 
 def told_to_use_cpu(environment: Mapping[str, str]) -> bool:

@@ -61,6 +61,18 @@ def test_three_workers_share_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [gpu_share(slot.environment()) for slot in share_machine(None, None, 1, {})] == [1]
 
 
+def test_trials_share_what_the_sweep_itself_may_have(gpus: None) -> None:
+    slots = share_machine(5, None, 1, {"HARNESS_GPU_SHARE": "0.5"})
+    assert [gpu_share(slot.environment()) for slot in slots] == [0.25, 0.5, 0.5, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("share", ["half", "0", "-0.5", "1.5", "nan"])
+def test_a_share_is_a_part_of_one_gpu(share: str) -> None:
+    assert gpu_share({}) == gpu_share({"HARNESS_GPU_SHARE": ""}) == gpu_share({"HARNESS_GPU_SHARE": "1"}) == 1
+    with pytest.raises(ConfigError, match=f"HARNESS_GPU_SHARE is '{share}'; it must be a part"):
+        gpu_share({"HARNESS_GPU_SHARE": share})
+
+
 def test_gpus_keep_the_names_they_are_given(gpus: None) -> None:
     visible = {"CUDA_VISIBLE_DEVICES": "7,GPU-5f,3,1"}
     assert [slot.gpus for slot in share_machine(None, 2, 1, visible)] == [("7", "GPU-5f"), ("3", "1")]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.launch import GPU_SHARE, count_gpus, told_to_use_cpu
+from harness.launch import GPU_SHARE, count_gpus, gpu_share, told_to_use_cpu
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def share_machine(
         )
     count = workers or len(bundles) or 1
     cores = _deal(sorted(os.sched_getaffinity(0)), count)
-    on_gpu = Counter(bundles[:count])
+    on_gpu, whole = Counter(bundles[:count]), gpu_share(environment)
     return [
         Slot(
             number,
             bundles[number] if bundles else (),
             cores[number],
             _processes(bundles, processes_per_run, number),
-            1 / on_gpu[bundles[number]] if bundles else 1.0,
+            whole / on_gpu[bundles[number]] if bundles else 1.0,
         )
         for number in range(count)
     ]
