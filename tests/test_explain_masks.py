@@ -211,6 +211,32 @@ def test_without_masks_nothing_is_said_and_bad_ones_cost_no_more_than_themselves
     assert not (tmp_path / "attention" / "object.json").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_masks_that_may_not_be_looked_for_cost_no_more_than_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if masks.FOLDER in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    files = [save(tmp_path, "test/a/0.png", white(28, 28, slice(0, 9), slice(0, 9)), None)]
+    monkeypatch.setattr(Path, "is_file", refuse)
+    summary, said = look(archive_of(files, tmp_path), tmp_path)
+    assert "Permission denied" in said[0] and str(mask_path(tmp_path, files[0])) in said[0]
+    assert "seconds/draw" in summary and "object/n" not in summary
+
+
+def test_maps_without_any_mass_measure_nothing(tmp_path: Path) -> None:
+    picture = white(28, 28, slice(0, 9), slice(0, 9))
+    seen = archive_of([save(tmp_path, "test/a/0.png", picture, picture)], tmp_path)
+    assert on_object(seen, tmp_path) is not None
+    nothing = {name: np.zeros_like(getattr(seen, name)) for name in ("layers", "rollout", "relevance")}
+    assert on_object(dataclasses.replace(seen, **nothing), tmp_path) is None
+
+
 def test_what_belongs_to_other_arrays_is_gone_if_a_look_ends_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

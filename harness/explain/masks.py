@@ -87,7 +87,11 @@ class OnObject:
 
 
 def on_object(archive: Archive, root: Path) -> OnObject | None:
-    """Attention on the objects of an archive's pictures; None where there are no masks beside the data in `root`."""
+    """Attention on the objects of an archive's pictures; None where nothing can be measured.
+
+    `root` is the data's folder. Without masks beside it, an object that is in sight, or a map with any mass, there is
+    nothing. Raises DataError for masks that cannot be used, OSError where they may not be looked for.
+    """
     files = [str(file) for file in archive.files]
     having = [index for index, file in enumerate(files) if mask_path(root, file).is_file()]
     if not having:
@@ -98,7 +102,8 @@ def on_object(archive: Archive, root: Path) -> OnObject | None:
     seen = np.flatnonzero(covered.any(1))  # the rest lost their object to the crop
     if not len(seen):
         return None
-    return measure(maps_of(archive, np.array(having)[seen]), covered[seen])
+    found = measure(maps_of(archive, np.array(having)[seen]), covered[seen])
+    return found if found.maps else None
 
 
 def mask_path(root: Path, file: str) -> Path:

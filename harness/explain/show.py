@@ -67,7 +67,7 @@ def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str],
     """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
     try:
         found = masks.on_object(seen, root)
-    except HarnessError as error:
+    except (HarnessError, OSError) as error:  # pictures can be drawn all the same
         say(str(error))
         found = None
     if found:
