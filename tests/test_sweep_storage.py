@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import sqlalchemy.exc
@@ -117,3 +118,29 @@ def test_one_that_is_queued_and_one_that_is_begun_between_two_reads(url: str, mo
     backend._get_trials = with_others_in_between
     states(here)
     assert states(here)[QUEUED:] == [TrialState.WAITING, TrialState.RUNNING]
+
+
+def test_whatever_is_done_by_whom_all_see_what_is_there(url: str) -> None:
+    """Queued, begun, signed and ended in any order, through three caches, against the database read whole."""
+    random = np.random.default_rng(0)
+    machines: list[Any] = [opened(url)[0] for _ in range(3)]
+    whole = optuna.storages.RDBStorage(url)
+    study_id = whole.get_study_id_from_name("sweep")
+    begun: list[optuna.Trial] = []
+    passed_through: set[TrialState] = set()
+    for step in range(50):
+        study = machines[random.integers(3)]
+        match random.integers(5):
+            case 0 | 1:
+                study.enqueue_trial({}, user_attrs={"point": step})
+            case 2:
+                begun.append(study.ask())  # makes one, if the queue is empty
+            case 3 if begun:
+                begun[random.integers(len(begun))].set_user_attr("owner", step)
+            case 4 if begun:
+                study.tell(begun.pop(random.integers(len(begun))).number, 0.5)
+        there = [(t.number, t.state, t.user_attrs) for t in whole.get_all_trials(study_id, deepcopy=False)]
+        passed_through |= {state for _, state, _ in there}
+        for one in random.permutation(3)[: random.integers(1, 4)]:
+            assert [(t.number, t.state, t.user_attrs) for t in machines[one].get_trials(deepcopy=False)] == there
+    assert passed_through == {TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE}
