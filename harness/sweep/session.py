@@ -75,7 +75,7 @@ def leaderboard_of(folder: Path, sweep: Sweep) -> Leaderboard:
 
 
 def draw_positions(folder: Path) -> Path | None:
-    """The position embeddings of all runs of a sweep in one figure, `positions.png`; None where no run has any."""
+    """The position embeddings of a sweep's runs in one figure, `positions.png`; None where no run has any."""
     drawn = positions.figure(read_runs(folder))
     return figures.save(drawn, folder / "positions.png") if drawn else None
 
