@@ -181,6 +181,37 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
+def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a machine sleeps: it finds that it was taken for gone."""
+    sweep, url = sweep_of(tmp_path), storage.format(tmp_path)
+    here, elsewhere = (Ledger.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
+    task = here.take()
+    assert task is not None and here.is_ours(task)
+    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
+    with monkeypatch.context() as there:
+        there.setattr(platform, "node", lambda: "another")
+        there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == task.number)
+        taken = elsewhere.take()
+        assert taken is not None and taken.number == task.number
+    assert not here.is_ours(task)
+    here.give_back(task)
+    assert elsewhere.entries()[0].owner == "another"
+
+    # And here, where it is about to be claimed back, its end comes in between.
+    def ends(trial: Any) -> bool:
+        if trial.number == task.number:
+            elsewhere.end(taken, "finished", value=0.5)
+        return trial.number == task.number
+
+    monkeypatch.setattr(ledger_module, "is_abandoned", ends)
+    following = here.take()
+    assert following is not None and following.number == 1
+    assert not here.sign_of_life(task) and here.entries()[0].value == 0.5
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
 def test_two_that_work_one_sweep_at_a_time_do_each_trial_once(storage: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, parameters={"seed": {"values": list(range(24))}})
     url = storage.format(tmp_path)

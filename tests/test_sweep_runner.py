@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ import pytest
 from harness import train as train_module
 from harness.errors import ConfigError, HarnessError
 from harness.proc import is_running
+from harness.run_folder import RunFolder
 from harness.sweep import runner as runner_module
-from harness.sweep.runner import Runner
+from harness.sweep.ledger import Ledger
+from harness.sweep.runner import Rules, Runner
+from harness.sweep.spec import read_sweep
 from harness.sweep.study import Search
 from tests.sweeping import (
     descendants,
@@ -95,6 +99,23 @@ def test_workers_share_a_sweep(photos: Path, tmp_path: Path) -> None:
     values = [[entry.value for entry in entries(file, tmp_path / runs)] for runs in ("one", "two")]
     assert values[0] == values[1]
     assert None not in values[0]
+
+
+def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
+    book = Ledger.open(sweep, Search(), tmp_path, None)
+    task = book.take()
+    assert task is not None
+    monkeypatch.setattr(book, "is_ours", lambda _: False)
+    one: Any = SimpleNamespace(
+        task=task, folder=RunFolder(tmp_path / "run"), process=SimpleNamespace(exitcode=1), log=tmp_path, hung=False
+    )
+    runner = Runner(sweep, book, tmp_path, [], Rules(start_method="fork"))
+    runner._settle(one)
+    assert "another machine has taken it" in capsys.readouterr().out
+    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._again
 
 
 def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -> None:

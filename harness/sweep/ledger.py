@@ -115,12 +115,13 @@ class Ledger:
             return False
 
     def sign_of_life(self, task: Task) -> bool:
-        """Say that we are at it; False when another machine has taken the trial, having heard nothing for long."""
+        """Say that we are at it; False when it is not ours any more."""
+        return self.is_ours(task) and self._sign(task.number, me())
+
+    def is_ours(self, task: Task) -> bool:
+        """Whether we still have the trial; another machine takes it when it has heard nothing of us for long."""
         stored = self._frozen(task.number)
-        if stored.state != TrialState.RUNNING or not is_mine(stored.user_attrs.get("owner")):
-            return False
-        self._trial(task.number).set_user_attr("owner", me())
-        return True
+        return stored.state == TrialState.RUNNING and is_mine(stored.user_attrs.get("owner"))
 
     def end(self, task: Task, state: str, *, value: float | None = None, reason: str | None = None) -> None:
         """Note how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
@@ -137,7 +138,8 @@ class Ledger:
 
     def give_back(self, task: Task) -> None:
         """Ours no longer, and not done: the next to look for work goes on with it."""
-        self._trial(task.number).set_user_attr("owner", None)
+        if self.is_ours(task):
+            self._sign(task.number, None)
 
     def queue_failed_again(self, retries: int) -> int:
         """Queue trials that failed with attempts left, under their old run; how many."""
@@ -180,11 +182,20 @@ class Ledger:
     def _claim(self, trial: FrozenTrial) -> bool:
         """Make an abandoned trial ours. Of two machines that try at once, the later to write has it."""
         mine = me()
-        self._trial(trial.number).set_user_attr("owner", mine)
+        if not self._sign(trial.number, mine):
+            return False
         if not self._shared:
             return True  # one process per machine and sweep: nobody else is there
         time.sleep(1.0)
         return self._frozen(trial.number).user_attrs["owner"] == mine
+
+    def _sign(self, number: int, owner: dict[str, Any] | None) -> bool:
+        """Write who has a trial; False when it has ended in the meantime, on another machine."""
+        try:
+            self._trial(number).set_user_attr("owner", owner)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def _task(self, number: int) -> Task:
         trial = self._trial(number)

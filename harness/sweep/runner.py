@@ -32,6 +32,7 @@ from harness.track import PROJECT
 LOOK_EVERY = 0.2  # seconds between two looks at what the trials have written
 ASK_EVERY = 2.0  # ... between two questions to the ledger whether to stop
 USAGE_ERROR = 2
+TAKEN = "another machine has taken it, not having heard of this one"
 # So many trials that fail before one ends well: it is not their settings.
 HOPELESS_AFTER = 5
 
@@ -194,7 +195,7 @@ class Runner:
             self._next_sign = now + SIGN_OF_LIFE_EVERY
             for one in list(self.running.values()):
                 if not self.ledger.sign_of_life(one.task):
-                    self.board.event(one.task, "another machine has taken it, not having heard of this one: ending it")
+                    self.board.event(one.task, f"{TAKEN}: ending it")
                     one.kill()
                     one.process.join()
                     del self.running[one.slot.number]
@@ -203,15 +204,22 @@ class Runner:
         """Note what became of a trial whose process has ended."""
         summary = one.folder.read("summary.json")
         if not self._settle_by_summary(one.task, one.folder, summary):
-            # Told to end by somebody else, or by the end of the process that trials come from.
-            by_signal = one.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
-            told = by_signal and summary.get("state") == "preempted"
-            if (self._stopping or self._told or told) and not one.hung:
-                self.ledger.give_back(one.task)
-                self.board.event(one.task, "interrupted; harness sweep run goes on with it")
-            else:
-                self._settle_failure(one, summary)
+            self._settle_unfinished(one, summary)
         self._keep_best()
+
+    def _settle_unfinished(self, one: Running, summary: Mapping[str, Any]) -> None:
+        """Note of a trial whose process has ended, and its run has not, who is to go on with it, or that it failed."""
+        if not self.ledger.is_ours(one.task):
+            self.board.event(one.task, TAKEN)
+            return
+        # Told to end by somebody else, or by the end of the process that trials come from.
+        by_signal = one.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
+        told = by_signal and summary.get("state") == "preempted"
+        if (self._stopping or self._told or told) and not one.hung:
+            self.ledger.give_back(one.task)
+            self.board.event(one.task, "interrupted; harness sweep run goes on with it")
+        else:
+            self._settle_failure(one, summary)
 
     def _keep_best(self) -> None:
         if self.rules.keep is not None:
