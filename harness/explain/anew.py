@@ -107,7 +107,10 @@ def _subject_of(best: Best, processes: Processes) -> Subject:
 
 
 def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
-    """Draw again from the arrays in a folder and the pictures themselves; no model is needed."""
+    """Draw again from the arrays in a folder and the pictures themselves; no model is needed.
+
+    Where there are no masks any more, what was measured with them of these arrays stays.
+    """
     seen = archive.read(folder / ARRAYS, Archive)
     positions = folder / POSITIONS
     compared = archive.read(positions, PositionArchive) if positions.is_file() else None
