@@ -215,7 +215,7 @@ class RunConfig:
     # Compute
     precision: str = option(
         "auto",
-        "auto takes what Accelerate was told, or bf16, fp16 or fp32 by what the hardware does well.",
+        "auto: on a GPU what Accelerate was told, or bf16 or fp16 as the card can; on a CPU fp32.",
         group="Compute",
         choices=("auto", "bf16", "fp16", "fp32"),
     )

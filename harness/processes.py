@@ -147,25 +147,14 @@ def choose_precision(wanted: str, on_cpu: bool) -> tuple[str, str]:
     if wanted != "auto":
         if wanted == "fp16" and on_cpu:
             raise ConfigError("--precision fp16 needs a GPU; on this machine use --precision fp32 or auto.")
-        if wanted == "bf16" and on_cpu and not cpu_is_fast_at_bf16():
-            return wanted, "--precision bf16 on this CPU (no AMX) is about three times slower than fp32."
         return wanted, ""
     if on_cpu:
-        if cpu_is_fast_at_bf16():
-            return "bf16", ""
-        slow = asked in ("bf16", "fp16")
-        return "fp32", f"Computing in fp32: this CPU is slow at the {asked} that Accelerate was told." if slow else ""
+        # The same numbers on every CPU: AMX tiles make bf16 faster for wide models, and slower for narrow ones.
+        note = f"Computing in fp32, not in Accelerate's {asked}: on a CPU, say --precision bf16."
+        return "fp32", note if asked in ("bf16", "fp16") else ""
     if asked in ("bf16", "fp16"):
         return asked, ""
     return ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"), ""
-
-
-def cpu_is_fast_at_bf16() -> bool:
-    """Only CPUs with AMX tiles multiply bf16 matrices faster than fp32 ones."""
-    try:
-        return bool(torch.cpu._is_amx_tile_supported())
-    except AttributeError:
-        return False
 
 
 def leave_spare_cpu_processes(notes: list[str]) -> None:

@@ -30,14 +30,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 TRACKER_VARIABLES = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_API_KEY", "WANDB_PROJECT")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def exact() -> Iterator[None]:
-    """Whatever CPU the tests are on: "auto" is fp32, which the number of processes or pictures hardly changes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torch.cpu._is_amx_tile_supported", lambda: False, raising=False)
-        yield
-
-
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name in (*TRACKER_VARIABLES, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "RANK", "WORLD_SIZE"):

@@ -13,17 +13,14 @@ from harness.processes import Processes, choose_precision
 from tests.test_train import on_ranks
 
 
-def test_precision_follows_the_hardware_and_says_where_it_departs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "cpu_is_fast_at_bf16", lambda: False)
+def test_on_a_cpu_it_is_fp32_unless_the_run_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("auto", on_cpu=True) == ("fp32", "")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     precision, note = choose_precision("auto", on_cpu=True)
     assert precision == "fp32"
-    assert "this CPU is slow at the bf16 that Accelerate was told" in note
+    assert "not in Accelerate's bf16" in note and "--precision bf16" in note
     assert choose_precision("fp32", on_cpu=True) == ("fp32", "")
-    assert "three times slower" in choose_precision("bf16", on_cpu=True)[1]
-    monkeypatch.setattr(processes, "cpu_is_fast_at_bf16", lambda: True)
-    assert choose_precision("auto", on_cpu=True) == ("bf16", "")
+    assert choose_precision("bf16", on_cpu=True) == ("bf16", "")
 
 
 def test_on_a_gpu_accelerates_choice_counts_and_else_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,6 @@ def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
         "epochs": 2,
         "batch_size": 5,
         "lr": 3e-4,
-        "precision": "fp32",  # also where `auto` is bf16: scores are compared closely
         "log_every": 1,
         "threads": 1,
         "explain": "none",
