@@ -91,7 +91,8 @@ def test_the_rest(runs: Path) -> None:
     assert "    harness train --lr=0.001" in said["Leaderboard"]
     assert "Of 3 finished runs, 3 had the best epoch at the very end" in said["Curves"]
     assert ["data", "photos"] in cells(said["Provenance"], "")
-    assert "All runs have the same seed (0)" in warnings(found)
+    assert "this page" not in warnings(found) and ":  (" not in warnings(found)
+    assert "All finished runs have the same seed (0)" in warnings(found)
 
 
 def test_nothing_has_finished(tmp_path: Path) -> None:

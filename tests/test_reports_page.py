@@ -138,7 +138,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
         "Memory ran out in 1 run",
         "micro-batches of 4 in place of 16",
         "1 run started from code with changes that were not committed.",
-        "All runs have the same seed (0)",
+        "All finished runs have the same seed (0)",
     ):
         assert sentence in said
     assert page.source.index("Before you trust") < page.source.index('id="leaderboard"')
@@ -407,3 +407,11 @@ def test_the_page_is_no_run_to_send(sweep: Path) -> None:
     page = build(sweep).parent
     done = CliRunner().invoke(main, ["sync", str(page)])
     assert (done.exit_code, done.output) == (0, "")
+
+
+def test_an_interval_without_width_is_drawn(tmp_path: Path) -> None:
+    run = write(tmp_path / "a", 1.0, 0)
+    (run.path / "summary.json").write_text(json.dumps(run.summary | {"test/f1_low": 1.0}))
+    page = Page(build(tmp_path))
+    assert "bar: 0.95 to 1" in page.said("leaderboard")
+    assert [bar["style"] for bar in page.all("i")] == ["left: 100%; width: 0%".replace("%", ".0%")] * 2

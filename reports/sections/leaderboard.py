@@ -187,5 +187,6 @@ def _axis(runs: list[Run]) -> tuple[float, float]:
     highs = [value for run in runs if (value := run.metric("test/f1_high")) is not None]
     if not lows or not highs:
         return 0.0, 1.0
-    start = math.floor(min(lows) * 20) / 20 if min(lows) > 0.5 else 0.0
+    # Short of 1, also where all runs are perfect: a bar needs a width.
+    start = min(math.floor(min(lows) * 20) / 20, 0.95) if min(lows) > 0.5 else 0.0
     return start, min(1.0, max(start + 0.05, math.ceil(max(highs) * 20) / 20))
