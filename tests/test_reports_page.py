@@ -82,7 +82,7 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     assert [row["data-state"] for row in rows[4:]] == ["infeasible", "stopped", "running", "failed", "unknown"]
     said = page.said("leaderboard")
     best = json.loads((sweep / "grid" / "best-0" / "summary.json").read_text())
-    assert f"1 best 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
+    assert f"1 best best-0 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
     assert "The training loss became nan at step 3 (epoch 1), at learning rate 1e+06." in said
     assert "1 of 3 cannot be told from the best: how that was decided" in said
     assert "after Holm's correction for 3 comparisons" in said
@@ -323,7 +323,7 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
     said = Page(build(tmp_path)).said("leaderboard")
-    assert "1 best a 0.5000 – finished copy – – – - – a" in said
+    assert "1 best a a 0.5000 – finished copy – – – - –" in said
     assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
 
