@@ -193,6 +193,8 @@ def test_curves_say_which_runs_diverged(sweep: Path) -> None:
     assert by_name["lr 1e-05, augment none, batch size 16"]["line"]["dash"] == "solid"
     assert loss["layout"]["shapes"][0]["y0"] == pytest.approx(2.302585)  # ln 10
     said = Page(index).said("curves")
+    log(sweep / "grid" / "z-6", [2.31, 2.31, 2.31])  # has only begun
+    assert "1 of 3 diverged" in Page(build(sweep)).said("curves")
     assert "1 of 3 diverged lr 0.1, augment none, batch size 16: last training loss 2.4, guessing gives 2.3" in said
 
 
