@@ -95,7 +95,9 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
 
 def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
     describe(
-        sweep / "grid" / "best-0", arguments=["--data=my photos", "--lr=1e-05"], command="harness sweep run x.yaml"
+        sweep / "grid" / "best-0",
+        arguments=["--data=my photos", "--lr=1e-05", f"--runs-dir={sweep}", "--name=best", "--fresh=True"],
+        command="harness sweep run x.yaml",
     )
     page = Page(build(sweep))
     commands = {
