@@ -419,3 +419,14 @@ def test_an_interval_without_width_is_drawn(tmp_path: Path) -> None:
     page = Page(build(tmp_path))
     assert "bar: 0.95 to 1" in page.said("leaderboard")
     assert [bar["style"] for bar in page.all("i")] == ["left: 100%; width: 0%".replace("%", ".0%")] * 2
+
+
+def test_a_win_is_over_the_runs_that_can_be_compared(tmp_path: Path) -> None:
+    for name, value, errors in (("a", 0.9, 0), ("b", 0.5, 50), ("c", 0.4, 60)):
+        write(tmp_path / name, value, errors, augment=name)
+    assert "it beats all 2 others" in Page(build(tmp_path)).said("verdict")
+    (tmp_path / "c" / "predictions.csv").unlink()
+    said = Page(build(tmp_path)).said("verdict")
+    assert "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: the leaderboard" in said
+    (tmp_path / "b" / "predictions.csv").unlink()
+    assert "The leaderboard says why the others cannot be compared." in Page(build(tmp_path)).said("verdict")
