@@ -31,17 +31,15 @@ class HeatMap:
 def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
     """Of the settings `names`, which every finished run has; None where fewer than two have few values."""
     # Runs that have not finished are on the map, too: where nothing is known, it says why.
-    levels = {}
-    for name in names:
-        settings = in_order([row for row in collection.rows if name in row.settings], name)
-        levels[name] = list(dict.fromkeys(setting.text for setting in settings))
+    # Those of other versions may lack a setting; values are spelled among the rows that are drawn.
+    rows = [row for row in collection.rows if all(name in row.settings for name in names)]
+    levels = {name: list(dict.fromkeys(setting.text for setting in in_order(rows, name))) for name in names}
     suitable = [name for name in names if len(levels[name]) <= MOST_LEVELS]
     axes = sorted(suitable, key=lambda name: AXES.index(name) if name in AXES else len(AXES))[:3]
     if len(axes) > 2 and len(levels[axes[2]]) > MOST_PANELS:
         axes.pop()
     if len(axes) < 2:
         return None
-    rows = [row for row in collection.rows if all(name in row.settings for name in axes)]
     spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
     cells: dict[Cell, list[Row]] = {}
     for number, row in enumerate(rows):

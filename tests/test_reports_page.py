@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from click.testing import CliRunner
@@ -430,3 +431,12 @@ def test_a_win_is_over_the_runs_that_can_be_compared(tmp_path: Path) -> None:
     assert "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: the leaderboard" in said
     (tmp_path / "b" / "predictions.csv").unlink()
     assert "The leaderboard says why the others cannot be compared." in Page(build(tmp_path)).said("verdict")
+
+
+def test_a_run_that_lacks_a_setting_empties_no_cell_of_the_heat_map(tmp_path: Path) -> None:
+    for number, (lr, batch) in enumerate(((0.1, 16), (0.1, 64), (0.2, 16), (0.2, 64))):
+        write(tmp_path / f"r{number}", 0.5 + number / 10, lr=lr, batch_size=batch)
+    write(tmp_path / "old", None, state="failed", lr=0.1 + 1e-5)  # told from 0.1 in five digits
+    heat = charts(build(tmp_path).parent)["effects-heat-0"]["data"][0]
+    assert heat["x"] == ["0.1", "0.2"]
+    assert heat["z"] == pytest.approx(np.array([[0.5, 0.7], [0.6, 0.8]]))
