@@ -440,3 +440,12 @@ def test_a_run_that_lacks_a_setting_empties_no_cell_of_the_heat_map(tmp_path: Pa
     heat = charts(build(tmp_path).parent)["effects-heat-0"]["data"][0]
     assert heat["x"] == ["0.1", "0.2"]
     assert heat["z"] == pytest.approx(np.array([[0.5, 0.7], [0.6, 0.8]]))
+
+
+def test_runs_of_two_sweeps_with_the_same_names_are_told_apart(tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        for name, lr in (("a", 0.1), ("b", 0.2)):
+            write(tmp_path / place / name, 0.5, lr=lr)
+    page = Page(build(tmp_path))
+    copies = {button["aria-label"] for button in page.all("button", **{"class": "copy"})}
+    assert {f"Copy the command: {place}/{name}" for place in ("first", "second") for name in "ab"} <= copies
