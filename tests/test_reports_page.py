@@ -214,6 +214,14 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     assert f"{f1 - 0.2089:+.4f}" in said
     assert "5 standard 1e-05 64 0.9496 running" in said
     assert "epochs 5 3 differs" in said
+    assert "image size 224 the weights' own" in said and "own differs" not in said.replace("unknown", "")
+    # Of several runs with a setting, the one that validation chose; those that have not finished do not count.
+    write(tmp_path / "again-5", 0.1, 0, lr=1e-3, augment="standard", batch_size=16, seed=1)
+    write(tmp_path / "failed-6", None, state="failed", lr=1e-3, augment="standard", batch_size=16, seed=2)
+    write(tmp_path / "failed-7", None, state="failed", lr=1e-5, augment="none", batch_size=16, seed=2)
+    said = Page(build(tmp_path)).said("study")
+    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} of 2 runs the best on validation" in said
+    assert said.count("of 2 runs") == 1
     assert "training pictures about 13,500 unknown differs" in said
 
 
