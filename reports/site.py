@@ -35,7 +35,7 @@ class Site:
         # Of a run folder, for example: its figures would be written over.
         if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
             raise ReportError(
-                f"{shown(root)} holds {' and '.join(taken)}, not a report's. Choose another folder with -o."
+                f"{shown(root)} holds what is not a report's ({', '.join(taken)}). Choose another folder with -o."
             )
 
     def __enter__(self) -> Site:

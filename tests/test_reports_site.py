@@ -112,7 +112,7 @@ def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
     figure = tmp_path / "run" / "figures" / "positions.png"
     figure.parent.mkdir(parents=True)
     figure.write_text("mine")
-    with pytest.raises(ReportError, match="holds figures, not a report's"):
+    with pytest.raises(ReportError, match=r"not a report's \(figures\)\. Choose another folder with -o"):
         Site(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
 
