@@ -457,3 +457,11 @@ def test_runs_of_two_sweeps_with_the_same_names_are_told_apart(tmp_path: Path) -
     page = Page(build(tmp_path))
     copies = {button["aria-label"] for button in page.all("button", **{"class": "copy"})}
     assert {f"Copy the command: {place}/{name}" for place in ("first", "second") for name in "ab"} <= copies
+
+
+def test_runs_that_finished_without_the_metric(tmp_path: Path) -> None:
+    write(tmp_path / "a", float("nan"))
+    index = build(tmp_path)
+    said = Page(index).said("verdict")
+    assert said.startswith("No verdict yet No run has finished with a best/val_f1.")
+    assert "1 run finished, but cannot be ranked." in Page(index).said("")
