@@ -44,6 +44,7 @@ class Shown:
     key: str
     label: str
     note: str  # what is missing all the same, or ""
+    remedy: str  # the command that brings it, or ""
 
 
 @dataclass(frozen=True)
@@ -75,23 +76,23 @@ def make_album(collection: Collection, site: Site) -> Album:
     for run in some:
         key = collection.key(run)
         try:
-            note = write(site, key, run, looked[run])
-            there.append(Shown(key, collection.label(run), note))
+            note, remedy = write(site, key, run, looked[run])
+            there.append(Shown(key, collection.label(run), note, remedy))
         except Unusable as error:
             without.setdefault(_reason(run, error), []).append(collection.label(run))
     reasons = tuple((reason, tuple(labels)) for reason, labels in without.items())
     return Album(tuple(there), reasons, len(looked) - len(some))
 
 
-def write(site: Site, key: str, run: Run, attention: Attention) -> str:
-    """Everything of one run; returns what is missing all the same. Raises Unusable."""
-    note, sprites = "", None
+def write(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, str]:
+    """Everything of one run; returns what is missing all the same, and the command for it. Raises Unusable."""
+    note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
         if len(sprites.pictures) < len(attention):
             note = f"{len(sprites.pictures)} of {len(attention)} pictures are there, the others are maps alone"
     except Unusable as error:
-        note = f"{error}: maps alone; `harness explain RUN --redraw` makes the pictures"
+        note, remedy = f"{error}: maps alone", "harness explain RUN --redraw"
     pictures = _write_pictures(site, attention, sprites)
     stamp = f"{LAYOUT} {atlas.COLOURS} {atlas.LEVELS} {atlas.SHARED} {atlas.PER_SHEET} {attention.stamp}"
     read = functools.cache(lambda: maps(attention))  # not at all, if nothing has to be drawn
@@ -110,7 +111,7 @@ def write(site: Site, key: str, run: Run, attention: Attention) -> str:
     site.made_data(
         f"gallery-{key}", f"{stamp} {pictures}", lambda: _about(attention, read(), levels(False), pictures, sheets)
     )
-    return note
+    return note, remedy
 
 
 def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -> str:

@@ -42,6 +42,7 @@ class Attention:
     outlier_share: np.ndarray  # (n,) float: of the patches, in the layer where outliers take most attention ...
     outlier_attention: np.ndarray  # (n,) float: ... and of that attention
     settings: Mapping[str, Any]
+    stamp: str  # of the file that this was read from, or an earlier one: another when it is replaced
 
     def __len__(self) -> int:
         return len(self.files)
@@ -50,12 +51,6 @@ class Attention:
     def misleading(self) -> np.ndarray:
         """(n,) bool: maps that are not to be trusted, for a few outlier patches draw the attention."""
         return (self.outlier_attention >= TAKEN) & (self.outlier_attention >= EXCESS * self.outlier_share)
-
-    @property
-    def stamp(self) -> str:
-        """Changes when the file does."""
-        about = self.path.stat()
-        return f"{about.st_mtime_ns}-{about.st_size}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +92,7 @@ class Sprites:
 def read_attention(run_folder: Path) -> Attention:
     """What is known of each picture, maps aside. Raises Unusable."""
     path = run_folder / "attention" / "attention.npz"
+    stamp = _stamp(path)  # first: what is replaced meanwhile is then read again by the next page
     found = _arrays(
         path,
         ("files", "classes", "labels", "predicted", "probability", "label_probability"),
@@ -120,7 +116,15 @@ def read_attention(run_folder: Path) -> Attention:
     if predicted.min() < 0 or max(predicted.max(), labels.max()) >= len(classes) or len(set(files)) < len(files):
         raise Unusable(f"{path.name} is damaged (classes or pictures do not fit)")
     del numbers["labels"], numbers["predicted"]
-    return Attention(path, files, classes, labels, predicted, settings=settings, **numbers)
+    return Attention(path, files, classes, labels, predicted, settings=settings, stamp=stamp, **numbers)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        about = path.stat()
+    except OSError:
+        return ""  # what is wrong is said when it is read
+    return f"{about.st_mtime_ns}-{about.st_size}"
 
 
 def maps(attention: Attention) -> Maps:

@@ -75,7 +75,7 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
             said = f"{_runs(len(rows))} of which it is not known how they ended: not ranked."
         else:
             said = f"{_runs(len(rows))} ended as {state}: not ranked."
-        details = [f"{collection.label(row.run)}: {row.reason} ({progress(row.run)})" for row in rows]
+        details = [f"{collection.label(row.run)}: {f'{row.reason} ({progress(row.run)})'.lstrip()}" for row in rows]
         yield Caveat(said, _first(details), is_grave=state not in ("running", "stopped"))
 
 
@@ -153,8 +153,8 @@ def _one_seed(collection: Collection) -> Iterator[Caveat]:
     seeds = {json.dumps(row.run.config["seed"]) for row in collection.board.finished if "seed" in row.run.config}
     if len(seeds) == 1:
         yield Caveat(
-            f"All runs have the same seed ({seeds.pop()}): how much a result changes from seed to seed is not measured "
-            "here, and no interval on this page includes it.",
+            f"All finished runs have the same seed ({seeds.pop()}): how much a result changes from seed to seed is not "
+            "measured here, and none of the intervals includes it.",
             is_grave=False,
         )
 

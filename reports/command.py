@@ -8,18 +8,24 @@ from collections.abc import Iterator
 from reports.leaderboard import NOT_SETTINGS
 from reports.runs import Run
 
+# As the manifest writes them, --name=value.
+ELSEWHERE = tuple(f"--{name.replace('_', '-')}=" for name in NOT_SETTINGS)
+
 
 def reproducing(run: Run) -> str:
-    """Trains the same settings again: by the arguments that the manifest has, else by every setting of the config."""
+    """Trains the same settings again: by the arguments that the manifest has, else by every setting of the config.
+
+    Where the run was kept is no part of it: there the same command finds it finished, or sets it aside.
+    """
     words = run.manifest.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         words = list(_every_setting(run))
-    return shlex.join(["harness", "train", *words])
+    return shlex.join(["harness", "train", *(word for word in words if not word.startswith(ELSEWHERE))])
 
 
 def _every_setting(run: Run) -> Iterator[str]:
     for name, value in run.config.items():
-        if value is not None and name not in NOT_SETTINGS:
+        if value is not None:
             yield f"--{name.replace('_', '-')}={value}"
 
 

@@ -15,6 +15,7 @@ from reports.importance import Importance, importance
 from reports.leaderboard import Leaderboard, Row, settings_columns, wide_columns
 from reports.markdown import bullets, code, escaped, table
 from reports.mistakes import mistakes
+from reports.plain import is_number
 from reports.runs import Run
 from reports.section import Collection, in_order
 from reports.sections.provenance import facts_of
@@ -225,4 +226,4 @@ def _numbers(header: str, rows: Iterable[Row], key: str, form: str) -> Column:
 
 def _learning_rate(run: Run) -> float:
     rate = run.config.get("lr")
-    return float(rate) if isinstance(rate, int | float) else 0.0
+    return float(rate) if is_number(rate) else 0.0

@@ -31,17 +31,16 @@ class HeatMap:
 def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
     """Of the settings `names`, which every finished run has; None where fewer than two have few values."""
     # Runs that have not finished are on the map, too: where nothing is known, it says why.
-    levels = {}
-    for name in names:
-        settings = in_order([row for row in collection.rows if name in row.settings], name)
-        levels[name] = list(dict.fromkeys(setting.text for setting in settings))
-    suitable = [name for name in names if len(levels[name]) <= MOST_LEVELS]
-    axes = sorted(suitable, key=lambda name: AXES.index(name) if name in AXES else len(AXES))[:3]
-    if len(axes) > 2 and len(levels[axes[2]]) > MOST_PANELS:
+    rows = list(collection.rows)
+    axes = sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
+    axes = [name for name in axes if len(_levels(rows, name)) <= MOST_LEVELS][:3]
+    if len(axes) > 2 and len(_levels(rows, axes[2])) > MOST_PANELS:
         axes.pop()
     if len(axes) < 2:
         return None
-    rows = [row for row in collection.rows if all(name in row.settings for name in axes)]
+    # Those of other versions may lack a setting: values are spelled as among the rows that are drawn.
+    rows = [row for row in rows if all(name in row.settings for name in axes)]
+    levels = {name: _levels(rows, name) for name in axes}
     spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
     cells: dict[Cell, list[Row]] = {}
     for number, row in enumerate(rows):
@@ -74,6 +73,11 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
         )
     averaged = tuple(words(name) for name in names if name not in axes)
     return HeatMap(tuple(charts), tuple(map(words, axes)), averaged)
+
+
+def _levels(rows: Sequence[Row], name: str) -> list[str]:
+    """The values of a setting, spelled, in their order, of the rows that have it."""
+    return list(dict.fromkeys(one.text for one in in_order([row for row in rows if name in row.settings], name)))
 
 
 def _trace(

@@ -79,6 +79,12 @@ def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal 
     return Leaderboard(metric, goal, names, tuple(placed), tuple(others))
 
 
+def nothing_ranked(board: Leaderboard) -> str:
+    """Why there is no best run."""
+    finished = any(row.run.finished for row in board.others)
+    return f"No run has finished{f' with a {shown(board.metric)}' * finished}."
+
+
 def ranked(runs: Iterable[Run], metric: str, goal: Goal) -> list[Run]:
     """The finished runs that have the metric, best first; of equal ones first that with the lower validation loss."""
     sign = -1 if goal == "maximize" else 1
@@ -199,7 +205,7 @@ def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Colu
 
 def _notes(board: Leaderboard) -> Iterator[str]:
     if not board.finished:
-        yield "No run has finished." if board.others else "There are no runs."
+        yield nothing_ranked(board) if board.others else "There are no runs."
         return
     best, *rest = board.finished
     n = best.run.metric("test/n")

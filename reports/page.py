@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from reports.caveats import caveats, part
-from reports.leaderboard import leaderboard
+from reports.leaderboard import leaderboard, nothing_ranked
 from reports.runs import read_runs, shown
 from reports.section import Collection, Section
 from reports.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
@@ -84,6 +84,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         states=_states(collection),
         facts=_facts(collection),
         verdict=standings.verdict(collection),
+        no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reports.leaderboard import Leaderboard, Row
+from reports.plain import is_number
 
 # What a run logs as pictures, by the section that shows them; and as tables.
 PICTURES = {
@@ -214,7 +215,7 @@ def _looked(board: Leaderboard) -> bool:
 def _numbers(board: Leaderboard, name: str) -> list[float]:
     """The values of a setting; empty unless they are all numbers."""
     values = [row.settings.get(name) for row in _rows(board)]
-    numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+    numbers = [float(one) for one in values if is_number(one)]
     return numbers if len(numbers) == len(values) else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,12 +66,14 @@ class Collection:
 
     def key(self, run: Run) -> str:
         """A short name of a run, fit for file names and addresses; the same every time a page is built."""
-        path = run.path.relative_to(self.folder) if run.path.is_relative_to(self.folder) else run.path
-        return "r" + hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:10]
+        return "r" + hashlib.sha256(self._place(run).encode(errors="surrogateescape")).hexdigest()[:10]
+
+    def _place(self, run: Run) -> str:
+        return str(run.path.relative_to(self.folder) if run.path.is_relative_to(self.folder) else run.path)
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """By key, how a run is called where people read: "augment none, lr 0.0003", or its folder's name."""
+        """By key, how a run is called where people read: "augment none, lr 0.0003", or by its folder."""
         spelled = {
             name: columns.spelled([row.settings.get(name, "?") for row in self.rows]) for name in self.board.settings
         }
@@ -78,9 +81,12 @@ class Collection:
             ", ".join(f"{shown(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
             for number in range(len(self.rows))
         ]
+        said, named = Counter(words), Counter(row.run.name for row in self.rows)
+        # The same sweep in two folders has the same names in both.
+        folders = [row.run.name if named[row.run.name] == 1 else self._place(row.run) for row in self.rows]
         return {
-            self.key(row.run): said if said and words.count(said) == 1 else shown(row.run.name)
-            for row, said in zip(self.rows, words, strict=True)
+            self.key(row.run): text if text and said[text] == 1 else shown(folder)
+            for row, text, folder in zip(self.rows, words, folders, strict=True)
         }
 
     def label(self, run: Run) -> str:

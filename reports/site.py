@@ -6,14 +6,18 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from reports.plain import script
+from reports.runs import shown
 
 # Lists the files that are the page's own, with what they were made from. Its presence tells a page from a stranger's.
 LEDGER = ".report.json"
+
+# What a page puts into its folder.
+OWN = ("index.html", "assets", "data", "figures", "maps", "pictures")
 
 
 class ReportError(Exception):
@@ -28,8 +32,11 @@ class Site:
         self.written = 0  # files whose content changed
         self._earlier = self._read_ledger()
         self._files: dict[str, Any] = {}
-        if self._earlier is None and (root / "index.html").exists():
-            raise ReportError(f"{root} holds an index.html that is not a report's. Choose another folder with -o.")
+        # Of a run folder, for example: its figures would be written over.
+        if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
+            raise ReportError(
+                f"{shown(root)} holds what is not a report's ({', '.join(taken)}). Choose another folder with -o."
+            )
 
     def __enter__(self) -> Site:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -69,9 +76,12 @@ class Site:
         return name
 
     def _place(self, path: str) -> Path:
-        parts = PurePosixPath(path)
-        assert not parts.is_absolute() and ".." not in parts.parts, path
-        return self.root / parts
+        """ValueError where it is outside, which a ledger from elsewhere may ask for, by a link as well."""
+        place = self.root / path
+        folder = self.root.resolve()
+        if ".." in place.parts[len(self.root.parts) :] or not place.parent.resolve().is_relative_to(folder):
+            raise ValueError(f"{path} is outside {self.root}")
+        return place
 
     def _write(self, path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -89,7 +99,7 @@ class Site:
 
     def _remove_stale(self) -> None:
         for path in (self._earlier or {}).keys() - self._files.keys():
-            with contextlib.suppress(OSError, AssertionError):
+            with contextlib.suppress(OSError, ValueError):
                 place = self._place(path)
                 place.unlink()
                 for folder in place.parents:

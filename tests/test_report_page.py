@@ -108,6 +108,17 @@ def test_sorting(report_page: Path, reader: Reader) -> None:
     assert page.locator("table.board th[aria-sort]").all_inner_texts() == ["lr"]
 
 
+def test_the_leaderboard_fits_where_there_is_room(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    widths = "one => [one.scrollWidth, one.clientWidth]"
+    needed, there = page.locator("#leaderboard .scroll").evaluate(widths)
+    assert needed == there
+    # The reason why a run has no place, however long, is a line of its row.
+    row = page.locator("table.board tr", has_text="failed-5")
+    expect(row.get_by_text("The loss became nan")).to_be_visible()
+    assert row.bounding_box()["height"] < 60
+
+
 def test_filtering(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     choices = page.locator("#leaderboard form")

@@ -159,3 +159,18 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
     arrays = arrays | {"settings": np.array(json.dumps(seen.settings))} | change
     kept: Any = {name: value for name, value in arrays.items() if value is not None}
     np.savez(folder / "attention" / "attention.npz", **kept)
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = look(tmp_path / "a") / "attention" / "attention.npz"
+    then = read_attention(tmp_path / "a").stamp
+    arrays = attention._arrays
+
+    def replaced(*words: Any) -> dict[str, np.ndarray]:
+        found = arrays(*words)
+        os.utime(path, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(attention, "_arrays", replaced)
+    assert read_attention(tmp_path / "a").stamp == then
+    assert read_attention(tmp_path / "a").stamp != then

@@ -10,6 +10,7 @@ from reports.columns import Column
 from reports.findings import findings, warnings
 from reports.leaderboard import leaderboard
 from reports.markdown import MOST_ROWS, escaped, table
+from reports.panels import _is_logarithmic
 from reports.runs import read_runs
 from reports.section import Collection
 from tests.test_reports_runs import write_run
@@ -91,7 +92,8 @@ def test_the_rest(runs: Path) -> None:
     assert "    harness train --lr=0.001" in said["Leaderboard"]
     assert "Of 3 finished runs, 3 had the best epoch at the very end" in said["Curves"]
     assert ["data", "photos"] in cells(said["Provenance"], "")
-    assert "All runs have the same seed (0)" in warnings(found)
+    assert "this page" not in warnings(found) and ":  (" not in warnings(found)
+    assert "All finished runs have the same seed (0)" in warnings(found)
 
 
 def test_nothing_has_finished(tmp_path: Path) -> None:
@@ -100,6 +102,15 @@ def test_nothing_has_finished(tmp_path: Path) -> None:
     assert said["What mattered"] == "There are not two finished runs to compare."
     assert said["Mistakes"] == said["Where it looks"] == said["What changed"] == ""
     assert said["Curves"] == "Settings that could not be trained:\n\n* a: The loss became nan."
+
+
+@pytest.mark.parametrize("lr", [10**400, float("nan"), "fast", None])
+def test_a_learning_rate_that_is_no_number(tmp_path: Path, lr: Any) -> None:
+    for name, rate in (("a", lr), ("b", 1e-3)):
+        write(tmp_path / name, 0.5, rate, **{"positions/verdict": "altered"})
+    found = collection(tmp_path)
+    assert [row[1] for row in cells(findings(found)["What changed"], "lr")] == ["a", "b"]
+    assert _is_logarithmic(found.board, "lr") is None
 
 
 def test_text_stays_text_and_tables_end() -> None:

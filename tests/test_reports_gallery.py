@@ -91,7 +91,27 @@ def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
         "The best and the worst 2 runs are here. 1 more would be with harness report --gallery all"
         in report("--gallery", "2")[1]
     )
+    assert "The best run is here. 2 more would be with" in report("--gallery", "1")[1]
+    none = report("--gallery", "0")[1]
+    assert "No run is here. 3 more would be with" in none and "No run has looked" not in none
     assert "more would be" not in report("--gallery", "all")[1]
     assert len(list((tmp_path / "page" / "maps").iterdir())) == 3
     code, said = report("--gallery", "some")
     assert code == 2 and "--gallery is 'some'; it must be all, or a number of runs." in said
+
+
+def test_missing_pictures_are_said_once_with_what_brings_them(tmp_path: Path) -> None:
+    for place in range(8):
+        look(tmp_path / f"r{place}", config={"lr": 2.0**-place})
+        if place:
+            shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
+    found = Page(page.build(tmp_path))
+    said = found.said("gallery")
+    assert said.count("no small pictures") == 1
+    sentence = (
+        "7 of 8 runs, no small pictures: maps alone. harness explain RUN --redraw makes the pictures of a run, where"
+    )
+    assert sentence in said and "; and 1 more." in said
+    shutil.rmtree(tmp_path / "r0" / "attention" / "sprites")
+    said = Page(page.build(tmp_path)).said("gallery")
+    assert "8 of 8 runs, no small pictures: maps alone." in said and said.endswith("where its data set is.")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from click.testing import CliRunner
@@ -82,7 +83,7 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     assert [row["data-state"] for row in rows[4:]] == ["infeasible", "stopped", "running", "failed", "unknown"]
     said = page.said("leaderboard")
     best = json.loads((sweep / "grid" / "best-0" / "summary.json").read_text())
-    assert f"1 best 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
+    assert f"1 best best-0 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
     assert "The training loss became nan at step 3 (epoch 1), at learning rate 1e+06." in said
     assert "1 of 3 cannot be told from the best: how that was decided" in said
     assert "after Holm's correction for 3 comparisons" in said
@@ -95,7 +96,9 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
 
 def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
     describe(
-        sweep / "grid" / "best-0", arguments=["--data=my photos", "--lr=1e-05"], command="harness sweep run x.yaml"
+        sweep / "grid" / "best-0",
+        arguments=["--data=my photos", "--lr=1e-05", f"--runs-dir={sweep}", "--name=best", "--fresh=True"],
+        command="harness sweep run x.yaml",
     )
     page = Page(build(sweep))
     commands = {
@@ -138,7 +141,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
         "Memory ran out in 1 run",
         "micro-batches of 4 in place of 16",
         "1 run started from code with changes that were not committed.",
-        "All runs have the same seed (0)",
+        "All finished runs have the same seed (0)",
     ):
         assert sentence in said
     assert page.source.index("Before you trust") < page.source.index('id="leaderboard"')
@@ -193,6 +196,8 @@ def test_curves_say_which_runs_diverged(sweep: Path) -> None:
     assert by_name["lr 1e-05, augment none, batch size 16"]["line"]["dash"] == "solid"
     assert loss["layout"]["shapes"][0]["y0"] == pytest.approx(2.302585)  # ln 10
     said = Page(index).said("curves")
+    log(sweep / "grid" / "z-6", [2.31, 2.31, 2.31])  # has only begun
+    assert "1 of 3 diverged" in Page(build(sweep)).said("curves")
     assert "1 of 3 diverged lr 0.1, augment none, batch size 16: last training loss 2.4, guessing gives 2.3" in said
 
 
@@ -209,6 +214,14 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     assert f"{f1 - 0.2089:+.4f}" in said
     assert "5 standard 1e-05 64 0.9496 running" in said
     assert "epochs 5 3 differs" in said
+    assert "image size 224 the weights' own" in said and "own differs" not in said.replace("unknown", "")
+    # Of several runs with a setting, the one that validation chose; those that have not finished do not count.
+    write(tmp_path / "again-5", 0.1, 0, lr=1e-3, augment="standard", batch_size=16, seed=1)
+    write(tmp_path / "failed-6", None, state="failed", lr=1e-3, augment="standard", batch_size=16, seed=2)
+    write(tmp_path / "failed-7", None, state="failed", lr=1e-5, augment="none", batch_size=16, seed=2)
+    said = Page(build(tmp_path)).said("study")
+    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} of 2 runs the best on validation" in said
+    assert said.count("of 2 runs") == 1
     assert "training pictures about 13,500 unknown differs" in said
 
 
@@ -323,7 +336,7 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
     said = Page(build(tmp_path)).said("leaderboard")
-    assert "1 best a 0.5000 – finished copy – – – - – a" in said
+    assert "1 best a a 0.5000 – finished copy – – – - –" in said
     assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
 
@@ -407,3 +420,48 @@ def test_the_page_is_no_run_to_send(sweep: Path) -> None:
     page = build(sweep).parent
     done = CliRunner().invoke(main, ["sync", str(page)])
     assert (done.exit_code, done.output) == (0, "")
+
+
+def test_an_interval_without_width_is_drawn(tmp_path: Path) -> None:
+    run = write(tmp_path / "a", 1.0, 0)
+    (run.path / "summary.json").write_text(json.dumps(run.summary | {"test/f1_low": 1.0}))
+    page = Page(build(tmp_path))
+    assert "bar: 0.95 to 1" in page.said("leaderboard")
+    assert [bar["style"] for bar in page.all("i")] == ["left: 100%; width: 0%".replace("%", ".0%")] * 2
+
+
+def test_a_win_is_over_the_runs_that_can_be_compared(tmp_path: Path) -> None:
+    for name, value, errors in (("a", 0.9, 0), ("b", 0.5, 50), ("c", 0.4, 60)):
+        write(tmp_path / name, value, errors, augment=name)
+    assert "it beats all 2 others" in Page(build(tmp_path)).said("verdict")
+    (tmp_path / "c" / "predictions.csv").unlink()
+    said = Page(build(tmp_path)).said("verdict")
+    assert "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: the leaderboard" in said
+    (tmp_path / "b" / "predictions.csv").unlink()
+    assert "The leaderboard says why the others cannot be compared." in Page(build(tmp_path)).said("verdict")
+
+
+def test_a_run_that_lacks_a_setting_empties_no_cell_of_the_heat_map(tmp_path: Path) -> None:
+    for number, (lr, batch) in enumerate(((0.1, 16), (0.1, 64), (0.2, 16), (0.2, 64))):
+        write(tmp_path / f"r{number}", 0.5 + number / 10, lr=lr, batch_size=batch)
+    write(tmp_path / "old", None, state="failed", lr=0.1 + 1e-5)  # told from 0.1 in five digits
+    heat = charts(build(tmp_path).parent)["effects-heat-0"]["data"][0]
+    assert heat["x"] == ["0.1", "0.2"]
+    assert heat["z"] == pytest.approx(np.array([[0.5, 0.7], [0.6, 0.8]]))
+
+
+def test_runs_of_two_sweeps_with_the_same_names_are_told_apart(tmp_path: Path) -> None:
+    for place in ("first", "second"):
+        for name, lr in (("a", 0.1), ("b", 0.2)):
+            write(tmp_path / place / name, 0.5, lr=lr)
+    page = Page(build(tmp_path))
+    copies = {button["aria-label"] for button in page.all("button", **{"class": "copy"})}
+    assert {f"Copy the command: {place}/{name}" for place in ("first", "second") for name in "ab"} <= copies
+
+
+def test_runs_that_finished_without_the_metric(tmp_path: Path) -> None:
+    write(tmp_path / "a", float("nan"))
+    index = build(tmp_path)
+    said = Page(index).said("verdict")
+    assert said.startswith("No verdict yet No run has finished with a best/val_f1.")
+    assert "1 run finished, but cannot be ranked." in Page(index).said("")

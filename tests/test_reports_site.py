@@ -72,11 +72,27 @@ def test_a_damaged_ledger_never_reaches_out_of_the_folder(tmp_path: Path, path: 
     with Site(root) as site:
         site.file("index.html", b"")
     assert outside.read_text() == "mine"
+    with pytest.raises(ValueError, match="outside"):
+        Site(root).file(path, b"")
     for content in ("{", "[]", '{"files": 3}'):
         (root / ".report.json").write_text(content)
         with Site(root) as site:
             site.file("index.html", b"")
     assert json.loads((root / ".report.json").read_text()) == {"files": {"index.html": None}}
+
+
+def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "mine" / "notes.txt"
+    outside.parent.mkdir()
+    outside.write_text("mine")
+    root = tmp_path / "page"
+    with Site(root) as site:
+        site.file("index.html", b"")
+    (root / "maps").symlink_to(outside.parent)
+    (root / ".report.json").write_text(json.dumps({"files": {"maps/notes.txt": None, "a\0b": None}}))
+    with Site(root) as site:
+        site.file("index.html", b"")
+    assert outside.read_text() == "mine"
 
 
 def test_a_first_page_that_was_not_finished_is_gone_on_with(tmp_path: Path) -> None:
@@ -93,6 +109,12 @@ def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="not a report's"):
         Site(tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
+    figure = tmp_path / "run" / "figures" / "positions.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_text("mine")
+    with pytest.raises(ReportError, match=r"not a report's \(figures\)\. Choose another folder with -o"):
+        Site(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
 
 
 HOSTILE = {"</script><script>alert(1)</script>": ["<!--", "&amp;", "\u2028\u2029", "\udcff", 'a"b\\c', float("nan")]}

@@ -29,6 +29,9 @@ CROWD = 24
 # Parts that the values of a setting are put into where there are too many for a colour each.
 PARTS = 4
 
+# States of runs whose training has not ended.
+GOING_ON = ("running", "preempted", "unknown")
+
 PANELS = {
     "loss": ("train/loss", "Training loss"),
     "val-loss": ("val/loss", "Validation loss"),
@@ -196,7 +199,8 @@ def _diverged(run: Run) -> str:
     if run.state == "infeasible" and any(word in reason for word in ("became nan", "became inf", "became -inf")):
         return "the loss stopped being finite"
     guess = _guessing([run])
-    if guess is None or len(losses) < 3:
+    # One that goes on may only have begun, where every model guesses.
+    if guess is None or len(losses) < 3 or run.state in GOING_ON:
         return ""
     last = float(np.mean(losses[-max(len(losses) // 5, 1) :]))
     return f"last training loss {last:.3g}, guessing gives {guess:.3g}" if last >= guess else ""

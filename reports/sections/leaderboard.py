@@ -111,7 +111,7 @@ def _doubt(collection: Collection) -> dict[str, Any]:
     rest = board.finished[1:]
     compared = [(row, row.comparison) for row in rest if row.comparison and row.comparison.comparable]
     if not compared:
-        said = "No other run has finished." if not rest else "No other run was tested on the same pictures."
+        said = "No other run has finished." if not rest else "The leaderboard says why the others cannot be compared."
         return {
             "answer": "Nothing to compare with",
             "sentence": f"{said} There is nothing to compare it with.",
@@ -120,7 +120,7 @@ def _doubt(collection: Collection) -> dict[str, Any]:
     m, pictures = len(compared), compared[0][1].pictures
     equal = [row for row, one in compared if one.indistinguishable]
     higher = [row for row, one in compared if not one.indistinguishable and (one.difference or 0) < 0]
-    others = f"all {m} others" if m > 1 else "the only other run"
+    others = f"{m} of {len(rest)} others" if m < len(rest) else f"all {m} others" if m > 1 else "the only other run"
     if higher:
         answer = "No"
         sentence = (
@@ -136,6 +136,8 @@ def _doubt(collection: Collection) -> dict[str, Any]:
     else:
         answer = "Yes, on these pictures"
         sentence = f"On the same {pictures} test pictures it beats {others} by more than chance explains."
+    if left := len(rest) - m:
+        sentence += f" {left} more cannot be compared: the leaderboard says why."
     return {"answer": answer, "sentence": sentence, "others": [collection.label(row.run) for row in higher or equal]}
 
 

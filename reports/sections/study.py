@@ -43,6 +43,9 @@ STUDY_FACTS = {
     "image size": "224",
 }
 
+# What a run without --image-size has; of a file, no folder of a run says how much that is.
+WEIGHTS_OWN = "the weights' own"
+
 
 def section(collection: Collection, site: Site) -> Section | None:
     """None unless all five settings are among the runs, finished or not."""
@@ -77,7 +80,7 @@ def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, An
         "span": columns.span(run.metric("test/f1_low"), run.metric("test/f1_high")) if f1 is not None else "",
         "difference": f"{round(f1 - model.f1, 4) + 0.0:+.4f}" if f1 is not None else "",
         "label": collection.label(run),
-        "of": len(rows),
+        "of": sum(row.place is not None for row in rows),
     }
 
 
@@ -90,16 +93,20 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
         "classes": [caveats.part(run, "data").get("classes") for run in runs],
         "training pictures": [_pictures(run, "train") for run in runs],
         "test pictures": [_pictures(run, "test") for run in runs],
-        "image size": [run.config.get("image_size") or 224 for run in runs],
+        "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
     }
     facts = []
     for name, values in ours.items():
         said = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
-        differs = said != STUDY_FACTS[name]
+        differs = said not in (STUDY_FACTS[name], WEIGHTS_OWN)
         if name == "training pictures":
             differs = not all(isinstance(value, int) and 13_400 <= value <= 13_600 for value in values)
         facts.append((name, STUDY_FACTS[name], said, differs))
     return facts
+
+
+def _default_size(run: Run) -> str:
+    return STUDY_FACTS["image size"] if run.config.get("weights") == "imagenet" else WEIGHTS_OWN
 
 
 def _pictures(run: Run, split: str) -> Any:
