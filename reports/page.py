@@ -44,7 +44,10 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     """
     folder = Path(runs_dir).resolve()
     if not folder.is_dir():
-        raise ReportError(f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in.")
+        raise ReportError(
+            f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in; runs in W&B are reported "
+            "with --wandb."
+        )
     runs = read_runs(folder)
     if not runs:
         raise ReportError(
@@ -113,7 +116,7 @@ def _facts(collection: Collection) -> list[str]:
     if model:
         facts.append(shown(model))
     if data:
-        facts.append(f"{shown(Path(str(data)).name)}{f', {classes} classes' if classes else ''}")
+        facts.append(f"{shown(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
     if isinstance(images, dict):
         facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " pictures")
     if starts:

@@ -375,6 +375,7 @@ def test_there_is_nothing_to_report(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["report", *arguments])
         assert done.exit_code == 1
         assert said in done.output
+    assert "runs in W&B are reported with --wandb" in done.output
     assert not list(tmp_path.iterdir())
 
 
@@ -465,3 +466,11 @@ def test_runs_that_finished_without_the_metric(tmp_path: Path) -> None:
     said = Page(index).said("verdict")
     assert said.startswith("No verdict yet No run has finished with a best/val_f1.")
     assert "1 run finished, but cannot be ranked." in Page(index).said("")
+
+
+def test_values_are_chosen_as_they_are_written(tmp_path: Path) -> None:
+    for number, augment in enumerate(("two  spaces", "none")):
+        write(tmp_path / f"r{number}", 0.5, augment=augment, data=".")
+    page = Page(build(tmp_path))
+    assert page.all("option", value="two  spaces")  # a browser's own reading of an option's text joins spaces
+    assert page.said("").endswith("2 finished .")
