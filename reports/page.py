@@ -60,6 +60,10 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
             _ship(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
+    except FileNotFoundError as error:  # every folder of the page is made: it is one of a run
+        raise ReportError(
+            f"A run was moved or removed while it was read ({shown(error.filename)}). Give the same command again."
+        ) from error
     except OSError as error:
         raise ReportError(f"The page cannot be written: {error.strerror} ({shown(error.filename)}).") from error
 

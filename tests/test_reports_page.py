@@ -19,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
+from reports import page
 from reports.page import build
-from reports.site import ReportError
+from reports.section import Collection
+from reports.site import ReportError, Site
 from tests.pages import Page, charts, delivered
 from tests.test_reports_leaderboard import CLASSES, LABELS, write
 from tests.test_reports_runs import write_run
@@ -474,3 +476,17 @@ def test_values_are_chosen_as_they_are_written(tmp_path: Path) -> None:
     page = Page(build(tmp_path))
     assert page.all("option", value="two  spaces")  # a browser's own reading of an option's text joins spaces
     assert page.said("").endswith("2 finished .")
+
+
+def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(collection: Collection, site: Site) -> None:
+        shutil.rmtree(sweep / "grid" / "best-0")
+        (sweep / "grid" / "best-0" / "config.json").stat()
+
+    monkeypatch.setattr(page, "SECTIONS", (section,))
+    with pytest.raises(
+        ReportError, match=r"removed while it was read \(.*best-0/config.json\)\. Give the same command"
+    ):
+        build(sweep)
+    monkeypatch.undo()
+    assert "validation F1 (0.8000)" in Page(build(sweep)).said("verdict")
