@@ -204,8 +204,8 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     "--gallery",
     default="24",
     show_default=True,
-    help="Runs whose test pictures are shown with their attention, about 3 MB for 500 pictures: all, or a number, the "
-    "best and the worst ones.",
+    help="Runs whose test pictures are shown with their attention, about 3 MB each for 500 pictures: all, or a number, "
+    "the best and the worst ones.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open what was made in a browser.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make a workspace and a report in W&B, in place of a page.")

@@ -122,7 +122,7 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
         "labels": attention.labels.tolist(),
     }
     if sprites:
-        folder = hashlib.sha256(f"{LAYOUT} {sprites.pixels}".encode()).hexdigest()[:12]
+        folder = hashlib.sha256(f"{LAYOUT} {sprites.layout} {sprites.pixels}".encode()).hexdigest()[:12]
         value["sheets"] = [
             site.made(
                 f"pictures/{folder}/{number:03}.jpg",

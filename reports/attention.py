@@ -88,6 +88,11 @@ class Sprites:
     pictures: tuple[int, ...]  # which of attention.npz's they are
     pixels: str  # the same for runs that saw the same pixels
 
+    @property
+    def layout(self) -> str:
+        """Another for sheets that the same pixels stand on in another way."""
+        return f"{self.side} {self.columns} {self.rows} {self.sheets}"
+
 
 def read_attention(run_folder: Path) -> Attention:
     """What is known of each picture, maps aside. Raises Unusable."""

@@ -59,4 +59,6 @@ def _of(path: Path) -> Importance | str:
         return f"The study in {path.name} cannot be used ({str(error).partition(chr(10))[0]})."
     finally:
         optuna.logging.set_verbosity(level)
+    if not shares:
+        return "Importance needs a setting that all trials of the study chose."
     return Importance({name: float(share) for name, share in shares.items()}, len(finished), best)

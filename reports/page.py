@@ -44,7 +44,10 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     """
     folder = Path(runs_dir).resolve()
     if not folder.is_dir():
-        raise ReportError(f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in.")
+        raise ReportError(
+            f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in; runs in W&B are reported "
+            "with --wandb."
+        )
     runs = read_runs(folder)
     if not runs:
         raise ReportError(
@@ -57,6 +60,10 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
             _ship(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
+    except FileNotFoundError as error:  # every folder of the page is made: it is one of a run
+        raise ReportError(
+            f"A run was moved or removed while it was read ({shown(error.filename)}). Give the same command again."
+        ) from error
     except OSError as error:
         raise ReportError(f"The page cannot be written: {error.strerror} ({shown(error.filename)}).") from error
 
@@ -113,7 +120,7 @@ def _facts(collection: Collection) -> list[str]:
     if model:
         facts.append(shown(model))
     if data:
-        facts.append(f"{shown(Path(str(data)).name)}{f', {classes} classes' if classes else ''}")
+        facts.append(f"{shown(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
     if isinstance(images, dict):
         facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " pictures")
     if starts:

@@ -26,8 +26,6 @@ FORKED = "fork"
 
 TINY = (
     *("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1"),
-    # Also where `auto` is bf16: trials of several processes are none of this process, for which conftest.py decides.
-    "--precision=fp32",
     "--explain=none",
 )
 GRID = {"lr": {"values": [1e-3, 1e-2]}, "augment": {"values": ["none", "standard"]}}

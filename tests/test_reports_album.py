@@ -94,6 +94,11 @@ def test_photographs_are_stored_once_for_all_runs_that_saw_the_same(tmp_path: Pa
     assert len(list((page / "pictures").glob("*/*.jpg"))) == 2 * 2  # two sheets, of two kinds of pictures
     pictures = data(page, about["a"]["pictures"])
     assert (pictures["columns"], pictures["rows"], pictures["perSheet"]) == (10, [5, 1], 50)
+    # Laid out in another way, as by another version, they are others.
+    path = tmp_path / "runs" / "b" / "attention" / "sprites" / "sprites.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": 5, "rows": 10}))
+    album_of(tmp_path / "runs", tmp_path / "page")
+    assert len(list((page / "pictures").iterdir())) == 3
     # Picture 57 by what is written alone.
     place = pictures["places"][57]
     sheet, within = divmod(place, pictures["perSheet"])

@@ -73,3 +73,12 @@ def test_runs_of_two_sweeps(folder: Path) -> None:
     study(folder / "s'?#%&", 8)
     study(folder / "other", 8)
     assert found(folder) == "These runs are of several sweeps: importance is shown on the page of one sweep."
+
+
+def test_trials_without_a_common_setting_say_nothing(folder: Path) -> None:
+    path = folder / "s'?#%&"
+    made = optuna.create_study(direction="maximize", storage=f"sqlite:///{folder}/new.db", study_name="s")
+    for number in range(8):
+        made.add_trial(optuna.trial.create_trial(value=number / 10))
+    (folder / "new.db").rename(path / "study.db")
+    assert found(folder) == "Importance needs a setting that all trials of the study chose."

@@ -19,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
+from reports import page
 from reports.page import build
-from reports.site import ReportError
+from reports.section import Collection
+from reports.site import ReportError, Site
 from tests.pages import Page, charts, delivered
 from tests.test_reports_leaderboard import CLASSES, LABELS, write
 from tests.test_reports_runs import write_run
@@ -375,6 +377,7 @@ def test_there_is_nothing_to_report(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["report", *arguments])
         assert done.exit_code == 1
         assert said in done.output
+    assert "runs in W&B are reported with --wandb" in done.output
     assert not list(tmp_path.iterdir())
 
 
@@ -465,3 +468,25 @@ def test_runs_that_finished_without_the_metric(tmp_path: Path) -> None:
     said = Page(index).said("verdict")
     assert said.startswith("No verdict yet No run has finished with a best/val_f1.")
     assert "1 run finished, but cannot be ranked." in Page(index).said("")
+
+
+def test_values_are_chosen_as_they_are_written(tmp_path: Path) -> None:
+    for number, augment in enumerate(("two  spaces", "none")):
+        write(tmp_path / f"r{number}", 0.5, augment=augment, data=".")
+    page = Page(build(tmp_path))
+    assert page.all("option", value="two  spaces")  # a browser's own reading of an option's text joins spaces
+    assert page.said("").endswith("2 finished .")
+
+
+def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(collection: Collection, site: Site) -> None:
+        shutil.rmtree(sweep / "grid" / "best-0")
+        (sweep / "grid" / "best-0" / "config.json").stat()
+
+    monkeypatch.setattr(page, "SECTIONS", (section,))
+    with pytest.raises(
+        ReportError, match=r"removed while it was read \(.*best-0/config.json\)\. Give the same command"
+    ):
+        build(sweep)
+    monkeypatch.undo()
+    assert "validation F1 (0.8000)" in Page(build(sweep)).said("verdict")
