@@ -1,11 +1,10 @@
-"""A page of two hundred runs on five hundred pictures each: made in bounded time, and no burden to its reader."""
+"""A page of two hundred runs on five hundred pictures each, in use. What it costs: tests/bench/bench_report.py."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -52,35 +51,16 @@ def write_many(folder: Path) -> Path:
 @pytest.mark.slow
 def test_two_hundred_runs_of_five_hundred_pictures(tmp_path: Path, reader: Reader) -> None:
     runs = write_many(tmp_path / "runs")
-    started = time.perf_counter()
-    index = build(runs)
-    built = time.perf_counter() - started
-
-    started = time.perf_counter()
-    page = reader.open(index)
+    page = reader.open(build(runs))
     expect(page.locator("#leaderboard [data-count]")).to_have_text(f"{RUNS} runs")
-    opened = time.perf_counter() - started
 
-    started = time.perf_counter()
     page.get_by_label("Filter").fill("run-123")
     expect(page.locator("#leaderboard [data-count]")).to_have_text(f"1 of {RUNS} runs")
-    filtered = time.perf_counter() - started
 
     page.locator("#gallery").scroll_into_view_if_needed()
     expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of {PICTURES}.")
-    started = time.perf_counter()
     page.locator("#gallery-controls [name=outcome]").select_option("wrong")
     expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of 100, of all {PICTURES}.")
-    chosen = time.perf_counter() - started
 
-    # Bounds for machines that do something else besides; an idle one takes a fraction.
-    for name, seconds, most in (
-        ("build", built, 180),
-        ("open", opened, 15),
-        ("filter", filtered, 5),
-        ("gallery", chosen, 5),
-    ):
-        print(f"{name}: {seconds:.2f} s")
-        assert seconds < most, name
     page.locator("#curves").scroll_into_view_if_needed()
     expect(page.locator("#curves .plot.drawn")).to_have_count(3)
