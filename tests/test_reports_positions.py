@@ -142,9 +142,9 @@ def test_damaged_files_are_said(tmp_path: Path, kept: PositionArchive) -> None:
 
 
 def test_a_sweep_leaves_the_figure_in_its_folder(tmp_path: Path, kept: PositionArchive) -> None:
-    assert draw_positions(tmp_path) is None
+    assert draw_positions(read_runs(tmp_path), tmp_path) is None
     write(tmp_path / "a", kept, lr=1)
-    assert draw_positions(tmp_path) == tmp_path / "positions.png"
+    assert draw_positions(read_runs(tmp_path), tmp_path) == tmp_path / "positions.png"
     figure = positions.figure(read_runs(tmp_path))
     assert figure
     assert Image.open(tmp_path / "positions.png").size == tuple(figure.bbox.size.round().astype(int))

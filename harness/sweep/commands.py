@@ -167,19 +167,18 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         import dataclasses
 
         from harness.sweep.board import status_table
-        from harness.sweep.session import leaderboard_of, leaderboard_text
-        from reports.leaderboard import to_json
+        from harness.sweep.session import leaderboard_of
+        from reports.leaderboard import render, to_json
+        from reports.runs import read_runs
 
         read, folder, ledger = begun(file, runs_dir, storage)
-        entries = ledger.entries()
+        entries, board = ledger.entries(), leaderboard_of(read_runs(folder), read)
         if as_json:
-            board = json.loads(to_json(leaderboard_of(folder, read)))
-            click.echo(
-                json.dumps({"trials": [dataclasses.asdict(entry) for entry in entries], "board": board}, indent=1)
-            )
+            trials = [dataclasses.asdict(entry) for entry in entries]
+            click.echo(json.dumps({"trials": trials, "board": json.loads(to_json(board))}, indent=1))
         else:
             click.echo(status_table(entries, read))
-            click.echo(leaderboard_text(folder, read))
+            click.echo(render(board))
 
 
 @sweep.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -21,7 +21,7 @@ from harness.sweep.spec import Sweep
 from harness.sweep.study import Search, points_of
 from reports import positions
 from reports.leaderboard import Leaderboard, leaderboard, render
-from reports.runs import read_runs
+from reports.runs import Run, read_runs
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
@@ -40,8 +40,9 @@ def run_sweep(
         ledger.queue_failed_again(rules.retries)
         code = Runner(sweep, ledger, folder, slots, rules).run()
     if code in (0, 1):  # who has said stop does not wait for statistics
-        print(leaderboard_text(folder, sweep))
-        if path := draw_positions(folder):
+        runs = read_runs(folder)
+        print(render(leaderboard_of(runs, sweep)))
+        if path := draw_positions(runs, folder):
             print(f"What training did to the position embeddings, by learning rate: {path}")
     return code
 
@@ -66,17 +67,13 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
         find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
 
 
-def leaderboard_text(folder: Path, sweep: Sweep) -> str:
-    return render(leaderboard_of(folder, sweep))
+def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
+    return leaderboard(runs, metric=sweep.metric.name, goal=sweep.metric.goal)
 
 
-def leaderboard_of(folder: Path, sweep: Sweep) -> Leaderboard:
-    return leaderboard(read_runs(folder), metric=sweep.metric.name, goal=sweep.metric.goal)
-
-
-def draw_positions(folder: Path) -> Path | None:
+def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
     """The position embeddings of a sweep's runs in one figure, `positions.png`; None where no run has any."""
-    drawn = positions.figure(read_runs(folder))
+    drawn = positions.figure(runs)
     return figures.save(drawn, folder / "positions.png") if drawn else None
 
 
