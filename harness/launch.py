@@ -176,12 +176,10 @@ def _remaining(session: int, mark: str) -> list[int]:
     """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        if not proc.is_running(entry.name):
-            continue
         with suppress(OSError, IndexError):  # it may end at any moment
-            if int(proc.fields(entry.name)[3]) == session or f"{mark}=1".encode() in (
-                entry / "environ"
-            ).read_bytes().split(b"\0"):
+            belongs = int(proc.fields(entry.name)[3]) == session
+            belongs = belongs or f"{mark}=1".encode() in (entry / "environ").read_bytes().split(b"\0")
+            if belongs and proc.is_running(entry.name):
                 found.append(int(entry.name))
     return found
 
