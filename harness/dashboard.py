@@ -14,8 +14,7 @@ from reports import dashboard
 from reports.dashboard import Scope
 from reports.leaderboard import leaderboard
 from reports.remote import known_ids, read_remote_runs
-from reports.runs import read_runs
-from reports.section import Collection
+from reports.section import Collection, collect
 from reports.site import ReportError
 
 # Seconds for reading the runs of a project, and for saving; each answer has less.
@@ -35,25 +34,25 @@ def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
     with _in_words():
         dashboard.require()
         folder = Path(runs)
+        here = collect(folder) if folder.is_dir() else None
         named = re.fullmatch(r"([^/\s]+)/([^/\s]+)(?:/([^/]+))?/?", runs)
-        found = read_runs(folder) if folder.is_dir() else []
-        if folder.is_dir() and not found:
-            raise HarnessError(f"There are no runs in {runs}: no folder in it holds a config.json.")
-        if not folder.is_dir() and not named:
+        if not here and not named:
             raise HarnessError(f"{runs} is neither a folder of runs nor ENTITY/PROJECT or ENTITY/PROJECT/SWEEP in W&B.")
+        words = named.groups() if named else ()
         with track.reach() as server:
-            if found:
-                collection = Collection(folder.resolve(), leaderboard(found))
-                scope = _scope_of(server, collection, say)
-            elif named:
-                entity, project, sweep = named.groups()
-                found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
-                groups = {run.manifest["group"] for run in found}
-                # A sweep's folder, its group in W&B and its id are then the same report.
-                name = groups.pop() if sweep and len(groups) == 1 else None
-                scope = Scope(entity, project, name or sweep or project, sweep)
-                collection = Collection(folder, leaderboard(found))
+            scope, collection = (_scope_of(server, here, say), here) if here else _runs_there(server, folder, *words)
             return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
+
+
+def _runs_there(
+    server: track.Server, folder: Path, entity: str, project: str, sweep: str | None
+) -> tuple[Scope, Collection]:
+    """Runs that W&B has, whoever sent them."""
+    found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
+    groups = {run.manifest["group"] for run in found}
+    # A sweep's folder, its group in W&B and its id are then the same report.
+    name = groups.pop() if sweep and len(groups) == 1 else None
+    return Scope(entity, project, name or sweep or project, sweep), Collection(folder, leaderboard(found))
 
 
 def _scope_of(server: track.Server, collection: Collection, say: Callable[[str], None]) -> Scope:

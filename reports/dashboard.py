@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,15 @@ def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
     """Save the workspace and the report, over those that there are; returns their addresses. `api` is a wandb.Api."""
     from wandb_workspaces.workspaces import internal
 
-    space = workspace(scope, collection)
+    said = findings(collection)
+    space = workspace(scope, collection, said)
     space._internal_name = f"nw-{scope.view}-v"
     # Not by Workspace.from_url: a view that was changed by hand may hold what the package cannot read.
     with contextlib.suppress(ValueError):  # there is none; that the project exists is known from its runs
         space._internal_id = internal.get_view_dict(scope.entity, scope.project, scope.view)["id"]
     space.save()
 
-    written = report(scope, collection)
+    written = report(scope, collection, said)
     for one in api.reports(f"{scope.entity}/{scope.project}"):
         if one.display_name == scope.title and (one.description or "").startswith(MARK):
             written.id = one.id
@@ -83,13 +85,16 @@ def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
     return space.url, written.url
 
 
-def workspace(scope: Scope, collection: Collection) -> ws.Workspace:
-    """A saved view of the project: its runs with the best first, sections in the order of the questions."""
+def workspace(scope: Scope, collection: Collection, said: Mapping[str, str]) -> ws.Workspace:
+    """A saved view of the project: its runs with the best first, sections in the order of the questions.
+
+    `said` are its findings, in words.
+    """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
-    board, said = collection.board, findings(collection)
+    board = collection.board
     sections = [
         ws.Section(
             name=title,
@@ -117,11 +122,11 @@ def workspace(scope: Scope, collection: Collection) -> ws.Workspace:
     )
 
 
-def report(scope: Scope, collection: Collection) -> wr.Report:
+def report(scope: Scope, collection: Collection, said: Mapping[str, str]) -> wr.Report:
     """What the runs tell, read from top to bottom: warnings, then each section's words, numbers and panels."""
     import wandb_workspaces.reports.v2 as wr
 
-    board, said = collection.board, findings(collection)
+    board = collection.board
     blocks: list[Any] = []
     if warned := warnings(collection):
         blocks += [wr.H2("Before you read on"), wr.MarkdownBlock(warned)]

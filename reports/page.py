@@ -12,9 +12,9 @@ from typing import Any
 import jinja2
 
 from reports.caveats import caveats, part
-from reports.leaderboard import leaderboard, nothing_ranked
-from reports.runs import read_runs, shown
-from reports.section import Collection, Section
+from reports.leaderboard import nothing_ranked
+from reports.runs import shown
+from reports.section import Collection, Section, collect
 from reports.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
 from reports.sections import leaderboard as standings
 from reports.site import ReportError, Site
@@ -42,20 +42,14 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     failed or damaged. Where a page is there already, only what changed is written. Raises
     ReportError when there is nothing to report, or no place to write it to.
     """
-    folder = Path(runs_dir).resolve()
-    if not folder.is_dir():
+    if not Path(runs_dir).is_dir():
         raise ReportError(
             f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in; runs in W&B are reported "
             "with --wandb."
         )
-    runs = read_runs(folder)
-    if not runs:
-        raise ReportError(
-            f"There are no runs in {shown(runs_dir)}: no folder in it holds a config.json. Give what --runs-dir was."
-        )
-    collection = Collection(folder, leaderboard(runs), gallery)
+    collection = collect(runs_dir, gallery)
     try:
-        with Site(Path(out) if out else folder / "report") as site:
+        with Site(Path(out) if out else collection.folder / "report") as site:
             sections = [found for make in SECTIONS if (found := make(collection, site)) is not None]
             _ship(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from reports import columns
-from reports.leaderboard import Leaderboard, Row
+from reports.leaderboard import Leaderboard, Row, leaderboard
 from reports.plain import is_number
-from reports.runs import Run, shown
+from reports.runs import Run, read_runs, shown
+from reports.site import ReportError
 
 # How metrics that runs are ranked by are called where people read.
 METRICS = {
@@ -91,6 +92,16 @@ class Collection:
 
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
+
+
+def collect(folder: str | Path, gallery: int | None = 24) -> Collection:
+    """The runs of a folder on this machine. Raises ReportError where there are none."""
+    path = Path(folder).resolve()
+    if not (runs := read_runs(path)):
+        raise ReportError(
+            f"There are no runs in {shown(folder)}: no folder in it holds a config.json. Give what --runs-dir was."
+        )
+    return Collection(path, leaderboard(runs), gallery)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from harness import cli, track
 from harness.config import RunConfig
 from reports import dashboard
 from reports.dashboard import Scope
+from reports.findings import findings
 from reports.leaderboard import leaderboard
 from reports.panels import PICTURES, TABLES
 from reports.remote import read_remote_runs
@@ -348,7 +349,7 @@ def test_runs_repeated_with_other_seeds_are_grouped(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(1e-3, 0), (1e-3, 1), (1e-4, 0), (1e-4, 1)]):
         write(tmp_path / "runs", number, number, lr=lr, seed=seed)
     collection = Collection(tmp_path, leaderboard(read_runs(tmp_path / "runs")))
-    space = dashboard.workspace(Scope("me", "zoo", "seeds"), collection)
+    space = dashboard.workspace(Scope("me", "zoo", "seeds"), collection, findings(collection))
     assert [group.name for group in space.runset_settings.groupby] == ["lr"]
     assert space.runset_settings.filters == ""
 
@@ -356,7 +357,7 @@ def test_runs_repeated_with_other_seeds_are_grouped(tmp_path: Path) -> None:
 def test_sections_that_no_run_has_anything_for_are_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     collection = Collection(tmp_path, leaderboard(read_runs(tmp_path)))
-    written = dashboard.report(Scope("me", "zoo", "one"), collection)
+    written = dashboard.report(Scope("me", "zoo", "one"), collection, findings(collection))
     headings = [block.text for block in written.blocks if type(block).__name__ == "H2"]
     assert headings == [title for title in SECTIONS if title not in ("Where it looks", "What changed")]
 
