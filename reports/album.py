@@ -29,6 +29,7 @@ from reports.attention import (
     read_file,
     read_sprites,
 )
+from reports.plain import rounded
 from reports.runs import Run, shown
 from reports.section import Collection
 from reports.site import Site
@@ -158,15 +159,15 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
         "heads": seen.heads,
         "headLayer": attention.settings.get("head_layer") or seen.layers,
         "predicted": attention.predicted.tolist(),
-        "probability": [_digits(value) for value in attention.probability],
-        "truth": [_digits(value) for value in attention.label_probability],
+        "probability": [rounded(value, 3) for value in attention.probability],
+        "truth": [rounded(value, 3) for value in attention.label_probability],
         "outliers": [
-            [_digits(share), _digits(taken)] if flagged else 0
+            [rounded(share, 3), rounded(taken, 3)] if flagged else 0
             for share, taken, flagged in zip(
                 attention.outlier_share, attention.outlier_attention, attention.misleading, strict=True
             )
         ],
-        "ends": [[_digits(end) for end in ends] for ends in seen.largest],
+        "ends": [[rounded(end, 3) for end in ends] for ends in seen.largest],
         "blind": [index for index, some in enumerate(blind.any(-1)) if some],  # with values that are not finite
         "sharedEnd": atlas.shared_end(seen.side),
         "perSheet": atlas.PER_SHEET,
@@ -177,8 +178,3 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
 
 def _reason(run: Run, error: Unusable) -> str:
     return shown(error) if run.finished else f"{shown(run.state)}: not looked yet"
-
-
-def _digits(value: float) -> float:
-    """Three digits are what is printed."""
-    return float(f"{value:.3g}")

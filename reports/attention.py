@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,8 @@ import numpy as np
 from reports.runs import DAMAGE, content_of
 
 AGGREGATES = ("mean over layers", "rollout", "relevance")
+# Of attention.npz: one number for each picture.
+PER_PICTURE = ("labels", "predicted", "probability", "label_probability", "outlier_share", "outlier_attention")
 VERSION = 1  # of attention.npz and of sprites.json that this reads
 
 # As in harness/explain/outliers.py: outlier patches that draw so much of the attention, and so many times their share.
@@ -98,15 +100,9 @@ def read_attention(run_folder: Path) -> Attention:
     """What is known of each picture, maps aside. Raises Unusable."""
     path = run_folder / "attention" / "attention.npz"
     stamp = _stamp(path)  # first: what is replaced meanwhile is then read again by the next page
-    found = _arrays(
-        path,
-        ("files", "classes", "labels", "predicted", "probability", "label_probability"),
-        ("outlier_share", "outlier_attention", "settings"),
-    )
+    found = _arrays(path, ("files", "classes", "settings", *PER_PICTURE))
     files, classes = (tuple(map(str, found[name].tolist())) for name in ("files", "classes"))
-    per_picture = {
-        name: found[name] for name in ("labels", "predicted", "probability", "label_probability", "outlier_share")
-    } | {"outlier_attention": found["outlier_attention"]}
+    per_picture = {name: found[name] for name in PER_PICTURE}
     try:
         settings = json.loads(str(found["settings"]))
         wrong = [name for name, values in per_picture.items() if values.shape != (len(files),)]
@@ -205,13 +201,13 @@ def read_file(path: Path) -> bytes:
         raise Unusable(f"{path.name} cannot be read ({error.strerror})") from error
 
 
-def _arrays(path: Path, names: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Those arrays of an npz file; nothing in it is run."""
     if path.exists() and not path.is_file():
         raise Unusable(f"{path.name} is not a file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in (*names, *more)}
+            return {name: arrays[name] for name in names}
     except FileNotFoundError:
         raise Unusable(f"{path.name} is missing") from None
     except DAMAGE as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.plain import rounded
 from reports.runs import Predictions, shown
 
 PAIRS, PER_PAIR = 24, 6  # pairs of classes that are shown, and pictures of each
@@ -37,8 +38,8 @@ def mistakes(predictions: Predictions) -> Mapping[str, Any]:
                 shown(predictions.files[index]),
                 int(labels[index]),
                 int(predicted[index]),
-                _digits(predictions.probabilities[index]),
-                _digits(predictions.label_probabilities[index]),
+                rounded(predictions.probabilities[index], 4),
+                rounded(predictions.label_probabilities[index], 4),
             ]
             for index in shown_ones
         },
@@ -96,7 +97,3 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
 
 def _sure(predictions: Predictions, some: np.ndarray) -> np.ndarray:
     return np.nan_to_num(predictions.probabilities[some], nan=-1.0)
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.4g}")

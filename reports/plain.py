@@ -16,6 +16,11 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
+def rounded(value: float, digits: int) -> float:
+    """To so many digits that count: what a page shows is not longer than it reads."""
+    return float(f"{value:.{digits}g}")
+
+
 def finite(value: Any) -> Any:
     """Numbers that JSON does not have become null."""
     if isinstance(value, float):

@@ -13,7 +13,7 @@ import numpy as np
 from reports import caveats
 from reports.charts import AXES, RUN_COLOURS, Chart, chart, text, words
 from reports.leaderboard import Row
-from reports.plain import is_number
+from reports.plain import is_number, rounded
 from reports.runs import Run
 from reports.section import Collection, Section, Setting, in_order
 from reports.site import Site
@@ -185,7 +185,7 @@ def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[
     if len(epochs) > most:
         parts = [part for part in np.array_split(np.array([epochs, values]), most, axis=1) if part.size]
         epochs, values = ([float(part[row].mean()) for part in parts] for row in (0, 1))
-    return [float(f"{x:.5g}") for x in epochs], [float(f"{y:.5g}") for y in values]
+    return [rounded(x, 5) for x in epochs], [rounded(y, 5) for y in values]
 
 
 def _diverged(run: Run) -> str:

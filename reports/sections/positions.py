@@ -17,7 +17,7 @@ from reports.album import chosen
 from reports.attention import HeadStatistics, Unusable, read_file, read_statistics
 from reports.charts import Chart, chart
 from reports.columns import value
-from reports.plain import is_number
+from reports.plain import is_number, rounded
 from reports.runs import Run, shown
 from reports.section import Collection, Section
 from reports.site import Site
@@ -173,7 +173,7 @@ def _heads(collection: Collection, site: Site) -> list[dict[str, str]]:
 
 def _statistics(seen: HeadStatistics) -> dict[str, Any]:
     return {
-        name: [[float(f"{cell:.4g}") for cell in row] for row in seen.values[:, :, place].tolist()]
+        name: [[rounded(cell, 4) for cell in row] for row in seen.values[:, :, place].tolist()]
         for place, name in enumerate(seen.names)
         if name in STATISTICS
     }
