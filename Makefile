@@ -23,7 +23,7 @@ bench: .venv/.dev  ## Benchmarks: data pipeline, training loop, looking, sweeps,
 	$(BIN)/python -m tests.bench
 
 pretrain: .venv/.run  ## Make the demo model's weights anew
-	$(BIN)/python -m harness.data.pretrain
+	$(BIN)/python -m harness.demo.pretrain
 
 # What is needed to run, and on top of it what is needed to develop. Made again when the requirements change.
 .venv/.run: setup.cfg pyproject.toml constraints.txt

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.data.loader import EvalBatches
 from harness.errors import InfeasibleError
-from harness.metrics import Predictions, Scores, score
-from harness.processes import Processes
-from harness.stop import Stopped, StopSignals
+from harness.training.distributed import Processes
+from harness.training.metrics import Predictions, Scores, score
+from harness.training.signals import Stopped, StopSignals
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from pathlib import Path
 _folder = Path(__file__).resolve().parent
 sys.path[:] = [str(_folder.parent), *(path for path in sys.path if Path(path or ".").resolve() != _folder)]
 
-from harness.ancestors import end_with_agent  # noqa: E402
-from harness.launch import die_with_parent  # noqa: E402
+from harness.launch.agent_watch import end_with_agent  # noqa: E402
+from harness.launch.launch import die_with_parent  # noqa: E402
 
 # Started by a launcher or an agent, a run must not outlive it. Started by hand, it may outlive its terminal.
 if {"LOCAL_RANK", "ACCELERATE_MIXED_PRECISION", "WANDB_SWEEP_ID"} & set(os.environ):
@@ -19,7 +19,7 @@ if {"LOCAL_RANK", "ACCELERATE_MIXED_PRECISION", "WANDB_SWEEP_ID"} & set(os.envir
 if __name__ == "__main__":
     end_with_agent()
 
-from harness.cli import run  # noqa: E402
+from harness.cli.main import run  # noqa: E402
 
 if __name__ == "__main__":
     try:

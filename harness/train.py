@@ -12,27 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.batches import open_batches
-from harness.checkpoint import best_scores, save_best
 from harness.config import RunConfig
-from harness.console import Stopwatch
 from harness.data.dataset import open_dataset
-from harness.data.folder import ImageFolder, find
+from harness.data.image_folder import ImageFolder, find
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
-from harness.explain import look
-from harness.explain.change import Embedding
-from harness.metrics import Predictions, Scores
-from harness.model import Loaded, Preprocessing, build_model, preprocessing_for
-from harness.optim import learning_rate
-from harness.processes import Processes
-from harness.record import Record
-from harness.results import conclude
-from harness.run_folder import BEST, STATE
-from harness.state import Progress, TrainState
-from harness.step import optimise
-from harness.stop import Stopped, StopSignals
+from harness.explain import test_set
+from harness.explain.positions.change import Embedding
+from harness.finish import conclude
+from harness.model.vit import Loaded, Preprocessing, build_model, preprocessing_for
+from harness.runs.console import Stopwatch
+from harness.runs.folder import BEST, STATE
+from harness.runs.logger import Record
+from harness.training.checkpoint import best_scores, save_best
+from harness.training.dataloaders import open_batches
+from harness.training.distributed import Processes
+from harness.training.metrics import Predictions, Scores
+from harness.training.optim import learning_rate
+from harness.training.signals import Stopped, StopSignals
+from harness.training.state import Progress, TrainState
+from harness.training.step import optimise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def fit(config: RunConfig) -> Outcome:
         photos = processes.on_main(
             lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
-        look.head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
+        test_set.head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
         preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
             # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
@@ -165,7 +165,7 @@ def _train_and_test(
         state.average = None
         state.model.eval()
         predictions, scores = scored(batches.test, len(data.test))
-        sight = look.at_test_pictures(state, before, data, preprocessing, processes, record, stop)
+        sight = test_set.at_test_pictures(state, before, data, preprocessing, processes, record, stop)
 
     # From here on the main process is alone, and may take its time.
     processes.leave()

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports.leaderboard import Row
-from reports.plain import is_number
+from reports.page.section import Collection
 from reports.runs import Run, shown
-from reports.section import Collection
+from reports.stats.leaderboard import Row
+from reports.values import is_number
 
 # Runs and files that a caveat names one by one; of more it gives the number.
 NAMED = 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from reports.leaderboard import NOT_SETTINGS
 from reports.runs import Run
+from reports.stats.leaderboard import NOT_SETTINGS
 
 # As the manifest writes them, --name=value.
 ELSEWHERE = tuple(f"--{name.replace('_', '-')}=" for name in NOT_SETTINGS)

@@ -18,7 +18,7 @@ from harness.config import RunConfig
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from tests.browser import Reader
+    from tests.helpers.browser import Reader
 
 # Before torch is imported: one thread computes the same bits everywhere and lets a test fork safely.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -87,8 +87,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """index.html of the page of a small sweep; not to be written to."""
-    from reports.page import build
-    from tests.small_sweep import write_small_sweep
+    from reports.page.build import build
+    from tests.helpers.small_sweep import write_small_sweep
 
     return build(write_small_sweep(tmp_path_factory.mktemp("reported")))
 
@@ -97,7 +97,7 @@ def report_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # else may start one.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from tests.browser import started
+    from tests.helpers.browser import started
 
     with started() as found:
         yield found
@@ -106,7 +106,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def reader(browser: Browser) -> Iterator[Reader]:
     """Whoever reads a page finds that it makes no errors and asks nobody for anything."""
-    from tests.browser import Reader
+    from tests.helpers.browser import Reader
 
     one = Reader(browser)
     yield one

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.architecture import ARCHITECTURES
 from harness.config import MODELS, NAMED_WEIGHTS, RunConfig, value_type
 from harness.errors import ConfigError
+from harness.model.architectures import ARCHITECTURES
 
 
 def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:

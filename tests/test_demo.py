@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import scenes
-from harness.sweep.spec import read_sweep
-from reports.page import build
-from tests.pages import Page
-from tests.sweeping import entries, sweep_here
+from harness.demo import scenes
+from harness.sweep.spec.sweep_file import read_sweep
+from reports.page.build import build
+from tests import ROOT
+from tests.helpers.pages import Page
+from tests.helpers.sweeping import entries, sweep_here
 
-ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "sweeps" / "demo.yaml"
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_for
+from tests import ROOT
+from tests.helpers.waiting import wait_for
 
-RUN = Path(__file__).parent.parent / "harness" / "run.py"
+RUN = ROOT / "harness" / "run.py"
 LAUNCHERS = {
     "accelerate, 1 process": [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", str(RUN)],
     "torchrun, 2 processes": [
@@ -75,7 +76,7 @@ def test_when_the_launcher_ends_so_do_its_trainers(launcher: str, signum: int, p
     assert (folder / "checkpoints" / "state.safetensors").exists()
 
     # The state that was saved is that of the last row: nothing that was done is lost.
-    from harness.checkpoint import load_tensors
+    from harness.training.checkpoint import load_tensors
 
     _, metadata = load_tensors(folder / "checkpoints" / "state.safetensors")
     assert metadata["progress"]["step"] == rows[-1]["step"]

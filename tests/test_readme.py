@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 
-from harness import cli
+from harness.cli import main
 from harness.config import NAMED_WEIGHTS
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SWEEPS_AND_TRACKER = ("wandb", "pip", "cd")  # other people's programs
 
@@ -41,13 +40,13 @@ def test_commands_are_what_the_program_takes(line: str) -> None:
     elif program == "harness":
         with_help = [] if "--help" in arguments else arguments
         if with_help:
-            parse(cli.main, with_help)
+            parse(main.main, with_help)
     elif program == "accelerate":
         script = arguments.index("harness/run.py")
         assert (ROOT / arguments[script]).is_file()
         for name in re.findall(r"--config_file (\S+)", line):
             assert (ROOT / name).is_file()
-        parse(cli.run, arguments[script + 1 :])
+        parse(main.run, arguments[script + 1 :])
     else:
         assert program in SWEEPS_AND_TRACKER, line
 

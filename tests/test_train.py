@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from harness import train as train_module
-from harness.arguments import arguments, parse
 from harness.config import RunConfig
 from harness.errors import TrainingError
-from harness.launch import free_port
-from harness.record import Record
-from harness.run_folder import RunFolder
+from harness.launch.launch import free_port
+from harness.options import arguments, parse
+from harness.runs.folder import RunFolder
+from harness.runs.logger import Record
 from harness.train import Outcome, fit
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
@@ -350,7 +350,7 @@ def forever_out_of_memory() -> None:
 def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
     photos: Path, tmp_path: Path, world: int, of_a_sweep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import cli
+    from harness.cli import main
 
     if of_a_sweep:
         monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
@@ -361,7 +361,7 @@ def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
         monkeypatch.setattr("harness.errors.time.sleep", lambda _: None)  # other ranks would wait to be ended
         forever_out_of_memory()
         with pytest.raises(SystemExit) as ended:
-            cli.run(arguments(config))
+            main.run(arguments(config))
         assert ended.value.code == (0 if of_a_sweep else 1)
 
     if world == 1:

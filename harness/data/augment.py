@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from harness.data import draws, policy
+from harness.data import auto_augment, rng
 
 CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # Szegedy et al. 2015, torchvision's RandomResizedCrop
 ERASE_AREA, ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)  # Zhong et al. 2017, torchvision's RandomErasing
@@ -60,20 +60,20 @@ class Recipe(NamedTuple):
     box: Box
     flip: bool
     jitter: tuple[tuple[int, float], ...]  # (BRIGHTNESS | CONTRAST | SATURATION, factor)
-    operations: tuple[tuple[str, float], ...]  # (name, magnitude), see policy.py
+    operations: tuple[tuple[str, float], ...]  # (name, magnitude), see auto_augment.py
     erase: Box | None  # in the finished picture, filled with 0 after normalising
 
 
 def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> Recipe:
     """Draw what happens to picture `sample` of `height` x `width` pixels on its way to `size` x `size`."""
-    numbers = draws.generator(augment.seed, draws.PICTURE, epoch=epoch, index=sample).random(_BLOCK).tolist()
+    numbers = rng.generator(augment.seed, rng.PICTURE, epoch=epoch, index=sample).random(_BLOCK).tolist()
     erase = erase_box(numbers[_ERASE_BOX], size) if numbers[_ERASE] < augment.random_erasing else None
     if augment.policy == "none":
         return Recipe(centre_box(height, width, size), False, (), (), erase)
     jitter: tuple[tuple[int, float], ...] = ()
     if augment.policy == "standard" and augment.color_jitter > 0:
         jitter = jitter_steps(numbers[_FACTORS], numbers[_JITTER_ORDER], augment.color_jitter)
-    operations = policy.operations(augment.policy, numbers[_OPERATIONS], size)
+    operations = auto_augment.operations(augment.policy, numbers[_OPERATIONS], size)
     return Recipe(crop_box(numbers[_CROP], height, width), numbers[_FLIP] < 0.5, jitter, operations, erase)
 
 
@@ -128,7 +128,7 @@ def apply(picture: np.ndarray, recipe: Recipe, size: int) -> np.ndarray:
     if recipe.jitter:
         result = jitter(result, recipe.jitter)
     if recipe.operations:
-        result = policy.apply(result, recipe.operations)
+        result = auto_augment.apply(result, recipe.operations)
     return result
 
 

@@ -20,7 +20,7 @@ import PIL
 
 from harness.data import cache_build
 from harness.data.decode import DecodeError, read
-from harness.data.listing import shown
+from harness.data.folder_scan import shown
 from harness.data.resize import Resize
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS

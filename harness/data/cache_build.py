@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.every_core import on_every_core
-from harness.data.listing import shown
+from harness.data.folder_scan import shown
+from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized, resized_shape
 from harness.errors import DataError
 

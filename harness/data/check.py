@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data import copies
+from harness.data import duplicates
 from harness.data.cache import bad_pictures, cache_directory
 from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.every_core import on_every_core
-from harness.data.folder import ImageFolder, examine
-from harness.data.listing import shown, some
+from harness.data.folder_scan import shown, some
+from harness.data.image_folder import ImageFolder, examine
+from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 
 CACHED = Resize(256)  # what most weights ask for; only the size of the cache is estimated by it
@@ -158,7 +158,7 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
             picture = decode_pil(content)
         except DecodeError as error:
             return error.reason
-        return _Seen((head.width, head.height), head.mode, hash(content), copies.look(picture))
+        return _Seen((head.width, head.height), head.mode, hash(content), duplicates.look(picture))
 
     results = dict(zip(files, on_every_core(look_at, files, title="checking pictures", progress=progress), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
@@ -171,7 +171,7 @@ def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
         return []
     looks = np.stack([picture.look for picture in seen.values()])
     found = []
-    for i, j, likeness in copies.alike(looks, len(files) if len(files) <= ALL_PAIRS else first):
+    for i, j, likeness in duplicates.alike(looks, len(files) if len(files) <= ALL_PAIRS else first):
         same = seen[files[i]].content == seen[files[j]].content
         found.append(Copy(files[i], files[j], 1.0 if same else likeness, exact=same))
     return found

@@ -8,10 +8,10 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache, open_cache
-from harness.data.folder import ImageFolder, Split, fingerprint
+from harness.data.image_folder import ImageFolder, Split, fingerprint
 from harness.data.resize import Resize
 from harness.errors import UndecodableError
-from harness.model import Preprocessing
+from harness.model.vit import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from harness.data import augment as augmentation
-from harness.data import draws, mixing, resident
+from harness.data import gpu_augment, mixup, rng
 from harness.data.augment import Augment, Recipe
 from harness.data.cache import PixelCache
-from harness.data.resident import ResidentPixels
-from harness.data.staging import Normalise, Staging, work_ahead
+from harness.data.gpu_augment import ResidentPixels
+from harness.data.prefetch import Normalise, Staging, work_ahead
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This process's share of every global batch of an epoch, from `start_step` on; one epoch at a time."""
-        order = draws.generator(self._augment.seed, draws.ORDER, epoch=epoch).permutation(len(self._indices))
+        order = rng.generator(self._augment.seed, rng.ORDER, epoch=epoch).permutation(len(self._indices))
         steps = range(start_step, self.steps_per_epoch)
         shares = [self._share(order[step * self._batch_size :][: self._batch_size], step) for step in steps]
         # Work is done by our own threads, one picture each; OpenCV's would only stand in their way.
@@ -157,7 +157,7 @@ class TrainBatches:
             images = self._staging.take(share.step, len(recipes))
         else:
             assert self._on_device
-            levels = resident.batch(self._on_device, self._indices[share.samples], recipes, self._size)
+            levels = gpu_augment.batch(self._on_device, self._indices[share.samples], recipes, self._size)
             images = self._normalise.tensor(levels)
         for row, recipe in enumerate(recipes):
             if recipe.erase:
@@ -166,10 +166,10 @@ class TrainBatches:
 
         # Only labels travel: the copy of a (b, C) float tensor would wait for the GPU's work so far.
         labels = self._labels[torch.from_numpy(share.samples)].to(self._device, non_blocking=True)
-        targets = mixing.soft_targets(labels, self._num_classes, self._label_smoothing)
-        mix = mixing.draw(self._augment, epoch=epoch, step=share.step, size=self._size)
+        targets = mixup.soft_targets(labels, self._num_classes, self._label_smoothing)
+        mix = mixup.draw(self._augment, epoch=epoch, step=share.step, size=self._size)
         if mix:
-            mixing.mix_pairs(images, targets, mix)
+            mixup.mix_pairs(images, targets, mix)
 
         own = slice(share.skip, share.skip + share.count)
         samples = share.samples[own]
@@ -182,7 +182,7 @@ class TrainBatches:
             return None
         branches = len(self._drop_path)
         numbers = [
-            draws.generator(self._augment.seed, draws.DROP_PATH, epoch=epoch, index=int(sample)).random(branches)
+            rng.generator(self._augment.seed, rng.DROP_PATH, epoch=epoch, index=int(sample)).random(branches)
             for sample in samples
         ]
         keep = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)

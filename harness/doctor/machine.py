@@ -10,9 +10,9 @@ import socket
 import tempfile
 from pathlib import Path
 
-from harness.data.every_core import usable_cores
+from harness.data.parallel import usable_cores
 from harness.doctor.check import GB, Check, within
-from harness.launch import count_gpus, free_port
+from harness.launch.launch import count_gpus, free_port
 
 
 def cpu() -> Check:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.doctor.check import GB, Check
-from harness.launch import count_gpus
+from harness.launch.launch import count_gpus
 
 PROJECT = "vit-harness"
 SHOWN = ("torch", "torchvision", "accelerate", "torchmetrics", "wandb", "opencv-python-headless")

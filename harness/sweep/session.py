@@ -10,18 +10,19 @@ from pathlib import Path
 import optuna
 import sqlalchemy.exc
 
-from harness import figures, files
-from harness.data.folder import find
+from harness import files
+from harness.data.image_folder import find
 from harness.errors import HarnessError
-from harness.sweep.ledger import Ledger
-from harness.sweep.points import checked_configs, probe_points
-from harness.sweep.runner import Rules, Runner
-from harness.sweep.slots import Slot
-from harness.sweep.spec import Sweep
-from harness.sweep.study import Search, points_of
-from reports import positions
-from reports.leaderboard import Leaderboard, leaderboard, render
+from harness.runs import figures
+from harness.sweep.execution.resources import Slot
+from harness.sweep.execution.runner import Rules, Runner
+from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.study import Search, points_of
+from harness.sweep.search.trial_queue import Ledger
+from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
+from reports.stats import positions
+from reports.stats.leaderboard import Leaderboard, leaderboard, render
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:

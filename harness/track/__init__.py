@@ -12,12 +12,12 @@ folder: `cd RUN && wandb sync wandb/offline-run-*` sends everything, also from a
 or on another machine; `sync` does the same from any working directory.
 """
 
-from harness.track.opening import start
+from harness.track.offline import send, sync, sync_command, waiting
 from harness.track.server import Server, model_name, reach
 from harness.track.service import preload
 from harness.track.settings import PROJECT
 from harness.track.tracker import Tracker, artifact_name
-from harness.track.unsent import send, sync, sync_command, waiting
+from harness.track.wandb_run import start
 
 __all__ = [
     "PROJECT",

@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from harness.track.offline import UNSENT, sync_command
 from harness.track.service import first_line, shut_down, within
-from harness.track.unsent import UNSENT, sync_command
 
 # Seconds that the server has for an answer to what makes an artifact.
 ANSWER_TIMEOUT = 60

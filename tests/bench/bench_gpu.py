@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from harness.architecture import ARCHITECTURES, Architecture
+from harness.model.architectures import ARCHITECTURES, Architecture
 from tests.bench.pictures import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_least, show, spread

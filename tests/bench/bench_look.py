@@ -27,19 +27,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from harness.architecture import ARCHITECTURES
 from harness.explain.archive import Archive
-from harness.explain.canvas import SEQUENTIAL, as_grid, largest
-from harness.explain.capture import capture_matrices, capture_rows
-from harness.explain.collect import Wanted, look_at
-from harness.explain.draw import draw_pictures
-from harness.explain.heads import head_statistics, patch_distances
-from harness.explain.rollout import Rollout, transition
-from harness.model import build_model
+from harness.explain.attention.capture import capture_matrices, capture_rows
+from harness.explain.attention.collect import Wanted, look_at
+from harness.explain.attention.head_statistics import head_statistics, patch_distances
+from harness.explain.attention.rollout import Rollout, transition
+from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
+from harness.explain.drawing.image_page import draw_pictures
+from harness.model.architectures import ARCHITECTURES
+from harness.model.vit import build_model
 from tests.bench.pictures import photo
 from tests.bench.real_run import lap
 from tests.bench.table import at_most, ratios, show, spread
-from tests.explained import made_up_archive
+from tests.helpers.explained import made_up_archive
 
 PICTURES = 500  # of the study's test set
 CAPTURE, DRAWING, HOPED_FOR = 1.05, 60.0, 20.0  # targets: times plain evaluation; seconds

@@ -25,11 +25,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torchvision.models import VisionTransformer
 
-from harness.architecture import ARCHITECTURES
 from harness.config import RunConfig
 from harness.data.dataset import Dataset, open_dataset
-from harness.data.folder import find
-from harness.model import Preprocessing, preprocessing_for
+from harness.data.image_folder import find
+from harness.model.architectures import ARCHITECTURES
+from harness.model.vit import Preprocessing, preprocessing_for
 from tests.bench.pictures import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_most, ratios, show, spread

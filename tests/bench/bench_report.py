@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.page import build
+from reports.page.build import build
 from tests.bench.table import at_most, show, spread
-from tests.test_reports_runs import write_run
+from tests.reports.test_runs import write_run
 
 TARGET = 60.0  # seconds
 FIRST_VIEW = 1.0  # MB, the charting library not counted

@@ -20,7 +20,7 @@ from tests.bench.table import at_most, show, spread
 TARGET = 0.3  # seconds
 BARE = "python -c pass"
 
-ENTRY = "from harness.cli import main; main([{}])"
+ENTRY = "from harness.cli.main import main; main([{}])"
 
 
 def programs() -> dict[str, list[str]]:
@@ -28,8 +28,8 @@ def programs() -> dict[str, list[str]]:
     found = {
         BARE: [sys.executable, "-c", "pass"],
         "import click": [sys.executable, "-c", "import click"],
-        "harness.cli --help": [sys.executable, "-c", ENTRY.format("'--help'")],
-        "harness.cli train --help": [sys.executable, "-c", ENTRY.format("'train', '--help'")],
+        "harness --help": [sys.executable, "-c", ENTRY.format("'--help'")],
+        "harness train --help": [sys.executable, "-c", ENTRY.format("'train', '--help'")],
     }
     beside = Path(sys.executable).with_name("harness")
     if script := str(beside) if beside.is_file() else shutil.which("harness"):

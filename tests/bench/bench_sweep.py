@@ -64,7 +64,16 @@ def main() -> None:
         scratch = Path(name)
         data = write_splits(scratch / "pictures", train=240, size=128, held_out=12)
         file = write_sweep(scratch / "bench.yaml", data, arguments.trials, arguments.epochs)
-        command = [sys.executable, "-m", "harness.cli", "sweep", "run", str(file), "--runs-dir", str(scratch / "runs")]
+        command = [
+            sys.executable,
+            "-m",
+            "harness.cli.main",
+            "sweep",
+            "run",
+            str(file),
+            "--runs-dir",
+            str(scratch / "runs"),
+        ]
         environment = os.environ | {"WANDB_MODE": "offline", "HARNESS_CACHE_DIR": str(scratch / "cache")}
         began = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)

@@ -1,0 +1,91 @@
+"""`harness explain ...`: parse, call, print. Heavy imports stay inside the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.config import MODELS
+from harness.errors import ConfigError, errors_in_words
+from harness.options import SETTINGS
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("words", metavar="RUN [IMAGE...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--layer", type=click.IntRange(1), help="Layer whose heads are shown one by one. [default: the last]")
+@click.option("--redraw", is_flag=True, help="Draw again from the arrays of an earlier look; needs no model.")
+@click.option("--weights", help="Look with these weights in place of a run's: a file, or a name that --model has.")
+@click.option("--model", metavar=f"[{'|'.join(MODELS)}]", help="Architecture of --weights.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: in the run's attention/]"
+)
+@click.option(
+    "--data", "data_folder", type=click.Path(), help="Folder the test pictures are in. [default: the run's own]"
+)
+@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+def explain(
+    words: tuple[Path, ...],
+    layer: int | None,
+    redraw: bool,
+    weights: str | None,
+    model: str | None,
+    output: Path | None,
+    data_folder: str | None,
+    cache_dir: str | None,
+) -> None:
+    """Where a model looks: its attention by layer, by head and added up, for RUN's test pictures or for any others.
+
+    IMAGE is a picture, or a folder of them. With --weights and --model there is no RUN.
+
+    \b
+    Examples:
+      harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d
+      harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/ --layer 6
+      harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d --redraw
+      harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output looked
+    """
+    with errors_in_words():
+        _refuse(words, layer, redraw, weights, model)
+        from harness.explain import standalone
+
+        images = words if weights else words[1:]
+        folder, figures = _places(None if weights else words[0], bool(images), output)
+        if redraw:
+            standalone.redraw(folder, figures, data_folder, click.echo)
+            click.echo(f"Drawn again: {folder}")
+            return
+        if weights:
+            assert model
+            found = standalone.pictures_by_weights(weights, model, images, folder, layer, click.echo)
+        elif images:
+            found = standalone.pictures_by_run(words[0], images, folder, layer, click.echo)
+        else:
+            standalone.test_pictures_of_run(words[0], folder, figures, layer, data_folder, cache_dir, click.echo)
+            found = []
+        for path, guesses in found:
+            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in guesses))
+
+
+def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, Path]:
+    """Where arrays and pages go, and where plots go: those of a run's test pictures are the run's own."""
+    if output or run is None:
+        folder = output or Path("attention")
+        return folder, folder / "figures"
+    folder = run / "attention"
+    return (folder / "given", folder / "given" / "figures") if given else (folder, run / "figures")
+
+
+def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:
+    problems = []
+    if not words and not (weights and redraw):
+        what = "pictures to look at" if weights else "a run (and pictures), or --weights, --model and pictures"
+        problems.append(f"Name {what}.")
+    if bool(weights) != bool(model) and not redraw:
+        problems.append("--weights and --model go together: a file does not say what model it is for.")
+    if model and model not in MODELS:
+        problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}.")
+    if redraw and layer:
+        problems.append("--layer cannot be chosen with --redraw: heads of other layers are not kept. Leave one out.")
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,176 @@
+"""A folder of pictures as train, validation and test splits: one class map, every structural problem named at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from harness.data import duplicates
+from harness.data.folder_scan import EXTENSIONS, SPELLINGS, Listing, shown, some, walk
+from harness.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Pictures of one split: POSIX paths relative to the root, sorted, and their class indices int64 (N,)."""
+
+    name: str
+    files: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """Three splits under one class map. `notes` is what the user should hear, `ignored` counts entries by reason."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    notes: tuple[str, ...]
+    ignored: dict[str, int]
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.val, self.test
+
+
+def find(root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2) -> ImageFolder:
+    """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
+    folder, problems = examine(root, seed=seed, split_fraction=split_fraction)
+    if problems:
+        raise DataError(problems)
+    return folder
+
+
+def examine(root: str | os.PathLike[str], *, seed: int, split_fraction: float) -> tuple[ImageFolder, list[str]]:
+    """What `find` returns, as far as it can be made out, and every problem that `find` would raise."""
+    listing = walk(Path(root).expanduser().absolute())
+    classes = tuple(sorted(listing.pictures.get("train", {})))
+    problems = [*listing.problems, *_class_problems(listing, classes)]
+    notes = _absent_classes(listing, classes)
+    cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
+    splits = {name: _split(name, listing.pictures.get(name, {}), classes) for name in SPELLINGS}
+    copy_problems, copy_notes = _copies(listing, splits.values())
+    ignored = ", ".join(f"{count} {reason}" for reason, count in sorted(listing.ignored.items()))
+    notes += [*cut_notes, *copy_notes, *([f"left out: {ignored}"] if ignored else [])]
+    folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
+    return folder, [*problems, *cut_problems, *copy_problems]
+
+
+def fingerprint(folder: ImageFolder, digests: Iterable[str]) -> str:
+    """One hash of what is learned from (classes, split, path, label, content), the same wherever the folder lies.
+
+    `digests` are those of the pictures of train, then val, then test.
+    """
+    content = hashlib.sha256(json.dumps(folder.classes).encode())
+    entries = [(s.name, file, int(label)) for s in folder.splits for file, label in zip(s.files, s.labels, strict=True)]
+    for entry, digest in zip(entries, digests, strict=True):
+        content.update(json.dumps([*entry, digest]).encode())
+    return content.hexdigest()
+
+
+def _split(name: str, pictures: dict[str, list[str]], classes: tuple[str, ...]) -> Split:
+    index = {name: label for label, name in enumerate(classes)}
+    labelled = sorted((file, index[name]) for name, files in pictures.items() if name in index for file in files)
+    return Split(name, tuple(file for file, _ in labelled), np.array([label for _, label in labelled], dtype=np.int64))
+
+
+def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
+    problems = []
+    train = listing.pictures.get("train", {})
+    count = sum(len(files) for files in train.values())
+    empty = [name for name in classes if not train[name]]
+    if count and empty:
+        problems.append(
+            f"train/ has class folders without a picture ({len(empty)}): {some(empty)}. "
+            f"Add pictures ({', '.join(EXTENSIONS)}) or remove the folders."
+        )
+    if count and len(classes) < 2:
+        problems.append(f"train/ has one class ({some(classes)}): telling classes apart takes at least two.")
+    if 0 < count < len(classes):
+        problems.append(f"train/ has more classes ({len(classes)}) than pictures ({count}): every class needs its own.")
+    for split, folder in listing.folders.items():
+        for name in sorted(listing.pictures[split].keys() - set(classes)) if classes else ():
+            near = difflib.get_close_matches(name, classes, n=1)
+            hint = f"Did you mean {shown(near[0])}?" if near else "Add the class to train/ or remove the folder."
+            problems.append(f"{folder}/ has a class that train/ does not have: {shown(name)}. {hint}")
+    return problems
+
+
+def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
+    notes = []
+    for split, folder in listing.folders.items():
+        absent = [name for name in classes if not listing.pictures[split].get(name)]
+        if split != "train" and absent and any(listing.pictures[split].values()):
+            notes.append(
+                f"{folder}: no pictures of {len(absent)} of {len(classes)} classes ({some(absent, 3)}); "
+                "they count 0 in macro F1"
+            )
+    return notes
+
+
+def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tuple[list[str], list[str]]:
+    """Move a share of each class of train to the splits that have no folder; returns problems and notes.
+
+    Which pictures go depends on the seed, the class name and the sorted file names alone: not on the order on
+    disk, nor on other classes.
+    """
+    missing = [name for name in SPELLINGS if name not in listing.pictures]
+    if "train" in missing or not missing:
+        return [], []
+    train = listing.pictures["train"]
+    total = sum(len(files) for files in train.values())
+    scarce = []
+    listing.pictures.update({split: {} for split in missing})
+    for name, files in train.items():
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        order = np.random.default_rng([seed, key]).permutation(len(files))
+        rest = [sorted(files)[position] for position in order]
+        share = min(max(1, int(len(rest) * fraction + 0.5)), max(0, len(rest) - 1) // len(missing))
+        if files and not share:
+            scarce.append(f"{name} ({len(files)})")
+        for split in missing:
+            listing.pictures[split][name], rest = rest[:share], rest[share:]
+        train[name] = rest
+    names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
+    notes = []
+    for split in missing:
+        count = sum(len(files) for files in listing.pictures[split].values())
+        notes.append(
+            f"{SPELLINGS[split][0]}: {count} of train's {total} images set aside, as there is no such folder "
+            f"(share {fraction:g} of each class, seed {seed})"
+        )
+    if not scarce:
+        return [], notes
+    return [
+        f"There is no {names}, so each class of train/ has to give one image to each missing split and keep one. "
+        f"Too few for that: {some(scarce)}. Add pictures to them, or add {names}."
+    ], []
+
+
+def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[str]]:
+    """Problems and notes on pictures in two splits: a score would count what was learned by heart."""
+    entries = [(split.name, file) for split in splits for file in split.files]
+    given: list[str] = []
+    cut: list[str] = []
+    for group in duplicates.exact(listing.root, entries, listing.sizes):
+        folders = {file.split("/")[0] for _, file in group}
+        (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
+    problems = [
+        f"The same pictures, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
+        f"on. Keep one of each:\n  {some(given, separator=chr(10) + '  ')}"
+    ]
+    notes = [
+        f"pictures that train/ holds more than once fell into two splits when these were cut ({len(cut)}); "
+        f"for honest scores remove the copies: {some(cut, 3)}"
+    ]
+    return (problems if given else []), (notes if cut else [])

@@ -1,0 +1,176 @@
+"""Built-in data: small sport-like scenes whose class is their shape and arrangement, never their colour.
+
+A scene is an athlete in a pose, the things the sport is played with, and a marked ground. Palette, light, place,
+scale, direction, clutter and distractors are random. Each picture comes with the mask of its object: athlete and
+things together. Every random number of a picture is drawn from a counter-based generator (Salmon et al., 2011:
+"Parallel random numbers: as easy as 1, 2, 3"), so a picture depends on its class, split, index and seed alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from harness.demo.scenery.backdrop import light_up, paint_backdrop
+from harness.demo.scenery.ground import choose_place
+from harness.demo.scenery.palette import choose_ink
+from harness.demo.scenery.poses import POSES
+from harness.demo.scenery.shapes import Ink, Points, Shape, body, bounds, moved, paint
+from harness.demo.scenery.sports import DEMO_SPORTS, PRETRAIN_SPORTS, Sport
+from harness.errors import DataError
+
+SIZE = 64  # pixels, the side of a picture
+_DETAIL = 4  # drawn this many times larger, then averaged
+_STREAM = 0x5CE9E5  # keeps these random numbers apart from every other use of the seed
+_SPLITS = ("train", "valid", "test")
+_MARKER = "scenes.json"
+_SPORTS = DEMO_SPORTS | PRETRAIN_SPORTS
+
+DEMO_CLASSES: tuple[str, ...] = tuple(DEMO_SPORTS)
+PRETRAIN_CLASSES: tuple[str, ...] = tuple(PRETRAIN_SPORTS)
+
+
+def draw(class_name: str, *, seed: int, index: int, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """One scene: RGB pixels uint8 (64, 64, 3) and the mask of its object, bool (64, 64)."""
+    sport = _SPORTS[class_name]
+    counter = [0, index, zlib.crc32(class_name.encode()), _SPLITS.index(split)]
+    rng = np.random.Generator(np.random.Philox(key=[seed, _STREAM], counter=counter))
+    side = SIZE * _DETAIL
+    base = side * rng.uniform(0.74, 0.90)
+    place = choose_place(side, base, rng)
+    ink = choose_ink([place.haze, place.ground, place.far], rng)
+    canvas = paint_backdrop(place, str(rng.choice(sport.grounds)), rng)
+    shapes = _object(sport, ink, rng)
+    origin, axes = _fit(bounds(shapes), base, side, rng)
+
+    layer, mask = canvas.copy(), Image.new("L", (side, side), 0)
+    paint(shapes, layer, mask, origin, axes)
+    canvas.paste((0, 0, 0), (int(rng.integers(-10, 11)), 7), mask.point(lambda value: value * 0.3))  # its shadow
+    canvas.paste(layer, mask=mask)
+    pixels = light_up(np.asarray(canvas.reduce(_DETAIL)), rng)
+    return pixels, np.asarray(mask.reduce(_DETAIL)) >= 64
+
+
+def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
+    """The athlete, every joint a little off its pose, with the sport's things in front and behind."""
+    joints = {name: (x + rng.normal(0, 0.014), y + rng.normal(0, 0.014)) for name, (x, y) in POSES[sport.pose].items()}
+    behind: list[Shape] = []
+    front: list[Shape] = []
+    for part in sport.parts:
+        if isinstance(part.at, str):
+            (x, y), spread, sway = joints[part.at], 0.0, 5.0
+        else:
+            (x, y), spread, sway = part.at, part.drift, 1.5
+        at = (x + rng.normal(0, spread), y + rng.normal(0, spread) * (0.3 if y < 0.1 else 1.0))
+        turn, size = part.turn + rng.normal(0, sway), part.size * rng.uniform(0.92, 1.1)
+        shapes = moved(part.shapes(ink), at, turn, size)
+        (behind if part.behind else front).extend(shapes)
+    return moved(behind + body(joints, ink) + front, (0.0, 0.0), turn=rng.normal(0, 2))
+
+
+def _fit(
+    box: tuple[float, float, float, float], base: float, side: int, rng: np.random.Generator
+) -> tuple[Points, Points]:
+    """Origin (2,) and axes (2, 2) that put y = 0 on row `base` and the whole object inside the picture."""
+    left, bottom, right, top = box
+    margin = 0.03 * side
+    room = min((side - 2 * margin) / (right - left), (base - margin) / top, (side - margin - base) / max(-bottom, 1e-3))
+    scale = room * rng.uniform(0.74, 1.0)
+    facing = float(rng.choice([-1.0, 1.0]))
+    start, end = sorted((facing * left * scale, facing * right * scale))
+    x = rng.uniform(margin - start, side - margin - end)
+    return np.array([x, base]), scale * np.array([[facing, 0.0], [0.0, -1.0]])
+
+
+def write(
+    root: Path,
+    *,
+    classes: tuple[str, ...] = DEMO_CLASSES,
+    train: int = 24,
+    valid: int = 8,
+    test: int = 10,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Write `train`, `valid` and `test` pictures per class as an image folder, the masks beside them in `masks/`.
+
+    The folder appears whole or not at all. The same data again is left as it is; any other content is an error.
+    """
+    root = Path(root)
+    counts = dict(zip(_SPLITS, (train, valid, test), strict=True))
+    marker: dict[str, Any] = {"classes": list(classes), **counts, "seed": seed, "size": SIZE}
+    _check(classes, counts, seed)
+    if _occupied(root, marker):
+        return root
+    aside: Path | None = None
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+        partial = aside / "scenes"  # unlike a temporary folder itself, readable for whoever the umask allows
+        todo = [(split, name, index) for split in _SPLITS for name in classes for index in range(1, counts[split] + 1)]
+        for split, name, index in tqdm(todo, desc="Drawing scenes", unit="picture", disable=not progress):
+            _write_one(partial, split, name, index, seed)
+        (partial / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        partial.replace(root)
+    except OSError as error:
+        if _occupied(root, marker):  # another process has just written the same
+            return root
+        raise DataError(f"Cannot write the built-in data to {root}: {error.strerror or error}.") from error
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+    return root
+
+
+def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
+    """Raise DataError with everything that is wrong with what is asked for."""
+    problems = [f"There is no built-in class {name!r}." for name in classes if name not in _SPORTS]
+    if problems:
+        problems.append(f"The built-in classes are {', '.join(DEMO_CLASSES + PRETRAIN_CLASSES)}.")
+    if len(set(classes)) < 2:
+        problems.append("Choose at least two different classes.")
+    problems += [
+        f"{split}={count}: use 1 to 9999 pictures per class."
+        for split, count in counts.items()
+        if not 1 <= count <= 9999
+    ]
+    if not 0 <= seed < 2**31:
+        problems.append(f"seed={seed}: use 0 to {2**31 - 1}.")
+    if problems:
+        raise DataError(problems)
+
+
+def _occupied(root: Path, marker: dict[str, Any]) -> bool:
+    """True where `root` already holds this very data; DataError where it holds anything else."""
+    try:
+        if not root.exists() or not any(root.iterdir()):
+            return False
+        found = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if found is None:
+        raise DataError(f"{root} exists and is not the built-in data: choose another folder, or empty this one.")
+    if found != marker:
+        raise DataError(f"{root} holds built-in data drawn with other settings: choose another folder.")
+    for split in _SPLITS:
+        pictures = sum(1 for _ in root.glob(f"{split}/*/*.jpg"))
+        if pictures != marker[split] * len(marker["classes"]):
+            raise DataError(f"{root / split} has lost or gained pictures: remove {root} to have it drawn again.")
+    return True
+
+
+def _write_one(root: Path, split: str, name: str, index: int, seed: int) -> None:
+    pixels, mask = draw(name, seed=seed, index=index, split=split)
+    picture, outline = root / split / name / f"{index:04d}.jpg", root / "masks" / split / name / f"{index:04d}.png"
+    for path in (picture, outline):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(picture, quality=92, subsampling=0)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(outline)

@@ -1,0 +1,228 @@
+"""Attention of many pictures, collected over processes: what an `Archive` holds of each, every picture exactly once.
+
+In float32, whatever the precision of the run. B pictures, L blocks, H heads, N tokens (class token first), P patches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from torchvision.models import VisionTransformer
+from tqdm import tqdm
+
+from harness.data.loader import EvalBatch, EvalBatches
+from harness.errors import HarnessError
+from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
+from harness.explain.attention.head_statistics import STATISTICS, Sums, head_statistics, patch_distances
+from harness.explain.attention.relevance import capture_relevance, differentiable
+from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.outliers import attention_on, outliers, patch_norms
+from harness.explain.positions.measures import content_length
+from harness.training.distributed import Processes
+from harness.training.signals import Stopped, StopSignals
+
+# Of the first batch, for the self-test: in float64 they take as long as many times their number.
+TESTED = 4
+
+TOP = 5  # classes that are named of each picture
+
+# What ranks tell each other before each batch; the largest is what all of them do.
+_GOES_ON, _OUT_OF_MEMORY, _FAILED = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What to collect besides what is always collected."""
+
+    head_layer: int  # 1 to L: the block whose heads are kept apart
+    rollout: Rollout = dataclasses.field(default_factory=Rollout)
+    projections: tuple[Tensor, ...] = ()  # `conv_proj.weight`s to measure what pictures put in beside positions
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Collected:
+    """What was seen of all pictures, in their order."""
+
+    pictures: dict[str, np.ndarray]  # fields of `Archive` with one entry per picture
+    statistics: np.ndarray  # (L, H, K) float64, STATISTICS as means over pictures
+    top_classes: np.ndarray  # (n, up to TOP) int64, the likeliest first ...
+    top_probabilities: np.ndarray  # ... and how likely they are
+    content_lengths: tuple[float, ...]  # root mean square, one per projection wanted
+    self_test: dict[str, Any]
+
+
+@dataclasses.dataclass
+class _Share:
+    """What one rank has seen."""
+
+    batches: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    sums: list[list[Sums]] = dataclasses.field(default_factory=list)  # head statistics, then squared content lengths
+
+
+def collect(
+    model: VisionTransformer,
+    batches: EvalBatches,
+    total: int,
+    wanted: Wanted,
+    processes: Processes,
+    stop: StopSignals | None = None,
+) -> Collected | None:
+    """Look at all `total` pictures; on the main process what was seen of them, None on the others.
+
+    Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. What goes wrong on any rank is a
+    HarnessError on all of them, and a failed self-test is one before the first picture. Raises Stopped on all ranks
+    when one was told to stop.
+    """
+    tested = processes.on_main(lambda: _tested(model, batches))
+    while (share := _one_pass(model, batches, total, wanted, processes, stop)) is None:
+        clear_device_cache(garbage_collection=True)
+        if not batches.halve():
+            raise HarnessError("Out of memory with attention of one picture at a time: free memory on the device.")
+    shares = processes.gather(share)
+    if not shares:
+        return None
+    parts = [part for each in shares for part in each.batches]
+    sums = [batch for each in shares for batch in each.sums]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(joined.pop("positions"), kind="stable")
+    if len(order) != total:
+        raise RuntimeError(f"{len(order)} pictures were seen of {total}")
+    ordered = {name: values[order] for name, values in joined.items()}
+    top_classes, top_probabilities = ordered.pop("top_classes"), ordered.pop("top_probabilities")
+    statistics, *lengths = (reduce(add, column).mean() for column in zip(*sums, strict=True))
+    return Collected(
+        pictures=ordered,
+        top_classes=top_classes,
+        top_probabilities=top_probabilities,
+        statistics=statistics.numpy(),
+        content_lengths=tuple(float(length.sqrt()) for length in lengths),
+        self_test=tested,
+    )
+
+
+def look_at(model: VisionTransformer, images: Tensor, labels: Tensor, wanted: Wanted) -> tuple[dict[str, Tensor], Sums]:
+    """Fields of `Archive` and the likeliest classes of the pictures of one batch; and sums of STATISTICS (L, H, K).
+
+    Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
+    """
+    side = model.image_size // model.patch_size
+    distances = patch_distances((side, side), model.patch_size, images.device)
+    with (
+        capture_relevance(model) as relevance_of,
+        capture_rows(model) as latest_rows,
+        capture_tokens(model, patch_norms) as latest_norms,
+        capture_matrices(
+            model, lambda matrix: (transition(matrix, wanted.rollout), head_statistics(matrix, distances))
+        ) as latest_matrices,
+    ):
+        logits = model(differentiable(images))
+        with torch.no_grad():
+            probabilities = logits.double().softmax(1)
+            rows = latest_rows()  # (B, L, H, N)
+            transitions, statistics = zip(*latest_matrices(), strict=True)
+            by_head = torch.stack(statistics, dim=1)  # (B, L, H, K)
+            by_layer = dict(zip(STATISTICS, by_head.mean(2).unbind(-1), strict=True))
+            marked = outliers(torch.stack(latest_norms()[:-1], dim=1))  # (B, L, P), as they enter each block
+            taken, layer = attention_on(marked, rows).max(1)
+            top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
+            probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
+            known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+            seen = {
+                "labels": labels.int(),
+                "predicted": predicted.int(),
+                "probability": probability.float(),
+                "label_probability": known.where(labels >= 0, torch.nan).float(),
+                "top_classes": top_classes,
+                "top_probabilities": top_probabilities,
+                "layers": rows[..., 1:].mean(2).half(),
+                "heads": rows[:, wanted.head_layer - 1, :, 1:].half(),
+                "class_share": rows[..., 0].mean(2),
+                "rollout": rollout(transitions).half(),
+                "entropy": by_layer["class_entropy"],
+                "distance": by_layer["distance"],
+                "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
+                "outlier_attention": taken,
+            }
+            sums = Sums.of(by_head)
+        return seen | {"relevance": relevance_of(logits, predicted)}, sums
+
+
+def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
+    """The self-test on some pictures of the first batch; HarnessError unless it passes."""
+    try:
+        found = self_test(model, next(iter(batches)).images[:TESTED].clone())
+    except Exception as error:  # the other ranks wait for the outcome, whatever it is
+        raise HarnessError(f"The self-test of attention capture could not be done: {_in_words(error)}") from error
+    if not found["passed"]:
+        raise HarnessError(
+            "Attention cannot be shown as it is: in the self-test, what was captured differs from the model's own by "
+            f"{max(found['row_error'], found['matrix_error']):.2g} ({found['tolerance']:.0e} is allowed), and outputs "
+            f"{'are the same' if found['logits_equal'] else 'changed'} while it was captured."
+        )
+    return found
+
+
+def _one_pass(
+    model: VisionTransformer,
+    batches: EvalBatches,
+    total: int,
+    wanted: Wanted,
+    processes: Processes,
+    stop: StopSignals | None,
+) -> _Share | None:
+    """What this rank sees of its pictures; None on all ranks if one lacks memory."""
+    share, state, problem = _Share(), _GOES_ON, ""
+    own = iter(batches)
+    with tqdm(total=total, desc="attention", unit="picture", disable=not _watched(processes), leave=False) as bar:
+        # One round more than there are batches, so that ranks agree on the last one too.
+        for _ in range(processes.largest(len(batches)) + 1):
+            if (agreed := processes.largest(state)) == _OUT_OF_MEMORY:
+                return None
+            if agreed == _FAILED:
+                _give_up(processes.gather(problem), processes)
+            if stop and processes.any(stop.told):
+                raise Stopped(processes.largest(stop.signum or 0))
+            if (batch := next(own, None)) is None:
+                continue  # other ranks have a picture more
+            try:
+                _add(share, model, batch, wanted)
+            except Exception as error:  # every rank must come to the next agreement
+                state = _OUT_OF_MEMORY if should_reduce_batch_size(error) else _FAILED
+                problem = _in_words(error)
+            bar.update(min(len(batch.images) * processes.world, total - bar.n))
+    return share
+
+
+def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, wanted: Wanted) -> None:
+    seen, statistics = look_at(model, batch.images, batch.labels, wanted)
+    share.batches.append({name: value.cpu().numpy() for name, value in (seen | {"positions": batch.positions}).items()})
+    lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in wanted.projections)
+    count = len(batch.images)
+    squares = (Sums(count, count * length.double().square()) for length in lengths)
+    share.sums.append([each.to("cpu") for each in (statistics, *squares)])
+
+
+def _give_up(problems: Sequence[str], processes: Processes) -> None:
+    """The same error on all ranks: the first of the `problems` that the main process was told."""
+
+    def refuse() -> None:
+        raise HarnessError(f"Attention could not be captured: {next(filter(None, problems))}")
+
+    processes.on_main(refuse)
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}."
+
+
+def _watched(processes: Processes) -> bool:
+    return processes.is_main and sys.stderr.isatty()

@@ -1,0 +1,1 @@
+"""Figures and pages of attention and position embeddings."""

@@ -1,0 +1,251 @@
+"""One picture and where the class token looked: its layers, its heads, what they add up to. From arrays, no model.
+
+Maps start at 0, and those of the first strip of each kind go up to their own largest value, which is printed; the
+second strip has one scale for all its maps. Over the picture a map shows what is above its mean. L blocks ("layers"), H
+heads, P = g² patches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from harness.explain.archive import Archive
+from harness.explain.drawing.canvas import (
+    INK,
+    PALE,
+    RIGHT,
+    UNKNOWN,
+    WARNING,
+    WRONG,
+    above_mean,
+    class_name,
+    colour_bar,
+    fitted,
+    font,
+    largest,
+    overlay,
+    percent,
+    tile,
+    write,
+)
+from harness.files import disk_is_full, no_space
+
+TILE = 112  # pixels of a small map, about; large ones are twice that
+PER_ROW = 12  # maps of a strip side by side
+GAP, MARGIN = 8, 16  # multiples of 8: patches of 8 pixels are then JPEG's own blocks, small and exact
+HEADER, CAPTION, TITLE = 72, 24, 32  # heights of the parts of a page
+QUALITY = 90
+AGGREGATES = {  # of a picture: over it, and beside it where there is less room
+    "mean over layers": "layers' mean",
+    "rollout": "rollout",
+    "relevance for the prediction": "relevance",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where everything is, the same for every picture of an archive; places are (x, y) of a top left corner."""
+
+    factor: int  # pixels of a patch in a small map
+    side: int  # pixels of a small map
+    width: int
+    height: int
+    large: tuple[tuple[int, int], ...]  # the picture, then an overlay for each aggregate
+    small: tuple[tuple[int, int], ...]  # a map for each aggregate
+    notes: tuple[int, int]
+    strips: tuple[tuple[tuple[int, int], ...], ...]  # layers, layers on one scale, heads, heads on one scale
+
+    @classmethod
+    def of(cls, archive: Archive) -> Page:
+        grid = math.isqrt(archive.rollout.shape[1])
+        factor = max(1, round(TILE / grid))
+        side = factor * grid
+        step = side + GAP
+        top = HEADER + CAPTION
+        large = tuple((MARGIN + index * (2 * side + GAP), top) for index in range(4))
+        right = large[-1][0] + 2 * side + 2 * GAP
+        small = tuple((right + index * step, top) for index in range(3))
+        y = top + 2 * side + 2 * CAPTION
+        width = small[-1][0] + side + MARGIN
+        strips = []
+        for count in (archive.layers.shape[1], archive.heads.shape[1]):
+            rows = math.ceil(count / PER_ROW)
+            columns = math.ceil(count / rows)
+            width = max(width, MARGIN + columns * step - GAP + MARGIN)
+            for _ in range(2):
+                y += TITLE
+                strips.append(
+                    tuple(
+                        (MARGIN + index % columns * step, y + index // columns * (side + CAPTION))
+                        for index in range(count)
+                    )
+                )
+                y += rows * (side + CAPTION)
+        notes = (right, top + side + CAPTION + GAP)
+        return cls(factor, side, width, y + GAP, large, small, notes, tuple(strips))
+
+
+def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
+    """A page for every picture, as JPEG; `pictures(i)` is what the model saw of picture i, uint8 (H, W, 3)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page = Page.of(archive)
+    background = draw_background(archive, page)
+    paths = []
+    for index in range(len(archive)):
+        path = folder / file_name(archive, index)
+        save(draw_picture(archive, index, pictures(index), page, background), path)
+        paths.append(path)
+    return paths
+
+
+def file_name(archive: Archive, index: int) -> str:
+    """Its number and, for people, what can be part of a file's name of the picture's path."""
+    words = re.sub(r"[^\w]+", "-", PurePosixPath(str(archive.files[index])).with_suffix("").as_posix()).strip("-")
+    return f"{index:05}-{words[-40:].strip('-') or 'picture'}.jpg"
+
+
+def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
+    """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
+    beside = path.with_name(f".{path.name}")
+    try:
+        image.save(beside, format="JPEG", quality=quality, subsampling=subsampling)
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if disk_is_full(error):
+            raise no_space(path) from error
+        raise
+
+
+def draw_picture(
+    archive: Archive,
+    index: int,
+    picture: np.ndarray,
+    page: Page | None = None,
+    background: np.ndarray | None = None,
+) -> Image.Image:
+    """The page of picture `index`."""
+    page = page or Page.of(archive)
+    pixels = (draw_background(archive, page) if background is None else background).copy()
+    aggregates = (archive.layers[index].mean(0, dtype=np.float32), archive.rollout[index], archive.relevance[index])
+    seen = fitted(picture, 2 * page.side)
+    _paste(pixels, page.large[0], seen)
+    for cells, over, alone in zip(aggregates, page.large[1:], page.small, strict=True):
+        _paste(pixels, over, overlay(seen, cells))
+        _paste(pixels, alone, tile(cells, page.factor, largest(cells)))
+    for places, maps, shared in _strips(archive, index, page):
+        for place, cells in zip(places, maps, strict=True):
+            _paste(pixels, place, tile(cells, page.factor, largest(maps if shared else cells)))
+    image = Image.fromarray(pixels)
+    _write_header(image, archive, index, page)
+    units: tuple[Callable[[float], str], ...] = (percent, percent, "{:.3g}".format)
+    for place, cells, unit in zip(page.small, aggregates, units, strict=True):
+        write(image, (place[0], place[1] + page.side + 4), f"0 to {scale_end(cells, unit)}", 13, width=page.side)
+    for place, cells, unit in zip(page.large[1:], aggregates, units, strict=True):
+        low, high = map(unit, above_mean(cells))
+        write(image, (place[0], place[1] + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
+    _write_notes(image, archive, index, page)
+    for places, maps, shared in _strips(archive, index, page):
+        if shared:
+            title = (places[0][0], places[0][1] - 8)
+            write(image, title, f"the same, all on one scale: 0 to {scale_end(maps, percent)}", 15, anchor="ls")
+        else:
+            for (x, y), cells in zip(places, maps, strict=True):
+                end = (x + page.side, y + page.side + 4)
+                write(image, end, f"0 to {scale_end(cells, percent)}", 12, anchor="ra")
+    return image
+
+
+def scale_end(cells: np.ndarray, unit: Callable[[float], str]) -> str:
+    """The upper end of a scale in its unit; says when there are values that it cannot show."""
+    return unit(largest(cells)) if np.isfinite(cells).all() else f"{unit(largest(cells))}, grey: not finite"
+
+
+def draw_background(archive: Archive, page: Page) -> np.ndarray:
+    """What is the same on every page: titles, numbers of layers and heads, the colour bar."""
+    image = Image.new("RGB", (page.width, page.height), "white")
+    for (x, y), title in zip(page.large, ("what the model saw", *AGGREGATES), strict=True):
+        write(image, (x, y - 6), title, 15, anchor="ls", width=2 * page.side)
+    for (x, y), title in zip(page.small, AGGREGATES.values(), strict=True):
+        write(image, (x, y - 6), title, 13, anchor="ls", width=page.side)
+    under = "Coloured: above a map's mean"
+    write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
+    layer = archive.settings.get("head_layer", archive.layers.shape[1])
+    titles = (
+        "Class token's attention on patches in each layer, mean over heads; each map on its own scale, printed below",
+        "",
+        f"Class token's attention on patches by each head of layer {layer}; each map on its own scale, printed below",
+        "",
+    )
+    for places, title in zip(page.strips, titles, strict=True):
+        write(image, (places[0][0], places[0][1] - 8), title, 15, anchor="ls", width=page.width - 2 * MARGIN)
+        for number, (x, y) in enumerate(places, start=1):
+            write(image, (x, y + page.side + 4), str(number), 13, bold=True)
+    pixels = np.array(image)
+    x, y = page.notes
+    _paste(pixels, (x, y), colour_bar(3 * page.side + 2 * GAP, 12))
+    image = Image.fromarray(pixels)
+    write(image, (x, y + 14), "0", 12, colour=PALE)
+    write(image, (x + 3 * page.side + 2 * GAP, y + 14), "largest value of the map", 12, colour=PALE, anchor="ra")
+    return np.array(image)
+
+
+def verdict(archive: Archive, index: int) -> tuple[str, tuple[int, int, int]]:
+    """Whether the prediction is right, in a word and a colour."""
+    if archive.labels[index] < 0:
+        return "truth unknown", UNKNOWN
+    return ("right", RIGHT) if archive.labels[index] == archive.predicted[index] else ("wrong", WRONG)
+
+
+def _strips(archive: Archive, index: int, page: Page) -> list[tuple[tuple[tuple[int, int], ...], np.ndarray, bool]]:
+    """Places, maps (n, P), and whether they share one scale."""
+    maps = (archive.layers[index], archive.layers[index], archive.heads[index], archive.heads[index])
+    return list(zip(page.strips, maps, (False, True, False, True), strict=True))
+
+
+def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
+    room = page.width - 2 * MARGIN
+    word, colour = verdict(archive, index)
+    write(image, (MARGIN, 12), word, 22, bold=True, colour=colour)
+    start = MARGIN + round(font(22, bold=True).getlength(word)) + 24
+    predicted, label = int(archive.predicted[index]), int(archive.labels[index])
+    names = [f"{percent(archive.probability[index])} predicted: {class_name(archive.classes, predicted)}"]
+    if label >= 0:
+        names.append(f"{percent(archive.label_probability[index])} truth: {class_name(archive.classes, label)}")
+    share = (page.width - MARGIN - start) // 2
+    for number, text in enumerate(names):
+        write(image, (start + number * share, 14), text, 20, width=share - 24)
+    source = f"picture {index + 1} of {len(archive)}: {archive.files[index]}"
+    write(image, (MARGIN, 44), source, 14, colour=PALE, width=room * 3 // 8 - GAP)
+    if archive.misleading[index]:
+        taken, patches = percent(archive.outlier_attention[index]), percent(archive.outlier_share[index])
+        warning = f"⚠ maps may mislead: in one layer {taken} of the attention is on outliers, {patches} of the patches"
+        write(
+            image, (page.width - MARGIN, 44), warning, 14, bold=True, colour=WARNING, width=room * 5 // 8, anchor="ra"
+        )
+
+
+def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
+    patches = archive.rollout.shape[1]
+    lines = (
+        f"an even share is {percent(1 / (patches + 1))} per patch",
+        f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(patches + 1):.2f} nats,",
+        f"  distance {archive.distance[index, -1]:.0f} px, {percent(archive.class_share[index, -1])} on itself",
+    )
+    x, y = page.notes
+    for number, line in enumerate(lines):
+        write(image, (x, y + 34 + 18 * number), line, 13, colour=INK, width=page.width - x - MARGIN)
+
+
+def _paste(pixels: np.ndarray, place: tuple[int, int], part: np.ndarray) -> None:
+    x, y = place
+    pixels[y : y + part.shape[0], x : x + part.shape[1]] = part

@@ -1,0 +1,70 @@
+"""The pictures as the model saw them, small and many to a file: what a report shows maps over, without the data.
+
+In `attention/sprites/`: sheets `000.jpg`, `001.jpg`, ... of COLUMNS x ROWS cells of SIDE pixels, filled row by row, the
+last one no taller than its rows; and `sprites.json`, which says so, and which pictures of `attention.npz` they are. It
+is written last and removed first: where it is, the sheets are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from harness.explain.archive import Archive
+from harness.explain.drawing.canvas import fitted
+from harness.explain.drawing.image_page import save
+from harness.explain.images import spread
+from harness.files import write_atomically
+
+VERSION = 1  # of the layout
+SIDE = 160  # pixels of a cell; a multiple of 16, JPEG's largest block: no cell's colours run into the next one's
+COLUMNS, ROWS = 10, 5
+QUALITY, SUBSAMPLING = 80, 2  # about 6 kB for a photograph; colours at half resolution
+MOST = 5000  # pictures, about 30 MB; of more, as many are chosen, spread evenly
+ABOUT = "sprites.json"
+
+
+def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
+    """Write the sheets and what is on them, and remove those of an earlier look; `pictures(i)` is uint8 (S, S, 3)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)
+    chosen = spread(len(archive), MOST)
+    seen = hashlib.blake2b(digest_size=16)
+    sheets: list[Path] = []
+    for first in range(0, len(chosen), COLUMNS * ROWS):
+        part = [pictures(index) for index in chosen[first : first + COLUMNS * ROWS]]
+        for picture in part:
+            seen.update(np.ascontiguousarray(picture).data)
+        path = folder / f"{len(sheets):03}.jpg"
+        save(Image.fromarray(sheet(part)), path, quality=QUALITY, subsampling=SUBSAMPLING)
+        sheets.append(path)
+    for left in set(folder.glob("*.jpg")) - set(sheets):
+        left.unlink()
+    about: dict[str, Any] = {
+        "version": VERSION,
+        "side": SIDE,
+        "columns": COLUMNS,
+        "rows": ROWS,
+        "sheets": [path.name for path in sheets],
+        "pictures": chosen,
+        # Runs that saw the same pixels have the same sheets, which a report then keeps once.
+        "pixels": seen.hexdigest(),
+    }
+    write_atomically(folder / ABOUT, json.dumps(about).encode())
+    return sheets
+
+
+def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Up to COLUMNS x ROWS pictures (S, S, 3) as cells of one; those that are left over are black."""
+    rows = math.ceil(len(pictures) / COLUMNS)
+    cells = np.zeros((rows, COLUMNS, SIDE, SIDE, 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        cells[divmod(number, COLUMNS)] = fitted(picture, SIDE)
+    return cells.swapaxes(1, 2).reshape(rows * SIDE, COLUMNS * SIDE, 3)

@@ -1,0 +1,56 @@
+"""The test pictures as rows of a table for W&B: small versions of what their pages show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import Image
+
+from harness.explain.archive import Archive
+from harness.explain.drawing.canvas import fitted, overlay, strip
+from harness.explain.images import Crops, spread
+
+COLUMNS = (
+    "picture",
+    "rollout",
+    "layers",
+    "heads",
+    "file",
+    "label",
+    "prediction",
+    "probability",
+    "label_probability",
+    "entropy",
+    "distance",
+    "maps_may_mislead",
+)
+
+# A row takes about 35 kB in W&B.
+MOST_ROWS = 1000
+
+SIDE = 112  # pixels of a picture, about
+STRIP_SIDE = 56  # pixels of a map in a strip, about
+
+
+def rows(archive: Archive, pictures: Crops) -> Iterator[list[Any]]:
+    """COLUMNS of each picture, at most MOST_ROWS of them, spread evenly; numbers are those of the last layer."""
+    grid = math.isqrt(archive.rollout.shape[1])
+    side, factor = grid * math.ceil(SIDE / grid), math.ceil(STRIP_SIDE / grid)
+    for index in spread(len(archive), MOST_ROWS):
+        seen, label = fitted(pictures(index), side), int(archive.labels[index])
+        yield [
+            Image.fromarray(seen),
+            Image.fromarray(overlay(seen, archive.rollout[index])),
+            Image.fromarray(strip(archive.layers[index], factor)),
+            Image.fromarray(strip(archive.heads[index], factor)),
+            str(archive.files[index]),
+            str(archive.classes[label]) if label >= 0 else None,
+            str(archive.classes[archive.predicted[index]]),
+            float(archive.probability[index]),
+            float(archive.label_probability[index]) if label >= 0 else None,
+            float(archive.entropy[index, -1]),
+            float(archive.distance[index, -1]),
+            bool(archive.misleading[index]),
+        ]

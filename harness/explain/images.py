@@ -1,0 +1,77 @@
+"""Pictures as a model sees them: which files are meant, and the square of each that is left after resize and crop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.augment import centre_box
+from harness.data.cache import PixelCache
+from harness.data.decode import DecodeError, decode_pil
+from harness.data.folder_scan import EXTENSIONS, shown, some
+from harness.data.resize import Resize, resized
+from harness.errors import DataError
+from harness.model.vit import Preprocessing
+
+# What a picture is drawn from: its number to uint8 (S, S, 3).
+Crops = Callable[[int], np.ndarray]
+
+
+def given(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
+    """The pictures that files and folders stand for: their common folder, and their paths relative to it, in order."""
+    files, problems = [], []
+    for path in images:
+        if path.is_dir():
+            found = sorted(
+                file for file in path.rglob("*") if file.name.lower().endswith(EXTENSIONS) and file.is_file()
+            )
+            files += found
+            if not found:
+                problems.append(f"{shown(path)} holds no pictures ({', '.join(EXTENSIONS)}).")
+        elif path.is_file():
+            files.append(path)
+        else:
+            problems.append(f"{shown(path)}: there is no such picture or folder.")
+    if problems:
+        raise DataError(problems)
+    files = list(dict.fromkeys(file.absolute() for file in files))
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    return root, tuple(file.relative_to(root).as_posix() for file in files)
+
+
+def of_cache(pixels: PixelCache, places: np.ndarray, size: int) -> Crops:
+    """From pictures decoded and resized before; `places` (n,) are theirs in the cache."""
+    return lambda index: crop(pixels.image(int(places[index])), size)
+
+
+def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> Crops:
+    """From the files themselves, the same to the last bit; refuses at once if some are not there."""
+    if missing := [file for file in files if not (root / file).is_file()]:
+        raise DataError(
+            f"{len(missing)} of {len(files)} pictures are not in {shown(root)} any more ({some(missing, 3)}). Name the "
+            "folder they are in with --data."
+        )
+    rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+
+    def load(index: int) -> np.ndarray:
+        try:
+            return crop(np.asarray(resized(decode_pil(root / files[index]), rule)), preprocessing.crop_size)
+        except DecodeError as error:
+            raise DataError(f"{shown(root / files[index])} cannot be used: {error.reason}.") from error
+
+    return load
+
+
+def crop(picture: np.ndarray, size: int) -> np.ndarray:
+    """The central square (size, size, 3) of a picture (H, W, 3)."""
+    top, left, height, width = centre_box(picture.shape[0], picture.shape[1], size)
+    return picture[top : top + height, left : left + width]
+
+
+def spread(total: int, most: int) -> list[int]:
+    """Up to `most` of the numbers below `total`, at even distances: all classes of a sorted split keep their share."""
+    count = min(total, most)
+    return (np.arange(count) * total // count).tolist() if count else []

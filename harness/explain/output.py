@@ -1,0 +1,133 @@
+"""What was seen of a model, written down, drawn, and sent to W&B; by the main process alone."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.explain import archive, localization
+from harness.explain.archive import Archive, PositionArchive
+from harness.explain.drawing.sprites import ABOUT, draw_sprites
+from harness.explain.drawing.wandb_table import COLUMNS, rows
+from harness.explain.images import Crops
+from harness.explain.localization import OnObject
+from harness.explain.positions.change import compare
+from harness.explain.test_set import Sight
+from harness.runs import figures
+from harness.runs.console import duration
+from harness.track import Tracker
+
+# In `<run>/attention/`.
+ARRAYS, POSITIONS, OBJECT, SPRITES = "attention.npz", "positions.npz", "object.json", "sprites"
+OBJECT_FIGURE = "attention_object"
+
+
+def present(
+    sight: Sight, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
+    start = time.perf_counter()
+    _withdraw(folder, figure_folder)
+    archive.write(folder / ARRAYS, sight.archive)
+    compared = None
+    if sight.change:
+        try:
+            compared = compare(sight.change)
+            archive.write(folder / POSITIONS, compared)
+        except HarnessError as error:
+            say(str(error))
+    elif (folder / POSITIONS).is_file():
+        compared = archive.read(folder / POSITIONS, PositionArchive)
+    found = measure_object(sight.archive, Path(sight.archive.settings["root"]), folder, say)
+    drawn = draw(sight.archive, compared, found, sight.pictures, folder, figure_folder)
+    if tracker:
+        for name, path in drawn.items():
+            tracker.image(name, path)
+        table = list(rows(sight.archive, sight.pictures))
+        if len(table) < len(sight.archive):
+            say(f"W&B gets a table of {len(table)} of the {len(sight.archive)} pictures; {folder} has all.")
+        tracker.table("attention/pictures", COLUMNS, table)
+    seconds = time.perf_counter() - start
+    say(f"Drew {len(sight.archive)} pictures in {duration(seconds)}: {folder}")
+    numbers = summary(sight.archive, compared) | (found.summary() if found else {})
+    return numbers | {"seconds/draw": seconds}
+
+
+def _withdraw(folder: Path, figure_folder: Path) -> None:
+    """Remove what would be taken for a part of other arrays, should it not come to be made anew."""
+    for path in (folder / SPRITES / ABOUT, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
+        path.unlink(missing_ok=True)
+
+
+def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str], None]) -> OnObject | None:
+    """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
+    try:
+        found = localization.on_object(seen, root)
+    except (HarnessError, OSError) as error:  # pictures can be drawn all the same
+        say(str(error))
+        found = None
+    if found:
+        localization.write(folder / OBJECT, found)
+        say(found.sentence())
+    return found
+
+
+def draw(
+    seen: Archive,
+    compared: PositionArchive | None,
+    found: OnObject | None,
+    pictures: Crops,
+    folder: Path,
+    figure_folder: Path,
+) -> dict[str, Path]:
+    """Everything there is to see: pages, contact sheets and sprites in `folder`, plots in `figure_folder`.
+
+    Returns those figures that every run has, by their keys in W&B.
+    """
+    from harness.explain.drawing.contact_sheets import contact_sheets
+    from harness.explain.drawing.image_page import draw_pictures
+    from harness.explain.drawing.plots import head_plots, object_figure, position_plots
+
+    pages = set(draw_pictures(seen, pictures, folder / "pictures"))
+    sheets = contact_sheets(seen, pictures, folder / "sheets")
+    for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
+        left.unlink()  # of other pictures that were looked at before
+    draw_sprites(seen, pictures, folder / SPRITES)
+    plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
+    if found:
+        plots[OBJECT_FIGURE] = object_figure(found)
+    if compared:
+        plots |= position_plots(compared)
+    first = {
+        f"attention/{name.removesuffix('_1')}": path
+        for name, path in sheets.items()
+        if name.endswith("_1") or not re.search(r"_\d+$", name)
+    }
+    return first | {
+        f"figures/{name}": figures.save(figure, figure_folder / f"{name}.png") for name, figure in plots.items()
+    }
+
+
+def summary(seen: Archive, compared: PositionArchive | None) -> dict[str, Any]:
+    """Numbers for a run's summary; attention's are of the last layer."""
+    found: dict[str, Any] = {
+        "attention/n": len(seen),
+        "attention/entropy": float(seen.entropy[:, -1].mean()),
+        "attention/distance": float(seen.distance[:, -1].mean()),
+        "attention/misleading": float(seen.misleading.mean()),
+        "seconds/attention": seen.settings["seconds"],
+    }
+    if compared:
+        numbers = compared.numbers
+        found |= {
+            "positions/verdict": numbers["verdict"],
+            "positions/locality": numbers["after"]["locality"]["value"],
+            "positions/decoding": numbers["after"]["decoding"]["value"],
+            "positions/change": numbers["change"]["value"],
+            "positions/strength": numbers["strength"],
+        }
+    return found

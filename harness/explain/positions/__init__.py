@@ -1,0 +1,1 @@
+"""Position embeddings before and after fine-tuning."""

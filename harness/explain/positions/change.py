@@ -1,0 +1,72 @@
+"""What training did to a model's position embedding: from two models to numbers, a verdict and its rule."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+from torchvision.models import VisionTransformer
+
+from harness.explain.archive import PositionArchive
+from harness.explain.positions import measures
+from harness.explain.positions.measures import Positions, typical_length
+
+SMALLEST = 1e-300
+
+RULE = (
+    "none to keep: before, neither locality nor decoding is above its range by chance. "
+    f"lost: after, neither is above that range and above {measures.HARDLY_ANY:.0%} of what it was, or strength is "
+    f"below {measures.DROWNED:.0%}. retained: both are at least {measures.CLEARLY_LESS:.0%} of what they were, "
+    f"|change| / |before| is below {measures.LARGE_CHANGE:g} and strength at least {measures.WEAK:.0%}. "
+    "altered: anything else. Strength: length of the embedding beside that of what the pictures put in, after divided "
+    "by before. Ranges by chance are those of shuffled embeddings."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """What a model adds to its patches, and the projection that makes them of pictures."""
+
+    position: Tensor  # (1, P + 1, D)
+    class_token: Tensor  # (1, 1, D)
+    projection: Tensor  # (D, 3, p, p)
+
+    @classmethod
+    def of(cls, model: VisionTransformer) -> Embedding:
+        tensors = (model.encoder.pos_embedding, model.class_token, model.conv_proj.weight)
+        return cls(*(tensor.detach().clone().cpu() for tensor in tensors))
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A model's position embedding and what it stands beside, before and after training."""
+
+    before: Embedding
+    after: Embedding
+    content_lengths: tuple[float, ...]  # before and after, of the same pictures
+
+
+def compare(change: Change) -> PositionArchive:
+    """What training did to the position embedding, in numbers."""
+    start, end = (Positions.of(each.position, each.class_token) for each in (change.before, change.after))
+    at_start, at_end = measures.measure(start), measures.measure(end)
+    moved = measures.measure_change(start.patches, end.patches)
+    first, last = (
+        typical_length(each.patches) / max(length, SMALLEST)
+        for each, length in zip((start, end), change.content_lengths, strict=True)
+    )
+    strength = last / max(first, SMALLEST)
+    return PositionArchive(
+        before=change.before.position[0].numpy(),
+        after=change.after.position[0].numpy(),
+        class_token_before=change.before.class_token[0, 0].numpy(),
+        class_token_after=change.after.class_token[0, 0].numpy(),
+        numbers={
+            "before": dataclasses.asdict(at_start),
+            "after": dataclasses.asdict(at_end),
+            "change": dataclasses.asdict(moved),
+            "strength": strength,
+            "verdict": measures.verdict(at_start, at_end, moved, strength),
+            "rule": RULE,
+        },
+    )

@@ -1,0 +1,172 @@
+"""Attention of a finished run or of plain weights: looked at anew, or only drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torchvision.models import ViT_B_16_Weights
+
+from harness.config import RunConfig
+from harness.data.cache import open_cache
+from harness.data.dataset import Pictures
+from harness.data.resize import Resize
+from harness.errors import HarnessError
+from harness.explain import archive, output, test_set
+from harness.explain.archive import Archive, PositionArchive
+from harness.explain.images import given, of_files
+from harness.explain.output import ARRAYS, POSITIONS
+from harness.explain.positions.change import Embedding
+from harness.explain.test_set import Subject
+from harness.model.pretrained import published, weights_path
+from harness.model.state_dict_keys import HEAD, to_torchvision
+from harness.model.vit import Preprocessing, build_model
+from harness.model.weights import read_metadata, read_weights
+from harness.predict import best_of, open_again
+from harness.training.checkpoint import Best
+from harness.training.distributed import Processes
+
+IMAGENET: tuple[str, ...] = tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
+
+Say = Callable[[str], None]
+
+
+def test_pictures_of_run(
+    run_folder: Path,
+    folder: Path,
+    figure_folder: Path,
+    layer: int | None,
+    data: str | None,
+    cache_dir: str | None,
+    say: Say,
+) -> None:
+    """Look at every test picture of a run with its best checkpoint, and compare its position embedding."""
+    best, config, dataset = open_again(run_folder, data, cache_dir)
+    layer = test_set.head_layer(config.model, layer, "--layer")
+    processes = Processes(config)
+    subject = _subject_of(best, processes)
+    before = None
+    try:
+        before = Embedding.of(
+            build_model(
+                config.model,
+                num_classes=len(best.classes),
+                weights=best.config.weights,
+                image_size=best.preprocessing.crop_size,
+                seed=best.config.seed,
+            ).model
+        )
+    except HarnessError as error:
+        say(f"What training began with is not there to compare positions with: {error}")
+    say(f"Looking at {len(dataset.test)} test pictures.")
+    sight = test_set.look_at(subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before)
+    processes.close()
+    assert sight is not None
+    output.present(sight, folder, figure_folder, None, say)
+
+
+def pictures_by_run(
+    run_folder: Path, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+) -> list[tuple[Path, list[tuple[str, float]]]]:
+    """Look at any pictures with a run's best checkpoint; each with its likeliest classes."""
+    best = best_of(run_folder)
+    config = dataclasses.replace(best.config, weights="none", fresh=False, image_size=None, crop_pct=None)
+    layer = test_set.head_layer(config.model, layer, "--layer")
+    root, files = given(images)
+    processes = Processes(config)
+    subject = _subject_of(best, processes)
+    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+
+
+def pictures_by_weights(
+    weights: str, model: str, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+) -> list[tuple[Path, list[tuple[str, float]]]]:
+    """Look at any pictures with weights that no run has trained; each with its likeliest classes."""
+    layer = test_set.head_layer(model, layer, "--layer")
+    root, files = given(images)
+    config = RunConfig(data=str(root), model=model, weights=weights).resolved()
+    classes = class_names(model, config.weights)
+    if classes is IMAGENET:
+        say(f"Its {len(classes)} classes are taken for ImageNet's.")
+    loaded = build_model(model, num_classes=len(classes), weights=config.weights)
+    for sentence in loaded.report:
+        say(sentence)
+    processes = Processes(config)
+    subject = Subject(loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing)
+    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+
+
+def _subject_of(best: Best, processes: Processes) -> Subject:
+    config = best.config
+    model = best.model.to(processes.device)
+    return Subject(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
+
+
+def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
+    """Draw again from the arrays in a folder and the pictures themselves; no model is needed.
+
+    Where there are no masks any more, what was measured with them of these arrays stays.
+    """
+    seen = archive.read(folder / ARRAYS, Archive)
+    positions = folder / POSITIONS
+    compared = archive.read(positions, PositionArchive) if positions.is_file() else None
+    try:
+        preprocessing, root = Preprocessing(**seen.settings["preprocessing"]), Path(data or seen.settings["root"])
+    except (KeyError, TypeError) as error:
+        raise HarnessError(f"{folder / ARRAYS} does not say what its pictures are ({error}).") from error
+    pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
+    found = output.measure_object(seen, root, folder, say)
+    output.draw(seen, compared, found, pictures, folder, figure_folder)
+    return seen
+
+
+def class_names(model: str, weights: str) -> tuple[str, ...]:
+    """What the head of these weights tells apart: by name where that is known, else by number.
+
+    A thousand classes that nobody names are taken for ImageNet's, in their usual order.
+    """
+    if entry := published(model, weights):
+        return tuple(entry.meta["categories"])
+    path = weights_path(model, weights)
+    if path is None:
+        raise HarnessError("--weights none has nothing to show: name weights, or a run.")
+    if "classes" in (metadata := read_metadata(path)):
+        return tuple(str(name) for name in json.loads(metadata["classes"]))
+    head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
+    if head is None or head.dim() != 2:
+        raise HarnessError(f"{path} has no classification head, so there is no prediction to look at.")
+    if len(head) == len(IMAGENET):
+        return IMAGENET
+    return tuple(f"class {index}" for index in range(len(head)))
+
+
+def _look_at_files(
+    subject: Subject,
+    root: Path,
+    files: Sequence[str],
+    folder: Path,
+    layer: int,
+    config: RunConfig,
+    processes: Processes,
+    say: Say,
+) -> list[tuple[Path, list[tuple[str, float]]]]:
+    rule = subject.preprocessing
+    with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+        resize = Resize(rule.resize_size, rule.interpolation)
+        pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
+        unknown = np.full(len(files), -1)
+        pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
+        say(f"Looking at {len(files)} pictures.")
+        sight = test_set.look_at(subject, pixels, pictures, str(root), layer, config, processes)
+        processes.close()
+        assert sight is not None
+        output.present(sight, folder, folder / "figures", None, say)
+    tops = zip(sight.top_classes.tolist(), sight.top_probabilities.tolist(), strict=True)
+    return [
+        (root / file, [(subject.classes[index], value) for index, value in zip(*top, strict=True)])
+        for file, top in zip(files, tops, strict=True)
+    ]

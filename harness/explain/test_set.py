@@ -1,0 +1,148 @@
+"""Where a finished run's model looks: everything that takes the model, done by all processes together.
+
+What is seen is written down and drawn afterwards, by the main process alone: show.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+from torchvision.models import VisionTransformer
+
+from harness.config import RunConfig
+from harness.data.cache import PixelCache
+from harness.data.dataset import Dataset, Pictures
+from harness.errors import ConfigError, HarnessError
+from harness.explain import archive
+from harness.explain.archive import Archive
+from harness.explain.attention.collect import Wanted, collect
+from harness.explain.attention.head_statistics import STATISTICS
+from harness.explain.images import Crops, of_cache, spread
+from harness.explain.positions.change import Change, Embedding
+from harness.model.architectures import ARCHITECTURES
+from harness.model.vit import Preprocessing
+from harness.runs.console import duration
+from harness.runs.logger import Record
+from harness.training.dataloaders import explaining_batches
+from harness.training.distributed import Processes
+from harness.training.signals import StopSignals
+from harness.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Whose attention is looked at."""
+
+    model: VisionTransformer  # in eval mode, on the device; neither compiled nor wrapped
+    name: str  # of the architecture
+    weights: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    run: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sight:
+    """What was seen of a model."""
+
+    archive: Archive
+    pictures: Crops
+    change: Change | None
+    top_classes: np.ndarray  # (n, up to 5), the likeliest first ...
+    top_probabilities: np.ndarray  # ... and how likely they are
+
+
+def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
+    """The layer whose heads are to be shown, from 1; the last unless another was asked for."""
+    count = ARCHITECTURES[model].num_layers
+    if layer is not None and not 1 <= layer <= count:
+        raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
+    return layer or count
+
+
+def at_test_pictures(
+    state: TrainState,
+    before: Embedding,
+    data: Dataset,
+    preprocessing: Preprocessing,
+    processes: Processes,
+    record: Record,
+    stop: StopSignals,
+) -> Sight | None:
+    """Look at what --explain asks for, by the weights that were tested; None on all processes but the main one.
+
+    The run is trained and tested: what goes wrong here is said and written down, and costs no more than the pictures.
+    """
+    config = record.config
+    if config.explain == "none":
+        return None
+    chosen = np.array(spread(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
+    files = tuple(data.test.files[index] for index in chosen)
+    pictures = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
+    # Accelerate has put mixed precision into the model's own forward; attention is looked at without.
+    model = processes.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
+    subject = Subject(model, config.model, config.weights, data.classes, preprocessing, config.run_name)
+    layer = head_layer(config.model, config.explain_layer)
+    record.console.close()
+    record.console.say(f"Looking at {len(pictures)} test pictures: attention of every layer, rollout, relevance.")
+    try:
+        sight = look_at(subject, data.pixels, pictures, config.data, layer, config, processes, before, stop)
+    except HarnessError as error:
+        record.problem("attention", str(error))
+        return None
+    if sight:
+        record.console.say(f"Looked at {len(pictures)} pictures in {duration(sight.archive.settings['seconds'])}.")
+    return sight
+
+
+def look_at(
+    subject: Subject,
+    pixels: PixelCache,
+    pictures: Pictures,
+    root: str,
+    layer: int,
+    config: RunConfig,
+    processes: Processes,
+    before: Embedding | None = None,
+    stop: StopSignals | None = None,
+) -> Sight | None:
+    """Look at pictures, all processes together; None on all but the main one. Files are relative to `root`."""
+    after = Embedding.of(subject.model)
+    wanted = Wanted(layer, projections=(before.projection, after.projection) if before else ())
+    batches = explaining_batches(pixels, pictures, subject.preprocessing, config, processes)
+    start = time.perf_counter()
+    collected = collect(subject.model, batches, len(pictures), wanted, processes, stop)
+    if collected is None:
+        return None
+    settings = {
+        "version": archive.VERSION,
+        "model": subject.name,
+        "weights": subject.weights,
+        "run": subject.run,
+        "root": root,
+        "patch_size": subject.model.patch_size,
+        "image_size": subject.model.image_size,
+        "grid": [subject.model.image_size // subject.model.patch_size] * 2,
+        "head_layer": layer,
+        "rollout": dataclasses.asdict(wanted.rollout),
+        "preprocessing": dataclasses.asdict(subject.preprocessing),
+        "self_test": collected.self_test,
+        "seconds": time.perf_counter() - start,
+    }
+    found = Archive(
+        files=np.array(pictures.files),
+        classes=np.array(subject.classes),
+        statistics=collected.statistics,
+        statistic_names=np.array(STATISTICS),
+        settings=settings,
+        **collected.pictures,
+    )
+    return Sight(
+        found,
+        of_cache(pixels, pictures.positions, subject.preprocessing.crop_size),
+        Change(before, after, collected.content_lengths) if before else None,
+        collected.top_classes,
+        collected.top_probabilities,
+    )

@@ -1,0 +1,1 @@
+"""Starting runs, and ending them with whoever started them."""

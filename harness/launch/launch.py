@@ -1,0 +1,257 @@
+"""Start one run on the GPUs of this machine, pass signals on to it, and leave no process behind.
+
+Importing this module is cheap: a launcher has no use for torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from harness.data.parallel import usable_cores
+from harness.errors import ConfigError
+from harness.launch import proc
+
+RUN = Path(__file__).parents[1] / "run.py"
+
+# Time to save and to say goodbye to a tracker. Torch elastic kills its workers 30 s after it was told to stop.
+GRACE_SECONDS = 30.0
+
+# How a sweep tells a trial which part of its GPU's memory it may have.
+GPU_SHARE = "HARNESS_GPU_SHARE"
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launch(
+    arguments: Sequence[str],
+    *,
+    num_processes: int | None = None,
+    env: Mapping[str, str] | None = None,
+    script: Path = RUN,
+    grace: float = GRACE_SECONDS,
+) -> int:
+    """Run `script` with these arguments, one process per GPU unless told otherwise; its exit code.
+
+    SIGINT, SIGTERM and SIGHUP reach every trainer once, as SIGTERM; trainers that have not ended `grace` seconds
+    later are killed. Then the code is 128 + the signal that came in. Several processes that fail end with 1, whatever
+    their own codes: torch elastic does not pass them on.
+    """
+    environment = dict(os.environ if env is None else env)
+    gpus = 0 if told_to_use_cpu(environment) else count_gpus(environment)
+    processes = max(gpus, 1) if num_processes is None else num_processes
+    if processes < 1:
+        raise ConfigError(f"--num-processes {processes} is not possible: give 1 or more.")
+    if 0 < gpus < processes:
+        raise ConfigError(
+            f"--num-processes {processes} is more than the {gpus} GPU(s) that can be used here. Give {gpus} or less,"
+            " or set ACCELERATE_USE_CPU=true to run on the CPU."
+        )
+    for name in RANK_VARIABLES:
+        environment.pop(name, None)  # ranks of a launcher further out are not those of this run
+    if processes > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
+    if gpus == 0 and processes > 1:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    with tempfile.TemporaryDirectory(prefix="harness-launch-") as folder:
+        launcher = _launcher(processes, gpus, environment, Path(folder))
+        return _supervise([*launcher, str(script), *arguments], environment, grace)
+
+
+def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder: Path) -> list[str]:
+    """The command that the script and its arguments are appended to."""
+    if processes == 1:
+        # `accelerate launch` of one process starts Python and waits. It would lose the exit code, and leave its child
+        # alone when it is told to stop.
+        return [sys.executable]
+    if gpus == 0:
+        # For the CPU, `accelerate launch --num_processes N` starts one process only, unless there is MPI.
+        elastic = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+        return [sys.executable, "-m", "torch.distributed.run", *elastic]
+    # A configuration of our own, so that none a user once made for other programs decides about GPUs or DeepSpeed.
+    neutral = folder / "accelerate.yaml"
+    neutral.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\n")
+    # Accelerate sets ACCELERATE_MIXED_PRECISION to this for the ranks: what the user had set, or "no", no choice made.
+    mixed_precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    options = {
+        "config_file": neutral,
+        "num_processes": processes,
+        "num_machines": 1,
+        "machine_rank": 0,
+        "mixed_precision": mixed_precision,
+        "dynamo_backend": "no",
+        "main_process_port": free_port(),
+    }
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
+
+
+def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: float) -> int:
+    """Run a command in a session of its own until all of it has ended.
+
+    Only the direct child is told to stop: it is the trainer, or torch elastic, which tells each of its workers once.
+    """
+    mark = f"HARNESS_LAUNCH_{secrets.token_hex(8)}"
+    child = subprocess.Popen(
+        command,
+        env={**environment, mark: "1"},
+        start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, parent=os.getpid()),
+    )
+    deadline = threading.Timer(grace, _signal_all, args=(child.pid, mark, signal.SIGKILL))
+    deadline.daemon = True
+    received: list[int] = []
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if received:
+            return  # a terminal and a wrapper may both pass on the same Ctrl-C
+        received.append(signum)
+        sys.stderr.write(f"{signal.Signals(signum).name}: telling the run to stop, {grace:.0f} s at most.\n")
+        with suppress(ProcessLookupError):
+            child.terminate()
+        deadline.start()
+
+    with _handling(stop):
+        try:
+            child.wait()
+        finally:
+            _end_all(child.pid, mark, grace)
+            deadline.cancel()
+    if received and child.returncode != 0:
+        return 128 + received[0]
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have `handler` called for the signals that ask a launcher to stop, but those that are ignored (nohup, `&`)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers can only be set in the main thread; whoever owns it decides about signals
+        return
+    previous = {signum: signal.getsignal(signum) for signum in _STOP_SIGNALS}
+    taken = [signum for signum, old in previous.items() if old is not signal.SIG_IGN]
+    for signum in taken:
+        signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, previous[signum])
+
+
+def _end_all(session: int, mark: str, grace: float) -> None:
+    """End what a command left running: told to first, killed after `grace` seconds."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + grace
+        _signal_all(session, mark, signum)
+        while _remaining(session, mark) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _signal_all(session: int, mark: str, signum: int) -> None:
+    for pid in _remaining(session, mark):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+
+
+def _remaining(session: int, mark: str) -> list[int]:
+    """Processes still running that belong to the session or carry the mark in their environment.
+
+    The mark finds what has left the session, as the workers of torch elastic do, and what has lost its parent.
+    """
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it may end at any moment
+            belongs = int(proc.fields(entry.name)[3]) == session
+            belongs = belongs or f"{mark}=1".encode() in (entry / "environ").read_bytes().split(b"\0")
+            if belongs and proc.is_running(entry.name):
+                found.append(int(entry.name))
+    return found
+
+
+def die_with_parent(signum: int = signal.SIGTERM, parent: int | None = None) -> None:
+    """Have the kernel send this process `signum` when its parent ends, however that ends. Linux only.
+
+    A parent that is gone before the kernel knows is noticed if its process id is given.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid() if parent is None else parent
+    _libc().prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on, on any interface. It is not reserved: use it at once."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return listener.getsockname()[1]
+
+
+def count_gpus(environment: Mapping[str, str]) -> int:
+    """GPUs that a process with this environment can use, without the seconds that importing torch takes."""
+    installed = _installed_gpus()
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return installed
+    count = 0
+    for name in (part.strip() for part in visible.split(",")):
+        # CUDA stops at the first entry that is not a device. An identifier (GPU-..., MIG-...) is taken at its word.
+        if not name or (name.lstrip("-").isdigit() and not 0 <= int(name) < installed):
+            break
+        count += 1
+    return count if installed else 0
+
+
+def _installed_gpus() -> int:
+    """GPUs the NVIDIA driver knows (NVML); where an AMD driver is loaded instead, those that torch finds."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        if not Path("/dev/kfd").exists():
+            return 0
+        import torch
+
+        return torch.cuda.device_count()
+    count = ctypes.c_uint(0)
+    if nvml.nvmlInit_v2() != 0:
+        return 0
+    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+        count.value = 0
+    nvml.nvmlShutdown()
+    return count.value
+
+
+def gpu_share(environment: Mapping[str, str]) -> float:
+    """The part of a GPU's memory that this process may have: 1, unless a sweep has put several trials on it."""
+    text = environment.get(GPU_SHARE) or "1"
+    with suppress(ValueError):
+        if 0 < (share := float(text)) <= 1:
+            return share
+    raise ConfigError(f"{GPU_SHARE} is {text!r}; it must be a part of a GPU's memory, above 0 and at most 1.")
+
+
+def told_to_use_cpu(environment: Mapping[str, str]) -> bool:
+    """Whether ACCELERATE_USE_CPU says yes, in the words that Accelerate takes for it."""
+    return environment.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "t", "y")

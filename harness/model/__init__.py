@@ -1,0 +1,1 @@
+"""Vision Transformers by name, and the weights they start from."""

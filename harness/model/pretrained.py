@@ -1,0 +1,78 @@
+"""The file behind each --weights: which words a model has, where torchvision's files lie, and how they get there."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torchvision.models import WeightsEnum
+
+from harness.config import NAMED_WEIGHTS
+from harness.errors import ConfigError, WeightsError
+
+# What torchvision calls the weights of a --weights word.
+PUBLISHED = {
+    "imagenet": "IMAGENET1K_V1",
+    "imagenet-swag": "IMAGENET1K_SWAG_E2E_V1",
+    "imagenet-swag-linear": "IMAGENET1K_SWAG_LINEAR_V1",
+}
+DEMO_FILE = Path(__file__).with_name("vit_demo.safetensors")
+
+
+def published(model: str, weights: str) -> WeightsEnum | None:
+    """torchvision's entry for a --weights word; None for the weights that torchvision does not publish."""
+    if weights not in PUBLISHED:
+        return None
+    return torchvision.models.get_model_weights(model)[PUBLISHED[weights]]
+
+
+def check_word(model: str, weights: str) -> None:
+    """Refuses a word whose weights the model has not, and what is neither a word nor a file."""
+    words = ", ".join(word for word, models in NAMED_WEIGHTS.items() if model in models)
+    if weights in NAMED_WEIGHTS and model not in NAMED_WEIGHTS[weights]:
+        raise ConfigError(f"--weights {weights}: not for {model}; give one of {words}, or a weights file.")
+    if weights not in NAMED_WEIGHTS and not Path(weights).exists():
+        raise WeightsError(f"--weights {weights}: there is no such file; give one, or for {model} one of {words}.")
+
+
+def weights_path(model: str, weights: str) -> Path | None:
+    """The file that holds the weights, downloaded where it must be; None for weights that start from nothing."""
+    if weights == "none":
+        return None
+    if weights == "demo":
+        if not DEMO_FILE.is_file():
+            raise WeightsError(f"--weights demo: {DEMO_FILE} is missing; install the package again.")
+        return DEMO_FILE
+    entry = published(model, weights)
+    return Path(weights) if entry is None else _published_file(model, weights, entry.url)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _published_file(model: str, word: str, url: str) -> Path:
+    """A file that torchvision publishes, in torch hub's cache; its name ends in the first digits of its SHA-256."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / Path(urlparse(url).path).name
+    digits = path.stem.rpartition("-")[2]
+    if not path.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)  # written beside and renamed
+        except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the digest differs
+            raise WeightsError(
+                f"--weights {word}: the file of {model} is not on this machine and could not be downloaded ({error}). "
+                f"Put {path.name} from {url} into the folder {folder}, or name a file you have with --weights FILE."
+            ) from error
+    elif not sha256(path).startswith(digits):
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it, to have it downloaded."
+        )
+    return path

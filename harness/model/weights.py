@@ -1,0 +1,189 @@
+"""Weights files from elsewhere: read without running code, loaded into a model with every name and shape checked."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+from harness.errors import WeightsError
+from harness.model.state_dict_keys import HEAD, POSITIONS, listed
+
+# Where training programs put the weights inside a checkpoint; the first one found is taken.
+CONTAINERS = ("model", "state_dict", "model_state_dict", "model_ema")
+# What DistributedDataParallel, torch.compile and Lightning put before every name.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a weights file by the names they have in it, and its metadata (only .safetensors has any)."""
+    path = check_file(path)
+    try:
+        contents, metadata = READERS[path.suffix.lower()](path)
+    except Exception as error:  # a damaged or hostile file makes its parser fail in any way there is
+        raise WeightsError(_unreadable(path, error)) from error
+    state = {name: tensor for name, tensor in _unwrap(contents).items() if isinstance(tensor, Tensor)}
+    if not state:
+        raise WeightsError(f"{path} holds no weights: a mapping from names to tensors is needed.")
+    return state, metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Metadata of a weights file, from its header alone."""
+    path = check_file(path)
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception as error:
+        raise WeightsError(_unreadable(path, error)) from error
+
+
+def check_file(path: str | Path) -> Path:
+    """The path, if a file of a kind that can be read is there."""
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; give the weights file in it.")
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such weights file.")
+    if path.suffix.lower() not in READERS:
+        raise WeightsError(f"{path} is no weights file that can be read; its name must end in {', '.join(READERS)}.")
+    return path
+
+
+def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
+    return safetensors.torch.load_file(path), read_metadata(path)
+
+
+def _read_torch(path: Path) -> tuple[object, dict[str, str]]:
+    with warnings.catch_warnings():  # the file is refused in our own words
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+
+
+def _read_npz(path: Path) -> tuple[object, dict[str, str]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}, {}
+
+
+READERS: dict[str, Callable[[Path], tuple[object, dict[str, str]]]] = {
+    ".safetensors": _read_safetensors,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".bin": _read_torch,
+    ".npz": _read_npz,
+}
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file could not be read: no access, code in it, or damage."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError as access:
+        return f"{path} cannot be read: {access.strerror}."
+    # A PyTorch file is a zip archive, or in its old form and as a bare pickle it begins with the protocol mark 0x80.
+    is_pickle = start == b"PK" or start[:1] == b"\x80"
+    has_code = isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error) or "Object arrays" in str(error)
+    if is_pickle and has_code:
+        found = re.search(r"GLOBAL ([\w.]+)|safe_globals\(\[([\w.]+)", str(error))
+        what = f" ({found[1] or found[2]})" if found else ""
+        return (
+            f"{path} was refused: it holds Python objects besides tensors{what}, and reading those would run code from "
+            "the file. Where you trust it, convert it to .safetensors on the machine it comes from, and give that file."
+        )
+    return f"{path} is not a {path.suffix.lower()} weights file, or was cut short on its way here; get it again."
+
+
+def _unwrap(contents: Any) -> dict[str, object]:
+    """The mapping of names inside a checkpoint, without what wrappers put before every name."""
+    if not isinstance(contents, dict):
+        return {}
+    for container in CONTAINERS:
+        if isinstance(contents.get(container), dict):
+            contents = contents[container]
+            break
+    state = {name: value for name, value in contents.items() if isinstance(name, str)}
+    while prefix := next((word for word in WRAPPERS if state and all(name.startswith(word) for name in state)), ""):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def interpolate_positions(pos_embedding: Tensor, grid: int) -> Tensor:
+    """Positions (1, 1 + g*g, D) for another grid, (1, 1 + grid*grid, D): bicubic, corners aligned, class token kept."""
+    patches = pos_embedding.shape[1] - 1
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        raise WeightsError(
+            f"The weights have {pos_embedding.shape[1]} positional embeddings; there must be one for the class token "
+            "and one for each field of a square grid."
+        )
+    # An image of `grid` pixels in patches of one pixel has that grid.
+    return interpolate_embeddings(grid, 1, {POSITIONS: pos_embedding})[POSITIONS]
+
+
+def load_into(model: VisionTransformer, state: dict[str, Tensor]) -> tuple[str, ...]:
+    """Loads a state under torchvision's names; sentences say what became of the head, the positions and the dtype.
+
+    The model's own head stays where the file has none of its size. Every other name must be there, fit, and be known.
+    """
+    own = model.state_dict()
+    state, head_sentence = _with_head(own, state)
+    sentences = [head_sentence]
+    grid = model.image_size // model.patch_size
+    positions = state.get(POSITIONS)
+    if positions is not None and positions.dim() == 3 and positions.shape[0] == 1 and positions.shape[1] != 1 + grid**2:
+        state[POSITIONS] = interpolate_positions(positions.to(torch.float32), grid)
+        old = math.isqrt(positions.shape[1] - 1)
+        sentences.append(f"Positional embeddings were resized from a grid of {old}x{old} to {grid}x{grid} (bicubic).")
+    _check_fit(own, state)
+    others = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
+    if others:
+        sentences.append(f"Weights in {', '.join(others)} were turned into float32.")
+    model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in state.items()})
+    return tuple(sentences)
+
+
+def _with_head(own: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The state with the file's head where it fits, else with the model's own."""
+    classes = own[HEAD[0]].shape[0]
+    if all(name in state and state[name].shape == own[name].shape for name in HEAD):
+        return dict(state), f"The head for {classes} classes is the file's."
+    weight = state.get(HEAD[0])
+    before = "has none" if weight is None or weight.dim() != 2 else f"has one for {weight.shape[0]}"
+    return state | {name: own[name] for name in HEAD}, f"New head for {classes} classes; the file {before}."
+
+
+def _check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """Raises with every way in which the state is not the model's own, by kind."""
+
+    def with_shape(names: Iterable[str], tensors: dict[str, Tensor]) -> list[str]:
+        return [f"{name!r} {tuple(tensors[name].shape)}" for name in names]
+
+    common = [name for name in own if name in state]
+    misfits = [name for name in common if state[name].shape != own[name].shape]
+    fitting = [name for name in common if name not in misfits]
+    not_float = [name for name in fitting if not state[name].is_floating_point() or state[name].layout != torch.strided]
+    not_finite = [name for name in fitting if name not in not_float and not state[name].isfinite().all()]
+    problems = {
+        "Missing in the file": with_shape((name for name in own if name not in state), own),
+        "Not part of the model": with_shape((name for name in state if name not in own), state),
+        "Of another shape": [
+            f"{name!r} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}" for name in misfits
+        ],
+        "Not plain floating-point numbers": [f"{name!r} {state[name].dtype}" for name in not_float],
+        "Infinite or not a number": with_shape(not_finite, state),
+    }
+    if any(problems.values()):
+        raise WeightsError(f"{what}: {listed(names)}." for what, names in problems.items() if names)

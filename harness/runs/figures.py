@@ -1,0 +1,223 @@
+"""Figures of one run: how the losses went, and which classes are taken for which.
+
+Figures are made without pyplot: nothing is shared between them, and one that is dropped is freed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.files import replacing
+from harness.training.metrics import Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colours that people with any colour vision tell apart (Okabe & Ito 2008).
+_BLUE, _ORANGE, _GREEN, _RED = "#0072B2", "#D55E00", "#009E73", "#CC0000"
+
+# Cross entropy this high, in nats, comes from weights that blew up; on a linear axis all else would be flat.
+_LOSS_OF_A_DIVERGED_RUN = 30.0
+
+
+def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch: int | None = None) -> Figure:
+    """Loss by optimiser step and validation scores by epoch, from the rows of metrics.jsonl.
+
+    `best_epoch` is marked; without it, the highest val/f1, of equal ones the lower val/loss, then the earlier.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.5), dpi=150, layout="constrained")
+    losses, scores = figure.subplots(1, 2, width_ratios=(3, 2))
+    epochs = [row for row in rows if "val/loss" in row or "val/f1" in row]
+    best = _best(epochs, best_epoch)
+    _draw_losses(losses, rows, epochs, best)
+    _draw_scores(scores, epochs, best)
+    if title:
+        figure.suptitle(_plain(title))
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG at its own resolution, whole or not at all."""
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi="figure")
+    return path
+
+
+def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], best: Any) -> None:
+    for row in epochs:
+        axes.axvline(row["step"], color="0.88", linewidth=0.8, zorder=0)
+    steps, values = _series(rows, "train/loss")
+    window = len(values) // 50
+    if window >= 3:
+        axes.plot(steps, values, color=_BLUE, alpha=0.25, linewidth=0.8)
+        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        middle = (window - 1) // 2
+        axes.plot(steps[middle : middle + len(smooth)], smooth, color=_BLUE, label=f"training (mean of {window} rows)")
+    elif values:
+        axes.plot(steps, values, color=_BLUE, label="training", marker="o" if len(values) < 3 else None, markersize=4)
+    steps, values = _series(epochs, "val/loss")
+    if values:
+        axes.plot(steps, values, color=_ORANGE, marker="o", markersize=4, label="validation")
+    if best is not None and _number(best.get("val/loss")) is not None:
+        label = f"best epoch: {best['epoch']:g}"
+        axes.plot(best["step"], best["val/loss"], "*", color=_ORANGE, markersize=14, markeredgecolor="k", label=label)
+    broken = [
+        row["step"] for row in rows for key in ("train/loss", "val/loss") if key in row and _number(row[key]) is None
+    ]
+    if broken:
+        axes.axvline(broken[0], color=_RED, linestyle="--", label=f"not finite from step {broken[0]}")
+    drawn = [value for key in ("train/loss", "val/loss") for value in _series(rows, key)[1]]
+    if drawn and max(drawn) > _LOSS_OF_A_DIVERGED_RUN and min(drawn) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set(title="Loss", xlabel="optimiser step (a grey line ends each epoch)", ylabel="cross entropy (nats)")
+    _legend(axes)
+
+
+def _draw_scores(axes: Axes, epochs: Sequence[Mapping[str, Any]], best: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    lowest = 1.0 if epochs else 0.0
+    for key, label, colour, marker in (("val/f1", "macro F1", _BLUE, "o"), ("val/accuracy", "accuracy", _GREEN, "s")):
+        where, values = _series(epochs, key, by="epoch")
+        if values:
+            axes.plot(where, values, color=colour, marker=marker, markersize=4, label=label)
+            lowest = min(lowest, *values)
+    if best is not None and _number(best.get("val/f1")) is not None:
+        label = f"best: F1 {best['val/f1']:.4f} in epoch {best['epoch']:g}"
+        axes.plot(best["epoch"], best["val/f1"], "*", color=_BLUE, markersize=14, markeredgecolor="k", label=label)
+    # From 0, unless all scores are high: then from the tenth below them, to tell 0.97 from 0.98.
+    bottom = max(0.0, math.floor(lowest * 10 - 0.5) / 10) if lowest >= 0.5 else 0.0
+    margin = 0.03 * (1 - bottom)
+    axes.set(title="Validation scores", xlabel="epoch", ylabel="score (0 to 1)", ylim=(bottom - margin, 1 + margin))
+    last = max((row["epoch"] for row in epochs if "epoch" in row), default=1)
+    axes.set_xlim(0.5, last + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color="0.9")
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing logged", ha="center", va="center", color="0.5", transform=axes.transAxes)
+
+
+def _series(rows: Sequence[Mapping[str, Any]], key: str, by: str = "step") -> tuple[list[float], list[float]]:
+    pairs = [(row[by], value) for row in rows if by in row and (value := _number(row.get(key))) is not None]
+    return [where for where, _ in pairs], [value for _, value in pairs]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, else None; JSON holds null where a value was not finite."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _best(epochs: Sequence[Mapping[str, Any]], wanted: int | None) -> Mapping[str, Any] | None:
+    named = [row for row in epochs if "epoch" in row and "step" in row]
+    if wanted is not None:
+        return next((row for row in named if row["epoch"] == wanted), None)
+    scored = [row for row in named if _number(row.get("val/f1")) is not None]
+    return max(scored, key=lambda row: (row["val/f1"], -(_number(row.get("val/loss")) or math.inf)), default=None)
+
+
+def confusion_matrix(
+    confusion: np.ndarray, classes: Sequence[str], scores: Scores, *, title: str = "Test set"
+) -> Figure:
+    """Share of each class's pictures by predicted class, with the pairs most often confused beside it."""
+    from matplotlib.figure import Figure
+
+    names = [_plain(name) for name in classes]
+    notes = _notes(confusion, names, scores)
+    side = min(max(0.19 * len(names), 4.5), 19.0)  # inches of the matrix
+    scale = 1.6 if side > 8 else 1.0
+    label_size = min(max(0.55 * 72 * side / len(names), 4.0), 9.0)  # points of a class name
+    left = bottom = _inches(names, label_size) + 0.35 * scale  # names, then what the axis shows
+    below, above, beside = 0.75 * scale, 0.4 * scale, _inches(notes, 7.5 * scale) + 0.5
+    width, height = left + side + beside, below + bottom + side + above
+    figure = Figure(figsize=(width, height), dpi=150)
+    axes = figure.add_axes((left / width, (below + bottom) / height, side / width, side / height))
+    bar = figure.add_axes(((left + side / 4) / width, 0.45 * scale / height, side / 2 / width, 0.12 * scale / height))
+    _draw_matrix(axes, bar, confusion, names, label_size, scale)
+    heading = f"{_plain(title)}: macro F1 {scores.f1:.4f}, accuracy {scores.accuracy:.4f}, n = {scores.n}"
+    axes.set_title(heading, fontsize=11 * scale, pad=6 * scale)
+    corner = ((left + side + 0.25) / width, (height - above) / height)
+    figure.text(*corner, "\n".join(notes), va="top", fontsize=7.5 * scale, linespacing=1.4)
+    return figure
+
+
+def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[str]:
+    pairs = ["Most often confused", "(true → predicted, pictures)", "", *confused_pairs(confusion, names)]
+    return [*pairs, "", "Lowest F1", "(class, F1, pictures)", "", *weakest_classes(scores, names)]
+
+
+def _inches(lines: Sequence[str], size: float) -> float:
+    """Width of the longest of some lines of text, at a font size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size)
+    widths = [text_to_path.get_text_width_height_descent(f".{line}", font, ismath=False)[0] for line in lines]
+    return float(max(widths)) / 72
+
+
+def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:
+    support = confusion.sum(axis=1, keepdims=True)
+    share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
+    # Nothing is white, and the smallest shares are the darkest: single errors stand out of an empty matrix.
+    image = axes.imshow(np.ma.masked_equal(share, 0), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+    count = len(names)
+    ticks = range(0, count, max(1, math.ceil(count / 200)))
+    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, fontsize=size)
+    axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
+    axes.set_xlabel("predicted class", fontsize=10 * scale)
+    axes.set_ylabel("true class", fontsize=10 * scale)
+    axes.tick_params(length=2, pad=2)
+    if count <= 200:
+        axes.set_xticks(np.arange(-0.5, count), minor=True)
+        axes.set_yticks(np.arange(-0.5, count), minor=True)
+        axes.grid(which="minor", color="0.9", linewidth=0.4)
+        axes.tick_params(which="minor", length=0)
+    if count <= 12:
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if share[row, column] < 0.5 else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    axes.figure.colorbar(image, cax=bar, orientation="horizontal")
+    bar.set_xlabel("share of the true class's pictures (white: none)", fontsize=8 * scale)
+    bar.tick_params(labelsize=7 * scale)
+
+
+def confused_pairs(confusion: np.ndarray, names: Sequence[str], limit: int = 15) -> list[str]:
+    """The largest counts off the diagonal, as text; of equal ones, the higher share of its class, then in order."""
+    truth, named = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
+    counts, support = confusion[truth, named], confusion.sum(axis=1)[truth]
+    order = np.lexsort((named, truth, -counts / support, -counts))
+    lines = [f"{names[truth[i]]} → {names[named[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
+    if len(order) > limit:
+        lines.append(f"and {len(order) - limit} more pairs, {counts[order[limit:]].sum()} pictures")
+    return lines or ["none: every picture is right"]
+
+
+def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> list[str]:
+    """The classes of lowest F1 below 1 among those that have pictures, as text."""
+    order = np.argsort(scores.class_f1, kind="stable")
+    shown = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
+    lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in shown] or ["none below 1"]
+    absent = int((scores.support == 0).sum())
+    return [*lines, f"without pictures, F1 0: {absent}"] if absent else lines
+
+
+def _plain(text: str, longest: int = 28) -> str:
+    """A name as it is: not too long, and without the `$` that matplotlib takes for mathematics."""
+    short = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(letter if letter.isprintable() else "�" for letter in short).replace("$", r"\$")

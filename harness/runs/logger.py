@@ -1,0 +1,192 @@
+"""What a run tells while it goes: to its folder, to W&B and to the person watching. Only the main rank speaks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import track
+from harness.config import RunConfig, option_name
+from harness.data.dataset import Dataset
+from harness.data.image_folder import ImageFolder
+from harness.errors import TrainingError
+from harness.model.vit import Loaded
+from harness.options import SWEEP_ARGS, arguments, overridden
+from harness.runs.console import Console
+from harness.runs.folder import STOP, RunFolder
+from harness.runs.provenance import provenance
+from harness.training.distributed import Processes
+from harness.training.state import Progress
+
+
+class Record:
+    def __init__(self, config: RunConfig, processes: Processes) -> None:
+        self.config = config
+        self.folder = RunFolder.of(config)
+        self.console = Console(enabled=processes.is_main)
+        self.tracker: track.Tracker | None = None
+        self.device = processes.device
+        self.finished = False
+        self._open = False  # between begin and end
+        self._processes = processes
+        self._began = time.perf_counter()
+        for note in processes.notes:
+            self.console.say(note)
+
+    def begin(self, photos: ImageFolder, hold: contextlib.ExitStack) -> bool:
+        """Open the run folder, locked until `hold` closes; False when this run has finished before. Main rank only."""
+        if self.config.fresh and self.folder.path.exists():
+            with self.folder.locked():
+                pass  # somebody may be writing to it
+            if aside := self.folder.set_aside():
+                self.console.say(f"The earlier run was set aside: {aside}")
+        hold.enter_context(self.folder.locked())
+        summary = self.folder.read("summary.json")
+        if summary.get("state") == "finished":
+            self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
+            return False
+        self._open = True
+        (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
+        earlier = self.folder.read("manifest.json")
+        # W&B's id lives in the folder, so that the same command goes on with the same W&B run.
+        run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
+        self.folder.write("config.json", self.config.to_dict())
+        self.folder.write(
+            "manifest.json",
+            provenance()
+            | {
+                # Of this run alone, also where `command` started a whole sweep.
+                "arguments": arguments(self.config),
+                "wandb_run_id": run_id,
+                "processes": self._processes.world,
+                "device": str(self._processes.device.type),
+                "precision": self._processes.precision,
+                "notes": [*self._processes.notes, *photos.notes],
+                "ignored_files": photos.ignored,
+                "earlier_starts": [*earlier.get("earlier_starts", []), *([earlier["started"]] if earlier else [])],
+            },
+        )
+        self.folder.write("summary.json", {"state": "running"})
+        for note in photos.notes:
+            self.console.say(note)
+        # W&B locks what a sweep chose, so what was used instead needs keys of its own.
+        used = {f"override/{name}": getattr(self.config, name) for name in overridden()}
+        self.tracker = track.start(
+            self.config, self.folder.path, run_id=run_id, extra_config=used, say=self.console.say
+        )
+        for name, chosen in overridden().items():
+            self.console.say(
+                f"{option_name(name)} is {getattr(self.config, name)} by {SWEEP_ARGS}, in place of the sweep's "
+                f"{chosen}, which W&B goes on showing; there, override/{name} is what was used."
+            )
+        return True
+
+    def inputs(self, data: Dataset, loaded: Loaded) -> None:
+        """Which data and weights the run stands on."""
+        if not self._open:
+            return
+        weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
+        self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
+        for sentence in loaded.report:
+            self.console.say(sentence)
+        if data.skipped:
+            self.console.say(f"{len(data.skipped)} pictures cannot be read and are left out; manifest.json names them.")
+        if self.tracker:
+            self.tracker.dataset(Path(self.config.data).name, data.facts())
+
+    def problem(self, part: str, sentence: str) -> None:
+        """Something that a run can do without went wrong: say it, and keep it in the manifest."""
+        self.console.say(f"{sentence} The run goes on without {part}.")
+        if self._open:
+            self.folder.update("manifest.json", {"problems": {part: sentence}})
+
+    def resume(self, progress: Progress, total_steps: int) -> None:
+        """Begin, or go on; rows of what will be done again are dropped."""
+        if not self._open:
+            return
+        if progress.step:
+            self.console.say(f"Going on from step {progress.step} of {total_steps}.")
+            self.folder.update("summary.json", progress.best)
+        self.folder.keep_metrics_until(progress.step, progress.epochs)
+        if self.tracker:
+            # W&B keeps as a run's summary what its last process knew: one that goes on has to know it all.
+            known = {key: value for row in self.folder.read_metrics() for key, value in row.items()}
+            self.tracker.summarize(known | progress.best)
+        self.console.begin(total_steps, progress.step)
+
+    def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
+        if self._open:
+            self._row(row)
+            self.console.advance(steps, epoch, row)
+
+    def validation(self, row: Mapping[str, float], best: Mapping[str, float], *, is_best: bool) -> None:
+        if self._open:
+            self._row(row)
+            self.folder.update("summary.json", best)
+            if self.tracker:
+                # Logged too, and not only summarised: a sweep's server and its early termination read the history.
+                self.tracker.log({"step": row["step"], **best})
+                self.tracker.summarize(best)
+            self.console.epoch(self.config.epochs, row, best=is_best)
+
+    def end(
+        self, state: str, *, exit_code: int, reason: str | None = None, results: Mapping[str, Any] | None = None
+    ) -> None:
+        """The last word: in the folder first, for W&B may take its time."""
+        self.console.close()
+        if not self._open:
+            return
+        ending = {"state": state, "seconds/total": self.seconds, **(results or {})}
+        if reason:
+            ending["reason"] = reason
+        # A disk without room for one more line must not hide why the run failed.
+        with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
+            self.folder.update("summary.json", ending)
+            if state in ("stopped", "finished"):
+                (self.folder.path / STOP).unlink(missing_ok=True)
+        self._open, self.finished = False, state == "finished"
+        if self.tracker:
+            if state == "preempted":
+                self.tracker.preempting()
+            self.tracker.summarize(ending)
+            self.tracker.finish(exit_code)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody has pressed stop in W&B, or has left word of it in the folder."""
+        if not self._open:
+            return False
+        return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
+
+    def unwanted(self, signum: int) -> str | None:
+        """Why a run that was told to stop is not to go on later; None if it is only taken off the machine.
+
+        An agent sends the same signal when its server stops a run as it does when it is ended itself.
+        """
+        if self._open:
+            with contextlib.suppress(OSError):
+                return (self.folder.path / STOP).read_text().strip().rstrip(".") or "told so by a file in its folder"
+            if self.tracker and self.tracker.asked_to_stop():
+                return "stopped in W&B, by hand or by its sweep"
+        return None if signum else "not wanted any more"
+
+    def last_words(self) -> None:
+        """The process is about to end hard, told to stop and too slow for it: have W&B queue the run again."""
+        if self._open and self.tracker:
+            self.tracker.preempting()
+            time.sleep(1)  # wandb sends from a process of its own, which ends with ours
+
+    @property
+    def seconds(self) -> float:
+        """Since this process began, resumed parts not included."""
+        return time.perf_counter() - self._began
+
+    def _row(self, row: Mapping[str, float]) -> None:
+        self.folder.append_metrics(row)
+        if self.tracker:
+            self.tracker.log(row)

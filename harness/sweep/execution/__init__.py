@@ -1,0 +1,1 @@
+"""Running trials: processes, resources, outcomes, progress."""

@@ -1,0 +1,107 @@
+"""What a trial has written, read from its folder: rows as they come, the value of its metric, why it failed."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.runs.folder import RunFolder
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """The rows of a metrics file that is being written, each read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode, self._offset = -1, 0
+        self.epochs: list[Row] = []  # validations so far
+        self.newest: Row | None = None
+
+    def read(self) -> bool:
+        """Take in what is new; whether anything was. A run that goes on writes the file anew, which starts us over."""
+        try:
+            state = self._path.stat()
+        except FileNotFoundError:
+            return False
+        if state.st_ino != self._inode or state.st_size < self._offset:
+            self._inode, self._offset, self.epochs, self.newest = state.st_ino, 0, [], None
+        if state.st_size == self._offset:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        for line in whole.splitlines():
+            with suppress(json.JSONDecodeError):
+                self.newest = json.loads(line)
+                if "val/loss" in self.newest:
+                    self.epochs.append(self.newest)
+        return bool(whole)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs trained, with fractions."""
+        return self.newest["epoch"] if self.newest else 0.0
+
+
+def value_after(epochs: Sequence[Row], metric: str) -> float | None:
+    """The metric when these validations are done; None for one that is not known from them."""
+    if not epochs:
+        return None
+    if metric.startswith("best/"):
+        # The run's own rule: highest F1, of equal ones the lower loss, then the earlier epoch.
+        best = max(epochs, key=lambda row: (row["val/f1"], -_number(row["val/loss"], math.inf)))
+        return best["epoch"] if metric == "best/epoch" else best.get(metric.removeprefix("best/").replace("_", "/", 1))
+    return epochs[-1].get(metric)
+
+
+def final_value(folder: RunFolder, metric: str) -> float | None:
+    """The metric of a finished run: from its summary, else the last row that has it."""
+    summary = folder.read("summary.json")
+    if metric in summary:
+        return summary[metric]
+    return next((row[metric] for row in reversed(folder.read_metrics()) if metric in row), None)
+
+
+def last_sign_of_progress(folder: RunFolder, log: Path) -> float:
+    """When the run last wrote anything that only a run which gets on does, by the clock of its disk; 0 for never."""
+    written = [folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints, log]
+    times = [0.0]
+    for path in written:
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def why_it_failed(code: int, summary: Mapping[str, Any], log: Path, *, hung: bool, timeout: float) -> str:
+    """One sentence for the ledger: the run's own, else how its process ended and the last thing it said."""
+    if hung:
+        return f"no progress for {timeout:g} s"
+    if summary.get("state") == "failed" and summary.get("reason"):
+        return str(summary["reason"]).splitlines()[0]
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        return "killed (SIGKILL), by the kernel if memory ran out"
+    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    said = _last_line(log)
+    return f"{ended}: {said}" if said else ended
+
+
+def _last_line(log: Path) -> str:
+    with suppress(OSError):
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4000))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("Error: ")]
+        return (errors or lines or [""])[-1].removeprefix("Error: ")[:300]
+    return ""
+
+
+def _number(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

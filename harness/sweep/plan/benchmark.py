@@ -1,0 +1,105 @@
+"""How fast a model trains and scores on this machine: a few steps on random pixels, in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from harness.config import RunConfig
+from harness.data.loader import Batch
+from harness.data.parallel import usable_cores
+from harness.model.vit import build_model, preprocessing_for
+from harness.sweep.plan.throughput import Pace
+from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
+from harness.training.distributed import Processes
+from harness.training.state import TrainState
+from harness.training.step import optimise
+
+SECONDS = 3.0  # of steps that are timed
+MOST_STEPS = 20
+PATIENCE = 15.0  # for a step that is not
+
+# On a CPU the time for a picture hardly depends on how many there are, and a large batch would take minutes.
+CPU_BATCH = 8
+
+
+def measure(config: RunConfig, classes: int) -> Pace:
+    """The pace of this config's model, with new weights; start-up and decoding are not part of it."""
+    load = os.getloadavg()[0]
+    size = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct).crop_size
+    processes = Processes(config)
+    try:
+        on_cpu = processes.device.type == "cpu"
+        model = build_model(
+            config.model,
+            num_classes=classes,
+            weights="none",
+            image_size=size,
+            drop_path=config.drop_path,
+            freeze=config.freeze,
+            grad_checkpointing=config.grad_checkpointing,
+        ).model
+        state = TrainState(model, config, processes.accelerator)
+        count = min(config.batch_size, CPU_BATCH) if on_cpu else config.batch_size
+        state.progress.micro_batch = min(config.micro_batch or count, count)
+        batch = _random_batch(count, size, classes, processes.device)
+        state.model.train()
+        steps, step = _timed(lambda: optimise(state, batch, 1e-6, config, processes, _silent), processes.device)
+        state.model.eval()
+        scored = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
+        images = torch.randn(scored, 3, size, size, device=processes.device)
+        with torch.inference_mode():
+            _, forward = _timed(lambda: state.forward(images), processes.device)
+        checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    finally:
+        processes.close()
+    speed = count / step
+    source = (
+        f"a probe: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random pictures of {size} px, "
+        f"{speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; starting is not counted"
+    )
+    if on_cpu and load > usable_cores() / 2:
+        source += f", and other programs kept the machine busy (load {load:.1f} on {usable_cores()} cores)"
+    return Pace(speed, scored / forward, 0.0, checkpoint, source)
+
+
+def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:
+    labels = torch.arange(count, device=device) % classes
+    return Batch(
+        images=torch.randn(count, 3, size, size, device=device),
+        targets=torch.nn.functional.one_hot(labels, classes).float(),
+        samples=np.arange(count),
+        weight=torch.ones(count, device=device),
+        total=count,
+        keep=None,
+    )
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> tuple[int, float]:
+    """How often `work` was done, and the seconds it took each time.
+
+    The first time, when memory is allocated, does not count unless it takes so long that this matters little.
+    """
+    first = _seconds(work, device)
+    if first > PATIENCE:
+        return 1, first
+    times: list[float] = []
+    while len(times) < MOST_STEPS and sum(times) < SECONDS:
+        times.append(_seconds(work, device))
+    return len(times), sum(times) / len(times)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _silent(text: str) -> None:
+    """A smaller micro-batch is a matter of the probe alone."""

@@ -1,0 +1,1 @@
+"""Which trials to run: grids, samplers, pruning, and the study that stores them."""

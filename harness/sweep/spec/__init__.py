@@ -1,0 +1,1 @@
+"""The sweep file: read, checked, put into typed form."""

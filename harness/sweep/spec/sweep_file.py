@@ -1,0 +1,217 @@
+"""A W&B sweep file, read and checked: what is supported of W&B's schema, and what is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import harness
+from harness.config import RunConfig, option_name
+from harness.errors import ConfigError
+from harness.options import parse
+from harness.sweep.spec import command as commands
+from harness.sweep.spec import yaml_text
+from harness.sweep.spec.distributions import Parameter
+from harness.sweep.spec.metric import Hyperband, Metric, read_hyperband, read_metric
+from harness.sweep.spec.parameter_entries import NOT_SWEPT, did_you_mean, read_entry
+from harness.sweep.spec.yaml_text import as_written
+
+__all__ = ["Hyperband", "Metric", "Sweep", "read_sweep"]
+
+T = TypeVar("T")
+Instead = TypeVar("Instead")
+
+Method = Literal["grid", "random", "bayes"]
+
+_KEYS = (
+    *("program", "method", "metric", "parameters", "command", "early_terminate", "run_cap"),
+    *("name", "description", "project", "entity", "apiVersion", "kind", "controller"),
+)
+
+# Keys of W&B's schema that need its servers.
+_REFUSED = {
+    "job": "launch jobs are started by W&B's servers",
+    "image_uri": "launch jobs are started by W&B's servers",
+    "scheduler": "it needs W&B's server",
+    "metrics": "several targets need a scheduler on W&B's server. Give one `metric`",
+}
+
+_MOST_GRID_POINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file says, checked."""
+
+    path: Path
+    text: str
+    name: str
+    method: Method
+    metric: Metric
+    parameters: tuple[Parameter, ...]  # in W&B's order: sorted by their names in the file
+    command: tuple[str, ...]
+    early_terminate: Hyperband | None = None
+    run_cap: int | None = None
+    project: str | None = None
+    entity: str | None = None
+    description: str | None = None
+    overrides: tuple[str, ...] = ()  # words that win over those of the file
+
+    def config(self, point: Mapping[str, Any]) -> RunConfig:
+        """The settings of the trial at a point; ConfigError where no run can have them."""
+        return parse([*commands.run_words(self.command, point), *self.overrides])
+
+
+def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a file, whose runs' command lines end in `overrides`; ConfigError with all problems of the file.
+
+    What only shows when a trial's settings are put together is found by `points.check_points`.
+    """
+    path = Path(path)
+    text = yaml_text.read_text(path)
+    problems: list[str] = []
+
+    def read(reader: Callable[..., T], *values: Any, instead: Instead) -> T | Instead:
+        try:
+            return reader(*values)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return instead
+
+    content: dict[str, Any] = read(yaml_text.parse, text, instead={})
+    if not problems:
+        problems += [*_key_problems(content), *_program_problems(content.get("program"))]
+        method = read(_method, content.get("method"), instead=None)
+        entries = read(_entries, content.get("parameters"), instead={})
+        read_entries = [read(read_entry, key, entries[key], instead=None) for key in sorted(entries)]
+        sweep = Sweep(
+            path=path,
+            text=text,
+            name=read(_name, content.get("name"), path, instead=""),
+            method=method or "grid",
+            metric=read(read_metric, content.get("metric"), method, instead=Metric("", "maximize")),
+            parameters=tuple(parameter for parameter in read_entries if parameter),
+            command=read(commands.read_command, content.get("command"), instead=commands.DEFAULT),
+            early_terminate=read(read_hyperband, content.get("early_terminate"), content.get("metric"), instead=None),
+            run_cap=read(_run_cap, content.get("run_cap"), instead=None),
+            project=read(_text, "project", content.get("project"), instead=None),
+            entity=read(_text, "entity", content.get("entity"), instead=None),
+            description=read(_text, "description", content.get("description"), instead=None),
+            overrides=tuple(overrides),
+        )
+        if method == "grid":
+            problems += _grid_problems(sweep.parameters)
+        problems += _word_problems(sweep, {key.replace("-", "_") for key in entries})
+    if problems:
+        raise ConfigError(f"{path}: {problem}" for problem in problems)
+    return sweep
+
+
+def _key_problems(content: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for key, value in content.items():
+        if key in _REFUSED:
+            problems.append(f"`{key}` is not supported: {_REFUSED[key]}.")
+        elif key == "controller" and value != {"type": "cloud"}:
+            problems.append("`controller` is not supported: a local one needs W&B's server too. Take it out.")
+        elif key == "kind" and value != "sweep":
+            problems.append(f"kind is {as_written(value)}; this program reads files of kind sweep.")
+        elif key not in _KEYS:
+            close = difflib.get_close_matches(key, [*_KEYS, *_REFUSED], n=1)
+            advice = f"Did you mean `{close[0]}`?" if close else f"There are {', '.join(_KEYS)}."
+            problems.append(f"`{key}` is no key of a W&B sweep file. {advice}")
+    return problems
+
+
+def _program_problems(program: Any) -> list[str]:
+    ours = Path(harness.__file__).with_name("run.py")
+    if isinstance(program, str) and (Path(program) == Path("harness/run.py") or Path(program).resolve() == ours):
+        return []
+    given = "is missing" if program is None else f"is {as_written(program)}"
+    return [f"program {given}; what runs a trial is `program: harness/run.py`."]
+
+
+def _method(method: Any) -> Method:
+    if method in ("grid", "random", "bayes"):
+        return method
+    if method == "custom":
+        raise ConfigError("method custom is not supported: it needs a scheduler on W&B's server.")
+    given = "is missing" if method is None else f"is {as_written(method)}"
+    raise ConfigError(f"method {given}; it must be grid, random or bayes.")
+
+
+def _entries(entries: Any) -> dict[str, Any]:
+    """`parameters`, whose keys are different names."""
+    if not isinstance(entries, dict) or not entries:
+        given = "are missing" if entries is None else f"is {as_written(entries)}"
+        raise ConfigError(f"parameters {given}; name at least one, as `lr: {{values: [1.0e-5, 1.0e-3]}}`.")
+    if wrong := [key for key in entries if not isinstance(key, str)]:
+        raise ConfigError(f"parameters: {as_written(key)} is not the name of a setting." for key in wrong)
+    names = [key.replace("-", "_") for key in entries]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"parameters: {name} is there with '-' and with '_', which are the same." for name in twice)
+    return entries
+
+
+def _run_cap(cap: Any) -> int | None:
+    if cap is None or (type(cap) is int and cap > 0):
+        return cap
+    raise ConfigError(f"run_cap is {as_written(cap)}; it must be a whole number from 1.")
+
+
+def _text(key: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(f"{key} is {as_written(value)}; it must be text: put it in quotes.")
+
+
+def _name(name: Any, path: Path) -> str:
+    """The name of the sweep's folder and W&B group: the file's `name`, else what the file is called."""
+    name = _text("name", name) or path.stem
+    if not re.fullmatch(r"\w[\w .=+-]{0,79}(?<![ .])", name, re.ASCII):
+        raise ConfigError(
+            f"name {as_written(name)!r} becomes a folder name: write a `name` of up to 80 letters, digits, blanks "
+            "and '.', '_', '-', '=', '+'."
+        )
+    return name
+
+
+def _grid_problems(parameters: Sequence[Parameter]) -> list[str]:
+    problems = [
+        f"parameters.{parameter.name}: W&B's grids take no {parameter.distribution}; give `values`, int_uniform or "
+        "q_uniform, or use method random."
+        for parameter in parameters
+        if not parameter.grid_size
+    ]
+    if (count := math.prod(parameter.grid_size for parameter in parameters)) > _MOST_GRID_POINTS:
+        problems.append(f"the grid has {count:,} points; the most is {_MOST_GRID_POINTS:,}. Use method random.")
+    return problems
+
+
+def _word_problems(sweep: Sweep, swept: set[str]) -> list[str]:
+    """Words of the command line that contradict the parameters, or that trials of a sweep cannot have."""
+    fixed = commands.settings_given(commands.run_words(sweep.command, {}))
+    over = commands.settings_given(sweep.overrides)
+    varying = {parameter.name for parameter in sweep.parameters if parameter.varies}
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    return [
+        *(f"There is no option {option_name(name)}. {did_you_mean(name)}" for name in sorted((fixed | over) - known)),
+        *(
+            f"{option_name(name)} is a word of `command`, and {name} is under `parameters`: only one of them can hold."
+            for name in sorted(fixed & swept)
+        ),
+        *(
+            f"{option_name(name)} cannot be given for all trials: {name} is what this sweep varies."
+            for name in sorted(over & varying)
+        ),
+        *(
+            f"{option_name(name)} cannot be given for the trials of a sweep: {NOT_SWEPT[name]}."
+            for name in sorted((fixed & {"fresh", "name"}) | (over & set(NOT_SWEPT)))
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""What one training step, epoch and checkpoint take."""

@@ -1,0 +1,121 @@
+"""Best weights and the exact state to go on from: written beside and renamed, read without running any code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models import VisionTransformer
+
+from harness.config import RunConfig
+from harness.errors import TrainingError
+from harness.files import replacing
+from harness.model.vit import Preprocessing, build_model
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a safetensors file whole or not at all; each metadata value is stored as JSON."""
+    with replacing(path) as beside:
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            beside,
+            {key: json.dumps(value) for key, value in metadata.items()},
+        )
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and metadata of a file written by `save_tensors`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({error}). Give the same command with --fresh to start over."
+        ) from error
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's per-parameter tensors under names a safetensors file can hold: `optimizer.3.exp_avg`."""
+    return {
+        f"optimizer.{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `flatten_optimizer` took; parameter groups come from the config, not from the file."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def save_best(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: RunConfig,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    scores: Mapping[str, float],
+) -> None:
+    """A checkpoint that can be used by itself: weights in torchvision's naming, and all it takes to apply them."""
+    metadata = {
+        "config": config.to_dict(),
+        "classes": list(classes),
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "scores": dict(scores),
+    }
+    save_tensors(path, weights, metadata)
+
+
+def best_scores(path: Path) -> dict[str, float]:
+    """The scores that a best checkpoint was kept for; empty when there is none."""
+    return load_tensors(path)[1]["scores"] if path.exists() else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """A run's best checkpoint, ready to predict."""
+
+    model: VisionTransformer
+    config: RunConfig
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    scores: dict[str, float]
+
+
+def load_best(path: Path) -> Best:
+    """The model of `best.safetensors` in evaluation mode, on the CPU in float32."""
+    weights, metadata = load_tensors(path)
+    try:
+        config, classes = RunConfig.from_dict(metadata["config"]), tuple(metadata["classes"])
+        stored = metadata["preprocessing"]
+        preprocessing = Preprocessing(**stored | {"mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
+        scores = metadata["scores"]
+    except (KeyError, TypeError) as error:
+        raise TrainingError(f"{path} is not a checkpoint of a run: its metadata lacks {error}.") from error
+    model = build_model(
+        config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
+    ).model
+    model.load_state_dict(weights)
+    return Best(model.eval(), config, classes, preprocessing, scores)

@@ -1,0 +1,98 @@
+"""The batches of one run: its three splits, as its settings and its processes ask for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from harness.config import RunConfig
+from harness.data import gpu_augment
+from harness.data.augment import Augment
+from harness.data.cache import PixelCache
+from harness.data.dataset import Dataset, Pictures
+from harness.data.loader import EvalBatches, TrainBatches
+from harness.data.parallel import usable_cores
+from harness.model.architectures import ARCHITECTURES
+from harness.model.vit import Preprocessing, drop_path_rates
+from harness.training.distributed import Processes
+
+# Enough to hide augmentation behind a GPU; a CPU that also trains has no cores to spare.
+MOST_WORKERS = 16
+
+GPU_SCORING_BATCH = 128
+CPU_SCORING_BATCH = 32
+
+GPU_EXPLAINING_BATCH = 32
+CPU_EXPLAINING_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    train: TrainBatches
+    val: EvalBatches
+    test: EvalBatches
+
+
+def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
+    fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
+    keep_on_device = fits and config.augment in ("none", "standard")
+    train = TrainBatches(
+        **_common(data.pixels, data.train, preprocessing, config, processes),
+        num_classes=len(data.classes),
+        batch_size=config.batch_size,
+        augment=Augment(
+            policy=config.augment,
+            color_jitter=config.color_jitter,
+            random_erasing=config.random_erasing,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            seed=config.seed,
+        ),
+        label_smoothing=config.label_smoothing,
+        drop_path=(
+            drop_path_rates(ARCHITECTURES[config.model].num_layers, config.drop_path).numpy()
+            if config.drop_path
+            else None
+        ),
+        on_device=gpu_augment.upload(data.pixels, processes.device) if keep_on_device else None,
+    )
+    val, test = (
+        scoring_batches(data.pixels, split, preprocessing, config, processes) for split in (data.val, data.test)
+    )
+    return Batches(train, val, test)
+
+
+def scoring_batches(
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> EvalBatches:
+    """A split, each picture once over all processes; without gradients the batch size is a matter of speed alone."""
+    size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
+    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
+
+
+def explaining_batches(
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> EvalBatches:
+    """The same in smaller batches: gradients of attention take as much memory as a training step."""
+    size = GPU_EXPLAINING_BATCH if processes.device.type == "cuda" else CPU_EXPLAINING_BATCH
+    size = min(size, config.micro_batch or size)
+    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
+
+
+def _common(
+    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> dict[str, Any]:
+    on_gpu = processes.device.type == "cuda"
+    shared_cores = max(1, usable_cores() // processes.local_world)
+    return {
+        "cache": pixels,
+        "indices": pictures.positions,
+        "labels": pictures.labels,
+        "crop_size": preprocessing.crop_size,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "device": processes.device,
+        "rank": processes.rank,
+        "world": processes.world,
+        "workers": config.workers or (min(MOST_WORKERS, shared_cores) if on_gpu else 1),
+    }

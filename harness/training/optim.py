@@ -1,0 +1,77 @@
+"""Optimiser, layer-wise learning rates and the schedule, which counts optimiser steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from harness.config import RunConfig
+from harness.model.vit import parameter_depth
+
+
+def build_optimizer(model: VisionTransformer, config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups of equal decay and learning-rate scale; `lr_scale` is relative to `lr`."""
+    groups = parameter_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    # One kernel for all parameters: 3x faster than the default on a CPU, and free of per-tensor launches on a GPU.
+    return torch.optim.AdamW(groups, lr=config.lr, fused=device.type in ("cpu", "cuda"))
+
+
+def parameter_groups(model: VisionTransformer, *, weight_decay: float, layer_decay: float) -> list[dict]:
+    """Trainable parameters grouped by (decayed or not, depth), in the model's order.
+
+    Norms, biases, the class token and the position embedding are not decayed (ViT paper, appendix B.1). With
+    layer-wise decay (Clark et al. 2020, ELECTRA), a parameter k blocks below the head learns at
+    `layer_decay ** k` of the learning rate.
+    """
+    depth_of_head = len(model.encoder.layers) + 1
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = parameter.ndim >= 2 and name not in ("class_token", "encoder.pos_embedding")
+        decay = weight_decay if decayed else 0.0
+        scale = layer_decay ** (depth_of_head - parameter_depth(name, len(model.encoder.layers)))
+        group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def learning_rate(step: int, config: RunConfig, steps_per_epoch: int) -> float:
+    """Learning rate of optimiser step `step` (from 0): linear warm-up, then constant or half a cosine to 0."""
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup_steps:
+        return config.lr * (step + 1) / warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    progress = (step - warmup_steps) / max(1, config.epochs * steps_per_epoch - warmup_steps)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+class MovingAverage:
+    """Exponential moving average of a model's weights (Polyak & Juditsky 1992), kept on the model's device."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Fold in the weights after optimiser step `step`; early averages follow the weights closely."""
+        # The warm-up of the decay keeps the initial weights from dominating short runs.
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, values = list(self.weights.values()), list(model.state_dict().values())
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        for name, value in self.weights.items():
+            value.copy_(weights[name])

@@ -1,0 +1,102 @@
+"""What a run is made of at one optimiser step: everything it takes to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from harness.config import RunConfig
+from harness.errors import TrainingError
+from harness.training.checkpoint import (
+    flatten_optimizer,
+    load_tensors,
+    restore_optimizer,
+    save_tensors,
+    with_prefix,
+    without_prefix,
+)
+from harness.training.optim import MovingAverage, build_optimizer
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0  # optimiser steps done
+    epochs: int = 0  # epochs done, their validation included
+    processes: int = 0  # that the run is computed by
+    steady_steps: int = 0  # steps done by that many: how much is known of their memory
+    micro_batch: int = 0  # pictures per forward pass and process; halved when memory runs out
+    seconds: float = 0.0  # spent on training, over all sessions
+    evaluation_seconds: float = 0.0  # ... on validation and test
+    best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
+    last_losses: list[float] = dataclasses.field(default_factory=list)  # finite ones, for the report when one is not
+
+
+class TrainState:
+    """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
+
+    def __init__(self, model: VisionTransformer, config: RunConfig, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.model = model.to(accelerator.device)
+        self.average = MovingAverage(model, config.ema_decay) if config.ema else None
+        # The wrapped model is for training steps; the plain one shares its weights and is for everything else.
+        # One graph per batch size: a dynamic one, made for an epoch's smaller last batch, would serve all that follow.
+        trained = torch.compile(model, dynamic=False) if config.compile else model
+        self.wrapped: nn.Module = accelerator.prepare_model(trained)
+        self.optimizer = accelerator.prepare_optimizer(build_optimizer(model, config, accelerator.device))
+        self.progress = Progress()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are validated and kept: the moving average where there is one."""
+        return self.average.weights if self.average else self.model.state_dict()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) by the weights that are validated and kept."""
+        # Accelerate computes in mixed precision in the wrapped model only, which a compiled model is not part of.
+        with self.accelerator.autocast():
+            if self.average:
+                return torch.func.functional_call(self.model, self.average.weights, (images,))
+            return self.model(images)
+
+    def use(self, path: Path) -> None:
+        """Take the weights of a checkpoint, for evaluation; training is over."""
+        self.model.load_state_dict(load_tensors(path)[0])
+
+    def save(self, path: Path, origin: dict[str, Any]) -> None:
+        """Write the state; `origin` says what it belongs to and is compared on `restore`."""
+        tensors = with_prefix("model", self.model.state_dict())
+        tensors |= flatten_optimizer(self.optimizer.optimizer)
+        if self.average:
+            tensors |= with_prefix("average", self.average.weights)
+        scaler = self.accelerator.scaler
+        metadata = {
+            "progress": dataclasses.asdict(self.progress),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "origin": origin,
+        }
+        save_tensors(path, tensors, metadata)
+
+    def restore(self, path: Path, origin: dict[str, Any]) -> None:
+        tensors, metadata = load_tensors(path)
+        if differences := [key for key in origin if metadata["origin"].get(key) != origin[key]]:
+            raise TrainingError(
+                f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Put back what was "
+                "there before, or give --fresh to start over."
+            )
+        self.model.load_state_dict(without_prefix("model", tensors))
+        restore_optimizer(self.optimizer.optimizer, tensors)
+        if self.average:
+            self.average.load(without_prefix("average", tensors))
+        if metadata["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(metadata["scaler"])
+        try:
+            self.progress = Progress(**metadata["progress"])
+        except TypeError as error:
+            raise TrainingError(f"{path} is of another version of this program ({error}); give --fresh.") from error

@@ -1,0 +1,140 @@
+"""The mean score of each combination of two or three settings, with the number of runs it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reports import columns
+from reports.page.charts import AXES, RAMP, Chart, chart, short, text, words
+from reports.page.section import Collection, in_order
+from reports.page.site import Site
+from reports.stats.leaderboard import Row
+
+# Values that an axis takes at most, and panels beside each other.
+MOST_LEVELS = 12
+MOST_PANELS = 8
+
+Cell = tuple[str, ...]  # its values, spelled
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    charts: tuple[Chart, ...]  # one for each value of the third setting; one in all without it
+    axes: tuple[str, ...]  # names of the settings
+    averaged: tuple[str, ...]  # of those that vary within a cell
+
+
+def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
+    """Of the settings `names`, which every finished run has; None where fewer than two have few values."""
+    # Runs that have not finished are on the map, too: where nothing is known, it says why.
+    rows = list(collection.rows)
+    axes = sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
+    axes = [name for name in axes if len(_levels(rows, name)) <= MOST_LEVELS][:3]
+    if len(axes) > 2 and len(_levels(rows, axes[2])) > MOST_PANELS:
+        axes.pop()
+    if len(axes) < 2:
+        return None
+    # Those of other versions may lack a setting: values are spelled as among the rows that are drawn.
+    rows = [row for row in rows if all(name in row.settings for name in axes)]
+    levels = {name: _levels(rows, name) for name in axes}
+    spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
+    cells: dict[Cell, list[Row]] = {}
+    for number, row in enumerate(rows):
+        cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
+    scores = {
+        cell: [row.metric for row in found if row.place and row.metric is not None] for cell, found in cells.items()
+    }
+    means = {cell: float(np.mean(found)) for cell, found in scores.items() if found}
+    charts = []
+    for index, panel in enumerate([(level,) for level in levels[axes[2]]] if len(axes) > 2 else [()]):
+        title = f"{words(axes[2])} {panel[0]}" if panel else ""
+        grid = [[(x, y, *panel) for x in levels[axes[0]]] for y in levels[axes[1]]]
+        said = [
+            f"{words(axes[0])} {cell[0]}, {words(axes[1])} {cell[1]}: {means[cell]:.3f} (n = {len(scores[cell])})"
+            for line in grid
+            for cell in line
+            if cell in means
+        ]
+        charts.append(
+            chart(
+                site,
+                f"effects-heat-{index}",
+                [_trace(grid, means, scores, axes)],
+                _layout(grid, means, cells, axes),
+                alt=f"Mean {collection.metric}{f', {title}' if title else ''}. {'; '.join(said)}.",
+                height=70 + 56 * len(grid),
+                width=90 + 150 * len(grid[0]),
+                title=title,
+            )
+        )
+    averaged = tuple(words(name) for name in names if name not in axes)
+    return HeatMap(tuple(charts), tuple(map(words, axes)), averaged)
+
+
+def _levels(rows: Sequence[Row], name: str) -> list[str]:
+    """The values of a setting, spelled, in their order, of the rows that have it."""
+    return list(dict.fromkeys(one.text for one in in_order([row for row in rows if name in row.settings], name)))
+
+
+def _trace(
+    grid: Sequence[Sequence[Cell]],
+    means: dict[Cell, float],
+    scores: dict[Cell, list[float]],
+    axes: Sequence[str],
+) -> dict[str, Any]:
+    # One scale for all panels.
+    low, high = min(means.values()), max(means.values())
+    return {
+        "type": "heatmap",
+        "x": [text(cell[0]) for cell in grid[0]],
+        "y": [text(line[0][1]) for line in grid],
+        "z": [[means.get(cell) for cell in line] for line in grid],
+        "text": [
+            [f"<b>{means[cell]:.3f}</b><br>n = {len(scores[cell])}" if cell in means else "" for cell in line]
+            for line in grid
+        ],
+        "texttemplate": "%{text}",
+        "hovertemplate": f"{text(words(axes[0]))} %{{x}}, {text(words(axes[1]))} %{{y}}<br>%{{text}}<extra></extra>",
+        "colorscale": RAMP,
+        "zmin": low,
+        "zmax": high if high > low else low + 1e-9,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
+
+
+def _layout(
+    grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[Row]], axes: Sequence[str]
+) -> dict[str, Any]:
+
+    def ticks(levels: Sequence[str]) -> dict[str, Any]:
+        return {"tickvals": list(range(len(levels))), "ticktext": [text(short(level)) for level in levels]}
+
+    axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
+    unfinished = [
+        (column, row, cells[cell])
+        for row, line in enumerate(grid)
+        for column, cell in enumerate(line)
+        if cell in cells and cell not in means
+    ]
+    return {
+        "xaxis": {"title": {"text": text(words(axes[0]))}} | axis | ticks([cell[0] for cell in grid[0]]),
+        "yaxis": {"title": {"text": text(words(axes[1]))}} | axis | ticks([line[0][1] for line in grid]),
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "annotations": [
+            {
+                # By number: a category such as "64" would be taken for one.
+                "x": column,
+                "y": row,
+                "text": text(found[0].run.state),
+                "showarrow": False,
+                "font": {"color": "var(--soft)"},
+            }
+            for column, row, found in unfinished
+        ],
+    }

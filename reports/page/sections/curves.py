@@ -1,0 +1,216 @@
+"""Loss and F1 of all runs while they trained, overlaid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from reports import caveats
+from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, text, words
+from reports.page.section import Collection, Section, Setting, in_order
+from reports.page.site import Site
+from reports.runs import Run
+from reports.stats.leaderboard import Row
+from reports.values import is_number, rounded
+
+# Points of one line at most: more cannot be seen, only loaded.
+MOST_POINTS = 200
+MOST_POINTS_IN_ALL = 12_000
+MOST_MARKERS = 12  # of one line
+
+# Of more lines than this, all but the best are thin.
+CROWD = 24
+
+# Parts that the values of a setting are put into where there are too many for a colour each.
+PARTS = 4
+
+# States of runs whose training has not ended.
+GOING_ON = ("running", "preempted", "unknown")
+
+PANELS = {
+    "loss": ("train/loss", "Training loss"),
+    "val-loss": ("val/loss", "Validation loss"),
+    "val-f1": ("val/f1", "Validation macro F1"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """How one run is drawn."""
+
+    run: Run
+    key: str
+    label: str
+    diverged: str  # why it is said to have; empty if it has not
+
+
+@dataclass(frozen=True)
+class Level:
+    """Runs that share a colour."""
+
+    text: str
+    colour: str
+    runs: tuple[str, ...]  # their keys
+    diverged: bool = False
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    # Those that have logged anything.
+    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
+    if not rows:
+        return None
+    lines = [Line(row.run, collection.key(row.run), collection.label(row.run), _diverged(row.run)) for row in rows]
+    groups = _groups(collection, rows, lines)
+    site.data("curves-groups", {name: [asdict(level) for level in levels] for name, levels in groups.items()})
+    most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
+    guess = _guessing([line.run for line in lines])
+    colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
+    panels = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
+    context: dict[str, Any] = {
+        "charts": [panel for panel in panels if panel],
+        "lines": lines,
+        "diverged": [line for line in lines if line.diverged],
+        "guess": guess,
+        "groups": list(groups),
+    }
+    return Section("curves", "Curves", "curves.html.j2", context, scripts=("curves.js",))
+
+
+def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, list[Level]]:
+    """What lines can be coloured by, with the colours: the run where there are few, and settings with few values."""
+    groups: dict[str, list[Level]] = {}
+    if len(lines) <= RUN_COLOURS:
+        groups["run"] = [
+            Level(line.label, _colour(place), (line.key,), bool(line.diverged)) for place, line in enumerate(lines)
+        ]
+    names = collection.board.settings
+    for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
+        levels = _levels(in_order([row for row in rows if name in row.settings], name))
+        if 2 <= len(levels) <= RUN_COLOURS:
+            groups[words(name)] = [
+                Level(said, _colour(place), tuple(collection.key(one.row.run) for one in found))
+                for place, (said, found) in enumerate(levels.items())
+            ]
+    if not groups:
+        first, *others = lines
+        groups["place"] = [
+            Level("best" if rows[0].place else first.label, _colour(0), (first.key,)),
+            Level("others", "var(--other-run)", tuple(line.key for line in others)),
+        ]
+    return groups
+
+
+def _levels(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """The values of one setting, from few to many; numbers in parts of equal size where there are more than colours."""
+    levels: dict[str, list[Setting]] = {}
+    for one in settings:
+        levels.setdefault(one.text, []).append(one)
+    if len(levels) <= RUN_COLOURS or not all(is_number(one.value) for one in settings):
+        return levels
+    bounds = np.linspace(0, len(settings), PARTS + 1).astype(int).tolist()
+    parts = [list(settings[start:end]) for start, end in pairwise(bounds)]
+    return {f"{part[0].value:.2g} to {part[-1].value:.2g}": part for part in parts}
+
+
+def _panel(
+    site: Site, name: str, lines: Sequence[Line], colours: Mapping[str, str], guess: float | None, most: int
+) -> Chart | None:
+    """None where no run has logged the metric yet."""
+    key, title = PANELS[name]
+    traces: list[dict[str, Any]] = []
+    for place, line in enumerate(lines):
+        epochs, values = _thinned(*_points(line.run, key), most)
+        if not epochs:
+            continue
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(epochs) <= MOST_MARKERS else "lines",
+                "name": text(line.label),
+                "meta": line.key,
+                "x": epochs,
+                "y": values,
+                "line": {
+                    "color": colours.get(line.key, "var(--other-run)"),
+                    "width": 2.8 if place == 0 else 1.6 if len(lines) <= CROWD else 1,
+                    "dash": "dot" if line.diverged else "solid",
+                },
+                "opacity": 1 if place == 0 or len(lines) <= CROWD else 0.5,
+                "marker": {"size": 7 if line.diverged else 5, "symbol": "x-thin-open" if line.diverged else "circle"},
+                "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
+            }
+        )
+    if not traces:
+        return None
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
+        "yaxis": {} if "loss" in name else {"range": [-0.02, 1.02]},
+        "showlegend": False,
+        "hovermode": "closest",
+        "margin": {"l": 44, "r": 8, "t": 8, "b": 44},
+    }
+    if guess is not None:
+        layout["shapes"] = [
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": guess,
+                "y1": guess,
+                "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
+            }
+        ]
+    ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := _points(line.run, key)[1])]
+    more = f" and {len(traces) - len(ends)} more" if len(traces) > len(ends) else ""
+    alt = f"{title} by epoch of {len(traces)} runs. Last values: {'; '.join(ends)}{more}."
+    # The best run lies on top.
+    return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
+
+
+def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and finite values of a metric."""
+    found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
+    kept = [(float(x), float(y)) for x, y in found if is_number(x) and is_number(y)]
+    return [x for x, _ in kept], [y for _, y in kept]
+
+
+def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[float], list[float]]:
+    """At most so many points, each the mean of the same number of neighbours."""
+    if len(epochs) > most:
+        parts = [part for part in np.array_split(np.array([epochs, values]), most, axis=1) if part.size]
+        epochs, values = ([float(part[row].mean()) for part in parts] for row in (0, 1))
+    return [rounded(x, 5) for x in epochs], [rounded(y, 5) for y in values]
+
+
+def _diverged(run: Run) -> str:
+    """Whether training ended no better than guessing.
+
+    A model that gives every class the same probability has cross-entropy ln C, whatever the labels are and however they
+    are smoothed or mixed.
+    """
+    _, losses = _points(run, "train/loss")
+    reason = str(run.summary.get("reason") or "")
+    if run.state == "infeasible" and any(word in reason for word in ("became nan", "became inf", "became -inf")):
+        return "the loss stopped being finite"
+    guess = _guessing([run])
+    # One that goes on may only have begun, where every model guesses.
+    if guess is None or len(losses) < 3 or run.state in GOING_ON:
+        return ""
+    last = float(np.mean(losses[-max(len(losses) // 5, 1) :]))
+    return f"last training loss {last:.3g}, guessing gives {guess:.3g}" if last >= guess else ""
+
+
+def _guessing(runs: Sequence[Run]) -> float | None:
+    """Cross-entropy of equal probabilities, where all runs have the same number of classes."""
+    count, *others = (caveats.part(run, "data").get("classes") for run in runs)
+    return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
+
+
+def _colour(place: int) -> str:
+    return f"var(--run-{place + 1})"

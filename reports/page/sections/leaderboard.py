@@ -1,0 +1,194 @@
+"""Which setting won, whether the win is real, and every run beside it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from reports import caveats, columns
+from reports.command import reproducing
+from reports.page.section import Collection, Section
+from reports.page.site import Site
+from reports.runs import Run, shown
+from reports.stats.leaderboard import Leaderboard, Row
+from reports.values import is_number
+
+# Settings with at most so many values get a list to choose one from; of a table's settings, the first so many do.
+MOST_CHOICES = 12
+MOST_FILTERS = 5
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    order: float | str | None = None  # what the column is sorted by; None comes last
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and its 95 % interval as percentages of the width they are drawn in."""
+
+    left: float
+    width: float
+    at: float
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    board = collection.board
+    start, end = _axis([row.run for row in board.finished])
+    settings = {name: _cells(collection.rows, name) for name in board.settings}
+    rows = [
+        {
+            "key": collection.key(row.run),
+            "place": row.place,
+            "label": collection.label(row.run),
+            "name": shown(row.run.name),
+            "state": shown(row.run.state),
+            "settings": {name: cells[number] for name, cells in settings.items()},
+            "metric": _number(row.metric),
+            "f1": _number(row.run.metric("test/f1")),
+            "span": [columns.number(row.run.metric(f"test/f1_{side}")) for side in ("low", "high")],
+            "interval": _interval(row.run, start, end),
+            "accuracy": _number(row.run.metric("test/accuracy")),
+            "ece": _number(row.run.metric("test/ece"), 3),
+            "p": columns.p_value(row.comparison.p_holm) if row.comparison else "",
+            "standing": _standing(row),
+            "epochs": _epochs(row.run),
+            "seconds": Cell(columns.duration(row.run.metric("seconds/train")), row.run.metric("seconds/train")),
+            "speed": _number(row.run.metric("train/images_per_second"), 0),
+            "reason": "" if row.place else f"{row.reason} ({caveats.progress(row.run)})".lstrip(),
+            "command": reproducing(row.run),
+        }
+        for number, row in enumerate(collection.rows)
+    ]
+    context = {
+        "rows": rows,
+        "metric": collection.metric,
+        "settings": {name: shown(name).replace("_", " ") for name in board.settings},
+        "filters": {
+            name: values
+            for name, cells in list(settings.items())[:MOST_FILTERS]
+            if 1 < len(values := list(dict.fromkeys(cell.text for cell in _sorted(cells)))) <= MOST_CHOICES
+        },
+        "states": list(dict.fromkeys(row["state"] for row in rows)),
+        "axis": f"{start:g} to {end:g}",
+        "equals": sum(row["standing"] == "equal" for row in rows),
+        "compared": sum(row["standing"] in ("equal", "apart") for row in rows),
+        "notes": board.notes[1:] if board.finished else (),
+    }
+    return Section("leaderboard", "Leaderboard", "leaderboard.html.j2", context, scripts=("leaderboard.js",))
+
+
+def verdict(collection: Collection) -> dict[str, Any] | None:
+    """What stands at the head of the page: the winner, its score, and whether others may be as good."""
+    board = collection.board
+    if not board.finished:
+        return None
+    row = board.finished[0]
+    return {
+        "label": collection.label(row.run),
+        "metric": collection.metric,
+        "value": columns.number(row.metric),
+        "f1": columns.number(row.run.metric("test/f1"), 3),
+        "low": columns.number(row.run.metric("test/f1_low"), 3),
+        "high": columns.number(row.run.metric("test/f1_high"), 3),
+        "n": row.run.metric("test/n"),
+        "interval": _interval(row.run, 0, 1),
+        "facts": {
+            "accuracy": columns.number(row.run.metric("test/accuracy"), 3),
+            "calibration error": columns.number(row.run.metric("test/ece"), 3),
+            "best epoch": _epochs(row.run).text,
+            "trained in": columns.duration(row.run.metric("seconds/train")),
+        },
+        "doubt": _doubt(collection),
+    }
+
+
+def _doubt(collection: Collection) -> dict[str, Any]:
+    """Whether the win is real, in one sentence, and the runs that may be as good."""
+    board: Leaderboard = collection.board
+    rest = board.finished[1:]
+    compared = [(row, row.comparison) for row in rest if row.comparison and row.comparison.comparable]
+    if not compared:
+        said = "No other run has finished." if not rest else "The leaderboard says why the others cannot be compared."
+        return {
+            "answer": "Nothing to compare with",
+            "sentence": f"{said} There is nothing to compare it with.",
+            "others": [],
+        }
+    m, pictures = len(compared), compared[0][1].pictures
+    equal = [row for row, one in compared if one.indistinguishable]
+    higher = [row for row, one in compared if not one.indistinguishable and (one.difference or 0) < 0]
+    others = f"{m} of {len(rest)} others" if m < len(rest) else f"all {m} others" if m > 1 else "the only other run"
+    if higher:
+        answer = "No"
+        sentence = (
+            f"{len(higher)} of {m} other runs score{'s' * (len(higher) == 1)} higher on the same {pictures} test "
+            f"pictures, by more than chance explains, though lower on validation."
+        )
+    elif equal:
+        answer = "Not certain"
+        sentence = (
+            f"On the same {pictures} test pictures, {len(equal)} of {m} other runs cannot be told from it: what lies "
+            "between them may be chance."
+        )
+    else:
+        answer = "Yes, on these pictures"
+        sentence = f"On the same {pictures} test pictures it beats {others} by more than chance explains."
+    if left := len(rest) - m:
+        sentence += f" {left} more cannot be compared: the leaderboard says why."
+    return {"answer": answer, "sentence": sentence, "others": [collection.label(row.run) for row in higher or equal]}
+
+
+def _standing(row: Row) -> str:
+    """best, equal (cannot be told from it), apart, uncompared, or unranked."""
+    if row.place is None:
+        return "unranked"
+    if row.comparison is None:
+        return "best"
+    if not row.comparison.comparable:
+        return "uncompared"
+    return "equal" if row.comparison.indistinguishable else "apart"
+
+
+def _cells(rows: tuple[Row, ...], name: str) -> list[Cell]:
+    values = [row.settings.get(name, "?") for row in rows]
+    return [
+        Cell(text, float(value) if is_number(value) else text)
+        for value, text in zip(values, columns.spelled(values), strict=True)
+    ]
+
+
+def _sorted(cells: list[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda cell: (isinstance(cell.order, str), cell.order))
+
+
+def _number(value: float | None, digits: int = 4) -> Cell:
+    return Cell(columns.number(value, digits) if value is not None else "–", value)
+
+
+def _epochs(run: Run) -> Cell:
+    best, epochs = run.metric("best/epoch"), run.config.get("epochs")
+    if best is None:
+        return Cell("–", None)
+    return Cell(f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}", best)
+
+
+def _interval(run: Run, start: float, end: float) -> Interval | None:
+    at, low, high = (run.metric(f"test/f1{suffix}") for suffix in ("", "_low", "_high"))
+    if at is None or low is None or high is None:
+        return None
+    left, right, middle = (round(100 * min(max((value - start) / (end - start), 0), 1), 2) for value in (low, high, at))
+    return Interval(left, round(right - left, 2), middle)
+
+
+def _axis(runs: list[Run]) -> tuple[float, float]:
+    """Where the bars of F1 begin and end: 0 to 1, unless all runs are close together."""
+    lows = [value for run in runs if (value := run.metric("test/f1_low")) is not None]
+    highs = [value for run in runs if (value := run.metric("test/f1_high")) is not None]
+    if not lows or not highs:
+        return 0.0, 1.0
+    # Short of 1, also where all runs are perfect: a bar needs a width.
+    start = min(math.floor(min(lows) * 20) / 20, 0.95) if min(lows) > 0.5 else 0.0
+    return start, min(1.0, max(start + 0.05, math.ceil(max(highs) * 20) / 20))

@@ -1,0 +1,85 @@
+"""Where the results come from: code, data, weights, seeds and machines; what all runs share is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reports.caveats import part, strings
+from reports.page.section import Collection, Section
+from reports.page.site import Site
+from reports.runs import Run, shown
+from reports.values import is_number
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    runs = [row.run for row in collection.rows]
+    facts = {collection.key(run): facts_of(run) for run in runs}
+    names = list(dict.fromkeys(name for found in facts.values() for name in found))
+    shared: dict[str, str] = {}
+    differing: dict[str, list[tuple[str, list[str]]]] = {}
+    for name in names:
+        by_value: dict[str, list[str]] = {}
+        for run in runs:
+            by_value.setdefault(facts[collection.key(run)].get(name, "not recorded"), []).append(collection.label(run))
+        if len(by_value) == 1:
+            shared[name] = next(iter(by_value))
+        else:
+            differing[name] = list(by_value.items())
+    context = {
+        "shared": shared,
+        "differing": differing,
+        "count": len(runs),
+        "loaded": list(dict.fromkeys(line for run in runs for line in strings(part(run, "weights").get("report")))),
+        "notes": list(dict.fromkeys(line for run in runs for line in strings(run.manifest.get("notes")))),
+        "commands": list(dict.fromkeys(said for run in runs if (said := _text(run.manifest.get("command"))))),
+        "resumed": [
+            (collection.label(run), len(starts))
+            for run in runs
+            if (starts := strings(run.manifest.get("earlier_starts")))
+        ],
+    }
+    return Section("provenance", "Provenance", "provenance.html.j2", context)
+
+
+def facts_of(run: Run) -> dict[str, str]:
+    """What is worth comparing among runs, by its name."""
+    data, weights, git, hardware = (part(run, name) for name in ("data", "weights", "git", "hardware"))
+    images = data.get("images")
+    gpus = hardware.get("gpus")
+    memory = hardware.get("memory_bytes")
+    found: dict[str, Any] = {
+        "data": data.get("root") or run.config.get("data"),
+        "data fingerprint": data.get("fingerprint"),
+        "classes": data.get("classes"),
+        "pictures": ", ".join(f"{count} {split}" for split, count in images.items())
+        if isinstance(images, Mapping)
+        else None,
+        "model": run.config.get("model"),
+        "weights": weights.get("source") or run.config.get("weights"),
+        "weights digest": weights.get("digest"),
+        "seed": run.config.get("seed"),
+        "code": _code(git),
+        **part(run, "versions"),
+        "host": hardware.get("host"),
+        "CPU": hardware.get("cpu"),
+        "cores": hardware.get("cores"),
+        "memory": f"{memory / 2**30:.0f} GiB" if is_number(memory) else None,
+        "GPUs": (", ".join(map(str, gpus)) or "none") if isinstance(gpus, list) else None,
+        "device": run.manifest.get("device"),
+        "processes": run.manifest.get("processes"),
+        "precision": run.manifest.get("precision"),
+        "day started": (_text(run.manifest.get("started")) or "")[:10] or None,
+    }
+    return {name: shown(value) for name, value in found.items() if value is not None}
+
+
+def _code(git: Mapping[str, Any]) -> str | None:
+    commit = git.get("commit")
+    if not isinstance(commit, str):
+        return None
+    return f"commit {commit[:12]}{', with changes not committed' * (git.get('changed') is True)}"
+
+
+def _text(value: Any) -> str | None:
+    return shown(value) if isinstance(value, str) else None

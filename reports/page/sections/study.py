@@ -1,0 +1,114 @@
+"""The study this grew out of, beside the same settings here, and what else was different."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reports import caveats, columns
+from reports.page.section import Collection, Section
+from reports.page.site import Site
+from reports.runs import Run, shown
+from reports.stats.leaderboard import Row
+from reports.values import is_number
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of the study's five, with the macro F1 on test that it reports."""
+
+    number: int
+    augmented: bool
+    lr: float
+    batch_size: int
+    f1: float
+
+
+STUDY = (
+    Model(1, False, 1e-5, 16, 0.9898),
+    Model(2, True, 1e-3, 16, 0.2089),
+    Model(3, True, 1e-1, 16, 0.00020),
+    Model(4, True, 1e-5, 16, 0.96979),
+    Model(5, True, 1e-5, 64, 0.94964),
+)
+
+# Steps of five epochs at batch 16 are 4,200 (about 13,500 pictures); valid and test have 5 pictures of each class.
+STUDY_FACTS = {
+    "model": "vit_b_16",
+    "weights": "imagenet",
+    "epochs": "5",
+    "classes": "100",
+    "training pictures": "about 13,500",
+    "test pictures": "500",
+    "image size": "224",
+}
+
+# What a run without --image-size has; of a file, no folder of a run says how much that is.
+WEIGHTS_OWN = "the weights' own"
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    """None unless all five settings are among the runs, finished or not."""
+    found = {model: [row for row in collection.rows if _is(row.run, model)] for model in STUDY}
+    if not all(found.values()):
+        return None
+    lines = [_line(collection, model, rows) for model, rows in found.items()]
+    compared = [rows[0].run for rows in found.values()]
+    context = {"lines": lines, "facts": _facts(compared)}
+    return Section("study", "Beside the study", "study.html.j2", context)
+
+
+def _is(run: Run, model: Model) -> bool:
+    lr, batch, augment = (run.config.get(name) for name in ("lr", "batch_size", "augment"))
+    if not is_number(lr):
+        return False
+    same_lr = abs(lr - model.lr) <= 1e-9 * model.lr
+    return same_lr and batch == model.batch_size and (augment == "standard" if model.augmented else augment == "none")
+
+
+def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, Any]:
+    # Best first, as the collection has them; seeds and other settings may give several.
+    run = rows[0].run
+    f1 = run.metric("test/f1") if run.finished else None
+    return {
+        "number": model.number,
+        "augment": "standard" if model.augmented else "none",
+        "lr": f"{model.lr:.0e}",
+        "batch_size": model.batch_size,
+        "study": columns.number(model.f1),
+        "ours": columns.number(f1) if f1 is not None else shown(run.state),
+        "span": columns.span(run.metric("test/f1_low"), run.metric("test/f1_high")) if f1 is not None else "",
+        "difference": f"{round(f1 - model.f1, 4) + 0.0:+.4f}" if f1 is not None else "",
+        "label": collection.label(run),
+        "of": sum(row.place is not None for row in rows),
+    }
+
+
+def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
+    """(what, the study's, ours, whether they differ)."""
+    ours = {
+        "model": [run.config.get("model") for run in runs],
+        "weights": [run.config.get("weights") for run in runs],
+        "epochs": [run.config.get("epochs") for run in runs],
+        "classes": [caveats.part(run, "data").get("classes") for run in runs],
+        "training pictures": [_pictures(run, "train") for run in runs],
+        "test pictures": [_pictures(run, "test") for run in runs],
+        "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
+    }
+    facts = []
+    for name, values in ours.items():
+        said = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
+        differs = said not in (STUDY_FACTS[name], WEIGHTS_OWN)
+        if name == "training pictures":
+            differs = not all(isinstance(value, int) and 13_400 <= value <= 13_600 for value in values)
+        facts.append((name, STUDY_FACTS[name], said, differs))
+    return facts
+
+
+def _default_size(run: Run) -> str:
+    return STUDY_FACTS["image size"] if run.config.get("weights") == "imagenet" else WEIGHTS_OWN
+
+
+def _pictures(run: Run, split: str) -> Any:
+    images = caveats.part(run, "data").get("images")
+    return images.get(split) if isinstance(images, dict) else None

@@ -1,0 +1,21 @@
+"""How to use the winner."""
+
+from __future__ import annotations
+
+from reports.command import reproducing, using
+from reports.page.section import Collection, Section
+from reports.page.site import Site
+from reports.runs import shown
+
+
+def section(collection: Collection, site: Site) -> Section | None:
+    best = collection.best
+    if best is None:
+        return None
+    context = {
+        "label": collection.label(best),
+        "path": shown(best.path),
+        "commands": [*using(best), ("Train the same settings again", reproducing(best))],
+        "has_model": (best.path / "checkpoints" / "best.safetensors").is_file(),
+    }
+    return Section("use", "Use the winner", "use.html.j2", context)

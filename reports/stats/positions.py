@@ -1,0 +1,231 @@
+"""What fine-tuning did to the position embedding of every run of a sweep, ordered by learning rate.
+
+Reads `attention/positions.npz` of run folders. P = g² patches, row by row, D hidden size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reports.columns import value
+from reports.runs import DAMAGE, Run, shown
+from reports.stats.leaderboard import in_words, varying
+from reports.values import is_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+# Rows of the figure, at most.
+MOST = 12
+
+POSITIONS = Path("attention") / "positions.npz"
+
+_TILES = 8  # of a panel, at most, each way
+_PANEL = 240  # pixels of a panel, about
+_WORDS, _GAP, _MARGIN, _HEADING, _BAR, _LINE = 290, 24, 24, 74, 76, 20  # pixels
+_COLUMNS, _NOTE_COLUMNS = 36, 138  # characters
+_DPI = 120
+_COLOURS = "viridis"  # perceptually uniform, and told apart with any colour vision
+_TINY = 1e-300
+_RATE = "lr"  # of config.json
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Of one run, before and after fine-tuning."""
+
+    before: np.ndarray  # (P, D) float64, centred: minus the mean over patches
+    after: np.ndarray  # (P, D) float64, centred
+    numbers: Mapping[str, Any]  # with before, after, change, strength, verdict, rule
+
+    @property
+    def side(self) -> int:
+        """Patches per row and per column, g."""
+        return math.isqrt(len(self.before))
+
+
+def read(run: Run) -> Embeddings:
+    """The position embeddings of a run; ValueError with what is wrong, FileNotFoundError where it has none.
+
+    Files may come from anywhere: nothing in them is run.
+    """
+    try:
+        with np.load(run.path / POSITIONS, allow_pickle=False) as arrays:
+            before, after = (arrays[name].astype(np.float64)[1:] for name in ("before", "after"))  # 0: class token
+            numbers = json.loads(str(arrays["numbers"]))
+            str(numbers["verdict"] + numbers["rule"])
+            for name in ("locality", "decoding"):
+                float(numbers["before"][name]["value"] + numbers["after"][name]["value"])
+            float(numbers["change"]["value"] + numbers["strength"])
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"{POSITIONS.name} is damaged ({error})") from error
+    if (
+        before.ndim != 2
+        or before.shape != after.shape
+        or math.isqrt(len(before)) ** 2 != len(before)
+        or not len(before)
+    ):
+        raise ValueError(f"{POSITIONS.name} is damaged (its embeddings are {before.shape} and {after.shape})")
+    return Embeddings(before - before.mean(0), after - after.mean(0), numbers)
+
+
+def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
+    """Up to `most` of the runs that have embeddings and a learning rate, by learning rate, then best/val_f1.
+
+    Of more, the best run of every learning rate, then every second best, and so on; of more learning rates than that,
+    evenly spread ones.
+    """
+    rates: dict[float, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (-(run.metric("best/val_f1") or 0), run.name)):
+        if (rate := _rate(run)) is not None and (run.path / POSITIONS).is_file():
+            rates.setdefault(rate, []).append(run)
+    ordered = sorted(rates)
+    if len(ordered) > most:
+        ordered = [ordered[index] for index in np.linspace(0, len(ordered) - 1, most).round().astype(int)]
+    by_turns = itertools.chain.from_iterable(itertools.zip_longest(*(rates[rate] for rate in ordered)))
+    chosen = set(itertools.islice((run for run in by_turns if run), most))
+    return [run for rate in ordered for run in rates[rate] if run in chosen]
+
+
+def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
+    """A row for each run, by learning rate: tiles before and after, how far each patch moved, numbers and verdict.
+
+    None where no run has embeddings. Of more than `most` runs it shows those that `choose` takes, and says so.
+    """
+    from matplotlib.figure import Figure
+
+    rows, damaged = [], []
+    for run in choose(runs, most):
+        try:
+            rows.append((run, read(run)))
+        except (ValueError, FileNotFoundError) as error:
+            damaged.append(f"{shown(run.name)}: {error}.")
+    if not rows:
+        return None
+    names = varying([run for run, _ in rows])
+    panel = max(_whole_pixels(len(_mosaic(found.before)), _PANEL) for _, found in rows)
+    notes = [line for note in _notes(runs, rows, damaged, most) for line in textwrap.wrap(note, _NOTE_COLUMNS)]
+    left, step = _MARGIN + _WORDS, panel + _GAP
+    width = left + 3 * step
+    height = _HEADING + len(rows) * step + _BAR + _LINE * len(notes) + _MARGIN
+    made = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    for number, (run, found) in enumerate(rows):
+        bottom = height - _HEADING - number * step - panel
+        panels = [
+            made.add_axes(((left + column * step) / width, bottom / height, panel / width, panel / height))
+            for column in range(3)
+        ]
+        moved = _moved(found)
+        image = _draw(panels[0], _mosaic(found.before), -1, 1)
+        _draw(panels[1], _mosaic(found.after), -1, 1)
+        _draw(panels[2], moved, 0, max(float(moved.max()), _TINY))
+        panels[2].set_xlabel(f"0 to {_digits(float(moved.max()))}", fontsize=8, labelpad=3)
+        if number == 0:
+            for axes, title in zip(panels, ("before", "after", "how far patches moved"), strict=True):
+                axes.set_title(title, fontsize=11, loc="left")
+        place = (_MARGIN / width, (bottom + panel) / height)
+        made.text(*place, f"learning rate {value(_rate(run))}", fontsize=11, fontweight="bold", va="top")
+        settings = {name: run.config[name] for name in names if name in run.config and name != _RATE}
+        text = "\n".join([*textwrap.wrap(in_words(settings), _COLUMNS, max_lines=3), "", *_numbers(found.numbers)])
+        made.text(place[0], place[1] - 24 / height, _plain(text), fontsize=8.5, va="top", linespacing=1.5)
+    place = (_MARGIN / width, _MARGIN / height)
+    made.text(*place, _plain("\n".join(notes)), fontsize=7.5, va="bottom", linespacing=1.55)
+    y = (_MARGIN + _LINE * len(notes) + 40) / height
+    bar = made.add_axes((left / width, y, (2 * panel + _GAP) / width, 12 / height))
+    made.colorbar(image, cax=bar, orientation="horizontal").ax.tick_params(labelsize=8)
+    bar.set_title("cosine similarity, one scale for all tiles", fontsize=8, pad=3, loc="left")
+    title = "Position embeddings before and after fine-tuning, by learning rate"
+    made.suptitle(title, fontsize=13, x=place[0], y=1 - 14 / height, ha="left")
+    return made
+
+
+def _rate(run: Run) -> float | None:
+    rate = run.config.get(_RATE)
+    return float(rate) if is_number(rate) else None
+
+
+def _notes(
+    runs: Sequence[Run], rows: Sequence[tuple[Run, Embeddings]], damaged: Sequence[str], most: int
+) -> Iterator[str]:
+    """Which runs are shown, what is to be seen, and the rule of the verdicts."""
+    having = sum((run.path / POSITIONS).is_file() and _rate(run) is not None for run in runs)
+    if having > most:
+        yield (
+            f"Shown: {len(rows)} of {having} runs: the best of every learning rate by validation F1, then the second "
+            "best, and so on; of more learning rates than rows, evenly spread ones."
+        )
+    if missing := len(runs) - having:
+        who = "1 more run has" if missing == 1 else f"{missing} more runs have"
+        yield f"{who} no position embedding to show: unfinished, diverged, or not looked at."
+    yield from damaged
+    step = max(math.ceil(found.side / _TILES) for _, found in rows)
+    every = f" One patch in {step} has a tile, each way." if step > 1 else ""
+    yield (
+        "Tiles: cosine similarity of a patch's embedding, less the mean over patches, with those of all patches in "
+        f"their places.{every} Locality: near patches are alike. R²: row and column can be read from the embedding. "
+        "Both are 1 at best. Movement: length of the change over the typical length before, each map on its own scale."
+    )
+    yield from (f"Rule: {rule}" for rule in dict.fromkeys(str(found.numbers["rule"]) for _, found in rows))
+
+
+def _numbers(numbers: Mapping[str, Any]) -> list[str]:
+    before, after = numbers["before"], numbers["after"]
+    return [
+        f"place: {numbers['verdict']}",
+        *(
+            f"{label} {_digits(before[name]['value'])} → {_digits(after[name]['value'])}"
+            for name, label in (("locality", "locality"), ("decoding", "decoded, R²"))
+        ),
+        f"|ΔP| / |P| {_digits(numbers['change']['value'])}",
+        f"strength {_digits(numbers['strength'])} of before",
+    ]
+
+
+def _mosaic(patches: np.ndarray) -> np.ndarray:
+    """Cosines of patches (P, D) with all others, as tiles side by side with a line of NaN between them."""
+    side = math.isqrt(len(patches))
+    rows = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), _TINY)
+    step = math.ceil(side / _TILES)
+    tiles = (rows @ rows.T).reshape(side, side, side, side)[step // 2 :: step, step // 2 :: step]
+    framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    return framed.transpose(0, 2, 1, 3).reshape(len(tiles) * (side + 1), -1)[:-1, :-1]
+
+
+def _moved(found: Embeddings) -> np.ndarray:
+    """Length of each patch's change over the typical length of an embedding before, (g, g)."""
+    typical = math.sqrt(float((found.before**2).sum(1).mean()))
+    return (np.linalg.norm(found.after - found.before, axis=1) / max(typical, _TINY)).reshape(found.side, found.side)
+
+
+def _draw(axes: Axes, cells: np.ndarray, low: float, high: float) -> AxesImage:
+    image = axes.imshow(cells, cmap=_COLOURS, vmin=low, vmax=high, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _whole_pixels(cells: int, wanted: int) -> int:
+    """About `wanted` pixels, a multiple of the cells: all of them are the same size then."""
+    return max(1, round(wanted / cells)) * cells
+
+
+def _digits(number: float) -> str:
+    return f"{number:.2f}" if 0.1 <= abs(number) < 10 else f"{number:.2g}"
+
+
+def _plain(text: str) -> str:
+    """Text as it is: without the `$` that matplotlib takes for mathematics."""
+    return text.replace("$", r"\$")

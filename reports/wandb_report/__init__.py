@@ -1,0 +1,1 @@
+"""The same findings as a W&B report and workspace."""

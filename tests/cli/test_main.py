@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from harness import train
+from harness.cli import main
+from harness.config import RunConfig, option_name
+from harness.errors import DataError
+from harness.options import arguments
+from tests import ROOT
+
+
+def test_what_a_wandb_agent_emits_is_understood(given: list[RunConfig]) -> None:
+    arguments = ["--data=photos", "--lr=1e-05", "--batch_size=16", "--augment=none", "--ema=True", "--compile=False"]
+    result = CliRunner().invoke(main.run, [*arguments, "--_wandb={'sweep': 1}"])
+    assert result.exit_code == 0, result.output
+    assert given == [RunConfig(data="photos", lr=1e-5, batch_size=16, augment="none", ema=True, compile=False)]
+
+
+def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(given: list[RunConfig], tmp_path: Path) -> None:
+    options = {name for parameter in main.run.params for name in parameter.opts}
+    assert {option_name(field.name) for field in dataclasses.fields(RunConfig)} <= options
+    config = RunConfig(data=str(tmp_path), weights="none", lr=3e-4, ema=True, fresh=True, tags="a,b", workers=3)
+    assert CliRunner().invoke(main.run, arguments(config)).exit_code == 0
+    assert given == [config]
+
+
+def test_a_flag_without_a_value_is_true(given: list[RunConfig]) -> None:
+    assert CliRunner().invoke(main.run, ["--ema", "--data", "photos"]).exit_code == 0
+    assert given[0].ema is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data=photos", "--learning-rate=1"], "No such option"),
+        (["--data=photos", "--batchsize=1"], "--batch-size"),
+        (["--data=photos", "--lr=small"], "'small' is not a valid float"),
+        ([], "Missing option '--data'"),
+        (["--data=photos", "--lr=nan", "--batch-size=0"], "Error: --lr is nan"),
+        (["--data=photos", "--lr=nan", "--batch-size=0"], "Error: --batch-size is 0"),
+    ],
+)
+def test_usage_errors_end_with_2_and_say_what_is_wrong(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main.run, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_errors_of_data_end_with_1_and_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(_: RunConfig) -> None:
+        raise DataError(["no class folders in x", "y.jpg is broken"])
+
+    monkeypatch.setattr(train, "fit", fit)
+    result = CliRunner().invoke(main.run, ["--data=photos"])
+    assert (result.exit_code, result.output) == (1, "Error: no class folders in x\nError: y.jpg is broken\n")
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    found = []
+    for name, command in group.commands.items():
+        found.append(((*path, name), command))
+        if isinstance(command, click.Group):
+            found += commands(command, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), commands(main.main), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_explains_itself(path: tuple[str, ...], command: click.Command) -> None:
+    result = CliRunner().invoke(main.main, [*path, "--help"])
+    assert result.exit_code == 0
+    assert isinstance(command, click.Group) or f"harness {' '.join(path)}" in result.output, "an example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, parameter.name
+
+
+def test_help_groups_the_options_of_a_run_with_their_defaults() -> None:
+    text = CliRunner().invoke(main.run, ["--help"]).output
+    titles = ["Data:", "Augmentation:", "Model:", "Optimisation:", "Compute:", "Run:"]
+    assert sorted(titles, key=text.index) == titles
+    assert "[default: 1e-05]" in " ".join(text.split())
+    assert "vit_b_16|vit_b_32" in text
+    assert "wandb" not in text.split("Run:")[0].lower()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from harness.cli.main import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'torchvision', 'numpy', 'wandb', 'accelerate', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_run_py_works_from_anywhere_and_is_not_shadowed(tmp_path: Path) -> None:
+    # A folder of files named like packages, and no project on the path.
+    (tmp_path / "harness.py").write_text("raise SystemExit('wrong harness')")
+    environment: dict[str, Any] = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", "print()"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "harness" / "run.py"), "--data=photos", "--lr=-1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: --lr is -1.0")
+
+
+def test_train_checks_the_folder_before_it_starts_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.launch.launch.launch", lambda *_, **__: pytest.fail("launched"))
+    result = CliRunner().invoke(main.main, ["train", "--data", str(tmp_path / "nowhere"), "--weights", "none"])
+    assert result.exit_code == 1
+    assert "nowhere" in result.output
+
+
+def test_train_launches_the_same_run(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched: list[tuple[list[str], int | None]] = []
+
+    def launch(arguments: list[str], *, num_processes: int | None) -> int:
+        launched.append((arguments, num_processes))
+        return 7
+
+    monkeypatch.setattr("harness.launch.launch.launch", launch)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        main.main, ["train", "--data", str(photos), "--weights", "none", "--lr", "0.5", "--num-processes", "2"]
+    )
+    assert result.exit_code == 7
+    assert launched == [([f"--data={photos}", "--weights=none", "--lr=0.5", f"--runs-dir={tmp_path}/runs"], 2)]
+
+
+def test_data_check_prints_json(photos: Path) -> None:
+    result = CliRunner().invoke(main.main, ["data", "check", str(photos), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)

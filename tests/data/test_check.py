@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from harness.data import duplicates
+from harness.data.check import CheckReport, report
+
+
+def photo(seed: int, side: int = 96) -> Image.Image:
+    """Smooth random shapes with some noise, different for every seed."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(0, 256, (7, 7, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray(np.clip(smooth + generator.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8))
+
+
+def save(picture: Image.Image, path: Path, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, **options)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    seed = 0
+    for split, count in (("train", 4), ("valid", 2), ("test", 2)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                save(photo(seed := seed + 1), tmp_path / split / name / f"{number}.png")
+    return tmp_path
+
+
+def checked(root: Path, **options: object) -> CheckReport:
+    return report(root, progress=False, **options)
+
+
+def test_a_good_folder(root: Path, tmp_path: Path) -> None:
+    save(photo(50, side=48).convert("L"), root / "train" / "dog" / "grey.png")
+    result = checked(root, cache_dir=tmp_path / "caches")
+    assert result.problems == () and result.notes == () and result.broken == {}
+    assert result.copies_across_splits == result.copies_in_train == ()
+    train = result.splits["train"]
+    assert (train.pictures, train.smallest, train.median, train.largest) == (9, 4, 4.5, 5)
+    assert train.smallest_classes == ("cat (4)", "dog (5)")
+    assert result.splits["val"].smallest_classes == ()
+    assert result.sizes is not None
+    assert (result.sizes.smallest, result.sizes.median, result.sizes.largest) == ((48, 48), (96, 96), (96, 96))
+    assert result.sizes.common == {"96x96": 16, "48x48": 1}
+    assert result.modes == {"RGB": 16, "L": 1}
+    assert result.cache_bytes == 17 * 256 * 256 * 3
+    assert result.cache_dir == str(tmp_path / "caches")
+    assert not (tmp_path / "caches").exists()
+
+
+def test_lines_and_json_say_the_same(root: Path) -> None:
+    result = checked(root)
+    text = "\n".join(result.lines())
+    assert text.startswith(f"{root}: 2 classes\n")
+    assert "  train            8   4, 4, 4\n" in text
+    assert "most common 96x96 (16)" in text
+    assert text.endswith("No problems found.")
+    data = json.loads(result.to_json())
+    assert data["splits"]["train"]["pictures"] == 8
+    assert data["sizes"]["common"] == {"96x96": 16}
+    assert data["problems"] == []
+
+
+def test_broken_pictures_are_found_beside_structural_problems(root: Path) -> None:
+    (root / "train" / "empty").mkdir()
+    (root / "valid" / "cow").mkdir()
+    whole = (root / "test" / "cat" / "0.png").read_bytes()
+    (root / "test" / "cat" / "0.png").write_bytes(whole[:2000])
+    (root / "train" / "cat" / "note.jpg").write_text("text")
+    result = checked(root)
+    assert result.broken == {"test/cat/0.png": "truncated", "train/cat/note.jpg": "not an image (text)"}
+    empty, cow, broken = result.problems
+    assert empty.startswith("train/ has class folders without a picture (1): empty.")
+    assert cow.startswith("valid/ has a class that train/ does not have: cow.")
+    assert broken.startswith("2 of 17 pictures") and "\n  test/cat/0.png: truncated" in broken
+    assert f"problem: {broken}" in result.lines()
+
+
+def test_no_folder_is_a_report_too(tmp_path: Path) -> None:
+    result = checked(tmp_path / "nowhere")
+    assert result.problems[0].startswith(f"{tmp_path}/nowhere: no such folder.")
+    assert result.sizes is None and result.classes == ()
+    assert result.lines()[-1].startswith("problem: ")
+    assert json.loads(result.to_json())["splits"]["train"]["pictures"] == 0
+
+
+def test_copies_across_splits(root: Path) -> None:
+    (root / "test" / "cat" / "same.png").write_bytes((root / "train" / "cat" / "1.png").read_bytes())
+    save(photo(1).resize((64, 64)), root / "valid" / "cat" / "smaller.jpg", quality=60)  # train/cat/0.png is seed 1
+    result = checked(root)
+    near, exact = sorted(result.copies_across_splits, key=lambda pair: pair.exact)
+    assert (exact.first, exact.second, exact.likeness) == ("test/cat/same.png", "train/cat/1.png", 1.0)
+    assert (near.first, near.second) == ("valid/cat/smaller.jpg", "train/cat/0.png")
+    assert duplicates.COPY <= near.likeness <= 1
+    assert len(result.problems) == 1 and "train/cat/1.png = test/cat/same.png" in result.problems[0]
+    assert len(result.notes) == 1 and "valid/cat/smaller.jpg ~ train/cat/0.png" in result.notes[0]
+
+
+def test_copies_within_train_are_counted_and_those_under_two_classes_named(root: Path) -> None:
+    save(photo(1), root / "train" / "cat" / "again.png")
+    save(photo(2), root / "train" / "dog" / "cat really.png")
+    save(photo(9), root / "valid" / "cat" / "again.png")  # a copy within valid hurts nobody
+    result = checked(root)
+    assert len(result.copies_in_train) == 2
+    assert result.copies_across_splits == ()
+    assert result.notes == (
+        "train/ holds the same picture more than once (2 pairs)",
+        "and under two classes (1), one of which is wrong:\n  train/cat/1.png ~ train/dog/cat really.png",
+    )
+
+
+def likeness(first: Image.Image, second: Image.Image) -> float:
+    return float(duplicates.look(first).astype(np.float32) @ duplicates.look(second).astype(np.float32))
+
+
+def test_a_picture_is_known_again_after_what_happens_to_pictures() -> None:
+    for seed in range(10):
+        original = photo(seed, side=224)
+        stored = io.BytesIO()
+        original.save(stored, "JPEG", quality=30)
+        changed = {
+            "compressed": Image.open(stored),
+            "halved": original.resize((112, 112)),
+            "stretched": original.resize((300, 200)),
+            "brighter": ImageEnhance.Brightness(original).enhance(1.2),
+            "cropped": original.crop((4, 4, 220, 220)),
+            "grey": original.convert("L"),
+        }
+        for change, picture in changed.items():
+            assert likeness(original, picture) >= duplicates.COPY, change
+        assert likeness(original, photo(seed + 100, side=224)) < duplicates.COPY
+
+
+def test_pictures_of_one_tone_are_nobody_s_copy() -> None:
+    flat = Image.new("RGB", (50, 50), "white")
+    assert likeness(flat, flat) == 0
+
+
+def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "BLOCK", 3)
+    looks = np.stack([duplicates.look(photo(seed)) for seed in (0, 1, 2, 3, 4, 5, 6, 1, 0, 6)])
+    assert [pair[:2] for pair in duplicates.alike(looks, 10)] == [(0, 8), (1, 7), (6, 9)]
+    assert [pair[:2] for pair in duplicates.alike(looks, 1)] == [(0, 8)]
+    assert duplicates.alike(looks, 0) == []

@@ -1,0 +1,99 @@
+"""Batches cut and coloured on the device against the per-picture path."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from harness.data import augment, gpu_augment
+from harness.data.augment import Augment, Box, Recipe
+from tests.helpers.pixel_caches import cache_of
+
+CPU = torch.device("cpu")
+
+
+def photos(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    pictures = []
+    for height, width in shapes:
+        smooth = cv2.resize(random.uniform(0, 255, (5, 7, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+        cv2.circle(smooth, (width // 3, height // 2), height // 4, random.uniform(0, 255, 3).tolist(), -1)
+        pictures.append(np.clip(smooth + random.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8))
+    return pictures
+
+
+PHOTOS = photos([(96, 128), (96, 96), (140, 96), (96, 200), (97, 131)])
+CACHE = cache_of(PHOTOS)
+ON_DEVICE = gpu_augment.upload(CACHE, CPU)
+
+
+def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[Recipe]]:
+    """The same recipes on the per-picture path and in one batch: uint8 levels (b, S, S, 3) of each."""
+    pictures = np.arange(count, dtype=np.int64) % len(PHOTOS)
+    recipes = []
+    for sample, picture in enumerate(pictures):
+        height, width = PHOTOS[picture].shape[:2]
+        recipes.append(augment.recipe(settings, sample=sample, epoch=0, height=height, width=width, size=size))
+    single = np.stack(
+        [augment.apply(CACHE.image(int(p)), recipe, size) for p, recipe in zip(pictures, recipes, strict=True)]
+    )
+    levels = gpu_augment.batch(ON_DEVICE, pictures, recipes, size)
+    assert levels.shape == (count, 3, size, size)
+    assert levels.dtype == torch.float32
+    assert levels.is_contiguous()
+    assert torch.equal(levels, levels.round())
+    assert levels.min() >= 0
+    assert levels.max() <= 255
+    return single, levels.permute(0, 2, 3, 1).numpy(), recipes
+
+
+def test_centre_crops_are_the_same_bits() -> None:
+    single, batch, _ = both_paths(Augment("none"), 96)
+    assert np.array_equal(single, batch)
+
+
+@pytest.mark.parametrize("size", [64, 96, 160])
+def test_cut_and_mirrored_pictures_are_within_two_levels(size: int) -> None:
+    single, batch, recipes = both_paths(Augment("standard", color_jitter=0.0), size)
+    difference = np.abs(single.astype(int) - batch.astype(int))
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3
+    assert {recipe.flip for recipe in recipes} == {False, True}
+    shrinks = [max(recipe.box.height, recipe.box.width) > size for recipe in recipes]
+    assert any(shrinks) == (size < 160)
+
+
+def test_jitter_of_each_picture_is_its_own() -> None:
+    single, batch, recipes = both_paths(Augment("standard", color_jitter=0.4), 96)
+    difference = np.abs(single.astype(int) - batch.astype(int))
+    assert len({recipe.jitter[0][0] for recipe in recipes}) == 3
+    assert difference.max() <= 5  # a level lost to rounding grows by the factors that follow
+    assert np.mean(difference > 2) < 0.01
+
+
+def test_shrinking_is_antialiased_however_far() -> None:
+    boxes = [Box(0, 0, 96, 128), Box(3, 4, 90, 17)]
+    batch = gpu_augment.crop_and_resize(ON_DEVICE, np.array([0, 0]), boxes, [False, True], 20)
+    for row, (top, left, height, width) in enumerate(boxes):
+        cut = torch.from_numpy(PHOTOS[0][top : top + height, left : left + width]).permute(2, 0, 1)[None].float()
+        expected = torch.nn.functional.interpolate(cut, (20, 20), mode="bilinear", antialias=True)[0]
+        expected = expected.flip(2) if row == 1 else expected
+        assert (batch[row] - expected).abs().max() <= 0.501  # rounding to whole levels
+
+
+def test_a_large_batch_is_done_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, whole, _ = both_paths(Augment("standard"), 32, count=11)
+    monkeypatch.setattr(gpu_augment, "_CHUNK", 4)
+    _, parts, _ = both_paths(Augment("standard"), 32, count=11)
+    assert np.array_equal(whole, parts)
+
+
+def test_pictures_stay_on_a_gpu_with_room_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not gpu_augment.fits(10, CPU)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    for share, most in ((1.0, 399), (0.25, 99)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, share=share: share)
+        assert gpu_augment.fits(most, torch.device("cuda:0"))
+        assert not gpu_augment.fits(most + 1, torch.device("cuda:0"))

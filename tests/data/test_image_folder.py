@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data import image_folder
+from harness.errors import DataError
+
+
+def fill(root: Path, **splits: dict[str, int]) -> Path:
+    """Files that look like pictures from outside; finding them does not decode. Every content is different."""
+    for split, classes in splits.items():
+        for name, count in classes.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                path = root / split / name / f"{number:03}.jpg"
+                path.write_bytes(f"{split}/{name}/{number:03}".encode())
+    return root
+
+
+def problems(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        image_folder.find(root)
+    return str(caught.value)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return fill(tmp_path, train={"cat": 4, "dog": 3}, valid={"cat": 1, "dog": 2}, test={"cat": 2, "dog": 1})
+
+
+def test_splits_labels_and_order(whole: Path) -> None:
+    found = image_folder.find(whole)
+    assert found.classes == ("cat", "dog")
+    assert found.train.files[3:5] == ("train/cat/003.jpg", "train/dog/000.jpg")
+    assert found.train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert found.train.labels.dtype == np.int64
+    assert found.val.name == "val"
+    assert found.val.files == ("valid/cat/000.jpg", "valid/dog/000.jpg", "valid/dog/001.jpg")
+    assert found.test.labels.tolist() == [0, 0, 1]
+    assert found.notes == () and found.ignored == {}
+
+
+@pytest.mark.parametrize("spelling", ["valid", "val", "validation"])
+def test_every_spelling_of_validation(tmp_path: Path, spelling: str) -> None:
+    fill(tmp_path, train={"a": 2, "b": 2}, test={"a": 1, "b": 1}, **{spelling: {"a": 1, "b": 2}})
+    assert image_folder.find(tmp_path).val.files[-1] == f"{spelling}/b/001.jpg"
+
+
+def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 2, "b": 2, "c": 2}, valid={"b": 1, "c": 1}, test={"a": 1, "b": 1, "c": 1})
+    found = image_folder.find(tmp_path)
+    assert found.val.labels.tolist() == [1, 2]
+    assert found.notes == ("valid: no pictures of 1 of 3 classes (a); they count 0 in macro F1",)
+
+
+def test_names_with_spaces_quotes_markup_and_other_scripts(tmp_path: Path) -> None:
+    names = ["air hockey", '<b>"quoted"</b>'.replace("/", "|"), "ski-слалом", "柔道", "it's"]
+    fill(tmp_path, **{split: dict.fromkeys(names, 1) for split in ("train", "valid", "test")})
+    found = image_folder.find(tmp_path)
+    assert found.classes == tuple(sorted(names))
+    assert [found.classes[label] for label in found.test.labels] == [f.split("/")[1] for f in found.test.files]
+
+
+def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None:
+    deep = whole / "train" / "cat" / "2021" / "june"
+    deep.mkdir(parents=True)
+    for number, extension in enumerate(image_folder.EXTENSIONS):
+        (deep / f"p{number}{extension.upper()}").write_bytes(b"extension" + extension.encode())
+    (deep / "notes.txt").write_text("x")
+    (whole / "train" / "cat" / ".DS_Store").write_text("x")
+    (whole / "train" / ".ipynb_checkpoints").mkdir()
+    (whole / "train" / ".ipynb_checkpoints" / "a.jpg").write_text("x")
+    (whole / "extra").mkdir()
+    found = image_folder.find(whole)
+    assert found.classes == ("cat", "dog")
+    assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
+    assert found.ignored == {"hidden": 2, "not pictures": 1, "folder(s) beside train, valid and test": 1}
+    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not pictures",)
+
+
+def test_a_link_in_a_circle_ends(whole: Path) -> None:
+    (whole / "train" / "cat" / "again").symlink_to(whole / "train" / "cat", target_is_directory=True)
+    found = image_folder.find(whole)
+    assert len(found.train.files) == 7
+    assert found.ignored == {"links to a folder above": 1}
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert problems(tmp_path / "nowhere") == (
+        f"{tmp_path}/nowhere: no such folder. --data takes a folder with train/<class>/<picture>, "
+        "and the same under valid/ and test/."
+    )
+
+
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "data.zip").write_text("x")
+    assert "data.zip is not a folder." in problems(tmp_path / "data.zip")
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    assert "has no train/ folder. Expected train/<class>/<picture>" in problems(tmp_path)
+
+
+def test_classes_without_train_and_another_spelling_of_train(tmp_path: Path) -> None:
+    fill(tmp_path / "flat", cat={".": 1}, dog={".": 1})
+    assert "Its folders hold pictures (cat, dog): if they are the classes, move them under train/, as train/cat/" in (
+        problems(tmp_path / "flat")
+    )
+    fill(tmp_path / "capital", Train={"cat": 1, "dog": 1})
+    assert "has no train/ folder, but Train/: rename it to train/." in problems(tmp_path / "capital")
+
+
+def test_no_pictures_in_train(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    assert problems(tmp_path) == "train/ holds no pictures. Expected train/<class>/<picture>."
+
+
+def test_pictures_without_a_class(whole: Path) -> None:
+    (whole / "train" / "loose.png").write_bytes(b"loose")
+    assert problems(whole) == (
+        "train/ has pictures outside of any class (1): put them in a folder per class, train/<class>/."
+    )
+
+
+def test_one_class(tmp_path: Path) -> None:
+    fill(tmp_path, train={"cat": 4}, valid={"cat": 1}, test={"cat": 1})
+    assert problems(tmp_path) == "train/ has one class (cat): telling classes apart takes at least two."
+
+
+def test_two_validation_folders(whole: Path) -> None:
+    fill(whole, val={"cat": 1, "dog": 1})
+    assert "has valid/ and val/: keep one of them as the validation split." in problems(whole)
+
+
+def test_an_empty_validation_folder(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 9, "b": 9}, valid={"a": 0}, test={"a": 1})
+    assert problems(tmp_path) == (
+        "valid/ holds no pictures. Expected valid/<class>/<picture>, or remove the folder to have a share of train "
+        "set aside."
+    )
+
+
+def test_many_problems_are_told_together(tmp_path: Path) -> None:
+    train = {"archery": 1, "bowling": 0, "curling": 0}
+    fill(tmp_path, train=train, valid={"archrey": 1}, test={"archery": 1, "zzz": 1})
+    assert problems(tmp_path).splitlines() == [
+        "train/ has class folders without a picture (2): bowling, curling. Add pictures (.jpg, .jpeg, .png, .bmp, "
+        ".webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
+        "train/ has more classes (3) than pictures (1): every class needs its own.",
+        "valid/ has a class that train/ does not have: archrey. Did you mean archery?",
+        "test/ has a class that train/ does not have: zzz. Add the class to train/ or remove the folder.",
+    ]
+
+
+def test_a_link_to_nothing_and_a_name_that_is_not_utf8(whole: Path) -> None:
+    (whole / "train" / "cat" / "gone.jpg").symlink_to(whole / "gone.jpg")
+    (whole / "train" / "dog" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin")
+    text = problems(whole)
+    assert "train/cat/gone.jpg: a link to a file that is not there. Restore or remove it." in text
+    assert r"train/dog/caf\udce9.jpg: the name is not UTF-8, so no table could hold it. Rename it." in text
+
+
+def test_a_folder_without_permission(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: os.PathLike[str]) -> object:
+        if Path(path).name == "dog" and Path(path).parent.name == "train":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    expected = f"{whole}/train/dog: cannot be listed (Permission denied). Check its permissions (ls -ld)."
+    assert expected in problems(whole)
+
+
+def test_copies_across_splits_are_named(whole: Path) -> None:
+    content = (whole / "train" / "cat" / "001.jpg").read_bytes()
+    (whole / "test" / "dog" / "copy.jpg").write_bytes(content)
+    (whole / "valid" / "dog" / "same size.jpg").write_bytes(content[::-1])
+    assert problems(whole) == (
+        "The same pictures, byte for byte, are in two splits (1), so scores would count what was trained on. "
+        "Keep one of each:\n  train/cat/001.jpg = test/dog/copy.jpg"
+    )
+
+
+def test_copies_are_listed_ten_at_a_time(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 12, "b": 12}, valid={"a": 1, "b": 1})
+    for number in range(12):
+        target = tmp_path / "test" / "a" / f"{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((tmp_path / "train" / "a" / f"{number:03}.jpg").read_bytes())
+    text = problems(tmp_path)
+    assert "are in two splits (12), so" in text and text.endswith("\n  and 2 more")
+    assert text.count(" = ") == 10
+
+
+def test_large_pictures_that_differ_outside_their_middle_are_no_copies(whole: Path) -> None:
+    (whole / "train" / "cat" / "big.jpg").write_bytes(b"a" + bytes(20_000))
+    (whole / "test" / "cat" / "big.jpg").write_bytes(b"b" + bytes(20_000))
+    assert len(image_folder.find(whole).train.files) == 8
+
+
+def test_missing_splits_are_cut_from_train(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 20, "b": 10, "c": 3})
+    found = image_folder.find(tmp_path, seed=1, split_fraction=0.2)
+    assert np.bincount(found.val.labels).tolist() == [4, 2, 1]
+    assert np.bincount(found.test.labels).tolist() == [4, 2, 1]
+    assert np.bincount(found.train.labels).tolist() == [12, 6, 1]
+    together = [file for split in found.splits for file in split.files]
+    assert len(set(together)) == len(together) == 33
+    assert found.notes == (
+        "valid: 7 of train's 33 images set aside, as there is no such folder (share 0.2 of each class, seed 1)",
+        "test: 7 of train's 33 images set aside, as there is no such folder (share 0.2 of each class, seed 1)",
+    )
+
+
+def test_the_cut_depends_on_the_seed_but_not_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, train={"a": 20, "b": 20}, test={"a": 1, "b": 1})
+    first = image_folder.find(tmp_path, seed=3)
+    assert image_folder.find(tmp_path, seed=4).val.files != first.val.files
+    (tmp_path / "train" / "c").mkdir()
+    for number in range(5):
+        (tmp_path / "train" / "c" / f"{number}.jpg").write_bytes(f"c{number}".encode())
+    monkeypatch.setattr("harness.data.folder_scan.sorted", lambda found, key: list(found)[::-1], raising=False)
+    again = image_folder.find(tmp_path, seed=3)
+    assert tuple(file for file in again.val.files if "/c/" not in file) == first.val.files
+
+
+def test_a_class_too_small_to_cut(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 5, "b": 2, "c": 1})
+    assert problems(tmp_path) == (
+        "There is no valid/ and test/, so each class of train/ has to give one image to each missing split and keep "
+        "one. Too few for that: b (2), c (1). Add pictures to them, or add valid/ and test/."
+    )
+
+
+@pytest.mark.parametrize("count", range(3, 30))
+def test_every_class_keeps_an_image_however_large_the_share(tmp_path: Path, count: int) -> None:
+    fill(tmp_path, train={"a": count, "b": 3})
+    found = image_folder.find(tmp_path, split_fraction=0.499)
+    assert all(np.bincount(split.labels, minlength=2).min() >= 1 for split in found.splits)
+
+
+def test_copies_within_train_that_a_cut_separates_are_a_note(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 10, "b": 10}, test={"a": 1, "b": 1})
+    for file in (tmp_path / "train" / "a").iterdir():
+        file.write_bytes(b"all the same")
+    _, note = image_folder.find(tmp_path).notes
+    expected = "pictures that train/ holds more than once fell into two splits when these were cut (1); for honest"
+    assert note.startswith(expected)
+
+
+def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
+    splits = {"train": {"a": 2, "b": 2}, "valid": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
+    here, there = (image_folder.find(fill(tmp_path / place, **splits)) for place in ("here", "there"))
+    digests = [str(number) for number in range(8)]
+    assert image_folder.fingerprint(here, digests) == image_folder.fingerprint(there, digests)
+    assert image_folder.fingerprint(here, [*digests[:-1], "x"]) != image_folder.fingerprint(here, digests)
+    with pytest.raises(ValueError, match="shorter"):
+        image_folder.fingerprint(here, digests[:-1])
+
+
+@pytest.mark.parametrize("make", [lambda p: str(p), lambda p: p, lambda p: os.path.relpath(p)])
+def test_any_kind_of_path(whole: Path, make: Callable[[Path], str | Path]) -> None:
+    assert image_folder.find(make(whole)).root == whole or image_folder.find(make(whole)).root.samefile(whole)

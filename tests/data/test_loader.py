@@ -1,0 +1,306 @@
+"""Batches are the same at any number of processes, workers and restarts; evaluation sees every picture once."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from harness.data import augment, gpu_augment, mixup
+from harness.data.augment import Augment
+from harness.data.loader import Batch, EvalBatches, TrainBatches, share_of
+from harness.data.prefetch import Normalise
+from tests.helpers.pixel_caches import cache_of
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PICTURES, CLASSES, SIZE = 17, 4, 16
+LABELS = np.arange(PICTURES) % CLASSES
+DROP_PATH = np.array([0.0, 0.0, 0.25, 0.5])
+
+EVERYTHING = {
+    "none": Augment("none"),
+    "standard": Augment("standard", color_jitter=0.4, random_erasing=0.5),
+    "randaugment": Augment("randaugment"),
+    "trivialaugment": Augment("trivialaugment", random_erasing=0.5),
+    "mixed": Augment("standard", color_jitter=0.0, mixup=0.8, cutmix=1.0),
+}
+
+
+def some_pictures(count: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    shapes = [(20, 20 + int(extra)) for extra in random.integers(0, 9, count)]
+    return [cv2.resize(random.uniform(0, 255, (4, 4, 3)), shape[::-1]).astype(np.uint8) for shape in shapes]
+
+
+CACHE = cache_of(some_pictures(PICTURES + 3))
+INDICES = np.arange(PICTURES)[::-1] + 3  # where sample 0, 1, ... lies in the cache
+
+
+def batches(settings: Augment = EVERYTHING["standard"], **changes: object) -> TrainBatches:
+    arguments: dict[str, object] = {
+        "cache": CACHE,
+        "indices": INDICES,
+        "labels": LABELS,
+        "num_classes": CLASSES,
+        "batch_size": 5,
+        "crop_size": SIZE,
+        "mean": MEAN,
+        "std": STD,
+        "augment": settings,
+        "label_smoothing": 0.1,
+        "drop_path": DROP_PATH,
+    }
+    return TrainBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def drawn(loader: TrainBatches, epoch: int = 0, start_step: int = 0) -> list[Batch]:
+    """All batches of an epoch, copied: a batch is valid until the next one is drawn."""
+    copies = []
+    for batch in loader.epoch(epoch, start_step):
+        keep = None if batch.keep is None else batch.keep.clone()
+        copies.append(
+            Batch(batch.images.clone(), batch.targets.clone(), batch.samples, batch.weight.clone(), batch.total, keep)
+        )
+    return copies
+
+
+def same(first: Batch, second: Batch) -> bool:
+    assert first.keep is not None
+    assert second.keep is not None
+    return (
+        torch.equal(first.images, second.images)
+        and torch.equal(first.targets, second.targets)
+        and np.array_equal(first.samples, second.samples)
+        and torch.equal(first.weight, second.weight)
+        and first.total == second.total
+        and torch.equal(first.keep, second.keep)
+    )
+
+
+def joined(shares: list[Batch]) -> Batch:
+    """The global batch from the shares of all processes, stand-ins left out."""
+    real = [share for share in shares if share.weight.all()]
+    return Batch(
+        torch.cat([share.images for share in real]),
+        torch.cat([share.targets for share in real]),
+        np.concatenate([share.samples for share in real]),
+        torch.cat([share.weight for share in real]),
+        shares[0].total,
+        torch.cat([share.keep for share in real if share.keep is not None]),
+    )
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_together_see_the_batches_of_one(name: str, world: int) -> None:
+    alone = drawn(batches(EVERYTHING[name]), epoch=2)
+    assert [batch.total for batch in alone] == [5, 5, 5, 2]
+    together = [drawn(batches(EVERYTHING[name], rank=rank, world=world, workers=2), epoch=2) for rank in range(world)]
+    for step, batch in enumerate(alone):
+        assert same(joined([shares[step] for shares in together]), batch)
+        assert batch.images.shape == (batch.total, 3, SIZE, SIZE)
+        assert batch.images.is_contiguous()
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_workers_change_nothing(name: str) -> None:
+    one, three = drawn(batches(EVERYTHING[name])), drawn(batches(EVERYTHING[name], workers=3))
+    assert len(one) == 4
+    assert all(same(a, b) for a, b in zip(one, three, strict=True))
+
+
+@pytest.mark.parametrize("name", ["standard", "mixed"])
+@pytest.mark.parametrize("start", [0, 1, 3, 4])
+def test_an_epoch_continued_in_the_middle_is_the_same(name: str, start: int) -> None:
+    loader = batches(EVERYTHING[name])
+    whole, rest = drawn(loader, 1), drawn(loader, 1, start)
+    assert len(rest) == 4 - start
+    assert all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
+
+
+def test_an_epoch_visits_every_picture_once_in_an_order_of_its_own() -> None:
+    loader = batches()
+    orders = [np.concatenate([batch.samples for batch in drawn(loader, epoch)]) for epoch in range(3)]
+    for order in orders:
+        assert order.dtype == np.int64
+        assert np.array_equal(np.sort(order), np.arange(PICTURES))
+    assert not np.array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[1], orders[2])
+    other_seed = np.concatenate([batch.samples for batch in drawn(batches(Augment("standard", seed=1)))])
+    assert not np.array_equal(orders[0], other_seed)
+    assert loader.steps_per_epoch == 4
+    assert batches(batch_size=17).steps_per_epoch == 1
+
+
+def test_a_process_without_a_share_gets_a_stand_in_of_no_weight() -> None:
+    # The last batch has two pictures for four processes.
+    last = [drawn(batches(rank=rank, world=4))[3] for rank in range(4)]
+    assert [batch.weight.tolist() for batch in last] == [[1.0], [1.0], [0.0], [0.0]]
+    assert all(batch.total == 2 and len(batch.images) == len(batch.targets) == 1 for batch in last)
+    assert last[2].samples[0] == last[0].samples[0]
+
+
+@pytest.mark.parametrize(("total", "world"), [(5, 1), (5, 2), (5, 3), (2, 4), (64, 8), (0, 2)])
+def test_shares_are_contiguous_and_differ_by_one_at_most(total: int, world: int) -> None:
+    bounds = [share_of(total, rank, world) for rank in range(world)]
+    assert [i for start, stop in bounds for i in range(start, stop)] == list(range(total))
+    sizes = [stop - start for start, stop in bounds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_images_and_targets_belong_to_their_samples() -> None:
+    normalise = Normalise(MEAN, STD)
+    settings = EVERYTHING["standard"]
+    erased = 0
+    for batch in drawn(batches(settings), epoch=3):
+        for image, target, sample in zip(batch.images, batch.targets, batch.samples, strict=True):
+            picture = CACHE.image(int(INDICES[sample]))
+            height, width = picture.shape[:2]
+            recipe = augment.recipe(settings, sample=int(sample), epoch=3, height=height, width=width, size=SIZE)
+            expected = np.empty((3, SIZE, SIZE), np.float32)
+            normalise.picture(augment.apply(picture, recipe, SIZE), expected)
+            if recipe.erase:
+                erased += 1
+                top, left, h, w = recipe.erase
+                expected[:, top : top + h, left : left + w] = 0
+            assert np.array_equal(image.numpy(), expected)
+            assert target.argmax() == LABELS[sample]
+            assert target.sum().item() == pytest.approx(1)
+            assert target.max().item() == pytest.approx(0.925)
+    assert 3 < erased < 14
+
+
+def test_a_mixed_batch_is_the_plain_one_mixed() -> None:
+    settings = EVERYTHING["mixed"]
+    plain = drawn(batches(Augment("standard", color_jitter=0.0)))
+    kinds = set()
+    for step, (batch, original) in enumerate(zip(drawn(batches(settings)), plain, strict=True)):
+        mix = mixup.draw(settings, epoch=0, step=step, size=SIZE)
+        assert mix is not None
+        kinds.add(mix.box is None)
+        mixup.mix_pairs(original.images, original.targets, mix)
+        assert torch.equal(batch.images, original.images)
+        assert torch.equal(batch.targets, original.targets)
+    assert kinds == {True, False}
+
+
+def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
+    assert all(batch.keep is None for batch in drawn(batches(drop_path=None)))
+    seen: dict[int, list[torch.Tensor]] = {}
+    for epoch in range(60):
+        for batch in drawn(batches(crop_size=1), epoch):
+            assert batch.keep is not None
+            assert batch.keep.shape == (len(batch.samples), 4)
+            for sample, keep in zip(batch.samples, batch.keep, strict=True):
+                seen.setdefault(int(sample), []).append(keep)
+    values = torch.stack([keep for keeps in seen.values() for keep in keeps])  # (1020, 4)
+    for branch, rate in enumerate(DROP_PATH):
+        allowed = torch.tensor([0.0, 1 / (1 - rate)], dtype=torch.float32)
+        assert torch.isin(values[:, branch], allowed).all()
+        assert (values[:, branch] == 0).float().mean().item() == pytest.approx(rate, abs=0.05)
+    assert len({tuple(keep.tolist()) for keep in seen[0]}) > 1
+
+
+@pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment"])
+def test_pictures_on_the_device_give_the_same_batches(name: str) -> None:
+    on_device = gpu_augment.upload(CACHE, torch.device("cpu"))
+    settings = EVERYTHING[name]
+    for a, b in zip(drawn(batches(settings)), drawn(batches(settings, on_device=on_device, workers=2)), strict=True):
+        assert torch.equal(a.targets, b.targets)
+        assert np.array_equal(a.samples, b.samples)
+        assert b.images.is_contiguous()
+        levels = (a.images - b.images).abs() * torch.tensor(STD)[:, None, None] * 255
+        assert levels.max() < 1e-3 if name in ("none", "randaugment") else (levels > 2.01).float().mean() < 0.03
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("resides", [False, True])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_gpu_gives_the_batches_of_the_cpu(name: str, resides: bool) -> None:
+    gpu = torch.device("cuda")
+    on_device = gpu_augment.upload(CACHE, gpu) if resides else None
+    ours = drawn(batches(EVERYTHING[name], device=gpu, on_device=on_device, workers=2))
+    for a, b in zip(drawn(batches(EVERYTHING[name])), ours, strict=True):
+        assert all(
+            value.device.type == "cuda" for value in (b.images, b.targets, b.weight, b.keep) if value is not None
+        )
+        assert torch.equal(a.targets, b.targets.cpu())
+        levels = (a.images - b.images.cpu()).abs() * torch.tensor(STD)[:, None, None] * 255
+        exact = not resides or name in ("none", "randaugment", "trivialaugment")
+        assert levels.max() < 1e-3 if exact else (levels > 2.01).float().mean() < 0.03
+
+
+def test_leaving_an_epoch_early_ends_the_threads() -> None:
+    before = threading.active_count()
+    epoch = batches(workers=3).epoch(0)
+    next(epoch)
+    assert threading.active_count() > before
+    epoch.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_thread_reaches_the_caller() -> None:
+    with pytest.raises(AssertionError, match="A crop of 21 pixels does not fit into a picture of 20 x"):
+        drawn(batches(EVERYTHING["none"], crop_size=21, workers=2))
+
+
+def evaluated(**changes: object) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    arguments: dict[str, object] = {
+        "cache": CACHE,
+        "indices": INDICES,
+        "labels": LABELS,
+        "batch_size": 4,
+        "crop_size": SIZE,
+        "mean": MEAN,
+        "std": STD,
+    }
+    loader = EvalBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+    seen = [(images.clone(), labels, positions) for images, labels, positions in loader]
+    assert len(seen) == len(loader)
+    return seen
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_picture_is_scored_once(world: int, workers: int) -> None:
+    reference = {
+        int(p): image for images, _, positions in evaluated() for image, p in zip(images, positions, strict=True)
+    }
+    seen: list[int] = []
+    for rank in range(world):
+        for images, labels, positions in evaluated(rank=rank, world=world, workers=workers):
+            assert images.dtype == torch.float32
+            assert labels.dtype == positions.dtype == torch.int64
+            assert len(images) == len(labels) == len(positions) <= 4
+            assert labels.tolist() == LABELS[positions.numpy()].tolist()
+            assert all(torch.equal(image, reference[int(p)]) for image, p in zip(images, positions, strict=True))
+            seen += positions.tolist()
+    assert sorted(seen) == list(range(PICTURES))
+
+
+def test_a_process_without_pictures_yields_nothing() -> None:
+    assert evaluated(rank=17, world=20) == []
+
+
+def test_evaluation_pixels_are_torchvisions() -> None:
+    pictures = []
+    for picture in some_pictures(6):
+        file = io.BytesIO()
+        Image.fromarray(cv2.resize(picture, (70, 61))).save(file, "JPEG")
+        pictures.append(Image.open(file).convert("RGB"))
+    cache = cache_of([np.asarray(v2.functional.resize(picture, 40)) for picture in pictures])
+    pipeline = v2.Compose(
+        [v2.Resize(40), v2.CenterCrop(33), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    )
+    ((images, _, positions),) = evaluated(
+        cache=cache, indices=np.arange(6), labels=np.zeros(6), batch_size=8, crop_size=33
+    )
+    assert positions.tolist() == list(range(6))
+    for image, picture in zip(images, pictures, strict=True):
+        assert (image - pipeline(picture)).abs().max() < 1e-6

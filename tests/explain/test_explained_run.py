@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import save_file
+
+from harness.cli import main
+from harness.config import RunConfig
+from harness.errors import ConfigError
+from harness.explain import archive, images, test_set
+from harness.explain.archive import Archive, PositionArchive
+from harness.explain.attention import collect
+from harness.explain.test_set import Subject
+from harness.predict import open_again
+from harness.train import Outcome, fit
+from harness.training.distributed import Processes
+from tests.test_train import on_ranks, settings
+
+PER_PICTURE = ("labels", "predicted", "probability", "label_probability", "layers", "heads", "class_share", "rollout")
+PER_PICTURE += ("relevance", "entropy", "distance", "outlier_share", "outlier_attention")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
+    """A run that has looked at all of its nine test pictures."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("once")
+    patch.setenv("WANDB_MODE", "disabled")
+    patch.setenv("HARNESS_CACHE_DIR", str(home / "pictures"))
+    config = settings(photos, home / "runs", explain="all", explain_layer=2, lr=1e-3, ema=True, drop_path=0.1)
+    outcome = fit(config)
+    patch.undo()
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no setting says so."""
+    monkeypatch.setattr("harness.training.distributed.usable_cores", lambda: 1)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[Archive]:
+    """Nothing is drawn, which takes a second; what would have been is kept."""
+    seen: list[Archive] = []
+    monkeypatch.setattr("harness.explain.output.draw", lambda found, *_: seen.append(found) or {})
+    return seen
+
+
+def attention_of(outcome: Outcome | Path) -> Archive:
+    folder = outcome.folder if isinstance(outcome, Outcome) else outcome
+    return archive.read(folder / "attention" / "attention.npz", Archive)
+
+
+def predictions_of(outcome: Outcome) -> list[dict[str, str]]:
+    with (outcome.folder / "predictions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def explain(*words: object) -> str:
+    result = CliRunner().invoke(main.main, ["explain", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> None:
+    seen, rows = attention_of(finished), predictions_of(finished)
+    assert seen.files.tolist() == [row["file"] for row in rows]
+    assert [seen.classes[index] for index in seen.labels] == [row["label"] for row in rows]
+    assert [seen.classes[index] for index in seen.predicted] == [row["prediction"] for row in rows]
+    assert seen.probability == pytest.approx([float(row["probability"]) for row in rows], abs=1e-5)
+    assert seen.label_probability == pytest.approx([float(row["label_probability"]) for row in rows], abs=1e-5)
+
+    assert seen.layers.shape == (9, 6, 16)
+    assert seen.heads.shape == (9, 4, 16)
+    sums = seen.layers.astype(np.float64).sum(2) + seen.class_share
+    np.testing.assert_allclose(sums, 1, atol=5e-3)
+    np.testing.assert_allclose(seen.heads.mean(1, dtype=np.float64), seen.layers[:, 1], atol=1e-3)  # the second layer
+    assert (seen.relevance > 0).any(axis=1).all()
+    assert seen.statistics[..., seen.statistic_names.tolist().index("distance")].mean() == pytest.approx(
+        seen.distance.mean(), rel=1e-5
+    )
+    about = seen.settings
+    assert about["self_test"]["passed"] is True
+    assert (about["model"], about["image_size"], about["patch_size"], about["grid"]) == ("vit_demo", 32, 8, [4, 4])
+    assert (about["head_layer"], about["rollout"]) == (2, {"fusion": "mean", "residual": 0.5, "discard": 0.0})
+
+    found = archive.read(finished.folder / "attention" / "positions.npz", PositionArchive)
+    assert found.before.shape == found.after.shape == (17, 128)
+    assert 0 < np.abs(found.after - found.before).max() < 0.1
+    # A new model's positions are random numbers.
+    assert found.numbers["verdict"] == finished.summary["positions/verdict"] == "none to keep"
+    assert found.numbers["strength"] == pytest.approx(1, abs=0.1)
+    assert "none to keep: before, neither" in found.numbers["rule"]
+    assert finished.summary["attention/n"] == 9
+    assert finished.summary["attention/distance"] == pytest.approx(float(seen.distance[:, -1].mean()))
+
+    pages = sorted((finished.folder / "attention" / "pictures").iterdir())
+    assert len(pages) == 9
+    with Image.open(pages[0]) as page:
+        assert page.format == "JPEG"
+    sprites = finished.folder / "attention" / "sprites"
+    assert json.loads((sprites / "sprites.json").read_text())["pictures"] == list(range(9))
+    with Image.open(sprites / "000.jpg") as sheet:
+        assert sheet.size == (1600, 160)
+    figures = {path.stem for path in (finished.folder / "figures").iterdir()}
+    assert figures == {
+        *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    }
+
+
+def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Path, tmp_path: Path) -> None:
+    config = settings(photos, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
+    outcome = fit(config)
+    from harness.model.vit import build_model
+
+    built = build_model("vit_demo", num_classes=3, weights="demo", image_size=48).model
+    found = archive.read(outcome.folder / "attention" / "positions.npz", PositionArchive)
+    np.testing.assert_array_equal(found.before, built.encoder.pos_embedding[0].detach().numpy())
+    np.testing.assert_array_equal(found.class_token_before, built.class_token[0, 0].detach().numpy())
+    assert found.numbers["verdict"] == "retained"
+
+
+@pytest.mark.parametrize(("asked", "files"), [("5", 5), ("100", 9), ("none", None)])
+def test_as_many_pictures_as_asked_for(
+    photos: Path, tmp_path: Path, asked: str, files: int | None, undrawn: list[Archive]
+) -> None:
+    outcome = fit(settings(photos, tmp_path, explain=asked, epochs=1))
+    if files is None:
+        assert not (outcome.folder / "attention").exists()
+        assert not [name for name in outcome.summary if name.startswith(("attention", "positions"))]
+        return
+    seen = attention_of(outcome)
+    assert len(seen) == outcome.summary["attention/n"] == files
+    assert set(seen.labels.tolist()) == {0, 1, 2}  # spread over the classes
+    assert [seen.classes[label] for label in seen.labels] == [Path(str(file)).parent.name for file in seen.files]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"freeze": "backbone", "lr": 0.1},
+        {"precision": "bf16"},
+        {"grad_checkpointing": True, "drop_path": 0.2, "augment": "standard", "micro_batch": 2},
+    ],
+    ids=["frozen", "bf16", "recomputed"],
+)
+def test_however_it_was_trained(photos: Path, tmp_path: Path, changes: dict[str, Any], undrawn: list[Archive]) -> None:
+    outcome = fit(settings(photos, tmp_path, explain="all", epochs=1, **changes))
+    seen = attention_of(outcome)
+    assert seen.settings["self_test"]["passed"]
+    rows = predictions_of(outcome)
+    tolerance = 0.02 if "precision" in changes else 1e-5
+    assert seen.label_probability == pytest.approx([float(row["label_probability"]) for row in rows], abs=tolerance)
+    assert np.isfinite(seen.relevance).all()
+    if "precision" in changes:  # in float32 all the same
+        explain(outcome.folder, "--output", tmp_path / "again")
+        again = archive.read(tmp_path / "again" / "attention.npz", Archive)
+        for name in PER_PICTURE:
+            np.testing.assert_allclose(getattr(again, name), getattr(seen, name), rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def look_with(run: Path, output: Path) -> None:
+    best, config, dataset = open_again(run)
+    processes = Processes(config)
+    subject = Subject(best.model, config.model, "none", best.classes, best.preprocessing)
+    sight = test_set.look_at(subject, dataset.pixels, dataset.test, config.data, 6, config, processes)
+    assert (sight is not None) == processes.is_main
+    if sight:
+        archive.write(output, sight.archive)
+    processes.leave()
+    processes.close()
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_number_of_processes_makes_no_difference(finished: Outcome, tmp_path: Path, world: int) -> None:
+    look_with(finished.folder, tmp_path / "1.npz")
+    on_ranks(world, lambda: look_with(finished.folder, tmp_path / "many.npz"))
+    one, many = (archive.read(tmp_path / name, Archive) for name in ("1.npz", "many.npz"))
+    assert one.files.tolist() == many.files.tolist()
+    for name in (*PER_PICTURE, "statistics"):
+        np.testing.assert_allclose(getattr(many, name), getattr(one, name), rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_a_run_of_two_processes_looks_at_every_picture_once(
+    photos: Path, tmp_path: Path, undrawn: list[Archive]
+) -> None:
+    on_ranks(2, lambda: fit(settings(photos, tmp_path, explain="all", epochs=1)))
+    [folder] = tmp_path.iterdir()
+    seen = attention_of(folder)
+    assert len(set(seen.files.tolist())) == 9
+    assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
+
+
+def test_an_error_of_one_process_is_told_by_all(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fit_and_fail() -> None:
+        look_at = collect.look_at
+
+        def fails_elsewhere(*arguments: Any) -> Any:
+            if torch.distributed.get_rank() == 1:
+                raise ValueError("no luck")
+            return look_at(*arguments)
+
+        collect.look_at = fails_elsewhere  # in this forked process only
+        assert fit(settings(photos, tmp_path, explain="all", epochs=1)).state == "finished"
+
+    on_ranks(2, fit_and_fail)
+    said = capfd.readouterr().out
+    assert said.count("Attention could not be captured: ValueError: no luck. The run goes on without attention.") == 1
+    [folder] = tmp_path.iterdir()
+    assert json.loads((folder / "summary.json").read_text())["test/n"] == 9
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["problems"] == {"attention": "Attention could not be captured: ValueError: no luck."}
+
+
+@pytest.mark.parametrize(
+    ("broken", "part", "sentence"),
+    [
+        (
+            "harness.explain.attention.capture.class_row",
+            "attention",
+            "self-test of attention capture could not be done",
+        ),
+        ("harness.explain.output.draw", "pictures of attention", "These could not be drawn: division by zero."),
+    ],
+)
+def test_a_tested_run_is_not_lost_over_its_attention(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, part: str, sentence: str
+) -> None:
+    monkeypatch.setattr(broken, lambda *_: 1 / 0)
+    outcome = fit(settings(photos, tmp_path, explain="all", epochs=1))
+    assert outcome.state == outcome.summary["state"] == "finished"
+    assert outcome.summary["test/n"] == 9
+    assert sentence in json.loads((outcome.folder / "manifest.json").read_text())["problems"][part]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_told_to_stop_while_looking_it_looks_again_later(
+    photos: Path, tmp_path: Path, world: int, undrawn: list[Archive]
+) -> None:
+    config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
+
+    def fit_until_told() -> None:
+        look_at = collect.look_at
+
+        def look_and_signal(*arguments: Any) -> Any:
+            if os.environ.get("RANK", "0") == str(world - 1):  # one rank alone hears it
+                os.kill(os.getpid(), signal.SIGTERM)
+            return look_at(*arguments)
+
+        collect.look_at = look_and_signal  # in this forked process only
+        outcome = fit(config)
+        assert (outcome.state, outcome.exit_code) == ("preempted", 143)
+
+    on_ranks(world, fit_until_told)
+    [folder] = tmp_path.iterdir()
+    assert not (folder / "attention").exists()
+    on_ranks(world, lambda: fit(config))
+    assert len(attention_of(folder)) == 9
+    assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
+
+
+def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--explain is 'some'; give all, none, or a number of test pictures"):
+        settings(photos, tmp_path, explain="some")
+    with pytest.raises(ConfigError, match="--explain-layer is 7; vit_demo has layers 1 to 6"):
+        fit(settings(photos, tmp_path, explain_layer=7))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_spread_evenly() -> None:
+    assert images.spread(10, 5) == [0, 2, 4, 6, 8]
+    assert images.spread(3, 5) == [0, 1, 2]
+
+
+def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None:
+    said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
+    assert "Drew 9 pictures in" in said
+    again, first = archive.read(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
+    for name in (*PER_PICTURE, "statistics"):
+        np.testing.assert_allclose(getattr(again, name), getattr(first, name), rtol=1e-3, atol=1e-4, err_msg=name)
+    one, other = (
+        archive.read(folder / "positions.npz", PositionArchive)
+        for folder in (tmp_path / "again", finished.folder / "attention")
+    )
+    np.testing.assert_array_equal(one.before, other.before)
+    np.testing.assert_array_equal(one.after, other.after)
+    assert one.numbers["after"] == other.numbers["after"]
+    assert one.numbers["strength"] == pytest.approx(other.numbers["strength"], rel=1e-5)
+
+    last = explain(finished.folder, "--output", tmp_path / "last")
+    assert "Drew 9" in last
+    seen = archive.read(tmp_path / "last" / "attention.npz", Archive)
+    np.testing.assert_allclose(seen.heads.mean(1, dtype=np.float64), seen.layers[:, 5], atol=1e-3)
+
+
+def test_pictures_draw_again_to_the_same_bytes_without_the_model(finished: Outcome, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished.folder, tmp_path / "copy")
+    shutil.rmtree(copy / "checkpoints")
+    drawn = {"pictures", "sheets"}
+    expected = contents(copy)
+    for name in drawn:
+        shutil.rmtree(copy / "attention" / name)
+    shutil.rmtree(copy / "figures")
+    assert explain(copy, "--redraw") == f"Drawn again: {copy / 'attention'}\n"
+    again = contents(copy)
+    missing = {"figures/loss_curve.png", "figures/confusion_matrix.png"} | {
+        name for name in expected if name.startswith("checkpoints")
+    }
+    assert expected.keys() - again.keys() == missing
+    assert [name for name in again if again[name] != expected[name]] == []
+
+
+def test_redrawing_needs_the_pictures(finished: Outcome, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main.main, ["explain", str(finished.folder), "--redraw", "--data", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"9 of 9 pictures are not in {tmp_path} any more" in result.output
+    result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "--redraw"])
+    assert result.exit_code == 1
+    assert "attention.npz is not there: `harness explain` without --redraw makes it." in result.output
+
+
+def test_any_picture_is_looked_at_alone_as_among_others(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+    tested = attention_of(finished)
+    chosen = [photos / str(file) for file in tested.files[[4, 0]]]
+    said = explain(finished.folder, chosen[0], chosen[1], "--output", tmp_path / "two", "--layer", 2)
+    two = archive.read(tmp_path / "two" / "attention.npz", Archive)
+    assert [Path(two.settings["root"]) / str(file) for file in two.files] == chosen
+    assert two.labels.tolist() == [-1, -1]
+    for name in set(PER_PICTURE) - {"labels", "label_probability"}:
+        found, expected = getattr(two, name), getattr(tested, name)[[4, 0]]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert len(list((tmp_path / "two" / "pictures").iterdir())) == 2
+    assert not (tmp_path / "two" / "positions.npz").exists()
+    # As `predict` names them, all three classes of each.
+    guesses = CliRunner().invoke(main.main, ["predict", str(finished.folder), *map(str, chosen)]).output
+    assert said.endswith(guesses)
+    assert guesses.count("class ") >= 6
+
+    explain(finished.folder, photos / "test", "--output", tmp_path / "folder")
+    everything = archive.read(tmp_path / "folder" / "attention.npz", Archive)
+    assert [f"test/{file}" for file in everything.files] == tested.files.tolist()
+    np.testing.assert_allclose(everything.rollout, tested.rollout, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_of_a_run_go_to_a_folder_of_their_own(finished: Outcome, photos: Path, undrawn: list[Archive]) -> None:
+    before = (finished.folder / "attention" / "attention.npz").read_bytes()
+    explain(finished.folder, photos / "test" / "class 0")
+    assert len(archive.read(finished.folder / "attention" / "given" / "attention.npz", Archive)) == 3
+    assert (finished.folder / "attention" / "attention.npz").read_bytes() == before
+    shutil.rmtree(finished.folder / "attention" / "given")
+
+
+def test_weights_that_no_run_has_trained(
+    finished: Outcome, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = photos / "test" / "class 0" / "000.png"
+    # A run's own checkpoint tells its classes; another file has them numbered.
+    best = finished.folder / "checkpoints" / "best.safetensors"
+    explain("--weights", best, "--model", "vit_demo", image)
+    named = archive.read(tmp_path / "attention" / "attention.npz", Archive)
+    assert named.classes.tolist() == ["class 0", "class 1", "class 2"]
+    np.testing.assert_allclose(named.rollout[0], attention_of(finished).rollout[0], rtol=1e-3, atol=1e-4)
+    weights = {"heads.head.weight": torch.zeros(7, 128), "heads.head.bias": torch.zeros(7)}
+    from harness.model.vit import build_model
+
+    save_file(build_model("vit_demo", num_classes=7, weights="none").model.state_dict() | weights, "plain.safetensors")
+    said = explain("--weights", "plain.safetensors", "--model", "vit_demo", image)
+    [line] = [line for line in said.splitlines() if line.startswith(f"{image}: class ")]
+    assert len(re.findall(r"class \d 14\.3%", line)) == 5
+    numbered = archive.read(tmp_path / "attention" / "attention.npz", Archive)
+    assert numbered.settings["run"] is None
+    assert numbered.layers.shape == (1, 6, 64)  # of 64 pixels, the architecture's own
+    assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
+    assert numbered.probability == pytest.approx([1 / 7])
+    save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
+    assert "Its 1000 classes are taken for ImageNet's." in explain(
+        "--weights", "imagenet.safetensors", "--model", "vit_demo", image
+    )
+    assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ([], 2, "Name a run (and pictures), or --weights, --model and pictures."),
+        (["--weights", "demo", "x.png"], 2, "--weights and --model go together"),
+        (["--weights", "demo", "--model", "vit", "x.png"], 2, "--model is 'vit'; it must be one of vit_b_16"),
+        (["--weights", "demo", "--model", "vit_demo"], 2, "Name pictures to look at."),
+        (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
+        (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such picture or folder."),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "holds no pictures (.jpg"),
+        (["RUN", "BROKEN"], 1, "not an image (text)"),
+        (["EMPTY"], 1, "holds no best checkpoint"),
+        (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none has nothing to show"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    finished: Outcome, photos: Path, tmp_path: Path, words: list[str], code: int, sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.jpg").write_text("no picture")
+    paths = {
+        "RUN": finished.folder,
+        "EMPTY": tmp_path / "empty",
+        "BROKEN": tmp_path / "broken.jpg",
+        "PICTURE": photos / "test" / "class 0" / "000.png",
+    }
+    result = CliRunner().invoke(main.main, ["explain", *(str(paths.get(word, word)) for word in words)])
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
+    assert "Traceback" not in result.output
+
+
+def test_settings_of_looking_leave_a_run_the_same_run() -> None:
+    config = RunConfig(data="photos")
+    assert dataclasses.replace(config, explain="5", explain_layer=3).identity == config.identity

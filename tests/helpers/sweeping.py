@@ -1,0 +1,116 @@
+"""Small sweeps for tests: their files, and starting them in processes that can be watched and killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.sweep.execution import preload
+from harness.sweep.execution.resources import share_machine
+from harness.sweep.execution.runner import Rules
+from harness.sweep.search.study import Search
+from harness.sweep.search.trial_queue import Entry, Ledger
+from harness.sweep.session import run_sweep, sweep_folder
+from harness.sweep.spec.sweep_file import read_sweep
+
+# A child forked from here has everything imported, and so have the trials it forks.
+assert preload
+fork = multiprocessing.get_context("fork")
+FORKED = "fork"
+
+TINY = (
+    *("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1"),
+    "--explain=none",
+)
+GRID = {"lr": {"values": [1e-3, 1e-2]}, "augment": {"values": ["none", "standard"]}}
+
+
+def write_sweep(path: Path, photos: Path, *words: str, parameters: Any = None, **keys: Any) -> Path:
+    """A sweep file for runs of 21 pictures of 32 pixels; five optimiser steps an epoch."""
+    content = {
+        "program": "harness/run.py",
+        "method": "grid",
+        "metric": {"name": "best/val_f1", "goal": "maximize"},
+        "parameters": parameters or GRID,
+        "command": ["${env}", "${interpreter}", "${program}", f"--data={photos}", *TINY, *words, "${args}"],
+    }
+    path.write_text(yaml.safe_dump(content | keys, sort_keys=False))
+    return path
+
+
+def sweep_here(
+    file: Path,
+    runs: Path,
+    *,
+    workers: int = 1,
+    processes: int = 1,
+    words: tuple[str, ...] = (),
+    search: Search | None = None,
+    storage: str | None = None,
+    **rules: Any,
+) -> int:
+    """What `harness sweep run` does, trials forked from this process."""
+    sweep = read_sweep(file, words)
+    slots = share_machine(workers, 1, processes, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    return run_sweep(
+        sweep,
+        search or Search(),
+        sweep_folder(sweep, runs),
+        slots,
+        Rules(**{"start_method": FORKED, **rules}),
+        storage,
+    )
+
+
+def start_sweep(file: Path, runs: Path, **options: Any) -> Any:
+    """The same in a child, whose exit code is that of the command."""
+
+    def command() -> None:
+        os.setsid()
+        os._exit(sweep_here(file, runs, **options))
+
+    child = fork.Process(target=command)
+    child.start()
+    return child
+
+
+def ledger(file: Path, runs: Path) -> Ledger:
+    sweep = read_sweep(file)
+    return Ledger.begun(sweep, sweep_folder(sweep, runs), None)
+
+
+def entries(file: Path, runs: Path) -> list[Entry]:
+    return ledger(file, runs).entries()
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that came of it, oldest first; not those that have lost their parents."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                children.setdefault(int(parent), []).append(int(entry.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def kill_tree(pid: int) -> None:
+    """kill -9 of a process and of all that came of it, none of which gets to see the others die."""
+    stopped: set[int] = set()
+    while new := set(descendants(pid)) - stopped:
+        for one in new:
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGSTOP)
+        stopped |= new
+    for one in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)

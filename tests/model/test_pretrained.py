@@ -1,0 +1,90 @@
+"""Where the weights behind a --weights word come from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+
+from harness.config import MODELS, NAMED_WEIGHTS
+from harness.errors import ConfigError, WeightsError
+from harness.model import pretrained
+
+
+def no_network(*_: object, **__: object) -> None:
+    raise URLError("Name or service not known")
+
+
+def test_the_words_are_what_torchvision_publishes() -> None:
+    for word, name in pretrained.PUBLISHED.items():
+        there = [model for model in MODELS if model in torchvision.models.list_models()]
+        having = [model for model in there if name in torchvision.models.get_model_weights(model).__members__]
+        assert list(NAMED_WEIGHTS[word]) == having
+
+
+@pytest.mark.parametrize(
+    ("model", "word", "others"),
+    [
+        ("vit_s_16", "imagenet", "none"),
+        ("vit_b_32", "imagenet-swag", "imagenet, none"),
+        ("vit_h_14", "imagenet", "imagenet-swag, imagenet-swag-linear, none"),
+        ("vit_b_16", "demo", "imagenet, imagenet-swag, imagenet-swag-linear, none"),
+    ],
+)
+def test_a_word_that_a_model_has_not_is_refused_with_those_it_has(model: str, word: str, others: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        pretrained.check_word(model, word)
+    assert str(caught.value) == f"--weights {word}: not for {model}; give one of {others}, or a weights file."
+
+
+def test_what_is_neither_a_word_nor_a_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"imagnet: there is no such file; .* vit_b_32 one of imagenet, none\.$"):
+        pretrained.check_word("vit_b_32", "imagnet")
+    pretrained.check_word("vit_b_32", str(tmp_path))
+
+
+def test_without_network_and_cache_the_message_says_which_file_goes_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "urlopen", no_network)
+    with pytest.raises(WeightsError) as caught:
+        pretrained.weights_path("vit_b_16", "imagenet")
+    (problem,) = caught.value.problems
+    assert "could not be downloaded" in problem
+    assert "Name or service not known" in problem
+    assert "Put vit_b_16-c867db91.pth from https://download.pytorch.org/models/vit_b_16-c867db91.pth" in problem
+    assert f"into the folder {tmp_path}/hub/checkpoints" in problem
+    assert "--weights FILE" in problem
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_cached_file_is_taken_where_its_digest_is_that_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", no_network)
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
+    path = tmp_path / "checkpoints" / f"vit-{digits}.pth"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    url = f"https://example.org/models/{path.name}"
+    assert pretrained._published_file("vit_b_16", "imagenet", url) == path
+    path.write_bytes(b"other")
+    with pytest.raises(WeightsError, match=f"is damaged: its SHA-256 does not begin with {digits}"):
+        pretrained._published_file("vit_b_16", "imagenet", url)
+
+
+def test_files_demo_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pretrained.weights_path("vit_b_16", "none") is None
+    assert pretrained.weights_path("vit_b_16", "folder/some.pth") == Path("folder/some.pth")
+    monkeypatch.setattr(pretrained, "DEMO_FILE", tmp_path / "vit_demo.safetensors")
+    with pytest.raises(WeightsError, match=r"vit_demo\.safetensors is missing; install the package again"):
+        pretrained.weights_path("vit_demo", "demo")
+    (tmp_path / "vit_demo.safetensors").touch()
+    assert pretrained.weights_path("vit_demo", "demo") == tmp_path / "vit_demo.safetensors"

@@ -1,0 +1,117 @@
+"""Mistakes, where it looks and what changed, on the whole page: what stands in its HTML, whatever the runs are like."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from reports.page import build
+from reports.page.sections import positions
+from tests.helpers.explained import made_up_archive
+from tests.helpers.looked import look
+from tests.helpers.pages import Page
+from tests.reports.test_runs import write_run
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figure of the sweep takes a second."""
+    monkeypatch.setattr(positions, "_sweep_figure", lambda *_: None)
+
+
+def test_sections_and_what_they_need(tmp_path: Path) -> None:
+    for place in range(2):
+        figures = look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}) / "figures"
+        figures.mkdir()
+        (figures / "positions.png").write_bytes(b"a picture")
+    index = build.build(tmp_path / "runs", tmp_path / "page")
+    found = Page(index)
+    for name in ("mistakes", "gallery", "positions"):
+        assert found.said(name)
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    # What the scripts look for by its id is there.
+    for script in ("gallery.js", "mistakes.js", "positions.js"):
+        wanted = re.findall(r'getElementById\("([\w-]+)"\)', (tmp_path / "page" / "assets" / script).read_text())
+        assert wanted and set(wanted) <= set(ids)
+    addresses = {attributes.get(name, "") for _, attributes in found.elements for name in ("src", "href")} - {""}
+    for address in addresses:
+        if not address.startswith(("#", "data:")):
+            assert (tmp_path / "page" / address).is_file(), address
+    options = re.findall(r'<option value="(r[0-9a-f]{10})"[^>]*>([^<]+)</option>', index.read_text())
+    assert {label for _, label in options} == {"lr 1", "lr 0.1"}
+    for key, _ in options:
+        for kind in ("gallery", "mistakes", "heads"):
+            assert (tmp_path / "page" / "data" / f"{kind}-{key}.js").is_file()
+
+
+def test_text_from_runs_stays_text(tmp_path: Path) -> None:
+    name = HOSTILE.replace("/", "")
+    folder = tmp_path / 'it\'s "quoted"' / name
+    look(folder, made_up_archive(classes=(HOSTILE, "b", "c")), config={"augment": HOSTILE})
+    look(folder.parent / "other", config={"augment": "'\"><script>alert(2)</script>"})
+    shutil.rmtree(folder.parent / "other" / "attention")
+    found = Page(build.build(folder.parent, tmp_path / "page"))
+    assert HOSTILE not in found.source and "<script>alert" not in found.source
+    assert HOSTILE in found.said("mistakes")
+    said = "Not here, attention.npz is missing: augment '\"><script>alert(2)</script>."
+    assert said in found.said("gallery")
+
+
+def test_runs_that_have_not_looked(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "b", config={"lr": 1e-3}, summary={"state": "failed"})
+    (tmp_path / "runs" / "b" / "predictions.csv").unlink()
+    found = Page(build.build(tmp_path / "runs", tmp_path / "page"))
+    assert "No run has looked at its test pictures" in found.said("gallery")
+    assert "failed: not looked yet: lr 0.001." in found.said("gallery")
+    assert "No run has position embeddings to compare." in found.said("positions")
+    assert not found.all("dialog") and not found.all("form", id="gallery-controls")
+    assert found.all("form", id="mistakes-controls")
+
+
+def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
+    for place in range(3):
+        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
+
+    def report(*words: str) -> tuple[int, str]:
+        out = tmp_path / "page"
+        done = CliRunner().invoke(main.main, ["report", str(tmp_path / "runs"), "-o", str(out), *words])
+        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").said("gallery")
+
+    assert "more would be" not in report()[1]
+    assert (
+        "The best and the worst 2 runs are here. 1 more would be with harness report --gallery all"
+        in report("--gallery", "2")[1]
+    )
+    assert "The best run is here. 2 more would be with" in report("--gallery", "1")[1]
+    none = report("--gallery", "0")[1]
+    assert "No run is here. 3 more would be with" in none and "No run has looked" not in none
+    assert "more would be" not in report("--gallery", "all")[1]
+    assert len(list((tmp_path / "page" / "maps").iterdir())) == 3
+    code, said = report("--gallery", "some")
+    assert code == 2 and "--gallery is 'some'; it must be all, or a number of runs." in said
+
+
+def test_missing_pictures_are_said_once_with_what_brings_them(tmp_path: Path) -> None:
+    for place in range(8):
+        look(tmp_path / f"r{place}", config={"lr": 2.0**-place})
+        if place:
+            shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
+    found = Page(build.build(tmp_path))
+    said = found.said("gallery")
+    assert said.count("no small pictures") == 1
+    sentence = (
+        "7 of 8 runs, no small pictures: maps alone. harness explain RUN --redraw makes the pictures of a run, where"
+    )
+    assert sentence in said and "; and 1 more." in said
+    shutil.rmtree(tmp_path / "r0" / "attention" / "sprites")
+    said = Page(build.build(tmp_path)).said("gallery")
+    assert "8 of 8 runs, no small pictures: maps alone." in said and said.endswith("where its data set is.")

@@ -1,0 +1,235 @@
+"""The report page as a reader has it, in a browser: what it shows, what can be done with it, what it never does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.helpers.browser import NARROW, Reader, read_whole
+from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, PICTURES
+
+BEST, WORST = "lr 1e-05, batch size 16, augment none", "lr 0.1, batch size 16, augment standard"
+SECTIONS = ("leaderboard", "effects", "curves", "study", "mistakes", "gallery", "positions", "use", "provenance")
+
+
+def column(page: Page, name: str) -> list[str]:
+    """Cells of a column of the leaderboard, as far as their rows are shown."""
+    heads = page.locator("table.board thead th").all_inner_texts()
+    place = next(index for index, head in enumerate(heads) if " ".join(head.split()) == name)
+    rows = page.locator("table.board tbody tr:visible").all()
+    return [row.locator("td").nth(place).inner_text().strip() for row in rows]
+
+
+def test_everything_is_drawn(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, width=NARROW, dark=True)
+    assert [page.locator(f"#{name}").count() for name in SECTIONS] == [1] * len(SECTIONS)
+    read_whole(page)
+    assert page.locator("#verdict .setting").inner_text() == BEST
+    # Nothing sticks out of the page.
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW
+    images = page.locator("img").evaluate_all("all => all.map((one) => [one.naturalWidth > 0, Boolean(one.alt)])")
+    assert images and all(map(all, images))
+
+
+def test_text_from_elsewhere_stays_text(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page)
+    read_whole(page)
+    assert page.locator("h1").inner_text() == FOLDER
+    assert FOLDER in page.title()
+    assert page.locator("#use code").first.inner_text().endswith(f'{FOLDER}/lr1e-05_"none"_bs16-0')
+    # In the leaderboard's reason, the tables, lists and menus of classes, and a chart's axis.
+    assert HOSTILE in page.locator("table.board").inner_text()
+    assert HOSTILE in page.locator("#mistakes-classes tbody th").all_inner_texts()
+    assert page.locator("#gallery-controls [name=truth] option").all_inner_texts() == ["any class", *CLASSES]
+    assert any(HOSTILE[:20] in text for text in page.locator("#mistakes .ytick text").all_text_contents())
+    page.locator("#gallery-pictures .card").first.click()
+    assert page.locator("#picture-title").inner_text() == f'test/{HOSTILE}/it\'s "0".jpg'
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("[onerror], main b b").count() == 0
+
+
+def test_the_first_view_is_small(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page)
+    page.wait_for_load_state("load")
+    expect(page.locator("#leaderboard .board tbody tr").first).to_be_visible()
+    root = report_page.parent
+    asked = [
+        root / unquote(url.removeprefix(root.as_uri() + "/")) for url in reader.requests if url.startswith("file:")
+    ]
+    assert report_page in asked
+    assert sum(path.stat().st_size for path in asked if path.name != "plotly.min.js") < 1_000_000
+    # The pictures wait until somebody comes near them.
+    assert not [path for path in asked if path.suffix in (".jpg", ".png") and "positions" not in path.name]
+
+
+@pytest.fixture
+def server(report_page: Path) -> Iterator[str]:
+    """The page's address on a web server, which keeps quiet."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *words: object) -> None:
+            pass
+
+    handler = partial(Handler, directory=str(report_page.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}/index.html"
+        served.shutdown()
+
+
+def test_it_loads_from_a_web_server_too(server: str, reader: Reader) -> None:
+    page = reader.open(server)
+    read_whole(page)
+    assert {url.partition("/index.html")[0].split("/")[2] for url in reader.requests if url.startswith("http")} == {
+        server.split("/")[2]
+    }
+
+
+def test_sorting(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    scores = [f"{1 - errors / PICTURES:.4f}" for errors in sorted(ERRORS)]
+    assert column(page, "validation F1") == [*scores, "–", "–"]
+    head = page.locator("table.board th", has_text="validation F1")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert column(page, "validation F1") == [*scores, "–", "–"]
+    head.get_by_role("button").press("Enter")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    assert column(page, "validation F1") == [*reversed(scores), "–", "–"]
+    page.locator("table.board th", has_text="lr").get_by_role("button").press("Space")
+    assert column(page, "lr") == ["1e-05", "1e-05", "1e-05", "0.0001", "0.001", "0.1", "1"]
+    assert page.locator("table.board th[aria-sort]").all_inner_texts() == ["lr"]
+
+
+def test_the_leaderboard_fits_where_there_is_room(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    widths = "one => [one.scrollWidth, one.clientWidth]"
+    needed, there = page.locator("#leaderboard .scroll").evaluate(widths)
+    assert needed == there
+    # The reason why a run has no place, however long, is a line of its row.
+    row = page.locator("table.board tr", has_text="failed-5")
+    expect(row.get_by_text("The loss became nan")).to_be_visible()
+    assert row.bounding_box()["height"] < 60
+
+
+def test_filtering(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    choices = page.locator("#leaderboard form")
+    said = choices.locator("[data-count]")
+    expect(said).to_have_text("7 runs")
+    page.get_by_label("Filter").fill("standard bs16")
+    expect(said).to_have_text("3 of 7 runs")
+    assert column(page, "augment") == ["standard"] * 3
+    choices.locator("[data-setting=lr]").select_option("0.1")
+    assert column(page, "lr") == ["0.1"]
+    page.get_by_label("Filter").fill("")
+    choices.locator("[data-setting=lr]").select_option("all")
+    choices.locator("[data-state]").select_option("failed")
+    assert column(page, "run")[0].startswith("failed-5")
+    choices.locator("[data-state]").select_option("all")
+    page.get_by_label("only the best and its equals").check()
+    shown = column(page, "#")
+    assert shown[0] == "1 best" and len(shown) < 7
+    assert all("best" in one for one in shown)
+
+
+@pytest.mark.parametrize("has_clipboard", [True, False])
+def test_a_command_is_copied(report_page: Path, reader: Reader, has_clipboard: bool) -> None:
+    page = reader.open(report_page, charts=False, permissions=["clipboard-read", "clipboard-write"])
+    if not has_clipboard:  # as where a page comes from a server without https
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    button = page.locator("table.board .copy").nth(1)
+    button.click()
+    command = button.get_attribute("data-copy")
+    assert command is not None
+    assert command.startswith("harness train ") and """ '--data=data/it'"'"'s "sports"' """ in command
+    expect(page.get_by_role("status").filter(has_text="Copied")).to_have_text(f"Copied: {command}")
+    field = page.get_by_label("Filter")
+    field.focus()
+    page.keyboard.press("Control+V")
+    expect(field).to_have_value(command)
+
+
+def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    controls = page.locator("#gallery-controls")
+    controls.scroll_into_view_if_needed()
+    cards = page.locator("#gallery-pictures .card")
+    expect(cards).to_have_count(40)
+    expect(cards.first.locator(".guess")).to_have_count(1)
+    runs = controls.locator("[name=other] option").all_inner_texts()
+    assert set(runs) == {"no other run", WORST, *controls.locator("[name=run] option").all_inner_texts()}
+    controls.locator("[name=other]").select_option(WORST)
+    expect(cards.first.locator(".guess")).to_have_count(2)
+    expect(cards.first.locator(".overlay")).to_have_count(2)
+    # The best run is right on all, the worst on the last quarter.
+    controls.locator("[name=outcome]").select_option("right, the other wrong")
+    expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of {max(ERRORS)}, of all {PICTURES}.")
+    expect(cards.first.locator(".guess.right")).to_have_count(1)
+    expect(cards.first.locator(".guess.wrong")).to_have_count(1)
+    cards.first.click()
+    expect(page.locator("dialog .look")).to_have_count(2)
+    assert page.locator("dialog .look h4").all_inner_texts() == [BEST, WORST]
+
+
+def test_pictures_are_filtered(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    controls = page.locator("#gallery-controls")
+    controls.scroll_into_view_if_needed()
+    count = page.locator("#gallery-count")
+    expect(count).to_have_text(f"Pictures 1 to 40 of {PICTURES}.")
+    controls.locator("[name=truth]").select_option(HOSTILE)
+    expect(count).to_have_text(f"Pictures 1 to 8 of 8, of all {PICTURES}.")
+    controls.locator("[name=outcome]").select_option("wrong")
+    expect(count).to_have_text(f"None of {PICTURES} pictures is like this.")
+    controls.get_by_role("button", name="Show all").click()
+    controls.locator("[name=least]").fill("95")
+    controls.locator("[name=least]").press("Tab")
+    expect(count).to_have_text(f"Pictures 1 to 6 of 6, of all {PICTURES}.")
+
+
+def test_light_and_dark(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, dark=True)
+
+    def lightness() -> int:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(", ")) // 3
+
+    def ink_of_a_chart() -> str:
+        chart = page.locator("#effects .plot.drawn .xtick text").first
+        return str(chart.evaluate("one => getComputedStyle(one).fill"))
+
+    expect(page.locator("#effects .plot.drawn .xtick text").first).to_be_attached()
+    assert lightness() < 50
+    button, dark_ink = page.locator("#theme"), ink_of_a_chart()
+    button.click()
+    expect(button).to_have_text("Theme: light")
+    assert lightness() > 200
+    expect(page.locator("#effects .plot .xtick text").first).not_to_have_css("fill", dark_ink)
+    page.reload()
+    expect(button).to_have_text("Theme: light")
+    assert lightness() > 200
+    button.click()
+    button.click()
+    expect(button).to_have_text("Theme: auto")
+    assert lightness() < 50
+
+
+def test_it_prints(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, dark=True)
+    read_whole(page)
+    content = page.pdf(prefer_css_page_size=True, print_background=True)
+    assert content.startswith(b"%PDF-") and len(content) > 50_000
+    assert content.count(b"/Type /Page\n") > 2 or content.count(b"/Type /Page") > 2
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    for hidden in (".rail", ".filters", ".copy", "#gallery-controls"):
+        assert not page.locator(hidden).first.is_visible(), hidden
+    expect(page.locator("table.board")).to_be_visible()

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reports.page.site import ReportError, Site
+from reports.values import finite, script
+
+
+def times(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def test_only_what_changed_is_written(tmp_path: Path) -> None:
+    with Site(tmp_path) as site:
+        assert site.file("a b.txt", b"same") == "a%20b.txt"
+        site.file("pictures/1.jpg", b"old")
+        site.data("numbers", [1, 2])
+        assert site.written == 3
+    before = times(tmp_path)
+    with Site(tmp_path) as site:
+        site.file("a b.txt", b"same")
+        site.file("pictures/1.jpg", b"new")
+        site.data("numbers", [1, 2])
+        assert site.written == 1
+    after = times(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {"pictures/1.jpg"}
+    assert (tmp_path / "pictures" / "1.jpg").read_bytes() == b"new"
+
+
+def test_what_takes_time_is_made_once_for_a_key(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"%d" % len(made)
+
+    for key, expected in (("k", b"1"), ("k", b"1"), ("other", b"2"), ("k", b"3")):
+        with Site(tmp_path) as site:
+            site.made("slow.bin", key, make)
+        assert (tmp_path / "slow.bin").read_bytes() == expected
+    (tmp_path / "slow.bin").unlink()
+    with Site(tmp_path) as site:
+        site.made("slow.bin", "k", make)
+    assert (tmp_path / "slow.bin").read_bytes() == b"4"
+
+
+def test_files_of_an_earlier_page_go_and_others_stay(tmp_path: Path) -> None:
+    with Site(tmp_path) as site:
+        site.file("old/deep/1.txt", b"1")
+        site.file("kept.txt", b"2")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RuntimeError), Site(tmp_path) as site:
+        raise RuntimeError
+    assert (tmp_path / "old" / "deep" / "1.txt").exists()  # a page that was not finished takes nothing away
+    with Site(tmp_path) as site:
+        site.file("kept.txt", b"2")
+    assert {path.name for path in tmp_path.iterdir()} == {"kept.txt", "notes.txt", ".report.json"}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../up.txt", "a/../../up.txt"])
+def test_a_damaged_ledger_never_reaches_out_of_the_folder(tmp_path: Path, path: str) -> None:
+    outside = tmp_path / "up.txt"
+    outside.write_text("mine")
+    root = tmp_path / "a" / "page"
+    root.mkdir(parents=True)
+    (root / ".report.json").write_text(json.dumps({"files": {path: None, str(outside): None}}))
+    with Site(root) as site:
+        site.file("index.html", b"")
+    assert outside.read_text() == "mine"
+    with pytest.raises(ValueError, match="outside"):
+        Site(root).file(path, b"")
+    for content in ("{", "[]", '{"files": 3}'):
+        (root / ".report.json").write_text(content)
+        with Site(root) as site:
+            site.file("index.html", b"")
+    assert json.loads((root / ".report.json").read_text()) == {"files": {"index.html": None}}
+
+
+def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "mine" / "notes.txt"
+    outside.parent.mkdir()
+    outside.write_text("mine")
+    root = tmp_path / "page"
+    with Site(root) as site:
+        site.file("index.html", b"")
+    (root / "maps").symlink_to(outside.parent)
+    (root / ".report.json").write_text(json.dumps({"files": {"maps/notes.txt": None, "a\0b": None}}))
+    with Site(root) as site:
+        site.file("index.html", b"")
+    assert outside.read_text() == "mine"
+
+
+def test_a_first_page_that_was_not_finished_is_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Site(tmp_path) as site:
+        site.file("index.html", b"half")
+        raise RuntimeError
+    with Site(tmp_path) as site:
+        site.file("index.html", b"whole")
+    assert (tmp_path / "index.html").read_bytes() == b"whole"
+
+
+def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(ReportError, match="not a report's"):
+        Site(tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+    figure = tmp_path / "run" / "figures" / "positions.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_text("mine")
+    with pytest.raises(ReportError, match=r"not a report's \(figures\)\. Choose another folder with -o"):
+        Site(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
+
+
+HOSTILE = {"</script><script>alert(1)</script>": ["<!--", "&amp;", "\u2028\u2029", "\udcff", 'a"b\\c', float("nan")]}
+
+
+def test_data_is_json_that_cannot_leave_its_script() -> None:
+    text = script(HOSTILE)
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == finite(HOSTILE)
+    assert finite([float("inf"), {"a": (float("nan"), 1.5)}]) == [None, {"a": [None, 1.5]}]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript engine (node)")
+def test_data_is_javascript(tmp_path: Path) -> None:
+    with Site(tmp_path) as site:
+        site.data("odd", HOSTILE)
+    code = (tmp_path / "data" / "odd.js").read_text()
+    code = f"const report = {{deliver: (name, value) => console.log(JSON.stringify([name, value]))}};\n{code}"
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)[0] == "odd"

@@ -1,0 +1,176 @@
+"""Attention of a run folder as a report reads it, from what the harness writes; and what is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.explain import archive, outliers
+from reports import attention
+from reports.attention import Unusable, maps, read_attention, read_sprites, read_statistics
+from tests.helpers.explained import made_up_archive
+from tests.helpers.looked import damaged, look
+
+
+def test_what_the_harness_writes_is_read(tmp_path: Path) -> None:
+    seen = made_up_archive(outlier_attention=np.array([0, 0.5, 0.5, 0, 0, 0.09], np.float32))
+    seen.outlier_share[2] = 0.4
+    found = read_attention(look(tmp_path / "a", seen))
+    assert (found.files, found.classes) == (tuple(seen.files.tolist()), ("ant", "bee", "cat"))
+    assert found.labels.tolist() == seen.labels.tolist() and found.predicted.tolist() == seen.predicted.tolist()
+    np.testing.assert_allclose(found.probability, seen.probability)
+    np.testing.assert_allclose(found.label_probability, seen.label_probability)
+    assert found.misleading.tolist() == seen.misleading.tolist() == [False, True, False, False, False, False]
+    assert found.settings["patch_size"] == 4
+    statistics = read_statistics(tmp_path / "a")
+    np.testing.assert_array_equal(statistics.values, seen.statistics)
+    assert statistics.names == tuple(seen.statistic_names.tolist())
+
+
+def test_rules_are_the_harness_s() -> None:
+    assert (attention.TAKEN, attention.EXCESS) == (outliers.TAKEN, outliers.EXCESS)
+    assert archive.VERSION == attention.VERSION
+
+
+def test_maps_in_their_order(tmp_path: Path) -> None:
+    seen = made_up_archive(layers=3, heads=2)
+    seen.relevance[4] *= 1000
+    seen.relevance[5] = 0
+    found = maps(read_attention(look(tmp_path / "a", seen)))
+    assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 3 + 3 + 2, 49), 3, 2, 7)
+    np.testing.assert_allclose(found.values[:, 0], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(found.values[:, 1], seen.rollout.astype(np.float32))
+    np.testing.assert_allclose(found.values[:5, 2].sum(1), 1, rtol=1e-5)  # pictures differ in the scale of relevance
+    assert not found.values[5, 2].any()
+    np.testing.assert_array_equal(found.values[:, 3:6], seen.layers.astype(np.float32))
+    np.testing.assert_array_equal(found.values[:, 6:], seen.heads.astype(np.float32))
+    np.testing.assert_array_equal(found.largest, found.values.max(-1))
+
+
+def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
+    seen = made_up_archive()
+    seen.rollout[0, 3], seen.relevance[1, 0], seen.heads[2, 1] = np.nan, np.inf, np.nan
+    found = maps(read_attention(look(tmp_path / "a", seen)))
+    assert np.isnan(found.values[0, 1, 3]) and found.largest[0, 1] == np.nanmax(seen.rollout[0].astype(np.float32))
+    assert np.flatnonzero(~np.isfinite(found.values[1, 2])).tolist() == [0]
+    np.testing.assert_allclose(found.values[1, 2, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
+    assert found.largest[2, 7] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": np.zeros(5, np.int32)}, "labels does not fit"),
+        ({"predicted": np.full(6, 3, np.int32)}, "classes or pictures do not fit"),
+        ({"labels": np.full(6, 7, np.int32)}, "classes or pictures do not fit"),
+        ({"predicted": np.full(6, -1, np.int32)}, "classes or pictures do not fit"),
+        ({"files": np.array(["same.png"] * 6)}, "classes or pictures do not fit"),
+        ({"probability": np.array(["high"] * 6)}, "is damaged"),
+        ({"settings": np.array("[1]")}, "of another version"),
+        ({"settings": np.array('{"version": 99}')}, "of another version"),
+        ({"settings": np.array("{")}, "is damaged"),
+        ({"classes": None}, "is damaged"),
+        ({"files": np.array([{}] * 6, dtype=object)}, "is damaged"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    rewrite(look(tmp_path / "a"), change)
+    with pytest.raises(Unusable, match=said):
+        read_attention(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": np.zeros((6, 3, 48), np.float16)},
+        {"heads": np.zeros((5, 2, 49), np.float16)},
+        {"heads": np.zeros((6, 0, 49), np.float16)},
+        {"relevance": np.zeros((6, 7, 7), np.float32)},
+        {name: np.zeros((6, 48), np.float32) for name in ("rollout", "relevance")}
+        | {name: np.zeros((6, 2, 48), np.float16) for name in ("layers", "heads")},
+        {"rollout": np.full((6, 49), "x")},
+    ],
+)
+def test_maps_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]) -> None:
+    rewrite(look(tmp_path / "a"), change)
+    with pytest.raises(Unusable, match="is damaged"):
+        maps(read_attention(tmp_path / "a"))
+
+
+def test_damaged_bytes_are_never_more_than_unusable(tmp_path: Path) -> None:
+    path = look(tmp_path / "a") / "attention" / "attention.npz"
+    whole, unusable = path.read_bytes(), 0
+    for seed in range(150):
+        path.write_bytes(damaged(whole, seed))
+        for reader in (lambda folder: maps(read_attention(folder)), read_statistics):
+            try:
+                reader(tmp_path / "a")
+            except Unusable:
+                unusable += 1
+    assert unusable > 75
+
+
+def test_missing_files_and_pipes(tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match=r"^attention\.npz is missing$"):
+        read_attention(tmp_path)
+    (tmp_path / "attention").mkdir()
+    os.mkfifo(tmp_path / "attention" / "attention.npz")
+    with pytest.raises(Unusable, match="is not a file"):
+        read_attention(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 2}, "another version"),
+        ({"sheets": ["../../secret.jpg"]}, "does not fit"),
+        ({"sheets": ["..\\secret.jpg"]}, "does not fit"),
+        ({"sheets": [1]}, "does not fit"),
+        ({"sheets": ["gone.jpg"]}, "sprites/gone.jpg is missing"),
+        ({"pictures": [0, 1, 2, 3, 4, 6]}, "does not fit"),
+        ({"pictures": [0, 0]}, "does not fit"),
+        ({"pictures": [True]}, "does not fit"),
+        ({"columns": 0}, "does not fit"),
+        ({"columns": 1, "rows": 2}, "does not fit"),
+        ({"side": "wide"}, "is damaged"),
+        ({"sheets": None}, "is damaged"),
+    ],
+)
+def test_sprites_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = look(tmp_path / "a") / "attention" / "sprites" / "sprites.json"
+    about = json.loads(path.read_text())
+    found = read_sprites(tmp_path / "a", 6)
+    assert (found.sheets, found.pictures) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
+    path.write_text(json.dumps(about | change))
+    with pytest.raises(Unusable, match=said):
+        read_sprites(tmp_path / "a", 6)
+
+
+def rewrite(folder: Path, change: dict[str, Any]) -> None:
+    """Other arrays in attention.npz; None leaves one out."""
+    seen = made_up_archive()
+    arrays = {field.name: getattr(seen, field.name) for field in dataclasses.fields(seen)}
+    arrays = arrays | {"settings": np.array(json.dumps(seen.settings))} | change
+    kept: Any = {name: value for name, value in arrays.items() if value is not None}
+    np.savez(folder / "attention" / "attention.npz", **kept)
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = look(tmp_path / "a") / "attention" / "attention.npz"
+    then = read_attention(tmp_path / "a").stamp
+    arrays = attention._arrays
+
+    def replaced(*words: Any) -> dict[str, np.ndarray]:
+        found = arrays(*words)
+        os.utime(path, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(attention, "_arrays", replaced)
+    assert read_attention(tmp_path / "a").stamp == then
+    assert read_attention(tmp_path / "a").stamp != then

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.columns import Column
+from reports.page.section import Collection
+from reports.runs import read_runs
+from reports.stats.leaderboard import leaderboard
+from reports.wandb_report.findings import findings, warnings
+from reports.wandb_report.markdown import MOST_ROWS, escaped, table
+from reports.wandb_report.panels import _is_logarithmic
+from tests.reports.test_runs import write_run
+
+LABELS = (0, 0, 0, 1, 1, 1, 2, 2, 2)
+CLASSES = ("cat", "dog", "<img src=x>|*owl*")
+
+
+def collection(folder: Path) -> Collection:
+    return Collection(folder, leaderboard(read_runs(folder)))
+
+
+def write(folder: Path, score: float, lr: Any, predicted: tuple[int, ...] = LABELS, **summary: Any) -> None:
+    found = {"best/val_f1": score, "best/epoch": 3, **summary}
+    config = {"lr": lr, "seed": 0, "data": "photos"}
+    write_run(folder, LABELS, predicted, classes=CLASSES, config=config, summary=found)
+
+
+def cells(text: str, header: str) -> list[list[str]]:
+    """The rows of the table of Markdown whose header has that cell."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if f"| {header} |" in line)
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return rows
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write(tmp_path / "a", 0.9, 1e-3, (0, 0, 0, 1, 1, 2, 1, 1, 2), **{"positions/verdict": "altered"})
+    write(tmp_path / "b", 0.8, 1e-3, **{"positions/verdict": "retained", "attention/n": 9, "attention/entropy": 2.5})
+    write(tmp_path / "c", 0.2, 1e-5, **{"positions/verdict": "retained", "positions/change": 0.125})
+    return tmp_path
+
+
+def test_what_mattered(runs: Path) -> None:
+    said = findings(collection(runs))["What mattered"]
+    assert cells(said, "setting") == [
+        ["lr", "1e-05", "1", "0.2000", "0.2000"],
+        ["lr", "0.001", "2", "0.9000", "0.8500"],
+    ]
+    assert "from 3 runs either is a hint" in said
+
+
+def test_mistakes_of_the_best(runs: Path) -> None:
+    said = findings(collection(runs))["Mistakes"]
+    assert said.startswith("The best run names 3 of 9 test pictures wrongly.")
+    owl = r"\<img src=x\>\|\*owl\*"
+    assert cells(said, "pictures")[0] == [owl, "dog", "2 of 3"]
+    # owl: 1 of 3 shown is hit and 2 are named; dog: 2 of 3, and 4.
+    assert cells(said, "F1")[:2] == [[owl, "0.40", "3"], ["dog", "0.57", "3"]]
+    assert [row[1:3] for row in cells(said, "picture")] == [["dog", owl], [owl, "dog"], [owl, "dog"]]
+
+
+def test_where_it_looks_and_what_changed(runs: Path) -> None:
+    said = findings(collection(runs))
+    assert cells(said["Where it looks"], "lr") == [["0.001", "9", "2.50", "-", "-"]]
+    assert [row[:4] for row in cells(said["What changed"], "lr")] == [
+        ["1e-05", "c", "retained", "0.125"],
+        ["0.001", "a", "altered", "-"],
+        ["0.001", "b", "retained", "-"],
+    ]
+
+
+def test_the_rest(runs: Path) -> None:
+    found = collection(runs)
+    said = findings(found)
+    assert list(said) == [
+        *("Leaderboard", "What mattered", "Curves", "Mistakes", "Where it looks", "What changed", "Provenance")
+    ]
+    assert [row[:3] for row in cells(said["Leaderboard"], "test F1")] == [
+        ["1", "0.001", "0.9000"],
+        ["2", "0.001", "0.8000"],
+        ["3", "1e-05", "0.2000"],
+    ]
+    assert "    harness train --lr=0.001" in said["Leaderboard"]
+    assert "Of 3 finished runs, 3 had the best epoch at the very end" in said["Curves"]
+    assert ["data", "photos"] in cells(said["Provenance"], "")
+    assert "this page" not in warnings(found) and ":  (" not in warnings(found)
+    assert "All finished runs have the same seed (0)" in warnings(found)
+
+
+def test_nothing_has_finished(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.0, 1e30, state="infeasible", reason="The loss became nan.")
+    said = findings(collection(tmp_path))
+    assert said["What mattered"] == "There are not two finished runs to compare."
+    assert said["Mistakes"] == said["Where it looks"] == said["What changed"] == ""
+    assert said["Curves"] == "Settings that could not be trained:\n\n* a: The loss became nan."
+
+
+@pytest.mark.parametrize("lr", [10**400, float("nan"), "fast", None])
+def test_a_learning_rate_that_is_no_number(tmp_path: Path, lr: Any) -> None:
+    for name, rate in (("a", lr), ("b", 1e-3)):
+        write(tmp_path / name, 0.5, rate, **{"positions/verdict": "altered"})
+    found = collection(tmp_path)
+    assert [row[1] for row in cells(findings(found)["What changed"], "lr")] == ["a", "b"]
+    assert _is_logarithmic(found.board, "lr") is None
+
+
+def test_text_stays_text_and_tables_end() -> None:
+    assert escaped("a_b *c* [d](e) $f$ <g> `h` ~i~ #j \\ | &k;\n") == (
+        r"a\_b \*c\* \[d\](e) \$f\$ \<g\> \`h\` \~i\~ \#j \\ \| \&k;\\n"
+    )
+    long = table(
+        [Column("n", tuple(map(str, range(MOST_ROWS + 3)))), Column("t", ("x",) * (MOST_ROWS + 3), is_text=True)]
+    )
+    assert long.splitlines()[:3] == ["| n | t |", "| ---: | --- |", "| 0 | x |"]
+    assert long.endswith("| 49 | x |\n\n... and 3 more.")

@@ -1,0 +1,317 @@
+"""`harness sweep plan`: what it lists, and estimates worked out by hand from runs that were made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from harness.config import RunConfig
+from harness.errors import ConfigError, DataError
+from harness.sweep.plan import benchmark as probes
+from harness.sweep.plan import estimate as estimates
+from harness.sweep.plan import plan as plans
+from harness.sweep.plan.estimate import (
+    Cost,
+    Pictures,
+    about_bytes,
+    about_time,
+    state_bytes,
+    sweep_seconds,
+    trial_seconds,
+)
+from harness.sweep.plan.plan import plan, render
+from harness.sweep.plan.throughput import Pace, pace_of_runs
+from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from reports.runs import read_runs
+
+CONFIG = RunConfig(data="photos", model="vit_demo", weights="demo", epochs=4)
+
+HEAD = "program: harness/run.py\nmetric: {name: best/val_f1, goal: maximize}\n"
+COMMAND = (
+    "command:\n- python\n- ${program}\n- --data=DATA\n- --model=vit_demo\n- --weights=demo\n- --epochs=4\n- ${args}\n"
+)
+GRID = (
+    HEAD + "method: grid\nparameters:\n  lr: {values: [0.1, 0.001]}\n  augment: {values: [none, standard]}\n" + COMMAND
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes; 10 pictures to train with, 4 to validate, 6 to test."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 5), ("valid", 2), ("test", 3)):
+        for index, name in enumerate(("cat", "dog")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                colour = (10 * number, 80 * index, sum(map(ord, split)) % 256)
+                Image.new("RGB", (8, 8), colour).save(root / split / name / f"{number}.png")
+    return root
+
+
+def write_run(folder: Path, **changes: Any) -> None:
+    """A finished run of CONFIG: 50 pictures a second, 20 s of training and 30 s in all, 900 pictures scored."""
+    config = CONFIG.to_dict() | {"data": "elsewhere"}
+    manifest = {
+        "device": "cpu",
+        "processes": 1,
+        "earlier_starts": [],
+        "hardware": {"cpu": "Z80", "cores": 2, "gpus": []},
+        "data": {"images": {"train": 250, "val": 200, "test": 100}},
+    }
+    summary = {"state": "finished", "train/images_per_second": 50.0, "seconds/train": 20.0, "seconds/total": 30.0}
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "best.safetensors").write_bytes(bytes(2_000_000))
+    for name, content in (("config", config), ("manifest", manifest), ("summary", summary)):
+        changed = content | {key: value for key, value in changes.items() if key in content}
+        (folder / f"{name}.json").write_text(json.dumps(changed))
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "count_gpus", lambda environment: 0)
+    monkeypatch.setattr(probes, "SECONDS", 1e-9)
+
+
+def sweep_of(tmp_path: Path, photos: Path | str, text: str = GRID, *overrides: str) -> Sweep:
+    path = tmp_path / "search.yaml"
+    path.write_text(text.replace("DATA", str(photos)))
+    return read_sweep(path, overrides)
+
+
+def test_pace_of_an_earlier_run(tmp_path: Path) -> None:
+    write_run(tmp_path / "one")
+    pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
+    # 4 x 200 + 100 pictures were scored three times as fast as trained with: 6 s of the 10 s that were not training.
+    assert pace == Pace(
+        training=50,
+        scoring=150,
+        besides=pytest.approx(4.0),
+        checkpoint=2_000_000,
+        source="1 finished run of vit_demo in runs: 50 pictures per second in training, on Z80, 2 cores",
+    )
+
+
+def test_which_runs_count(tmp_path: Path) -> None:
+    def speed(**settings: Any) -> float | None:
+        pace = pace_of_runs(read_runs(tmp_path), dataclasses.replace(CONFIG, **settings), "cpu", "runs")
+        return pace.training if pace else None
+
+    assert speed() is None
+    for name, changes in {
+        "gpu": {"device": "cuda"},
+        "failed": {"state": "failed"},
+        "frozen": {"freeze": "backbone"},
+        "large": {"image_size": 128},
+        "other": {"weights": "none"},
+        "silent": {"train/images_per_second": None},
+    }.items():
+        write_run(tmp_path / name, **changes)
+    assert speed() is None
+    write_run(tmp_path / "sweep" / "two-processes", **{"processes": 2, "train/images_per_second": 60.0})
+    assert speed() == 30
+    write_run(tmp_path / "a", **{"train/images_per_second": 40.0})
+    write_run(tmp_path / "b", **{"train/images_per_second": 80.0})
+    assert speed() == 40  # the median
+    assert speed(batch_size=64) == 40
+    write_run(tmp_path / "batch", **{"train/images_per_second": 90.0, "batch_size": 64})
+    assert (speed(batch_size=64), speed(batch_size=32), speed(batch_size=16)) == (90, 60, 40)
+    assert (speed(image_size=128), speed(freeze="backbone"), speed(weights="none")) == (50, 50, 50)
+
+
+def test_an_interrupted_run_does_not_know_its_time(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", earlier_starts=["2026-01-01"])
+    pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
+    assert pace and (pace.training, pace.besides) == (50, 0.0)
+
+
+def test_seconds_of_a_trial() -> None:
+    pace = Pace(training=50, scoring=150, besides=4, checkpoint=None, source="")
+    assert trial_seconds(CONFIG, Pictures(250, 200, 100, 10), pace) == pytest.approx(20 + 6 + 4)
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers", "device", "seconds"),
+    [
+        ([10, 20, 30], 1, "cuda", 60),
+        ([10, 20, 30], 2, "cuda", 40),  # 10 then 30, beside 20
+        ([10, 20, 30], 5, "cuda", 30),
+        ([10, 20, 30], 3, "cpu", 60),
+    ],
+)
+def test_seconds_of_a_sweep(trials: list[float], workers: int, device: str, seconds: float) -> None:
+    assert sweep_seconds(trials, workers, device) == seconds
+
+
+def test_disk() -> None:
+    adamw, sgd = CONFIG, dataclasses.replace(CONFIG, optimizer="sgd")
+    assert (state_bytes(adamw, 100), state_bytes(sgd, 100)) == (300, 200)
+    assert state_bytes(dataclasses.replace(CONFIG, ema=True), 100) == 400
+    cost = Cost(0, 0, workers=2, device="cpu", checkpoint=100, state=300, sources=())
+    assert cost.disk(12, None) == (1200, 1200 + 600)
+    assert cost.disk(12, 3) == (300, 300 + 2 * 100 + 600)
+    assert cost.disk(1, 3) == (100, 100 + 300)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 s"),
+        (7.6, "8 s"),
+        (33, "35 s"),
+        (59, "1 min"),
+        (200, "3 min"),
+        (2500, "40 min"),
+        (3600 * 1.6, "1.5 h"),
+        (3600 * 9, "9 h"),
+        (3600 * 30, "30 h"),
+        (86400 * 6.6, "7 days"),
+    ],
+)
+def test_time_in_words(seconds: float, text: str) -> None:
+    assert about_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(3_300_000, "3.3 MB"), (343e6, "340 MB"), (1.04e9, "1 GB"), (22e12, "22 TB"), (0, "0 MB")]
+)
+def test_bytes_in_words(count: float, text: str) -> None:
+    assert about_bytes(count) == text
+
+
+def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
+    write_run(tmp_path / "runs" / "one")
+    found = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    # 4 epochs of 10 pictures at 50 a second, 4 x 4 + 6 scored at 150, and 4 s besides.
+    assert found.cost and found.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
+    assert found.cost.seconds == pytest.approx(4 * found.cost.trial_seconds)
+    lines = render(found).splitlines()
+    assert lines[0] == f"{tmp_path}/search.yaml: no problems. 4 trials, method grid, best/val_f1 maximised."
+    assert [line.split() for line in lines[2:8] if line.split()[0].isalnum()] == [
+        ["trial", "augment", "lr", "run"],
+        ["0", "none", "0.1", "lr0.1_bs16_none_s0"],
+        ["1", "none", "0.001", "lr0.001_bs16_none_s0"],
+        ["2", "standard", "0.1", "lr0.1_bs16_standard_s0"],
+        ["3", "standard", "0.001", "lr0.001_bs16_standard_s0"],
+    ]
+    assert lines[8:] == [
+        "time   about 20 s with 1 worker; about 5 s a trial",
+        f"       by 1 finished run of vit_demo in {tmp_path}/runs: 50 pictures per second in training, on Z80, 2 cores",
+        "disk   about 8 MB at the end, 14 MB at most: checkpoints of 2 MB, of which all stay; "
+        "--keep K leaves the K best",
+    ]
+
+
+def test_plan_with_workers_and_a_budget(tmp_path: Path, photos: Path) -> None:
+    write_run(tmp_path / "runs" / "one")
+    text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2))
+    assert "with 3 workers" in text
+    assert "on a CPU, workers share its cores" in text
+    # Two that stay and three that run, of four trials in all: 4 checkpoints, and 3 states of 6 MB.
+    assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, of which the 2 best stay" in text
+
+
+def test_plan_by_a_probe(tmp_path: Path, photos: Path) -> None:
+    text = GRID.replace("lr: {values: [0.1, 0.001]}", "batch_size: {values: [2, 4]}")
+    found = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
+    assert found.cost
+    [source] = found.cost.sources  # both batch sizes by one probe
+    assert source.startswith("a probe: 1 training step of vit_demo on 2 random pictures of 64 px, ")
+    assert found.cost.trial_seconds > 0
+    # The demo's 6 layers of width 128, and a head for two classes: 4 bytes each.
+    width, mlp = 128, 256
+    layer = 4 * width * width + 4 * width + 2 * width * mlp + width + mlp + 4 * width
+    around = 3 * 8 * 8 * width + width + width + 65 * width + 2 * width + 2 * width + 2
+    assert found.cost.checkpoint == 4 * (6 * layer + around)
+    assert not (tmp_path / "none").exists()
+
+
+def test_plan_without_pictures(tmp_path: Path) -> None:
+    found = plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)
+    assert found.cost is None
+    assert render(found).endswith("note   nowhere is not there, so time and disk are not known.")
+
+
+def test_plan_without_a_measurement(tmp_path: Path, photos: Path) -> None:
+    text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "none", probe=False))
+    assert f"note   {tmp_path}/none holds no finished run of vit_demo here: time and disk are not known." in text
+
+
+def test_plan_of_a_random_search(tmp_path: Path) -> None:
+    text = HEAD + "method: random\nrun_cap: 3\nparameters:\n  lr: {min: 0.1, max: 0.2}\n" + COMMAND
+    sweep = sweep_of(tmp_path, "nowhere", text)
+    three, five = (plan(sweep, runs_dir=tmp_path, count=count) for count in (None, 5))
+    assert (three.trials, five.trials) == (3, 5)
+    assert five.points[:3] == three.points
+    assert plan(sweep, runs_dir=tmp_path, seed=1).points != three.points
+    with pytest.raises(ConfigError, match="--count"):
+        plan(dataclasses.replace(sweep, run_cap=None), runs_dir=tmp_path)
+
+
+def test_plan_of_a_bayesian_search(tmp_path: Path, photos: Path) -> None:
+    write_run(tmp_path / "runs" / "one")
+    parameters = (
+        "parameters:\n  lr: {distribution: log_uniform_values, min: 0.001, max: 0.1}\n  augment: {values: [none]}\n"
+    )
+    early = "early_terminate: {type: hyperband, min_iter: 1}\n"
+    sweep = sweep_of(tmp_path, photos, HEAD + "method: bayes\nrun_cap: 7\n" + parameters + early + COMMAND)
+    found = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
+    assert found.points == found.names == ()
+    assert found.cost and found.cost.seconds == pytest.approx(7 * found.cost.trial_seconds)
+    text = render(found)
+    assert [line.split() for line in text.splitlines()[4:6]] == [
+        ["augment", "categorical", "none"],
+        ["lr", "log_uniform_values", "0.001", "to", "0.1"],
+    ]
+    assert "less what early termination saves" in text
+
+
+def test_notes(tmp_path: Path) -> None:
+    text = (
+        HEAD
+        + "method: random\nrun_cap: 30\nearly_terminate: {type: hyperband, min_iter: 4}\n"
+        + "parameters:\n  augment: {values: [none, standard]}\n"
+        + COMMAND.replace("- python\n", "- accelerate\n- launch\n- --mixed_precision=fp16\n")
+    )
+    notes = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
+    assert notes[0] == "28 of the random trials repeat the settings of another, as they do with W&B."
+    assert notes[1] == "early_terminate compares runs at epoch 4 first, and no run is longer than 4: it stops none."
+    assert notes[2].startswith("--mixed_precision before ${program} holds under W&B's agents only")
+    rate = "  lr: {distribution: log_uniform, min: 1.0e-5, max: 0.1}\n"
+    text = HEAD + "method: random\nrun_cap: 3\nparameters:\n" + rate + COMMAND
+    [note, _] = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
+    assert "values lie between 1 and 1.11. log_uniform_values takes values." in note
+
+
+def test_a_full_disk_is_foreseen(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "runs" / "one")
+    free = type("usage", (), {"free": 10_000_000})
+    monkeypatch.setattr(plans.shutil, "disk_usage", lambda path: free)
+    found = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    assert found.notes == (f"{tmp_path}/runs has 10 MB free, which is too little: give --keep K.",)
+
+
+def test_what_keeps_a_sweep_from_starting(tmp_path: Path, photos: Path) -> None:
+    wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "0.1, -1")
+    with pytest.raises(ConfigError) as refusal:
+        plan(sweep_of(tmp_path, photos, wrong), runs_dir=tmp_path)
+    assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in refusal.value.problems] == [
+        "Trials 1 and",
+        "Trials 2 and",
+    ]
+    with pytest.raises(ConfigError, match=r"--weights no.pth is neither a file"):
+        plan(sweep_of(tmp_path, photos, GRID, "--weights=no.pth"), runs_dir=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        plan(sweep_of(tmp_path, tmp_path / "empty"), runs_dir=tmp_path)
+
+
+def test_long_lists_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "MOST_ROWS", 3)
+    lines = render(plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)).splitlines()
+    assert [line.split()[0] for line in lines[4:8]] == ["0", "1", "2", "+"]
+    assert lines[7].split() == ["+", "1"]

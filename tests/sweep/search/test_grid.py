@@ -1,0 +1,161 @@
+"""The trials of a sweep: their order, where random ones come from, and what is found to be wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.sweep.search.grid import check_points, equal_points, grid_points, probe_points, random_points
+from harness.sweep.spec.command import read_command
+from harness.sweep.spec.distributions import Parameter
+from harness.sweep.spec.sweep_file import Metric, Sweep
+
+LR = Parameter("lr", "log_uniform_values", low=1e-5, high=1e-1)
+SIZE = Parameter("batch_size", "categorical", values=(16, 64))
+AUGMENT = Parameter("augment", "categorical", values=("none", "standard"))
+
+
+def sweep_of(*parameters: Parameter, method: Any = "grid", words: tuple[str, ...] = ("--data=photos",)) -> Sweep:
+    command = read_command(["python", "${program}", *words, "${args}"])
+    metric = Metric("best/val_f1", "maximize")
+    return Sweep(Path("x.yaml"), "", "x", method, metric, parameters, command)
+
+
+def test_grid_in_the_order_of_wandb() -> None:
+    rates = Parameter("lr", "categorical", values=(0.1, 0.001))
+    constant = Parameter("epochs", "constant", values=(3,))
+    points = grid_points(sweep_of(AUGMENT, SIZE, constant, rates))
+    # The last name changes fastest, values in the order of the file: what the server hands out one after another.
+    assert [tuple(point.values()) for point in points] == [
+        ("none", 16, 3, 0.1),
+        ("none", 16, 3, 0.001),
+        ("none", 64, 3, 0.1),
+        ("none", 64, 3, 0.001),
+        ("standard", 16, 3, 0.1),
+        ("standard", 16, 3, 0.001),
+        ("standard", 64, 3, 0.1),
+        ("standard", 64, 3, 0.001),
+    ]
+    assert list(points[0]) == ["augment", "batch_size", "epochs", "lr"]
+
+
+def test_grid_of_ranges() -> None:
+    seeds = Parameter("seed", "int_uniform", low=1, high=3)
+    mixup = Parameter("mixup", "q_uniform", low=0, high=1, q=0.5)
+    points = grid_points(sweep_of(mixup, seeds))
+    assert [tuple(point.values()) for point in points] == [(0, 1), (0, 2), (0, 3), (0.5, 1), (0.5, 2), (0.5, 3)]
+
+
+def test_a_random_point_depends_on_seed_number_and_name_alone() -> None:
+    points = random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 10, seed=3)
+    assert random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 4, seed=3) == points[:4]
+    alone = random_points(sweep_of(LR, method="random"), 10, seed=3)
+    assert [point["lr"] for point in alone] == [point["lr"] for point in points]
+    assert [point["lr"] for point in random_points(sweep_of(LR), 10, seed=4)] != [point["lr"] for point in points]
+    assert len({point["lr"] for point in points}) == 10
+
+
+def test_random_points_of_seed_0_stay_what_they_are() -> None:
+    """A sweep that is begun with one version and goes on with another keeps its trials."""
+    points = random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 3, seed=0)
+    assert [point["augment"] for point in points] == ["none", "standard", "none"]
+    assert [point["batch_size"] for point in points] == [64, 16, 16]
+    assert [point["lr"] for point in points] == pytest.approx(
+        [0.004166750889091026, 0.006308085402244377, 0.00422851651789905]
+    )
+
+
+def test_random_points_fill_their_distributions() -> None:
+    points = random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 2000, seed=0)
+    exponents = np.log10([point["lr"] for point in points])
+    # Even from -5 to -1; the largest gap to an even spread stays below 0.043 in 99.9 % of draws (Kolmogorov).
+    spread = np.abs(np.sort(exponents) - np.linspace(-5, -1, 2000)).max() / 4
+    assert spread < 0.043
+    large = np.array([point["batch_size"] == 64 for point in points])
+    standard = np.array([point["augment"] == "standard" for point in points])
+    assert abs(large.mean() - 0.5) < 0.037  # 3.3 standard deviations
+    assert abs(np.corrcoef(large, standard)[0, 1]) < 0.074
+    assert abs(np.corrcoef(large, exponents)[0, 1]) < 0.074
+    assert abs(np.corrcoef(exponents[1:], exponents[:-1])[0, 1]) < 0.074
+
+
+def test_probes_reach_the_ends() -> None:
+    probes = probe_points(sweep_of(AUGMENT, LR, SIZE, method="bayes"))
+    rates = [point["lr"] for point in probes]
+    assert (min(rates), max(rates)) == pytest.approx((1e-5, 1e-1), rel=1e-4)
+    assert {point["augment"] for point in probes} == {"none", "standard"}
+
+
+def test_good_points_have_no_problems() -> None:
+    sweep = sweep_of(AUGMENT, SIZE)
+    assert check_points(sweep, grid_points(sweep)) == []
+
+
+def problems(*parameters: Parameter, method: str = "grid", words: tuple[str, ...] = ("--data=photos",)) -> list[str]:
+    sweep = sweep_of(*parameters, method=method, words=words)
+    points = {"grid": grid_points, "bayes": probe_points}.get(method, lambda sweep: random_points(sweep, 12, 0))(sweep)
+    return check_points(sweep, points)
+
+
+def test_equal_problems_are_one_sentence() -> None:
+    wrong = Parameter("mixup", "categorical", values=(-1.0, 0.5))
+    rates = Parameter("lr", "categorical", values=(0.1, 0.2, 0.3))
+    [problem] = problems(rates, wrong)
+    assert problem == "Trials 0, 2 and 4: --mixup is -1.0; it must be a finite number at least 0, at most 100."
+    [problem] = problems(rates, words=("--data=x", "--augment=nonee"))
+    assert problem.startswith("Every trial: --augment is 'nonee'; it must be one of none, standard")
+    many = Parameter("seed", "int_uniform", low=-3, high=10)
+    assert [problem.partition(":")[0] for problem in problems(many)] == ["Trial 0", "Trial 1", "Trial 2"]
+    low = Parameter("mixup", "uniform", low=-5.0, high=-1.0)
+    [problem] = problems(low, method="random")
+    assert problem.startswith("Every trial: --mixup is -")
+
+
+def test_many_problems_are_counted() -> None:
+    found = problems(Parameter("seed", "int_uniform", low=-30, high=0))
+    assert len(found) == 11
+    assert found[-1] == "There are 20 more problems like these."
+
+
+def test_settings_that_do_not_go_together() -> None:
+    models = Parameter("model", "categorical", values=("vit_demo", "vit_b_16"))
+    weights = Parameter("weights", "categorical", values=("demo", "imagenet"))
+    found = problems(models, weights)
+    assert [problem.partition(" does not")[0] for problem in found] == [
+        "Trial 1: --weights imagenet",
+        "Trial 2: --weights demo",
+    ]
+
+
+def test_the_search_may_choose_what_no_run_can_have() -> None:
+    [problem] = problems(Parameter("mixup", "normal"), method="bayes")
+    assert problem.startswith("A point that the search may choose: --mixup is -")
+
+
+def test_trials_that_are_the_same_run() -> None:
+    [problem] = problems(Parameter("lr", "categorical", values=(0.1, 0.2, 0.1)))
+    assert problem == "Trials 0 and 2 are one and the same run: a value is listed twice."
+    logs = Parameter("log_every", "categorical", values=(5, 10))
+    found = problems(AUGMENT, logs)
+    why = "are one and the same run: they differ in log_every only, which does not change what is computed."
+    assert found == [f"Trials 0 and 1 {why}", f"Trials 2 and 3 {why}"]
+
+
+def test_random_trials_may_be_the_same_run() -> None:
+    sweep = sweep_of(AUGMENT, SIZE, method="random")
+    points = random_points(sweep, 12, seed=0)
+    assert check_points(sweep, points) == []
+    groups = equal_points(sweep, points)
+    assert all(len({str(points[number]) for number in group}) == 1 for group in groups)
+    assert sum(len(group) - 1 for group in groups) == 12 - len({str(point) for point in points})
+
+
+def test_where_the_pictures_are_has_to_be_said() -> None:
+    [problem] = problems(AUGMENT, words=())
+    assert problem.startswith("Nothing says where the pictures are.")
+    sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "photos"))
+    assert check_points(sweep, grid_points(sweep)) == []

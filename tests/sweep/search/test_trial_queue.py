@@ -1,0 +1,270 @@
+"""The ledger: who does which trial, with which settings, and what is known of it afterwards."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import ConfigError, HarnessError
+from harness.sweep.search import study as study_module
+from harness.sweep.search import trial_queue as ledger_module
+from harness.sweep.search.lease import GONE_AFTER
+from harness.sweep.search.study import Search
+from harness.sweep.search.trial_queue import Ledger
+from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from tests.helpers.sweeping import GRID, fork, write_sweep
+
+BAYES = {
+    "lr": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-1},
+    "weight_decay": {"distribution": "q_uniform", "min": 0.0, "max": 0.5, "q": 0.1},
+    "epochs": {"min": 1, "max": 9},
+    "augment": {"values": ["none", "standard"]},
+    "seed": {"value": 7},
+}
+
+
+def sweep_of(tmp_path: Path, **keys: Any) -> Sweep:
+    return read_sweep(write_sweep(tmp_path / "tiny.yaml", tmp_path, **keys))
+
+
+def take_all(ledger: Ledger, value: Any) -> list[dict[str, Any]]:
+    """Do every trial, each worth value(settings)."""
+    done = []
+    while task := ledger.take():
+        ledger.end(task, "finished", value=value(task.settings))
+        done.append(task.settings)
+    return done
+
+
+def quality(settings: dict[str, Any]) -> float:
+    return -abs(math.log10(settings["lr"]) + 3)
+
+
+def test_a_grid_is_taken_in_order_and_then_there_is_nothing_left(tmp_path: Path) -> None:
+    ledger = Ledger.open(sweep_of(tmp_path), Search(), tmp_path, None)
+    assert [entry.state for entry in ledger.entries()] == ["waiting"] * 4
+    taken = take_all(ledger, lambda _: 0.5)
+    assert taken == [
+        {"augment": augment, "lr": lr} for augment in GRID["augment"]["values"] for lr in GRID["lr"]["values"]
+    ]
+    assert ledger.take() is None
+    assert [(entry.state, entry.value, entry.run_id) for entry in ledger.entries()] == [
+        ("finished", 0.5, f"{ledger.sweep_id}-{number}") for number in range(4)
+    ]
+    # What Optuna itself makes of it: the best trial, and parameters that its importances can be computed from.
+    assert ledger._study.best_trial.params == {"augment": "none", "lr": 1e-3}
+
+
+def test_run_cap_ends_a_grid_early(tmp_path: Path) -> None:
+    ledger = Ledger.open(sweep_of(tmp_path, run_cap=3), Search(), tmp_path, None)
+    assert len(take_all(ledger, lambda _: 0.0)) == 3
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(method: str, tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, method=method, parameters=BAYES)
+    search = Search(count=14, seed=3)
+    at_once = take_all(Ledger.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
+
+    in_parts: list[dict[str, Any]] = []
+    while True:
+        ledger = Ledger.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
+        if (task := ledger.take()) is None:
+            break
+        ledger.end(task, "finished", value=quality(task.settings))
+        in_parts.append(task.settings)
+    assert in_parts == at_once
+    assert len({str(settings) for settings in at_once}) == 14
+    for settings in at_once:
+        assert 1e-5 <= settings["lr"] <= 1e-1
+        assert settings["weight_decay"] == pytest.approx(round(settings["weight_decay"] * 10) / 10)
+        assert settings["seed"] == 7
+        assert settings["epochs"] in range(1, 10)
+    other = Ledger.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"sqlite:///{tmp_path}/c.db")
+    assert take_all(other, quality) != at_once
+
+
+def test_a_bayesian_search_comes_closer_than_a_random_one(tmp_path: Path) -> None:
+    """Mean distance from the best learning rate, of the last ten of thirty trials, over three seeds."""
+    means = {}
+    for method in ("random", "bayes"):
+        sweep = sweep_of(tmp_path, method=method, parameters={"lr": BAYES["lr"]})
+        values = []
+        for seed in range(3):
+            url = f"sqlite:///{tmp_path}/{method}{seed}.db"
+            ledger = Ledger.open(sweep, Search(count=30, seed=seed), tmp_path, url)
+            values += [quality(settings) for settings in take_all(ledger, quality)[-10:]]
+        means[method] = -sum(values) / len(values)
+    assert means["bayes"] < 0.6 * means["random"]
+
+
+def test_infeasible_settings_are_kept_away_from(tmp_path: Path) -> None:
+    """Above 1e-2 nothing can be trained; after thirty trials hardly any is tried there."""
+    sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
+    ledger = Ledger.open(sweep, Search(count=40, seed=0), tmp_path, None)
+    tried = []
+    while task := ledger.take():
+        lr = task.settings["lr"]
+        tried.append(lr)
+        if lr > 1e-2:
+            ledger.end(task, "infeasible", reason="the loss became nan")
+        else:
+            ledger.end(task, "finished", value=math.log10(lr))  # the best is next to the edge
+    assert sum(lr > 1e-2 for lr in tried[-10:]) <= 4
+    assert max(lr for lr in tried if lr <= 1e-2) > 5e-3
+
+
+def test_a_search_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Give run_cap in the file, or --count"):
+        Ledger.open(sweep_of(tmp_path, method="random", parameters=BAYES), Search(), tmp_path, None)
+
+
+def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, method="bayes", parameters=BAYES)
+    search, numbers = Search(count=5), []
+
+    def take_and_die() -> None:
+        task = Ledger.open(sweep, search, tmp_path, None).take()
+        assert task is not None
+        (tmp_path / "taken").write_text(f"{task.number} {task.settings}")
+        os._exit(1)
+
+    child = fork.Process(target=take_and_die)
+    child.start()
+    child.join(30)
+    ledger = Ledger.open(sweep, search, tmp_path, None)
+    assert ledger.entries()[0].state == "interrupted"
+    task = ledger.take()
+    assert task is not None
+    assert f"{task.number} {task.settings}" == (tmp_path / "taken").read_text()
+    assert ledger.entries()[0].state == "running"
+    assert ledger.entries()[0].owner == platform.node()
+    # Ours now: whoever asks next gets the next one.
+    while (one := ledger.take()) is not None:
+        numbers.append(one.number)
+    assert numbers == [1, 2, 3, 4]
+    ledger.give_back(task)
+    again = ledger.take()
+    assert again is not None
+    assert (again.number, again.settings) == (task.number, task.settings)
+
+
+def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_of(tmp_path)
+    storage = str(tmp_path / "journal.log")
+    elsewhere = Ledger.open(sweep, Search(), tmp_path / "elsewhere", storage)
+    with monkeypatch.context() as there:
+        there.setattr(platform, "node", lambda: "another")
+        first = elsewhere.take()
+    here = Ledger.open(sweep, Search(), tmp_path / "here", storage)
+    assert here.sweep_id == elsewhere.sweep_id
+    second = here.take()
+    assert first is not None
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    assert here.entries()[0].owner == "another"
+
+    now = time.time()
+    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(ledger_module.time, "time", lambda: now + GONE_AFTER + 1)
+    taken_over = here.take()
+    assert taken_over is not None
+    assert taken_over.number == 0
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
+def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a machine sleeps: it finds that it was taken for gone."""
+    sweep, url = sweep_of(tmp_path), storage.format(tmp_path)
+    here, elsewhere = (Ledger.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
+    task = here.take()
+    assert task is not None and here.is_ours(task)
+    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
+    with monkeypatch.context() as there:
+        there.setattr(platform, "node", lambda: "another")
+        there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == task.number)
+        taken = elsewhere.take()
+        assert taken is not None and taken.number == task.number
+    assert not here.is_ours(task)
+    here.give_back(task)
+    assert elsewhere.entries()[0].owner == "another"
+
+    # And here, where it is about to be claimed back, its end comes in between.
+    def ends(trial: Any) -> bool:
+        if trial.number == task.number:
+            elsewhere.end(taken, "finished", value=0.5)
+        return trial.number == task.number
+
+    monkeypatch.setattr(ledger_module, "is_abandoned", ends)
+    following = here.take()
+    assert following is not None and following.number == 1
+    assert not here.sign_of_life(task) and here.entries()[0].value == 0.5
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
+def test_two_that_work_one_sweep_at_a_time_do_each_trial_once(storage: str, tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, parameters={"seed": {"values": list(range(24))}})
+    url = storage.format(tmp_path)
+    Ledger.open(sweep, Search(), tmp_path, url)
+
+    def work(name: str) -> None:
+        with (tmp_path / name).open("w") as file:
+            for settings in take_all(Ledger.open(sweep, Search(), tmp_path, url), lambda _: 1.0):
+                file.write(f"{settings['seed']}\n")
+
+    children = [fork.Process(target=work, args=(name,)) for name in ("one", "two")]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    done = [[int(line) for line in (tmp_path / name).read_text().split()] for name in ("one", "two")]
+    assert sorted(done[0] + done[1]) == list(range(24))
+
+
+def test_a_study_whose_maker_died_half_way_is_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = sweep_of(tmp_path)
+    enqueue = study_module.optuna.Study.enqueue_trial
+
+    def dies_at_the_third(study: Any, *arguments: Any, **keywords: Any) -> None:
+        if len(study.trials) == 2:
+            raise KeyboardInterrupt
+        enqueue(study, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module.optuna.Study, "enqueue_trial", dies_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            Ledger.open(sweep, Search(), tmp_path, None)
+    ledger = Ledger.open(sweep, Search(), tmp_path, None)
+    assert [entry.point for entry in ledger.entries()] == [0, 1, 2, 3]
+    assert len(take_all(ledger, lambda _: 0.0)) == 4
+
+
+def test_looking_at_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="has not begun"):
+        Ledger.begun(sweep_of(tmp_path), tmp_path, None)
+    assert not (tmp_path / "study.db").exists()
+
+
+@pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "nosuchdb://x/y", "/proc/nowhere/journal.log"])
+def test_a_storage_that_cannot_be_opened_is_said_in_a_sentence(storage: str, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"--storage .* cannot be opened"):
+        Ledger.open(sweep_of(tmp_path), Search(), tmp_path, storage)
+
+
+def test_the_gp_algorithm_also_searches(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
+    ledger = Ledger.open(sweep, Search(count=14, algorithm="gp"), tmp_path, None)
+    tried = take_all(ledger, quality)
+    assert max(quality(settings) for settings in tried) > -0.3

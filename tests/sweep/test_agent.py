@@ -1,0 +1,225 @@
+"""Sweeps as people with an account start them: the real `wandb sweep` and `wandb agent`, to their end or stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.runs.folder import STATE
+from harness.training.checkpoint import load_tensors
+from tests.conftest import write_folder
+from tests.helpers.waiting import wait_for
+from tests.helpers.wandb_agents import ROOT, Agents
+from tests.helpers.wandb_server import WandbServer
+
+pytestmark = pytest.mark.slow
+
+ONE_PROCESS = ("accelerate", "launch", "--num_processes=1")
+TWO_PROCESSES = ("${env}", "${interpreter}", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+# Seconds after which nothing of a run may be left.
+AT_MOST = 10
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with WandbServer() as server:
+        yield server
+    assert server.refused == []
+
+
+def folder_of(agents: Agents, run_id: str) -> Path:
+    [folder] = agents.folder.glob(f"runs/*-{run_id}")
+    return folder
+
+
+def summary_of(agents: Agents, run_id: str) -> dict[str, Any]:
+    return json.loads((folder_of(agents, run_id) / "summary.json").read_text())
+
+
+def rows_of(agents: Agents, run_id: str) -> list[dict[str, Any]]:
+    """What the run has logged so far."""
+    files = list(agents.folder.glob(f"runs/*-{run_id}/metrics.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def steps(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["step"] for row in rows if "train/loss" in row]
+
+
+def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+    """Through `accelerate launch`, at the same time, with what HARNESS_SWEEP_ARGS puts in place of the file's."""
+    agents = Agents(server, tmp_path, HARNESS_SWEEP_ARGS=f"--data '{photos}' --epochs 1")
+    launcher = ("accelerate", "launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
+    parameters = {"lr": {"values": [1e-3, 1e-2]}, "epochs": {"value": 3}, "augment": {"values": ["standard", "none"]}}
+    sweep = agents.create(launcher, "--data=elsewhere", parameters=parameters, run_cap=3)
+    try:
+        # One of them is the program as it is installed.
+        started = [agents.start(["wandb"]), agents.start()]
+        assert [agent.wait(200) for agent in started] == [0, 0], agents.logs()
+        assert wait_for(lambda: not agents.alive(), AT_MOST), agents.alive()
+    finally:
+        agents.end()
+
+    # Every point once, in W&B's order, and by both agents.
+    assert [(trial.point["augment"], trial.point["lr"]) for trial in sweep.trials.values()] == [
+        ("standard", 1e-3),
+        ("standard", 1e-2),
+        ("none", 1e-3),
+    ]
+    assert list(server.runs) == list(sweep.trials)
+    assert {trial.starts for trial in sweep.trials.values()} == {1}
+    assert len(sweep.agents) == 2
+    assert all("Agent received command: run" in path.read_text() for path in tmp_path.glob("agent-*.log"))
+
+    for run_id, trial in sweep.trials.items():
+        run, summary = server.runs[run_id], summary_of(agents, run_id)
+        lr, augment = trial.point["lr"], trial.point["augment"]
+        assert (run.sweep, run.entity, run.project, run.exit_code) == (sweep.id, "team", "zoo", 0)
+        assert run.fields["displayName"] == f"lr{lr:g}_bs5_{augment}_s0"
+        assert folder_of(agents, run_id).name == f"{run.fields['displayName']}-{run_id}"
+        # What the sweep chose is locked, so what was used instead has a key of its own.
+        assert {key: run.config[key] for key in ("lr", "augment", "epochs", "override/epochs", "data")} == {
+            **trial.point,
+            "override/epochs": 1,
+            "data": str(photos),
+        }
+        # The metric is where W&B looks for it: in the summary, and in the history for early termination.
+        [best] = [row for row in run.history if "best/val_f1" in row]
+        assert best["best/val_f1"] == run.summary["best/val_f1"] == summary["best/val_f1"]
+        assert (run.summary["state"], summary["state"]) == ("finished", "finished")
+        assert "test/f1" in run.summary
+        [model] = [artifact for artifact in server.artifacts if artifact.type == "model" and artifact.creator == run_id]
+        assert model.aliases == {"best", "latest"}
+        assert list(model.files) == ["best.safetensors"]
+        assert {"figures/loss_curve", "figures/confusion_matrix", "test/predictions"} <= {
+            key for row in run.history for key in row
+        }
+        assert any(name.startswith("media/images/figures/confusion_matrix") for name in run.files)
+    said = agents.logs()
+    assert said.count("--epochs is 1 by HARNESS_SWEEP_ARGS, in place of the sweep's 3") == 3
+    # The pictures were decoded by one of the first two runs, for all.
+    assert said.count("decoding pictures, once: done") == 1
+
+
+@pytest.mark.parametrize("launcher", [ONE_PROCESS, TWO_PROCESSES], ids=["1 process", "2 processes"])
+def test_stopped_by_the_server_or_with_the_agent(
+    photos: Path, tmp_path: Path, server: WandbServer, launcher: tuple[str, ...]
+) -> None:
+    """Three runs in a row that would train for ever: what ends them, and that nothing is left of them."""
+    agents = Agents(server, tmp_path, ACCELERATE_USE_CPU="true")
+    sweep = agents.create(
+        launcher,
+        f"--data={photos}",
+        "--epochs=100000",
+        "--log-every=5",
+        "--optimizer=sgd",
+        parameters={"lr": {"values": [1e-3, 1e-45, 1e-4]}},  # at 1e-45 nothing is learned
+        metric={"name": "best/val_loss", "goal": "minimize"},
+        early_terminate={"type": "hyperband", "max_iter": 9, "s": 1, "eta": 3},
+    )
+    button, hyperband, preempted = (f"{sweep.id}-{number:03}" for number in (1, 2, 3))
+
+    def trains(run_id: str) -> None:
+        """Until it has done a few epochs more."""
+        before = len(rows_of(agents, run_id))
+        assert wait_for(lambda: len(rows_of(agents, run_id)) >= before + 8, 120), agents.logs()
+
+    def ends(run_id: str | None = None) -> None:
+        assert wait_for(lambda: not agents.alive(run_id), AT_MOST), agents.alive(run_id)
+
+    def was_preempted() -> int:
+        """The step that it was saved at."""
+        run = server.runs[preempted]
+        assert (run.state, run.exit_code, summary_of(agents, preempted)["state"]) == ("preempted", 143, "preempted")
+        return saved_step(folder_of(agents, preempted))
+
+    try:
+        agent = agents.start()
+        trains(button)
+        server.stop_asked.add(button)
+        ends(button)
+        # W&B sees values of the metric when the client next sends them.
+        assert wait_for(lambda: hyperband in server.stop_asked, 120), agents.logs()
+        ends(hyperband)
+        for run_id in (button, hyperband):
+            run, summary = server.runs[run_id], summary_of(agents, run_id)
+            assert (run.state, run.preempting, run.summary["state"]) == ("finished", False, "stopped")
+            assert (summary["state"], summary["reason"]) == ("stopped", "stopped in W&B, by hand or by its sweep")
+            assert saved_step(folder_of(agents, run_id)) == rows_of(agents, run_id)[-1]["step"]
+        assert server.operations.count("RunStoppedStatus") == 2
+
+        trains(preempted)
+        agent.terminate()
+        ends()
+        assert agent.wait() == -signal.SIGTERM
+        saved = [was_preempted()]
+
+        agent = agents.start()
+        trains(preempted)
+        agent.send_signal(signal.SIGINT)  # W&B: the first waits for the run,
+        trains(preempted)
+        agent.send_signal(signal.SIGINT)  # the second ends it
+        ends()
+        assert agent.wait() == 0
+        saved.append(was_preempted())
+
+        agent = agents.start()
+        trains(preempted)
+        agent.kill()
+        ends()
+        saved.append(was_preempted())
+    finally:
+        agents.end()
+
+    assert {run_id: trial.starts for run_id, trial in sweep.trials.items()} == {button: 1, hyperband: 1, preempted: 3}
+    # The third went on as the same run: no step of it is done twice, none is lost, here or at W&B.
+    assert list(server.runs) == [button, hyperband, preempted]
+    done = steps(rows_of(agents, preempted))
+    assert done == sorted(set(done) | set(saved))
+    assert done[-1] == saved[-1]
+    assert set(range(5, done[-1], 5)) <= set(done)
+    assert steps(server.runs[preempted].history) == done
+
+
+def saved_step(folder: Path) -> int:
+    _, metadata = load_tensors(folder / "checkpoints" / STATE)
+    return metadata["progress"]["step"]
+
+
+def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
+    photos: Path, tmp_path: Path, server: WandbServer
+) -> None:
+    broken = write_folder(tmp_path / "broken")
+    (broken / "train" / "class 0" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    agents = Agents(server, tmp_path)
+    command = ("${env}", "${interpreter}")
+    sweep = agents.create(command, f"--data={photos}", "--optimizer=sgd", "--epochs=2", parameters={"lr": {"value": 1}})
+    sweep.points = [
+        *({"lr": 1e6}, {"lr": 1e6, "seed": 1}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
+        *({"lr": -1}, {"lr": 1e-3, "data": str(tmp_path / "nowhere")}, {"lr": 1e-3, "weights": "nothing"}),
+        {"lr": 1e-3, "seed": 2},  # is not tried any more
+    ]
+    try:
+        agent = agents.start()
+        assert agent.wait(250) == 0, agents.logs()
+        assert not agents.alive()
+    finally:
+        agents.end()
+
+    assert len(sweep.trials) == 7
+    assert "Detected 3 failed runs" in agents.logs()
+    infeasible = list(sweep.trials)[:4]
+    assert list(server.runs) == infeasible  # the others were refused before W&B heard of them
+    for run_id, reason in zip(infeasible, ("loss became", "loss became", "cut.jpg", "loss became"), strict=True):
+        run, summary = server.runs[run_id], summary_of(agents, run_id)
+        assert (run.state, run.summary["state"], summary["state"]) == ("finished", "infeasible", "infeasible")
+        assert reason in summary["reason"]
+        assert run.summary["reason"] == summary["reason"]
+        assert f"Error: {summary['reason'].splitlines()[0]}" in agents.logs()
+    assert "Traceback" not in agents.logs()

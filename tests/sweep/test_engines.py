@@ -1,0 +1,103 @@
+"""One sweep file, two engines: W&B's client and agent against the stand-in server, and ours without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.demo import scenes
+from tests import ROOT
+from tests.helpers.wandb_server import API_KEY, WandbServer
+
+FILE = "sweeps/demo.yaml"
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str, environment: dict[str, str], log: Path) -> str:
+    """Run a program in the repository's root, as its user would; what it says."""
+    with log.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            timeout=400,
+            check=False,
+        )
+    assert done.returncode == 0, log.read_text()
+    return log.read_text()
+
+
+def summaries(runs: Path) -> dict[tuple[float, str], dict[str, float]]:
+    found = {}
+    for path in runs.rglob("summary.json"):
+        config = json.loads((path.parent / "config.json").read_text())
+        found[config["lr"], config["augment"]] = json.loads(path.read_text())
+    return found
+
+
+def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) -> None:
+    data = scenes.write(tmp_path / "scenes", progress=False)
+    own = Path(sys.executable).parent  # where `accelerate` and `python` are
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"PATH": f"{own}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
+    words = f"--data={data} --epochs=2 --threads=1 --explain=none"
+    with WandbServer() as server:
+        online = environment | {
+            "WANDB_BASE_URL": server.url,
+            "WANDB_API_KEY": API_KEY,
+            "HARNESS_SWEEP_ARGS": f"{words} --runs-dir={tmp_path / 'online'}",
+        }
+        said = run("wandb", "sweep", "--project", "p", FILE, environment=online, log=tmp_path / "sweep.log")
+        [sweep_id] = server.sweeps
+        assert f"wandb agent team/p/{sweep_id}" in said
+        run("wandb", "agent", f"team/p/{sweep_id}", environment=online, log=tmp_path / "agent.log")
+        run_of = {(run.config["lr"], run.config["augment"]): run for run in server.runs.values()}
+    assert server.refused == []
+
+    offline = environment | {"HARNESS_SWEEP_ARGS": words}
+    said = run(
+        "harness.cli", "sweep", "run", FILE, "--runs-dir", str(tmp_path / "offline"),
+        environment=offline, log=tmp_path / "run.log",
+    )  # fmt: skip
+
+    with_account, without = summaries(tmp_path / "online"), summaries(tmp_path / "offline")
+    assert set(with_account) == set(without) == {(lr, a) for lr in (3e-4, 1e-1) for a in ("none", "standard")}
+    assert len(list((tmp_path / "online").iterdir())) == len(run_of) == 4
+    for point, summary in without.items():
+        for key in ("best/val_f1", "best/val_loss", "test/f1", "test/loss"):
+            assert with_account[point][key] == summary[key], (point, key)
+        assert run_of[point].summary["best/val_f1"] == summary["best/val_f1"]
+        assert run_of[point].fields["sweep"]
+        assert run_of[point].exit_code == 0
+    assert "[4/4]" in said
+
+
+def test_a_trial_is_forked_from_a_parent_that_has_imported_all_and_touched_no_device(tmp_path: Path) -> None:
+    """The modules that it loads neither start CUDA, nor ask how many devices there are, nor start a thread."""
+    check = (
+        "import harness.sweep.execution.preload, os, sys, torch, wandb\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "assert torch.cuda._cached_device_count is None\n"
+        "assert 'harness.train' in sys.modules\n"
+        "files = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]\n"
+        "assert not [path for path in files if 'nvidia' in path]\n"
+        "print('threads', len(os.listdir('/proc/self/task')))\n"
+        "loaded = set(sys.modules)\n"
+        "run = wandb.init(mode='offline', settings=wandb.Settings(silent=True))\n"
+        "run.log({'table': wandb.Table(columns=['a'], data=[[1]])})\n"
+        "run.finish()\n"
+        "print('imported late:', *sorted(set(sys.modules) - loaded))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    threads, late = done.stdout.splitlines()
+    assert threads == "threads 1"
+    assert not [name for name in late.split()[2:] if name.startswith(("wandb", "pydantic"))]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import files
+from harness.runs.folder import BEST, STATE, RunFolder
+from harness.sweep import retention
+from harness.sweep.retention import keep_best
+from tests.reports.test_runs import write_run
+
+
+def write(folder: Path, value: float | None, *, state: str = "finished", files: tuple[str, ...] = (BEST,)) -> Path:
+    write_run(folder, summary={"state": state, "best/val_f1": value})
+    (folder / "checkpoints").mkdir()
+    for name in files:
+        (folder / "checkpoints" / name).write_bytes(b"weights")
+    return folder
+
+
+def checkpoints(sweep: Path) -> dict[str, list[str]]:
+    """What is left, the short way: b(est) and s(tate)."""
+    return {
+        folder.name: sorted(path.name[0] for path in (folder / "checkpoints").iterdir())
+        for folder in sorted(sweep.iterdir())
+    }
+
+
+def note(folder: Path) -> str | None:
+    return json.loads((folder / "manifest.json").read_text()).get("checkpoint")
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    both = (BEST, STATE)
+    for index, value in enumerate((0.3, 0.9, 0.5, 0.7)):
+        write(tmp_path / f"{index}", value)
+    for state in ("running", "preempted", "failed", "stopped", "infeasible"):
+        write(tmp_path / state, 0.99, state=state, files=both)
+    write(tmp_path / "4", 0.8, files=both)  # killed in its last moment
+    return tmp_path
+
+
+NEEDED = {"running": ["b", "s"], "preempted": ["b", "s"], "failed": ["b", "s"]}
+GIVEN_UP = {"stopped": [], "infeasible": []}
+
+
+def test_the_best_stay_and_what_a_resume_needs(sweep: Path) -> None:
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file() and path.suffix != ".safetensors"}
+    lost = keep_best(sweep, 2, "best/val_f1", "maximize")
+    assert [path.name for path in lost] == ["0", "2", "3", "infeasible", "stopped"]
+    assert checkpoints(sweep) == {"0": [], "1": ["b"], "2": [], "3": [], "4": ["b"]} | NEEDED | GIVEN_UP
+    assert note(sweep / "0") == "deleted: not among the best 2 of the sweep"
+    assert note(sweep / "stopped") == "deleted: the run was stopped"
+    assert [note(sweep / name) for name in ("1", "4", "running", "preempted", "failed")] == [None] * 5
+    # Nothing else is touched, and what the manifest said it says.
+    assert {path for path, content in before.items() if path.read_bytes() != content} == {
+        folder / "manifest.json" for folder in lost
+    }
+    assert json.loads((sweep / "0" / "manifest.json").read_text())["data"] == {"fingerprint": "f00d"}
+
+
+def test_again_is_nothing_and_a_better_run_takes_a_place(sweep: Path) -> None:
+    keep_best(sweep, 2, "best/val_f1", "maximize")
+    assert keep_best(sweep, 2, "best/val_f1", "maximize") == []
+    write(sweep / "5", 0.85)
+    assert keep_best(sweep, 2, "best/val_f1", "maximize") == [sweep / "4"]
+    write(sweep / "6", 0.1)
+    assert keep_best(sweep, 2, "best/val_f1", "maximize") == [sweep / "6"]
+    kept = [name for name, left in checkpoints(sweep).items() if left]
+    assert kept == ["1", "5", "failed", "preempted", "running"]
+
+
+def test_goals_and_runs_without_the_metric(tmp_path: Path) -> None:
+    for index, value in enumerate((0.3, 0.9, None)):
+        write(tmp_path / f"{index}", value)
+    assert keep_best(tmp_path, 1, "best/val_f1", "minimize") == [tmp_path / "1", tmp_path / "2"]
+
+
+def test_what_is_still_needed_stays(sweep: Path) -> None:
+    lost = keep_best(sweep, 1, "best/val_f1", "maximize", still_needed=[sweep / "0", sweep / "stopped"])
+    assert [path.name for path in lost] == ["2", "3", "4", "infeasible"]
+    assert (checkpoints(sweep)["0"], checkpoints(sweep)["stopped"]) == (["b"], ["b", "s"])
+
+
+def test_a_run_whose_process_lives_is_left_for_the_next_time(sweep: Path) -> None:
+    with RunFolder(sweep / "0").locked():
+        assert sweep / "0" not in keep_best(sweep, 1, "best/val_f1", "maximize")
+        assert (checkpoints(sweep)["0"], note(sweep / "0")) == (["b"], None)
+    assert keep_best(sweep, 1, "best/val_f1", "maximize") == [sweep / "0"]
+
+
+@pytest.mark.parametrize("moment", ["write_atomically", "unlink"])
+def test_killed_in_between_it_is_put_right_the_next_time(
+    sweep: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def command() -> None:
+        if moment == "unlink":
+            monkeypatch.setattr(Path, "unlink", lambda path, **_: die() if path.name == BEST else None)
+        else:
+            monkeypatch.setattr(files, "write_atomically", die)
+            monkeypatch.setattr("harness.runs.folder.write_atomically", die)
+        keep_best(sweep, 1, "best/val_f1", "maximize")
+
+    child = multiprocessing.get_context("fork").Process(target=command)
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    assert checkpoints(sweep)["0"] == ["b"]
+    assert [path.name for path in keep_best(sweep, 1, "best/val_f1", "maximize")] == (
+        ["0", "2", "3", "4", "infeasible", "stopped"]
+    )
+    assert note(sweep / "0") == "deleted: not among the best 1 of the sweep"
+
+
+def test_damaged_runs_and_folders_that_cannot_be_written_cost_nothing(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sweep / "0" / "manifest.json").write_text("{")
+    (sweep / "2" / "summary.json").write_text("{")
+    unlink = Path.unlink
+
+    def refuse(path: Path, **options: Any) -> None:
+        if path.parents[1].name == "3" and path.name == BEST:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(retention.Path, "unlink", refuse)
+    lost = keep_best(sweep, 1, "best/val_f1", "maximize")
+    assert [path.name for path in lost] == ["0", "4", "infeasible", "stopped"]
+    assert (checkpoints(sweep)["2"], checkpoints(sweep)["3"]) == (["b"], ["b"])  # 2 may be anything

@@ -1,0 +1,133 @@
+"""The sweep files: what a real W&B agent makes of them, and that it is what we make of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+
+from harness.config import RunConfig
+from harness.options import parse
+from harness.sweep.search.grid import check_points, equal_points, grid_points, probe_points, random_points
+from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from tests import ROOT
+
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+LAUNCH = ["/usr/bin/env", "accelerate", "launch", "--config_file", "accelerate_config.yaml", "harness/run.py"]
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def points_of(sweep: Sweep) -> list[dict[str, Any]]:
+    """All points of a grid or a random search; of a Bayesian one those at its ends, and many more."""
+    if sweep.method == "grid":
+        return grid_points(sweep)
+    return random_points(sweep, sweep.run_cap or 0, seed=0) if sweep.method == "random" else probe_points(sweep)
+
+
+def started_by_the_agent(content: dict[str, Any], point: dict[str, Any]) -> list[str]:
+    """The command line of a trial, by the functions of the real client; the point has been to the server and back."""
+    received = {name: {"value": value} for name, value in json.loads(json.dumps(point)).items()}
+    macros = create_sweep_command_args({"args": received})
+    macros |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [content["program"]]}
+    words: list[str] = []
+    for word in map(str, create_sweep_command(list(content["command"]))):
+        words += macros.get(word[2:-1], []) if word.startswith("${") and word.endswith("}") else [word]
+    return words
+
+
+def test_there_are_four() -> None:
+    assert [path.name for path in FILES] == ["bayes.yaml", "demo.yaml", "grid.yaml", "random.yaml"]
+
+
+def test_the_agent_starts_the_runs_that_we_do(path: Path) -> None:
+    sweep, content = read_sweep(path), load_sweep_config(str(path))
+    assert content
+    points = points_of(sweep)
+    assert check_points(sweep, points) == []
+    assert equal_points(sweep, points) == []
+    for point in points:
+        words = started_by_the_agent(content, point)
+        assert words[:6] == LAUNCH
+        config = parse(words[6:])
+        assert config == sweep.config(point)
+        assert {name: getattr(config, name) for name in point} == point
+    assert (ROOT / LAUNCH[4]).is_file()
+    assert (ROOT / LAUNCH[5]).is_file()
+
+
+def test_what_is_fixed_can_be_pointed_elsewhere(path: Path) -> None:
+    words = ("--data", "photos", "--model", "vit_ti_16", "--weights", "deit.pth", "--epochs=2")
+    sweep = read_sweep(path, words)
+    config = sweep.config(points_of(sweep)[0])
+    assert (config.data, config.model, config.weights, config.epochs) == ("photos", "vit_ti_16", "deit.pth", 2)
+
+
+def test_each_optimises_the_validation_score(path: Path) -> None:
+    sweep = read_sweep(path)
+    assert (sweep.metric.name, sweep.metric.goal) == ("best/val_f1", "maximize")
+    assert sweep.method == "grid" or sweep.run_cap
+
+
+def test_each_begins_with_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    head = text[: text.index("program:")]
+    assert all(line.startswith("#") for line in head.splitlines())
+    for part in (
+        f"wandb sweep sweeps/{path.name}",
+        f"harness sweep run sweeps/{path.name}",
+        "Hardware",
+        "Time",
+        "Result",
+    ):
+        assert part in head
+
+
+def test_the_grid_holds_the_five_settings_of_the_study() -> None:
+    sweep = read_sweep(ROOT / "sweeps" / "grid.yaml")
+    configs = [sweep.config(point) for point in grid_points(sweep)]
+    found = {(config.lr, config.batch_size, config.augment) for config in configs}
+    assert len(configs) == len(found) == 12
+    assert found >= {
+        (1e-5, 16, "none"),
+        (1e-3, 16, "standard"),
+        (1e-1, 16, "standard"),
+        (1e-5, 16, "standard"),
+        (1e-5, 64, "standard"),
+    }
+    defaults = RunConfig(data="x")
+    for config in configs:
+        assert (config.data, config.epochs) == ("data/sports100", 5)
+        assert (config.model, config.weights, config.optimizer) == (
+            defaults.model,
+            defaults.weights,
+            defaults.optimizer,
+        )
+
+
+def test_the_demo_is_on_the_pictures_that_make_demo_draws() -> None:
+    sweep = read_sweep(ROOT / "sweeps" / "demo.yaml")
+    configs = [sweep.config(point) for point in grid_points(sweep)]
+    assert [(config.lr, config.augment) for config in configs] == [
+        (3e-4, "none"),
+        (1e-1, "none"),
+        (3e-4, "standard"),
+        (1e-1, "standard"),
+    ]
+    assert {(config.data, config.model, config.weights, config.epochs) for config in configs} == {
+        ("demo/data", "vit_demo", "demo", 5)
+    }
+
+
+def test_the_search_compares_runs_early_enough() -> None:
+    sweep = read_sweep(ROOT / "sweeps" / "bayes.yaml")
+    assert sweep.early_terminate
+    config = sweep.config(probe_points(sweep)[0])
+    assert [band for band in sweep.early_terminate.bands if band < config.epochs] == [2, 4, 8]

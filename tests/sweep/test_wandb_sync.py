@@ -1,0 +1,202 @@
+"""Sweeps kept offline, sent to a local stand-in for W&B's server by the real client."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from harness import track
+from harness.cli import main
+from harness.errors import HarnessError
+from harness.runs.folder import RunFolder
+from harness.sweep.retention import keep_best
+from harness.sweep.wandb_sync import upload
+from harness.track import server as server_module
+from tests.helpers.forked import in_child
+from tests.helpers.wandb_server import API_KEY, ENTITY, WandbServer
+from tests.test_train import settings
+from tests.track.test_tracked_run import rows, run, signal_at
+
+# The server's threads hold nothing that a forked child uses, and the child ends before they do.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
+
+GOOD, POOR = "lr0.001_bs5_none_s0-5eed-0", "lr1e-06_bs5_none_s0-5eed-1"
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two runs of two epochs, the first taken off the machine in its second epoch and gone on with."""
+    folder = tmp_path_factory.mktemp("sweeps") / "small"
+    patch = pytest.MonkeyPatch()
+    patch.setenv("WANDB_MODE", "offline")
+    patch.setenv("WANDB_SWEEP_ID", "5eed")
+    patch.setenv("WANDB_RUN_GROUP", "small")
+    patch.setenv("WANDB_PROJECT", "pictures")
+    patch.setenv("HARNESS_CACHE_DIR", str(folder.parent / "pictures"))
+    patch.setenv("WANDB_RUN_ID", "5eed-0")
+    good = settings(photos, folder, lr=1e-3)
+    assert run(good, signal_at(7, signal.SIGTERM)) == 143
+    assert run(good) == 0
+    patch.setenv("WANDB_RUN_ID", "5eed-1")
+    assert run(settings(photos, folder, lr=1e-6)) == 0
+    patch.undo()
+    assert sorted(path.name for path in folder.iterdir()) == [GOOD, POOR]
+    # Their validation pictures do not tell the two apart.
+    for name, value in ((GOOD, 0.9), (POOR, 0.5)):
+        path = folder / name / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"best/val_f1": value}))
+    return folder
+
+
+@pytest.fixture
+def sweep(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "small", symlinks=True)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Somebody is logged in to it."""
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "0")
+        yield server
+    assert server.refused == []
+
+
+def send(folder: Path, **options: Any) -> dict[str, Any]:
+    """What `upload` reports, from a process of its own."""
+
+    def work() -> dict[str, Any]:
+        said: list[str] = []
+        try:
+            report = upload(folder, say=said.append, **options)
+            return {"said": said, "text": report.text().splitlines(), "exit_code": report.exit_code}
+        except HarnessError as error:
+            return {"said": said, "error": str(error)}
+
+    return in_child(work)
+
+
+def aliases(server: WandbServer) -> dict[str, set[str]]:
+    models = [artifact for artifact in server.artifacts if artifact.type == "model"]
+    return {artifact.collection: artifact.aliases for artifact in models}
+
+
+def unsent_anywhere(sweep: Path) -> list[Path]:
+    return [path for folder in sweep.iterdir() for path in track.waiting(folder)]
+
+
+def test_a_sweep_arrives_once_and_its_best_model_is_marked(sweep: Path, server: WandbServer) -> None:
+    # As kill -9 may leave the file of the first start: in the middle of a record.
+    first, _ = sorted((sweep / GOOD / "wandb").glob("offline-run-*"))
+    log = first / "run-5eed-0.wandb"
+    log.write_bytes(log.read_bytes()[:-3])
+
+    report = send(sweep)
+    assert report["said"] == [f"{GOOD}: sent", f"{POOR}: sent"]
+    assert report["text"] == ["2 runs: 2 sent.", f"{ENTITY}/pictures/{GOOD}-model is marked sweep-best."]
+    assert report["exit_code"] == 0
+    for name, folder in (("5eed-0", GOOD), ("5eed-1", POOR)):
+        received = server.runs[name]
+        assert (received.sweep, received.fields["groupName"], received.project) == ("5eed", "small", "pictures")
+        logged = [json.loads(line) for line in (sweep / folder / "metrics.jsonl").read_text().splitlines()]
+        assert rows(received, "train/loss") == [row for row in logged if "train/loss" in row]
+        assert [row["step"] for row in rows(received, "train/loss")] == list(range(1, 11))
+        assert received.summary["test/f1"] == json.loads((sweep / folder / "summary.json").read_text())["test/f1"]
+        assert any(path.startswith("media/images/figures/loss_curve") for path in received.files)
+    assert aliases(server) == {
+        f"{GOOD}-model": {"best", "latest", "sweep-best"},
+        f"{POOR}-model": {"best", "latest"},
+    }
+    assert unsent_anywhere(sweep) == []
+
+    # Once more: nothing is sent again; with another goal the alias moves.
+    lengths, operations = [len(received.history) for received in server.runs.values()], len(server.operations)
+    report = send(sweep, goal="minimize")
+    assert report["said"] == [f"{GOOD}: there already", f"{POOR}: there already"]
+    assert [len(received.history) for received in server.runs.values()] == lengths
+    assert not {"UpsertBucket", "CreateArtifact", "CreateRunFiles"} & set(server.operations[operations:])
+    assert aliases(server) == {
+        f"{GOOD}-model": {"best", "latest"},
+        f"{POOR}-model": {"best", "latest", "sweep-best"},
+    }
+
+
+def test_a_run_without_its_checkpoint_arrives_without_a_model(sweep: Path, server: WandbServer) -> None:
+    assert keep_best(sweep, 1, "best/val_f1", "maximize") == [sweep / POOR]
+    report = send(sweep)
+    assert report["exit_code"] == 0
+    assert report["said"] == [f"{GOOD}: sent", f"{POOR}: sent"]
+    received = server.runs["5eed-1"]
+    assert [row["step"] for row in rows(received, "train/loss")] == list(range(1, 11))
+    assert received.exit_code == 0
+    assert {path.split("/")[1] for path in received.files if path.startswith("media")} == {"images", "table"}
+    assert aliases(server) == {f"{GOOD}-model": {"best", "latest", "sweep-best"}}
+    # Nothing of it is left half done, where somebody could take it for a model.
+    [draft] = [artifact for artifact in server.drafts.values() if artifact.version is None]
+    assert (draft.collection, draft.files, draft.manifest) == (f"{POOR}-model", {}, {})
+
+
+def test_runs_that_go_on_or_were_not_kept_are_said(sweep: Path, server: WandbServer) -> None:
+    shutil.rmtree(sweep / POOR / "wandb")
+    held, holding = multiprocessing.Pipe(duplex=False)
+    holder = multiprocessing.get_context("fork").Process(target=hold, args=(sweep / GOOD, holding))
+    holder.start()
+    try:
+        assert held.poll(60)
+        report = send(sweep)
+    finally:
+        holder.kill()
+        holder.join()
+    assert report["said"] == [
+        f"{GOOD}: not sent: it is running (pid {holder.pid})",
+        f"{POOR}: not kept: it was made with W&B disabled",
+    ]
+    assert report["text"][1] == f"{GOOD}-model is not marked sweep-best: its run is not in W&B."
+    assert report["exit_code"] == 1
+    assert server.runs == {}
+
+
+def hold(folder: Path, ready: Connection) -> None:
+    with RunFolder(folder).locked():
+        ready.send(True)
+        signal.pause()
+
+
+def test_without_login_or_server_one_sentence_says_so(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REACH_TIMEOUT", 2)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    not_logged_in = "Not logged in to W&B: `wandb login` once, then the same command again."
+    assert send(sweep) == {"said": [], "error": not_logged_in}
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    report = send(sweep)
+    assert report["error"].startswith("W&B cannot be reached: ")
+    with WandbServer() as server:
+        server.wrong_keys.add(API_KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        report = send(sweep)
+        assert report["error"].startswith("W&B cannot be reached: ")
+        assert "user is not logged in" in report["error"]
+    assert len(unsent_anywhere(sweep)) == 3
+    assert send(sweep / "nothing")["error"].endswith("holds no runs. Start the sweep first: harness sweep run.")
+
+
+def test_a_run_without_checkpoint_is_refused_in_a_sentence(sweep: Path) -> None:
+    keep_best(sweep, 1, "best/val_f1", "maximize")
+    for command in (["evaluate", str(sweep / POOR)], ["predict", str(sweep / POOR), "x.jpg"]):
+        result = CliRunner().invoke(main.main, command)
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {sweep / POOR} has its best checkpoint no more: deleted: not among")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from harness.track.repair import mend
+
+BLOCK = 32 * 1024
+
+
+def log(lengths: list[int]) -> tuple[bytes, list[int]]:
+    """A file as wandb writes it, with records of these lengths, and where each of them ends."""
+    content, ends = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0)), []
+    for length in lengths:
+        left, begun = length, False
+        while left or not begun:
+            room = BLOCK - len(content) % BLOCK
+            if room < 7:
+                content += bytes(room)
+                continue
+            part = min(left, room - 7)
+            # full 1, first 2, middle 3, last 4
+            kind = (4 if part == left else 3) if begun else (1 if part == left else 2)
+            payload = b"x" * part
+            content += struct.pack("<IHB", zlib.crc32(bytes([kind]) + payload), part, kind) + payload
+            left, begun = left - part, True
+        ends.append(len(content))
+    return bytes(content), ends
+
+
+@pytest.mark.parametrize("lengths", [[10, 20, 30], [0, 5], [100_000, 40], [BLOCK - 14, 3, 70_000], [BLOCK - 20, 9]])
+def test_any_cut_leaves_the_records_before_it(tmp_path: Path, lengths: list[int]) -> None:
+    content, ends = log(lengths)
+    path = tmp_path / "run.wandb"
+    path.write_bytes(content)
+    assert not mend(path)
+    assert path.read_bytes() == content
+    for cut in sorted({*range(7, len(content), 997), *range(max(7, len(content) - 60), len(content))}):
+        path.write_bytes(content[:cut])
+        expected = max([7, *(end for end in ends if end <= cut)])
+        assert mend(path) == (expected < cut)
+        assert path.read_bytes() == content[:expected]
+        # What is written next begins where a reader looks for it.
+        assert not mend(path)
+
+
+def test_zeros_after_a_loss_of_power_go(tmp_path: Path) -> None:
+    content, ends = log([10, 20])
+    path = tmp_path / "run.wandb"
+    path.write_bytes(content[: ends[0]] + bytes(3000))
+    assert mend(path)
+    assert path.read_bytes() == content[: ends[0]]
+
+
+@pytest.mark.parametrize("content", [b"", b":W&", b"something else", log([10])[0] + b"\xff" * 50])
+def test_what_is_damaged_otherwise_stays(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.wandb"
+    path.write_bytes(content)
+    assert not mend(path)
+    assert path.read_bytes() == content

@@ -1,0 +1,448 @@
+"""Tracking against a local stand-in for W&B's server: what arrives, and what happens when nothing can."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from harness import track
+from harness.config import RunConfig
+from tests import ROOT
+from tests.helpers.wandb_server import API_KEY, WandbServer
+
+# One process of training as wandb sees it. Its last printed line tells what the tracker said of itself.
+PROGRAM = """
+import json, os, sys, time
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+from harness.track import tracker as tracker_module
+
+folder, first, last, ending = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+tracker_module.ANSWER_TIMEOUT = 2
+config = RunConfig(data="photos", **json.loads(os.environ.get("OPTIONS", "{}")))
+tracker = track.start(config, folder, run_id="run-1", extra_config={"classes": 3})
+for step in range(first, last):
+    loss = float("nan") if step == 1 else 1 / (step + 1)
+    tracker.log({"step": 10 * step, "epoch": step / 2, "train/loss": loss, "train/lr": None if step == 2 else 1e-5})
+if ending == "kill":
+    while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
+        time.sleep(0.05)
+    os.kill(os.getpid(), 9)
+if ending == "core":
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    [core] = [int(child) for child in children if "wandb-core" in Path(f"/proc/{child}/comm").read_text()]
+    while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
+        time.sleep(0.05)
+    os.kill(core, 9)
+if ending == "pause":
+    print("paused", flush=True)
+    sys.stdin.readline()
+    tracker.log({"step": 10 * last, "epoch": last / 2, "train/loss": 0.125})
+if ending == "stop":
+    while not tracker.stop_requested:
+        time.sleep(0.05)
+    tracker.preempting()
+tracker.dataset("my photos!", {"fingerprint": "f00d", "classes": 3})
+tracker.log({"step": 10 * last, "epoch": last / 2, "val/loss": 0.5, "val/f1": 0.25})
+tracker.image("figures/loss", folder / "figures" / "loss.png")
+tracker.table("test/predictions", ["file", "probability"], [["a.jpg", 0.5], ["b.jpg", 0.25]])
+tracker.summarize({"best/epoch": 2, "best/val_f1": 0.25, "test/f1": None})
+tracker.model(
+    folder / "checkpoints" / "best.safetensors", name="model-run-1", metadata={"data": "f00d"}, description="best of 2"
+)
+tracker.finish(143 if ending == "stop" else 0)
+print(json.dumps({"mode": tracker.mode, "url": tracker.url, "cwd": os.getcwd()}))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables of a person who has never used W&B."""
+    (tmp_path / "home").mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "XDG_", "NETRC"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "HOME": str(tmp_path / "home"), "PATH": path, "PYTHONPATH": str(ROOT), "WANDB_ERROR_REPORTING": "0"}
+
+
+@pytest.fixture
+def server(environment: dict[str, str]) -> Iterator[WandbServer]:
+    with WandbServer() as server:
+        environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": API_KEY}
+        yield server
+    assert server.refused == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "a run-1"
+    for name in ("checkpoints", "figures"):
+        (folder / name).mkdir(parents=True)
+    (folder / "checkpoints" / "best.safetensors").write_bytes(bytes(range(256)) * 100)
+    Image.new("RGB", (8, 8), "red").save(folder / "figures" / "loss.png")
+    return folder
+
+
+def run(environment: dict[str, str], *arguments: object, program: str = PROGRAM) -> list[str]:
+    """Lines that the program prints; nothing may be written to stderr."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, cwd=environment["HOME"]
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def assert_everything_arrived(server: WandbServer, folder: Path) -> None:
+    """What PROGRAM logged after its rows, as the server has it."""
+    [received] = server.runs.values()
+    assert (received.name, received.fields["jobType"], received.exit_code) == ("run-1", "train", 0)
+    assert (received.config["lr"], received.config["batch_size"], received.config["classes"]) == (1e-5, 16, 3)
+    assert (received.summary["best/val_f1"], received.summary["best/epoch"]) == (0.25, 2)
+    assert "test/f1" not in received.summary
+
+    assert received.summary["train/loss"] == training_rows(server)[-1][1]
+    assert received.summary["step"] == max(row["step"] for row in received.history)
+
+    [figure] = [row["figures/loss"] for row in received.history if "figures/loss" in row]
+    assert received.files[figure["path"]] == (folder / "figures" / "loss.png").read_bytes()
+    [row] = [row for row in received.history if "test/predictions" in row]
+    assert row["step"] == received.summary["step"]
+    content = json.loads(received.files[row["test/predictions"]["path"]])
+    assert (content["columns"], content["data"]) == (["file", "probability"], [["a.jpg", 0.5], ["b.jpg", 0.25]])
+    [table_artifact] = [artifact for artifact in server.artifacts if artifact.type == "run_table"]
+    assert json.loads(table_artifact.files["test/predictions.table.json"])["data"] == content["data"]
+
+    [model] = server.versions("model-run-1")
+    assert (model.type, model.creator, model.aliases) == ("model", "run-1", {"best", "latest"})
+    assert (model.metadata, model.description) == ({"data": "f00d"}, "best of 2")
+    assert model.files == {"best.safetensors": (folder / "checkpoints" / "best.safetensors").read_bytes()}
+    assert list(model.manifest["contents"]) == ["best.safetensors"]
+    [dataset] = server.versions("my-photos")
+    assert (dataset.type, dataset.metadata) == ("dataset", {"fingerprint": "f00d", "classes": 3})
+    assert json.loads(dataset.files["dataset.json"]) == dataset.metadata
+
+
+def training_rows(server: WandbServer) -> list[tuple[int, float]]:
+    return [(row["step"], row["train/loss"]) for row in server.runs["run-1"].history if "train/loss" in row]
+
+
+def test_online_run_arrives_whole(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+    *said, last = run(environment, folder, 0, 4, "finish")
+    url = f"{server.url}/team/vit-harness/runs/run-1"
+    assert said == [f"W&B: {url}"]
+    assert json.loads(last) == {"mode": "online", "url": url, "cwd": environment["HOME"]}
+
+    assert_everything_arrived(server, folder)
+    received = server.runs["run-1"]
+    assert (received.project, received.fields["displayName"]) == ("vit-harness", "lr1e-05_bs16_none_s0")
+    assert [artifact.collection for artifact in received.used] == ["my-photos"]
+    assert received.history[0]["train/lr"] == 1e-5
+    assert "train/lr" not in received.history[2]
+    (first, one), (second, not_a_number), *rest = training_rows(server)
+    assert (first, one, second, rest) == (0, 1, 10, [(20, 1 / 3), (30, 1 / 4)])
+    assert math.isnan(not_a_number)
+    # Neither a copy of the checkpoint nor anything else of size is left outside the run folder, or twice inside it.
+    copies = [path for path in folder.parents[1].rglob("*") if path.is_file() and path.stat().st_size == 25600]
+    assert copies == [folder / "checkpoints" / "best.safetensors"]
+
+
+def test_killed_resumed_and_copied_offline_run_arrives_whole(
+    environment: dict[str, str], server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment |= {"WANDB_MODE": "offline"}
+    killed = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder), "2", "4", "kill"], env=environment, timeout=120
+    )
+    assert killed.returncode == -signal.SIGKILL
+    [line, _] = run(environment, folder, 4, 6, "finish")
+    assert line.startswith("W&B is set to offline. The run is kept offline; to send it: cd '")
+    assert server.operations == []
+
+    copy = folder.parents[1] / "elsewhere" / "copy"
+    shutil.copytree(folder, copy, symlinks=True)
+    shutil.rmtree(folder)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "WANDB_BASE_URL", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    assert track.sync(copy) == 0
+    assert_everything_arrived(server, copy)
+    assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 1 / 5), (50, 1 / 6)]
+
+    # Once is enough: wandb marks what it has sent.
+    rows = len(server.runs["run-1"].history)
+    assert track.sync(copy) == 0
+    assert len(server.runs["run-1"].history) == rows
+
+
+def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+    environment |= {"WANDB_FINISH_TIMEOUT": "2"}
+    command = [sys.executable, "-c", PROGRAM, str(folder), "2", "4", "pause"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "paused" not in process.stdout.readline():
+                pass
+            server.stop()
+            output, _ = process.communicate("go on\n", timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    complaint, hint, _ = output.splitlines()
+    assert complaint.startswith("W&B: ")
+    assert complaint.endswith(f". The run goes on; everything is in {folder}.")
+    assert server.artifacts == []
+
+    server.start()
+    said, command_line = hint.split("To send the rest: ")
+    assert said == "W&B did not take everything. "
+    subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
+    assert_everything_arrived(server, folder)
+    assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 0.125)]
+
+
+def test_death_of_wandbs_own_process_costs_nothing_before_it(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
+    """As when memory runs out; what came before and the checkpoint arrive later."""
+    complaint, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
+    assert complaint.startswith("W&B: ")
+    command_line = hint.removeprefix("W&B did not take everything. To send the rest: ")
+    subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
+    assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4)]
+    assert server.runs["run-1"].summary["best/val_f1"] == 0.25
+    assert list(server.versions("model-run-1")[0].files) == ["best.safetensors"]
+
+
+def test_without_login_or_server_one_line_says_so(environment: dict[str, str], folder: Path) -> None:
+    """Several runs of one process, one after the other."""
+    program = """
+import os, sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+key = "0" * 40
+for case in (
+    {"name": "no-login"},
+    {"name": "bad-key", "WANDB_API_KEY": "short"},
+    {"name": "no-server", "WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "2"},
+    {"name": "netrc", "NETRC": sys.argv[2], "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "2"},
+    {"name": "disabled", "WANDB_MODE": "disabled"},
+):
+    name = case.pop("name")
+    folder = Path(sys.argv[1]) / name
+    folder.mkdir()
+    os.environ |= case
+    tracker = track.start(RunConfig(data="photos"), folder, run_id=name)
+    tracker.log({"step": 1, "train/loss": 1.0})
+    tracker.dataset("photos", {})
+    tracker.finish(0)
+    print(name, tracker.mode, sorted(path.name for path in folder.glob("wandb/offline-run-*/*.wandb")))
+    for variable in case:
+        del os.environ[variable]
+"""
+    netrc = Path(environment["HOME"]) / "netrc"
+    netrc.write_text(f"machine 127.0.0.1:9 login user password {API_KEY}\n")
+    lines = run(environment, folder, netrc, program=program)
+    hint = f". The run is kept offline; to send it: cd '{folder}/"
+    assert lines[0].startswith(f"Not logged in to W&B (`wandb login`){hint}no-login' && wandb sync wandb/offline-run-")
+    assert lines[1] == "no-login offline ['run-no-login.wandb']"
+    assert lines[2].startswith("Logging in to W&B failed: WANDB_API_KEY invalid: ")
+    assert f"{hint}bad-key'" in lines[2]
+    assert lines[3] == "bad-key offline ['run-bad-key.wandb']"
+    for index, name in ((4, "no-server"), (6, "netrc")):
+        assert lines[index].startswith("W&B cannot be used online (")
+        assert f"{hint}{name}'" in lines[index]
+        assert lines[index + 1] == f"{name} offline ['run-{name}.wandb']"
+    assert lines[8:] == ["disabled disabled []"]
+    assert list((folder / "disabled").iterdir()) == []
+
+
+def test_variables_are_obeyed_and_options_win(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+def go(run_id, variables, **options):
+    os.environ |= variables
+    config = RunConfig(data="photos", **options)
+    tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
+    tracker.finish(0)
+    for variable in variables:
+        del os.environ[variable]
+
+chosen = {
+    "WANDB_PROJECT": "zoo", "WANDB_ENTITY": "friends", "WANDB_NAME": "zebra", "WANDB_RUN_GROUP": "stripes",
+    "WANDB_TAGS": "a,b", "WANDB_JOB_TYPE": "trial", "WANDB_NOTES": "why", "WANDB_DIR": sys.argv[1] + "/mine",
+}
+go("variables", chosen)
+go("options", chosen, project="farm", name="cow", group="brown", tags="c, d")
+agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "of-agent", "WANDB_PROJECT": "swept", "WANDB_ENTITY": "team"}
+agent |= {"WANDB_SWEEP_PARAM_PATH": sys.argv[1] + "/swept.yaml", "WANDB_DIR": sys.argv[1] + "/agent"}
+go("ours", agent, project="ignored", lr=0.5)
+"""
+    (folder / "swept.yaml").write_text("wandb_version: 1\nlr:\n  value: 0.5\n")
+    assert run(environment, folder, program=program) == []
+    chosen, given, swept = server.runs["variables"], server.runs["options"], server.runs["of-agent"]
+    assert set(server.runs) == {"variables", "options", "of-agent"}
+
+    def told(received: Any) -> tuple[Any, ...]:
+        fields = (received.fields.get(key) for key in ("displayName", "groupName", "tags", "jobType", "notes"))
+        return (received.entity, received.project, *fields)
+
+    assert told(chosen) == ("friends", "zoo", "zebra", "stripes", ["a", "b"], "trial", "why")
+    assert told(given) == ("friends", "farm", "cow", "brown", ["c", "d"], "trial", "why")
+    assert told(swept) == ("team", "swept", "lr0.5_bs16_none_s0", None, None, "train", None)
+    assert (swept.fields["sweep"], swept.config["lr"], swept.config["batch_size"]) == ("sweep1", 0.5, 16)
+    # A person's WANDB_DIR is obeyed; an agent always sets it, and a run's files belong into the run's folder.
+    assert len(list((folder / "mine" / "wandb").glob("run-*"))) == 2
+    assert len(list((folder / "run" / "wandb").glob("run-*"))) == 1
+    assert not (folder / "agent").exists()
+
+
+def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+    server.stop_asked.add("run-1")
+    run(environment, folder, 0, 1, "stop")
+    assert (server.runs["run-1"].exit_code, server.runs["run-1"].preempting) == (143, True)
+    assert len(server.versions("model-run-1")) == 1
+
+
+def test_a_sweeps_server_is_asked_whether_it_wants_the_run(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
+    """A run of no sweep, one that is wanted, one that is not, and one whose server is gone by then."""
+    program = """
+import os, sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+def asked(run_id):
+    tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
+    print("started", flush=True)
+    sys.stdin.readline()
+    print(tracker.asked_to_stop(), flush=True)
+    tracker.finish(0)
+
+asked("plain")
+os.environ["WANDB_SWEEP_ID"] = "sweep1"
+for run_id in ("wanted", "stopped", "cut-off"):
+    os.environ["WANDB_RUN_ID"] = run_id
+    asked(run_id)
+"""
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(
+        command,
+        env=environment | {"WANDB_FINISH_TIMEOUT": "2"},
+        cwd=environment["HOME"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            answers = []
+            for number in range(4):
+                assert process.stdout.readline() == "started\n"
+                if number == 2:
+                    server.stop_asked.add("stopped")  # wandb itself hears of it when it asks again, every 15 s
+                if number == 3:
+                    server.stop()
+                process.stdin.write("go on\n")
+                process.stdin.flush()
+                answers.append(process.stdout.readline().strip())
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert answers == ["False", "False", "True", "False"]
+    assert server.operations.count("RunStoppedStatus") == 2
+
+
+def test_impossible_variable_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+from harness.errors import ConfigError
+
+try:
+    track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id="x")
+except ConfigError as error:
+    print(error)
+"""
+    lines = run(environment | {"WANDB_MODE": "onlin"}, folder, program=program)
+    assert "WANDB_" in lines[0]
+    assert "onlin" in "".join(lines)
+
+
+class BrokenRun:
+    """A wandb run that raises whenever it is asked for anything."""
+
+    settings = SimpleNamespace(sync_dir="/nowhere/wandb/run-1")
+    url = "http://somewhere"
+    summary: dict[str, Any]
+
+    def log(self, row: dict[str, Any]) -> None:
+        raise ConnectionResetError("service is gone\nsecond line")
+
+    def mark_preempting(self) -> None:
+        raise ConnectionResetError("service is gone")
+
+
+def test_errors_of_wandb_are_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracker = track.Tracker(
+        lambda mode: BrokenRun(), "online", folder=tmp_path, stop=threading.Event(), say=said.append
+    )
+    tracker.log({"step": 1})
+    tracker.log({"step": 2})
+    tracker.summarize({"best/epoch": 1})
+    tracker.preempting()
+    assert said == [f"W&B: service is gone. The run goes on; everything is in {tmp_path}."]
+
+
+def test_importing_the_module_does_not_import_wandb(environment: dict[str, str]) -> None:
+    assert run(environment, program="import harness.track, sys; print('wandb' in sys.modules)") == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("100 Sports (v2)", "100-Sports-v2"), ("été/été", "t-t"), ("///", "unnamed"), ("a" * 200, "a" * 128)],
+)
+def test_artifact_names(given: str, kept: str) -> None:
+    assert track.artifact_name(given) == kept
+
+
+def test_sync_command_is_fit_for_a_shell() -> None:
+    root = Path("/runs/it's mine")
+    offline, online = root / "wandb" / "offline-run-1", root / "wandb" / "run-1"
+    assert track.sync_command(root, [offline]) == """cd '/runs/it'"'"'s mine' && wandb sync wandb/offline-run-1"""
+    assert track.sync_command(Path("/r"), [Path("/r/wandb/run-1"), Path("/r/wandb/offline-run-2")]) == (
+        "cd /r && wandb sync --include-online wandb/run-1 wandb/offline-run-2"
+    )
+    assert "--include-online" in track.sync_command(root, [online])
+
+
+def test_default_project_is_named_after_the_harness() -> None:
+    assert track.PROJECT == "vit-harness"
+    assert RunConfig(data="photos").project is None

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from harness import files
+from harness.config import RunConfig
+from harness.errors import TrainingError
+from harness.model.vit import build_model
+from harness.training import checkpoint
+from harness.training.checkpoint import (
+    flatten_optimizer,
+    load_best,
+    load_tensors,
+    restore_optimizer,
+    save_best,
+    save_tensors,
+)
+
+
+def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(6).view(2, 3).t(), "b": torch.tensor(1.5, dtype=torch.bfloat16)}
+    save_tensors(tmp_path / "deep" / "x.safetensors", tensors, {"classes": ["ä", "b"], "step": 3})
+    loaded, metadata = load_tensors(tmp_path / "deep" / "x.safetensors")
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert metadata == {"classes": ["ä", "b"], "step": 3}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "deep" / "x.safetensors").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(2)}, {})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"No space left to save .*x\.safetensors.*same command"):
+        save_tensors(path, {"a": torch.zeros(2)}, {})
+    assert load_tensors(path)[0]["a"].tolist() == [1, 1]
+    assert [found.name for found in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_a_disk_that_is_full_for_safetensors_itself_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")  # its words on a full tmpfs
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(TrainingError, match="No space left to save"):
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(100_000)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "x") as beside:
+        beside.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save_tensors(path, {"a": torch.zeros(100)}, {})
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(TrainingError, match=r"state\.safetensors is damaged .*--fresh"):
+        load_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_an_optimiser_goes_on_with_the_same_bits(name: str) -> None:
+    def new() -> tuple[torch.nn.Linear, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        options = {"fused": True} if name == "AdamW" else {"momentum": 0.9}
+        return model, getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+
+    def step(model: torch.nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+
+    model, optimizer = new()
+    step(model, optimizer)
+    other, restored = new()
+    other.load_state_dict(model.state_dict())
+    restore_optimizer(restored, {name: value.clone() for name, value in flatten_optimizer(optimizer).items()})
+    for _ in range(3):
+        step(model, optimizer)
+        step(other, restored)
+    assert torch.equal(model.weight, other.weight)
+
+
+def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
+    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default", seed=5)
+    config = RunConfig(data="photos", model="vit_demo", weights="none", image_size=32)
+    scores = {"best/epoch": 2, "best/val_f1": 0.5}
+    path = tmp_path / "best.safetensors"
+    save_best(
+        path,
+        loaded.model.state_dict(),
+        config=config,
+        classes=("a", "b", "<c>"),
+        preprocessing=loaded.preprocessing,
+        scores=scores,
+    )
+    best = load_best(path)
+    assert (best.config, best.classes, best.preprocessing, best.scores) == (
+        config,
+        ("a", "b", "<c>"),
+        loaded.preprocessing,
+        scores,
+    )
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(best.model(images), loaded.model.eval()(images))
+    # It is also a weights file like any other, and brings its preprocessing along.
+    again = build_model("vit_demo", num_classes=3, weights=str(path))
+    assert torch.equal(again.model.eval()(images), best.model(images))
+    assert again.preprocessing == loaded.preprocessing
+
+
+def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {})
+    with pytest.raises(TrainingError, match="is not a checkpoint of a run"):
+        load_best(tmp_path / "x.safetensors")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.config import RunConfig
+from harness.errors import ConfigError, DataError
+from harness.training import distributed
+from harness.training.distributed import Processes, choose_precision
+from tests.test_train import on_ranks
+
+
+def test_on_a_cpu_it_is_fp32_unless_the_run_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_precision("auto", on_cpu=True) == ("fp32", "")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    precision, note = choose_precision("auto", on_cpu=True)
+    assert precision == "fp32"
+    assert "not in Accelerate's bf16" in note and "--precision bf16" in note
+    assert choose_precision("fp32", on_cpu=True) == ("fp32", "")
+    assert choose_precision("bf16", on_cpu=True) == ("bf16", "")
+
+
+def test_on_a_gpu_accelerates_choice_counts_and_else_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert choose_precision("auto", on_cpu=False) == ("fp16", "")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    for supported, expected in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, yes=supported: yes)
+        assert choose_precision("auto", on_cpu=False) == (expected, "")
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--precision fp16 needs a GPU"):
+        choose_precision("fp16", on_cpu=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPUs")
+def test_processes_meant_for_gpus_that_are_not_there_end_but_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(SystemExit) as ending:
+        distributed.leave_spare_cpu_processes([])
+    assert not ending.value.code
+    monkeypatch.setenv("RANK", "0")
+    notes: list[str] = []
+    distributed.leave_spare_cpu_processes(notes)
+    assert notes == ["No GPU: running as one CPU process. (Set ACCELERATE_USE_CPU=true for several.)"]
+    assert "WORLD_SIZE" not in os.environ
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_process_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_GPU_SHARE", "0.25")
+    own = Processes(RunConfig(data="photos", weights="none"))
+    try:
+        total = torch.cuda.get_device_properties(own.device).total_memory
+        assert torch.cuda.get_per_process_memory_fraction(own.device) == pytest.approx(0.25)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(int(0.3 * total), dtype=torch.uint8, device=own.device)
+    finally:
+        own.close()
+        torch.cuda.set_per_process_memory_fraction(1.0, own.device)
+
+
+def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
+    def work() -> None:
+        own = Processes(RunConfig(data="photos", weights="none", threads=1))
+        try:
+            rank = own.rank
+            assert own.world == 3
+            assert own.any(rank == 2) is True
+            assert own.any(False) is False
+            assert own.largest(rank + 5) == 7
+            seen = tmp_path / "seen"
+            assert own.main_first(lambda: (seen.exists(), seen.touch(), rank)) == (rank > 0, None, rank)
+            assert own.gather(rank * 10) == ([0, 10, 20] if rank == 0 else [])
+            assert own.on_main(lambda: f"from {rank}") == "from 0"
+            with pytest.raises(DataError, match="from the main process"):
+                own.on_main(lambda: (_ for _ in ()).throw(DataError("from the main process")))
+            assert own.sum_on_device(torch.tensor([float(rank), 1.0])).tolist() == [3.0, 3.0]
+            model = torch.nn.Linear(1, 1)
+            torch.nn.init.constant_(model.weight, rank + 1)
+            own.broadcast(model)
+            assert model.weight.item() == 1.0
+            own.leave()
+            assert own.any(rank == 2) is (rank == 2)  # alone now
+        finally:
+            own.close()
+
+    on_ranks(3, work)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torchvision.models import VisionTransformer
+
+from harness.config import RunConfig
+from harness.training.optim import MovingAverage, build_optimizer, learning_rate, parameter_groups, set_learning_rate
+
+
+@pytest.fixture
+def model() -> VisionTransformer:
+    return VisionTransformer(
+        image_size=16, patch_size=8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3
+    )
+
+
+def test_norms_biases_class_token_and_positions_are_not_decayed(model: VisionTransformer) -> None:
+    groups = parameter_groups(model, weight_decay=0.1, layer_decay=1.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = {names[id(parameter)] for group in groups if group["weight_decay"] for parameter in group["params"]}
+    assert decayed == {
+        "conv_proj.weight",
+        *(
+            f"encoder.layers.encoder_layer_{layer}.{part}"
+            for layer in range(2)
+            for part in (
+                "self_attention.in_proj_weight",
+                "self_attention.out_proj.weight",
+                "mlp.0.weight",
+                "mlp.3.weight",
+            )
+        ),
+        "heads.head.weight",
+    }
+    assert sorted(map(len, (group["params"] for group in groups))) == [10, 22]
+
+
+def test_layer_decay_lowers_the_rate_with_the_distance_from_the_head(model: VisionTransformer) -> None:
+    groups = parameter_groups(model, weight_decay=0.0, layer_decay=0.5)
+    scale = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    assert scale[id(model.heads.head.weight)] == scale[id(model.encoder.ln.weight)] == 1.0
+    assert scale[id(model.encoder.layers[1].mlp[0].weight)] == 0.5
+    assert scale[id(model.encoder.layers[0].mlp[0].weight)] == 0.25
+    assert scale[id(model.conv_proj.weight)] == scale[id(model.encoder.pos_embedding)] == 0.125
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    set_learning_rate(optimizer, 0.4)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.4, 0.2, 0.1, 0.05}
+
+
+def test_frozen_parameters_are_left_to_nobody(model: VisionTransformer) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith("heads.")
+    optimizer = build_optimizer(model, RunConfig(data="photos"), torch.device("cpu"))
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert optimizer.defaults["fused"] is True
+
+
+def test_the_schedule_counts_optimiser_steps() -> None:
+    config = RunConfig(data="photos", lr=2.0, epochs=4, warmup_epochs=0.5, schedule="cosine")
+    rates = [learning_rate(step, config, steps_per_epoch=10) for step in range(40)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5] == 2.0
+    assert rates[5:] == pytest.approx([1 + math.cos(math.pi * step / 35) for step in range(35)])
+    constant = RunConfig(data="photos", lr=2.0, epochs=4)
+    assert {learning_rate(step, constant, steps_per_epoch=10) for step in range(40)} == {2.0}
+
+
+def test_the_average_follows_the_weights(model: VisionTransformer) -> None:
+    average = MovingAverage(model, decay=0.9)
+    name = "heads.head.bias"
+    expected = model.heads.head.bias.detach().clone()
+    for step in range(1, 200):
+        with torch.no_grad():
+            model.heads.head.bias.fill_(float(step))
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(average.weights[name], expected, rtol=1e-5)
+    assert average.weights[name].mean() < model.heads.head.bias.mean()
