@@ -13,7 +13,7 @@ from harness.data.loader import EvalBatches
 from harness.errors import InfeasibleError
 from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores, score
-from harness.training.signals import Stopped, StopSignals
+from harness.training.signals import StopRequested, StopSignals
 
 
 @torch.inference_mode()
@@ -66,8 +66,8 @@ def _one_pass(
     for _ in range(processes.largest(len(batches)) + 1):
         if processes.any(out_of_memory):
             return None
-        if stop and processes.any(stop.told):
-            raise Stopped(processes.largest(stop.signum or 0))
+        if stop and processes.any(stop.requested):
+            raise StopRequested(processes.largest(stop.signum or 0))
         if (batch := next(own, None)) is None:
             continue  # other ranks have a picture more
         try:

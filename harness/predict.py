@@ -14,13 +14,13 @@ from harness.config import RunConfig
 from harness.data.augment import centre_box
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError, decode_pil
-from harness.data.image_folder import find
+from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, resized
 from harness.errors import DataError, HarnessError
 from harness.evaluate import evaluate
-from harness.finish import test_results
 from harness.runs.folder import BEST, RunFolder
-from harness.training.checkpoint import Best, load_best
+from harness.runs.summary import test_results
+from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import scoring_batches
 from harness.training.distributed import Processes
 from harness.training.metrics import bootstrap
@@ -28,7 +28,7 @@ from harness.training.metrics import bootstrap
 TOP = 5
 
 
-def best_of(run_folder: Path) -> Best:
+def best_of(run_folder: Path) -> BestCheckpoint:
     """The best checkpoint of a run folder."""
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
@@ -41,16 +41,16 @@ def best_of(run_folder: Path) -> Best:
     return load_best(path)
 
 
-def open_again(
+def open_run(
     run_folder: Path, data: str | None = None, cache_dir: str | None = None
-) -> tuple[Best, RunConfig, Dataset]:
+) -> tuple[BestCheckpoint, RunConfig, Dataset]:
     """A run's best checkpoint, and its own data or another folder with the same classes."""
     best = best_of(run_folder)
     # The checkpoint is enough: the weights that training began from may be gone.
     changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
     changes |= {key: value for key, value in (("data", data), ("cache_dir", cache_dir)) if value}
     config = dataclasses.replace(best.config, **changes).resolved()
-    photos = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+    photos = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     if photos.classes != best.classes:
         differing = sorted(set(photos.classes) ^ set(best.classes))
         raise DataError(
@@ -62,7 +62,7 @@ def open_again(
 
 def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
     """Metrics of the test split, of the run's own data or of another folder with the same classes."""
-    best, config, dataset = open_again(run_folder, data, cache_dir)
+    best, config, dataset = open_run(run_folder, data, cache_dir)
     processes = Processes(config)
     batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)

@@ -14,25 +14,26 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import ImageFolder, find
+from harness.data.image_folder import ImageFolder, load_image_folder
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.explain import test_set
 from harness.explain.positions.change import Embedding
-from harness.finish import conclude
+from harness.finish import finish_run
+from harness.model.architectures import head_layer
 from harness.model.vit import Loaded, Preprocessing, build_model, preprocessing_for
 from harness.runs.console import Stopwatch
 from harness.runs.folder import BEST, STATE
-from harness.runs.logger import Record
+from harness.runs.logger import RunLogger
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
-from harness.training.signals import Stopped, StopSignals
+from harness.training.signals import StopRequested, StopSignals
 from harness.training.state import Progress, TrainState
-from harness.training.step import optimise
+from harness.training.step import training_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,47 +57,47 @@ def fit(config: RunConfig) -> Outcome:
         stop = stack.enter_context(StopSignals())
         processes = Processes(config)
         stack.callback(processes.close)
-        record = Record(config, processes)
-        stack.callback(record.console.close)
-        stop.last_words = record.last_words
+        run_logger = RunLogger(config, processes)
+        stack.callback(run_logger.console.close)
+        stop.on_hard_exit = run_logger.on_hard_exit
         photos = processes.on_main(
-            lambda: find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+            lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
-        test_set.head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
+        head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
         preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
             # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
-            if not processes.on_main(lambda: record.begin(photos, stack)):
+            if not processes.on_main(lambda: run_logger.begin(photos, stack)):
                 processes.leave()
-                return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
-            summary = _train_and_test(config, photos, preprocessing, processes, record, stop)
-        except Stopped as told:
-            stop.leaving()
-            if record.finished:  # too late to stop: all is written
-                return Outcome("finished", record.folder.path, record.folder.read("summary.json"))
-            unwanted = record.unwanted(told.signum)
-            state, exit_code = ("stopped", 0) if unwanted else ("preempted", told.exit_code)
-            record.end(state, exit_code=exit_code, reason=unwanted)
-            why = f"Stopped: {unwanted}." if unwanted else f"Stopped by {told}."
-            record.console.say(f"{why} The same command goes on from the last save: {record.folder.path}")
-            return Outcome(state, record.folder.path, record.folder.read("summary.json"), exit_code)
+                return Outcome("finished", run_logger.folder.path, run_logger.folder.read("summary.json"))
+            summary = _train_and_test(config, photos, preprocessing, processes, run_logger, stop)
+        except StopRequested as stop_request:
+            stop.finishing()
+            if run_logger.finished:  # too late to stop: all is written
+                return Outcome("finished", run_logger.folder.path, run_logger.folder.read("summary.json"))
+            unwanted = run_logger.prune_reason(stop_request.signum)
+            state, exit_code = ("stopped", 0) if unwanted else ("preempted", stop_request.exit_code)
+            run_logger.end(state, exit_code=exit_code, reason=unwanted)
+            why = f"Stopped: {unwanted}." if unwanted else f"Stopped by {stop_request}."
+            run_logger.console.say(f"{why} The same command goes on from the last save: {run_logger.folder.path}")
+            return Outcome(state, run_logger.folder.path, run_logger.folder.read("summary.json"), exit_code)
         except BaseException as error:
-            stop.leaving()
+            stop.finishing()
             state, exit_code = ("infeasible", error.exit_code) if isinstance(error, InfeasibleError) else ("failed", 1)
-            record.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__)
+            run_logger.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__)
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
                 raise TrainingError(f"--compile true failed ({first_line}). Go on with --compile false.") from error
             raise
-        return Outcome("finished", record.folder.path, summary)
+        return Outcome("finished", run_logger.folder.path, summary)
 
 
 def exit_code_of(config: RunConfig) -> int:
     """Do a run to its end; the code that its process should exit with."""
     try:
         return fit(config).exit_code
-    except Stopped as told:  # before there was anything to save
-        return told.exit_code
+    except StopRequested as stop_request:  # before there was anything to save
+        return stop_request.exit_code
 
 
 def _train_and_test(
@@ -104,7 +105,7 @@ def _train_and_test(
     photos: ImageFolder,
     preprocessing: Preprocessing,
     processes: Processes,
-    record: Record,
+    run_logger: RunLogger,
     stop: StopSignals,
 ) -> dict[str, Any]:
     # Data and model. The main process decodes and downloads; the others find it done.
@@ -113,10 +114,10 @@ def _train_and_test(
     before = Embedding.of(loaded.model)
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
-    record.inputs(data, loaded)
+    run_logger.inputs(data, loaded)
 
     # Begin, or go on.
-    state_file, best_file = record.folder.checkpoints / STATE, record.folder.checkpoints / BEST
+    state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST
     origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
     most = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
@@ -127,7 +128,7 @@ def _train_and_test(
     progress.micro_batch = min(progress.micro_batch or most, most)
     if progress.processes != processes.world:
         progress.processes, progress.steady_steps = processes.world, 0
-    record.resume(progress, config.epochs * batches.train.steps_per_epoch)
+    run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
 
     def save_state() -> None:
         if processes.is_main:
@@ -142,11 +143,11 @@ def _train_and_test(
     with stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
-            _train_epoch(epoch, state, batches.train, config, processes, record, stop, save_state)
+            _train_epoch(epoch, state, batches.train, config, processes, run_logger, stop, save_state)
             try:
                 _, scores = scored(batches.val, len(data.val))
-            except Stopped:
-                stop.saving()
+            except StopRequested:
+                stop.extend_deadline()
                 save_state()  # the epoch is trained, only not validated yet
                 raise
             progress.epochs += 1
@@ -156,7 +157,7 @@ def _train_and_test(
                     save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
             row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
             # Before the state: a run that goes on drops rows of what it does again, but cannot know of one it lacks.
-            record.validation(row, progress.best, is_best=is_best)
+            run_logger.validation(row, progress.best, is_best=is_best)
             save_state()
 
         # Test: once, with the best epoch's weights.
@@ -165,13 +166,13 @@ def _train_and_test(
         state.average = None
         state.model.eval()
         predictions, scores = scored(batches.test, len(data.test))
-        sight = test_set.at_test_pictures(state, before, data, preprocessing, processes, record, stop)
+        sight = test_set.explain_test_set(state, before, data, preprocessing, processes, run_logger, stop)
 
     # From here on the main process is alone, and may take its time.
     processes.leave()
     if predictions is None:
         return {}
-    summary = conclude(record, data, predictions, scores, progress, sight)
+    summary = finish_run(run_logger, data, predictions, scores, progress, sight)
     state_file.unlink(missing_ok=True)  # there is nothing left to go on with
     return summary
 
@@ -182,7 +183,7 @@ def _train_epoch(
     batches: TrainBatches,
     config: RunConfig,
     processes: Processes,
-    record: Record,
+    run_logger: RunLogger,
     stop: StopSignals,
     save_state: Callable[[], None],
 ) -> None:
@@ -193,21 +194,21 @@ def _train_epoch(
     state.model.train()
     for batch in batches.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
         lr = learning_rate(progress.step, config, steps_per_epoch)
-        losses.append(optimise(state, batch, lr, config, processes, record.console.say))
+        losses.append(training_step(state, batch, lr, config, processes, run_logger.console.say))
         watch.pictures += batch.total
 
-        told = processes.any(stop.told or record.stop_requested)
+        told = processes.any(stop.requested or run_logger.stop_requested)
         save = told or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
             row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
-            record.training(row, epoch=epoch, steps=len(losses))
+            run_logger.training(row, epoch=epoch, steps=len(losses))
             losses.clear()
         if told:
-            stop.saving()
+            stop.extend_deadline()
         if save:
             save_state()
         if told:
-            raise Stopped(processes.largest(stop.signum or 0))
+            raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()
 
 

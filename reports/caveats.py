@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports.page.section import Collection
+from reports.collection import Collection
 from reports.runs import Run, shown
 from reports.stats.leaderboard import Row
 from reports.values import is_number

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from reports.page.section import Collection
+from reports.collection import Collection
 
 # What our own sweeps call their ledger.
 STUDY = "study.db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,37 +14,40 @@ from tests import ROOT
 
 PACKAGE = ROOT / "harness"
 
-# A module may import from its own layer and from those below it, never from above.
+# From the bottom up. A package or front-door module imports from layers below its own, and from nothing beside it.
 LAYERS = (
-    ("errors",),
-    ("config",),
-    ("arguments", "files", "proc"),
-    (
-        "data",
-        "stop",
-        "console",
-        "architecture",
-        "naming",
-        "weights",
-        "pretrained",
-        "model",
-        "processes",
-        "launch",
-        "ancestors",
-        "track",
-    ),
-    ("optim", "checkpoint", "run_folder", "state", "step", "provenance", "metrics", "figures", "batches"),
-    ("evaluate", "explain", "record", "results", "doctor", "again", "dashboard"),
-    ("train",),
-    ("sweep",),
-    ("cli",),
-    ("run",),
+    ("harness.errors",),
+    ("harness.config", "harness.files"),
+    ("harness.options", "harness.launch", "harness.model", "harness.track"),
+    ("harness.data", "harness.demo"),
+    ("harness.doctor", "harness.training"),
+    ("harness.evaluate", "harness.runs"),
+    ("harness.predict",),
+    ("harness.explain",),
+    ("harness.finish",),
+    ("harness.train",),
+    ("reports.runs",),
+    ("reports.attention", "reports.columns", "reports.values"),
+    ("reports.stats", "reports.errors"),
+    ("reports.collection", "reports.command"),
+    ("reports.caveats", "reports.importance"),
+    ("reports.page",),
+    ("reports.wandb_report",),
+    ("harness.sweep",),
+    ("harness.cli",),
+    ("harness.run",),
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 
-def modules() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+def modules(package: str = "harness") -> list[Path]:
+    root = ROOT / package
+    return [path for path in sorted(root.rglob("*.py")) if path != root / "__init__.py"]
+
+
+def unit(module: str) -> str:
+    """The package or front-door module that a dotted name belongs to: harness.data.cache -> harness.data."""
+    return ".".join(module.split(".")[:2])
 
 
 def layer_name(path: Path) -> str:
@@ -51,25 +55,51 @@ def layer_name(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Names of the package's parts that a file imports, those inside functions included."""
-    found = set()
+    """Units that a file imports, those inside functions included."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "harness":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness."):
-            found.add(str(node.module).split(".")[1])
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("harness.")}
-    return found & set(HEIGHT)
+            names |= {alias.name for alias in node.names}
+    return {unit(name) for name in names} & set(HEIGHT)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [*modules("harness"), *modules("reports")], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_imports_point_one_way(path: Path) -> None:
-    own = layer_name(path)
+    own = unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
     assert own in HEIGHT, f"say in LAYERS where {own} belongs"
-    above = {name for name in imported(path) if HEIGHT[name] > HEIGHT[own]}
-    # The data set and its batches are made for a model's preprocessing; the rest of the data knows no model.
-    assert not above, f"{path.name} imports {above} from above"
+    above = {name for name in imported(path) - {own} if HEIGHT[name] >= HEIGHT[own]}
+    assert not above, f"{path.name} imports {above}, which stand beside or above it"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Also within a package, where the layers say nothing; imports for type checkers alone are left out."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in [*modules("harness"), *modules("reports")]
+    }
+    graph = {name: module_imports(path, set(paths)) - {name} for name, path in paths.items()}
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail("a circle of imports: " + " -> ".join(error.args[1]))
+
+
+def module_imports(path: Path, known: set[str]) -> set[str]:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} & known or {node.module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names & known
 
 
 def test_no_file_of_the_package_hides_a_module() -> None:

@@ -22,7 +22,7 @@ from harness.errors import TrainingError
 from harness.launch.launch import free_port
 from harness.options import arguments, parse
 from harness.runs.folder import RunFolder
-from harness.runs.logger import Record
+from harness.runs.logger import RunLogger
 from harness.train import Outcome, fit
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
@@ -207,7 +207,7 @@ def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
     start(whole)
 
     def killed() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_and_die(state: Any, *rest: Any) -> torch.Tensor:
             loss = optimise(state, *rest)
@@ -215,7 +215,7 @@ def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
                 os.kill(os.getpid(), signal.SIGKILL)
             return loss
 
-        train_module.optimise = optimise_and_die
+        train_module.training_step = optimise_and_die
         fit(config)
 
     if world == 1:
@@ -243,7 +243,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(photos: Path, tmp_path: Path, s
     whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
 
     def stopped() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_and_tell(state: Any, *rest: Any) -> torch.Tensor:
             # One rank alone hears it: all must stop at the same step.
@@ -251,7 +251,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(photos: Path, tmp_path: Path, s
                 os.kill(os.getpid(), signum)
             return optimise(state, *rest)
 
-        train_module.optimise = optimise_and_tell
+        train_module.training_step = optimise_and_tell
         outcome = fit(config)
         assert outcome.state == "preempted"
         assert outcome.exit_code == 128 + signum
@@ -282,7 +282,7 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path
     config = settings(photos, tmp_path)
 
     def stopped() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_and_tell(state: Any, *rest: Any) -> torch.Tensor:
             loss = optimise(state, *rest)
@@ -290,7 +290,7 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path
                 os.kill(os.getpid(), signal.SIGTERM)
             return loss
 
-        train_module.optimise = optimise_and_tell
+        train_module.training_step = optimise_and_tell
         assert fit(config).state == "preempted"
 
     child = fork.Process(target=stopped)
@@ -305,14 +305,14 @@ def test_killed_around_the_row_of_an_epoch_it_is_there_once(photos: Path, tmp_pa
     config = settings(photos, tmp_path, checkpoint_every=5)
 
     def killed() -> None:
-        validation = Record.validation
+        validation = RunLogger.validation
 
-        def validate_and_die(self: Record, *arguments: Any, **keywords: Any) -> None:
+        def validate_and_die(self: RunLogger, *arguments: Any, **keywords: Any) -> None:
             if when == "after":
                 validation(self, *arguments, **keywords)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        Record.validation = validate_and_die
+        RunLogger.validation = validate_and_die
         fit(config)
 
     child = fork.Process(target=killed)
@@ -384,7 +384,7 @@ def test_a_file_in_its_folder_stops_a_run(
     config = settings(photos, tmp_path)
 
     def stopped() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_and_ask(state: Any, *rest: Any) -> torch.Tensor:
             if state.progress.step == 6:
@@ -392,7 +392,7 @@ def test_a_file_in_its_folder_stops_a_run(
                 RunFolder(folder).ask_to_stop("Others were better after epoch 1.")
             return optimise(state, *rest)
 
-        train_module.optimise = optimise_and_ask
+        train_module.training_step = optimise_and_ask
         outcome = fit(config)
         assert (outcome.state, outcome.exit_code) == ("stopped", 0)
 

@@ -60,11 +60,11 @@ def train(num_processes: int | None, **values: Any) -> None:
     """Fine-tune on every GPU of this machine: the same run as `accelerate launch harness/run.py`, launched for you."""
     with errors_in_words():
         config = RunConfig(**values).resolved()
-        from harness.data.image_folder import find
+        from harness.data.image_folder import load_image_folder
         from harness.launch.launch import launch
 
         # Before anything is started: what is wrong with the settings or the folder is said once, here.
-        find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+        load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         sys.exit(launch(arguments(config), num_processes=num_processes))
 
 
@@ -147,8 +147,8 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
       harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d --data other/photos --json
     """
     with errors_in_words():
-        from harness.finish import score_lines
         from harness.predict import evaluate_again
+        from harness.runs.summary import score_lines
 
         results = evaluate_again(run_folder, data_folder, cache_dir)
         if as_json:
@@ -232,11 +232,12 @@ def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wan
                 raise ConfigError("-o is for a page; with --wandb nothing is written here.")
             made = [*publish(runs, click.echo)]
         else:
-            from reports.page import build, site
+            from reports.errors import ReportError
+            from reports.page import build
 
             try:
                 made = [str(build.build(runs, output, gallery=None if gallery == "all" else int(gallery)))]
-            except site.ReportError as error:
+            except ReportError as error:
                 raise HarnessError(str(error)) from error
         for address in made:
             click.echo(address)

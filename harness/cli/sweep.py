@@ -15,9 +15,10 @@ import click
 
 from harness.errors import HarnessError, errors_in_words
 from harness.options import SETTINGS, sweep_words
+from harness.sweep.search.settings import Search
 
 if TYPE_CHECKING:
-    from harness.sweep.search.trial_queue import Ledger
+    from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds that `stop` waits for trials to save their state; they have 30 of them.
@@ -143,13 +144,15 @@ def run(
     """
     with errors_in_words():
         from harness.sweep.execution.resources import share_machine
-        from harness.sweep.execution.runner import Rules
-        from harness.sweep.search.study import Search
+        from harness.sweep.execution.runner import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
         read = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, rules = Search(count, seed, algorithm), Rules(retries, timeout, keep)
+        search, rules = (
+            Search(count, seed, algorithm),
+            RunnerOptions(retries, timeout, keep),
+        )
         sys.exit(run_sweep(read, search, sweep_folder(read, runs_dir), slots, rules, storage))
 
 
@@ -171,8 +174,8 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         from reports.runs import read_runs
         from reports.stats.leaderboard import render, to_json
 
-        read, folder, ledger = begun(file, runs_dir, storage)
-        entries, board = ledger.entries(), leaderboard_of(read_runs(folder), read)
+        read, folder, trial_queue = begun(file, runs_dir, storage)
+        entries, board = trial_queue.entries(), leaderboard_of(read_runs(folder), read)
         if as_json:
             trials = [dataclasses.asdict(entry) for entry in entries]
             click.echo(json.dumps({"trials": trials, "board": json.loads(to_json(board))}, indent=1))
@@ -193,10 +196,10 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
     with errors_in_words():
         from harness.sweep.session import is_running_here
 
-        read, folder, ledger = begun(file, runs_dir, storage)
-        ledger.ask_to_stop()
+        read, folder, trial_queue = begun(file, runs_dir, storage)
+        trial_queue.ask_to_stop()
         deadline = time.monotonic() + PATIENCE
-        while is_running_here(folder) or any(entry.state == "running" for entry in ledger.entries()):
+        while is_running_here(folder) or any(entry.state == "running" for entry in trial_queue.entries()):
             if time.monotonic() > deadline:
                 raise HarnessError(
                     f"Asked to stop, but still running after {PATIENCE:.0f} s; harness sweep status tells where."
@@ -231,11 +234,11 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
     return read_sweep(file, (*sweep_words(), *words))
 
 
-def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, Ledger]:
-    """A sweep that has begun: its file, its folder and its ledger."""
-    from harness.sweep.search.trial_queue import Ledger
+def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
+    """A sweep that has begun: its file, its folder and its trial_queue."""
+    from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     read = read_file(file, ())
     folder = sweep_folder(read, runs_dir)
-    return read, folder, Ledger.begun(read, folder, storage)
+    return read, folder, TrialQueue.begun(read, folder, storage)

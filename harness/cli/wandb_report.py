@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from harness import track
 from harness.errors import HarnessError
-from reports.page.section import Collection, collect
-from reports.page.site import ReportError
+from reports.collection import Collection, collect
+from reports.errors import ReportError
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report import dashboard
 from reports.wandb_report.dashboard import Scope

@@ -54,7 +54,7 @@ class Augment:
     seed: int = 0
 
 
-class Recipe(NamedTuple):
+class AugmentParams(NamedTuple):
     """What does happen to one picture in one epoch, in this order."""
 
     box: Box
@@ -64,17 +64,17 @@ class Recipe(NamedTuple):
     erase: Box | None  # in the finished picture, filled with 0 after normalising
 
 
-def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> Recipe:
+def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> AugmentParams:
     """Draw what happens to picture `sample` of `height` x `width` pixels on its way to `size` x `size`."""
     numbers = rng.generator(augment.seed, rng.PICTURE, epoch=epoch, index=sample).random(_BLOCK).tolist()
     erase = erase_box(numbers[_ERASE_BOX], size) if numbers[_ERASE] < augment.random_erasing else None
     if augment.policy == "none":
-        return Recipe(centre_box(height, width, size), False, (), (), erase)
+        return AugmentParams(centre_box(height, width, size), False, (), (), erase)
     jitter: tuple[tuple[int, float], ...] = ()
     if augment.policy == "standard" and augment.color_jitter > 0:
         jitter = jitter_steps(numbers[_FACTORS], numbers[_JITTER_ORDER], augment.color_jitter)
     operations = auto_augment.operations(augment.policy, numbers[_OPERATIONS], size)
-    return Recipe(crop_box(numbers[_CROP], height, width), numbers[_FLIP] < 0.5, jitter, operations, erase)
+    return AugmentParams(crop_box(numbers[_CROP], height, width), numbers[_FLIP] < 0.5, jitter, operations, erase)
 
 
 def centre_box(height: int, width: int, size: int) -> Box:
@@ -119,7 +119,7 @@ def jitter_steps(factors: Sequence[float], order: float, strength: float) -> tup
     return tuple((operation, scaled[operation]) for operation in _JITTER_ORDERS[int(order * len(_JITTER_ORDERS))])
 
 
-def apply(picture: np.ndarray, recipe: Recipe, size: int) -> np.ndarray:
+def apply(picture: np.ndarray, recipe: AugmentParams, size: int) -> np.ndarray:
     """Pixels of one picture: uint8 (H, W, 3) -> uint8 (size, size, 3), all but the erasing."""
     box = recipe.box
     result = resize(picture[box.top : box.top + box.height, box.left : box.left + box.width], size)

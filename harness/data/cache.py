@@ -20,7 +20,7 @@ import PIL
 
 from harness.data import cache_build
 from harness.data.decode import DecodeError, read
-from harness.data.folder_scan import shown
+from harness.data.folder_scan import printable
 from harness.data.resize import Resize
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS
@@ -81,10 +81,10 @@ def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 def bad_pictures(root: Path, files: Sequence[str], bad: Mapping[int, str], limit: int = 20) -> str:
     """One message that names pictures that cannot be decoded, each with its reason."""
-    lines = [f"{shown(files[index])}: {reason}" for index, reason in sorted(bad.items())]
+    lines = [f"{printable(files[index])}: {reason}" for index, reason in sorted(bad.items())]
     more = [f"and {len(lines) - limit} more"] if len(lines) > limit else []
     head = (
-        f"{len(lines)} of {len(files)} pictures in {shown(root)} cannot be decoded. "
+        f"{len(lines)} of {len(files)} pictures in {printable(root)} cannot be decoded. "
         "Repair or remove them, or leave them out with --bad-images skip:"
     )
     return "\n  ".join([head, *lines[:limit], *more])
@@ -100,7 +100,7 @@ def _key(root: Path, files: Sequence[str], resize: Resize) -> str:
         try:
             status = (root / file).stat()
         except OSError as error:
-            path = shown(root / file)
+            path = printable(root / file)
             raise DataError(f"{path}: {error.strerror}. It was there a moment ago; start again.") from None
         key.update(b"\0%s\0%d\0%d" % (os.fsencode(file), status.st_size, status.st_mtime_ns))
     return key.hexdigest()[:32]
@@ -151,11 +151,11 @@ def _build_once(folder: Path, root: Path, files: Sequence[str], resize: Resize, 
                 cache = _load(folder, root, files, fresh=True)
     except OSError as error:
         raise DataError(
-            f"Decoded pictures cannot be kept in {shown(folder.parent)} ({error.strerror}). Name a folder that can be "
-            "written to with --cache-dir or $HARNESS_CACHE_DIR."
+            f"Decoded pictures cannot be kept in {printable(folder.parent)} ({error.strerror}). Name a folder that "
+            "can be written to with --cache-dir or $HARNESS_CACHE_DIR."
         ) from error
     if cache is None:
-        raise DataError(f"The pictures decoded into {shown(folder)} could not be read back. Check that disk.")
+        raise DataError(f"The pictures decoded into {printable(folder)} could not be read back. Check that disk.")
     return cache
 
 
@@ -168,7 +168,11 @@ def _lock(folder: Path, progress: bool) -> Iterator[None]:
         except BlockingIOError:
             # One line per machine, not one per process of a run.
             if progress and os.environ.get("LOCAL_RANK", "0") == "0":
-                print(f"Waiting for another process that is decoding into {shown(folder)}", file=sys.stderr, flush=True)
+                print(
+                    f"Waiting for another process that is decoding into {printable(folder)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in NO_LOCKS:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.folder_scan import shown
+from harness.data.folder_scan import printable
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized, resized_shape
 from harness.errors import DataError
@@ -140,6 +140,6 @@ def _flush(file: BinaryIO) -> None:
 
 def _no_room(directory: Path, what: str) -> str:
     return (
-        f"Decoded pictures {what} in {shown(directory)}. Make room there, or name a folder on another disk with "
+        f"Decoded pictures {what} in {printable(directory)}. Make room there, or name a folder on another disk with "
         "--cache-dir or $HARNESS_CACHE_DIR."
     )

@@ -14,8 +14,8 @@ from harness.data import duplicates
 from harness.data.cache import bad_pictures, cache_directory
 from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.folder_scan import shown, some
-from harness.data.image_folder import ImageFolder, examine
+from harness.data.folder_scan import printable, summarise
+from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 
@@ -80,10 +80,10 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
-        text = [f"{shown(self.root)}: {len(self.classes)} classes", ""]
+        text = [f"{printable(self.root)}: {len(self.classes)} classes", ""]
         text.append(f"  {'split':8}{'pictures':>10}   per class: smallest, median, largest")
         for name, split in self.splits.items():
-            few = f"   fewest: {some(split.smallest_classes)}" if split.smallest_classes else ""
+            few = f"   fewest: {summarise(split.smallest_classes)}" if split.smallest_classes else ""
             text.append(f"  {name:8}{split.pictures:>10}   {split.smallest}, {split.median:g}, {split.largest}{few}")
         if self.sizes:
             ends = (self.sizes.smallest, self.sizes.median, self.sizes.largest)
@@ -94,7 +94,7 @@ class CheckReport:
             text.append(f"  modes   {modes}")
             text.append(
                 f"  cache   about {readable(self.cache_bytes)} at a short side of {CACHED.size} pixels, "
-                f"in {shown(self.cache_dir)}"
+                f"in {printable(self.cache_dir)}"
             )
         found = [*(f"note: {note}" for note in self.notes), *(f"problem: {problem}" for problem in self.problems)]
         return [*text, "", *(found or ["No problems found."])]
@@ -119,7 +119,7 @@ def report(
     progress: bool = True,
 ) -> CheckReport:
     """Everything a run would refuse, and what it would not notice; goes on past problems as far as it can."""
-    folder, problems = examine(root, seed=seed, split_fraction=split_fraction)
+    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
     # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
     splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
     files = list(splits)
@@ -183,14 +183,16 @@ def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Cop
     if near:
         notes.append(
             f"pictures that look the same are in two splits ({len(near)}); scores count them as if they were new. "
-            f"Look at them and keep one of each:\n  {some(near, 20, chr(10) + '  ')}"
+            f"Look at them and keep one of each:\n  {summarise(near, 20, chr(10) + '  ')}"
         )
     if within:
         notes.append(f"train/ holds the same picture more than once ({len(within)} pairs)")
     label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:
-        notes.append(f"and under two classes ({len(torn)}), one of which is wrong:\n  {some(torn, 20, chr(10) + '  ')}")
+        notes.append(
+            f"and under two classes ({len(torn)}), one of which is wrong:\n  {summarise(torn, 20, chr(10) + '  ')}"
+        )
     return notes
 
 

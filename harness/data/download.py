@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.data.folder_scan import shown
+from harness.data.folder_scan import printable
 from harness.errors import HarnessError
 
 HANDLE = "gpiosenka/sports-classification"
@@ -19,18 +19,18 @@ def fetch_sports100(destination: Path) -> Path:
     """Download "100 Sports Image Classification" to `destination`, which appears whole or not at all."""
     destination = Path(destination).expanduser().absolute()
     if all((destination / split).is_dir() for split in SPLITS):
-        print(f"{shown(destination)} is already there: nothing to download.", file=sys.stderr)
+        print(f"{printable(destination)} is already there: nothing to download.", file=sys.stderr)
         return destination
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise HarnessError(
-            f"{shown(destination)} exists, but holds no {', '.join(f'{split}/' for split in SPLITS)}. "
+            f"{printable(destination)} exists, but holds no {', '.join(f'{split}/' for split in SPLITS)}. "
             "Name another folder, or remove this one."
         )
     try:
         _place(_download(destination), destination)
     except OSError as error:
         raise HarnessError(
-            f"The pictures could not be written to {shown(destination)} ({error.strerror or error}). "
+            f"The pictures could not be written to {printable(destination)} ({error.strerror or error}). "
             "Make room or name another folder."
         ) from error
     return destination
@@ -53,7 +53,7 @@ def _download(destination: Path) -> Path:
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
         raise HarnessError(
-            f"What Kaggle sent to {shown(folder)} lacks {', '.join(f'{split}/' for split in missing)}. "
+            f"What Kaggle sent to {printable(folder)} lacks {', '.join(f'{split}/' for split in missing)}. "
             f"Remove that folder and try again. {_by_hand(destination)}"
         )
     return folder
@@ -62,8 +62,8 @@ def _download(destination: Path) -> Path:
 def _by_hand(destination: Path) -> str:
     return (
         f"By hand: download https://www.kaggle.com/datasets/{HANDLE} in a browser and unzip it into "
-        f"{shown(destination)}, so that {shown(destination / 'train')}, {shown(destination / 'valid')} and "
-        f"{shown(destination / 'test')} exist."
+        f"{printable(destination)}, so that {printable(destination / 'train')}, {printable(destination / 'valid')} and "
+        f"{printable(destination / 'test')} exist."
     )
 
 

@@ -32,23 +32,23 @@ def walk(root: Path) -> Listing:
     """Every picture of every split, and what stands in the way of reading them."""
     listing = Listing(root)
     if not root.exists():
-        listing.problems.append(f"{shown(root)}: no such folder. --data takes a folder with {LAYOUT}.")
+        listing.problems.append(f"{printable(root)}: no such folder. --data takes a folder with {LAYOUT}.")
     elif not root.is_dir():
-        listing.problems.append(f"{shown(root)} is not a folder. --data takes a folder with {LAYOUT}.")
+        listing.problems.append(f"{printable(root)} is not a folder. --data takes a folder with {LAYOUT}.")
     else:
         _walk_root(listing)
     return listing
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def printable(path: str | os.PathLike[str]) -> str:
     """The path as one printable line: control characters and undecodable bytes are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))
 
 
-def some(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
+def summarise(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
     """The first few items in one string, and how many more there are."""
     more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
-    return separator.join(shown(item) for item in items[:limit]) + more
+    return separator.join(printable(item) for item in items[:limit]) + more
 
 
 def _walk_root(listing: Listing) -> None:
@@ -60,7 +60,7 @@ def _walk_root(listing: Listing) -> None:
         present = [name for name in spellings if name in names]
         if len(present) > 1:
             both = " and ".join(f"{name}/" for name in present)
-            listing.problems.append(f"{shown(listing.root)} has {both}: keep one of them as the validation split.")
+            listing.problems.append(f"{printable(listing.root)} has {both}: keep one of them as the validation split.")
         if present:
             _walk_split(listing, split, present[0])
     others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
@@ -71,16 +71,16 @@ def _walk_root(listing: Listing) -> None:
 
 
 def _no_train(root: Path, folders: list[str]) -> str:
-    missing = f"{shown(root)} has no train/ folder"
+    missing = f"{printable(root)} has no train/ folder"
     similar = [name for name in folders if name.casefold().startswith("train")]
     if similar:
-        return f"{missing}, but {shown(similar[0])}/: rename it to train/."
+        return f"{missing}, but {printable(similar[0])}/: rename it to train/."
     probe = Listing(root)
     classes = [name for name in folders if _pictures(probe, name)]
     if classes:
         return (
-            f"{missing}. Its folders hold pictures ({some(classes, 3)}): if they are the classes, move them under "
-            f"train/, as train/{shown(classes[0])}/; valid and test are then cut from them."
+            f"{missing}. Its folders hold pictures ({summarise(classes, 3)}): if they are the classes, move them under "
+            f"train/, as train/{printable(classes[0])}/; valid and test are then cut from them."
         )
     return f"{missing}. Expected {LAYOUT}."
 
@@ -126,7 +126,7 @@ def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> lis
                 files.append(path)
         except OSError as error:
             what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
-            listing.problems.append(f"{shown(path)}: {what}. Restore or remove it.")
+            listing.problems.append(f"{printable(path)}: {what}. Restore or remove it.")
     return files
 
 
@@ -136,7 +136,7 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
         with os.scandir(listing.root / folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        path = shown(listing.root / folder)
+        path = printable(listing.root / folder)
         listing.problems.append(f"{path}: cannot be listed ({error.strerror}). Check its permissions (ls -ld).")
         return None
     visible = []
@@ -144,7 +144,7 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
         if entry.name.startswith("."):
             listing.ignored["hidden"] += 1
         elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
-            path = shown(f"{folder}/{entry.name}" if folder else entry.name)
+            path = printable(f"{folder}/{entry.name}" if folder else entry.name)
             listing.problems.append(f"{path}: the name is not UTF-8, so no table could hold it. Rename it.")
         else:
             visible.append(entry)

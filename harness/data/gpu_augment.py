@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, Box, Recipe
+from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, AugmentParams, Box
 from harness.data.cache import PixelCache
 
 _SHARE_OF_FREE_MEMORY = 0.4
@@ -52,7 +52,7 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
     return ResidentPixels(pixels.view(-1, 3), starts, torch.from_numpy(cache.widths.astype(np.int64)).to(device))
 
 
-def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[Recipe], size: int) -> torch.Tensor:
+def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[AugmentParams], size: int) -> torch.Tensor:
     """Pictures `pictures` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
     parts = []
     for start in range(0, len(pictures), _CHUNK):
@@ -107,7 +107,7 @@ def _taps(length: torch.Tensor, size: int, longest: int) -> tuple[torch.Tensor, 
     return taps.long().clamp(min=0).minimum(last), weight.float()
 
 
-def jitter(images: torch.Tensor, recipes: Sequence[Recipe]) -> torch.Tensor:
+def jitter(images: torch.Tensor, recipes: Sequence[AugmentParams]) -> torch.Tensor:
     """Brightness, contrast and saturation of float32 (b, 3, S, S) whole levels, each picture in its own order.
 
     As torchvision blends uint8 tensors: x * f + (1 - f) * d, clamped, fraction dropped; d is 0 for brightness, the

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
-from harness.data.folder_scan import EXTENSIONS, SPELLINGS, Listing, shown, some, walk
+from harness.data.folder_scan import EXTENSIONS, SPELLINGS, Listing, printable, summarise, walk
 from harness.errors import DataError
 
 
@@ -43,15 +43,17 @@ class ImageFolder:
         return self.train, self.val, self.test
 
 
-def find(root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2) -> ImageFolder:
+def load_image_folder(root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2) -> ImageFolder:
     """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
-    folder, problems = examine(root, seed=seed, split_fraction=split_fraction)
+    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
     if problems:
         raise DataError(problems)
     return folder
 
 
-def examine(root: str | os.PathLike[str], *, seed: int, split_fraction: float) -> tuple[ImageFolder, list[str]]:
+def scan_image_folder(
+    root: str | os.PathLike[str], *, seed: int, split_fraction: float
+) -> tuple[ImageFolder, list[str]]:
     """What `find` returns, as far as it can be made out, and every problem that `find` would raise."""
     listing = walk(Path(root).expanduser().absolute())
     classes = tuple(sorted(listing.pictures.get("train", {})))
@@ -91,18 +93,18 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     empty = [name for name in classes if not train[name]]
     if count and empty:
         problems.append(
-            f"train/ has class folders without a picture ({len(empty)}): {some(empty)}. "
+            f"train/ has class folders without a picture ({len(empty)}): {summarise(empty)}. "
             f"Add pictures ({', '.join(EXTENSIONS)}) or remove the folders."
         )
     if count and len(classes) < 2:
-        problems.append(f"train/ has one class ({some(classes)}): telling classes apart takes at least two.")
+        problems.append(f"train/ has one class ({summarise(classes)}): telling classes apart takes at least two.")
     if 0 < count < len(classes):
         problems.append(f"train/ has more classes ({len(classes)}) than pictures ({count}): every class needs its own.")
     for split, folder in listing.folders.items():
         for name in sorted(listing.pictures[split].keys() - set(classes)) if classes else ():
             near = difflib.get_close_matches(name, classes, n=1)
-            hint = f"Did you mean {shown(near[0])}?" if near else "Add the class to train/ or remove the folder."
-            problems.append(f"{folder}/ has a class that train/ does not have: {shown(name)}. {hint}")
+            hint = f"Did you mean {printable(near[0])}?" if near else "Add the class to train/ or remove the folder."
+            problems.append(f"{folder}/ has a class that train/ does not have: {printable(name)}. {hint}")
     return problems
 
 
@@ -112,7 +114,7 @@ def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
         absent = [name for name in classes if not listing.pictures[split].get(name)]
         if split != "train" and absent and any(listing.pictures[split].values()):
             notes.append(
-                f"{folder}: no pictures of {len(absent)} of {len(classes)} classes ({some(absent, 3)}); "
+                f"{folder}: no pictures of {len(absent)} of {len(classes)} classes ({summarise(absent, 3)}); "
                 "they count 0 in macro F1"
             )
     return notes
@@ -153,7 +155,7 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
         return [], notes
     return [
         f"There is no {names}, so each class of train/ has to give one image to each missing split and keep one. "
-        f"Too few for that: {some(scarce)}. Add pictures to them, or add {names}."
+        f"Too few for that: {summarise(scarce)}. Add pictures to them, or add {names}."
     ], []
 
 
@@ -167,10 +169,10 @@ def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[
         (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
     problems = [
         f"The same pictures, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
-        f"on. Keep one of each:\n  {some(given, separator=chr(10) + '  ')}"
+        f"on. Keep one of each:\n  {summarise(given, separator=chr(10) + '  ')}"
     ]
     notes = [
         f"pictures that train/ holds more than once fell into two splits when these were cut ({len(cut)}); "
-        f"for honest scores remove the copies: {some(cut, 3)}"
+        f"for honest scores remove the copies: {summarise(cut, 3)}"
     ]
     return (problems if given else []), (notes if cut else [])

@@ -14,7 +14,7 @@ import torch
 
 from harness.data import augment as augmentation
 from harness.data import gpu_augment, mixup, rng
-from harness.data.augment import Augment, Recipe
+from harness.data.augment import Augment, AugmentParams
 from harness.data.cache import PixelCache
 from harness.data.gpu_augment import ResidentPixels
 from harness.data.prefetch import Normalise, Staging, work_ahead
@@ -136,7 +136,7 @@ class TrainBatches:
         first, last = (start // 2 * 2, (stop + 1) // 2 * 2) if self._mixes else (start, stop)
         return _Share(step, batch[first:last], start - first, stop - start, len(batch), real)
 
-    def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[Recipe]:
+    def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
         """Draw for some pictures of a share and, on the per-picture path, fill in their pixels; run by a thread."""
         recipes = []
         for row in rows:
@@ -151,7 +151,7 @@ class TrainBatches:
             recipes.append(recipe)
         return recipes
 
-    def _finish(self, share: _Share, recipes: list[Recipe], epoch: int) -> Batch:
+    def _finish(self, share: _Share, recipes: list[AugmentParams], epoch: int) -> Batch:
         """From pixels or recipes to the finished batch on the device."""
         if self._staging:
             images = self._staging.take(share.step, len(recipes))

@@ -15,7 +15,7 @@ from harness.data.augment import Augment, Box
 class Mix:
     """How a global batch is mixed: the share a picture keeps, and for CutMix the rectangle it gives away."""
 
-    share: float
+    lam: float
     box: Box | None
 
 
@@ -50,12 +50,12 @@ def soft_targets(labels: torch.Tensor, num_classes: int, smoothing: float) -> to
 def mix_pairs(images: torch.Tensor, targets: torch.Tensor, mix: Mix) -> None:
     """Mix pictures (b, 3, S, S) and targets (b, C) 2k and 2k + 1 with each other, in place; an odd last one stays."""
     if mix.box is None:
-        _blend_pairs(images, mix.share)
+        _blend_pairs(images, mix.lam)
     else:
         top, left, height, width = mix.box
         # A share of 0 trades the patch between the two.
         _blend_pairs(images[:, :, top : top + height, left : left + width], 0.0)
-    _blend_pairs(targets, mix.share)
+    _blend_pairs(targets, mix.lam)
 
 
 def _blend_pairs(values: torch.Tensor, share: float) -> None:

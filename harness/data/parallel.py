@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from harness.launch.cores import usable_cores
 
 Result = TypeVar("Result")
 
@@ -52,8 +53,3 @@ def on_every_core(
     if progress and not terminal:
         rate = len(files) / seconds
         print(f"{title}: done in {seconds:.1f} s ({rate:.0f} pictures/s)", file=sys.stderr, flush=True)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which in a container or a batch job are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

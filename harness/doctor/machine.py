@@ -10,8 +10,8 @@ import socket
 import tempfile
 from pathlib import Path
 
-from harness.data.parallel import usable_cores
 from harness.doctor.check import GB, Check, within
+from harness.launch.cores import usable_cores
 from harness.launch.launch import count_gpus, free_port
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.data.augment import centre_box
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError, decode_pil
-from harness.data.folder_scan import EXTENSIONS, shown, some
+from harness.data.folder_scan import EXTENSIONS, printable, summarise
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
@@ -20,7 +20,7 @@ from harness.model.vit import Preprocessing
 Crops = Callable[[int], np.ndarray]
 
 
-def given(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
+def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
     """The pictures that files and folders stand for: their common folder, and their paths relative to it, in order."""
     files, problems = [], []
     for path in images:
@@ -30,11 +30,11 @@ def given(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
             )
             files += found
             if not found:
-                problems.append(f"{shown(path)} holds no pictures ({', '.join(EXTENSIONS)}).")
+                problems.append(f"{printable(path)} holds no pictures ({', '.join(EXTENSIONS)}).")
         elif path.is_file():
             files.append(path)
         else:
-            problems.append(f"{shown(path)}: there is no such picture or folder.")
+            problems.append(f"{printable(path)}: there is no such picture or folder.")
     if problems:
         raise DataError(problems)
     files = list(dict.fromkeys(file.absolute() for file in files))
@@ -51,8 +51,8 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     """From the files themselves, the same to the last bit; refuses at once if some are not there."""
     if missing := [file for file in files if not (root / file).is_file()]:
         raise DataError(
-            f"{len(missing)} of {len(files)} pictures are not in {shown(root)} any more ({some(missing, 3)}). Name the "
-            "folder they are in with --data."
+            f"{len(missing)} of {len(files)} pictures are not in {printable(root)} any more ({summarise(missing, 3)}). "
+            "Name the folder they are in with --data."
         )
     rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
 
@@ -60,7 +60,7 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
         try:
             return crop(np.asarray(resized(decode_pil(root / files[index]), rule)), preprocessing.crop_size)
         except DecodeError as error:
-            raise DataError(f"{shown(root / files[index])} cannot be used: {error.reason}.") from error
+            raise DataError(f"{printable(root / files[index])} cannot be used: {error.reason}.") from error
 
     return load
 
@@ -71,7 +71,7 @@ def crop(picture: np.ndarray, size: int) -> np.ndarray:
     return picture[top : top + height, left : left + width]
 
 
-def spread(total: int, most: int) -> list[int]:
+def evenly_spaced(total: int, most: int) -> list[int]:
     """Up to `most` of the numbers below `total`, at even distances: all classes of a sorted split keep their share."""
     count = min(total, most)
     return (np.arange(count) * total // count).tolist() if count else []

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil, upright_size
-from harness.data.folder_scan import some
+from harness.data.folder_scan import summarise
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.explain.archive import Archive
@@ -134,7 +134,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
         patch = len(cells) // side
         found.append(cells.reshape(side, patch, side, patch).mean((1, 3)).ravel())
     if problems:
-        raise DataError(f"{len(problems)} of {len(files)} masks cannot be used: {some(problems, 3)}.")
+        raise DataError(f"{len(problems)} of {len(files)} masks cannot be used: {summarise(problems, 3)}.")
     return np.stack(found)
 
 

@@ -16,7 +16,7 @@ from harness.explain.drawing.wandb_table import COLUMNS, rows
 from harness.explain.images import Crops
 from harness.explain.localization import OnObject
 from harness.explain.positions.change import compare
-from harness.explain.test_set import Sight
+from harness.explain.test_set import ExplainResult
 from harness.runs import figures
 from harness.runs.console import duration
 from harness.track import Tracker
@@ -26,8 +26,8 @@ ARRAYS, POSITIONS, OBJECT, SPRITES = "attention.npz", "positions.npz", "object.j
 OBJECT_FIGURE = "attention_object"
 
 
-def present(
-    sight: Sight, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
+def write_and_log(
+    sight: ExplainResult, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
     start = time.perf_counter()

@@ -18,16 +18,17 @@ from harness.data.resize import Resize
 from harness.errors import HarnessError
 from harness.explain import archive, output, test_set
 from harness.explain.archive import Archive, PositionArchive
-from harness.explain.images import given, of_files
+from harness.explain.images import of_files, resolve_image_paths
 from harness.explain.output import ARRAYS, POSITIONS
 from harness.explain.positions.change import Embedding
-from harness.explain.test_set import Subject
+from harness.explain.test_set import ExplainedModel
+from harness.model.architectures import head_layer
 from harness.model.pretrained import published, weights_path
 from harness.model.state_dict_keys import HEAD, to_torchvision
 from harness.model.vit import Preprocessing, build_model
 from harness.model.weights import read_metadata, read_weights
-from harness.predict import best_of, open_again
-from harness.training.checkpoint import Best
+from harness.predict import best_of, open_run
+from harness.training.checkpoint import BestCheckpoint
 from harness.training.distributed import Processes
 
 IMAGENET: tuple[str, ...] = tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -45,8 +46,8 @@ def test_pictures_of_run(
     say: Say,
 ) -> None:
     """Look at every test picture of a run with its best checkpoint, and compare its position embedding."""
-    best, config, dataset = open_again(run_folder, data, cache_dir)
-    layer = test_set.head_layer(config.model, layer, "--layer")
+    best, config, dataset = open_run(run_folder, data, cache_dir)
+    layer = head_layer(config.model, layer, "--layer")
     processes = Processes(config)
     subject = _subject_of(best, processes)
     before = None
@@ -63,10 +64,12 @@ def test_pictures_of_run(
     except HarnessError as error:
         say(f"What training began with is not there to compare positions with: {error}")
     say(f"Looking at {len(dataset.test)} test pictures.")
-    sight = test_set.look_at(subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before)
+    sight = test_set.explain_dataset(
+        subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before
+    )
     processes.close()
     assert sight is not None
-    output.present(sight, folder, figure_folder, None, say)
+    output.write_and_log(sight, folder, figure_folder, None, say)
 
 
 def pictures_by_run(
@@ -75,8 +78,8 @@ def pictures_by_run(
     """Look at any pictures with a run's best checkpoint; each with its likeliest classes."""
     best = best_of(run_folder)
     config = dataclasses.replace(best.config, weights="none", fresh=False, image_size=None, crop_pct=None)
-    layer = test_set.head_layer(config.model, layer, "--layer")
-    root, files = given(images)
+    layer = head_layer(config.model, layer, "--layer")
+    root, files = resolve_image_paths(images)
     processes = Processes(config)
     subject = _subject_of(best, processes)
     return _look_at_files(subject, root, files, folder, layer, config, processes, say)
@@ -86,8 +89,8 @@ def pictures_by_weights(
     weights: str, model: str, images: Sequence[Path], folder: Path, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
     """Look at any pictures with weights that no run has trained; each with its likeliest classes."""
-    layer = test_set.head_layer(model, layer, "--layer")
-    root, files = given(images)
+    layer = head_layer(model, layer, "--layer")
+    root, files = resolve_image_paths(images)
     config = RunConfig(data=str(root), model=model, weights=weights).resolved()
     classes = class_names(model, config.weights)
     if classes is IMAGENET:
@@ -96,14 +99,16 @@ def pictures_by_weights(
     for sentence in loaded.report:
         say(sentence)
     processes = Processes(config)
-    subject = Subject(loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing)
+    subject = ExplainedModel(
+        loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing
+    )
     return _look_at_files(subject, root, files, folder, layer, config, processes, say)
 
 
-def _subject_of(best: Best, processes: Processes) -> Subject:
+def _subject_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
     config = best.config
     model = best.model.to(processes.device)
-    return Subject(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
+    return ExplainedModel(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
 
 
 def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
@@ -145,7 +150,7 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
 
 
 def _look_at_files(
-    subject: Subject,
+    subject: ExplainedModel,
     root: Path,
     files: Sequence[str],
     folder: Path,
@@ -161,10 +166,10 @@ def _look_at_files(
         unknown = np.full(len(files), -1)
         pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
         say(f"Looking at {len(files)} pictures.")
-        sight = test_set.look_at(subject, pixels, pictures, str(root), layer, config, processes)
+        sight = test_set.explain_dataset(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None
-        output.present(sight, folder, folder / "figures", None, say)
+        output.write_and_log(sight, folder, folder / "figures", None, say)
     tops = zip(sight.top_classes.tolist(), sight.top_probabilities.tolist(), strict=True)
     return [
         (root / file, [(subject.classes[index], value) for index, value in zip(*top, strict=True)])

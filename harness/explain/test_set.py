@@ -14,17 +14,17 @@ from torchvision.models import VisionTransformer
 from harness.config import RunConfig
 from harness.data.cache import PixelCache
 from harness.data.dataset import Dataset, Pictures
-from harness.errors import ConfigError, HarnessError
+from harness.errors import HarnessError
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.explain.attention.collect import Wanted, collect
+from harness.explain.attention.collect import CollectOptions, collect
 from harness.explain.attention.head_statistics import STATISTICS
-from harness.explain.images import Crops, of_cache, spread
+from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import head_layer
 from harness.model.vit import Preprocessing
 from harness.runs.console import duration
-from harness.runs.logger import Record
+from harness.runs.logger import RunLogger
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 from harness.training.signals import StopSignals
@@ -32,7 +32,7 @@ from harness.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ExplainedModel:
     """Whose attention is looked at."""
 
     model: VisionTransformer  # in eval mode, on the device; neither compiled nor wrapped
@@ -44,7 +44,7 @@ class Subject:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sight:
+class ExplainResult:
     """What was seen of a model."""
 
     archive: Archive
@@ -54,51 +54,43 @@ class Sight:
     top_probabilities: np.ndarray  # ... and how likely they are
 
 
-def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
-    """The layer whose heads are to be shown, from 1; the last unless another was asked for."""
-    count = ARCHITECTURES[model].num_layers
-    if layer is not None and not 1 <= layer <= count:
-        raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
-    return layer or count
-
-
-def at_test_pictures(
+def explain_test_set(
     state: TrainState,
     before: Embedding,
     data: Dataset,
     preprocessing: Preprocessing,
     processes: Processes,
-    record: Record,
+    run_logger: RunLogger,
     stop: StopSignals,
-) -> Sight | None:
+) -> ExplainResult | None:
     """Look at what --explain asks for, by the weights that were tested; None on all processes but the main one.
 
     The run is trained and tested: what goes wrong here is said and written down, and costs no more than the pictures.
     """
-    config = record.config
+    config = run_logger.config
     if config.explain == "none":
         return None
-    chosen = np.array(spread(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
+    chosen = np.array(evenly_spaced(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
     files = tuple(data.test.files[index] for index in chosen)
     pictures = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
     # Accelerate has put mixed precision into the model's own forward; attention is looked at without.
     model = processes.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
-    subject = Subject(model, config.model, config.weights, data.classes, preprocessing, config.run_name)
+    subject = ExplainedModel(model, config.model, config.weights, data.classes, preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
-    record.console.close()
-    record.console.say(f"Looking at {len(pictures)} test pictures: attention of every layer, rollout, relevance.")
+    run_logger.console.close()
+    run_logger.console.say(f"Looking at {len(pictures)} test pictures: attention of every layer, rollout, relevance.")
     try:
-        sight = look_at(subject, data.pixels, pictures, config.data, layer, config, processes, before, stop)
+        sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, stop)
     except HarnessError as error:
-        record.problem("attention", str(error))
+        run_logger.problem("attention", str(error))
         return None
     if sight:
-        record.console.say(f"Looked at {len(pictures)} pictures in {duration(sight.archive.settings['seconds'])}.")
+        run_logger.console.say(f"Looked at {len(pictures)} pictures in {duration(sight.archive.settings['seconds'])}.")
     return sight
 
 
-def look_at(
-    subject: Subject,
+def explain_dataset(
+    subject: ExplainedModel,
     pixels: PixelCache,
     pictures: Pictures,
     root: str,
@@ -107,10 +99,10 @@ def look_at(
     processes: Processes,
     before: Embedding | None = None,
     stop: StopSignals | None = None,
-) -> Sight | None:
+) -> ExplainResult | None:
     """Look at pictures, all processes together; None on all but the main one. Files are relative to `root`."""
     after = Embedding.of(subject.model)
-    wanted = Wanted(layer, projections=(before.projection, after.projection) if before else ())
+    wanted = CollectOptions(layer, projections=(before.projection, after.projection) if before else ())
     batches = explaining_batches(pixels, pictures, subject.preprocessing, config, processes)
     start = time.perf_counter()
     collected = collect(subject.model, batches, len(pictures), wanted, processes, stop)
@@ -139,7 +131,7 @@ def look_at(
         settings=settings,
         **collected.pictures,
     )
-    return Sight(
+    return ExplainResult(
         found,
         of_cache(pixels, pictures.positions, subject.preprocessing.crop_size),
         Change(before, after, collected.content_lengths) if before else None,

@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from harness.data.parallel import usable_cores
 from harness.errors import ConfigError
 from harness.launch import proc
+from harness.launch.cores import usable_cores
 
 RUN = Path(__file__).parents[1] / "run.py"
 

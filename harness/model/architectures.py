@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from harness.errors import WeightsError
+from harness.errors import ConfigError, WeightsError
+
+
+def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
+    """The layer whose heads are to be shown, from 1; the last unless another was asked for."""
+    count = ARCHITECTURES[model].num_layers
+    if layer is not None and not 1 <= layer <= count:
+        raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
+    return layer or count
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ NAMINGS = (
 )
 
 # Parts of other Vision Transformers that torchvision's has no place for; without them the weights mean something else.
-FOREIGN = {
+UNSUPPORTED_KEYS = {
     r"(.*\.)?dist(illation)?_token|(head_dist|distillation_classifier)\..*": "a distillation token (distilled DeiT)",
     r"(.*\.)?(reg_tokens?|register_tokens)": "register tokens",
     r"fc_norm\..*": "a norm after average pooling",
@@ -124,7 +124,7 @@ FOREIGN = {
 }
 
 # Parts that classification can do without: named in the report, not loaded.
-DROPPED = {
+IGNORED_KEYS = {
     r"(heads\.)?pre_logits\..*": "the layer before the head (pre_logits), and with it the head",
     r"pooler\..*": "the pooler",
     r"embeddings\.mask_token|mask_token": "the mask token",
@@ -147,7 +147,7 @@ def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[s
             f"{listed(map(repr, state))}."
         )
     sentences = [] if naming.library == "torchvision" else [f"Names were converted from {naming.library}'s."]
-    for pattern, what in DROPPED.items():
+    for pattern, what in IGNORED_KEYS.items():
         dropped = [name for name in state if re.fullmatch(pattern, name)]
         if dropped:
             sentences.append(f"Left out: {what}.")
@@ -180,7 +180,7 @@ def _from_flax(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _refuse_foreign(state: dict[str, Tensor]) -> None:
     problems = []
-    for pattern, what in FOREIGN.items():
+    for pattern, what in UNSUPPORTED_KEYS.items():
         found = [name for name in state if re.fullmatch(pattern, name)]
         if found:
             names = listed(map(repr, found))

@@ -24,7 +24,7 @@ from harness.training.distributed import Processes
 from harness.training.state import Progress
 
 
-class Record:
+class RunLogger:
     def __init__(self, config: RunConfig, processes: Processes) -> None:
         self.config = config
         self.folder = RunFolder.of(config)
@@ -163,7 +163,7 @@ class Record:
             return False
         return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
 
-    def unwanted(self, signum: int) -> str | None:
+    def prune_reason(self, signum: int) -> str | None:
         """Why a run that was told to stop is not to go on later; None if it is only taken off the machine.
 
         An agent sends the same signal when its server stops a run as it does when it is ended itself.
@@ -175,7 +175,7 @@ class Record:
                 return "stopped in W&B, by hand or by its sweep"
         return None if signum else "not wanted any more"
 
-    def last_words(self) -> None:
+    def on_hard_exit(self) -> None:
         """The process is about to end hard, told to stop and too slow for it: have W&B queue the run again."""
         if self._open and self.tracker:
             self.tracker.preempting()

@@ -11,14 +11,15 @@ import optuna
 import sqlalchemy.exc
 
 from harness import files
-from harness.data.image_folder import find
+from harness.data.image_folder import load_image_folder
 from harness.errors import HarnessError
 from harness.runs import figures
 from harness.sweep.execution.resources import Slot
-from harness.sweep.execution.runner import Rules, Runner
+from harness.sweep.execution.runner import Runner, RunnerOptions
 from harness.sweep.search.grid import checked_configs, probe_points
-from harness.sweep.search.study import Search, points_of
-from harness.sweep.search.trial_queue import Ledger
+from harness.sweep.search.settings import Search
+from harness.sweep.search.study import points_of
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
 from reports.stats import positions
@@ -31,15 +32,20 @@ def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
 
 
 def run_sweep(
-    sweep: Sweep, search: Search, folder: Path, slots: list[Slot], rules: Rules, storage: str | None = None
+    sweep: Sweep,
+    search: Search,
+    folder: Path,
+    slots: list[Slot],
+    rules: RunnerOptions,
+    storage: str | None = None,
 ) -> int:
     """Begin a sweep or go on with it, until all of it is done or somebody says stop; the exit code."""
     check_inputs(sweep, search)
     with locked(folder), ledger_errors_in_words(sweep):
-        ledger = Ledger.open(sweep, search, folder, storage)
+        trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
-        ledger.queue_failed_again(rules.retries)
-        code = Runner(sweep, ledger, folder, slots, rules).run()
+        trial_queue.queue_failed_again(rules.retries)
+        code = Runner(sweep, trial_queue, folder, slots, rules).run()
     if code in (0, 1):  # who has said stop does not wait for statistics
         runs = read_runs(folder)
         print(render(leaderboard_of(runs, sweep)))
@@ -56,8 +62,8 @@ def ledger_errors_in_words(sweep: Sweep) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise HarnessError(
-            f"The ledger of the sweep {sweep.name} cannot be read or written ({why}). Trials were told to save; when "
-            "it can be reached again, the same command goes on."
+            f"The trial queue of the sweep {sweep.name} cannot be read or written ({why}). Trials were told to save; "
+            "repeat the command once it can be reached."
         ) from error
 
 
@@ -65,7 +71,7 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
     """What would go wrong in every trial, or in one that is known, said before the first."""
     configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
     for config in {(config.data, config.split_seed, config.split_fraction): config for config in configs}.values():
-        find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+        load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import files
 from harness.errors import HarnessError
-from harness.track.repair import mend
+from harness.track.repair import truncate_partial_record
 
 # Marks wandb's folder of an online run that was not uploaded to its end.
 UNSENT = "unsent"
@@ -86,7 +86,7 @@ def _mend(folder: Path) -> None:
     with files.locked(folder / ".lock", "it is running ({holder})"):
         for path in waiting(folder):
             for file in path.glob("*.wandb"):
-                mend(file)
+                truncate_partial_record(file)
 
 
 def _command(folder: Path, kept: Sequence[Path]) -> list[str]:

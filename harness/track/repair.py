@@ -17,7 +17,7 @@ _FRAGMENT = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
-def mend(path: Path) -> bool:
+def truncate_partial_record(path: Path) -> bool:
     """Cut off a record that was not written to its end; whether there was one. Nobody may be writing to the file."""
     content = path.read_bytes()
     if not content.startswith(_MAGIC):

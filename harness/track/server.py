@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError
-from harness.track.service import first_line, shut_down, within
+from harness.track.service import call_with_timeout, first_line, shut_down
 from harness.track.tracker import artifact_name
 
 # Seconds that the server has for its first answer, and for any other.
@@ -89,7 +89,7 @@ def model_name(run_folder: Path) -> str:
 def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
     answers: list[Answer] = []
     try:
-        within(seconds, lambda: answers.append(ask()))
+        call_with_timeout(seconds, lambda: answers.append(ask()))
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:

@@ -29,7 +29,7 @@ def shut_down() -> None:
         wandb.teardown()
 
 
-def within(seconds: float, work: Callable[[], Any]) -> None:
+def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:
     """Do work that asks the server, for which wandb itself may wait without end."""
     errors: list[BaseException] = []
 

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from harness.track.offline import UNSENT, sync_command
-from harness.track.service import first_line, shut_down, within
+from harness.track.service import call_with_timeout, first_line, shut_down
 
 # Seconds that the server has for an answer to what makes an artifact.
 ANSWER_TIMEOUT = 60
@@ -78,7 +78,7 @@ class Tracker:
             answers.append(LaunchApi().check_stop_requested(run.project, run.entity, run.id))
 
         with contextlib.suppress(Exception, SystemExit):
-            within(HASTY_TIMEOUT, ask)
+            call_with_timeout(HASTY_TIMEOUT, ask)
         return any(answers)
 
     def log(self, row: Mapping[str, Any]) -> None:
@@ -176,7 +176,7 @@ class Tracker:
                 for row in rows
             ]
             table = wandb.Table(columns=list(columns), data=data)
-            within(ANSWER_TIMEOUT, lambda: self._run.log({**self._step(), key: table}))
+            call_with_timeout(ANSWER_TIMEOUT, lambda: self._run.log({**self._step(), key: table}))
 
     def _log_dataset(self, name: str, facts: dict[str, Any]) -> None:
         import wandb
@@ -187,7 +187,7 @@ class Tracker:
             artifact = wandb.Artifact(artifact_name(name), type="dataset", metadata=facts)
             self._add(artifact, file)
             record = self._run.log_artifact if self.mode == "offline" else self._run.use_artifact
-            within(ANSWER_TIMEOUT, lambda: record(artifact))
+            call_with_timeout(ANSWER_TIMEOUT, lambda: record(artifact))
 
     def _log_model(self, path: Path, name: str, metadata: dict[str, Any], description: str) -> None:
         import wandb
@@ -195,7 +195,7 @@ class Tracker:
         with self._staged():
             artifact = wandb.Artifact(artifact_name(name), type="model", metadata=metadata, description=description)
             self._add(artifact, path)
-            within(ANSWER_TIMEOUT, lambda: self._run.log_artifact(artifact, aliases=["best", "latest"]))
+            call_with_timeout(ANSWER_TIMEOUT, lambda: self._run.log_artifact(artifact, aliases=["best", "latest"]))
         if self.mode != "offline":
             # Without waiting, wandb tells of a failed upload in its own log file only.
             artifact.wait(timeout=ANSWER_TIMEOUT + path.stat().st_size // SLOWEST_UPLOAD)

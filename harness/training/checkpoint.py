@@ -94,7 +94,7 @@ def best_scores(path: Path) -> dict[str, float]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Best:
+class BestCheckpoint:
     """A run's best checkpoint, ready to predict."""
 
     model: VisionTransformer
@@ -104,7 +104,7 @@ class Best:
     scores: dict[str, float]
 
 
-def load_best(path: Path) -> Best:
+def load_best(path: Path) -> BestCheckpoint:
     """The model of `best.safetensors` in evaluation mode, on the CPU in float32."""
     weights, metadata = load_tensors(path)
     try:
@@ -118,4 +118,4 @@ def load_best(path: Path) -> Best:
         config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
     ).model
     model.load_state_dict(weights)
-    return Best(model.eval(), config, classes, preprocessing, scores)
+    return BestCheckpoint(model.eval(), config, classes, preprocessing, scores)

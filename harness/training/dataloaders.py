@@ -11,7 +11,7 @@ from harness.data.augment import Augment
 from harness.data.cache import PixelCache
 from harness.data.dataset import Dataset, Pictures
 from harness.data.loader import EvalBatches, TrainBatches
-from harness.data.parallel import usable_cores
+from harness.launch.cores import usable_cores
 from harness.model.architectures import ARCHITECTURES
 from harness.model.vit import Preprocessing, drop_path_rates
 from harness.training.distributed import Processes

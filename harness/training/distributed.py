@@ -15,8 +15,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from harness.config import RunConfig
-from harness.data.parallel import usable_cores
 from harness.errors import ConfigError, HarnessError
+from harness.launch.cores import usable_cores
 from harness.launch.launch import gpu_share, told_to_use_cpu
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ SECONDS_TO_SAVE = 20.0
 SECONDS_TO_SPEAK = 2.0
 
 
-class Stopped(BaseException):
+class StopRequested(BaseException):
     """The run was told to stop. Not an Exception: nothing on the way up may take it for a failure.
 
     `signum` is 0 when no signal came: W&B or the run folder said that the run is not wanted any more.
@@ -49,10 +49,10 @@ class StopSignals:
         self._leaving = False
         self._timer: threading.Timer | None = None
         self._previous: dict[int, Any] = {}
-        self._mouth: socket.socket | None = None
+        self._wakeup_write: socket.socket | None = None
         self._earlier_fd = -1
         # Said in another thread before a hard end, if it takes no longer than SECONDS_TO_SPEAK.
-        self.last_words: Callable[[], None] = lambda: None
+        self.on_hard_exit: Callable[[], None] = lambda: None
 
     def __enter__(self) -> StopSignals:
         # Handlers can only be set in the main thread; elsewhere whoever owns it decides about signals.
@@ -60,10 +60,10 @@ class StopSignals:
             return self
         # Python calls a handler between two of its own instructions: never while the main thread waits in a collective
         # or for a device. The byte that the kernel writes arrives even then, and starts the deadline.
-        ear, self._mouth = socket.socketpair()
-        self._mouth.setblocking(False)
-        self._earlier_fd = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._listen, args=(ear,), daemon=True).start()
+        wakeup_read, self._wakeup_write = socket.socketpair()
+        self._wakeup_write.setblocking(False)
+        self._earlier_fd = signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(wakeup_read,), daemon=True).start()
         for signum in SIGNALS:
             # What is ignored (nohup, a shell's `&`) stays ignored.
             if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -71,9 +71,9 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._mouth is not None:
+        if self._wakeup_write is not None:
             signal.set_wakeup_fd(self._earlier_fd)
-            self._mouth.close()  # ends the listener
+            self._wakeup_write.close()  # ends the listener
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         if self._timer:
@@ -88,15 +88,15 @@ class StopSignals:
             self._deferred = False
 
     @property
-    def told(self) -> bool:
+    def requested(self) -> bool:
         return self.signum is not None
 
-    def saving(self) -> None:
+    def extend_deadline(self) -> None:
         """All ranks agreed to stop: from here on there is time to save and to say goodbye."""
-        if self.told:  # W&B, when it asks, sets no deadline
+        if self.requested:  # W&B, when it asks, sets no deadline
             self._end_within(SECONDS_TO_SAVE)
 
-    def leaving(self) -> None:
+    def finishing(self) -> None:
         """The run is over and says goodbye: a signal that comes now only sets a deadline for that."""
         self._leaving = True
 
@@ -106,11 +106,11 @@ class StopSignals:
         self.signum = signum
         self._end_within(SECONDS_TO_SAVE if self._leaving else SECONDS_TO_STOP)
         if not self._deferred and not self._leaving:
-            raise Stopped(signum)
+            raise StopRequested(signum)
 
-    def _listen(self, ear: socket.socket) -> None:
-        with ear:
-            while received := ear.recv(1):
+    def _listen(self, wakeup_read: socket.socket) -> None:
+        with wakeup_read:
+            while received := wakeup_read.recv(1):
                 if received[0] in self._previous and self._timer is None:
                     self._end_within(SECONDS_TO_SAVE if self._leaving else SECONDS_TO_STOP)
 
@@ -124,7 +124,7 @@ class StopSignals:
     def _end(self) -> None:
         sys.stderr.write("Told to stop, and could not in time: ending now. The last checkpoint stands.\n")
         sys.stderr.flush()
-        speaker = threading.Thread(target=self.last_words, daemon=True)
+        speaker = threading.Thread(target=self.on_hard_exit, daemon=True)
         speaker.start()
         speaker.join(SECONDS_TO_SPEAK)
         os._exit(128 + (self.signum or signal.SIGTERM))

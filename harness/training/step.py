@@ -24,7 +24,7 @@ from harness.training.state import TrainState
 STEPS_UNTIL_MEMORY_IS_KNOWN = 2
 
 
-def optimise(
+def training_step(
     state: TrainState, batch: Batch, lr: float, config: RunConfig, processes: Processes, say: Callable[[str], None]
 ) -> Tensor:
     """Take one optimiser step; returns this rank's part of the global batch's mean loss, on the device.

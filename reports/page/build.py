@@ -12,10 +12,12 @@ from typing import Any
 import jinja2
 
 from reports.caveats import caveats, part
-from reports.page.section import Collection, Section, collect
+from reports.collection import Collection, collect
+from reports.errors import ReportError
+from reports.page.section import Section
 from reports.page.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
 from reports.page.sections import leaderboard as standings
-from reports.page.site import ReportError, Site
+from reports.page.site import Site
 from reports.runs import shown
 from reports.stats.leaderboard import nothing_ranked
 

@@ -28,8 +28,8 @@ from reports.attention import (
     read_file,
     read_sprites,
 )
+from reports.collection import Collection
 from reports.page import map_sheets
-from reports.page.section import Collection
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.values import rounded

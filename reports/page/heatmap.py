@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from reports import columns
+from reports.collection import Collection, in_order
 from reports.page.charts import AXES, RAMP, Chart, chart, short, text, words
-from reports.page.section import Collection, in_order
 from reports.page.site import Site
 from reports.stats.leaderboard import Row
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from reports.errors import ReportError
 from reports.runs import shown
 from reports.values import script
 
@@ -18,10 +19,6 @@ LEDGER = ".report.json"
 
 # What a page puts into its folder.
 OWN = ("index.html", "assets", "data", "figures", "maps", "pictures")
-
-
-class ReportError(Exception):
-    """A page that cannot be made, in the user's words."""
 
 
 class Site:

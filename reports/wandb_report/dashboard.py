@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.page.section import Collection
-from reports.page.site import ReportError
+from reports.collection import Collection
+from reports.errors import ReportError
 from reports.runs import shown
 from reports.stats.leaderboard import Leaderboard
 from reports.wandb_report.findings import findings, warnings

@@ -9,10 +9,10 @@ from statistics import median
 
 from reports import columns
 from reports.caveats import caveats
+from reports.collection import Collection, in_order
 from reports.columns import Column
 from reports.command import reproducing
 from reports.importance import Importance, importance
-from reports.page.section import Collection, in_order
 from reports.page.sections.provenance import facts_of
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row, settings_columns, wide_columns

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from reports.page.site import ReportError
+from reports.errors import ReportError
 from reports.runs import PREDICTION_COLUMNS, Predictions, Run, finite_number, predictions_of
 
 # Tables that every finished run has logged.

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from harness.explain.archive import Archive
 from harness.explain.attention.capture import capture_matrices, capture_rows
-from harness.explain.attention.collect import Wanted, look_at
+from harness.explain.attention.collect import CollectOptions, collect_batch
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
 from harness.explain.attention.rollout import Rollout, transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
@@ -77,7 +77,7 @@ def captures(model: str, batch_size: int) -> Work:
             latest()
 
     def look() -> None:
-        look_at(vit, images, labels, Wanted(head_layer=1))
+        collect_batch(vit, images, labels, CollectOptions(head_layer=1))
 
     return {PLAIN: plain, AGAIN: plain, ROWS: rows, MATRICES: matrices, LOOK: look}
 

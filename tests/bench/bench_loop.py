@@ -27,7 +27,7 @@ from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.data.dataset import Dataset, open_dataset
-from harness.data.image_folder import find
+from harness.data.image_folder import load_image_folder
 from harness.model.architectures import ARCHITECTURES
 from harness.model.vit import Preprocessing, preprocessing_for
 from tests.bench.pictures import write_splits
@@ -68,7 +68,7 @@ def read_cache(data: Dataset, preprocessing: Preprocessing, order: list[np.ndarr
 def measure(config: RunConfig) -> dict[str, list[Lap]]:
     """Laps of every variant in every round; round 0 warms up and is not kept."""
     preprocessing = preprocessing_for(config.model, config.weights)
-    data = open_dataset(find(config.data), preprocessing, config)
+    data = open_dataset(load_image_folder(config.data), preprocessing, config)
     shape = ARCHITECTURES[config.model]
     model = VisionTransformer(
         shape.image_size,

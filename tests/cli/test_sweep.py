@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from harness.cli.main import main
 from harness.sweep import session
 from harness.sweep.execution.resources import Slot
-from harness.sweep.execution.runner import Rules
-from harness.sweep.search.study import Search
+from harness.sweep.execution.runner import RunnerOptions
+from harness.sweep.search.settings import Search
 from harness.sweep.spec.sweep_file import Sweep
 from tests.helpers.sweeping import sweep_here, write_sweep
 
@@ -76,10 +76,15 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
 
 def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", Path("nowhere"))
-    given: list[tuple[Sweep, Search, list[Slot], Rules]] = []
+    given: list[tuple[Sweep, Search, list[Slot], RunnerOptions]] = []
 
     def run_sweep(
-        sweep: Sweep, search: Search, folder: Path, slots: list[Slot], rules: Rules, storage: str | None
+        sweep: Sweep,
+        search: Search,
+        folder: Path,
+        slots: list[Slot],
+        rules: RunnerOptions,
+        storage: str | None,
     ) -> int:
         given.append((sweep, search, slots, rules))
         assert folder == tmp_path / "runs" / "tiny"
@@ -95,7 +100,7 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
     [(sweep, search, slots, rules)] = given
     config = sweep.config({"lr": 1e-3, "augment": "none"})
     assert (config.data, config.epochs) == (str(photos), 3)
-    assert (search, rules, len(slots)) == (Search(None, 1), Rules(4, 5.0, 3), 2)
+    assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3), 2)
 
 
 def test_words_that_no_run_takes_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def kolmogorov_smirnov(first: list[float], second: list[float]) -> float:
     return float(np.abs(below[0] - below[1]).max())
 
 
-def recipes(settings: Augment, height: int = 256, width: int = 341, epoch: int = 0) -> list[augment.Recipe]:
+def recipes(settings: Augment, height: int = 256, width: int = 341, epoch: int = 0) -> list[augment.AugmentParams]:
     return [
         augment.recipe(settings, sample=sample, epoch=epoch, height=height, width=width, size=224)
         for sample in range(DRAWS)
@@ -160,7 +160,7 @@ def test_cut_and_resized_pixels_are_within_one_level_of_torchvisions(box: Box, s
     picture = photo(seed, 256, 341)
     picture.flags.writeable = False  # as a memory-mapped cache is
     for flip in (False, True):
-        ours = augment.apply(picture, augment.Recipe(box, flip, (), (), None), 224).astype(int)
+        ours = augment.apply(picture, augment.AugmentParams(box, flip, (), (), None), 224).astype(int)
         theirs = F.resized_crop(Image.fromarray(picture), *box, [224, 224], antialias=True)
         theirs = np.asarray(F.horizontal_flip(theirs) if flip else theirs).astype(int)
         assert ours.shape == (224, 224, 3)

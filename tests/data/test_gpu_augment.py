@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.data import augment, gpu_augment
-from harness.data.augment import Augment, Box, Recipe
+from harness.data.augment import Augment, AugmentParams, Box
 from tests.helpers.pixel_caches import cache_of
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ CACHE = cache_of(PHOTOS)
 ON_DEVICE = gpu_augment.upload(CACHE, CPU)
 
 
-def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[Recipe]]:
+def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[AugmentParams]]:
     """The same recipes on the per-picture path and in one batch: uint8 levels (b, S, S, 3) of each."""
     pictures = np.arange(count, dtype=np.int64) % len(PHOTOS)
     recipes = []

@@ -24,7 +24,7 @@ def fill(root: Path, **splits: dict[str, int]) -> Path:
 
 def problems(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        image_folder.find(root)
+        image_folder.load_image_folder(root)
     return str(caught.value)
 
 
@@ -34,7 +34,7 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_splits_labels_and_order(whole: Path) -> None:
-    found = image_folder.find(whole)
+    found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
     assert found.train.files[3:5] == ("train/cat/003.jpg", "train/dog/000.jpg")
     assert found.train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
@@ -48,12 +48,12 @@ def test_splits_labels_and_order(whole: Path) -> None:
 @pytest.mark.parametrize("spelling", ["valid", "val", "validation"])
 def test_every_spelling_of_validation(tmp_path: Path, spelling: str) -> None:
     fill(tmp_path, train={"a": 2, "b": 2}, test={"a": 1, "b": 1}, **{spelling: {"a": 1, "b": 2}})
-    assert image_folder.find(tmp_path).val.files[-1] == f"{spelling}/b/001.jpg"
+    assert image_folder.load_image_folder(tmp_path).val.files[-1] == f"{spelling}/b/001.jpg"
 
 
 def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 2, "b": 2, "c": 2}, valid={"b": 1, "c": 1}, test={"a": 1, "b": 1, "c": 1})
-    found = image_folder.find(tmp_path)
+    found = image_folder.load_image_folder(tmp_path)
     assert found.val.labels.tolist() == [1, 2]
     assert found.notes == ("valid: no pictures of 1 of 3 classes (a); they count 0 in macro F1",)
 
@@ -61,7 +61,7 @@ def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -
 def test_names_with_spaces_quotes_markup_and_other_scripts(tmp_path: Path) -> None:
     names = ["air hockey", '<b>"quoted"</b>'.replace("/", "|"), "ski-слалом", "柔道", "it's"]
     fill(tmp_path, **{split: dict.fromkeys(names, 1) for split in ("train", "valid", "test")})
-    found = image_folder.find(tmp_path)
+    found = image_folder.load_image_folder(tmp_path)
     assert found.classes == tuple(sorted(names))
     assert [found.classes[label] for label in found.test.labels] == [f.split("/")[1] for f in found.test.files]
 
@@ -76,7 +76,7 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     (whole / "train" / ".ipynb_checkpoints").mkdir()
     (whole / "train" / ".ipynb_checkpoints" / "a.jpg").write_text("x")
     (whole / "extra").mkdir()
-    found = image_folder.find(whole)
+    found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
     assert found.ignored == {"hidden": 2, "not pictures": 1, "folder(s) beside train, valid and test": 1}
@@ -85,7 +85,7 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:
     (whole / "train" / "cat" / "again").symlink_to(whole / "train" / "cat", target_is_directory=True)
-    found = image_folder.find(whole)
+    found = image_folder.load_image_folder(whole)
     assert len(found.train.files) == 7
     assert found.ignored == {"links to a folder above": 1}
 
@@ -202,12 +202,12 @@ def test_copies_are_listed_ten_at_a_time(tmp_path: Path) -> None:
 def test_large_pictures_that_differ_outside_their_middle_are_no_copies(whole: Path) -> None:
     (whole / "train" / "cat" / "big.jpg").write_bytes(b"a" + bytes(20_000))
     (whole / "test" / "cat" / "big.jpg").write_bytes(b"b" + bytes(20_000))
-    assert len(image_folder.find(whole).train.files) == 8
+    assert len(image_folder.load_image_folder(whole).train.files) == 8
 
 
 def test_missing_splits_are_cut_from_train(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 20, "b": 10, "c": 3})
-    found = image_folder.find(tmp_path, seed=1, split_fraction=0.2)
+    found = image_folder.load_image_folder(tmp_path, seed=1, split_fraction=0.2)
     assert np.bincount(found.val.labels).tolist() == [4, 2, 1]
     assert np.bincount(found.test.labels).tolist() == [4, 2, 1]
     assert np.bincount(found.train.labels).tolist() == [12, 6, 1]
@@ -221,13 +221,13 @@ def test_missing_splits_are_cut_from_train(tmp_path: Path) -> None:
 
 def test_the_cut_depends_on_the_seed_but_not_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, train={"a": 20, "b": 20}, test={"a": 1, "b": 1})
-    first = image_folder.find(tmp_path, seed=3)
-    assert image_folder.find(tmp_path, seed=4).val.files != first.val.files
+    first = image_folder.load_image_folder(tmp_path, seed=3)
+    assert image_folder.load_image_folder(tmp_path, seed=4).val.files != first.val.files
     (tmp_path / "train" / "c").mkdir()
     for number in range(5):
         (tmp_path / "train" / "c" / f"{number}.jpg").write_bytes(f"c{number}".encode())
     monkeypatch.setattr("harness.data.folder_scan.sorted", lambda found, key: list(found)[::-1], raising=False)
-    again = image_folder.find(tmp_path, seed=3)
+    again = image_folder.load_image_folder(tmp_path, seed=3)
     assert tuple(file for file in again.val.files if "/c/" not in file) == first.val.files
 
 
@@ -242,7 +242,7 @@ def test_a_class_too_small_to_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", range(3, 30))
 def test_every_class_keeps_an_image_however_large_the_share(tmp_path: Path, count: int) -> None:
     fill(tmp_path, train={"a": count, "b": 3})
-    found = image_folder.find(tmp_path, split_fraction=0.499)
+    found = image_folder.load_image_folder(tmp_path, split_fraction=0.499)
     assert all(np.bincount(split.labels, minlength=2).min() >= 1 for split in found.splits)
 
 
@@ -250,14 +250,14 @@ def test_copies_within_train_that_a_cut_separates_are_a_note(tmp_path: Path) -> 
     fill(tmp_path, train={"a": 10, "b": 10}, test={"a": 1, "b": 1})
     for file in (tmp_path / "train" / "a").iterdir():
         file.write_bytes(b"all the same")
-    _, note = image_folder.find(tmp_path).notes
+    _, note = image_folder.load_image_folder(tmp_path).notes
     expected = "pictures that train/ holds more than once fell into two splits when these were cut (1); for honest"
     assert note.startswith(expected)
 
 
 def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
     splits = {"train": {"a": 2, "b": 2}, "valid": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
-    here, there = (image_folder.find(fill(tmp_path / place, **splits)) for place in ("here", "there"))
+    here, there = (image_folder.load_image_folder(fill(tmp_path / place, **splits)) for place in ("here", "there"))
     digests = [str(number) for number in range(8)]
     assert image_folder.fingerprint(here, digests) == image_folder.fingerprint(there, digests)
     assert image_folder.fingerprint(here, [*digests[:-1], "x"]) != image_folder.fingerprint(here, digests)
@@ -267,4 +267,6 @@ def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [lambda p: str(p), lambda p: p, lambda p: os.path.relpath(p)])
 def test_any_kind_of_path(whole: Path, make: Callable[[Path], str | Path]) -> None:
-    assert image_folder.find(make(whole)).root == whole or image_folder.find(make(whole)).root.samefile(whole)
+    assert image_folder.load_image_folder(make(whole)).root == whole or image_folder.load_image_folder(
+        make(whole)
+    ).root.samefile(whole)

@@ -24,7 +24,7 @@ def test_nothing_is_drawn_when_both_are_off() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_mixup_shares_follow_beta(alpha: float) -> None:
     mixes = drawn(Augment(mixup=alpha))
-    shares = np.array([mix.share for mix in mixes])
+    shares = np.array([mix.lam for mix in mixes])
     assert all(mix.box is None for mix in mixes)
     assert abs(shares.mean() - 0.5) < 0.03
     assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
@@ -34,7 +34,7 @@ def test_cutmix_shares_are_the_area_that_is_left() -> None:
     mixes = drawn(Augment(cutmix=1.0))
     boxes = [mix.box for mix in mixes]
     for mix, (top, left, height, width) in zip(mixes, boxes, strict=True):
-        assert mix.share == 1 - height * width / 32**2
+        assert mix.lam == 1 - height * width / 32**2
         assert top >= 0
         assert left >= 0
         assert top + height <= 32

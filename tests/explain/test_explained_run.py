@@ -23,8 +23,8 @@ from harness.errors import ConfigError
 from harness.explain import archive, images, test_set
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention import collect
-from harness.explain.test_set import Subject
-from harness.predict import open_again
+from harness.explain.test_set import ExplainedModel
+from harness.predict import open_run
 from harness.train import Outcome, fit
 from harness.training.distributed import Processes
 from tests.test_train import on_ranks, settings
@@ -178,10 +178,10 @@ def test_however_it_was_trained(photos: Path, tmp_path: Path, changes: dict[str,
 
 
 def look_with(run: Path, output: Path) -> None:
-    best, config, dataset = open_again(run)
+    best, config, dataset = open_run(run)
     processes = Processes(config)
-    subject = Subject(best.model, config.model, "none", best.classes, best.preprocessing)
-    sight = test_set.look_at(subject, dataset.pixels, dataset.test, config.data, 6, config, processes)
+    subject = ExplainedModel(best.model, config.model, "none", best.classes, best.preprocessing)
+    sight = test_set.explain_dataset(subject, dataset.pixels, dataset.test, config.data, 6, config, processes)
     assert (sight is not None) == processes.is_main
     if sight:
         archive.write(output, sight.archive)
@@ -213,14 +213,14 @@ def test_an_error_of_one_process_is_told_by_all(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fit_and_fail() -> None:
-        look_at = collect.look_at
+        look_at = collect.collect_batch
 
         def fails_elsewhere(*arguments: Any) -> Any:
             if torch.distributed.get_rank() == 1:
                 raise ValueError("no luck")
             return look_at(*arguments)
 
-        collect.look_at = fails_elsewhere  # in this forked process only
+        collect.collect_batch = fails_elsewhere  # in this forked process only
         assert fit(settings(photos, tmp_path, explain="all", epochs=1)).state == "finished"
 
     on_ranks(2, fit_and_fail)
@@ -260,14 +260,14 @@ def test_told_to_stop_while_looking_it_looks_again_later(
     config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
 
     def fit_until_told() -> None:
-        look_at = collect.look_at
+        look_at = collect.collect_batch
 
         def look_and_signal(*arguments: Any) -> Any:
             if os.environ.get("RANK", "0") == str(world - 1):  # one rank alone hears it
                 os.kill(os.getpid(), signal.SIGTERM)
             return look_at(*arguments)
 
-        collect.look_at = look_and_signal  # in this forked process only
+        collect.collect_batch = look_and_signal  # in this forked process only
         outcome = fit(config)
         assert (outcome.state, outcome.exit_code) == ("preempted", 143)
 
@@ -288,8 +288,8 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Pat
 
 
 def test_pictures_are_spread_evenly() -> None:
-    assert images.spread(10, 5) == [0, 2, 4, 6, 8]
-    assert images.spread(3, 5) == [0, 1, 2]
+    assert images.evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
+    assert images.evenly_spaced(3, 5) == [0, 1, 2]
 
 
 def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from harness.explain import archive, localization, output, standalone
 from harness.explain.archive import Archive
 from harness.explain.images import of_files
 from harness.explain.localization import AGGREGATES, centre_prior, coverage, energy, mask_path, measure, on_object
-from harness.explain.test_set import Sight
+from harness.explain.test_set import ExplainResult
 from harness.model.vit import Preprocessing
 from tests.helpers.explained import made_up_archive
 
@@ -173,8 +173,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def look(seen: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """What a summary keeps of a look, and what is said of it."""
     said: list[str] = []
-    sight = Sight(seen, lambda index: np.zeros((28, 28, 3), np.uint8), None, np.zeros(0), np.zeros(0))
-    return output.present(sight, folder / "attention", folder / "figures", None, said.append), said
+    sight = ExplainResult(seen, lambda index: np.zeros((28, 28, 3), np.uint8), None, np.zeros(0), np.zeros(0))
+    return output.write_and_log(sight, folder / "attention", folder / "figures", None, said.append), said
 
 
 @pytest.mark.usefixtures("undrawn")

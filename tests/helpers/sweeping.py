@@ -13,9 +13,9 @@ import yaml
 
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
-from harness.sweep.execution.runner import Rules
-from harness.sweep.search.study import Search
-from harness.sweep.search.trial_queue import Entry, Ledger
+from harness.sweep.execution.runner import RunnerOptions
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
 from harness.sweep.session import run_sweep, sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
 
@@ -63,7 +63,7 @@ def sweep_here(
         search or Search(),
         sweep_folder(sweep, runs),
         slots,
-        Rules(**{"start_method": FORKED, **rules}),
+        RunnerOptions(**{"start_method": FORKED, **rules}),
         storage,
     )
 
@@ -80,13 +80,13 @@ def start_sweep(file: Path, runs: Path, **options: Any) -> Any:
     return child
 
 
-def ledger(file: Path, runs: Path) -> Ledger:
+def trial_queue(file: Path, runs: Path) -> TrialQueue:
     sweep = read_sweep(file)
-    return Ledger.begun(sweep, sweep_folder(sweep, runs), None)
+    return TrialQueue.begun(sweep, sweep_folder(sweep, runs), None)
 
 
-def entries(file: Path, runs: Path) -> list[Entry]:
-    return ledger(file, runs).entries()
+def entries(file: Path, runs: Path) -> list[TrialRecord]:
+    return trial_queue(file, runs).entries()
 
 
 def descendants(pid: int) -> list[int]:

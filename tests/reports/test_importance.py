@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 
+from reports.collection import Collection
 from reports.importance import Importance, importance
-from reports.page.section import Collection
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.reports.stats.test_leaderboard import write

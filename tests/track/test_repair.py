@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.track.repair import mend
+from harness.track.repair import truncate_partial_record
 
 BLOCK = 32 * 1024
 
@@ -36,22 +36,22 @@ def test_any_cut_leaves_the_records_before_it(tmp_path: Path, lengths: list[int]
     content, ends = log(lengths)
     path = tmp_path / "run.wandb"
     path.write_bytes(content)
-    assert not mend(path)
+    assert not truncate_partial_record(path)
     assert path.read_bytes() == content
     for cut in sorted({*range(7, len(content), 997), *range(max(7, len(content) - 60), len(content))}):
         path.write_bytes(content[:cut])
         expected = max([7, *(end for end in ends if end <= cut)])
-        assert mend(path) == (expected < cut)
+        assert truncate_partial_record(path) == (expected < cut)
         assert path.read_bytes() == content[:expected]
         # What is written next begins where a reader looks for it.
-        assert not mend(path)
+        assert not truncate_partial_record(path)
 
 
 def test_zeros_after_a_loss_of_power_go(tmp_path: Path) -> None:
     content, ends = log([10, 20])
     path = tmp_path / "run.wandb"
     path.write_bytes(content[: ends[0]] + bytes(3000))
-    assert mend(path)
+    assert truncate_partial_record(path)
     assert path.read_bytes() == content[: ends[0]]
 
 
@@ -59,5 +59,5 @@ def test_zeros_after_a_loss_of_power_go(tmp_path: Path) -> None:
 def test_what_is_damaged_otherwise_stays(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.wandb"
     path.write_bytes(content)
-    assert not mend(path)
+    assert not truncate_partial_record(path)
     assert path.read_bytes() == content

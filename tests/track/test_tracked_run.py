@@ -67,7 +67,7 @@ def signal_at(step: int, signum: int, *, first: Callable[[], None] = lambda: Non
     """Make the program do something and then send itself a signal, in the middle of a step."""
 
     def prepare() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_and_signal(state: Any, *rest: Any) -> Any:
             loss = optimise(state, *rest)
@@ -76,7 +76,7 @@ def signal_at(step: int, signum: int, *, first: Callable[[], None] = lambda: Non
                 os.kill(os.getpid(), signum)
             return loss
 
-        train_module.optimise = optimise_and_signal
+        train_module.training_step = optimise_and_signal
 
     return prepare
 
@@ -89,7 +89,7 @@ def die_untested(*, first: Callable[[], None]) -> Callable[[], None]:
             first()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        train_module.conclude = conclude
+        train_module.finish_run = conclude
 
     return prepare
 
@@ -261,7 +261,7 @@ def test_a_run_too_slow_to_stop_is_queued_again_all_the_same(
     monkeypatch.setattr("harness.training.signals.SECONDS_TO_STOP", 0.2)
 
     def prepare() -> None:
-        optimise = train_module.optimise
+        optimise = train_module.training_step
 
         def optimise_for_ever(state: Any, *rest: Any) -> Any:
             if state.progress.step == 7:
@@ -269,7 +269,7 @@ def test_a_run_too_slow_to_stop_is_queued_again_all_the_same(
                 time.sleep(60)
             return optimise(state, *rest)
 
-        train_module.optimise = optimise_for_ever
+        train_module.training_step = optimise_for_ever
 
     assert run(config, prepare) == 143
     [received] = server.runs.values()

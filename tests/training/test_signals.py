@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from harness.training.signals import Stopped, StopSignals
+from harness.training.signals import StopRequested, StopSignals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_outside_the_loop_a_signal_ends_what_is_going_on(signum: int) -> None:
     before = signal.getsignal(signum)
-    with pytest.raises(Stopped) as told, StopSignals():
+    with pytest.raises(StopRequested) as told, StopSignals():
         os.kill(os.getpid(), signum)
         time.sleep(1)
         pytest.fail("went on")
@@ -26,10 +26,10 @@ def test_outside_the_loop_a_signal_ends_what_is_going_on(signum: int) -> None:
 def test_inside_the_loop_it_waits_for_the_loop_to_look() -> None:
     with StopSignals() as stop:
         with stop.deferred():
-            assert not stop.told
+            assert not stop.requested
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
-            assert stop.told
+            assert stop.requested
         assert stop.signum == signal.SIGTERM
 
 
@@ -66,14 +66,14 @@ def test_what_is_ignored_stays_ignored() -> None:
     try:
         with StopSignals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.told
+            assert not stop.requested
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_not_being_wanted_any_more_is_no_failure() -> None:
-    assert (Stopped(0).exit_code, str(Stopped(0))) == (0, "not wanted any more")
+    assert (StopRequested(0).exit_code, str(StopRequested(0))) == (0, "not wanted any more")
 
 
 def test_while_leaving_a_signal_interrupts_nothing_and_sets_a_deadline() -> None:
@@ -96,7 +96,7 @@ def test_last_words_are_said_before_a_hard_end_if_they_are_short() -> None:
         "def speak():\n"
         "    print('farewell', flush=True); time.sleep(30)\n"
         "with stop.StopSignals() as signals, signals.deferred():\n"
-        "    signals.last_words = speak\n"
+        "    signals.on_hard_exit = speak\n"
         "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from harness.data.loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
-from harness.explain.attention.head_statistics import STATISTICS, Sums, head_statistics, patch_distances
+from harness.explain.attention.head_statistics import STATISTICS, RunningMean, head_statistics, patch_distances
 from harness.explain.attention.relevance import capture_relevance, differentiable
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.explain.outliers import attention_on, outliers, patch_norms
-from harness.explain.positions.measures import content_length
+from harness.explain.positions.content import content_length
 from harness.training.distributed import Processes
-from harness.training.signals import Stopped, StopSignals
+from harness.training.signals import StopRequested, StopSignals
 
 # Of the first batch, for the self-test: in float64 they take as long as many times their number.
 TESTED = 4
@@ -40,7 +40,7 @@ _GOES_ON, _OUT_OF_MEMORY, _FAILED = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class CollectOptions:
     """What to collect besides what is always collected."""
 
     head_layer: int  # 1 to L: the block whose heads are kept apart
@@ -65,14 +65,16 @@ class _Share:
     """What one rank has seen."""
 
     batches: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    sums: list[list[Sums]] = dataclasses.field(default_factory=list)  # head statistics, then squared content lengths
+    sums: list[list[RunningMean]] = dataclasses.field(
+        default_factory=list
+    )  # head statistics, then squared content lengths
 
 
 def collect(
     model: VisionTransformer,
     batches: EvalBatches,
     total: int,
-    wanted: Wanted,
+    wanted: CollectOptions,
     processes: Processes,
     stop: StopSignals | None = None,
 ) -> Collected | None:
@@ -109,7 +111,9 @@ def collect(
     )
 
 
-def look_at(model: VisionTransformer, images: Tensor, labels: Tensor, wanted: Wanted) -> tuple[dict[str, Tensor], Sums]:
+def collect_batch(
+    model: VisionTransformer, images: Tensor, labels: Tensor, wanted: CollectOptions
+) -> tuple[dict[str, Tensor], RunningMean]:
     """Fields of `Archive` and the likeliest classes of the pictures of one batch; and sums of STATISTICS (L, H, K).
 
     Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
@@ -152,7 +156,7 @@ def look_at(model: VisionTransformer, images: Tensor, labels: Tensor, wanted: Wa
                 "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
                 "outlier_attention": taken,
             }
-            sums = Sums.of(by_head)
+            sums = RunningMean.of(by_head)
         return seen | {"relevance": relevance_of(logits, predicted)}, sums
 
 
@@ -175,7 +179,7 @@ def _one_pass(
     model: VisionTransformer,
     batches: EvalBatches,
     total: int,
-    wanted: Wanted,
+    wanted: CollectOptions,
     processes: Processes,
     stop: StopSignals | None,
 ) -> _Share | None:
@@ -189,8 +193,8 @@ def _one_pass(
                 return None
             if agreed == _FAILED:
                 _give_up(processes.gather(problem), processes)
-            if stop and processes.any(stop.told):
-                raise Stopped(processes.largest(stop.signum or 0))
+            if stop and processes.any(stop.requested):
+                raise StopRequested(processes.largest(stop.signum or 0))
             if (batch := next(own, None)) is None:
                 continue  # other ranks have a picture more
             try:
@@ -202,12 +206,12 @@ def _one_pass(
     return share
 
 
-def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, wanted: Wanted) -> None:
-    seen, statistics = look_at(model, batch.images, batch.labels, wanted)
+def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, wanted: CollectOptions) -> None:
+    seen, statistics = collect_batch(model, batch.images, batch.labels, wanted)
     share.batches.append({name: value.cpu().numpy() for name, value in (seen | {"positions": batch.positions}).items()})
     lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in wanted.projections)
     count = len(batch.images)
-    squares = (Sums(count, count * length.double().square()) for length in lengths)
+    squares = (RunningMean(count, count * length.double().square()) for length in lengths)
     share.sums.append([each.to("cpu") for each in (statistics, *squares)])
 
 

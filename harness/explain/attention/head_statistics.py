@@ -52,22 +52,22 @@ def head_statistics(attention: Tensor, distances: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Sums:
+class RunningMean:
     """A mean over pictures that is not divided yet: adds up over batches and over processes."""
 
     count: int
     total: Tensor  # float64, on the device the values were on
 
     @classmethod
-    def of(cls, values: Tensor) -> Sums:
+    def of(cls, values: Tensor) -> RunningMean:
         """Of one batch of values, pictures along the first axis."""
         return cls(len(values), values.double().sum(0))
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.count + other.count, self.total + other.total)
+    def __add__(self, other: RunningMean) -> RunningMean:
+        return RunningMean(self.count + other.count, self.total + other.total)
 
-    def to(self, device: torch.device | str) -> Sums:
-        return Sums(self.count, self.total.to(device))
+    def to(self, device: torch.device | str) -> RunningMean:
+        return RunningMean(self.count, self.total.to(device))
 
     def mean(self) -> Tensor:
         """Counts summed, divided once."""

@@ -20,7 +20,7 @@ from PIL import Image
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import fitted
 from harness.explain.drawing.image_page import save
-from harness.explain.images import spread
+from harness.explain.images import evenly_spaced
 from harness.files import write_atomically
 
 VERSION = 1  # of the layout
@@ -35,7 +35,7 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
     """Write the sheets and what is on them, and remove those of an earlier look; `pictures(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ABOUT).unlink(missing_ok=True)
-    chosen = spread(len(archive), MOST)
+    chosen = evenly_spaced(len(archive), MOST)
     seen = hashlib.blake2b(digest_size=16)
     sheets: list[Path] = []
     for first in range(0, len(chosen), COLUMNS * ROWS):

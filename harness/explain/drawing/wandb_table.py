@@ -10,7 +10,7 @@ from PIL import Image
 
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import fitted, overlay, strip
-from harness.explain.images import Crops, spread
+from harness.explain.images import Crops, evenly_spaced
 
 COLUMNS = (
     "picture",
@@ -38,7 +38,7 @@ def rows(archive: Archive, pictures: Crops) -> Iterator[list[Any]]:
     """COLUMNS of each picture, at most MOST_ROWS of them, spread evenly; numbers are those of the last layer."""
     grid = math.isqrt(archive.rollout.shape[1])
     side, factor = grid * math.ceil(SIDE / grid), math.ceil(STRIP_SIDE / grid)
-    for index in spread(len(archive), MOST_ROWS):
+    for index in evenly_spaced(len(archive), MOST_ROWS):
         seen, label = fitted(pictures(index), side), int(archive.labels[index])
         yield [
             Image.fromarray(seen),

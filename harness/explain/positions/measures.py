@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from harness.errors import HarnessError
@@ -167,16 +166,6 @@ def effective_rank(patches: np.ndarray) -> float:
         return 0.0
     shares = variances[variances > 0] / variances.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def content_length(images: Tensor, weight: Tensor) -> Tensor:
-    """Root mean square length of what patches put into the sum with their position: the projection without its bias.
-
-    Images (B, 3, g p, g p), normalised; `conv_proj.weight` (D, 3, p, p).
-    """
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        content = torch.nn.functional.conv2d(images.float(), weight.float(), stride=weight.shape[-1])
-        return content.square().sum(1).mean().sqrt()
 
 
 CLEARLY_LESS = 0.9  # of a number before: below, it counts as changed

@@ -81,7 +81,7 @@ def last_sign_of_progress(folder: RunFolder, log: Path) -> float:
 
 
 def why_it_failed(code: int, summary: Mapping[str, Any], log: Path, *, hung: bool, timeout: float) -> str:
-    """One sentence for the ledger: the run's own, else how its process ended and the last thing it said."""
+    """One sentence for the trial_queue: the run's own, else how its process ended and the last thing it said."""
     if hung:
         return f"no progress for {timeout:g} s"
     if summary.get("state") == "failed" and summary.get("reason"):

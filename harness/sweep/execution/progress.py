@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.runs.console import duration
-from harness.sweep.execution.running_trial import Running
-from harness.sweep.search.trial_queue import Entry, Ledger, Task
+from harness.sweep.execution.running_trial import RunningTrial
+from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
@@ -25,18 +25,18 @@ ENDED_SHOWN = 15
 WIDE = 200
 
 
-class Board:
+class SweepProgress:
     """Used as a context; outside a terminal it only prints events."""
 
-    def __init__(self, sweep: Sweep, ledger: Ledger) -> None:
-        self._sweep, self._ledger = sweep, ledger
+    def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
+        self._sweep, self._trial_queue = sweep, trial_queue
         self._console = Console(highlight=False, soft_wrap=True)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         )
         self._drawn = 0.0
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> SweepProgress:
         if self._live:
             self._live.__enter__()
         return self
@@ -45,22 +45,22 @@ class Board:
         if self._live:
             self._live.__exit__(*details)
 
-    def event(self, task: Task | None, text: str) -> None:
+    def event(self, task: ClaimedTrial | None, text: str) -> None:
         """Say what happened to a trial, or to the sweep."""
-        entries = self._ledger.entries()
+        entries = self._trial_queue.entries()
         ended = sum(entry.state in ENDED for entry in entries)
         settings = describe(task.settings, self._sweep) if task else ""
         who = f"trial {task.number}{f' ({settings})' if settings else ''} " if task else ""
         self._console.print(f"[{ended}/{len(entries)}] {who}{text}", markup=False)
         self._drawn = 0.0
 
-    def refresh(self, running: Sequence[Running], slots: int) -> None:
+    def refresh(self, running: Sequence[RunningTrial], slots: int) -> None:
         if self._live and time.monotonic() - self._drawn > 1:
             self._drawn = time.monotonic()
             self._live.update(self._table(running, slots), refresh=True)
 
-    def _table(self, running: Sequence[Running], slots: int) -> Table:
-        entries = self._ledger.entries()
+    def _table(self, running: Sequence[RunningTrial], slots: int) -> Table:
+        entries = self._trial_queue.entries()
         live = {one.task.number: one for one in running}
         waiting = [entry for entry in entries if entry.state in ("waiting", "interrupted")]
         ended = [entry for entry in entries if entry.state in ENDED]
@@ -90,7 +90,7 @@ def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
 
 
-def status_table(entries: Sequence[Entry], sweep: Sweep) -> str:
+def status_table(entries: Sequence[TrialRecord], sweep: Sweep) -> str:
     """Every trial of a sweep in a line, as text."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
@@ -109,7 +109,7 @@ def status_table(entries: Sequence[Entry], sweep: Sweep) -> str:
     return as_text(table)
 
 
-def _row(entry: Entry, running: Running | None, sweep: Sweep) -> list[str]:
+def _row(entry: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:
     settings = entry.settings or {}
     cells = [str(entry.number), *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep))]
     if running is None:
@@ -127,7 +127,7 @@ def _row(entry: Entry, running: Running | None, sweep: Sweep) -> list[str]:
     ]
 
 
-def _sweep_seconds_left(entries: Sequence[Entry], running: Sequence[Running], slots: int) -> float | None:
+def _sweep_seconds_left(entries: Sequence[TrialRecord], running: Sequence[RunningTrial], slots: int) -> float | None:
     """From the speed of what is running: trials of one sweep take about as long as each other."""
     known = [(one.seconds_left, one.seconds_in_all) for one in running if one.seconds_left and one.seconds_in_all]
     if not known:

@@ -15,15 +15,15 @@ from harness.launch.launch import GRACE_SECONDS
 from harness.runs.folder import RunFolder
 from harness.sweep.execution.outcome import Rows, last_sign_of_progress, value_after
 from harness.sweep.execution.resources import Slot
-from harness.sweep.search.trial_queue import Task
+from harness.sweep.search.trial_queue import ClaimedTrial
 
 # The exit code that multiprocessing reports of a process whose forkserver has ended.
 PARENT_IS_GONE = 255
 
 
 @dataclass
-class Running:
-    task: Task
+class RunningTrial:
+    task: ClaimedTrial
     config: RunConfig
     slot: Slot
     process: BaseProcess
@@ -34,8 +34,8 @@ class Running:
     progressed: float = field(default_factory=time.monotonic)  # when it last wrote something
     newest: float = 0.0  # modification time of what that was
     first_epoch: float | None = None  # where it went on, of a resumed run
-    reported: int = 0  # epochs that the ledger knows
-    unwanted: str = ""  # why it should stop, once early termination says so
+    reported: int = 0  # epochs that have been reported
+    prune_reason: str = ""  # why it should stop, once early termination says so
     hung: bool = False
     kill_at: float | None = None  # set when told to end
 

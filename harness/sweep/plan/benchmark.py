@@ -11,13 +11,13 @@ import torch
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
-from harness.data.parallel import usable_cores
+from harness.launch.cores import usable_cores
 from harness.model.vit import build_model, preprocessing_for
 from harness.sweep.plan.throughput import Pace
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
-from harness.training.step import optimise
+from harness.training.step import training_step
 
 SECONDS = 3.0  # of steps that are timed
 MOST_STEPS = 20
@@ -48,7 +48,7 @@ def measure(config: RunConfig, classes: int) -> Pace:
         state.progress.micro_batch = min(config.micro_batch or count, count)
         batch = _random_batch(count, size, classes, processes.device)
         state.model.train()
-        steps, step = _timed(lambda: optimise(state, batch, 1e-6, config, processes, _silent), processes.device)
+        steps, step = _timed(lambda: training_step(state, batch, 1e-6, config, processes, _silent), processes.device)
         state.model.eval()
         scored = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
         images = torch.randn(scored, 3, size, size, device=processes.device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.data.image_folder import find
+from harness.data.image_folder import load_image_folder
 from harness.launch.launch import count_gpus, told_to_use_cpu
 from harness.sweep.plan.throughput import Pace, kind, pace_of_runs
 from reports.runs import read_runs
@@ -74,7 +74,7 @@ def estimate(configs: Sequence[RunConfig], trials: int, *, runs_dir: str | Path,
 
 def trial_seconds(config: RunConfig, pictures: Pictures, pace: Pace) -> float:
     scored = config.epochs * pictures.val + pictures.test
-    return config.epochs * pictures.train / pace.training + scored / pace.scoring + pace.besides
+    return config.epochs * pictures.train / pace.training + scored / pace.scoring + pace.overhead_seconds
 
 
 def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
@@ -122,7 +122,7 @@ def _pictures(configs: Sequence[RunConfig]) -> list[Pictures]:
         if key not in found:
             if not Path(config.data).expanduser().exists():
                 raise UnknownCost(f"{config.data} is not there, so time and disk are not known.")
-            folder = find(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+            folder = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
             train, val, test = (len(split.files) for split in folder.splits)
             found[key] = Pictures(train, val, test, len(folder.classes))
         each.append(found[key])

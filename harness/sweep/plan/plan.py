@@ -16,7 +16,8 @@ from harness.config import RunConfig
 from harness.sweep.execution.progress import as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.search.grid import checked_configs, equal_points, probe_points
-from harness.sweep.search.study import Search, number_of_trials, points_of
+from harness.sweep.search.settings import Search
+from harness.sweep.search.study import number_of_trials, points_of
 from harness.sweep.spec.command import launcher_words
 from harness.sweep.spec.distributions import EXPONENTS, Parameter
 from harness.sweep.spec.sweep_file import Sweep

@@ -24,7 +24,7 @@ class Pace:
 
     training: float  # pictures per second
     scoring: float  # pictures per second
-    besides: float  # seconds of a run that are neither: starting, figures, saving
+    overhead_seconds: float  # seconds of a run that are neither: starting, figures, saving
     checkpoint: int | None  # bytes of the best weights on the disk
     source: str  # the measurement, in words
 

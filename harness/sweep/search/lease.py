@@ -1,4 +1,4 @@
-"""Who works on a trial: a process of some machine, as it signs in the ledger, and whether it is still there."""
+"""Who works on a trial: a process of some machine, as it signs in the trial_queue, and whether it is still there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 from harness.launch import proc
 
 # An owner on another machine is taken for gone when it has given no sign of life for so long.
-SIGN_OF_LIFE_EVERY = 30.0
-GONE_AFTER = 300.0
+HEARTBEAT_SECONDS = 30.0
+LEASE_TIMEOUT = 300.0
 # Whoever takes a trial signs it at once; one without a name after so long was taken by a process that is dead.
 UNSIGNED_AFTER = 5.0
 
@@ -35,7 +35,7 @@ def is_abandoned(trial: FrozenTrial) -> bool:
         return True  # given back
     if owner["host"] == platform.node():
         return _born(owner["pid"]) != owner["born"]
-    return time.time() - owner["seen"] > GONE_AFTER
+    return time.time() - owner["seen"] > LEASE_TIMEOUT
 
 
 def is_mine(owner: Mapping[str, Any] | None) -> bool:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from harness.errors import ConfigError
+from harness.sweep.search.settings import Search
 from harness.sweep.spec.distributions import Parameter
 from harness.sweep.spec.sweep_file import Sweep
 
 if TYPE_CHECKING:
-    from harness.sweep.search.study import Search
+    pass
 
 # A quantile of exactly 0 or 1 is infinite for some distributions.
 _EDGE = 1e-6

@@ -22,20 +22,12 @@ from harness.errors import ConfigError, HarnessError
 from harness.sweep.search.grid import grid_points, random_points
 from harness.sweep.search.hyperband import WandbHyperband
 from harness.sweep.search.samplers import queued_parameters
+from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds for the process that made a study to give it its id.
 PATIENCE_WITH_MAKER = 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What a sweep was begun with, beside its file; the same when it goes on."""
-
-    count: int | None = None  # trials of a random or Bayesian search
-    seed: int = 0
-    algorithm: str = "tpe"  # of a Bayesian search
 
 
 def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) -> optuna.Study:

@@ -1,4 +1,4 @@
-"""The ledger of a sweep: every trial, what became of it, and who is working on it.
+"""The trial queue of a sweep: every trial, what became of it, and who is working on it.
 
 Whoever takes a trial from the queue owns it until it is told how it ended, or until the owner is gone.
 """
@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.sweep.search.lease import is_abandoned, is_mine, me
 from harness.sweep.search.samplers import choose, sampler
-from harness.sweep.search.study import Search, begun_study, open_study
+from harness.sweep.search.settings import Search
+from harness.sweep.search.study import begun_study, open_study
 from harness.sweep.spec.sweep_file import Sweep
 
 # A trial that was queued twice by accident, and is not done.
@@ -35,7 +36,7 @@ ENDINGS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ClaimedTrial:
     """A trial that somebody has to do: its number, settings and how often it was tried."""
 
     number: int
@@ -46,8 +47,8 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """One line of the ledger: a point of the sweep and what became of it."""
+class TrialRecord:
+    """One line of the trial_queue: a point of the sweep and what became of it."""
 
     number: int
     point: int
@@ -60,24 +61,24 @@ class Entry:
     owner: str | None
 
 
-class Ledger:
+class TrialQueue:
     def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
         self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
         self._ours: dict[int, optuna.Trial] = {}
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
-    def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> Ledger:
+    def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
         """To do trials: the study is made if need be. Raises ConfigError when it was begun with something else."""
         return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
 
     @classmethod
-    def begun(cls, sweep: Sweep, folder: Path, storage: str | None) -> Ledger:
+    def begun(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """To look at. Raises HarnessError when the sweep has not begun."""
         study = begun_study(sweep, folder, storage)
         return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
 
-    def take(self) -> Task | None:
+    def claim(self) -> ClaimedTrial | None:
         """The next trial to do, now ours: first one whose owner is gone, then one from the queue."""
         trials = self._study.get_trials(deepcopy=False)
         self._study.sampler = sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
@@ -104,7 +105,7 @@ class Ledger:
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return all(trial.user_attrs.get("owner") for trial in running if "point" in trial.user_attrs)
 
-    def report(self, task: Task, epoch: int, value: float) -> bool:
+    def report(self, task: ClaimedTrial, epoch: int, value: float) -> bool:
         """Note the metric after an epoch; whether early termination wants the trial to end."""
         trial = self._trial(task.number)
         try:
@@ -114,16 +115,16 @@ class Ledger:
         except UpdateFinishedTrialError:  # by another machine
             return False
 
-    def sign_of_life(self, task: Task) -> bool:
+    def heartbeat(self, task: ClaimedTrial) -> bool:
         """Say that we are at it; False when it is not ours any more."""
-        return self.is_ours(task) and self._sign(task.number, me())
+        return self.owns(task) and self._sign(task.number, me())
 
-    def is_ours(self, task: Task) -> bool:
+    def owns(self, task: ClaimedTrial) -> bool:
         """Whether we still have the trial; another machine takes it when it has heard nothing of us for long."""
         stored = self._frozen(task.number)
         return stored.state == TrialState.RUNNING and is_mine(stored.user_attrs.get("owner"))
 
-    def end(self, task: Task, state: str, *, value: float | None = None, reason: str | None = None) -> None:
+    def end(self, task: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
         """Note how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
@@ -131,14 +132,14 @@ class Ledger:
             self._trial(task.number).set_user_attr("ending", {"state": state, "reason": reason})
             self._study.tell(task.number, value if state == "finished" else None, ENDINGS[state])
 
-    def attempt_failed(self, task: Task) -> Task:
+    def attempt_failed(self, task: ClaimedTrial) -> ClaimedTrial:
         """Note that an attempt failed; the same task, to be tried again."""
         self._trial(task.number).set_user_attr("attempts", task.attempts + 1)
         return dataclasses.replace(task, attempts=task.attempts + 1)
 
-    def give_back(self, task: Task) -> None:
+    def release(self, task: ClaimedTrial) -> None:
         """Ours no longer, and not done: the next to look for work goes on with it."""
-        if self.is_ours(task):
+        if self.owns(task):
             self._sign(task.number, None)
 
     def queue_failed_again(self, retries: int) -> int:
@@ -153,7 +154,7 @@ class Ledger:
             self._study.enqueue_trial(trial.params, user_attrs={**kept, "run_id": entry.run_id})
         return len(again)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[TrialRecord]:
         """Every point of the sweep once, in order; of one that failed and was queued again, the newest trial."""
         shown: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
@@ -197,15 +198,17 @@ class Ledger:
             return False
         return True
 
-    def _task(self, number: int) -> Task:
+    def _task(self, number: int) -> ClaimedTrial:
         trial = self._trial(number)
         attributes = self._frozen(number).user_attrs
         settings = choose(trial, self._sweep, attributes.get("settings"))
         if "settings" not in attributes:
             trial.set_user_attr("settings", settings)
-        return Task(number, attributes["point"], self._run_id(number, attributes), settings, attributes["attempts"])
+        return ClaimedTrial(
+            number, attributes["point"], self._run_id(number, attributes), settings, attributes["attempts"]
+        )
 
-    def _entry(self, trial: FrozenTrial) -> Entry:
+    def _entry(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
         ending = attributes.get("ending", {})
         match trial.state:
@@ -216,7 +219,7 @@ class Ledger:
             case _:
                 state = ending["state"]
         owner = attributes.get("owner")
-        return Entry(
+        return TrialRecord(
             trial.number,
             attributes["point"],
             self._run_id(trial.number, attributes),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from reports import caveats
+from reports.collection import Collection, Setting, in_order
 from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, text, words
-from reports.page.section import Collection, Section, Setting, in_order
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.leaderboard import Row

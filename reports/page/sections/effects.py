@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from reports.collection import Collection
 from reports.importance import Importance, importance
 from reports.page.charts import LINES, Chart, Scale, chart, text, words
 from reports.page.heatmap import heat_map
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import shown
 from reports.stats.leaderboard import Row

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from reports.collection import Collection
 from reports.page.gallery_data import make_album
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 
 

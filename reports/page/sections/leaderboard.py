@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import caveats, columns
+from reports.collection import Collection
 from reports.command import reproducing
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.stats.leaderboard import Leaderboard, Row

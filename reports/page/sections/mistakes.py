@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from reports.collection import Collection
 from reports.page.charts import chart
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import shown
 from reports.stats.mistakes import mistakes

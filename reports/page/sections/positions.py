@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from reports.attention import HeadStatistics, Unusable, read_file, read_statistics
+from reports.collection import Collection
 from reports.columns import value
 from reports.page.charts import Chart, chart
 from reports.page.gallery_data import chosen
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.stats import positions

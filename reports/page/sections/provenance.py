@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.caveats import part, strings
-from reports.page.section import Collection, Section
+from reports.collection import Collection
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.values import is_number

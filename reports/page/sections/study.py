@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import caveats, columns
-from reports.page.section import Collection, Section
+from reports.collection import Collection
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.stats.leaderboard import Row

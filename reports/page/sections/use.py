@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from reports.collection import Collection
 from reports.command import reproducing, using
-from reports.page.section import Collection, Section
+from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import shown
 

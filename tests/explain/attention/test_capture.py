@@ -203,7 +203,7 @@ def test_nothing_waits_for_the_device() -> None:
         found = outliers.outliers(torch.stack(norms(), 1))
         taken = outliers.attention_on(found[:, :-1], rows())
         assert rollout(transitions).shape == (4, 16)
-        assert head_statistics.Sums.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
+        assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
         assert outliers.misleading(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
 
 

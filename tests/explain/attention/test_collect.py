@@ -13,12 +13,12 @@ from harness.data.loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
 from harness.explain.attention.capture import attention_matrix, attentions
-from harness.explain.attention.collect import Collected, Wanted, collect, look_at
+from harness.explain.attention.collect import Collected, CollectOptions, collect, collect_batch
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import Rollout, rollout, transition
-from harness.explain.positions.measures import content_length
-from harness.training.signals import Stopped
+from harness.explain.positions.content import content_length
+from harness.training.signals import StopRequested
 from tests.helpers.tiny_vits import attention_by_torch, hooks_left, pictures, tiny_vit
 
 
@@ -64,7 +64,7 @@ class SomeBatches:
 def look(images: Tensor, size: int = 3, **changes: Any) -> Collected:
     model = changes.pop("model", None) or tiny_vit()
     order, stop = changes.pop("order", None), changes.pop("stop", None)
-    wanted = Wanted(**{"head_layer": 2, **changes})
+    wanted = CollectOptions(**{"head_layer": 2, **changes})
     found = collect(model, SomeBatches(images, size, order), len(images), wanted, Alone(), stop)  # type: ignore[arg-type]
     assert found is not None
     return found
@@ -129,7 +129,7 @@ def test_outliers_are_found_with_the_attention_they_take() -> None:
 
 
 def test_unknown_labels_have_no_probability() -> None:
-    seen, _ = look_at(tiny_vit(), pictures(2), torch.tensor([-1, 3]), Wanted(head_layer=1))
+    seen, _ = collect_batch(tiny_vit(), pictures(2), torch.tensor([-1, 3]), CollectOptions(head_layer=1))
     assert seen["labels"].tolist() == [-1, 3]
     assert seen["label_probability"].isnan().tolist() == [True, False]
 
@@ -155,7 +155,7 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
-        return look_at(model, images, *others)
+        return collect_batch(model, images, *others)
 
     monkeypatch.setattr(collect_module, "look_at", hungry)
     found = look(images, 7)
@@ -192,6 +192,6 @@ def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_told_to_stop_it_stops() -> None:
-    with pytest.raises(Stopped) as told:
+    with pytest.raises(StopRequested) as told:
         look(pictures(4), stop=SimpleNamespace(told=True, signum=15))
     assert told.value.signum == 15

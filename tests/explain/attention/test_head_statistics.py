@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.explain.attention.capture import capture_matrices
-from harness.explain.attention.head_statistics import STATISTICS, Sums, entropy, head_statistics, patch_distances
+from harness.explain.attention.head_statistics import STATISTICS, RunningMean, entropy, head_statistics, patch_distances
 from tests.helpers.tiny_vits import attention_by_torch, pictures, tiny_vit
 
 
@@ -105,10 +105,10 @@ def test_of_a_model_per_head_and_by_brute_force() -> None:
 
 def test_sums_do_not_depend_on_how_pictures_are_divided() -> None:
     values = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0))
-    whole = Sums.of(values)
+    whole = RunningMean.of(values)
     assert whole.count == 7 and whole.total.dtype == torch.float64
     for sizes in ([7], [3, 4], [1, 5, 1], [2, 0, 5]):
-        parts = functools.reduce(operator.add, [Sums.of(part).to("cpu") for part in values.split(sizes)])
+        parts = functools.reduce(operator.add, [RunningMean.of(part).to("cpu") for part in values.split(sizes)])
         assert parts.count == 7
         torch.testing.assert_close(parts.mean(), values.double().mean(0), rtol=0, atol=1e-15)
     # The mean of the batches' means would count the pictures of the small batch more.

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
+from harness.explain.positions.content import content_length
 from harness.explain.positions.measures import (
     Measured,
     Numbers,
@@ -18,7 +19,6 @@ from harness.explain.positions.measures import (
     centred,
     change_map,
     class_maps,
-    content_length,
     cosine,
     effective_rank,
     measure,

@@ -19,10 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli.main import main
+from reports.collection import Collection
+from reports.errors import ReportError
 from reports.page import build as page_builder
 from reports.page.build import build
-from reports.page.section import Collection
-from reports.page.site import ReportError, Site
+from reports.page.site import Site
 from tests import ROOT
 from tests.helpers.pages import Page, charts, delivered
 from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write

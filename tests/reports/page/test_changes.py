@@ -13,7 +13,8 @@ from PIL import Image
 
 from harness.explain import archive
 from harness.explain.attention.head_statistics import STATISTICS
-from reports.page.section import Collection, Section
+from reports.collection import Collection
+from reports.page.section import Section
 from reports.page.sections import positions as section
 from reports.page.site import Site
 from reports.runs import read_runs

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from harness.explain.archive import Archive
+from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.gallery_data import Album, chosen, make_album
-from reports.page.section import Collection
 from reports.page.site import Site
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard

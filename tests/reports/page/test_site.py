@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.page.site import ReportError, Site
+from reports.errors import ReportError
+from reports.page.site import Site
 from reports.values import finite, script
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from reports.page.section import Collection
+from reports.collection import Collection
 from reports.page.sections import mistakes as section
 from reports.page.site import Site
 from reports.runs import Predictions, read_runs

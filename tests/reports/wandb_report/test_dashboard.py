@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from harness import track
 from harness.cli import main
 from harness.config import RunConfig
-from reports.page.section import Collection
+from reports.collection import Collection
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report import dashboard

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from reports.collection import Collection
 from reports.columns import Column
-from reports.page.section import Collection
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report.findings import findings, warnings

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from reports.errors import ReportError
 from reports.page.sections.provenance import facts_of
-from reports.page.site import ReportError
 from reports.runs import Run
 from reports.wandb_report.remote import known_ids, read_remote_runs
 

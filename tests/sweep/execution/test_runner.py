@@ -19,17 +19,17 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.proc import is_running
 from harness.runs.folder import RunFolder
 from harness.sweep.execution import runner as runner_module
-from harness.sweep.execution.runner import Rules, Runner
-from harness.sweep.search.study import Search
-from harness.sweep.search.trial_queue import Ledger
+from harness.sweep.execution.runner import Runner, RunnerOptions
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
 from tests.helpers.sweeping import (
     descendants,
     entries,
     kill_tree,
-    ledger,
     start_sweep,
     sweep_here,
+    trial_queue,
     write_sweep,
 )
 from tests.helpers.waiting import wait_for
@@ -105,14 +105,14 @@ def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
-    book = Ledger.open(sweep, Search(), tmp_path, None)
-    task = book.take()
+    book = TrialQueue.open(sweep, Search(), tmp_path, None)
+    task = book.claim()
     assert task is not None
-    monkeypatch.setattr(book, "is_ours", lambda _: False)
+    monkeypatch.setattr(book, "owns", lambda _: False)
     one: Any = SimpleNamespace(
         task=task, folder=RunFolder(tmp_path / "run"), process=SimpleNamespace(exitcode=1), log=tmp_path, hung=False
     )
-    runner = Runner(sweep, book, tmp_path, [], Rules(start_method="fork"))
+    runner = Runner(sweep, book, tmp_path, [], RunnerOptions(start_method="fork"))
     runner._settle(one)
     assert "another machine has taken it" in capsys.readouterr().out
     assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._again
@@ -164,7 +164,7 @@ def test_killed_at_random_moments_every_configuration_is_done_once(
     assert [entry.state for entry in done] == ["finished"] * 4
     assert [entry.attempts for entry in done] == [0] * 4  # being killed along is no failure of theirs
     assert [entry.value for entry in done] == [entry.value for entry in entries(file, undisturbed)]
-    study = ledger(file, disturbed)._study
+    study = trial_queue(file, disturbed)._study
     complete = [trial.user_attrs["point"] for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted(complete) == [0, 1, 2, 3]
     assert len(list(disturbed.glob("tiny/*/config.json"))) == 4
@@ -174,7 +174,7 @@ def test_killed_at_random_moments_every_configuration_is_done_once(
 
 def tell(file: Path, runs: Path, child: Any, how: str) -> None:
     if how == "harness sweep stop":
-        ledger(file, runs).ask_to_stop()
+        trial_queue(file, runs).ask_to_stop()
     else:
         os.kill(child.pid, getattr(signal, how))
 
@@ -240,7 +240,7 @@ def test_what_keeps_failing_is_noted_and_the_others_go_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
-    optimise = train_module.optimise
+    optimise = train_module.training_step
 
     def broken(state: Any, batch: Any, lr: float, *rest: Any) -> Any:
         if lr == 1e-2:
@@ -282,7 +282,7 @@ def test_a_trial_that_hangs_is_ended(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hung = tmp_path / "hung"
-    optimise = train_module.optimise
+    optimise = train_module.training_step
 
     def hang_once(state: Any, *rest: Any) -> Any:
         if state.progress.step == 2 and not hung.exists():

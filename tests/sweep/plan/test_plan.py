@@ -90,7 +90,7 @@ def test_pace_of_an_earlier_run(tmp_path: Path) -> None:
     assert pace == Pace(
         training=50,
         scoring=150,
-        besides=pytest.approx(4.0),
+        overhead_seconds=pytest.approx(4.0),
         checkpoint=2_000_000,
         source="1 finished run of vit_demo in runs: 50 pictures per second in training, on Z80, 2 cores",
     )
@@ -126,11 +126,11 @@ def test_which_runs_count(tmp_path: Path) -> None:
 def test_an_interrupted_run_does_not_know_its_time(tmp_path: Path) -> None:
     write_run(tmp_path / "one", earlier_starts=["2026-01-01"])
     pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
-    assert pace and (pace.training, pace.besides) == (50, 0.0)
+    assert pace and (pace.training, pace.overhead_seconds) == (50, 0.0)
 
 
 def test_seconds_of_a_trial() -> None:
-    pace = Pace(training=50, scoring=150, besides=4, checkpoint=None, source="")
+    pace = Pace(training=50, scoring=150, overhead_seconds=4, checkpoint=None, source="")
     assert trial_seconds(CONFIG, Pictures(250, 200, 100, 10), pace) == pytest.approx(20 + 6 + 4)
 
 

@@ -1,4 +1,4 @@
-"""The ledger: who does which trial, with which settings, and what is known of it afterwards."""
+"""The trial_queue: who does which trial, with which settings, and what is known of it afterwards."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.search import study as study_module
 from harness.sweep.search import trial_queue as ledger_module
-from harness.sweep.search.lease import GONE_AFTER
-from harness.sweep.search.study import Search
-from harness.sweep.search.trial_queue import Ledger
+from harness.sweep.search.lease import LEASE_TIMEOUT
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from tests.helpers.sweeping import GRID, fork, write_sweep
 
@@ -33,11 +33,11 @@ def sweep_of(tmp_path: Path, **keys: Any) -> Sweep:
     return read_sweep(write_sweep(tmp_path / "tiny.yaml", tmp_path, **keys))
 
 
-def take_all(ledger: Ledger, value: Any) -> list[dict[str, Any]]:
+def take_all(trial_queue: TrialQueue, value: Any) -> list[dict[str, Any]]:
     """Do every trial, each worth value(settings)."""
     done = []
-    while task := ledger.take():
-        ledger.end(task, "finished", value=value(task.settings))
+    while task := trial_queue.claim():
+        trial_queue.end(task, "finished", value=value(task.settings))
         done.append(task.settings)
     return done
 
@@ -47,37 +47,37 @@ def quality(settings: dict[str, Any]) -> float:
 
 
 def test_a_grid_is_taken_in_order_and_then_there_is_nothing_left(tmp_path: Path) -> None:
-    ledger = Ledger.open(sweep_of(tmp_path), Search(), tmp_path, None)
-    assert [entry.state for entry in ledger.entries()] == ["waiting"] * 4
-    taken = take_all(ledger, lambda _: 0.5)
+    trial_queue = TrialQueue.open(sweep_of(tmp_path), Search(), tmp_path, None)
+    assert [entry.state for entry in trial_queue.entries()] == ["waiting"] * 4
+    taken = take_all(trial_queue, lambda _: 0.5)
     assert taken == [
         {"augment": augment, "lr": lr} for augment in GRID["augment"]["values"] for lr in GRID["lr"]["values"]
     ]
-    assert ledger.take() is None
-    assert [(entry.state, entry.value, entry.run_id) for entry in ledger.entries()] == [
-        ("finished", 0.5, f"{ledger.sweep_id}-{number}") for number in range(4)
+    assert trial_queue.claim() is None
+    assert [(entry.state, entry.value, entry.run_id) for entry in trial_queue.entries()] == [
+        ("finished", 0.5, f"{trial_queue.sweep_id}-{number}") for number in range(4)
     ]
     # What Optuna itself makes of it: the best trial, and parameters that its importances can be computed from.
-    assert ledger._study.best_trial.params == {"augment": "none", "lr": 1e-3}
+    assert trial_queue._study.best_trial.params == {"augment": "none", "lr": 1e-3}
 
 
 def test_run_cap_ends_a_grid_early(tmp_path: Path) -> None:
-    ledger = Ledger.open(sweep_of(tmp_path, run_cap=3), Search(), tmp_path, None)
-    assert len(take_all(ledger, lambda _: 0.0)) == 3
+    trial_queue = TrialQueue.open(sweep_of(tmp_path, run_cap=3), Search(), tmp_path, None)
+    assert len(take_all(trial_queue, lambda _: 0.0)) == 3
 
 
 @pytest.mark.parametrize("method", ["random", "bayes"])
 def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, method=method, parameters=BAYES)
     search = Search(count=14, seed=3)
-    at_once = take_all(Ledger.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
+    at_once = take_all(TrialQueue.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
 
     in_parts: list[dict[str, Any]] = []
     while True:
-        ledger = Ledger.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
-        if (task := ledger.take()) is None:
+        trial_queue = TrialQueue.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
+        if (task := trial_queue.claim()) is None:
             break
-        ledger.end(task, "finished", value=quality(task.settings))
+        trial_queue.end(task, "finished", value=quality(task.settings))
         in_parts.append(task.settings)
     assert in_parts == at_once
     assert len({str(settings) for settings in at_once}) == 14
@@ -86,7 +86,7 @@ def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(m
         assert settings["weight_decay"] == pytest.approx(round(settings["weight_decay"] * 10) / 10)
         assert settings["seed"] == 7
         assert settings["epochs"] in range(1, 10)
-    other = Ledger.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"sqlite:///{tmp_path}/c.db")
+    other = TrialQueue.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"sqlite:///{tmp_path}/c.db")
     assert take_all(other, quality) != at_once
 
 
@@ -98,8 +98,8 @@ def test_a_bayesian_search_comes_closer_than_a_random_one(tmp_path: Path) -> Non
         values = []
         for seed in range(3):
             url = f"sqlite:///{tmp_path}/{method}{seed}.db"
-            ledger = Ledger.open(sweep, Search(count=30, seed=seed), tmp_path, url)
-            values += [quality(settings) for settings in take_all(ledger, quality)[-10:]]
+            trial_queue = TrialQueue.open(sweep, Search(count=30, seed=seed), tmp_path, url)
+            values += [quality(settings) for settings in take_all(trial_queue, quality)[-10:]]
         means[method] = -sum(values) / len(values)
     assert means["bayes"] < 0.6 * means["random"]
 
@@ -107,22 +107,22 @@ def test_a_bayesian_search_comes_closer_than_a_random_one(tmp_path: Path) -> Non
 def test_infeasible_settings_are_kept_away_from(tmp_path: Path) -> None:
     """Above 1e-2 nothing can be trained; after thirty trials hardly any is tried there."""
     sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
-    ledger = Ledger.open(sweep, Search(count=40, seed=0), tmp_path, None)
+    trial_queue = TrialQueue.open(sweep, Search(count=40, seed=0), tmp_path, None)
     tried = []
-    while task := ledger.take():
+    while task := trial_queue.claim():
         lr = task.settings["lr"]
         tried.append(lr)
         if lr > 1e-2:
-            ledger.end(task, "infeasible", reason="the loss became nan")
+            trial_queue.end(task, "infeasible", reason="the loss became nan")
         else:
-            ledger.end(task, "finished", value=math.log10(lr))  # the best is next to the edge
+            trial_queue.end(task, "finished", value=math.log10(lr))  # the best is next to the edge
     assert sum(lr > 1e-2 for lr in tried[-10:]) <= 4
     assert max(lr for lr in tried if lr <= 1e-2) > 5e-3
 
 
 def test_a_search_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Give run_cap in the file, or --count"):
-        Ledger.open(sweep_of(tmp_path, method="random", parameters=BAYES), Search(), tmp_path, None)
+        TrialQueue.open(sweep_of(tmp_path, method="random", parameters=BAYES), Search(), tmp_path, None)
 
 
 def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp
     search, numbers = Search(count=5), []
 
     def take_and_die() -> None:
-        task = Ledger.open(sweep, search, tmp_path, None).take()
+        task = TrialQueue.open(sweep, search, tmp_path, None).claim()
         assert task is not None
         (tmp_path / "taken").write_text(f"{task.number} {task.settings}")
         os._exit(1)
@@ -138,19 +138,19 @@ def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp
     child = fork.Process(target=take_and_die)
     child.start()
     child.join(30)
-    ledger = Ledger.open(sweep, search, tmp_path, None)
-    assert ledger.entries()[0].state == "interrupted"
-    task = ledger.take()
+    trial_queue = TrialQueue.open(sweep, search, tmp_path, None)
+    assert trial_queue.entries()[0].state == "interrupted"
+    task = trial_queue.claim()
     assert task is not None
     assert f"{task.number} {task.settings}" == (tmp_path / "taken").read_text()
-    assert ledger.entries()[0].state == "running"
-    assert ledger.entries()[0].owner == platform.node()
+    assert trial_queue.entries()[0].state == "running"
+    assert trial_queue.entries()[0].owner == platform.node()
     # Ours now: whoever asks next gets the next one.
-    while (one := ledger.take()) is not None:
+    while (one := trial_queue.claim()) is not None:
         numbers.append(one.number)
     assert numbers == [1, 2, 3, 4]
-    ledger.give_back(task)
-    again = ledger.take()
+    trial_queue.release(task)
+    again = trial_queue.claim()
     assert again is not None
     assert (again.number, again.settings) == (task.number, task.settings)
 
@@ -160,13 +160,13 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
 ) -> None:
     sweep = sweep_of(tmp_path)
     storage = str(tmp_path / "journal.log")
-    elsewhere = Ledger.open(sweep, Search(), tmp_path / "elsewhere", storage)
+    elsewhere = TrialQueue.open(sweep, Search(), tmp_path / "elsewhere", storage)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
-        first = elsewhere.take()
-    here = Ledger.open(sweep, Search(), tmp_path / "here", storage)
+        first = elsewhere.claim()
+    here = TrialQueue.open(sweep, Search(), tmp_path / "here", storage)
     assert here.sweep_id == elsewhere.sweep_id
-    second = here.take()
+    second = here.claim()
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (0, 1)
@@ -174,8 +174,8 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
 
     now = time.time()
     monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
-    monkeypatch.setattr(ledger_module.time, "time", lambda: now + GONE_AFTER + 1)
-    taken_over = here.take()
+    monkeypatch.setattr(ledger_module.time, "time", lambda: now + LEASE_TIMEOUT + 1)
+    taken_over = here.claim()
     assert taken_over is not None
     assert taken_over.number == 0
 
@@ -186,17 +186,17 @@ def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
 ) -> None:
     """As when a machine sleeps: it finds that it was taken for gone."""
     sweep, url = sweep_of(tmp_path), storage.format(tmp_path)
-    here, elsewhere = (Ledger.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
-    task = here.take()
-    assert task is not None and here.is_ours(task)
+    here, elsewhere = (TrialQueue.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
+    task = here.claim()
+    assert task is not None and here.owns(task)
     monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
         there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == task.number)
-        taken = elsewhere.take()
+        taken = elsewhere.claim()
         assert taken is not None and taken.number == task.number
-    assert not here.is_ours(task)
-    here.give_back(task)
+    assert not here.owns(task)
+    here.release(task)
     assert elsewhere.entries()[0].owner == "another"
 
     # And here, where it is about to be claimed back, its end comes in between.
@@ -206,20 +206,20 @@ def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
         return trial.number == task.number
 
     monkeypatch.setattr(ledger_module, "is_abandoned", ends)
-    following = here.take()
+    following = here.claim()
     assert following is not None and following.number == 1
-    assert not here.sign_of_life(task) and here.entries()[0].value == 0.5
+    assert not here.heartbeat(task) and here.entries()[0].value == 0.5
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
 def test_two_that_work_one_sweep_at_a_time_do_each_trial_once(storage: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, parameters={"seed": {"values": list(range(24))}})
     url = storage.format(tmp_path)
-    Ledger.open(sweep, Search(), tmp_path, url)
+    TrialQueue.open(sweep, Search(), tmp_path, url)
 
     def work(name: str) -> None:
         with (tmp_path / name).open("w") as file:
-            for settings in take_all(Ledger.open(sweep, Search(), tmp_path, url), lambda _: 1.0):
+            for settings in take_all(TrialQueue.open(sweep, Search(), tmp_path, url), lambda _: 1.0):
                 file.write(f"{settings['seed']}\n")
 
     children = [fork.Process(target=work, args=(name,)) for name in ("one", "two")]
@@ -244,27 +244,27 @@ def test_a_study_whose_maker_died_half_way_is_filled_up(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(study_module.optuna.Study, "enqueue_trial", dies_at_the_third)
         with pytest.raises(KeyboardInterrupt):
-            Ledger.open(sweep, Search(), tmp_path, None)
-    ledger = Ledger.open(sweep, Search(), tmp_path, None)
-    assert [entry.point for entry in ledger.entries()] == [0, 1, 2, 3]
-    assert len(take_all(ledger, lambda _: 0.0)) == 4
+            TrialQueue.open(sweep, Search(), tmp_path, None)
+    trial_queue = TrialQueue.open(sweep, Search(), tmp_path, None)
+    assert [entry.point for entry in trial_queue.entries()] == [0, 1, 2, 3]
+    assert len(take_all(trial_queue, lambda _: 0.0)) == 4
 
 
 def test_looking_at_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="has not begun"):
-        Ledger.begun(sweep_of(tmp_path), tmp_path, None)
+        TrialQueue.begun(sweep_of(tmp_path), tmp_path, None)
     assert not (tmp_path / "study.db").exists()
 
 
 @pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "nosuchdb://x/y", "/proc/nowhere/journal.log"])
 def test_a_storage_that_cannot_be_opened_is_said_in_a_sentence(storage: str, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"--storage .* cannot be opened"):
-        Ledger.open(sweep_of(tmp_path), Search(), tmp_path, storage)
+        TrialQueue.open(sweep_of(tmp_path), Search(), tmp_path, storage)
 
 
 def test_the_gp_algorithm_also_searches(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
-    ledger = Ledger.open(sweep, Search(count=14, algorithm="gp"), tmp_path, None)
-    tried = take_all(ledger, quality)
+    trial_queue = TrialQueue.open(sweep, Search(count=14, algorithm="gp"), tmp_path, None)
+    tried = take_all(trial_queue, quality)
     assert max(quality(settings) for settings in tried) > -0.3

@@ -1,0 +1,61 @@
+"""Numbers of a finished run, by the keys of summary.json, and as lines of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.training.metrics import Intervals, Scores
+
+
+def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
+    """Metrics of the test split by their keys, with 95 % bootstrap intervals and n."""
+    return {
+        "test/f1": scores.f1,
+        "test/accuracy": scores.accuracy,
+        "test/loss": scores.loss,
+        "test/top5": scores.top5,
+        "test/ece": scores.ece,
+        "test/n": scores.n,
+        **{f"test/{name}": value for name, value in dataclasses.asdict(intervals).items()},
+    }
+
+
+def per_class(classes: tuple[str, ...], scores: Scores) -> list[tuple[str, float, float, float, int]]:
+    columns = (scores.class_precision, scores.class_recall, scores.class_f1, scores.support)
+    return list(zip(classes, *(column.tolist() for column in columns), strict=True))
+
+
+def score_lines(results: dict[str, Any]) -> dict[str, str]:
+    """Test scores as lines of a closing table."""
+    return {
+        "test macro F1": _with_interval(results, "f1"),
+        "test accuracy": _with_interval(results, "accuracy"),
+        "test top-5": f"{results['test/top5']:.4f}",
+        "test loss": f"{results['test/loss']:.4f}",
+        "calibration error": f"{results['test/ece']:.4f}",
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated on the GPU where the run is on one, else resident of this process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        # Not getrusage's maximum, which a process inherits from the one that started it.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _with_interval(results: dict[str, Any], name: str) -> str:
+    low, high = results[f"test/{name}_low"], results[f"test/{name}_high"]
+    return f"{results[f'test/{name}']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {results['test/n']})"

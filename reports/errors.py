@@ -1,0 +1,7 @@
+"""What stops a report, in the user's words."""
+
+from __future__ import annotations
+
+
+class ReportError(Exception):
+    """A page that cannot be made, in the user's words."""
