@@ -86,7 +86,7 @@ class RunConfig:
     )
     bad_images: str = option(
         "fail",
-        "What to do with pictures that cannot be decoded: stop, or leave them out and count them.",
+        "What to do with images that cannot be decoded: stop, or leave them out and count them.",
         group="Data",
         choices=("fail", "skip"),
     )
@@ -102,7 +102,7 @@ class RunConfig:
     )
     cache_dir: str | None = option(
         None,
-        "Where decoded pictures are kept. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
+        "Where decoded images are kept. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
         group="Data",
         identity=False,
     )
@@ -130,7 +130,7 @@ class RunConfig:
         high=1,
     )
     random_erasing: float = option(
-        0.0, "Probability of erasing a rectangle from a training picture.", group="Augmentation", low=0, high=1
+        0.0, "Probability of erasing a rectangle from a training image.", group="Augmentation", low=0, high=1
     )
     mixup: float = option(
         0.0, "Mixup: alpha of the Beta distribution; 0 is off.", group="Augmentation", low=0, high=100
@@ -171,7 +171,7 @@ class RunConfig:
     lr: float = option(1e-5, "Peak learning rate.", group="Optimisation", above=0, high=1e6)
     batch_size: int = option(
         16,
-        "Global batch size: pictures per optimiser step, over all processes.",
+        "Global batch size: images per optimiser step, over all processes.",
         group="Optimisation",
         low=1,
         high=1_000_000,
@@ -268,7 +268,7 @@ class RunConfig:
     )
     explain: str = option(
         "all",
-        "Test pictures to show attention for after the test: all, none, or a number, spread evenly over the split.",
+        "Test images to show attention for after the test: all, none, or a number, spread evenly over the split.",
         group="Run",
         identity=False,
     )
@@ -396,7 +396,7 @@ def _combination_problems(config: RunConfig) -> list[str]:
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
     if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
-        problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test pictures.")
+        problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."

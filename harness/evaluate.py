@@ -1,4 +1,4 @@
-"""Predictions of a split, every picture exactly once, and what they are worth."""
+"""Predictions of a split, every image exactly once, and what they are worth."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def evaluate(
 ) -> tuple[Predictions | None, Scores]:
     """Scores on every rank, predictions (in the order of the split) on the main process.
 
-    Each rank takes its own pictures, none twice; what arrives is checked to be all `total` of the split. Raises
+    Each rank takes its own images, none twice; what arrives is checked to be all `total` of the split. Raises
     Stopped on all ranks when one was told to stop.
     """
     while (own := _one_pass(forward, batches, num_classes, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
-            raise InfeasibleError("Out of memory while scoring one picture at a time: free memory on the device.")
+            raise InfeasibleError("Out of memory while scoring one image at a time: free memory on the device.")
     shares = processes.gather(own)
     predictions: list[Predictions] = []
 
@@ -41,7 +41,7 @@ def evaluate(
         all_logits, all_labels, all_positions = (np.concatenate(parts) for parts in zip(*shares, strict=True))
         order = np.argsort(all_positions)
         if not np.array_equal(all_positions[order], np.arange(total)):
-            raise RuntimeError(f"{len(all_positions)} predictions for {total} pictures")
+            raise RuntimeError(f"{len(all_positions)} predictions for {total} images")
         predictions.append(Predictions(all_labels[order], all_logits[order]))
         return score(all_labels[order], all_logits[order])
 
@@ -56,7 +56,7 @@ def _one_pass(
     processes: Processes,
     stop: StopSignals | None,
 ) -> tuple[np.ndarray, ...] | None:
-    """Logits (n, C), labels (n,) and positions (n,) of this rank's pictures; None on all ranks if one lacks memory."""
+    """Logits (n, C), labels (n,) and positions (n,) of this rank's images; None on all ranks if one lacks memory."""
     logits = [torch.empty(0, num_classes, device=processes.device)]
     labels = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
@@ -69,7 +69,7 @@ def _one_pass(
         if stop and processes.any(stop.requested):
             raise StopRequested(processes.largest(stop.signum or 0))
         if (batch := next(own, None)) is None:
-            continue  # other ranks have a picture more
+            continue  # other ranks have an image more
         try:
             logits.append(forward(batch.images).float())
         except Exception as error:

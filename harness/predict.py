@@ -1,4 +1,4 @@
-"""A finished run used again: its best checkpoint scores the test split, or names what pictures show."""
+"""A finished run used again: its best checkpoint scores the test split, or names what images show."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | N
 
 @torch.inference_mode()
 def predict_files(run_folder: Path, images: Sequence[Path]) -> Iterator[tuple[Path, list[tuple[str, float]]]]:
-    """Each picture with its likeliest classes and their probabilities, most likely first."""
+    """Each image with its likeliest classes and their probabilities, most likely first."""
     best = best_of(run_folder)
     rule, size = best.preprocessing, best.preprocessing.crop_size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""fit: the story of one run, from a folder of pictures to a tested checkpoint."""
+"""fit: the story of one run, from a folder of images to a tested checkpoint."""
 
 from __future__ import annotations
 

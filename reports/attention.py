@@ -1,6 +1,6 @@
-"""Where a run's model looked, as `attention/` in its folder tells it: test pictures, maps, and sprites of the pictures.
+"""Where a run's model looked, as `attention/` in its folder tells it: test images, maps, and sprites of the images.
 
-n pictures, L layers, H heads, P = g² patches row by row, C classes. Files may be damaged or come from anywhere: what
+n images, L layers, H heads, P = g² patches row by row, C classes. Files may be damaged or come from anywhere: what
 cannot be used is an `Unusable` with the reason in a few words.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from reports.runs import DAMAGE, content_of
 
 AGGREGATES = ("mean over layers", "rollout", "relevance")
-# Of attention.npz: one number for each picture.
+# Of attention.npz: one number for each image.
 PER_PICTURE = ("labels", "predicted", "probability", "label_probability", "outlier_share", "outlier_attention")
 VERSION = 1  # of attention.npz and of sprites.json that this reads
 
@@ -32,7 +32,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What `attention.npz` says of n pictures; the maps, which are large, are read by `maps`."""
+    """What `attention.npz` says of n images; the maps, which are large, are read by `maps`."""
 
     path: Path
     files: tuple[str, ...]  # (n,)
@@ -57,9 +57,9 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """All maps of all pictures, M = 3 + L + H of each: AGGREGATES, layers, heads of one layer."""
+    """All maps of all images, M = 3 + L + H of each: AGGREGATES, layers, heads of one layer."""
 
-    values: np.ndarray  # (n, M, P) float32; relevance divided by its sum, for pictures differ in its scale
+    values: np.ndarray  # (n, M, P) float32; relevance divided by its sum, for images differ in its scale
     layers: int
     heads: int
     side: int  # g
@@ -72,7 +72,7 @@ class Maps:
 
 @dataclass(frozen=True, eq=False)
 class HeadStatistics:
-    """What each head does, as means over the pictures."""
+    """What each head does, as means over the images."""
 
     values: np.ndarray  # (L, H, K) float64
     names: tuple[str, ...]  # (K,)
@@ -80,7 +80,7 @@ class HeadStatistics:
 
 @dataclass(frozen=True)
 class Sprites:
-    """Small pictures in sheets of columns x rows cells of `side` pixels, filled row by row."""
+    """Small images in sheets of columns x rows cells of `side` pixels, filled row by row."""
 
     folder: Path
     side: int
@@ -97,7 +97,7 @@ class Sprites:
 
 
 def read_attention(run_folder: Path) -> Attention:
-    """What is known of each picture, maps aside. Raises Unusable."""
+    """What is known of each image, maps aside. Raises Unusable."""
     path = run_folder / "attention" / "attention.npz"
     stamp = _stamp(path)  # first: what is replaced meanwhile is then read again by the next page
     found = _arrays(path, ("files", "classes", "settings", *PER_PICTURE))
@@ -113,9 +113,9 @@ def read_attention(run_folder: Path) -> Attention:
     if not isinstance(settings, dict) or settings.get("version") not in (None, VERSION):
         raise Unusable(f"{path.name} is of another version")
     if wrong or not files:
-        raise Unusable(f"{path.name} is damaged ({wrong[0]} does not fit)" if wrong else f"{path.name} has no pictures")
+        raise Unusable(f"{path.name} is damaged ({wrong[0]} does not fit)" if wrong else f"{path.name} has no images")
     if predicted.min() < 0 or max(predicted.max(), labels.max()) >= len(classes) or len(set(files)) < len(files):
-        raise Unusable(f"{path.name} is damaged (classes or pictures do not fit)")
+        raise Unusable(f"{path.name} is damaged (classes or images do not fit)")
     del numbers["labels"], numbers["predicted"]
     return Attention(path, files, classes, labels, predicted, settings=settings, stamp=stamp, **numbers)
 
@@ -129,7 +129,7 @@ def _stamp(path: Path) -> str:
 
 
 def maps(attention: Attention) -> Maps:
-    """The maps of its pictures. Raises Unusable."""
+    """The maps of its images. Raises Unusable."""
     found = _arrays(attention.path, ("layers", "heads", "rollout", "relevance"))
     layers, heads, rollout, relevance = (found[name] for name in ("layers", "heads", "rollout", "relevance"))
     n, patches = len(attention), rollout.shape[-1]
@@ -164,12 +164,12 @@ def read_statistics(run_folder: Path) -> HeadStatistics:
 
 
 def read_sprites(run_folder: Path, n: int) -> Sprites:
-    """The sprites of a run whose `attention.npz` has `n` pictures. Raises Unusable."""
+    """The sprites of a run whose `attention.npz` has `n` images. Raises Unusable."""
     folder = run_folder / "attention" / "sprites"
     try:
         about = json.loads(content_of(folder / "sprites.json"))
     except FileNotFoundError:
-        raise Unusable("no small pictures") from None
+        raise Unusable("no small images") from None
     except (OSError, ValueError, RecursionError) as error:
         raise Unusable(f"sprites.json is damaged ({error})") from error
     try:
@@ -194,7 +194,7 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
 
 
 def read_file(path: Path) -> bytes:
-    """A picture of a run as it is. Raises Unusable."""
+    """A image of a run as it is. Raises Unusable."""
     try:
         return content_of(path)
     except OSError as error:

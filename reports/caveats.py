@@ -1,4 +1,4 @@
-"""What a reader has to know before trusting the numbers: pictures left out, runs that failed, things that fell back."""
+"""What a reader has to know before trusting the numbers: images left out, runs that failed, things that fell back."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _skipped(runs: list[Run]) -> Iterator[Caveat]:
         skipped |= {shown(file): shown(why) for file, why in files.items()} if isinstance(files, Mapping) else {}
     if skipped:
         details = _first([f"{file}: {why}" for file, why in sorted(skipped.items())])
-        yield Caveat(f"{len(skipped)} picture{'s' * (len(skipped) > 1)} could not be read and left out.", details)
+        yield Caveat(f"{len(skipped)} image{'s' * (len(skipped) > 1)} could not be read and left out.", details)
 
 
 def _problems(run: Run) -> Iterable[str]:

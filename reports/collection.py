@@ -49,7 +49,7 @@ class Collection:
 
     folder: Path
     board: Leaderboard
-    gallery: int | None = 24  # at most so many runs have their pictures shown; None: all
+    gallery: int | None = 24  # at most so many runs have their images shown; None: all
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:

@@ -39,7 +39,7 @@ PREDICTION_COLUMNS = ("file", "label", "prediction", "probability", "label_proba
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run's best checkpoint said of N test pictures; empty, with the reason in `problem`, if that is unknown."""
+    """What a run's best checkpoint said of N test images; empty, with the reason in `problem`, if that is unknown."""
 
     files: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()  # of the training set, in its order
@@ -203,7 +203,7 @@ def predictions_of(
         raise ValueError(f"{table_of_classes} names a class twice")
     files, truth, guesses, *probabilities = zip(*rows, strict=True)
     if len(set(files)) < len(files):
-        raise ValueError(f"{table} names a picture twice")
+        raise ValueError(f"{table} names an image twice")
     if unknown := sorted({*truth, *guesses} - set(index)):
         raise ValueError(f"{table} names a class that {table_of_classes} does not: {unknown[0]!r}")
     labels, predicted = (np.array([index[name] for name in names], np.int64) for names in (truth, guesses))

@@ -78,7 +78,7 @@ def test_pictures_that_cannot_be_read_are_all_named_or_left_out(data: Path, tmp_
     picture = Image.open(broken / "000.png")
     picture.resize((200, 200)).save(broken / "cut.jpg")
     (broken / "cut.jpg").write_bytes((broken / "cut.jpg").read_bytes()[:1500])
-    (broken / "text.jpg").write_text("this is a letter, not a picture")
+    (broken / "text.jpg").write_text("this is a letter, not an image")
     (broken / "zero.jpg").touch()
     bomb(broken / "bomb.png")
 
@@ -96,7 +96,7 @@ def test_pictures_that_cannot_be_read_are_all_named_or_left_out(data: Path, tmp_
 
     skipped = run(data, tmp_path / "skip", "--bad-images=skip")
     assert skipped.exit_code == 0, skipped.output
-    assert "4 pictures cannot be read and are left out" in skipped.output
+    assert "4 images cannot be read and are left out" in skipped.output
     [folder] = (tmp_path / "skip").iterdir()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert sorted(map(os.path.basename, manifest["data"]["skipped"])) == ["bomb.png", "cut.jpg", "text.jpg", "zero.jpg"]
@@ -160,7 +160,7 @@ def test_more_classes_than_pictures(tmp_path: Path) -> None:
         (root / "train" / f"class {index}" / "000.png").unlink()
     result = run(root, tmp_path / "runs")
     assert result.exit_code == 1
-    assert "train/ has more classes (4) than pictures (2)" in result.output
+    assert "train/ has more classes (4) than images (2)" in result.output
 
 
 def test_a_disk_that_fills_up_while_saving(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

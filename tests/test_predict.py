@@ -65,7 +65,7 @@ def test_a_folder_without_a_checkpoint_is_refused(command: list[str], tmp_path: 
 
 
 def test_a_file_that_is_no_picture_is_named(finished: Outcome, tmp_path: Path) -> None:
-    (tmp_path / "notes.jpg").write_text("not a picture")
+    (tmp_path / "notes.jpg").write_text("not an image")
     result = CliRunner().invoke(main.main, ["predict", str(finished.folder), str(tmp_path / "notes.jpg")])
     assert result.exit_code == 1
     assert f"{tmp_path / 'notes.jpg'} cannot be used:" in result.output

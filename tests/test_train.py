@@ -30,7 +30,7 @@ fork = multiprocessing.get_context("fork")
 
 
 def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
-    """The smallest real run: 21 pictures of 32 pixels in batches of 5, the last of one picture."""
+    """The smallest real run: 21 images of 32 pixels in batches of 5, the last of one image."""
     values: dict[str, Any] = {
         "data": str(photos),
         "runs_dir": str(runs),
@@ -336,7 +336,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(photos: Path, tmp_
 
 
 def forever_out_of_memory() -> None:
-    """Give this process a model that has memory for no picture at all while it is trained."""
+    """Give this process a model that has memory for no image at all while it is trained."""
     from torchvision.models import VisionTransformer
 
     def hungry(self: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
@@ -374,7 +374,7 @@ def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["state"] == "infeasible"
-    assert summary["reason"].startswith("Out of memory with a single picture per forward pass")
+    assert summary["reason"].startswith("Out of memory with a single image per forward pass")
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -448,7 +448,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
         assert json.loads((folder / "summary.json").read_text())["micro_batch"] == 1
     said = capfd.readouterr().out
     assert said.count("Out of memory: micro-batch 5 -> 3; the global batch stays 5.") == 1
-    assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 pictures on 2 processes
+    assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 images on 2 processes
 
 
 def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, tmp_path: Path) -> None:

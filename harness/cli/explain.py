@@ -21,9 +21,9 @@ from harness.options import SETTINGS
     "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: in the run's attention/]"
 )
 @click.option(
-    "--data", "data_folder", type=click.Path(), help="Folder the test pictures are in. [default: the run's own]"
+    "--data", "data_folder", type=click.Path(), help="Folder the test images are in. [default: the run's own]"
 )
-@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
 def explain(
     words: tuple[Path, ...],
     layer: int | None,
@@ -34,9 +34,9 @@ def explain(
     data_folder: str | None,
     cache_dir: str | None,
 ) -> None:
-    """Where a model looks: its attention by layer, by head and added up, for RUN's test pictures or for any others.
+    """Where a model looks: its attention by layer, by head and added up, for RUN's test images or for any others.
 
-    IMAGE is a picture, or a folder of them. With --weights and --model there is no RUN.
+    IMAGE is an image, or a folder of them. With --weights and --model there is no RUN.
 
     \b
     Examples:
@@ -68,7 +68,7 @@ def explain(
 
 
 def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, Path]:
-    """Where arrays and pages go, and where plots go: those of a run's test pictures are the run's own."""
+    """Where arrays and pages go, and where plots go: those of a run's test images are the run's own."""
     if output or run is None:
         folder = output or Path("attention")
         return folder, folder / "figures"
@@ -79,7 +79,7 @@ def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, P
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:
     problems = []
     if not words and not (weights and redraw):
-        what = "pictures to look at" if weights else "a run (and pictures), or --weights, --model and pictures"
+        what = "pictures to look at" if weights else "a run (and images), or --weights, --model and images"
         problems.append(f"Name {what}.")
     if bool(weights) != bool(model) and not redraw:
         problems.append("--weights and --model go together: a file does not say what model it is for.")

@@ -43,7 +43,7 @@ run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harne
 @click.group(context_settings=SETTINGS)
 @click.version_option(harness.__version__, prog_name="harness")
 def main() -> None:
-    """Fine-tune Vision Transformers on folders of pictures, and see what comes of it.
+    """Fine-tune Vision Transformers on folders of images, and see what comes of it.
 
     \b
     Examples:
@@ -83,9 +83,9 @@ def data() -> None:
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
 def check(folder: Path, as_json: bool, cache_dir: str | None) -> None:
-    """Read every picture of FOLDER and report what would go wrong or mislead; exit 1 on problems.
+    """Read every image of FOLDER and report what would go wrong or mislead; exit 1 on problems.
 
     \b
     Example:
@@ -136,10 +136,10 @@ def demo(folder: Path, seed: int) -> None:
 @click.option(
     "--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's own]"
 )
-@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, as_json: bool) -> None:
-    """Score a run's best checkpoint on the test pictures again.
+    """Score a run's best checkpoint on the test images again.
 
     \b
     Examples:
@@ -162,7 +162,7 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(run_folder: Path, images: tuple[Path, ...]) -> None:
-    """Name what a run's best checkpoint sees in pictures: the five likeliest classes of each.
+    """Name what a run's best checkpoint sees in images: the five likeliest classes of each.
 
     \b
     Example:
@@ -204,7 +204,7 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     "--gallery",
     default="24",
     show_default=True,
-    help="Runs whose test pictures are shown with their attention, about 3 MB each for 500 pictures: all, or a number, "
+    help="Runs whose test images are shown with their attention, about 3 MB each for 500 images: all, or a number, "
     "the best and the worst ones.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open what was made in a browser.")
@@ -248,7 +248,7 @@ def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wan
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--runs-dir", default="runs", show_default=True, help="Folder whose disk is looked at.")
-@click.option("--cache-dir", type=click.Path(), help="Where decoded pictures are kept.")
+@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
 def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     """What works on this machine: versions, GPUs, ports, disk, W&B. Exit 1 when something does not.
 

@@ -1,1 +1,1 @@
-"""From a folder of pictures to batches: find, check, decode once, augment, load."""
+"""From a folder of images to batches: find, check, decode once, augment, load."""

@@ -1,4 +1,4 @@
-"""Augmentation of one picture: what is drawn for it, and the uint8 pixels that come out.
+"""Augmentation of one image: what is drawn for it, and the uint8 pixels that come out.
 
 Crops and colours follow torchvision's definitions; OpenCV does the work, on all channels at once and without the GIL.
 """
@@ -27,7 +27,7 @@ LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision rounds it
 # OpenCV rounds to the nearest level where torchvision drops the fraction; the rest keeps whole numbers whole.
 _TRUNCATE = -0.5 + 1e-3
 
-# Every picture takes one block of uniform numbers; each use has its place in it, so no option shifts another's draws.
+# Every image takes one block of uniform numbers; each use has its place in it, so no option shifts another's draws.
 _CROP, _FLIP, _FACTORS, _JITTER_ORDER = slice(0, 22), 22, slice(23, 26), 26
 _OPERATIONS, _ERASE, _ERASE_BOX = slice(27, 33), 33, slice(34, 56)
 _BLOCK = 56
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to a training picture; alphas and probabilities of 0 switch a thing off."""
+    """What may happen to a training image; alphas and probabilities of 0 switch a thing off."""
 
     policy: str = "none"  # none, standard, randaugment, trivialaugment
     color_jitter: float = 0.4
@@ -55,17 +55,17 @@ class Augment:
 
 
 class AugmentParams(NamedTuple):
-    """What does happen to one picture in one epoch, in this order."""
+    """What does happen to one image in one epoch, in this order."""
 
     box: Box
     flip: bool
     jitter: tuple[tuple[int, float], ...]  # (BRIGHTNESS | CONTRAST | SATURATION, factor)
     operations: tuple[tuple[str, float], ...]  # (name, magnitude), see auto_augment.py
-    erase: Box | None  # in the finished picture, filled with 0 after normalising
+    erase: Box | None  # in the finished image, filled with 0 after normalising
 
 
 def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> AugmentParams:
-    """Draw what happens to picture `sample` of `height` x `width` pixels on its way to `size` x `size`."""
+    """Draw what happens to image `sample` of `height` x `width` pixels on its way to `size` x `size`."""
     numbers = rng.generator(augment.seed, rng.PICTURE, epoch=epoch, index=sample).random(_BLOCK).tolist()
     erase = erase_box(numbers[_ERASE_BOX], size) if numbers[_ERASE] < augment.random_erasing else None
     if augment.policy == "none":
@@ -79,7 +79,7 @@ def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int
 
 def centre_box(height: int, width: int, size: int) -> Box:
     """torchvision's CenterCrop: Python rounds a half pixel to the even side."""
-    assert size <= min(height, width), f"A crop of {size} pixels does not fit into a picture of {height} x {width}."
+    assert size <= min(height, width), f"A crop of {size} pixels does not fit into an image of {height} x {width}."
     return Box(round((height - size) / 2), round((width - size) / 2), size, size)
 
 
@@ -101,7 +101,7 @@ def crop_box(numbers: Sequence[float], height: int, width: int) -> Box:
 
 
 def erase_box(numbers: Sequence[float], size: int) -> Box | None:
-    """torchvision's RandomErasing from 22 uniform numbers; None when no try fits, as happens in small pictures."""
+    """torchvision's RandomErasing from 22 uniform numbers; None when no try fits, as happens in small images."""
     low, high = math.log(ERASE_RATIO[0]), math.log(ERASE_RATIO[1])
     for area_number, ratio_number in zip(numbers[0:20:2], numbers[1:20:2], strict=True):
         area = size * size * (ERASE_AREA[0] + (ERASE_AREA[1] - ERASE_AREA[0]) * area_number)
@@ -120,7 +120,7 @@ def jitter_steps(factors: Sequence[float], order: float, strength: float) -> tup
 
 
 def apply(picture: np.ndarray, recipe: AugmentParams, size: int) -> np.ndarray:
-    """Pixels of one picture: uint8 (H, W, 3) -> uint8 (size, size, 3), all but the erasing."""
+    """Pixels of one image: uint8 (H, W, 3) -> uint8 (size, size, 3), all but the erasing."""
     box = recipe.box
     result = resize(picture[box.top : box.top + box.height, box.left : box.left + box.width], size)
     if recipe.flip:

@@ -34,7 +34,7 @@ _UNSIGNED = ("Posterize", "Solarize")
 
 
 def operations(name: str, numbers: Sequence[float], size: int) -> tuple[tuple[str, float], ...]:
-    """What policy `name` does to a picture of `size` pixels, from six uniform numbers: (operation, magnitude)s."""
+    """What policy `name` does to an image of `size` pixels, from six uniform numbers: (operation, magnitude)s."""
     if name == "randaugment":
         picks, bins = numbers[:NUMBER_OF_OPERATIONS], [MAGNITUDE] * NUMBER_OF_OPERATIONS
     elif name == "trivialaugment":

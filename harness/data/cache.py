@@ -28,9 +28,9 @@ from harness.files import NO_LOCKS
 
 @dataclasses.dataclass(frozen=True)
 class PixelCache:
-    """Decoded pictures, RGB, one after another in `pixels`; picture i begins at offsets[i].
+    """Decoded images, RGB, one after another in `pixels`; image i begins at offsets[i].
 
-    A picture that could not be decoded has height and width 0, and its reason stands in `bad` under its index.
+    An image that could not be decoded has height and width 0, and its reason stands in `bad` under its index.
     """
 
     pixels: np.ndarray  # uint8 (bytes,), memory-mapped, read-only
@@ -56,10 +56,10 @@ def open_cache(
     bad_images: str = "fail",
     progress: bool = True,
 ) -> PixelCache:
-    """The pictures `files` (relative to `root`), from the cache; the first process to ask builds it, others wait.
+    """The images `files` (relative to `root`), from the cache; the first process to ask builds it, others wait.
 
-    With `bad_images="fail"`, pictures that cannot be decoded are an error that names them all; with "skip" they
-    stay in, empty, and are named in `bad`. Either way the pictures that could be decoded are kept for the next time.
+    With `bad_images="fail"`, images that cannot be decoded are an error that names them all; with "skip" they
+    stay in, empty, and are named in `bad`. Either way the images that could be decoded are kept for the next time.
     """
     root = Path(root).expanduser().absolute()
     directory = cache_directory(cache_dir)
@@ -80,11 +80,11 @@ def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def bad_pictures(root: Path, files: Sequence[str], bad: Mapping[int, str], limit: int = 20) -> str:
-    """One message that names pictures that cannot be decoded, each with its reason."""
+    """One message that names images that cannot be decoded, each with its reason."""
     lines = [f"{printable(files[index])}: {reason}" for index, reason in sorted(bad.items())]
     more = [f"and {len(lines) - limit} more"] if len(lines) > limit else []
     head = (
-        f"{len(lines)} of {len(files)} pictures in {printable(root)} cannot be decoded. "
+        f"{len(lines)} of {len(files)} images in {printable(root)} cannot be decoded. "
         "Repair or remove them, or leave them out with --bad-images skip:"
     )
     return "\n  ".join([head, *lines[:limit], *more])
@@ -107,7 +107,7 @@ def _key(root: Path, files: Sequence[str], resize: Resize) -> str:
 
 
 def _load(folder: Path, root: Path, files: Sequence[str], *, fresh: bool = False) -> PixelCache | None:
-    """The cache in `folder`; None if there is none, it is damaged, or a picture it could not read now can be.
+    """The cache in `folder`; None if there is none, it is damaged, or an image it could not read now can be.
 
     A `fresh` one, built a moment ago, is taken as it is.
     """
@@ -151,11 +151,11 @@ def _build_once(folder: Path, root: Path, files: Sequence[str], resize: Resize, 
                 cache = _load(folder, root, files, fresh=True)
     except OSError as error:
         raise DataError(
-            f"Decoded pictures cannot be kept in {printable(folder.parent)} ({error.strerror}). Name a folder that "
+            f"Decoded images cannot be kept in {printable(folder.parent)} ({error.strerror}). Name a folder that "
             "can be written to with --cache-dir or $HARNESS_CACHE_DIR."
         ) from error
     if cache is None:
-        raise DataError(f"The pictures decoded into {printable(folder)} could not be read back. Check that disk.")
+        raise DataError(f"The images decoded into {printable(folder)} could not be read back. Check that disk.")
     return cache
 
 

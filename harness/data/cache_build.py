@@ -23,13 +23,13 @@ from harness.errors import DataError
 
 FORMAT = 1  # of the files in a cache; counts up when they change
 BUILDING = ".building-"  # between the name of a cache and what marks the process that is building it
-SAMPLE = 512  # pictures whose headers are read to estimate the size of a cache
+SAMPLE = 512  # images whose headers are read to estimate the size of a cache
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """What the index says of one picture: (0, 0) and a reason if it is bad; `unread` if not even its bytes came."""
+    """What the index says of one image: (0, 0) and a reason if it is bad; `unread` if not even its bytes came."""
 
     height: int
     width: int
@@ -62,7 +62,7 @@ def build(folder: Path, root: Path, files: Sequence[str], *, resize: Resize, pro
 
 
 def estimate(root: Path, files: Sequence[str], resize: Resize) -> int:
-    """Bytes that the cache will take, from the headers of all pictures or of an even sample of many."""
+    """Bytes that the cache will take, from the headers of all images or of an even sample of many."""
     sizes = []
     for position in np.linspace(0, len(files) - 1, min(SAMPLE, len(files))).astype(int):
         try:
@@ -80,10 +80,10 @@ def readable(count: int) -> str:
 
 
 def _decode_into(file: BinaryIO, root: Path, files: Sequence[str], resize: Resize, progress: bool) -> list[_Entry]:
-    """Write every picture's pixels to `file`, one after another."""
+    """Write every image's pixels to `file`, one after another."""
     index = []
     decoded = on_every_core(
-        lambda path: _decode(root / path, resize), files, title="decoding pictures, once", progress=progress
+        lambda path: _decode(root / path, resize), files, title="decoding images, once", progress=progress
     )
     for entry, pixels in decoded:
         _write(file, pixels)
@@ -140,6 +140,6 @@ def _flush(file: BinaryIO) -> None:
 
 def _no_room(directory: Path, what: str) -> str:
     return (
-        f"Decoded pictures {what} in {printable(directory)}. Make room there, or name a folder on another disk with "
+        f"Decoded images {what} in {printable(directory)}. Make room there, or name a folder on another disk with "
         "--cache-dir or $HARNESS_CACHE_DIR."
     )

@@ -1,4 +1,4 @@
-"""A look at a whole data set before anything is trained on it: broken pictures, copies, balance, sizes."""
+"""A look at a whole data set before anything is trained on it: broken images, copies, balance, sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.data.resize import Resize, resized_shape
 
 CACHED = Resize(256)  # what most weights ask for; only the size of the cache is estimated by it
 
-# Comparing each picture with each takes time with the square of their number. Above this many, those of valid and
+# Comparing each image with each takes time with the square of their number. Above this many, those of valid and
 # test are compared with all, but those of train no longer among themselves.
 ALL_PAIRS = 50_000
 
@@ -49,7 +49,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """Two pictures that are one; likeness 1 and `exact` if byte for byte."""
+    """Two images that are one; likeness 1 and `exact` if byte for byte."""
 
     first: str
     second: str
@@ -102,7 +102,7 @@ class CheckReport:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """One picture, decoded: what is kept of it."""
+    """One image, decoded: what is kept of it."""
 
     size: tuple[int, int]
     mode: str
@@ -149,7 +149,7 @@ def report(
 
 
 def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[str, _Seen], dict[str, str]]:
-    """What was seen of each picture that decodes, and the reason of each that does not."""
+    """What was seen of each image that decodes, and the reason of each that does not."""
 
     def look_at(file: str) -> _Seen | str:
         try:
@@ -160,7 +160,7 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
             return error.reason
         return _Seen((head.width, head.height), head.mode, hash(content), duplicates.look(picture))
 
-    results = dict(zip(files, on_every_core(look_at, files, title="checking pictures", progress=progress), strict=True))
+    results = dict(zip(files, on_every_core(look_at, files, title="checking images", progress=progress), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
     return seen, {file: result for file, result in results.items() if isinstance(result, str)}
 
@@ -186,7 +186,7 @@ def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Cop
             f"Look at them and keep one of each:\n  {summarise(near, 20, chr(10) + '  ')}"
         )
     if within:
-        notes.append(f"train/ holds the same picture more than once ({len(within)} pairs)")
+        notes.append(f"train/ holds the same image more than once ({len(within)} pairs)")
     label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:

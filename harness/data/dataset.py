@@ -1,4 +1,4 @@
-"""A data set ready for use: the pictures of every split, decoded, the unreadable ones left out."""
+"""A data set ready for use: the images of every split, decoded, the unreadable ones left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.model.vit import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """One split: where its pictures are in the cache int64 (N,), their class indices int64 (N,), and their files."""
+    """One split: where its images are in the cache int64 (N,), their class indices int64 (N,), and their files."""
 
     positions: np.ndarray
     labels: np.ndarray
@@ -47,7 +47,7 @@ class Dataset:
 
 
 def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunConfig) -> Dataset:
-    """Decode what is not decoded yet, and select each split's readable pictures."""
+    """Decode what is not decoded yet, and select each split's readable images."""
     files = tuple(file for split in folder.splits for file in split.files)
     pixels = open_cache(
         folder.root,
@@ -62,13 +62,13 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
     )
     present = set(train.labels.tolist())
     problems = [
-        f"No readable training picture is left of class {name} in {folder.root}; add some, or remove the class."
+        f"No readable training image is left of class {name} in {folder.root}; add some, or remove the class."
         for index, name in enumerate(folder.classes)
         if index not in present
     ]
     for name, pictures in (("valid", val), ("test", test)):
         if not len(pictures):
-            problems.append(f"No readable picture is left in {folder.root}/{name}; add some, or remove the folder.")
+            problems.append(f"No readable image is left in {folder.root}/{name}; add some, or remove the folder.")
     if problems:
         raise UndecodableError(problems)
     return Dataset(

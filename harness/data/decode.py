@@ -1,4 +1,4 @@
-"""One picture file as RGB pixels: every mode and orientation, and a plain reason where that is impossible."""
+"""One image file as RGB pixels: every mode and orientation, and a plain reason where that is impossible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Pillow warns above this and raises above twice this; here it is one hard limit, checked in the header.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 
-SNIFFED = 512  # bytes looked at to say what a file is that is no picture
+SNIFFED = 512  # bytes looked at to say what a file is that is no image
 
 # Both are dealt with below, and a filter per call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -36,7 +36,7 @@ _TRANSPOSE = {
 
 
 class DecodeError(Exception):
-    """Why a file is not a picture that can be used, in a few plain words; `unread` when not even its bytes came."""
+    """Why a file is not an image that can be used, in a few plain words; `unread` when not even its bytes came."""
 
     def __init__(self, reason: str, *, unread: bool = False) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ class DecodeError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded: pixels as stored, and Pillow's colour mode."""
+    """What an image says of itself before it is decoded: pixels as stored, and Pillow's colour mode."""
 
     width: int
     height: int
@@ -54,12 +54,12 @@ class Header:
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> np.ndarray:
-    """The picture, uint8 (H, W, 3)."""
+    """The image, uint8 (H, W, 3)."""
     return np.asarray(decode_pil(source))
 
 
 def decode_pil(source: str | os.PathLike[str] | bytes) -> Image.Image:
-    """The whole picture as RGB, upright by its EXIF orientation; of an animation the first frame."""
+    """The whole image as RGB, upright by its EXIF orientation; of an animation the first frame."""
     content = source if isinstance(source, bytes) else read(source)
     picture = _open(content)
     try:
@@ -81,7 +81,7 @@ def header(source: str | os.PathLike[str] | bytes) -> Header:
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) that a file's picture has once it is decoded, from its first bytes."""
+    """(width, height) that a file's image has once it is decoded, from its first bytes."""
     with _open(Path(path)) as picture:
         turned = _orientation(picture) in (5, 6, 7, 8)
         return (picture.height, picture.width) if turned else picture.size
@@ -116,7 +116,7 @@ def _open(source: bytes | Path) -> Image.Image:
 
 
 def _declared_size(source: bytes | Path) -> tuple[int, int] | None:
-    """(width, height) in the header of a picture that Pillow refuses for its size without naming it."""
+    """(width, height) in the header of an image that Pillow refuses for its size without naming it."""
     start = _first_bytes(source, 16)
     for factory, accepts in (Image.OPEN[name] for name in FORMATS):
         if accepts is None or accepts(start) is True:
@@ -144,9 +144,9 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
-    """The loaded picture in RGB.
+    """The loaded image in RGB.
 
-    Transparent pictures are laid on white, the page that logos and cut-outs are drawn for: dropping alpha would
+    Transparent images are laid on white, the page that logos and cut-outs are drawn for: dropping alpha would
     show whatever colour happens to be stored beneath it.
     """
     if picture.mode == "RGB" and "transparency" not in picture.info:
@@ -164,7 +164,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
     """16-bit grey (H, W), in whatever integer type Pillow keeps it, as uint8: the high byte.
 
-    Pillow's own convert clips instead, which turns nearly every 16-bit picture white; 16-bit colour it does
+    Pillow's own convert clips instead, which turns nearly every 16-bit image white; 16-bit colour it does
     reduce to the high byte.
     """
     if grey.min() < 0 or grey.max() > 65535:
@@ -194,7 +194,7 @@ def _not_a_picture(start: bytes) -> str:
     if not start:
         return "empty file"
     if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the picture: run git lfs pull"
+        return "a Git LFS pointer, not the image: run git lfs pull"
     text = start.decode("utf-8", "ignore")
     cut_off = 3 if len(start) == SNIFFED else 0  # bytes of a letter that the end of `start` may have cut in two
     if "\0" in text or len(text.encode()) < len(start) - cut_off:

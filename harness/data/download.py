@@ -30,7 +30,7 @@ def fetch_sports100(destination: Path) -> Path:
         _place(_download(destination), destination)
     except OSError as error:
         raise HarnessError(
-            f"The pictures could not be written to {printable(destination)} ({error.strerror or error}). "
+            f"The images could not be written to {printable(destination)} ({error.strerror or error}). "
             "Make room or name another folder."
         ) from error
     return destination

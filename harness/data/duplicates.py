@@ -1,4 +1,4 @@
-"""The same picture twice: byte for byte, or to the eye."""
+"""The same image twice: byte for byte, or to the eye."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# One picture of one split: (split, path relative to the root).
+# One image of one split: (split, path relative to the root).
 Entry = tuple[str, str]
 
 MIDDLE = 4096  # bytes
-GRID = 16  # cells along each side that a picture is reduced to before it is compared
-BLOCK = 2048  # pictures compared with all others at once
+GRID = 16  # cells along each side that an image is reduced to before it is compared
+BLOCK = 2048  # images compared with all others at once
 
-# Likeness from which two pictures are called copies. Measured on 2,600 photographs: no two different ones come
-# above 0.77 (those two share black borders), while every picture stays above 0.8 when it is halved, saved as JPEG
+# Likeness from which two images are called copies. Measured on 2,600 photographs: no two different ones come
+# above 0.77 (those two share black borders), while every image stays above 0.8 when it is halved, saved as JPEG
 # of quality 30, made 30 % brighter or cropped by 2 % on each side, and 83 % do when cropped by 4 %.
 COPY = 0.8
 
 
 def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> list[list[Entry]]:
-    """Groups of byte-identical pictures that touch more than one split; `sizes` are in bytes, by path."""
+    """Groups of byte-identical images that touch more than one split; `sizes` are in bytes, by path."""
 
     def middle(file: str) -> bytes:
         with (root / file).open("rb") as content:
@@ -34,8 +34,8 @@ def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> lis
         with (root / file).open("rb") as content:
             return hashlib.file_digest(content, "blake2b").digest()
 
-    # Cheap to dear: almost every picture is settled by its size or by 4 KiB of its middle, few are read whole.
-    # An empty file is no picture, which decoding will say.
+    # Cheap to dear: almost every image is settled by its size or by 4 KiB of its middle, few are read whole.
+    # An empty file is no image, which decoding will say.
     groups = [[entry for entry in entries if sizes[entry[1]]]]
     for key in (sizes.__getitem__, middle, whole):
         groups = [part for group in groups for part in _parts(group, key)]
@@ -54,7 +54,7 @@ def _parts(group: list[Entry], key: Callable[[str], Hashable]) -> list[list[Entr
 
 
 def look(picture: Image.Image) -> np.ndarray:
-    """What the eye would know a picture again by: float16 (480,), of length 1; of a picture of one tone, zeros.
+    """What the eye would know an image again by: float16 (480,), of length 1; of an image of one tone, zeros.
 
     The brightness steps between neighbouring cells of a 16x16 grid, as in a difference hash, but kept as numbers:
     a hash of signs gives a faint step in the sky the same say as the edge of the subject.

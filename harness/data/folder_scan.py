@@ -1,4 +1,4 @@
-"""What lies under a data folder: walking it, counting what is no picture, and writing its names so they can be read."""
+"""What lies under a data folder: walking it, counting what is no image, and writing its names so they can be read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif",
 # What the folder of a split may be called; the first spelling is the one that messages suggest.
 SPELLINGS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
 
-LAYOUT = "train/<class>/<picture>, and the same under valid/ and test/"
+LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
 
 
 @dataclasses.dataclass
 class Listing:
-    """Files under `root`, gathered while walking: pictures[split][class] are paths relative to it, sizes are bytes."""
+    """Files under `root`, gathered while walking: images[split][class] are paths relative to it, sizes are bytes."""
 
     root: Path
     pictures: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
@@ -29,7 +29,7 @@ class Listing:
 
 
 def walk(root: Path) -> Listing:
-    """Every picture of every split, and what stands in the way of reading them."""
+    """Every image of every split, and what stands in the way of reading them."""
     listing = Listing(root)
     if not root.exists():
         listing.problems.append(f"{printable(root)}: no such folder. --data takes a folder with {LAYOUT}.")
@@ -79,7 +79,7 @@ def _no_train(root: Path, folders: list[str]) -> str:
     classes = [name for name in folders if _pictures(probe, name)]
     if classes:
         return (
-            f"{missing}. Its folders hold pictures ({summarise(classes, 3)}): if they are the classes, move them under "
+            f"{missing}. Its folders hold images ({summarise(classes, 3)}): if they are the classes, move them under "
             f"train/, as train/{printable(classes[0])}/; valid and test are then cut from them."
         )
     return f"{missing}. Expected {LAYOUT}."
@@ -95,16 +95,16 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
-            listing.ignored["not pictures"] += 1
+            listing.ignored["not images"] += 1
     listing.folders[split] = folder
     listing.pictures[split] = classes
     if loose:
         listing.problems.append(
-            f"{folder}/ has pictures outside of any class ({loose}): put them in a folder per class, {folder}/<class>/."
+            f"{folder}/ has images outside of any class ({loose}): put them in a folder per class, {folder}/<class>/."
         )
     if entries is not None and not any(classes.values()) and not loose:
         remedy = "" if split == "train" else ", or remove the folder to have a share of train set aside"
-        listing.problems.append(f"{folder}/ holds no pictures. Expected {folder}/<class>/<picture>{remedy}.")
+        listing.problems.append(f"{folder}/ holds no images. Expected {folder}/<class>/<image>{remedy}.")
 
 
 def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[str]:
@@ -120,7 +120,7 @@ def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> lis
             if entry.is_dir():
                 files += _pictures(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
-                listing.ignored["not pictures"] += 1
+                listing.ignored["not images"] += 1
             else:
                 listing.sizes[path] = entry.stat().st_size
                 files.append(path)

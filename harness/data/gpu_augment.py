@@ -1,6 +1,6 @@
 """Pictures that live in device memory as uint8, and augmentation of whole batches there.
 
-Legend: b pictures, S output side, K filter taps. Boxes and colour factors come from `augment.recipe`, so a picture is
+Legend: b images, S output side, K filter taps. Boxes and colour factors come from `augment.recipe`, so an image is
 cut and coloured as it is on the per-picture path; pixels agree within two levels, and exactly where nothing is resized.
 """
 
@@ -17,20 +17,20 @@ from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, AugmentParams, Box
 from harness.data.cache import PixelCache
 
 _SHARE_OF_FREE_MEMORY = 0.4
-_CHUNK = 256  # pictures whose int64 addresses (0.4 MB each at S = 224) are in memory at once
+_CHUNK = 256  # images whose int64 addresses (0.4 MB each at S = 224) are in memory at once
 
 
 @dataclass(frozen=True)
 class ResidentPixels:
-    """The pictures of a PixelCache on a device."""
+    """The images of a PixelCache on a device."""
 
     pixels: torch.Tensor  # uint8 (total pixels, 3)
-    starts: torch.Tensor  # int64 (N,): each picture's first row in `pixels`
+    starts: torch.Tensor  # int64 (N,): each image's first row in `pixels`
     widths: torch.Tensor  # int64 (N,)
 
 
 def fits(cache_bytes: int, device: torch.device) -> bool:
-    """Whether pictures of so many bytes may stay on the device: a GPU, and two fifths of its free memory at most.
+    """Whether images of so many bytes may stay on the device: a GPU, and two fifths of its free memory at most.
 
     Of a GPU that several processes share, two fifths of this one's part of that.
     """
@@ -53,7 +53,7 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
 
 
 def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[AugmentParams], size: int) -> torch.Tensor:
-    """Pictures `pictures` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
+    """Pictures `images` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
     parts = []
     for start in range(0, len(pictures), _CHUNK):
         chunk = recipes[start : start + _CHUNK]
@@ -66,7 +66,7 @@ def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[Augm
 def crop_and_resize(
     resident: ResidentPixels, pictures: np.ndarray, boxes: Sequence[Box], flips: Sequence[bool], size: int
 ) -> torch.Tensor:
-    """Antialiased bilinear resize of each picture's box, mirrored where asked: float32 (b, 3, S, S) of whole levels."""
+    """Antialiased bilinear resize of each image's box, mirrored where asked: float32 (b, 3, S, S) of whole levels."""
     device = resident.pixels.device
     geometry = torch.tensor(np.array(boxes, dtype=np.int64)).to(device, non_blocking=True)
     top, left, height, width = geometry.unbind(1)
@@ -91,7 +91,7 @@ def _taps(length: torch.Tensor, size: int, longest: int) -> tuple[torch.Tensor, 
     """Source pixels of every output pixel along one axis and their weights: int64 and float32 (b, S, K).
 
     A triangle around the output pixel's centre, one source pixel wide to each side, or one output pixel where the
-    picture shrinks, cut off at the box: PIL's and torchvision's bilinear filter.
+    image shrinks, cut off at the box: PIL's and torchvision's bilinear filter.
     """
     scale = length.double()[:, None, None] / size
     reach = scale.clamp(min=1)
@@ -108,7 +108,7 @@ def _taps(length: torch.Tensor, size: int, longest: int) -> tuple[torch.Tensor, 
 
 
 def jitter(images: torch.Tensor, recipes: Sequence[AugmentParams]) -> torch.Tensor:
-    """Brightness, contrast and saturation of float32 (b, 3, S, S) whole levels, each picture in its own order.
+    """Brightness, contrast and saturation of float32 (b, 3, S, S) whole levels, each image in its own order.
 
     As torchvision blends uint8 tensors: x * f + (1 - f) * d, clamped, fraction dropped; d is 0 for brightness, the
     mean grey for contrast, the pixel's grey for saturation.

@@ -1,4 +1,4 @@
-"""A folder of pictures as train, validation and test splits: one class map, every structural problem named at once."""
+"""A folder of images as train, validation and test splits: one class map, every structural problem named at once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def scan_image_folder(
 def fingerprint(folder: ImageFolder, digests: Iterable[str]) -> str:
     """One hash of what is learned from (classes, split, path, label, content), the same wherever the folder lies.
 
-    `digests` are those of the pictures of train, then val, then test.
+    `digests` are those of the images of train, then val, then test.
     """
     content = hashlib.sha256(json.dumps(folder.classes).encode())
     entries = [(s.name, file, int(label)) for s in folder.splits for file, label in zip(s.files, s.labels, strict=True)]
@@ -93,13 +93,13 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     empty = [name for name in classes if not train[name]]
     if count and empty:
         problems.append(
-            f"train/ has class folders without a picture ({len(empty)}): {summarise(empty)}. "
-            f"Add pictures ({', '.join(EXTENSIONS)}) or remove the folders."
+            f"train/ has class folders without an image ({len(empty)}): {summarise(empty)}. "
+            f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
         )
     if count and len(classes) < 2:
         problems.append(f"train/ has one class ({summarise(classes)}): telling classes apart takes at least two.")
     if 0 < count < len(classes):
-        problems.append(f"train/ has more classes ({len(classes)}) than pictures ({count}): every class needs its own.")
+        problems.append(f"train/ has more classes ({len(classes)}) than images ({count}): every class needs its own.")
     for split, folder in listing.folders.items():
         for name in sorted(listing.pictures[split].keys() - set(classes)) if classes else ():
             near = difflib.get_close_matches(name, classes, n=1)
@@ -114,7 +114,7 @@ def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
         absent = [name for name in classes if not listing.pictures[split].get(name)]
         if split != "train" and absent and any(listing.pictures[split].values()):
             notes.append(
-                f"{folder}: no pictures of {len(absent)} of {len(classes)} classes ({summarise(absent, 3)}); "
+                f"{folder}: no images of {len(absent)} of {len(classes)} classes ({summarise(absent, 3)}); "
                 "they count 0 in macro F1"
             )
     return notes
@@ -123,7 +123,7 @@ def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
 def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tuple[list[str], list[str]]:
     """Move a share of each class of train to the splits that have no folder; returns problems and notes.
 
-    Which pictures go depends on the seed, the class name and the sorted file names alone: not on the order on
+    Which images go depends on the seed, the class name and the sorted file names alone: not on the order on
     disk, nor on other classes.
     """
     missing = [name for name in SPELLINGS if name not in listing.pictures]
@@ -155,12 +155,12 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
         return [], notes
     return [
         f"There is no {names}, so each class of train/ has to give one image to each missing split and keep one. "
-        f"Too few for that: {summarise(scarce)}. Add pictures to them, or add {names}."
+        f"Too few for that: {summarise(scarce)}. Add images to them, or add {names}."
     ], []
 
 
 def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[str]]:
-    """Problems and notes on pictures in two splits: a score would count what was learned by heart."""
+    """Problems and notes on images in two splits: a score would count what was learned by heart."""
     entries = [(split.name, file) for split in splits for file in split.files]
     given: list[str] = []
     cut: list[str] = []
@@ -168,7 +168,7 @@ def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[
         folders = {file.split("/")[0] for _, file in group}
         (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
     problems = [
-        f"The same pictures, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
+        f"The same images, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
         f"on. Keep one of each:\n  {summarise(given, separator=chr(10) + '  ')}"
     ]
     notes = [

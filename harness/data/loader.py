@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: which pictures a process takes, prepared ahead of the model by threads."""
+"""Batches for training and evaluation: which images a process takes, prepared ahead of the model by threads."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Batch:
 
     images: torch.Tensor  # float32 (b, 3, S, S), normalised
     targets: torch.Tensor  # float32 (b, C): smoothed and mixed
-    samples: np.ndarray  # int64 (b,): pictures of the train split
+    samples: np.ndarray  # int64 (b,): images of the train split
     weight: torch.Tensor  # float32 (b,): 1, or 0 for the stand-in of a process whose share is empty
-    total: int  # pictures in the global batch
+    total: int  # images in the global batch
     keep: torch.Tensor | None  # float32 (b, 2L): 0 where drop path drops a residual branch, else 1 / (1 - rate)
 
 
@@ -45,22 +45,22 @@ class _Share:
     """A process's part of one global batch."""
 
     step: int
-    samples: np.ndarray  # int64: pictures to load, partners of mixed pairs included
-    skip: int  # loaded pictures in front of the process's own: 0, or 1 for a partner
-    count: int  # pictures of its own, at least 1
-    total: int  # pictures in the global batch
+    samples: np.ndarray  # int64: images to load, partners of mixed pairs included
+    skip: int  # loaded images in front of the process's own: 0, or 1 for a partner
+    count: int  # images of its own, at least 1
+    total: int  # images in the global batch
     real: bool  # False for the stand-in of an empty share
 
 
 def share_of(total: int, rank: int, world: int) -> tuple[int, int]:
-    """Start and stop of a process's slice of `total` pictures: contiguous, sizes differ by at most one."""
+    """Start and stop of a process's slice of `total` images: contiguous, sizes differ by at most one."""
     base, extra = divmod(total, world)
     start = rank * base + min(rank, extra)
     return start, start + base + (rank < extra)
 
 
 class TrainBatches:
-    """The training split in batches: the same pictures, pixels and targets at any number of processes and workers."""
+    """The training split in batches: the same images, pixels and targets at any number of processes and workers."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class TrainBatches:
         workers: int = 1,
         on_device: ResidentPixels | None = None,
     ) -> None:
-        """`indices`, `labels` (N,): picture in the cache and class of each sample; `batch_size` is global.
+        """`indices`, `labels` (N,): image in the cache and class of each sample; `batch_size` is global.
 
         `drop_path` (2L,) holds the rate of every residual branch; `on_device` the cache's copy there, if there is one.
         """
@@ -92,14 +92,14 @@ class TrainBatches:
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
         self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
         self._normalise = Normalise(mean, std)
-        # torchvision's policies work on one picture at a time, on the CPU.
+        # torchvision's policies work on one image at a time, on the CPU.
         self._on_device = on_device if augment.policy in ("none", "standard") else None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         self.steps_per_epoch = math.ceil(len(self._indices) / batch_size)
 
     @functools.cached_property
     def _staging(self) -> Staging | None:
-        """Host buffers, kept from epoch to epoch; none where the pictures are on the device."""
+        """Host buffers, kept from epoch to epoch; none where the images are on the device."""
         if self._on_device:
             return None
         most = math.ceil(min(self._batch_size, len(self._indices)) / self._world) + 2 * self._mixes
@@ -110,7 +110,7 @@ class TrainBatches:
         order = rng.generator(self._augment.seed, rng.ORDER, epoch=epoch).permutation(len(self._indices))
         steps = range(start_step, self.steps_per_epoch)
         shares = [self._share(order[step * self._batch_size :][: self._batch_size], step) for step in steps]
-        # Work is done by our own threads, one picture each; OpenCV's would only stand in their way.
+        # Work is done by our own threads, one image each; OpenCV's would only stand in their way.
         cv2.setNumThreads(0)
 
         def calls(share: _Share) -> list[Callable[[], Any]]:
@@ -137,7 +137,7 @@ class TrainBatches:
         return _Share(step, batch[first:last], start - first, stop - start, len(batch), real)
 
     def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
-        """Draw for some pictures of a share and, on the per-picture path, fill in their pixels; run by a thread."""
+        """Draw for some images of a share and, on the per-picture path, fill in their pixels; run by a thread."""
         recipes = []
         for row in rows:
             sample = int(share.samples[row])
@@ -190,7 +190,7 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """A split to be scored, centre-cropped: every picture exactly once over all processes, in batches per process."""
+    """A split to be scored, centre-cropped: every image exactly once over all processes, in batches per process."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class EvalBatches:
         world: int = 1,
         workers: int = 1,
     ) -> None:
-        """`indices`, `labels` (N,): picture in the cache and class of each place; `batch_size` is per process."""
+        """`indices`, `labels` (N,): image in the cache and class of each place; `batch_size` is per process."""
         self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self._batch_size, self._size, self._workers = batch_size, crop_size, workers

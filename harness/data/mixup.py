@@ -13,7 +13,7 @@ from harness.data.augment import Augment, Box
 
 @dataclass(frozen=True)
 class Mix:
-    """How a global batch is mixed: the share a picture keeps, and for CutMix the rectangle it gives away."""
+    """How a global batch is mixed: the share an image keeps, and for CutMix the rectangle it gives away."""
 
     lam: float
     box: Box | None
@@ -34,7 +34,7 @@ def draw(augment: Augment, *, epoch: int, step: int, size: int) -> Mix | None:
 
 
 def cut_box(share: float, row: int, column: int, size: int) -> Box:
-    """A square of (1 - share) of the picture's area around (row, column), as far as it lies inside."""
+    """A square of (1 - share) of the image's area around (row, column), as far as it lies inside."""
     side = int(size * math.sqrt(1 - share))
     top, bottom = max(row - side // 2, 0), min(row + side // 2, size)
     left, right = max(column - side // 2, 0), min(column + side // 2, size)
@@ -48,7 +48,7 @@ def soft_targets(labels: torch.Tensor, num_classes: int, smoothing: float) -> to
 
 
 def mix_pairs(images: torch.Tensor, targets: torch.Tensor, mix: Mix) -> None:
-    """Mix pictures (b, 3, S, S) and targets (b, C) 2k and 2k + 1 with each other, in place; an odd last one stays."""
+    """Mix images (b, 3, S, S) and targets (b, C) 2k and 2k + 1 with each other, in place; an odd last one stays."""
     if mix.box is None:
         _blend_pairs(images, mix.lam)
     else:

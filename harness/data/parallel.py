@@ -1,4 +1,4 @@
-"""The same work on many pictures, on every core this process may use, in order and with little memory."""
+"""The same work on many images, on every core this process may use, in order and with little memory."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def on_every_core(
     """
     terminal = sys.stderr.isatty()
     if progress and not terminal:
-        print(f"{title}: {len(files)} pictures", file=sys.stderr, flush=True)
+        print(f"{title}: {len(files)} images", file=sys.stderr, flush=True)
     began = time.monotonic()
     workers = usable_cores()
     pool = ThreadPoolExecutor(workers)
-    bar = tqdm(total=len(files), desc=title, unit=" pictures", disable=not (progress and terminal))
+    bar = tqdm(total=len(files), desc=title, unit=" images", disable=not (progress and terminal))
     waiting: collections.deque[Future[Result]] = collections.deque()
     said = began
     try:
         for number, file in enumerate(files):
             if progress and not terminal and time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
-                print(f"{title}: {number} of {len(files)} pictures", file=sys.stderr, flush=True)
+                print(f"{title}: {number} of {len(files)} images", file=sys.stderr, flush=True)
             waiting.append(pool.submit(work, file))
             if len(waiting) > 4 * workers:  # bounds what is held in memory if the reader is slow
                 yield waiting.popleft().result()

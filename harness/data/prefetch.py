@@ -1,4 +1,4 @@
-"""From uint8 pictures to normalised floats on the device: work ahead in threads, and the buffers it passes through."""
+"""From uint8 images to normalised floats on the device: work ahead in threads, and the buffers it passes through."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Normalise:
 
 
 class Staging:
-    """A ring of host buffers for batches of (S, S) pictures, reused: fresh ones cost three times the normalising.
+    """A ring of host buffers for batches of (S, S) images, reused: fresh ones cost three times the normalising.
 
     On a CPU a buffer holds the finished floats, so a batch is valid until the next one is drawn. For a GPU it holds
     pinned uint8, a quarter of the bytes to copy; normalising happens there, in memory of the batch's own.
@@ -58,7 +58,7 @@ class Staging:
             self._copied[number % len(self._buffers)].synchronize()
 
     def put(self, number: int, row: int, picture: np.ndarray) -> None:
-        """Take uint8 (S, S, 3) as picture `row` of batch `number`; called by threads."""
+        """Take uint8 (S, S, 3) as image `row` of batch `number`; called by threads."""
         target = self._arrays[number % len(self._buffers)][row]
         if self._on_gpu:
             np.copyto(target, picture)

@@ -1,4 +1,4 @@
-"""The resize rule: what a picture's short side becomes, exactly as torchvision's Resize(size) treats a PIL picture."""
+"""The resize rule: what an image's short side becomes, exactly as torchvision's Resize(size) treats a PIL image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def resized_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
 
 
 def resized(picture: Image.Image, resize: Resize) -> Image.Image:
-    """The picture with its short side at `resize.size`."""
+    """The image with its short side at `resize.size`."""
     width, height = resized_shape(picture.width, picture.height, resize)
     if width * height > MAX_PIXELS:  # a strip of few pixels' height would blow up
         raise DecodeError(

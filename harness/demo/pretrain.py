@@ -1,7 +1,7 @@
 """Makes `vit_demo.safetensors`, the weights of `--weights demo`, from nothing: python -m harness.demo.pretrain
 
 A small ViT learns to name the sports of scenes.PRETRAIN_CLASSES, none of which is in the demo data, and to outline
-their objects. The outlines make it learn from far fewer pictures: they tell every patch what the class tells one
+their objects. The outlines make it learn from far fewer images: they tell every patch what the class tells one
 token. What is kept is the backbone, in float16; both heads are left out. It takes about a quarter of an hour of one
 core, and gives the same weights again where libraries, processor and --threads are the same.
 """
@@ -35,7 +35,7 @@ PREPROCESSING = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
 }
-_HELD_OUT = 20  # pictures per class
+_HELD_OUT = 20  # images per class
 _LARGEST_SHIFT = 4  # pixels, either way
 _PATCH = ARCHITECTURES["vit_demo"].patch_size
 
@@ -106,7 +106,7 @@ def draw_all(split: str, per_class: int, seed: int) -> tuple[Tensor, Tensor, Ten
 
 
 def shifted(pictures: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Every picture, with its mask, mirrored or not and moved by a few pixels; the edge is repeated."""
+    """Every image, with its mask, mirrored or not and moved by a few pixels; the edge is repeated."""
     margin, side = _LARGEST_SHIFT, scenes.SIZE
     both = F.pad(torch.cat([pictures, masks], dim=1).float(), (margin,) * 4, mode="replicate")
     moved = []
@@ -156,7 +156,7 @@ def train_epoch(
     recipe: Recipe,
     epoch: int,
 ) -> None:
-    """One pass over the pictures in full batches."""
+    """One pass over the images in full batches."""
     pictures, masks, labels = train
     rng = np.random.Generator(np.random.Philox(key=[recipe.seed, epoch]))
     steps = len(labels) // recipe.batch_size
@@ -176,7 +176,7 @@ def train_epoch(
 
 @torch.no_grad()
 def measure(learner: Learner, pictures: Tensor, labels: Tensor) -> float:
-    """Share of the pictures whose class is the model's first guess."""
+    """Share of the images whose class is the model's first guess."""
     learner.eval()
     guesses = [learner(batch.float() / 127.5 - 1)[0].argmax(dim=1) for batch in pictures.split(100)]
     learner.train()

@@ -1,9 +1,9 @@
 """Built-in data: small sport-like scenes whose class is their shape and arrangement, never their colour.
 
 A scene is an athlete in a pose, the things the sport is played with, and a marked ground. Palette, light, place,
-scale, direction, clutter and distractors are random. Each picture comes with the mask of its object: athlete and
-things together. Every random number of a picture is drawn from a counter-based generator (Salmon et al., 2011:
-"Parallel random numbers: as easy as 1, 2, 3"), so a picture depends on its class, split, index and seed alone.
+scale, direction, clutter and distractors are random. Each image comes with the mask of its object: athlete and
+things together. Every random number of an image is drawn from a counter-based generator (Salmon et al., 2011:
+"Parallel random numbers: as easy as 1, 2, 3"), so an image depends on its class, split, index and seed alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.demo.scenery.shapes import Ink, Points, Shape, body, bounds, moved,
 from harness.demo.scenery.sports import DEMO_SPORTS, PRETRAIN_SPORTS, Sport
 from harness.errors import DataError
 
-SIZE = 64  # pixels, the side of a picture
+SIZE = 64  # pixels, the side of an image
 _DETAIL = 4  # drawn this many times larger, then averaged
 _STREAM = 0x5CE9E5  # keeps these random numbers apart from every other use of the seed
 _SPLITS = ("train", "valid", "test")
@@ -79,7 +79,7 @@ def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
 def _fit(
     box: tuple[float, float, float, float], base: float, side: int, rng: np.random.Generator
 ) -> tuple[Points, Points]:
-    """Origin (2,) and axes (2, 2) that put y = 0 on row `base` and the whole object inside the picture."""
+    """Origin (2,) and axes (2, 2) that put y = 0 on row `base` and the whole object inside the image."""
     left, bottom, right, top = box
     margin = 0.03 * side
     room = min((side - 2 * margin) / (right - left), (base - margin) / top, (side - margin - base) / max(-bottom, 1e-3))
@@ -100,7 +100,7 @@ def write(
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Write `train`, `valid` and `test` pictures per class as an image folder, the masks beside them in `masks/`.
+    """Write `train`, `valid` and `test` images per class as an image folder, the masks beside them in `masks/`.
 
     The folder appears whole or not at all. The same data again is left as it is; any other content is an error.
     """
@@ -138,9 +138,7 @@ def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
     if len(set(classes)) < 2:
         problems.append("Choose at least two different classes.")
     problems += [
-        f"{split}={count}: use 1 to 9999 pictures per class."
-        for split, count in counts.items()
-        if not 1 <= count <= 9999
+        f"{split}={count}: use 1 to 9999 images per class." for split, count in counts.items() if not 1 <= count <= 9999
     ]
     if not 0 <= seed < 2**31:
         problems.append(f"seed={seed}: use 0 to {2**31 - 1}.")
@@ -163,7 +161,7 @@ def _occupied(root: Path, marker: dict[str, Any]) -> bool:
     for split in _SPLITS:
         pictures = sum(1 for _ in root.glob(f"{split}/*/*.jpg"))
         if pictures != marker[split] * len(marker["classes"]):
-            raise DataError(f"{root / split} has lost or gained pictures: remove {root} to have it drawn again.")
+            raise DataError(f"{root / split} has lost or gained images: remove {root} to have it drawn again.")
     return True
 
 

@@ -1,6 +1,6 @@
-"""The arrays of a look at many pictures, on disk: every figure can be drawn again from them, without the model.
+"""The arrays of a look at many images, on disk: every figure can be drawn again from them, without the model.
 
-n pictures, L blocks ("layers"), H heads, P patches row by row, C classes, K statistics, D hidden size.
+n images, L blocks ("layers"), H heads, P patches row by row, C classes, K statistics, D hidden size.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Archive:
     heads: np.ndarray  # (n, H, P) float16: attention on patches of each head of the layer settings["head_layer"]
     class_share: np.ndarray  # (n, L) float32: attention of the class token on itself, mean over heads
     rollout: np.ndarray  # (n, P) float16
-    relevance: np.ndarray  # (n, P) float32: for the predicted class; pictures differ in scale
+    relevance: np.ndarray  # (n, P) float32: for the predicted class; images differ in scale
     entropy: np.ndarray  # (n, L) float32: of the class token's attention, mean over heads, in nats
     distance: np.ndarray  # (n, L) float32: mean attention distance, mean over heads, in pixels
-    statistics: np.ndarray  # (L, H, K) float64: means over the pictures
+    statistics: np.ndarray  # (L, H, K) float64: means over the images
     statistic_names: np.ndarray  # (K,) str: heads.STATISTICS
     # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
     outlier_share: np.ndarray  # (n,) float32

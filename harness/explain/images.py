@@ -16,12 +16,12 @@ from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
 
-# What a picture is drawn from: its number to uint8 (S, S, 3).
+# What an image is drawn from: its number to uint8 (S, S, 3).
 Crops = Callable[[int], np.ndarray]
 
 
 def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
-    """The pictures that files and folders stand for: their common folder, and their paths relative to it, in order."""
+    """The images that files and folders stand for: their common folder, and their paths relative to it, in order."""
     files, problems = [], []
     for path in images:
         if path.is_dir():
@@ -30,11 +30,11 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
             )
             files += found
             if not found:
-                problems.append(f"{printable(path)} holds no pictures ({', '.join(EXTENSIONS)}).")
+                problems.append(f"{printable(path)} holds no images ({', '.join(EXTENSIONS)}).")
         elif path.is_file():
             files.append(path)
         else:
-            problems.append(f"{printable(path)}: there is no such picture or folder.")
+            problems.append(f"{printable(path)}: there is no such image or folder.")
     if problems:
         raise DataError(problems)
     files = list(dict.fromkeys(file.absolute() for file in files))
@@ -43,7 +43,7 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
 
 
 def of_cache(pixels: PixelCache, places: np.ndarray, size: int) -> Crops:
-    """From pictures decoded and resized before; `places` (n,) are theirs in the cache."""
+    """From images decoded and resized before; `places` (n,) are theirs in the cache."""
     return lambda index: crop(pixels.image(int(places[index])), size)
 
 
@@ -51,7 +51,7 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     """From the files themselves, the same to the last bit; refuses at once if some are not there."""
     if missing := [file for file in files if not (root / file).is_file()]:
         raise DataError(
-            f"{len(missing)} of {len(files)} pictures are not in {printable(root)} any more ({summarise(missing, 3)}). "
+            f"{len(missing)} of {len(files)} images are not in {printable(root)} any more ({summarise(missing, 3)}). "
             "Name the folder they are in with --data."
         )
     rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
@@ -66,7 +66,7 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
 
 
 def crop(picture: np.ndarray, size: int) -> np.ndarray:
-    """The central square (size, size, 3) of a picture (H, W, 3)."""
+    """The central square (size, size, 3) of an image (H, W, 3)."""
     top, left, height, width = centre_box(picture.shape[0], picture.shape[1], size)
     return picture[top : top + height, left : left + width]
 

@@ -1,8 +1,8 @@
 """How much of the attention is on the object, where masks say what the object is.
 
-Masks lie beside the data as `harness data demo` writes them: of the picture `<data>/test/golf/0001.jpg` it is
-`<data>/masks/test/golf/0001.png`, of the same size, white where the object is and black elsewhere. n pictures, P = g²
-patches row by row, K maps of a picture.
+Masks lie beside the data as `harness data demo` writes them: of the image `<data>/test/golf/0001.jpg` it is
+`<data>/masks/test/golf/0001.png`, of the same size, white where the object is and black elsewhere. n images, P = g²
+patches row by row, K maps of an image.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from harness.files import write_atomically
 from harness.model.vit import Preprocessing
 
 FOLDER = "masks"
-CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share of the picture's side
+CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share of the image's side
 RESAMPLES = 2000
 _AT_ONCE = 100  # resamples, each of n counts
-_STREAM = 43  # of the counter-based generator: pictures drawn again
+_STREAM = 43  # of the counter-based generator: images drawn again
 AGGREGATES = ("mean over layers", "rollout", "relevance")
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean over pictures with its 95 % bootstrap interval."""
+    """A mean over images with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -47,10 +47,10 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What part of a map is on the object; differences are of the same pictures."""
+    """What part of a map is on the object; differences are of the same images."""
 
     name: str  # of the map: AGGREGATES, then "layer 1" ...
-    n: int  # pictures; a map without any mass has no share
+    n: int  # images; a map without any mass has no share
     share: Interval
     above_chance: Interval  # less the object's share of the area, which an even map would have
     above_centre: Interval  # less the share of a Gaussian at the centre, CENTRE_WIDTH wide
@@ -58,7 +58,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class OnObject:
-    """`object.json`: of all pictures that have a mask with something in it."""
+    """`object.json`: of all images that have a mask with something in it."""
 
     n: int
     chance: Interval
@@ -73,7 +73,7 @@ class OnObject:
     def sentence(self) -> str:
         found = "".join(f"{one.share} of {one.name}, " for one in self.aggregates)
         return (
-            f"On the object ({self.n} pictures with masks; means, 95 % intervals): {found}"
+            f"On the object ({self.n} images with masks; means, 95 % intervals): {found}"
             f"{percent(self.chance.value)} by chance, {percent(self.centre.value)} of a Gaussian at the centre."
         )
 
@@ -87,7 +87,7 @@ class OnObject:
 
 
 def on_object(archive: Archive, root: Path) -> OnObject | None:
-    """Attention on the objects of an archive's pictures; None where nothing can be measured.
+    """Attention on the objects of an archive's images; None where nothing can be measured.
 
     `root` is the data's folder. Without masks beside it, an object that is in sight, or a map with any mass, there is
     nothing. Raises DataError for masks that cannot be used, OSError where they may not be looked for.
@@ -107,12 +107,12 @@ def on_object(archive: Archive, root: Path) -> OnObject | None:
 
 
 def mask_path(root: Path, file: str) -> Path:
-    """Where the mask of a picture is, if it has one; `file` is relative to `root`."""
+    """Where the mask of an image is, if it has one; `file` is relative to `root`."""
     return root / FOLDER / PurePosixPath(file).with_suffix(".png")
 
 
 def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, side: int) -> np.ndarray:
-    """What part of each patch the object covers, (n, P) from 0 to 1; resized and cropped as the pictures were.
+    """What part of each patch the object covers, (n, P) from 0 to 1; resized and cropped as the images were.
 
     Raises DataError with everything that is wrong with the masks.
     """
@@ -124,7 +124,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
             mask = decode_pil(path).convert("L")
             size, expected = mask.size, upright_size(root / file)
             if size != expected:
-                raise DecodeError(f"{size[0]}x{size[1]} pixels, its picture has {expected[0]}x{expected[1]}")
+                raise DecodeError(f"{size[0]}x{size[1]} pixels, its image has {expected[0]}x{expected[1]}")
             if 0 < (brightest := int(np.asarray(mask).max())) < 128:
                 raise DecodeError(f"its brightest value is {brightest}; the object is to be white, 255")
             cells = crop(np.asarray(resized(mask, rule)), preprocessing.crop_size) / 255.0
@@ -139,7 +139,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
 
 
 def maps_of(archive: Archive, pictures: np.ndarray) -> dict[str, np.ndarray]:
-    """Every map of those pictures, (n, P) each."""
+    """Every map of those images, (n, P) each."""
     layers = archive.layers[pictures].astype(np.float64)
     aggregates = (layers.mean(1), archive.rollout[pictures], archive.relevance[pictures])
     return {
@@ -160,7 +160,7 @@ def energy(maps: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 def centre_prior(side: int) -> np.ndarray:
-    """A Gaussian at the centre of the picture, CENTRE_WIDTH of its side wide: (P,)."""
+    """A Gaussian at the centre of the image, CENTRE_WIDTH of its side wide: (P,)."""
     offsets = (np.arange(side) + 0.5) / side - 0.5
     one = np.exp(-0.5 * (offsets / CENTRE_WIDTH) ** 2)
     return np.outer(one, one).ravel()
@@ -184,7 +184,7 @@ def measure(maps: dict[str, np.ndarray], covered: np.ndarray) -> OnObject:
 def bootstrap(values: np.ndarray, seed: int = 0) -> list[Interval]:
     """Means of the columns of (n, K), NaN left out, each from the 2.5th to the 97.5th percentile.
 
-    Pictures, which are the rows, are drawn again with replacement, the same ones for all columns.
+    Images, which are the rows, are drawn again with replacement, the same ones for all columns.
     """
     n = len(values)
     random = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))

@@ -1,7 +1,7 @@
 """Patches whose features grow far larger than the rest: a ViT's scratch paper, which attention maps show as objects.
 
-Darcet et al. 2024 (arXiv 2309.16588): such patches hold no more of their place in the picture, and draw attention.
-Shapes: B pictures, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
+Darcet et al. 2024 (arXiv 2309.16588): such patches hold no more of their place in the image, and draw attention.
+Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def patch_norms(tokens: Tensor) -> Tensor:
 def outliers(norms: Tensor) -> Tensor:
     """Which patches are outliers, same shape: norm > median + 7 MAD and > 1.5 median, over the last axis (P).
 
-    Relative to the picture's own patches in the same place of the network: no fixed norm suits all models.
+    Relative to the image's own patches in the same place of the network: no fixed norm suits all models.
     """
     median = _median(norms)
     deviation = _median((norms - median).abs())

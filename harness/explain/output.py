@@ -49,10 +49,10 @@ def write_and_log(
             tracker.image(name, path)
         table = list(rows(sight.archive, sight.pictures))
         if len(table) < len(sight.archive):
-            say(f"W&B gets a table of {len(table)} of the {len(sight.archive)} pictures; {folder} has all.")
+            say(f"W&B gets a table of {len(table)} of the {len(sight.archive)} images; {folder} has all.")
         tracker.table("attention/pictures", COLUMNS, table)
     seconds = time.perf_counter() - start
-    say(f"Drew {len(sight.archive)} pictures in {duration(seconds)}: {folder}")
+    say(f"Drew {len(sight.archive)} images in {duration(seconds)}: {folder}")
     numbers = summary(sight.archive, compared) | (found.summary() if found else {})
     return numbers | {"seconds/draw": seconds}
 
@@ -67,7 +67,7 @@ def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str],
     """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
     try:
         found = localization.on_object(seen, root)
-    except (HarnessError, OSError) as error:  # pictures can be drawn all the same
+    except (HarnessError, OSError) as error:  # images can be drawn all the same
         say(str(error))
         found = None
     if found:
@@ -95,7 +95,7 @@ def draw(
     pages = set(draw_pictures(seen, pictures, folder / "pictures"))
     sheets = contact_sheets(seen, pictures, folder / "sheets")
     for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
-        left.unlink()  # of other pictures that were looked at before
+        left.unlink()  # of other images that were looked at before
     draw_sprites(seen, pictures, folder / SPRITES)
     plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
     if found:

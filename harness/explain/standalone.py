@@ -45,7 +45,7 @@ def test_pictures_of_run(
     cache_dir: str | None,
     say: Say,
 ) -> None:
-    """Look at every test picture of a run with its best checkpoint, and compare its position embedding."""
+    """Look at every test image of a run with its best checkpoint, and compare its position embedding."""
     best, config, dataset = open_run(run_folder, data, cache_dir)
     layer = head_layer(config.model, layer, "--layer")
     processes = Processes(config)
@@ -63,7 +63,7 @@ def test_pictures_of_run(
         )
     except HarnessError as error:
         say(f"What training began with is not there to compare positions with: {error}")
-    say(f"Looking at {len(dataset.test)} test pictures.")
+    say(f"Looking at {len(dataset.test)} test images.")
     sight = test_set.explain_dataset(
         subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before
     )
@@ -75,7 +75,7 @@ def test_pictures_of_run(
 def pictures_by_run(
     run_folder: Path, images: Sequence[Path], folder: Path, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
-    """Look at any pictures with a run's best checkpoint; each with its likeliest classes."""
+    """Look at any images with a run's best checkpoint; each with its likeliest classes."""
     best = best_of(run_folder)
     config = dataclasses.replace(best.config, weights="none", fresh=False, image_size=None, crop_pct=None)
     layer = head_layer(config.model, layer, "--layer")
@@ -88,7 +88,7 @@ def pictures_by_run(
 def pictures_by_weights(
     weights: str, model: str, images: Sequence[Path], folder: Path, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
-    """Look at any pictures with weights that no run has trained; each with its likeliest classes."""
+    """Look at any images with weights that no run has trained; each with its likeliest classes."""
     layer = head_layer(model, layer, "--layer")
     root, files = resolve_image_paths(images)
     config = RunConfig(data=str(root), model=model, weights=weights).resolved()
@@ -112,7 +112,7 @@ def _subject_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
 
 
 def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
-    """Draw again from the arrays in a folder and the pictures themselves; no model is needed.
+    """Draw again from the arrays in a folder and the images themselves; no model is needed.
 
     Where there are no masks any more, what was measured with them of these arrays stays.
     """
@@ -122,7 +122,7 @@ def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Arc
     try:
         preprocessing, root = Preprocessing(**seen.settings["preprocessing"]), Path(data or seen.settings["root"])
     except (KeyError, TypeError) as error:
-        raise HarnessError(f"{folder / ARRAYS} does not say what its pictures are ({error}).") from error
+        raise HarnessError(f"{folder / ARRAYS} does not say what its images are ({error}).") from error
     pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
     found = output.measure_object(seen, root, folder, say)
     output.draw(seen, compared, found, pictures, folder, figure_folder)
@@ -165,7 +165,7 @@ def _look_at_files(
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
         pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
-        say(f"Looking at {len(files)} pictures.")
+        say(f"Looking at {len(files)} images.")
         sight = test_set.explain_dataset(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None

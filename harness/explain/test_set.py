@@ -65,7 +65,7 @@ def explain_test_set(
 ) -> ExplainResult | None:
     """Look at what --explain asks for, by the weights that were tested; None on all processes but the main one.
 
-    The run is trained and tested: what goes wrong here is said and written down, and costs no more than the pictures.
+    The run is trained and tested: what goes wrong here is said and written down, and costs no more than the images.
     """
     config = run_logger.config
     if config.explain == "none":
@@ -78,14 +78,14 @@ def explain_test_set(
     subject = ExplainedModel(model, config.model, config.weights, data.classes, preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
-    run_logger.console.say(f"Looking at {len(pictures)} test pictures: attention of every layer, rollout, relevance.")
+    run_logger.console.say(f"Looking at {len(pictures)} test images: attention of every layer, rollout, relevance.")
     try:
         sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, stop)
     except HarnessError as error:
         run_logger.problem("attention", str(error))
         return None
     if sight:
-        run_logger.console.say(f"Looked at {len(pictures)} pictures in {duration(sight.archive.settings['seconds'])}.")
+        run_logger.console.say(f"Looked at {len(pictures)} images in {duration(sight.archive.settings['seconds'])}.")
     return sight
 
 
@@ -100,7 +100,7 @@ def explain_dataset(
     before: Embedding | None = None,
     stop: StopSignals | None = None,
 ) -> ExplainResult | None:
-    """Look at pictures, all processes together; None on all but the main one. Files are relative to `root`."""
+    """Look at images, all processes together; None on all but the main one. Files are relative to `root`."""
     after = Embedding.of(subject.model)
     wanted = CollectOptions(layer, projections=(before.projection, after.projection) if before else ())
     batches = explaining_batches(pixels, pictures, subject.preprocessing, config, processes)

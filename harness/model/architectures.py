@@ -20,7 +20,7 @@ def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes a VisionTransformer besides its classes; sides of pictures and patches in pixels."""
+    """What makes a VisionTransformer besides its classes; sides of images and patches in pixels."""
 
     image_size: int
     patch_size: int

@@ -1,4 +1,4 @@
-"""Vision Transformers by name: architecture, how pictures are prepared for them, and the model ready to train."""
+"""Vision Transformers by name: architecture, how images are prepared for them, and the model ready to train."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_CROP_PCT = 0.875  # 224 of 256 pixels, as torchvision evaluates
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a picture to the model's input: resize the short side, crop the centre (pixels), normalise 0..1."""
+    """From an image to the model's input: resize the short side, crop the centre (pixels), normalise 0..1."""
 
     resize_size: int
     crop_size: int
@@ -52,7 +52,7 @@ class Loaded:
 def preprocessing_for(
     model: str, weights: str, image_size: int | None = None, crop_pct: float | None = None
 ) -> Preprocessing:
-    """How pictures are prepared for these weights; reads no more of a weights file than its header."""
+    """How images are prepared for these weights; reads no more of a weights file than its header."""
     check_word(model, weights)
     own = _own_preprocessing(model, weights)
     crop_size = image_size or own.crop_size
@@ -109,7 +109,7 @@ def _parse_preprocessing(path: str, text: str) -> Preprocessing:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         valid = False
     if not valid:
-        raise WeightsError(f"{path}: its metadata says in no usable way how pictures are prepared ('preprocessing').")
+        raise WeightsError(f"{path}: its metadata says in no usable way how images are prepared ('preprocessing').")
     return own
 
 
@@ -144,7 +144,7 @@ def build_model(
             and path.suffix.lower() != ".npz"
             and "preprocessing" not in read_metadata(path)
         ):
-            report += ("It does not say how its pictures were prepared: ImageNet's mean and deviation are assumed.",)
+            report += ("It does not say how its images were prepared: ImageNet's mean and deviation are assumed.",)
     if freeze == "backbone":
         for parameter_name, parameter in model.named_parameters():
             parameter.requires_grad = parameter_name.startswith("heads.")

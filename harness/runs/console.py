@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 class Stopwatch:
-    """Seconds and pictures since the last lap."""
+    """Seconds and images since the last lap."""
 
     def __init__(self) -> None:
         self.pictures = 0

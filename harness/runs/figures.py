@@ -134,7 +134,7 @@ def _best(epochs: Sequence[Mapping[str, Any]], wanted: int | None) -> Mapping[st
 def confusion_matrix(
     confusion: np.ndarray, classes: Sequence[str], scores: Scores, *, title: str = "Test set"
 ) -> Figure:
-    """Share of each class's pictures by predicted class, with the pairs most often confused beside it."""
+    """Share of each class's images by predicted class, with the pairs most often confused beside it."""
     from matplotlib.figure import Figure
 
     names = [_plain(name) for name in classes]
@@ -157,8 +157,8 @@ def confusion_matrix(
 
 
 def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[str]:
-    pairs = ["Most often confused", "(true → predicted, pictures)", "", *confused_pairs(confusion, names)]
-    return [*pairs, "", "Lowest F1", "(class, F1, pictures)", "", *weakest_classes(scores, names)]
+    pairs = ["Most often confused", "(true → predicted, images)", "", *confused_pairs(confusion, names)]
+    return [*pairs, "", "Lowest F1", "(class, F1, images)", "", *weakest_classes(scores, names)]
 
 
 def _inches(lines: Sequence[str], size: float) -> float:
@@ -193,7 +193,7 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
             colour = "white" if share[row, column] < 0.5 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
     axes.figure.colorbar(image, cax=bar, orientation="horizontal")
-    bar.set_xlabel("share of the true class's pictures (white: none)", fontsize=8 * scale)
+    bar.set_xlabel("share of the true class's images (white: none)", fontsize=8 * scale)
     bar.tick_params(labelsize=7 * scale)
 
 
@@ -204,17 +204,17 @@ def confused_pairs(confusion: np.ndarray, names: Sequence[str], limit: int = 15)
     order = np.lexsort((named, truth, -counts / support, -counts))
     lines = [f"{names[truth[i]]} → {names[named[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
     if len(order) > limit:
-        lines.append(f"and {len(order) - limit} more pairs, {counts[order[limit:]].sum()} pictures")
-    return lines or ["none: every picture is right"]
+        lines.append(f"and {len(order) - limit} more pairs, {counts[order[limit:]].sum()} images")
+    return lines or ["none: every image is right"]
 
 
 def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> list[str]:
-    """The classes of lowest F1 below 1 among those that have pictures, as text."""
+    """The classes of lowest F1 below 1 among those that have images, as text."""
     order = np.argsort(scores.class_f1, kind="stable")
     shown = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
     lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in shown] or ["none below 1"]
     absent = int((scores.support == 0).sum())
-    return [*lines, f"without pictures, F1 0: {absent}"] if absent else lines
+    return [*lines, f"without images, F1 0: {absent}"] if absent else lines
 
 
 def _plain(text: str, longest: int = 28) -> str:

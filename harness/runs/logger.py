@@ -95,7 +95,7 @@ class RunLogger:
         for sentence in loaded.report:
             self.console.say(sentence)
         if data.skipped:
-            self.console.say(f"{len(data.skipped)} pictures cannot be read and are left out; manifest.json names them.")
+            self.console.say(f"{len(data.skipped)} images cannot be read and are left out; manifest.json names them.")
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 

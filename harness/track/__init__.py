@@ -5,8 +5,8 @@ It is imported inside functions, for that takes seconds.
 Tracking never decides how a run ends. No login, no network, a server that goes away: each costs one printed line,
 the numbers stay in the run folder, and `wandb sync` sends them later.
 
-Where `wandb sync` finds files. History, summary, pictures and tables lie beside wandb's own file and arrive from
-anywhere, but for pictures in tables, which come with the table's artifact. An artifact's files are looked up under the
+Where `wandb sync` finds files. History, summary, images and tables lie beside wandb's own file and arrive from
+anywhere, but for images in tables, which come with the table's artifact. An artifact's files are looked up under the
 path they were added by, and wandb says nothing when they are not there. Offline, that path is relative to the run
 folder: `cd RUN && wandb sync wandb/offline-run-*` sends everything, also from a copy of the folder under another name
 or on another machine; `sync` does the same from any working directory.

@@ -71,7 +71,7 @@ def wandb_settings(stop: threading.Event) -> Any:
         # which a function survives and a method of an Event does not.
         "stop_fn": lambda: stop.set(),
         "finish_timeout_raises": True,
-        # Offline, a logged table points at its artifact too: the file beside wandb's own has no pictures in it.
+        # Offline, a logged table points at its artifact too: the file beside wandb's own has no images in it.
         "allow_offline_artifacts": True,
     }
     if "WANDB_INIT_TIMEOUT" not in os.environ:

@@ -96,7 +96,7 @@ class Tracker:
             self._run.summary.update(known)
 
     def image(self, key: str, path: Path) -> None:
-        """Show a picture file that is already written."""
+        """Show an image file that is already written."""
         import wandb
 
         with self._unbothered():
@@ -107,7 +107,7 @@ class Tracker:
         self._send(lambda tracker: tracker._log_table(key, columns, rows))
 
     def dataset(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Record the data as an input of the run: not the pictures, but their fingerprint and counts.
+        """Record the data as an input of the run: not the images, but their fingerprint and counts.
 
         Equal facts are one version in W&B, so that all runs on the same data meet there. Offline the artifact is
         recorded as an output instead: wandb takes inputs only while it is connected.

@@ -65,7 +65,7 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
 def scoring_batches(
     pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
-    """A split, each picture once over all processes; without gradients the batch size is a matter of speed alone."""
+    """A split, each image once over all processes; without gradients the batch size is a matter of speed alone."""
     size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
     return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
 

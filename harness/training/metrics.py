@@ -19,7 +19,7 @@ CSV_COLUMNS = ("file", "label", "prediction", "probability", "label_probability"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about N pictures, one row each, in the order of the split."""
+    """What a model said about N images, one row each, in the order of the split."""
 
     labels: np.ndarray  # (N,) int64
     logits: np.ndarray  # (N, C) float
@@ -35,7 +35,7 @@ class Predictions:
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(broken):
             raise InfeasibleError(
-                f"The model's output is not finite for {len(broken)} of {len(labels)} pictures (the first is number"
+                f"The model's output is not finite for {len(broken)} of {len(labels)} images (the first is number"
                 f" {broken[0]} of its split): the weights have diverged. Lower --lr, add --warmup-epochs or"
                 " --clip-grad 1, or use --precision fp32."
             )
@@ -71,7 +71,7 @@ class Scores:
     class_precision: np.ndarray  # (C,) float64
     class_recall: np.ndarray  # (C,) float64
     class_f1: np.ndarray  # (C,) float64
-    support: np.ndarray  # (C,) int64, pictures of each class
+    support: np.ndarray  # (C,) int64, images of each class
     confusion: np.ndarray  # (C, C) int64, rows = truth, columns = prediction
 
 
@@ -141,16 +141,16 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Intervals:
-    """Bootstrap intervals of macro F1 and accuracy over test pictures, the same for the same arguments.
+    """Bootstrap intervals of macro F1 and accuracy over test images, the same for the same arguments.
 
     They measure the sampling of the test set only: the model is held fixed, other seeds or splits would differ more.
 
-    Test sets have a set number of pictures per class, so pictures are redrawn within their class. Drawing all n of a
+    Test sets have a set number of images per class, so images are redrawn within their class. Drawing all n of a
     small class understates its variance by (n - 1) / n; hence n - 1 are drawn and weigh n / (n - 1) each (the rescaling
-    bootstrap of Rao & Wu 1988). Classes with one picture share a stratum. Macro F1 of few pictures per class is biased
+    bootstrap of Rao & Wu 1988). Classes with one image share a stratum. Macro F1 of few images per class is biased
     downwards, and resampling biases it once more: that bias is estimated and taken off the percentiles (Efron &
-    Tibshirani 1993, chapters 10 and 13). Simulated with 100 classes of 5 pictures, macro F1 0.2 to 0.99, this covers
-    the truth in 90 to 99 % of the cases; the plain percentile interval over freely redrawn pictures in 65 to 89 %.
+    Tibshirani 1993, chapters 10 and 13). Simulated with 100 classes of 5 images, macro F1 0.2 to 0.99, this covers
+    the truth in 90 to 99 % of the cases; the plain percentile interval over freely redrawn images in 65 to 89 %.
 
     Without a single error (or hit) resampling has nothing to vary: there the bound on that side is the exact binomial
     one (Clopper & Pearson 1934), for F1 as for accuracy.
@@ -164,7 +164,7 @@ def bootstrap(
     accuracy_low, accuracy_high = _centred(accuracy, point_accuracy, level)
     certain = ((1 - level) / 2) ** (1 / n)
     if hits == n:
-        f1_low, accuracy_low = point_f1 * certain, certain  # F1 is below 1 here if a class has no test picture
+        f1_low, accuracy_low = point_f1 * certain, certain  # F1 is below 1 here if a class has no test image
     if hits == 0:
         f1_high = accuracy_high = 1 - certain
     return Intervals(f1_low, f1_high, accuracy_low, accuracy_high)

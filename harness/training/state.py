@@ -32,7 +32,7 @@ class Progress:
     epochs: int = 0  # epochs done, their validation included
     processes: int = 0  # that the run is computed by
     steady_steps: int = 0  # steps done by that many: how much is known of their memory
-    micro_batch: int = 0  # pictures per forward pass and process; halved when memory runs out
+    micro_batch: int = 0  # images per forward pass and process; halved when memory runs out
     seconds: float = 0.0  # spent on training, over all sessions
     evaluation_seconds: float = 0.0  # ... on validation and test
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores

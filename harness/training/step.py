@@ -78,7 +78,7 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
             logits = state.wrapped(batch.images[part])
             losses = cross_entropy(logits.float(), batch.targets[part], reduction="none") * batch.weight[part]
             loss = losses.sum() / batch.total
-            # Ranks average their gradients; the mean is over pictures, whichever rank holds them.
+            # Ranks average their gradients; the mean is over images, whichever rank holds them.
             processes.accelerator.backward(loss * processes.world)
         total += loss.detach()
     if batch.keep is not None:
@@ -94,7 +94,7 @@ def _halve_micro_batch(
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:
         raise InfeasibleError(
-            f"Out of memory with a single picture per forward pass ({config.model}, {processes.device}). Use "
+            f"Out of memory with a single image per forward pass ({config.model}, {processes.device}). Use "
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )
     state.progress.micro_batch = smaller = (size + 1) // 2

@@ -40,7 +40,7 @@ HERE = resources.files("reports.page")
 def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int | None = 24) -> Path:
     """Write the page of the runs in a folder, by default to its `report/`; returns the path of index.html.
 
-    Pictures are shown of up to `gallery` runs, the best and the worst ones; None: of all. Runs may be unfinished,
+    Images are shown of up to `gallery` runs, the best and the worst ones; None: of all. Runs may be unfinished,
     failed or damaged. Where a page is there already, only what changed is written. Raises
     ReportError when there is nothing to report, or no place to write it to.
     """
@@ -118,7 +118,7 @@ def _facts(collection: Collection) -> list[str]:
     if data:
         facts.append(f"{shown(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
     if isinstance(images, dict):
-        facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " pictures")
+        facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " images")
     if starts:
         facts.append(
             shown(starts[0][:10] if starts[0][:10] == starts[-1][:10] else f"{starts[0][:10]} to {starts[-1][:10]}")

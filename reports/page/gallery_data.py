@@ -1,7 +1,7 @@
-"""The test pictures of runs and all their maps, put where a page finds them: photographs once, maps of each run.
+"""The test images of runs and all their maps, put where a page finds them: photographs once, maps of each run.
 
 Written for a run: `data/gallery-<key>.js` (predictions, and where each map's scale ends) and sheets of maps on two
-scales (`atlas`). For all runs that looked at the same pictures: `data/pictures-<hash>.js` (files, classes, labels), and
+scales (`atlas`). For all runs that looked at the same images: `data/pictures-<hash>.js` (files, classes, labels), and
 the photographs. A page loads a run's when it is chosen, and sheets when they come into view.
 """
 
@@ -35,12 +35,12 @@ from reports.runs import Run, shown
 from reports.values import rounded
 
 LAYOUT = 1  # of what is written here; another number, or other colours, draw everything anew
-LAST = 4  # of the runs whose pictures are shown, the worst ones
+LAST = 4  # of the runs whose images are shown, the worst ones
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A run whose pictures the page has."""
+    """A run whose images the page has."""
 
     key: str
     label: str
@@ -91,7 +91,7 @@ def write(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, st
     try:
         sprites = read_sprites(run.path, len(attention))
         if len(sprites.pictures) < len(attention):
-            note = f"{len(sprites.pictures)} of {len(attention)} pictures are there, the others are maps alone"
+            note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are maps alone"
     except Unusable as error:
         note, remedy = f"{error}: maps alone", "harness explain RUN --redraw"
     pictures = _write_pictures(site, attention, sprites)
@@ -117,7 +117,7 @@ def write(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, st
 
 
 def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -> str:
-    """What is the same for all runs that looked at these pictures; returns its name."""
+    """What is the same for all runs that looked at these images; returns its name."""
     value: dict[str, Any] = {
         "files": [shown(file) for file in attention.files],
         "classes": [shown(name) for name in attention.classes],
@@ -149,7 +149,7 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
 
 
 def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, sheets: dict[str, list[str]]) -> Any:
-    """What the page needs to know of a run's pictures besides their maps, picture by picture."""
+    """What the page needs to know of a run's images besides their maps, image by image."""
     blind = (levels == map_sheets.NOT_FINITE).any(-1)
     return {
         "pictures": pictures,

@@ -1,4 +1,4 @@
-"""Maps of many pictures as images that a page shows parts of: one row of maps per picture, one pixel per patch.
+"""Maps of many images as images that a page shows parts of: one row of maps per image, one pixel per patch.
 
 PNGs with a palette: dark is nothing, bright the end of the scale. A page enlarges them in whole squares and lays them
 over photographs, where it could not colour them itself: one opened from a file may not read pixels.
@@ -17,12 +17,12 @@ from reports.attention import Maps
 COLOURS = "inferno"  # perceptually uniform and told apart with any colour vision; as on the run's own pages
 LEVELS = 128  # of a map: less than 1 L* apart, finer than eyes tell; more would be noise that does not compress
 NOT_FINITE, GAP = LEVELS, LEVELS + 1  # two more entries of the palette: grey, and transparent between maps
-PER_SHEET = 50  # pictures
+PER_SHEET = 50  # images
 SHARED = 5  # the end of the shared scale, in even shares: what each patch had if attention were spread evenly
 
 
 def shared_end(side: int) -> float:
-    """The end of the shared scale: the same share of attention, or of relevance, on all maps of any picture or run."""
+    """The end of the shared scale: the same share of attention, or of relevance, on all maps of any image or run."""
     return min(1.0, SHARED / (side * side + 1))
 
 
@@ -37,7 +37,7 @@ def quantised(maps: Maps, *, shared: bool = False) -> np.ndarray:
 
 
 def sheet(levels: np.ndarray, side: int) -> bytes:
-    """A PNG of pictures (up to PER_SHEET, M, P): map m of picture i begins at pixel (m (g + 1), i (g + 1))."""
+    """A PNG of images (up to PER_SHEET, M, P): map m of image i begins at pixel (m (g + 1), i (g + 1))."""
     count, maps, _ = levels.shape
     framed = np.full((count, side + 1, maps, side + 1), GAP, np.uint8)
     framed[:, :side, :, :side] = levels.reshape(count, maps, side, side).swapaxes(1, 2)

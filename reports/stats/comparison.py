@@ -1,4 +1,4 @@
-"""How far runs lie behind the best one on the same test pictures, and whether that could be chance."""
+"""How far runs lie behind the best one on the same test images, and whether that could be chance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The best run against another by macro F1 on the test pictures of both; no numbers where there is a reason."""
+    """The best run against another by macro F1 on the test images of both; no numbers where there is a reason."""
 
     run: Run
     reason: str = ""  # why the two cannot be compared; empty when they can
@@ -33,7 +33,7 @@ class Comparison:
     p_holm: float | None = None  # adjusted for all comparisons with the best
     comparisons: int = 0  # how many those are
     pictures: int = 0
-    differing: int = 0  # pictures of which the two say different things
+    differing: int = 0  # images of which the two say different things
 
     @property
     def comparable(self) -> bool:
@@ -50,25 +50,25 @@ def compare(
 ) -> list[Comparison]:
     """Each of the others against the best, in their order; the same for the same arguments.
 
-    The best must have been chosen by a validation metric: chosen by these pictures, its lead would be overstated. Only
-    the sampling of test pictures is measured. The models are held fixed; trained with other seeds they differ more.
+    The best must have been chosen by a validation metric: chosen by these images, its lead would be overstated. Only
+    the sampling of test images is measured. The models are held fixed; trained with other seeds they differ more.
 
-    p. If two models were equally good it would not matter which of them said what of a picture. So their predictions
-    are swapped, picture by picture, by tosses of a coin; p is the share of outcomes as far apart as the models are (the
+    p. If two models were equally good it would not matter which of them said what of an image. So their predictions
+    are swapped, image by image, by tosses of a coin; p is the share of outcomes as far apart as the models are (the
     permutation test of Efron & Tibshirani 1993, chapter 15, for paired data). Unlike p-values of a bootstrap it holds
-    its level also between good models that differ in a handful of pictures. Holm's method (1979) adjusts p for the
+    its level also between good models that differ in a handful of images. Holm's method (1979) adjusts p for the
     number of comparisons with the best, however these depend on each other.
 
-    Interval. A paired bootstrap: pictures are redrawn within their class, n - 1 of n and rescaled (Rao & Wu 1988), the
-    same ones for all runs; classes with one picture share a stratum. Resampling biases the macro F1 of each run; in a
+    Interval. A paired bootstrap: images are redrawn within their class, n - 1 of n and rescaled (Rao & Wu 1988), the
+    same ones for all runs; classes with one image share a stratum. Resampling biases the macro F1 of each run; in a
     difference that cancels between equals only, so it is estimated and taken off (Efron & Tibshirani 1993, chapter
-    10). Where two runs differ in few pictures, resampling has too little to vary: an interval holds 0 whenever the test
-    does not reject 0, and where they differ in none it is the exact bound on the share of pictures in which they would
+    10). Where two runs differ in few images, resampling has too little to vary: an interval holds 0 whenever the test
+    does not reject 0, and where they differ in none it is the exact bound on the share of images in which they would
     (Clopper & Pearson 1934).
 
-    Simulated with 100 classes of 5 pictures and 10 of 10, macro F1 0.2 to 0.99, also for models that are equally good
+    Simulated with 100 classes of 5 images and 10 of 10, macro F1 0.2 to 0.99, also for models that are equally good
     and good at different classes: of equals, p is at most 0.05 in 0 to 6 % of the cases; the interval covers the true
-    difference, 0 to 0.7, in 92 to 100 % (93 % or more where the two differ in 8 pictures or more).
+    difference, 0 to 0.7, in 92 to 100 % (93 % or more where the two differ in 8 images or more).
     """
     reasons = [_obstacle(best, other) for other in others]
     compared = [other for other, reason in zip(others, reasons, strict=True) if not reason]
@@ -150,7 +150,7 @@ def swap_test(
 def resampled(
     labels: np.ndarray, predicted: Sequence[np.ndarray], num_classes: int, *, resamples: int, seed: int = 0
 ) -> np.ndarray:
-    """(models, R) macro F1 of models' predictions (N,) on the same redrawn pictures."""
+    """(models, R) macro F1 of models' predictions (N,) on the same redrawn images."""
     generator = np.random.Generator(np.random.Philox(seed))
     every, rights = np.arange(len(labels)), [np.flatnonzero(labels == named) for named in predicted]
     blocks = []
@@ -166,7 +166,7 @@ def resampled(
 
 
 def _weights(labels: np.ndarray, num_classes: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """(N, R) how much each picture counts: of a stratum of n, n - 1 are drawn and count n / (n - 1) each."""
+    """(N, R) how much each image counts: of a stratum of n, n - 1 are drawn and count n / (n - 1) each."""
     count = np.bincount(labels, minlength=num_classes)
     stratum = np.where(count[labels] == 1, num_classes, labels)
     weights = np.empty((len(labels), resamples))
@@ -193,7 +193,7 @@ def _interval(
 
 
 def _sums(rows: np.ndarray, pictures: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
-    """(count, R): row k is the sum of the rows (N, R) of those of the pictures whose key (N,) is k."""
+    """(count, R): row k is the sum of the rows (N, R) of those of the images whose key (N,) is k."""
     sums = np.zeros((count, rows.shape[1]), rows.dtype)
     # Row by row: each addition is long enough to run at the speed of memory, and nothing is sorted, copied or cast.
     for picture, key in zip(pictures.tolist(), keys[pictures].tolist(), strict=True):
@@ -202,7 +202,7 @@ def _sums(rows: np.ndarray, pictures: np.ndarray, keys: np.ndarray, count: int) 
 
 
 def _f1(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """F1 from hits and the sum of pictures shown and named; 0 where there are none."""
+    """F1 from hits and the sum of images shown and named; 0 where there are none."""
     return np.divide(2 * hits, counted, out=np.zeros(counted.shape), where=counted > 0)
 
 
@@ -214,7 +214,7 @@ def _blocks(total: int, rows: int) -> Iterator[int]:
 
 
 def _obstacle(best: Run, other: Run) -> str:
-    """Why two runs cannot be compared picture by picture; empty when they can."""
+    """Why two runs cannot be compared image by image; empty when they can."""
     one, two = best.predictions, other.predictions
     if one.problem:
         return f"the best run's predictions cannot be used: {one.problem}"
@@ -230,11 +230,11 @@ def _obstacle(best: Run, other: Run) -> str:
     if shown == own:
         return ""
     same = len(shown.items() & own.items())
-    return f"it was tested on other pictures: {same} of its {len(own)} are among the {len(shown)} of the best run"
+    return f"it was tested on other images: {same} of its {len(own)} are among the {len(shown)} of the best run"
 
 
 def _aligned(best: Run, other: Run) -> np.ndarray:
-    """(N,) predictions of the other run, in the order of the best run's pictures and by its class indices."""
+    """(N,) predictions of the other run, in the order of the best run's images and by its class indices."""
     classes = {name: index for index, name in enumerate(best.predictions.classes)}
     index = np.array([classes[name] for name in other.predictions.classes])
     row = {file: number for number, file in enumerate(other.predictions.files)}

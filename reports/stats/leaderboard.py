@@ -1,4 +1,4 @@
-"""The runs of a sweep side by side, best first, and which of them the test pictures cannot tell from the best."""
+"""The runs of a sweep side by side, best first, and which of them the test images cannot tell from the best."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Leaderboard:
 
 
 def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal = "maximize") -> Leaderboard:
-    """Runs in order of a metric of their summaries; finished ones are compared with the best on the test pictures."""
+    """Runs in order of a metric of their summaries; finished ones are compared with the best on the test images."""
     names = varying(runs)
     finished = ranked(runs, metric, goal)
     comparisons = [None, *compare(finished[0], finished[1:])] if finished else []
@@ -213,7 +213,7 @@ def _notes(board: Leaderboard) -> Iterator[str]:
     score, interval = columns.number(best.run.metric("test/f1")), _interval(best.run)
     yield f"Best by {shown(board.metric)}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
     if board.metric.startswith("test/"):
-        yield "It was chosen by the test pictures themselves: its lead on them is overstated, uncorrected below."
+        yield "It was chosen by the test images themselves: its lead on them is overstated, uncorrected below."
     if not rest:
         yield "No other run has finished: there is nothing to compare it with."
     compared = [(row, row.comparison) for row in rest if row.comparison]
@@ -231,7 +231,7 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
     higher = m - len(equal) - lower
     rest = [f"{count} score {how}" for count, how in ((lower, "lower"), (higher, "higher, unlike validation")) if count]
     yield (
-        f"On the same {pictures} test pictures, {len(equal)} of {m} other runs cannot be told from it by macro F1"
+        f"On the same {pictures} test images, {len(equal)} of {m} other runs cannot be told from it by macro F1"
         f"{'; ' * bool(rest)}{', '.join(rest)}.{' The best less each of these:' * bool(equal)}"
     )
     for row, one in equal[:NAMED]:
@@ -240,11 +240,11 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
             interval = columns.span(one.low, one.high)
             yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {_p(one)}"
         else:
-            yield f"  {name}: nothing, it names every picture alike"
+            yield f"  {name}: nothing, it names every image alike"
     if len(equal) > NAMED:
         yield f"  and {len(equal) - NAMED} more"
     yield (
-        "How: the two runs' predictions swapped at random, picture by picture (two-sided permutation test; told apart "
+        "How: the two runs' predictions swapped at random, image by image (two-sided permutation test; told apart "
         f"where p is at most {1 - LEVEL:.2f} after Holm's correction for {m} comparison{'s' * (m > 1)}); intervals by "
         "paired bootstrap, each for itself. Other training seeds would differ more than this tells."
     )

@@ -11,13 +11,13 @@ import numpy as np
 from reports.runs import Predictions, shown
 from reports.values import rounded
 
-PAIRS, PER_PAIR = 24, 6  # pairs of classes that are shown, and pictures of each
+PAIRS, PER_PAIR = 24, 6  # pairs of classes that are shown, and images of each
 ERRORS = 60  # the most confident ones
 Z = 1.959964  # of a 95 % interval
 
 
 def mistakes(predictions: Predictions) -> Mapping[str, Any]:
-    """As the page's scripts want it; classes and pictures by number, `pictures` naming those that are shown."""
+    """As the page's scripts want it; classes and images by number, `images` naming those that are shown."""
     labels, predicted = predictions.labels, predictions.predicted
     counts = confusion(labels, predicted, len(predictions.classes))
     wrong = np.flatnonzero(labels != predicted)
@@ -52,7 +52,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def worst_pairs(counts: np.ndarray, predictions: Predictions) -> list[tuple[int, int, int, list[int]]]:
-    """Truth, prediction, how often, and pictures, the surest first; the most frequent pair first.
+    """Truth, prediction, how often, and images, the surest first; the most frequent pair first.
 
     Of pairs that are equally frequent, first the one that takes the larger share of its class, then the surer one.
     """
@@ -70,7 +70,7 @@ def worst_pairs(counts: np.ndarray, predictions: Predictions) -> list[tuple[int,
 
 
 def per_class(counts: np.ndarray) -> list[tuple[float, ...]]:
-    """Of each class: F1, precision, recall and its 95 % interval; pictures, how many are right, what it is taken for.
+    """Of each class: F1, precision, recall and its 95 % interval; images, how many are right, what it is taken for.
 
     The last is -1 where it is taken for nothing else. A ratio without a denominator is 0.
     """

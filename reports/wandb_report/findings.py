@@ -111,7 +111,7 @@ def _mistakes(collection: Collection) -> Iterator[str]:
         yield f"The predictions of the best run cannot be shown: {escaped(said.problem)}."
         return
     found, names = mistakes(said), said.classes
-    yield f"The best run names {found['wrong']} of {found['n']} test pictures wrongly."
+    yield f"The best run names {found['wrong']} of {found['n']} test images wrongly."
     if not found["wrong"]:
         return
     yield "What it confuses most often:"
@@ -161,7 +161,7 @@ def _where_it_looks(collection: Collection) -> Iterator[str]:
         ]
     )
     yield (
-        "Means over test pictures and heads of the last layer. Entropy is 0 where all attention is on one token; "
+        "Means over test images and heads of the last layer. Entropy is 0 where all attention is on one token; "
         "distance is that from a patch to where it looks. Maps may mislead where a few outlier patches dominate them."
     )
 

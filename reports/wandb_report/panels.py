@@ -11,12 +11,12 @@ from typing import Any
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
-# What a run logs as pictures, by the section that shows them; and as tables.
+# What a run logs as images, by the section that shows them; and as tables.
 PICTURES = {
     "Curves": {"figures/loss_curve": "Loss by epoch"},
     "Mistakes": {"figures/confusion_matrix": "Confusion of classes", "attention/error": "Errors, the surest first"},
     "Where it looks": {
-        "attention/confidence": "Test pictures, the least sure first",
+        "attention/confidence": "Test images, the least sure first",
         "attention/right_wrong": "Right against wrong",
         "attention/class_means_rollout": "Mean rollout by class",
         "attention/class_means_relevance": "Mean relevance by class",
@@ -40,7 +40,7 @@ CURVES = {
     "val/f1": ("Validation macro F1", False),
     "val/accuracy": ("Validation accuracy", False),
     "train/lr": ("Learning rate", True),
-    "train/images_per_second": ("Training pictures per second", False),
+    "train/images_per_second": ("Training images per second", False),
 }
 
 # Summary that is shown as a column of the table of runs, after the metric of the leaderboard.
@@ -208,7 +208,7 @@ def _rows(board: Leaderboard) -> tuple[Row, ...]:
 
 
 def _looked(board: Leaderboard) -> bool:
-    """Whether there are pictures of attention, or may still come to be."""
+    """Whether there are images of attention, or may still come to be."""
     return not board.finished or any(row.run.metric("attention/n") for row in board.finished)
 
 

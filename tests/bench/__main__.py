@@ -15,7 +15,7 @@ import time
 # In the order they run: the quick ones first.
 BENCHMARKS = {
     "start": "time to `harness --help` and to import what a run needs",
-    "data": "training pictures per second and core, against torchvision",
+    "data": "training images per second and core, against torchvision",
     "loop": "an epoch of a run, against the barest PyTorch loop",
     "look": "what looking at attention adds to an evaluation, and drawing it, against matplotlib",
     "report": "time to build the page of two hundred runs",

@@ -1,4 +1,4 @@
-"""Training pictures per second and core: the harness's pipeline against torchvision's, like for like.
+"""Training images per second and core: the harness's pipeline against torchvision's, like for like.
 
     python -m tests.bench.bench_data [--data DIR]
 
@@ -109,7 +109,7 @@ def measure(table: dict[str, dict[str, Callable]], rounds: int) -> dict[str, dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of class folders of pictures [default: generated]")
+    parser.add_argument("--data", type=Path, help="folder of class folders of images [default: generated]")
     parser.add_argument("--pictures", type=int, default=256, help="pictures per round")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures per batch")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all variants")
@@ -117,7 +117,7 @@ def main() -> None:
         "--resize",
         type=int,
         default=SIZE,
-        help="short side that pictures are resized to before the centre crop, and cached at",
+        help="short side that images are resized to before the centre crop, and cached at",
     )
     arguments = parser.parse_args()
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.bench_gpu [--batch-sizes 16 64 256] [--dry]
 
-The training part of `fit` in bf16, pictures resident on the device. The card's rate is that of large bf16 matrix
+The training part of `fit` in bf16, images resident on the device. The card's rate is that of large bf16 matrix
 products, measured before and after each case; the model's need is counted, not measured: two operations for every
 multiplication and addition, three times the forward pass. "data" is an epoch of drawing batches and doing nothing with
 them, over an epoch of training. --dry goes the same way on a CPU with a small model, to see that it can be gone.
@@ -45,7 +45,7 @@ VARIANTS = (("none", False), ("standard", False), ("standard", True))
 
 
 def training_operations(shape: Architecture) -> float:
-    """Floating-point operations to train on one picture: 105.4e9 for vit_b_16, the head left out."""
+    """Floating-point operations to train on one image: 105.4e9 for vit_b_16, the head left out."""
     patches = (shape.image_size // shape.patch_size) ** 2
     tokens, width = patches + 1, shape.hidden_dim
     projections = tokens * (4 * width**2 + 2 * width * shape.mlp_dim)
@@ -150,8 +150,8 @@ def main() -> None:
             )
             print(f"  measured: {' '.join(rows[-1])}", flush=True)
     show(
-        f"{name}: {plan.model} in {plan.precision}, {operations / 1e9:.1f} GFLOP per picture; "
-        f"median (min..max) of {plan.rounds} epochs of {plan.pictures} pictures; torch {torch.__version__}",
+        f"{name}: {plan.model} in {plan.precision}, {operations / 1e9:.1f} GFLOP per image; "
+        f"median (min..max) of {plan.rounds} epochs of {plan.pictures} images; torch {torch.__version__}",
         columns,
         rows,
         notes=["Dry: the numbers mean nothing."] if arguments.dry else [],

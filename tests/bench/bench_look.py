@@ -6,7 +6,7 @@ Capture: a batch through the model as an evaluation does it, against the same ba
 captured, with every matrix reduced besides, and as `--explain` looks at it, gradients included. "plain, once more" is
 plain evaluation against itself and shows how far the machine can be trusted.
 
-Drawing: pages of made-up attention on photo-like pictures as a run draws them, against the same panels by matplotlib. A
+Drawing: pages of made-up attention on photo-like images as a run draws them, against the same panels by matplotlib. A
 few pages a round; seconds of 500 are extrapolated from them.
 
 One thread, on the CPU clock: other work on the machine costs both sides alike.
@@ -108,7 +108,7 @@ def drawings(model: str, pages: int, folder: Path) -> Work:
 
 
 def plot(figure: Figure, archive: Archive, index: int, picture: np.ndarray) -> None:
-    """The panels of a page: the picture, three maps over it and alone, strips of layers and heads on two scales."""
+    """The panels of a page: the image, three maps over it and alone, strips of layers and heads on two scales."""
     layers, heads = (np.asarray(maps[index], np.float32) for maps in (archive.layers, archive.heads))
     aggregates = (layers.mean(0), archive.rollout[index], archive.relevance[index])
     columns = max(12, len(layers), len(heads))
@@ -156,7 +156,7 @@ def compare_captures(model: str, batch_size: int, rounds: int) -> None:
         verdict = at_most(statistics.median(to_plain), CAPTURE, "x") if name == ROWS else ""
         rows.append([name, spread([1000 * one / batch_size for one in seconds], 1), spread(to_plain), verdict])
     title = f"capture: {model}, batch {batch_size}, one thread; median (min..max) of {rounds} rounds"
-    show(title, ["what", "CPU ms per picture", "to plain", "target"], rows)
+    show(title, ["what", "CPU ms per image", "to plain", "target"], rows)
 
 
 def compare_drawings(model: str, pages: int, rounds: int) -> None:
@@ -171,7 +171,7 @@ def compare_drawings(model: str, pages: int, rounds: int) -> None:
             [name, *cells, spread(ratios(seconds, times[PAGES]), 1), "; ".join(targets if name == PAGES else [])]
         )
     title = f"drawing: panels of {model}, {pages} pages a round, one thread; median (min..max) of {rounds} rounds"
-    columns = ["what", "CPU ms per picture", f"s per {PICTURES} (extrapolated)", "to ours", "targets"]
+    columns = ["what", "CPU ms per image", f"s per {PICTURES} (extrapolated)", "to ours", "targets"]
     show(title, columns, rows)
 
 

@@ -1,11 +1,11 @@
-"""An epoch of a run against the barest PyTorch loop: the same model, the same pictures, the same work.
+"""An epoch of a run against the barest PyTorch loop: the same model, the same images, the same work.
 
     python -m tests.bench.bench_loop [--model vit_ti_16] [--steps 4] [--rounds 8] [--threads 1]
 
 Ours is the training part of `fit`: loading from the pixel cache, one optimiser step after another, asking whether to
 stop, a row of metrics to the run folder and to W&B (offline). The bare loop is forward, cross entropy, backward and a
 fused AdamW step, written here, over batches that lie ready in memory: it has no data to load at all. A second one reads
-the same pictures from the same cache, in the plainest way. All take turns in one process, one epoch each; "bare, once
+the same images from the same cache, in the plainest way. All take turns in one process, one epoch each; "bare, once
 more" is the bare loop against itself and shows how far the machine can be trusted.
 
 One thread computes: on a shared machine several would wait for one another, and waiting counts as work. The loader's
@@ -89,7 +89,7 @@ def measure(config: RunConfig) -> dict[str, list[Lap]]:
             labels = torch.from_numpy(data.train.labels[batch.samples]).to(DEVICE)
             batches.append((batch.images.clone(), labels))
         read = next(read_cache(data, preprocessing, order[:1]))[0]
-        assert torch.allclose(read, batches[0][0], atol=1e-5), "both sides must see the same pictures"
+        assert torch.allclose(read, batches[0][0], atol=1e-5), "both sides must see the same images"
         laps[BARE].append(lap(lambda: bare_loop(model, optimizer, batches)))
         laps[AGAIN].append(lap(lambda: bare_loop(model, optimizer, batches)))
         laps[READING].append(lap(lambda: bare_loop(model, optimizer, read_cache(data, preprocessing, order))))

@@ -69,7 +69,7 @@ def first_view(page: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=500, help="test pictures of each run")
+    parser.add_argument("--pictures", type=int, default=500, help="test images of each run")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     anew, again = [], []
@@ -82,7 +82,7 @@ def main() -> None:
             again.append(timed(runs, page))
         size = first_view(page)
     show(
-        f"The page of {arguments.runs} runs x {arguments.pictures} test pictures",
+        f"The page of {arguments.runs} runs x {arguments.pictures} test images",
         ("", "measured", "target"),
         [
             ("seconds to build it", spread(anew, 1), at_most(float(np.median(anew)), TARGET, " s")),

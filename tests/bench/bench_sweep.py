@@ -57,7 +57,7 @@ def trials_of(folder: Path) -> list[tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=12, help="of 240 pictures; about 2 s each on two cores")
+    parser.add_argument("--epochs", type=int, default=12, help="of 240 images; about 2 s each on two cores")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Photo-like pictures, drawn from a seed."""
+"""Photo-like images, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def write_pictures(folder: Path, count: int, size: int, seed: int = 0) -> None:
 
 
 def write_splits(root: Path, *, train: int, size: int, classes: int = 8, held_out: int = 1) -> Path:
-    """A folder to train from: `train` pictures over all classes, `held_out` per class to validate and to test."""
-    assert train % classes == 0, f"{train} pictures over {classes} classes"
+    """A folder to train from: `train` images over all classes, `held_out` per class to validate and to test."""
+    assert train % classes == 0, f"{train} images over {classes} classes"
     for split, count in enumerate((train // classes, held_out, held_out)):
         for label in range(classes):
             folder = root / ("train", "valid", "test")[split] / f"class {label}"

@@ -1,4 +1,4 @@
-"""What is drawn for a picture follows torchvision's distributions; the pixels follow its kernels."""
+"""What is drawn for an image follows torchvision's distributions; the pixels follow its kernels."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_picture_too_long_for_any_try_gets_torchvisions_centre_crop(height: in
 
 
 def test_ten_failed_tries_on_an_allowed_ratio_keep_the_whole_picture() -> None:
-    # All of the area at ratio 3/4 is taller than a square picture.
+    # All of the area at ratio 3/4 is taller than a square image.
     assert augment.crop_box([1.0, 0.0] * 10 + [0.5, 0.5], 100, 100) == Box(0, 0, 100, 100)
 
 

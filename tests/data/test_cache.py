@@ -122,7 +122,7 @@ def test_any_change_gives_another_cache(root: Path, caches: Path) -> None:
     paint(root / "9.png", 20, 30, seed=9)
     assert len(opened(root, caches).heights) == 6
     (root / "9.png").unlink()
-    opened(root, caches)  # as before the picture came
+    opened(root, caches)  # as before the image came
     assert len(folders(caches)) == 4
     opened(root, caches, resize=Resize(17))
     opened(root, caches, resize=Resize(16, "bicubic"))
@@ -149,7 +149,7 @@ def test_a_damaged_cache_is_built_again(root: Path, caches: Path) -> None:
 def spoil(root: Path) -> None:
     whole = (root / "1.png").read_bytes()
     (root / "1.png").write_bytes(whole[: len(whole) // 2])
-    (root / "2.png").write_text("I was saved as a picture")
+    (root / "2.png").write_text("I was saved as an image")
     (root / "3.png").write_bytes(b"")
 
 
@@ -162,7 +162,7 @@ def test_bad_pictures_are_all_named_and_the_good_ones_kept(
     assert caught.value.exit_code == 1
     head, *lines = str(caught.value).splitlines()
     assert head == (
-        f"3 of 5 pictures in {root} cannot be decoded. Repair or remove them, or leave them out with --bad-images skip:"
+        f"3 of 5 images in {root} cannot be decoded. Repair or remove them, or leave them out with --bad-images skip:"
     )
     assert lines == [
         "  1.png: truncated",
@@ -187,7 +187,7 @@ def test_twenty_bad_pictures_are_named_and_the_rest_counted(root: Path) -> None:
 def test_nothing_left_to_skip_to_is_an_error(tmp_path: Path, caches: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jpg").write_text("text")
-    with pytest.raises(DataError, match="1 of 1 pictures"):
+    with pytest.raises(DataError, match="1 of 1 images"):
         opened(tmp_path / "data", caches, bad_images="skip")
 
 
@@ -217,7 +217,7 @@ def test_too_little_room_is_said_before_decoding(root: Path, caches: Path, monke
     with pytest.raises(DataError) as caught:
         opened(root, caches, resize=Resize(3000))
     assert str(caught.value) == (
-        f"Decoded pictures take about 243 MB, but 0 MB is free in {caches}. Make room there, or name a folder on "
+        f"Decoded images take about 243 MB, but 0 MB is free in {caches}. Make room there, or name a folder on "
         "another disk with --cache-dir or $HARNESS_CACHE_DIR."
     )
     assert folders(caches) == []
@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(root: Path, caches: Path, mo
         disk.setattr(cache_build, "_write", full)
         with pytest.raises(DataError) as caught:
             opened(root, caches)
-    assert str(caught.value).startswith(f"Decoded pictures filled the disk in {caches}. Make room there, or name")
+    assert str(caught.value).startswith(f"Decoded images filled the disk in {caches}. Make room there, or name")
     assert written == [1, 1, 1]  # there was something to clean up
     assert folders(caches) == []
     assert len(opened(root, caches).heights) == 5
@@ -253,7 +253,7 @@ def test_a_cache_directory_that_cannot_be_used(root: Path, tmp_path: Path, monke
     with pytest.raises(DataError) as caught:
         opened(root, tmp_path / "file" / "deeper")
     assert str(caught.value) == (
-        f"Decoded pictures cannot be kept in {tmp_path}/file/deeper (Not a directory). "
+        f"Decoded images cannot be kept in {tmp_path}/file/deeper (Not a directory). "
         "Name a folder that can be written to with --cache-dir or $HARNESS_CACHE_DIR."
     )
 
@@ -330,7 +330,7 @@ def test_processes_that_start_together_build_once(root: Path, caches: Path) -> N
             assert process.stderr.readline() == f"Waiting for another process that is decoding into {caches / key}\n"
     ends = [process.communicate(timeout=60) for process in children]
     assert [process.returncode for process in children] == [0, 0]
-    assert sum(error.count("decoding pictures, once: 5 pictures") for _, error in ends) == 1
+    assert sum(error.count("decoding images, once: 5 images") for _, error in ends) == 1
     assert ends[0][0] == ends[1][0] == f"{int(opened(root, caches).pixels.astype(int).sum())}\n"
 
 
@@ -380,8 +380,8 @@ def test_off_a_terminal_progress_is_two_lines_or_none(
 ) -> None:
     opened(root, caches)
     start, end = capsys.readouterr().err.splitlines()
-    assert start == "decoding pictures, once: 5 pictures"
-    assert end.startswith("decoding pictures, once: done in ") and end.endswith(" pictures/s)")
+    assert start == "decoding images, once: 5 images"
+    assert end.startswith("decoding images, once: done in ") and end.endswith(" pictures/s)")
     opened(root, caches, resize=Resize(20), progress=False)
     assert capsys.readouterr().err == ""
 

@@ -79,9 +79,9 @@ def test_broken_pictures_are_found_beside_structural_problems(root: Path) -> Non
     result = checked(root)
     assert result.broken == {"test/cat/0.png": "truncated", "train/cat/note.jpg": "not an image (text)"}
     empty, cow, broken = result.problems
-    assert empty.startswith("train/ has class folders without a picture (1): empty.")
+    assert empty.startswith("train/ has class folders without an image (1): empty.")
     assert cow.startswith("valid/ has a class that train/ does not have: cow.")
-    assert broken.startswith("2 of 17 pictures") and "\n  test/cat/0.png: truncated" in broken
+    assert broken.startswith("2 of 17 images") and "\n  test/cat/0.png: truncated" in broken
     assert f"problem: {broken}" in result.lines()
 
 
@@ -113,7 +113,7 @@ def test_copies_within_train_are_counted_and_those_under_two_classes_named(root:
     assert len(result.copies_in_train) == 2
     assert result.copies_across_splits == ()
     assert result.notes == (
-        "train/ holds the same picture more than once (2 pairs)",
+        "train/ holds the same image more than once (2 pairs)",
         "and under two classes (1), one of which is wrong:\n  train/cat/1.png ~ train/dog/cat really.png",
     )
 

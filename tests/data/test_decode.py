@@ -119,7 +119,7 @@ def test_cmyk_is_not_inverted(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
-    """The upright picture is dark but for a bright corner at the top left; each file stores it turned some way."""
+    """The upright image is dark but for a bright corner at the top left; each file stores it turned some way."""
     upright = np.zeros((32, 48, 3), np.uint8)
     upright[:16, :16] = 255
     stored_as = {
@@ -172,10 +172,10 @@ def test_a_flipped_bit_in_a_png_is_noticed() -> None:
     ("content", "expected"),
     [
         (b"", "empty file"),
-        (b"this is not a picture\n" * 100, "not an image (text)"),
+        (b"this is not an image\n" * 100, "not an image (text)"),
         ("déjà vu ".encode() * 100, "not an image (text)"),
         (b"\n<!DOCTYPE html><title>404", "not an image (a web page)"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the picture: run git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the image: run git lfs pull"),
         (bytes(1000), "not an image of a known format, or damaged at its start"),
         (b"\xff\xd8\xff", "not an image of a known format, or damaged at its start"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image (text)"),

@@ -127,5 +127,5 @@ def test_a_copy_that_fails_half_way_leaves_nothing(
     monkeypatch.setattr(os, "link", full)
     monkeypatch.setattr(shutil, "copyfile", full)
     text = fails(tmp_path / "place" / "new")
-    assert text.startswith(f"The pictures could not be written to {tmp_path}/place/new (No space left on device).")
+    assert text.startswith(f"The images could not be written to {tmp_path}/place/new (No space left on device).")
     assert os.listdir(tmp_path / "place") == []

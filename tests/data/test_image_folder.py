@@ -12,7 +12,7 @@ from harness.errors import DataError
 
 
 def fill(root: Path, **splits: dict[str, int]) -> Path:
-    """Files that look like pictures from outside; finding them does not decode. Every content is different."""
+    """Files that look like images from outside; finding them does not decode. Every content is different."""
     for split, classes in splits.items():
         for name, count in classes.items():
             (root / split / name).mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -
     fill(tmp_path, train={"a": 2, "b": 2, "c": 2}, valid={"b": 1, "c": 1}, test={"a": 1, "b": 1, "c": 1})
     found = image_folder.load_image_folder(tmp_path)
     assert found.val.labels.tolist() == [1, 2]
-    assert found.notes == ("valid: no pictures of 1 of 3 classes (a); they count 0 in macro F1",)
+    assert found.notes == ("valid: no images of 1 of 3 classes (a); they count 0 in macro F1",)
 
 
 def test_names_with_spaces_quotes_markup_and_other_scripts(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
-    assert found.ignored == {"hidden": 2, "not pictures": 1, "folder(s) beside train, valid and test": 1}
-    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not pictures",)
+    assert found.ignored == {"hidden": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
+    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not images",)
 
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_link_in_a_circle_ends(whole: Path) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     assert problems(tmp_path / "nowhere") == (
-        f"{tmp_path}/nowhere: no such folder. --data takes a folder with train/<class>/<picture>, "
+        f"{tmp_path}/nowhere: no such folder. --data takes a folder with train/<class>/<image>, "
         "and the same under valid/ and test/."
     )
 
@@ -103,12 +103,12 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_empty_folder(tmp_path: Path) -> None:
-    assert "has no train/ folder. Expected train/<class>/<picture>" in problems(tmp_path)
+    assert "has no train/ folder. Expected train/<class>/<image>" in problems(tmp_path)
 
 
 def test_classes_without_train_and_another_spelling_of_train(tmp_path: Path) -> None:
     fill(tmp_path / "flat", cat={".": 1}, dog={".": 1})
-    assert "Its folders hold pictures (cat, dog): if they are the classes, move them under train/, as train/cat/" in (
+    assert "Its folders hold images (cat, dog): if they are the classes, move them under train/, as train/cat/" in (
         problems(tmp_path / "flat")
     )
     fill(tmp_path / "capital", Train={"cat": 1, "dog": 1})
@@ -117,13 +117,13 @@ def test_classes_without_train_and_another_spelling_of_train(tmp_path: Path) -> 
 
 def test_no_pictures_in_train(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    assert problems(tmp_path) == "train/ holds no pictures. Expected train/<class>/<picture>."
+    assert problems(tmp_path) == "train/ holds no images. Expected train/<class>/<image>."
 
 
 def test_pictures_without_a_class(whole: Path) -> None:
     (whole / "train" / "loose.png").write_bytes(b"loose")
     assert problems(whole) == (
-        "train/ has pictures outside of any class (1): put them in a folder per class, train/<class>/."
+        "train/ has images outside of any class (1): put them in a folder per class, train/<class>/."
     )
 
 
@@ -140,7 +140,7 @@ def test_two_validation_folders(whole: Path) -> None:
 def test_an_empty_validation_folder(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 9, "b": 9}, valid={"a": 0}, test={"a": 1})
     assert problems(tmp_path) == (
-        "valid/ holds no pictures. Expected valid/<class>/<picture>, or remove the folder to have a share of train "
+        "valid/ holds no images. Expected valid/<class>/<image>, or remove the folder to have a share of train "
         "set aside."
     )
 
@@ -149,9 +149,9 @@ def test_many_problems_are_told_together(tmp_path: Path) -> None:
     train = {"archery": 1, "bowling": 0, "curling": 0}
     fill(tmp_path, train=train, valid={"archrey": 1}, test={"archery": 1, "zzz": 1})
     assert problems(tmp_path).splitlines() == [
-        "train/ has class folders without a picture (2): bowling, curling. Add pictures (.jpg, .jpeg, .png, .bmp, "
+        "train/ has class folders without an image (2): bowling, curling. Add images (.jpg, .jpeg, .png, .bmp, "
         ".webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
-        "train/ has more classes (3) than pictures (1): every class needs its own.",
+        "train/ has more classes (3) than images (1): every class needs its own.",
         "valid/ has a class that train/ does not have: archrey. Did you mean archery?",
         "test/ has a class that train/ does not have: zzz. Add the class to train/ or remove the folder.",
     ]
@@ -183,7 +183,7 @@ def test_copies_across_splits_are_named(whole: Path) -> None:
     (whole / "test" / "dog" / "copy.jpg").write_bytes(content)
     (whole / "valid" / "dog" / "same size.jpg").write_bytes(content[::-1])
     assert problems(whole) == (
-        "The same pictures, byte for byte, are in two splits (1), so scores would count what was trained on. "
+        "The same images, byte for byte, are in two splits (1), so scores would count what was trained on. "
         "Keep one of each:\n  train/cat/001.jpg = test/dog/copy.jpg"
     )
 
@@ -235,7 +235,7 @@ def test_a_class_too_small_to_cut(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 5, "b": 2, "c": 1})
     assert problems(tmp_path) == (
         "There is no valid/ and test/, so each class of train/ has to give one image to each missing split and keep "
-        "one. Too few for that: b (2), c (1). Add pictures to them, or add valid/ and test/."
+        "one. Too few for that: b (2), c (1). Add images to them, or add valid/ and test/."
     )
 
 

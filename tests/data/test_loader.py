@@ -1,4 +1,4 @@
-"""Batches are the same at any number of processes, workers and restarts; evaluation sees every picture once."""
+"""Batches are the same at any number of processes, workers and restarts; evaluation sees every image once."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_an_epoch_visits_every_picture_once_in_an_order_of_its_own() -> None:
 
 
 def test_a_process_without_a_share_gets_a_stand_in_of_no_weight() -> None:
-    # The last batch has two pictures for four processes.
+    # The last batch has two images for four processes.
     last = [drawn(batches(rank=rank, world=4))[3] for rank in range(4)]
     assert [batch.weight.tolist() for batch in last] == [[1.0], [1.0], [0.0], [0.0]]
     assert all(batch.total == 2 and len(batch.images) == len(batch.targets) == 1 for batch in last)
@@ -246,7 +246,7 @@ def test_leaving_an_epoch_early_ends_the_threads() -> None:
 
 
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
-    with pytest.raises(AssertionError, match="A crop of 21 pixels does not fit into a picture of 20 x"):
+    with pytest.raises(AssertionError, match="A crop of 21 pixels does not fit into an image of 20 x"):
         drawn(batches(EVERYTHING["none"], crop_size=21, workers=2))
 
 

@@ -1,4 +1,4 @@
-"""Generators by name: the same numbers for the same seed, purpose, epoch and picture, and different ones otherwise."""
+"""Generators by name: the same numbers for the same seed, purpose, epoch and image, and different ones otherwise."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ PER_PICTURE += ("relevance", "entropy", "distance", "outlier_share", "outlier_at
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
-    """A run that has looked at all of its nine test pictures."""
+    """A run that has looked at all of its nine test images."""
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("once")
     patch.setenv("WANDB_MODE", "disabled")
@@ -280,7 +280,7 @@ def test_told_to_stop_while_looking_it_looks_again_later(
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--explain is 'some'; give all, none, or a number of test pictures"):
+    with pytest.raises(ConfigError, match="--explain is 'some'; give all, none, or a number of test images"):
         settings(photos, tmp_path, explain="some")
     with pytest.raises(ConfigError, match="--explain-layer is 7; vit_demo has layers 1 to 6"):
         fit(settings(photos, tmp_path, explain_layer=7))
@@ -294,7 +294,7 @@ def test_pictures_are_spread_evenly() -> None:
 
 def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None:
     said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
-    assert "Drew 9 pictures in" in said
+    assert "Drew 9 images in" in said
     again, first = archive.read(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
     for name in (*PER_PICTURE, "statistics"):
         np.testing.assert_allclose(getattr(again, name), getattr(first, name), rtol=1e-3, atol=1e-4, err_msg=name)
@@ -333,7 +333,7 @@ def test_pictures_draw_again_to_the_same_bytes_without_the_model(finished: Outco
 def test_redrawing_needs_the_pictures(finished: Outcome, tmp_path: Path) -> None:
     result = CliRunner().invoke(main.main, ["explain", str(finished.folder), "--redraw", "--data", str(tmp_path)])
     assert result.exit_code == 1
-    assert f"9 of 9 pictures are not in {tmp_path} any more" in result.output
+    assert f"9 of 9 images are not in {tmp_path} any more" in result.output
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "--redraw"])
     assert result.exit_code == 1
     assert "attention.npz is not there: `harness explain` without --redraw makes it." in result.output
@@ -403,14 +403,14 @@ def test_weights_that_no_run_has_trained(
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        ([], 2, "Name a run (and pictures), or --weights, --model and pictures."),
+        ([], 2, "Name a run (and images), or --weights, --model and images."),
         (["--weights", "demo", "x.png"], 2, "--weights and --model go together"),
         (["--weights", "demo", "--model", "vit", "x.png"], 2, "--model is 'vit'; it must be one of vit_b_16"),
-        (["--weights", "demo", "--model", "vit_demo"], 2, "Name pictures to look at."),
+        (["--weights", "demo", "--model", "vit_demo"], 2, "Name images to look at."),
         (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
         (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
-        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such picture or folder."),
-        (["RUN", "nowhere.png", "EMPTY"], 1, "holds no pictures (.jpg"),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such image or folder."),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "holds no images (.jpg"),
         (["RUN", "BROKEN"], 1, "not an image (text)"),
         (["EMPTY"], 1, "holds no best checkpoint"),
         (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none has nothing to show"),
@@ -420,7 +420,7 @@ def test_what_cannot_be_done_is_said(
     finished: Outcome, photos: Path, tmp_path: Path, words: list[str], code: int, sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     paths = {
         "RUN": finished.folder,
         "EMPTY": tmp_path / "empty",

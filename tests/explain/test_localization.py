@@ -28,7 +28,7 @@ RULE = Preprocessing(
 
 
 def save(root: Path, file: str, picture: np.ndarray, mask: np.ndarray | None) -> str:
-    """A picture and its mask, both (H, W) uint8."""
+    """A image and its mask, both (H, W) uint8."""
     for path, pixels in ((root / file, picture), (mask_path(root, file), mask)):
         if pixels is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def test_maps_inside_outside_and_half() -> None:
 
 
 def test_masks_are_resized_and_cropped_as_pictures(tmp_path: Path) -> None:
-    # The picture is its own mask: what is left of one must be what is left of the other.
+    # The image is its own mask: what is left of one must be what is left of the other.
     for number, shape in enumerate(((50, 91), (91, 50), (28, 28), (64, 64))):
         drawn = white(*shape, slice(shape[0] // 3, shape[0] // 2), slice(shape[1] // 5, shape[1] // 2))
         file = save(tmp_path, f"test/a/{number}.png", drawn, drawn)
@@ -100,7 +100,7 @@ def test_intervals_are_paired_and_cover_the_mean() -> None:
     covered = np.zeros((40, 49))
     for index, size in enumerate(random.integers(2, 40, 40)):
         covered[index, random.permutation(49)[:size]] = 1
-    # Twice as dense on the object as elsewhere: shares differ a lot between pictures, their lead on chance less so.
+    # Twice as dense on the object as elsewhere: shares differ a lot between images, their lead on chance less so.
     found = measure({"rollout": 1 + covered, "relevance": np.ones((40, 49))}, covered)
     rollout, even = found.maps
     assert (found.n, rollout.n) == (40, 40)
@@ -160,7 +160,7 @@ def test_bad_masks_are_named_together(tmp_path: Path) -> None:
         coverage(tmp_path, [good, small, dark, broken], RULE, 7)
     said = str(raised.value)
     assert "3 of 4 masks cannot be used" in said
-    assert "masks/test/small.png (28x20 pixels, its picture has 28x28)" in said
+    assert "masks/test/small.png (28x20 pixels, its image has 28x28)" in said
     assert "masks/test/dark.png (its brightest value is 1; the object is to be white, 255)" in said
     assert "masks/test/broken.png (empty file)" in said
 
@@ -192,7 +192,7 @@ def test_a_look_at_the_scenes(tmp_path: Path) -> None:
     assert summary["object/rollout_low"] == rollout["share"]["low"] < summary["object/rollout_high"]
     assert rollout["above_chance"]["low"] > 0.1 and rollout["above_centre"]["low"] > 0.1
     assert {"object/mean", "object/relevance", "object/centre"} < set(summary)
-    assert [line for line in said if line.startswith("On the object (6 pictures with masks")]
+    assert [line for line in said if line.startswith("On the object (6 images with masks")]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -275,7 +275,7 @@ def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(t
     assert json.loads((tmp_path / "attention" / "object.json").read_text())["n"] == 2
     assert json.loads((tmp_path / "attention" / "sprites" / "sprites.json").read_text())["pictures"] == [0, 1]
     assert (tmp_path / "figures" / "attention_object.png").is_file()
-    assert said[0].startswith("On the object (2 pictures with masks")
+    assert said[0].startswith("On the object (2 images with masks")
 
 
 def test_the_folder_is_where_the_scenes_are_written(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_normally_distributed_norms_have_hardly_any() -> None:
 
 
 def test_attention_on_them_by_hand() -> None:
-    rows = torch.tensor([[[[0.2, 0.6, 0.2, 0.0], [0.2, 0.0, 0.0, 0.8]]]])  # one picture, one block, two heads
+    rows = torch.tensor([[[[0.2, 0.6, 0.2, 0.0], [0.2, 0.0, 0.0, 0.8]]]])  # one image, one block, two heads
     # Over heads (0.3, 0.1, 0.4) on the patches, of 0.8 in all.
     torch.testing.assert_close(attention_on(torch.tensor([[[True, False, False]]]), rows), torch.tensor([[0.375]]))
     torch.testing.assert_close(attention_on(torch.tensor([[[True, True, True]]]), rows), torch.tensor([[1.0]]))

@@ -23,7 +23,7 @@ def made_up_archive(
     patch_size: int = 4,
     **changed: Any,
 ) -> Archive:
-    """Every second prediction is right; picture 0 is the least sure one, and the last one the surest."""
+    """Every second prediction is right; image 0 is the least sure one, and the last one the surest."""
     random = np.random.default_rng(0)
 
     def maps(*shape: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Run folders that have looked at their test pictures, without a model: for tests of what is reported of them."""
+"""Run folders that have looked at their test images, without a model: for tests of what is reported of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def look(
 ) -> Path:
     """A finished run with predictions, attention, sprites and position embeddings that go together.
 
-    `pictures` (n, S, S, 3) uint8, each of another colour if not given; `positions` (P, D) after training.
+    `images` (n, S, S, 3) uint8, each of another colour if not given; `positions` (P, D) after training.
     """
     seen = seen if seen is not None else made_up_archive()
     files = [str(file) for file in seen.files]

@@ -33,7 +33,7 @@ def save(page: Page, name: str, *, top: str, height: int) -> None:
             expect(chart.locator(".main-svg").first).to_be_visible()
     place.evaluate("one => one.scrollIntoView()")
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(1000)  # sheets of pictures that have just come into view are decoded
+    page.wait_for_timeout(1000)  # sheets of images that have just come into view are decoded
     with Image.open(io.BytesIO(page.screenshot())) as taken:
         image = taken.convert("RGB")
         image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(

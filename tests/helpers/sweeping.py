@@ -32,7 +32,7 @@ GRID = {"lr": {"values": [1e-3, 1e-2]}, "augment": {"values": ["none", "standard
 
 
 def write_sweep(path: Path, photos: Path, *words: str, parameters: Any = None, **keys: Any) -> Path:
-    """A sweep file for runs of 21 pictures of 32 pixels; five optimiser steps an epoch."""
+    """A sweep file for runs of 21 images of 32 pixels; five optimiser steps an epoch."""
     content = {
         "program": "harness/run.py",
         "method": "grid",

@@ -1,4 +1,4 @@
-"""Vision Transformers small enough for many tests, with attention that differs between tokens, heads and pictures."""
+"""Vision Transformers small enough for many tests, with attention that differs between tokens, heads and images."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.helpers.wandb_server import API_KEY, Sweep, WandbServer
 
 RUN = ROOT / "harness" / "run.py"
 
-# The settings of tests.test_train.settings: 21 pictures of 32 pixels in batches of 5.
+# The settings of tests.test_train.settings: 21 images of 32 pixels in batches of 5.
 TINY = ("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1")
 
 # An agent asks its server every 5 s, and takes three failures in its first minute for a program that is broken.

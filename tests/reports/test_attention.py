@@ -46,7 +46,7 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
     assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 3 + 3 + 2, 49), 3, 2, 7)
     np.testing.assert_allclose(found.values[:, 0], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(found.values[:, 1], seen.rollout.astype(np.float32))
-    np.testing.assert_allclose(found.values[:5, 2].sum(1), 1, rtol=1e-5)  # pictures differ in the scale of relevance
+    np.testing.assert_allclose(found.values[:5, 2].sum(1), 1, rtol=1e-5)  # images differ in the scale of relevance
     assert not found.values[5, 2].any()
     np.testing.assert_array_equal(found.values[:, 3:6], seen.layers.astype(np.float32))
     np.testing.assert_array_equal(found.values[:, 6:], seen.heads.astype(np.float32))
@@ -67,10 +67,10 @@ def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"labels": np.zeros(5, np.int32)}, "labels does not fit"),
-        ({"predicted": np.full(6, 3, np.int32)}, "classes or pictures do not fit"),
-        ({"labels": np.full(6, 7, np.int32)}, "classes or pictures do not fit"),
-        ({"predicted": np.full(6, -1, np.int32)}, "classes or pictures do not fit"),
-        ({"files": np.array(["same.png"] * 6)}, "classes or pictures do not fit"),
+        ({"predicted": np.full(6, 3, np.int32)}, "classes or images do not fit"),
+        ({"labels": np.full(6, 7, np.int32)}, "classes or images do not fit"),
+        ({"predicted": np.full(6, -1, np.int32)}, "classes or images do not fit"),
+        ({"files": np.array(["same.png"] * 6)}, "classes or images do not fit"),
         ({"probability": np.array(["high"] * 6)}, "is damaged"),
         ({"settings": np.array("[1]")}, "of another version"),
         ({"settings": np.array('{"version": 99}')}, "of another version"),

@@ -135,7 +135,7 @@ def test_damaged_predictions_are_said_and_not_raised(
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
-    [(0, "test/cat/0.jpg", "names a picture twice"), (3, "high", "is damaged"), (1, "cow", "'cow'")],
+    [(0, "test/cat/0.jpg", "names an image twice"), (3, "high", "is damaged"), (1, "cow", "'cow'")],
 )
 def test_one_wrong_cell(tmp_path: Path, column: int, value: str, said: str) -> None:
     path = write_run(tmp_path / "a") / "predictions.csv"

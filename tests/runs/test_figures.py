@@ -119,13 +119,13 @@ def test_confused_pairs_come_in_order_of_how_often() -> None:
         "ant → bee  2 of 92",
         "cat → ant  1 of 10",
     ]
-    assert figures.confused_pairs(confusion, names, limit=1)[1] == "and 3 more pairs, 5 pictures"
-    assert figures.confused_pairs(np.eye(3, dtype=np.int64), names) == ["none: every picture is right"]
+    assert figures.confused_pairs(confusion, names, limit=1)[1] == "and 3 more pairs, 5 images"
+    assert figures.confused_pairs(np.eye(3, dtype=np.int64), names) == ["none: every image is right"]
 
 
 def test_weakest_classes_leave_out_those_without_pictures() -> None:
     scores = predicted_scores([[1, 1, 0], [0, 2, 0], [0, 0, 0]])
-    expected = ["ant  0.667  2", "bee  0.800  2", "without pictures, F1 0: 1"]
+    expected = ["ant  0.667  2", "bee  0.800  2", "without images, F1 0: 1"]
     assert figures.weakest_classes(scores, ["ant", "bee", "cat"]) == expected
 
 

@@ -103,8 +103,8 @@ def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server:
         assert any(name.startswith("media/images/figures/confusion_matrix") for name in run.files)
     said = agents.logs()
     assert said.count("--epochs is 1 by HARNESS_SWEEP_ARGS, in place of the sweep's 3") == 3
-    # The pictures were decoded by one of the first two runs, for all.
-    assert said.count("decoding pictures, once: done") == 1
+    # The images were decoded by one of the first two runs, for all.
+    assert said.count("decoding images, once: done") == 1
 
 
 @pytest.mark.parametrize("launcher", [ONE_PROCESS, TWO_PROCESSES], ids=["1 process", "2 processes"])

@@ -51,7 +51,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(settings(photos, folder, lr=1e-6)) == 0
     patch.undo()
     assert sorted(path.name for path in folder.iterdir()) == [GOOD, POOR]
-    # Their validation pictures do not tell the two apart.
+    # Their validation images do not tell the two apart.
     for name, value in ((GOOD, 0.9), (POOR, 0.5)):
         path = folder / name / "summary.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"best/val_f1": value}))

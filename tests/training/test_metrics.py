@@ -133,7 +133,7 @@ def test_non_finite_logits_are_a_diverged_run() -> None:
     labels, logits = random_predictions(10, 3)
     logits[4, 1] = np.nan
     logits[7, 0] = np.inf
-    with pytest.raises(TrainingError, match=r"2 of 10 pictures.*number 4 .*--lr"):
+    with pytest.raises(TrainingError, match=r"2 of 10 images.*number 4 .*--lr"):
         metrics.score(labels, logits)
 
 
@@ -184,7 +184,7 @@ def test_interval_is_the_same_each_time_and_changes_with_seed_and_level() -> Non
 def test_perfect_score_is_not_certainty() -> None:
     labels = np.repeat(np.arange(100), 5)
     found = metrics.bootstrap(labels, labels, 100)
-    exact = 0.025 ** (1 / 500)  # 0.99265: a model this good makes no error on 500 pictures 2.5 % of the time
+    exact = 0.025 ** (1 / 500)  # 0.99265: a model this good makes no error on 500 images 2.5 % of the time
     assert (found.f1_low, found.f1_high) == pytest.approx((exact, 1))
     assert (found.accuracy_low, found.accuracy_high) == pytest.approx((exact, 1))
     absent = metrics.bootstrap(labels, labels, 200)
@@ -201,7 +201,7 @@ def test_model_that_names_one_class_has_no_spread() -> None:
 
 
 def test_interval_covers_the_true_score() -> None:
-    """A model whose true macro F1 is known, scored on 100 test sets of 50 classes with 5 pictures each."""
+    """A model whose true macro F1 is known, scored on 100 test sets of 50 classes with 5 images each."""
     generator = np.random.default_rng(5)
     classes, each, right = 50, 5, 0.6
     truth = np.full((classes, classes), (1 - right) / (classes - 1)) + np.eye(classes) * (

@@ -149,7 +149,7 @@ def bounds(shapes: list[Shape]) -> tuple[float, float, float, float]:
 
 
 def paint(shapes: list[Shape], picture: Image.Image, mask: Image.Image, origin: Points, axes: Points) -> None:
-    """Draw on an RGB picture and, in white, on an L mask. Pixel = origin (2,) + point @ axes (2, 2)."""
+    """Draw on an RGB image and, in white, on an L mask. Pixel = origin (2,) + point @ axes (2, 2)."""
     on_picture, on_mask = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
     unit = math.sqrt(abs(float(np.linalg.det(axes))))
     for shape in shapes:

@@ -1,6 +1,6 @@
 """Attention of every encoder block, computed beside the model's own forward pass, which stays as it is bit for bit.
 
-Shapes: B pictures, L blocks, H heads, N tokens (class token first, then the patches row by row), D hidden size,
+Shapes: B images, L blocks, H heads, N tokens (class token first, then the patches row by row), D hidden size,
 d = D / H.
 """
 
@@ -133,7 +133,7 @@ def observed(
         yield latest
         if not ran:
             raise HarnessError(
-                "No picture passed through the model whose attention was to be captured. Hooks on a model fire neither "
+                "No image passed through the model whose attention was to be captured. Hooks on a model fire neither "
                 "in a copy of it nor in what torch.compile made of it before: run the plain model itself."
             )
     finally:
@@ -179,8 +179,8 @@ def self_test(
 ) -> dict[str, int | float | bool]:
     """Captured attention of one batch against MultiheadAttention's own (`need_weights=True`) in float64.
 
-    `forward` is how the pictures are to be run, the model itself by default. Errors are the largest absolute ones over
-    pictures, blocks, heads and tokens; `reference_error` is that of `need_weights=True` in float32. The test passes if
+    `forward` is how the images are to be run, the model itself by default. Errors are the largest absolute ones over
+    images, blocks, heads and tokens; `reference_error` is that of `need_weights=True` in float32. The test passes if
     captured attention is within TOLERANCE, or off by the same order as that, which happens where a diverged model makes
     scores of thousands; and if logits are the same bits with and without capture.
     """

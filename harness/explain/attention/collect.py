@@ -1,6 +1,6 @@
-"""Attention of many pictures, collected over processes: what an `Archive` holds of each, every picture exactly once.
+"""Attention of many images, collected over processes: what an `Archive` holds of each, every image exactly once.
 
-In float32, whatever the precision of the run. B pictures, L blocks, H heads, N tokens (class token first), P patches.
+In float32, whatever the precision of the run. B images, L blocks, H heads, N tokens (class token first), P patches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.training.signals import StopRequested, StopSignals
 # Of the first batch, for the self-test: in float64 they take as long as many times their number.
 TESTED = 4
 
-TOP = 5  # classes that are named of each picture
+TOP = 5  # classes that are named of each image
 
 # What ranks tell each other before each batch; the largest is what all of them do.
 _GOES_ON, _OUT_OF_MEMORY, _FAILED = range(3)
@@ -45,15 +45,15 @@ class CollectOptions:
 
     head_layer: int  # 1 to L: the block whose heads are kept apart
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
-    projections: tuple[Tensor, ...] = ()  # `conv_proj.weight`s to measure what pictures put in beside positions
+    projections: tuple[Tensor, ...] = ()  # `conv_proj.weight`s to measure what images put in beside positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Collected:
-    """What was seen of all pictures, in their order."""
+    """What was seen of all images, in their order."""
 
-    pictures: dict[str, np.ndarray]  # fields of `Archive` with one entry per picture
-    statistics: np.ndarray  # (L, H, K) float64, STATISTICS as means over pictures
+    pictures: dict[str, np.ndarray]  # fields of `Archive` with one entry per image
+    statistics: np.ndarray  # (L, H, K) float64, STATISTICS as means over images
     top_classes: np.ndarray  # (n, up to TOP) int64, the likeliest first ...
     top_probabilities: np.ndarray  # ... and how likely they are
     content_lengths: tuple[float, ...]  # root mean square, one per projection wanted
@@ -78,17 +78,17 @@ def collect(
     processes: Processes,
     stop: StopSignals | None = None,
 ) -> Collected | None:
-    """Look at all `total` pictures; on the main process what was seen of them, None on the others.
+    """Look at all `total` images; on the main process what was seen of them, None on the others.
 
     Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. What goes wrong on any rank is a
-    HarnessError on all of them, and a failed self-test is one before the first picture. Raises Stopped on all ranks
+    HarnessError on all of them, and a failed self-test is one before the first image. Raises Stopped on all ranks
     when one was told to stop.
     """
     tested = processes.on_main(lambda: _tested(model, batches))
     while (share := _one_pass(model, batches, total, wanted, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
-            raise HarnessError("Out of memory with attention of one picture at a time: free memory on the device.")
+            raise HarnessError("Out of memory with attention of one image at a time: free memory on the device.")
     shares = processes.gather(share)
     if not shares:
         return None
@@ -97,7 +97,7 @@ def collect(
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined.pop("positions"), kind="stable")
     if len(order) != total:
-        raise RuntimeError(f"{len(order)} pictures were seen of {total}")
+        raise RuntimeError(f"{len(order)} images were seen of {total}")
     ordered = {name: values[order] for name, values in joined.items()}
     top_classes, top_probabilities = ordered.pop("top_classes"), ordered.pop("top_probabilities")
     statistics, *lengths = (reduce(add, column).mean() for column in zip(*sums, strict=True))
@@ -114,7 +114,7 @@ def collect(
 def collect_batch(
     model: VisionTransformer, images: Tensor, labels: Tensor, wanted: CollectOptions
 ) -> tuple[dict[str, Tensor], RunningMean]:
-    """Fields of `Archive` and the likeliest classes of the pictures of one batch; and sums of STATISTICS (L, H, K).
+    """Fields of `Archive` and the likeliest classes of the images of one batch; and sums of STATISTICS (L, H, K).
 
     Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
     """
@@ -161,7 +161,7 @@ def collect_batch(
 
 
 def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
-    """The self-test on some pictures of the first batch; HarnessError unless it passes."""
+    """The self-test on some images of the first batch; HarnessError unless it passes."""
     try:
         found = self_test(model, next(iter(batches)).images[:TESTED].clone())
     except Exception as error:  # the other ranks wait for the outcome, whatever it is
@@ -183,7 +183,7 @@ def _one_pass(
     processes: Processes,
     stop: StopSignals | None,
 ) -> _Share | None:
-    """What this rank sees of its pictures; None on all ranks if one lacks memory."""
+    """What this rank sees of its images; None on all ranks if one lacks memory."""
     share, state, problem = _Share(), _GOES_ON, ""
     own = iter(batches)
     with tqdm(total=total, desc="attention", unit="picture", disable=not _watched(processes), leave=False) as bar:
@@ -196,7 +196,7 @@ def _one_pass(
             if stop and processes.any(stop.requested):
                 raise StopRequested(processes.largest(stop.signum or 0))
             if (batch := next(own, None)) is None:
-                continue  # other ranks have a picture more
+                continue  # other ranks have an image more
             try:
                 _add(share, model, batch, wanted)
             except Exception as error:  # every rank must come to the next agreement

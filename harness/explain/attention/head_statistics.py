@@ -1,6 +1,6 @@
-"""What each head of each block does over many pictures: how far it looks, how spread out, how much at the class token.
+"""What each head of each block does over many images: how far it looks, how spread out, how much at the class token.
 
-Shapes: B pictures, L blocks, H heads, N tokens (class token first), P = N - 1 patches, S statistics.
+Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches, S statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def entropy(attention: Tensor) -> Tensor:
 
 
 def head_statistics(attention: Tensor, distances: Tensor) -> Tensor:
-    """STATISTICS of every picture and head (B, H, S) from one block's attention (B, H, N, N); distances (P, P).
+    """STATISTICS of every image and head (B, H, S) from one block's attention (B, H, N, N); distances (P, P).
 
     - distance: mean over patches i of Σ_j ã_ij ‖r_i - r_j‖ in pixels, ã the attention among patches, each row divided
       by its sum (mean attention distance, Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right)
@@ -53,14 +53,14 @@ def head_statistics(attention: Tensor, distances: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RunningMean:
-    """A mean over pictures that is not divided yet: adds up over batches and over processes."""
+    """A mean over images that is not divided yet: adds up over batches and over processes."""
 
     count: int
     total: Tensor  # float64, on the device the values were on
 
     @classmethod
     def of(cls, values: Tensor) -> RunningMean:
-        """Of one batch of values, pictures along the first axis."""
+        """Of one batch of values, images along the first axis."""
         return cls(len(values), values.double().sum(0))
 
     def __add__(self, other: RunningMean) -> RunningMean:

@@ -1,6 +1,6 @@
 """Gradient-weighted attention: which patches the attention that a class depends on leads to.
 
-Shapes: B pictures, L blocks, H heads, N tokens (class token first), P = N - 1 patches, D hidden size, d = D / H.
+Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches, D hidden size, d = D / H.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     By generic attention explanation ("GAE"): Ā_l = mean over heads of (∇A_l ⊙ A_l)⁺, with ∇A_l the gradient of the
     class's logit with respect to block l's attention; R_0 = I, R_l = R_{l-1} + Ā_l R_{l-1}; the map is the class
     token's row of R_L without its own entry. (Chefer, Gur and Wolf 2021, arXiv 2103.15679, for self-attention.) Not
-    normalised: maps of different pictures differ in scale.
+    normalised: maps of different images differ in scale.
 
     Only that row is computed, from the last block down: O(L N²). Give the model in eval mode, and `differentiable`
-    pictures; gradients are on inside, whatever they were before. The model runs as it always does, and no block keeps
+    images; gradients are on inside, whatever they were before. The model runs as it always does, and no block keeps
     its (B, H, N, N). Weights may be frozen: no gradient of theirs is computed, nor any before the first attention.
     """
     transformer = vision_transformer(model)  # not DistributedDataParallel, which would wait for a backward pass
@@ -56,7 +56,7 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
 
         def relevance_of(logits: Tensor, classes: Tensor) -> Tensor:
             seen = latest()
-            # Pictures do not mix, so the gradient of the sum is that of each one's own logit. Gradients come in the
+            # Images do not mix, so the gradient of the sum is that of each one's own logit. Gradients come in the
             # order of the outputs that are asked for, whatever order the backward pass takes.
             chosen = logits.gather(1, classes.clone()[:, None]).sum()
             gradients = torch.autograd.grad(chosen, [output for _, output in seen])

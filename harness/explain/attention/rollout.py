@@ -1,6 +1,6 @@
 """Attention rollout: how attention adds up over blocks when each passes half of every token straight on.
 
-Shapes: B pictures, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
+Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Rollout:
 
     fusion: str = "mean"  # of heads: "mean", "max" or "min"
     residual: float = 0.5  # share of each token that passes a block unchanged
-    discard: float = 0.0  # share of a picture's patch-to-patch entries, the smallest, taken for noise and set to 0
+    discard: float = 0.0  # share of an image's patch-to-patch entries, the smallest, taken for noise and set to 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -72,7 +72,7 @@ def rollout(transitions: Sequence[Tensor]) -> Tensor:
 
 
 def _without_smallest(fused: Tensor, share: float) -> Tensor:
-    """Sets the smallest entries between patches to 0, per picture; what the class token gives and gets stays.
+    """Sets the smallest entries between patches to 0, per image; what the class token gives and gets stays.
 
     Entries equal to the smallest that stays do stay, so that nothing depends on how ties are broken.
     """

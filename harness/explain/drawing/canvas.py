@@ -71,7 +71,7 @@ def tile(cells: np.ndarray, factor: int, high: float, low: float = 0.0, table: s
 
 
 def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture (H, W, 3) as (side, side, 3): what the model saw is square."""
+    """A image (H, W, 3) as (side, side, 3): what the model saw is square."""
     if picture.shape[:2] == (side, side):
         return picture
     way = cv2.INTER_AREA if side < min(picture.shape[:2]) else cv2.INTER_LINEAR
@@ -79,8 +79,8 @@ def fitted(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def above_mean(cells: np.ndarray) -> tuple[float, float]:
-    """The scale of a map (P,) over a picture: from its mean to its largest value, or to FLAT times the mean if that is
-    more. From 0, as maps alone are drawn, all of the picture would be tinted, and little of it told from the rest.
+    """The scale of a map (P,) over an image: from its mean to its largest value, or to FLAT times the mean if that is
+    more. From 0, as maps alone are drawn, all of the image would be tinted, and little of it told from the rest.
     """
     finite = np.asarray(cells, dtype=np.float32)[np.isfinite(cells)]
     mean = float(finite.mean()) if len(finite) else 0.0
@@ -88,7 +88,7 @@ def above_mean(cells: np.ndarray) -> tuple[float, float]:
 
 
 def overlay(picture: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """What of a map (P,) is `above_mean`, over the picture (side, side, 3) in grey; side is a multiple of g."""
+    """What of a map (P,) is `above_mean`, over the image (side, side, 3) in grey; side is a multiple of g."""
     grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
     low, high = above_mean(cells)
     map_ = tile(cells, len(picture) // math.isqrt(len(cells)), high, low)

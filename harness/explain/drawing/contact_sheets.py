@@ -1,7 +1,7 @@
-"""Many pictures at once: sorted by how sure and how wrong the model was, by class, and right against wrong.
+"""Many images at once: sorted by how sure and how wrong the model was, by class, and right against wrong.
 
-Maps start at 0, over a picture at their mean, and show one square per patch. L blocks ("layers"), P = g² patches, n
-pictures, C classes.
+Maps start at 0, over an image at their mean, and show one square per patch. L blocks ("layers"), P = g² patches, n
+images, C classes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from harness.explain.drawing.canvas import (
 )
 from harness.explain.drawing.image_page import save, verdict
 
-COLUMNS, ROWS = 6, 10  # pictures of a page
+COLUMNS, ROWS = 6, 10  # images of a page
 CLASS_COLUMNS, CLASS_ROWS = 8, 13  # classes of a page
 PAGES = 10  # of one order: what is looked for comes first
 GAP, MARGIN, HEADER = 8, 16, 64
@@ -67,12 +67,12 @@ def _sheets(archive: Archive, pictures: Callable[[int], np.ndarray]) -> Iterator
 
 
 def by_confidence(archive: Archive) -> np.ndarray:
-    """Indices of all pictures, from the lowest probability of the prediction to the highest."""
+    """Indices of all images, from the lowest probability of the prediction to the highest."""
     return np.argsort(np.nan_to_num(archive.probability), kind="stable")
 
 
 def by_error(archive: Archive) -> np.ndarray:
-    """Indices of the pictures whose label is known, from the highest loss to the lowest."""
+    """Indices of the images whose label is known, from the highest loss to the lowest."""
     known = np.flatnonzero(archive.labels >= 0)
     return known[np.argsort(np.nan_to_num(archive.label_probability[known]), kind="stable")]
 
@@ -92,7 +92,7 @@ def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:
 def contact_sheet(
     archive: Archive, pictures: Callable[[int], np.ndarray], order: np.ndarray, title: str
 ) -> Image.Image:
-    """The pictures `order`, each beside its rollout over it, with prediction and truth; framed by right or wrong."""
+    """The images `order`, each beside its rollout over it, with prediction and truth; framed by right or wrong."""
     grid = math.isqrt(archive.rollout.shape[1])
     side = max(1, round(112 / grid)) * grid
     wide, high, frame = 2 * side + 2 * GAP, side + 64, 3
@@ -127,7 +127,7 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
 
 
 def aggregates(archive: Archive) -> dict[str, np.ndarray]:
-    """Maps (n, P) float32; relevance divided by its sum, for pictures differ in its scale."""
+    """Maps (n, P) float32; relevance divided by its sum, for images differ in its scale."""
     relevance = archive.relevance.astype(np.float32)
     total = relevance.sum(1, keepdims=True)
     return {
@@ -139,7 +139,7 @@ def aggregates(archive: Archive) -> dict[str, np.ndarray]:
 
 
 def class_means(archive: Archive, name: str) -> Iterator[tuple[str, Image.Image]]:
-    """The mean map of each class that has pictures, and how it differs from the mean over all these classes."""
+    """The mean map of each class that has images, and how it differs from the mean over all these classes."""
     groups, kind = (archive.labels, "true") if (archive.labels >= 0).any() else (archive.predicted, "predicted")
     maps = aggregates(archive)[name]
     present = np.unique(groups[groups >= 0])
@@ -178,7 +178,7 @@ def _class_page(
     )
     for x, scale in zip((MARGIN, size[0] // 2), scales, strict=True):
         write(image, (x + 128, 38), scale, 13, width=size[0] // 2 - 136 - MARGIN)
-    words = "n is the number of pictures: with few, a difference is chance and what is in single pictures."
+    words = "n is the number of images: with few, a difference is chance and what is in single images."
     write(image, (MARGIN, 64), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     for (x, y), (name, count), mean in zip(places, texts, means, strict=True):
         write(image, (x, y + side + 3), name, 12, width=2 * side)
@@ -188,7 +188,7 @@ def _class_page(
 
 
 def right_wrong(archive: Archive) -> Image.Image:
-    """Mean maps of rightly and wrongly classified pictures, their difference, and it in standard errors; numbers."""
+    """Mean maps of rightly and wrongly classified images, their difference, and it in standard errors; numbers."""
     known = archive.labels >= 0
     right = known & (archive.labels == archive.predicted)
     wrong = known & ~right
@@ -199,9 +199,9 @@ def right_wrong(archive: Archive) -> Image.Image:
     wide, high = side + GAP, side + 26
     size = (left + len(maps) * wide + MARGIN + 430, top + 4 * high + MARGIN)
     image = Image.new("RGB", size, "white")
-    write(image, (MARGIN, 10), f"{right.sum()} right against {wrong.sum()} wrong pictures", 18, bold=True)
+    write(image, (MARGIN, 10), f"{right.sum()} right against {wrong.sum()} wrong images", 18, bold=True)
     words = (
-        "Mean maps; relevance of each picture divided by its sum. Below 2 standard errors a patch shows no difference."
+        "Mean maps; relevance of each image divided by its sum. Below 2 standard errors a patch shows no difference."
     )
     write(image, (MARGIN, 36), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     rows = ("right", "wrong", "right − wrong", "in standard errors")
@@ -220,9 +220,9 @@ def right_wrong(archive: Archive) -> Image.Image:
 
 
 def _compared(right: np.ndarray, wrong: np.ndarray) -> list[tuple[np.ndarray, float, float, str]]:
-    """Four maps (P,), each with the ends of its scale and its colours; from (pictures, P) of each side.
+    """Four maps (P,), each with the ends of its scale and its colours; from (images, P) of each side.
 
-    NaN, which is drawn grey, where there are too few pictures: none for a mean, one for an error.
+    NaN, which is drawn grey, where there are too few images: none for a mean, one for an error.
     """
     means = [part.mean(0) if len(part) else np.full(part.shape[1], np.nan) for part in (right, wrong)]
     difference = means[0] - means[1]
@@ -239,7 +239,7 @@ def _compared(right: np.ndarray, wrong: np.ndarray) -> list[tuple[np.ndarray, fl
 def _write_numbers(
     image: Image.Image, place: tuple[int, int], archive: Archive, right: np.ndarray, wrong: np.ndarray
 ) -> None:
-    """Mean and standard error over pictures."""
+    """Mean and standard error over images."""
     x, y = place
     columns = {
         "probability of the prediction": archive.probability,
@@ -258,4 +258,4 @@ def _write_numbers(
             if len(part) > 1:
                 error = part.std(ddof=1) / math.sqrt(len(part))
                 write(image, (x + offset, line + 16), f"± {error:.2g}", 12, colour=PALE)
-    write(image, (x, y + 26 + 40 * len(columns)), "mean ± standard error over pictures", 12, colour=PALE)
+    write(image, (x, y + 26 + 40 * len(columns)), "mean ± standard error over images", 12, colour=PALE)

@@ -1,7 +1,7 @@
-"""One picture and where the class token looked: its layers, its heads, what they add up to. From arrays, no model.
+"""One image and where the class token looked: its layers, its heads, what they add up to. From arrays, no model.
 
 Maps start at 0, and those of the first strip of each kind go up to their own largest value, which is printed; the
-second strip has one scale for all its maps. Over the picture a map shows what is above its mean. L blocks ("layers"), H
+second strip has one scale for all its maps. Over the image a map shows what is above its mean. L blocks ("layers"), H
 heads, P = g² patches.
 """
 
@@ -43,7 +43,7 @@ PER_ROW = 12  # maps of a strip side by side
 GAP, MARGIN = 8, 16  # multiples of 8: patches of 8 pixels are then JPEG's own blocks, small and exact
 HEADER, CAPTION, TITLE = 72, 24, 32  # heights of the parts of a page
 QUALITY = 90
-AGGREGATES = {  # of a picture: over it, and beside it where there is less room
+AGGREGATES = {  # of an image: over it, and beside it where there is less room
     "mean over layers": "layers' mean",
     "rollout": "rollout",
     "relevance for the prediction": "relevance",
@@ -52,13 +52,13 @@ AGGREGATES = {  # of a picture: over it, and beside it where there is less room
 
 @dataclass(frozen=True)
 class Page:
-    """Where everything is, the same for every picture of an archive; places are (x, y) of a top left corner."""
+    """Where everything is, the same for every image of an archive; places are (x, y) of a top left corner."""
 
     factor: int  # pixels of a patch in a small map
     side: int  # pixels of a small map
     width: int
     height: int
-    large: tuple[tuple[int, int], ...]  # the picture, then an overlay for each aggregate
+    large: tuple[tuple[int, int], ...]  # the image, then an overlay for each aggregate
     small: tuple[tuple[int, int], ...]  # a map for each aggregate
     notes: tuple[int, int]
     strips: tuple[tuple[tuple[int, int], ...], ...]  # layers, layers on one scale, heads, heads on one scale
@@ -94,7 +94,7 @@ class Page:
 
 
 def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """A page for every picture, as JPEG; `pictures(i)` is what the model saw of picture i, uint8 (H, W, 3)."""
+    """A page for every image, as JPEG; `pictures(i)` is what the model saw of image i, uint8 (H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     page = Page.of(archive)
     background = draw_background(archive, page)
@@ -107,7 +107,7 @@ def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folde
 
 
 def file_name(archive: Archive, index: int) -> str:
-    """Its number and, for people, what can be part of a file's name of the picture's path."""
+    """Its number and, for people, what can be part of a file's name of the image's path."""
     words = re.sub(r"[^\w]+", "-", PurePosixPath(str(archive.files[index])).with_suffix("").as_posix()).strip("-")
     return f"{index:05}-{words[-40:].strip('-') or 'picture'}.jpg"
 
@@ -133,7 +133,7 @@ def draw_picture(
     page: Page | None = None,
     background: np.ndarray | None = None,
 ) -> Image.Image:
-    """The page of picture `index`."""
+    """The page of image `index`."""
     page = page or Page.of(archive)
     pixels = (draw_background(archive, page) if background is None else background).copy()
     aggregates = (archive.layers[index].mean(0, dtype=np.float32), archive.rollout[index], archive.relevance[index])

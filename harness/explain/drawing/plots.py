@@ -1,4 +1,4 @@
-"""Figures of a model rather than of a picture: what its heads do, what is on the object, what became of its positions.
+"""Figures of a model rather than of an image: what its heads do, what is on the object, what became of its positions.
 
 Figures are made without pyplot, as all figures of a run: one that is dropped is freed.
 """
@@ -40,7 +40,7 @@ _PARTNER = {
 
 
 def head_plots(archive: Archive) -> dict[str, Figure]:
-    """heads: layer x head heatmaps; distance: how far each head looks, by depth. Means over the pictures."""
+    """heads: layer x head heatmaps; distance: how far each head looks, by depth. Means over the images."""
     return {"heads": head_heatmaps(archive), "distance": distance_by_depth(archive)}
 
 
@@ -52,7 +52,7 @@ def head_heatmaps(archive: Archive) -> Figure:
     cell = min(0.42, 12 / heads)
     width, height = max(cell * heads, 2.6) + 1.9, max(cell * layers, 1.6) + 1.1
     figure = Figure(figsize=(2 * width, 2 * height + 0.5), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"What the heads do, mean over {len(archive)} pictures", fontsize=12)
+    figure.suptitle(f"What the heads do, mean over {len(archive)} images", fontsize=12)
     names = archive.statistic_names.tolist()
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _HEADS.items(), strict=True):
         values = archive.statistics[:, :, names.index(name)]
@@ -94,7 +94,7 @@ def distance_by_depth(archive: Archive) -> Figure:
     side = math.isqrt(archive.rollout.shape[1])
     even = even_distance(side) * archive.settings["patch_size"]
     axes.axhline(even, color="0.4", linestyle="--", label=f"attention spread evenly: {even:.0f} px")
-    title = f"How far heads look, mean over {len(archive)} pictures of {archive.settings['image_size']} px"
+    title = f"How far heads look, mean over {len(archive)} images of {archive.settings['image_size']} px"
     axes.set(title=title, xlabel="layer", ylabel="mean attention distance (pixels)")
     farthest = float(np.max(distances, where=np.isfinite(distances), initial=even))
     axes.set_ylim(0, 1.05 * farthest or 1)
@@ -218,7 +218,7 @@ def object_figure(found: OnObject) -> Figure:
     highest = max(one.share.high for one in found.maps)
     by_layer.set_ylim(0, min(1, 1.25 * max(highest, found.centre.value, found.chance.value)))
     by_layer.legend(frameon=False, fontsize=9, loc="upper left")
-    figure.suptitle(f"Attention on the object, {found.n} pictures with masks", fontsize=12)
+    figure.suptitle(f"Attention on the object, {found.n} images with masks", fontsize=12)
     return figure
 
 

@@ -1,7 +1,7 @@
-"""The pictures as the model saw them, small and many to a file: what a report shows maps over, without the data.
+"""The images as the model saw them, small and many to a file: what a report shows maps over, without the data.
 
 In `attention/sprites/`: sheets `000.jpg`, `001.jpg`, ... of COLUMNS x ROWS cells of SIDE pixels, filled row by row, the
-last one no taller than its rows; and `sprites.json`, which says so, and which pictures of `attention.npz` they are. It
+last one no taller than its rows; and `sprites.json`, which says so, and which images of `attention.npz` they are. It
 is written last and removed first: where it is, the sheets are whole.
 """
 
@@ -27,7 +27,7 @@ VERSION = 1  # of the layout
 SIDE = 160  # pixels of a cell; a multiple of 16, JPEG's largest block: no cell's colours run into the next one's
 COLUMNS, ROWS = 10, 5
 QUALITY, SUBSAMPLING = 80, 2  # about 6 kB for a photograph; colours at half resolution
-MOST = 5000  # pictures, about 30 MB; of more, as many are chosen, spread evenly
+MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
 ABOUT = "sprites.json"
 
 
@@ -62,7 +62,7 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
 
 
 def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Up to COLUMNS x ROWS pictures (S, S, 3) as cells of one; those that are left over are black."""
+    """Up to COLUMNS x ROWS images (S, S, 3) as cells of one; those that are left over are black."""
     rows = math.ceil(len(pictures) / COLUMNS)
     cells = np.zeros((rows, COLUMNS, SIDE, SIDE, 3), np.uint8)
     for number, picture in enumerate(pictures):

@@ -1,4 +1,4 @@
-"""The test pictures as rows of a table for W&B: small versions of what their pages show."""
+"""The test images as rows of a table for W&B: small versions of what their pages show."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ COLUMNS = (
 # A row takes about 35 kB in W&B.
 MOST_ROWS = 1000
 
-SIDE = 112  # pixels of a picture, about
+SIDE = 112  # pixels of an image, about
 STRIP_SIDE = 56  # pixels of a map in a strip, about
 
 
 def rows(archive: Archive, pictures: Crops) -> Iterator[list[Any]]:
-    """COLUMNS of each picture, at most MOST_ROWS of them, spread evenly; numbers are those of the last layer."""
+    """COLUMNS of each image, at most MOST_ROWS of them, spread evenly; numbers are those of the last layer."""
     grid = math.isqrt(archive.rollout.shape[1])
     side, factor = grid * math.ceil(SIDE / grid), math.ceil(STRIP_SIDE / grid)
     for index in evenly_spaced(len(archive), MOST_ROWS):

@@ -18,14 +18,14 @@ RULE = (
     f"lost: after, neither is above that range and above {measures.HARDLY_ANY:.0%} of what it was, or strength is "
     f"below {measures.DROWNED:.0%}. retained: both are at least {measures.CLEARLY_LESS:.0%} of what they were, "
     f"|change| / |before| is below {measures.LARGE_CHANGE:g} and strength at least {measures.WEAK:.0%}. "
-    "altered: anything else. Strength: length of the embedding beside that of what the pictures put in, after divided "
+    "altered: anything else. Strength: length of the embedding beside that of what the images put in, after divided "
     "by before. Ranges by chance are those of shuffled embeddings."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """What a model adds to its patches, and the projection that makes them of pictures."""
+    """What a model adds to its patches, and the projection that makes them of images."""
 
     position: Tensor  # (1, P + 1, D)
     class_token: Tensor  # (1, 1, D)
@@ -43,7 +43,7 @@ class Change:
 
     before: Embedding
     after: Embedding
-    content_lengths: tuple[float, ...]  # before and after, of the same pictures
+    content_lengths: tuple[float, ...]  # before and after, of the same images
 
 
 def compare(change: Change) -> PositionArchive:

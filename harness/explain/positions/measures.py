@@ -35,7 +35,7 @@ class Positions:
         if self.side**2 != len(self.patches):
             raise HarnessError(
                 f"The model has {len(self.patches)} position embeddings besides the class token's, which is no square "
-                "grid. Position maps are made for square pictures and a single class token."
+                "grid. Position maps are made for square images and a single class token."
             )
         if not all(np.isfinite(value).all() for value in (self.patches, self.position_zero, self.class_token)):
             raise HarnessError("The position embedding has values that are not finite: this model has diverged.")
@@ -178,7 +178,7 @@ DROWNED = 0.05  # of the strength before: below, the model cannot notice its pos
 def verdict(before: Numbers, after: Numbers, change: Measured, strength: float = 1.0) -> str:
     """What fine-tuning did to a position embedding, by a rule that is fixed here.
 
-    `strength`: `typical_length` of the embedding over `content_length` of the same pictures, after divided by before.
+    `strength`: `typical_length` of the embedding over `content_length` of the same images, after divided by before.
 
     - "none to keep": before, neither locality nor decoding is above its range by chance.
     - "lost": after, neither is above that range and above 10 % of what it was; or strength is below 5 %.

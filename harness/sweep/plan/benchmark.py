@@ -23,7 +23,7 @@ SECONDS = 3.0  # of steps that are timed
 MOST_STEPS = 20
 PATIENCE = 15.0  # for a step that is not
 
-# On a CPU the time for a picture hardly depends on how many there are, and a large batch would take minutes.
+# On a CPU the time for an image hardly depends on how many there are, and a large batch would take minutes.
 CPU_BATCH = 8
 
 
@@ -59,7 +59,7 @@ def measure(config: RunConfig, classes: int) -> Pace:
         processes.close()
     speed = count / step
     source = (
-        f"a probe: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random pictures of {size} px, "
+        f"a probe: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random images of {size} px, "
         f"{speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; starting is not counted"
     )
     if on_cpu and load > usable_cores() / 2:

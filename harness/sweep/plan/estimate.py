@@ -114,7 +114,7 @@ def about_bytes(count: float) -> str:
 
 
 def _pictures(configs: Sequence[RunConfig]) -> list[Pictures]:
-    """How many pictures each run has."""
+    """How many images each run has."""
     found: dict[Hashable, Pictures] = {}
     each = []
     for config in configs:

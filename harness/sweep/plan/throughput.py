@@ -14,7 +14,7 @@ from reports.runs import Run, shown
 # A training step is a forward and a backward pass, and the latter costs twice the former.
 SCORING_TO_TRAINING = 3
 
-# Settings beside model and size of the pictures that speed depends on; on the batch size it depends little.
+# Settings beside model and size of the images that speed depends on; on the batch size it depends little.
 _COSTS = ("freeze", "grad_checkpointing", "compile", "precision")
 
 
@@ -22,19 +22,19 @@ _COSTS = ("freeze", "grad_checkpointing", "compile", "precision")
 class Pace:
     """What was measured of a model on this machine."""
 
-    training: float  # pictures per second
-    scoring: float  # pictures per second
+    training: float  # images per second
+    scoring: float  # images per second
     overhead_seconds: float  # seconds of a run that are neither: starting, figures, saving
     checkpoint: int | None  # bytes of the best weights on the disk
     source: str  # the measurement, in words
 
 
 def kind(config: Mapping[str, Any]) -> Hashable:
-    """What two runs share that take equally long for a picture; the settings are those of a RunConfig."""
+    """What two runs share that take equally long for an image; the settings are those of a RunConfig."""
     weights = config.get("weights")
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(str(weights)).expanduser().resolve())
-    # Without an --image-size, the weights decide how large pictures are.
+    # Without an --image-size, the weights decide how large images are.
     size = config.get("image_size") or weights
     return (config.get("model"), size, *(config.get(name) for name in _COSTS))
 
@@ -58,7 +58,7 @@ def pace_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: st
         training * SCORING_TO_TRAINING,
         statistics.median(besides) if besides else 0.0,
         max(sizes, default=None),
-        f"{len(alike)} finished run{'s' * (len(alike) > 1)} of {config.model} in {folder}: {training:.3g} pictures per "
+        f"{len(alike)} finished run{'s' * (len(alike) > 1)} of {config.model} in {folder}: {training:.3g} images per "
         f"second in training, on {' and '.join(sorted({_machine(run) for run in alike}))}",
     )
 

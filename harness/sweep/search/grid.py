@@ -50,9 +50,7 @@ def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]
     """
     given = commands.settings_given([*commands.run_words(sweep.command, {}), *sweep.overrides])
     if "data" not in given | {parameter.name for parameter in sweep.parameters}:
-        return [
-            "Nothing says where the pictures are. Add `- --data=FOLDER` to `command`, or `--data FOLDER` after `--`."
-        ]
+        return ["Nothing says where the images are. Add `- --data=FOLDER` to `command`, or `--data FOLDER` after `--`."]
     same, impossible = _sorted_out(sweep, points)
     problems = [f"{_whose(sweep, numbers, len(points))}: {problem}" for problem, numbers in impossible]
     if sweep.method == "grid":

@@ -78,7 +78,7 @@ def read_metric(metric: Any, method: str) -> Metric:
 
 def _metric_problems(name: str, metric: Mapping[str, Any]) -> list[str]:
     if name.startswith("test/"):
-        return [f"metric {name}: pictures that settings are chosen by cannot test them any more. Use best/val_f1."]
+        return [f"metric {name}: images that settings are chosen by cannot test them any more. Use best/val_f1."]
     if name not in METRICS:
         close = difflib.get_close_matches(name, METRICS, n=1)
         advice = f"Did you mean {close[0]}?" if close else f"There are {', '.join(METRICS)}."

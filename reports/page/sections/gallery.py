@@ -1,4 +1,4 @@
-"""Where it looks: every test picture with its maps, of any run or of two side by side."""
+"""Where it looks: every test image with its maps, of any run or of two side by side."""
 
 from __future__ import annotations
 

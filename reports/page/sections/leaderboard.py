@@ -131,12 +131,12 @@ def _doubt(collection: Collection) -> dict[str, Any]:
     elif equal:
         answer = "Not certain"
         sentence = (
-            f"On the same {pictures} test pictures, {len(equal)} of {m} other runs cannot be told from it: what lies "
+            f"On the same {pictures} test images, {len(equal)} of {m} other runs cannot be told from it: what lies "
             "between them may be chance."
         )
     else:
-        answer = "Yes, on these pictures"
-        sentence = f"On the same {pictures} test pictures it beats {others} by more than chance explains."
+        answer = "Yes, on these images"
+        sentence = f"On the same {pictures} test images it beats {others} by more than chance explains."
     if left := len(rest) - m:
         sentence += f" {left} more cannot be compared: the leaderboard says why."
     return {"answer": answer, "sentence": sentence, "others": [collection.label(row.run) for row in higher or equal]}

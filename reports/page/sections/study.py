@@ -33,14 +33,14 @@ STUDY = (
     Model(5, True, 1e-5, 64, 0.94964),
 )
 
-# Steps of five epochs at batch 16 are 4,200 (about 13,500 pictures); valid and test have 5 pictures of each class.
+# Steps of five epochs at batch 16 are 4,200 (about 13,500 images); valid and test have 5 images of each class.
 STUDY_FACTS = {
     "model": "vit_b_16",
     "weights": "imagenet",
     "epochs": "5",
     "classes": "100",
-    "training pictures": "about 13,500",
-    "test pictures": "500",
+    "training images": "about 13,500",
+    "test images": "500",
     "image size": "224",
 }
 
@@ -92,15 +92,15 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
         "weights": [run.config.get("weights") for run in runs],
         "epochs": [run.config.get("epochs") for run in runs],
         "classes": [caveats.part(run, "data").get("classes") for run in runs],
-        "training pictures": [_pictures(run, "train") for run in runs],
-        "test pictures": [_pictures(run, "test") for run in runs],
+        "training images": [_pictures(run, "train") for run in runs],
+        "test images": [_pictures(run, "test") for run in runs],
         "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
     }
     facts = []
     for name, values in ours.items():
         said = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
         differs = said not in (STUDY_FACTS[name], WEIGHTS_OWN)
-        if name == "training pictures":
+        if name == "training images":
             differs = not all(isinstance(value, int) and 13_400 <= value <= 13_600 for value in values)
         facts.append((name, STUDY_FACTS[name], said, differs))
     return facts

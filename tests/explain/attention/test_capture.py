@@ -236,7 +236,7 @@ def test_running_what_was_compiled_before_is_noticed() -> None:
 
 def test_capturing_without_running_the_model_is_noticed() -> None:
     model = tiny_vit()
-    with pytest.raises(HarnessError, match="No picture passed"), capture_rows(model):
+    with pytest.raises(HarnessError, match="No image passed"), capture_rows(model):
         tiny_vit()(pictures())
     assert hooks_left(model) == 0
 

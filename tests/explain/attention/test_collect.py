@@ -163,12 +163,12 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(found.pictures["relevance"], expected.pictures["relevance"], rtol=1e-3, atol=1e-5)
 
     monkeypatch.setattr(collect_module, "look_at", lambda *_: hungry(None, images))
-    with pytest.raises(HarnessError, match="Out of memory with attention of one picture at a time"):
+    with pytest.raises(HarnessError, match="Out of memory with attention of one image at a time"):
         look(images, 4)
 
 
 def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect_module, "look_at", lambda *_: pytest.fail("a picture was looked at"))
+    monkeypatch.setattr(collect_module, "look_at", lambda *_: pytest.fail("a image was looked at"))
 
     def off(attention: torch.nn.MultiheadAttention, tokens: Tensor) -> Tensor:
         return attention_matrix(attention, tokens)[:, :, 0] + 0.01

@@ -93,7 +93,7 @@ def test_of_a_model_per_head_and_by_brute_force() -> None:
         model(images)
     found = torch.stack(layers(), dim=1)
     assert found.shape == (2, 3, 3, 5)
-    attention = attention_by_torch(model, images)[1, 2, 0].double()  # picture 1, block 2, head 0
+    attention = attention_by_torch(model, images)[1, 2, 0].double()  # image 1, block 2, head 0
     lengths = []
     for i in range(49):
         row = attention[1 + i, 1:] / attention[1 + i, 1:].sum()
@@ -111,5 +111,5 @@ def test_sums_do_not_depend_on_how_pictures_are_divided() -> None:
         parts = functools.reduce(operator.add, [RunningMean.of(part).to("cpu") for part in values.split(sizes)])
         assert parts.count == 7
         torch.testing.assert_close(parts.mean(), values.double().mean(0), rtol=0, atol=1e-15)
-    # The mean of the batches' means would count the pictures of the small batch more.
+    # The mean of the batches' means would count the images of the small batch more.
     assert (torch.stack([values[:1].mean(0), values[1:].mean(0)]).mean(0) - whole.mean()).abs().max() > 0.1

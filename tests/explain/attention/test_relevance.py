@@ -97,7 +97,7 @@ def test_maps_are_of_the_class_asked_for() -> None:
     one, other = (relevance(model, images, torch.full((4,), label)) for label in (0, 1))
     assert (one - other).abs().max() > 0.1 * one.abs().max()
     with torch.no_grad():
-        model.heads.head.weight[0] = 0  # this logit no longer depends on the picture
+        model.heads.head.weight[0] = 0  # this logit no longer depends on the image
     assert torch.equal(relevance(model, images, torch.zeros(4, dtype=torch.int64)), torch.zeros(4, 16))
 
 

@@ -1,4 +1,4 @@
-"""Sheets of many pictures: what is on which page in which order, and the numbers behind the colours."""
+"""Sheets of many images: what is on which page in which order, and the numbers behind the colours."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_right_against_wrong_by_hand() -> None:
     assert compared[0][1:3] == compared[1][1:3] == (0, 4)
     np.testing.assert_allclose(compared[2][0], [2, 0, 0])
     assert compared[2][1:3] == (-2, 2)
-    # Variances (ddof 1) 2 of two pictures and 0 of four: the difference of 2 is two standard errors of 1.
+    # Variances (ddof 1) 2 of two images and 0 of four: the difference of 2 is two standard errors of 1.
     np.testing.assert_allclose(compared[3][0], [2, 0, 0])
 
 
@@ -162,7 +162,7 @@ def test_too_few_wrong_pictures_are_grey_not_a_difference(wrong: int) -> None:
 def test_numbers_beside_right_and_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = drawn_texts(monkeypatch)
     contact_sheets.right_wrong(made_up_archive())
-    assert lines[0] == "3 right against 3 wrong pictures"
+    assert lines[0] == "3 right against 3 wrong images"
     at = lines.index("probability of the prediction")
     # 0.5, 0.68, 0.86 against 0.59, 0.77, 0.95; the deviation of both is 0.18, over √3.
     assert lines[at + 1 : at + 5] == ["0.68", "± 0.1", "0.77", "± 0.1"]

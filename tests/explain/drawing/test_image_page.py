@@ -1,4 +1,4 @@
-"""Pages of single pictures, read back pixel by pixel."""
+"""Pages of single images, read back pixel by pixel."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_overlay_keeps_picture_and_map() -> None:
     cells[24] = 1
     drawn = canvas.overlay(picture, cells).astype(int)
     centre, lit, dark = drawn[6, 6], drawn[0, 13], drawn[0, 0]
-    assert (np.abs(lit - dark - 100) <= 1).all()  # half of the picture, in grey
+    assert (np.abs(lit - dark - 100) <= 1).all()  # half of the image, in grey
     expected = 0.6 * canvas.colour_table("inferno")[255]
     assert (np.abs(centre - expected) <= 1).all()
     pixels, page = page_of(made_up_archive(), 0, picture)

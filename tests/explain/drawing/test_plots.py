@@ -56,7 +56,7 @@ def test_heatmaps_show_every_statistic() -> None:
         assert axes.get_images()[0].get_clim() == (values.min(), values.max())
     titles = " ".join(axes.get_title() for axes in maps_of(figure))
     assert "(pixels)" in titles and "(nats)" in titles and titles.count("(share)") == 2
-    assert figure.get_suptitle() == "What the heads do, mean over 6 pictures"
+    assert figure.get_suptitle() == "What the heads do, mean over 6 images"
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (12, 3), (32, 48)])
@@ -87,7 +87,7 @@ def test_distances_by_depth() -> None:
     even = plots.even_distance(7) * 16
     assert lines[f"attention spread evenly: {even:.0f} px"] == [even, even]
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 70
-    assert axes.get_title() == "How far heads look, mean over 6 pictures of 112 px"
+    assert axes.get_title() == "How far heads look, mean over 6 images of 112 px"
 
 
 def test_even_distance_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Small pictures in sheets: each where the layout says, and nothing left of an earlier look."""
+"""Small images in sheets: each where the layout says, and nothing left of an earlier look."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw(archive: Archive, folder: Path, pictures: np.ndarray | None = None) -> 
 
 
 def cell(folder: Path, about: dict, number: int) -> np.ndarray:
-    """Pixels (side, side, 3) of the picture `number`, by nothing but what is written in the folder."""
+    """Pixels (side, side, 3) of the image `number`, by nothing but what is written in the folder."""
     place, within = divmod(number, about["columns"] * about["rows"])
     row, column = divmod(within, about["columns"])
     side = about["side"]
@@ -43,7 +43,7 @@ def test_every_picture_lands_in_its_cell(tmp_path: Path) -> None:
     for name in ("000.jpg", "001.jpg"):
         with Image.open(tmp_path / name) as file:
             sizes.append(file.size)
-    assert sizes == [(1600, 800), (1600, 320)]  # the second has 13 pictures in two rows
+    assert sizes == [(1600, 800), (1600, 320)]  # the second has 13 images in two rows
     for number in (0, 9, 10, 49, 50, 62):
         found = cell(tmp_path, about, number).astype(int)
         inside = found[8:-8, 8:-8]  # decoders smooth colours across blocks, the outermost pixels of a cell included

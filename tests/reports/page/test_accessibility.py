@@ -124,5 +124,5 @@ def test_the_gallery_by_keyboard(report_page: Path, reader: Reader) -> None:
         )
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    # The focus is on the picture that was last looked at.
+    # The focus is on the image that was last looked at.
     expect(cards.nth(1)).to_be_focused()

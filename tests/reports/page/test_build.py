@@ -49,7 +49,7 @@ def describe(run: Path, **parts: Any) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Four finished runs, one of which the test pictures cannot tell from the best, and one in each other state."""
+    """Four finished runs, one of which the test images cannot tell from the best, and one in each other state."""
     folder = tmp_path / "runs" / "grid"
     write(folder / "best-0", 0.9, 3, lr=1e-5, augment="none", batch_size=16, seed=0)
     write(folder / "good-1", 0.8, 5, lr=1e-5, augment="standard", batch_size=16, seed=0)
@@ -75,7 +75,7 @@ def test_who_won_and_whether_that_is_real(sweep: Path) -> None:
     assert "grid" in page.said("")
     said = page.said("verdict")
     assert said.startswith("Best by validation F1 (0.9000) lr 1e-05, augment none, batch size 16 0.969 test macro F1")
-    assert "Not certain On the same 100 test pictures, 1 of 3 other runs cannot be told from it" in said
+    assert "Not certain On the same 100 test images, 1 of 3 other runs cannot be told from it" in said
     assert said.endswith("lr 1e-05, augment standard, batch size 16")
 
 
@@ -114,7 +114,7 @@ def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
     other = commands["Copy the command: lr 0.1, augment none, batch size 16"]
     assert other == ["harness", "train", "--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]
     winner = str(sweep / "grid" / "best-0")
-    assert commands["Copy the command: Name what is in pictures of your own"][:3] == ["harness", "predict", winner]
+    assert commands["Copy the command: Name what is in images of your own"][:3] == ["harness", "predict", winner]
 
 
 def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
         "No space left",
         "1 run of which it is not known how they ended: not ranked.",
         "config.json is damaged; manifest.json is missing",
-        "1 picture could not be read and left out.",
+        "1 image could not be read and left out.",
         "train/a.jpg: truncated",
         "A split is not the data set's own. valid: 4 of train's 20 images set aside",
         "1 run still running, or killed without a word: not ranked yet.",
@@ -226,7 +226,7 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     said = Page(build(tmp_path)).said("study")
     assert f"2 standard 1e-03 16 0.2089 {f1:.4f} of 2 runs the best on validation" in said
     assert said.count("of 2 runs") == 1
-    assert "training pictures about 13,500 unknown differs" in said
+    assert "training images about 13,500 unknown differs" in said
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for place in range(2):
         figures = look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}) / "figures"
         figures.mkdir()
-        (figures / "positions.png").write_bytes(b"a picture")
+        (figures / "positions.png").write_bytes(b"a image")
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
@@ -70,7 +70,7 @@ def test_runs_that_have_not_looked(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "b", config={"lr": 1e-3}, summary={"state": "failed"})
     (tmp_path / "runs" / "b" / "predictions.csv").unlink()
     found = Page(build.build(tmp_path / "runs", tmp_path / "page"))
-    assert "No run has looked at its test pictures" in found.said("gallery")
+    assert "No run has looked at its test images" in found.said("gallery")
     assert "failed: not looked yet: lr 0.001." in found.said("gallery")
     assert "No run has position embeddings to compare." in found.said("positions")
     assert not found.all("dialog") and not found.all("form", id="gallery-controls")
@@ -107,11 +107,9 @@ def test_missing_pictures_are_said_once_with_what_brings_them(tmp_path: Path) ->
             shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
     found = Page(build.build(tmp_path))
     said = found.said("gallery")
-    assert said.count("no small pictures") == 1
-    sentence = (
-        "7 of 8 runs, no small pictures: maps alone. harness explain RUN --redraw makes the pictures of a run, where"
-    )
+    assert said.count("no small images") == 1
+    sentence = "7 of 8 runs, no small images: maps alone. harness explain RUN --redraw makes the images of a run, where"
     assert sentence in said and "; and 1 more." in said
     shutil.rmtree(tmp_path / "r0" / "attention" / "sprites")
     said = Page(build.build(tmp_path)).said("gallery")
-    assert "8 of 8 runs, no small pictures: maps alone." in said and said.endswith("where its data set is.")
+    assert "8 of 8 runs, no small images: maps alone." in said and said.endswith("where its data set is.")

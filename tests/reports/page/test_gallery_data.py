@@ -65,7 +65,7 @@ def test_what_the_page_filters_and_sorts_by(tmp_path: Path) -> None:
 
 
 def with_labels(seen: Archive) -> Archive:
-    """For run folders, whose test pictures all have one."""
+    """For run folders, whose test images all have one."""
     labels = np.arange(len(seen), dtype=np.int32) % len(seen.classes)
     return dataclasses.replace(seen, labels=labels)
 
@@ -91,7 +91,7 @@ def test_photographs_are_stored_once_for_all_runs_that_saw_the_same(tmp_path: Pa
     page = tmp_path / "page"
     about = {run.label[-1]: data(page, f"gallery-{run.key}") for run in album.runs}
     assert about["a"]["pictures"] == about["b"]["pictures"] != about["c"]["pictures"]
-    assert len(list((page / "pictures").glob("*/*.jpg"))) == 2 * 2  # two sheets, of two kinds of pictures
+    assert len(list((page / "pictures").glob("*/*.jpg"))) == 2 * 2  # two sheets, of two kinds of images
     pictures = data(page, about["a"]["pictures"])
     assert (pictures["columns"], pictures["rows"], pictures["perSheet"]) == (10, [5, 1], 50)
     # Laid out in another way, as by another version, they are others.
@@ -99,7 +99,7 @@ def test_photographs_are_stored_once_for_all_runs_that_saw_the_same(tmp_path: Pa
     path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": 5, "rows": 10}))
     album_of(tmp_path / "runs", tmp_path / "page")
     assert len(list((page / "pictures").iterdir())) == 3
-    # Picture 57 by what is written alone.
+    # Image 57 by what is written alone.
     place = pictures["places"][57]
     sheet, within = divmod(place, pictures["perSheet"])
     row, column = divmod(within, pictures["columns"])
@@ -130,7 +130,7 @@ def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
     before = files(tmp_path / "page")
     _, site = album_of(tmp_path / "runs", tmp_path / "page")
     assert site.written == 0 and files(tmp_path / "page").keys() == before.keys()
-    # Another look at the pictures by one run: only its files are others.
+    # Another look at the images by one run: only its files are others.
     shutil.rmtree(tmp_path / "runs" / "b")
     changed = made_up_archive()
     changed.rollout[:] = changed.rollout[::-1]
@@ -183,9 +183,9 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
     notes = {run.label: run.note for run in album.runs}
     assert notes.keys() == {"good", "sprites", "some"}
     assert notes["good"] == ""
-    assert notes["sprites"] == "no small pictures: maps alone"
+    assert notes["sprites"] == "no small images: maps alone"
     assert {run.label: run.remedy for run in album.runs if run.remedy} == {"sprites": "harness explain RUN --redraw"}
-    assert notes["some"] == "2 of 6 pictures are there, the others are maps alone"
+    assert notes["some"] == "2 of 6 images are there, the others are maps alone"
     without = {labels: reason for reason, labels in album.without}
     assert without[("without",)] == "attention.npz is missing"
     assert without[("running",)] == "running: not looked yet"

@@ -65,7 +65,7 @@ def test_the_first_view_is_small(report_page: Path, reader: Reader) -> None:
     ]
     assert report_page in asked
     assert sum(path.stat().st_size for path in asked if path.name != "plotly.min.js") < 1_000_000
-    # The pictures wait until somebody comes near them.
+    # The images wait until somebody comes near them.
     assert not [path for path in asked if path.suffix in (".jpg", ".png") and "positions" not in path.name]
 
 
@@ -188,7 +188,7 @@ def test_pictures_are_filtered(report_page: Path, reader: Reader) -> None:
     controls.locator("[name=truth]").select_option(HOSTILE)
     expect(count).to_have_text(f"Pictures 1 to 8 of 8, of all {PICTURES}.")
     controls.locator("[name=outcome]").select_option("wrong")
-    expect(count).to_have_text(f"None of {PICTURES} pictures is like this.")
+    expect(count).to_have_text(f"None of {PICTURES} images is like this.")
     controls.get_by_role("button", name="Show all").click()
     controls.locator("[name=least]").fill("95")
     controls.locator("[name=least]").press("Tab")

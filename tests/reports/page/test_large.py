@@ -1,4 +1,4 @@
-"""A page of two hundred runs on five hundred pictures each, in use. What it costs: tests/bench/bench_report.py."""
+"""A page of two hundred runs on five hundred images each, in use. What it costs: tests/bench/bench_report.py."""
 
 from __future__ import annotations
 

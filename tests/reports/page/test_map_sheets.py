@@ -78,7 +78,7 @@ def test_one_scale_for_all_is_a_multiple_of_an_even_share() -> None:
 
 
 def test_real_sizes_stay_small() -> None:
-    """500 pictures of a ViT-B/16: 27 maps of 14 x 14, both scales, in less than 6 MB."""
+    """500 images of a ViT-B/16: 27 maps of 14 x 14, both scales, in less than 6 MB."""
     random = np.random.default_rng(0)
     values = random.gamma(0.5, size=(50, 27, 196)).astype(np.float32)  # noise compresses worse than attention does
     maps = Maps(values / values.sum(-1, keepdims=True), 12, 12, 14)

@@ -16,7 +16,7 @@ CLASSES = tuple(f"class {index:03}" for index in range(100))
 
 
 def with_errors(labels: np.ndarray, wrong: np.ndarray, classes: int) -> np.ndarray:
-    """Predictions that are right but for the pictures `wrong`, which get the next class."""
+    """Predictions that are right but for the images `wrong`, which get the next class."""
     predicted = labels.copy()
     predicted[wrong] = (labels[wrong] + 1) % classes
     return predicted
@@ -29,7 +29,7 @@ def run_of(folder: Path, labels: np.ndarray, predicted: np.ndarray, classes: int
 def two_models(
     generator: np.random.Generator, classes: int, each: int, right: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A test set and what two models of known accuracy say of it; half of the pictures are equally hard for both."""
+    """A test set and what two models of known accuracy say of it; half of the images are equally hard for both."""
     labels = np.repeat(np.arange(classes), each)
     luck = generator.random((2, len(labels)))
     luck[1] = np.where(generator.random(len(labels)) < 0.5, luck[0], luck[1])
@@ -94,7 +94,7 @@ def test_resampled_scores_are_those_of_redrawn_test_sets() -> None:
     assert weights.sum(axis=0) == pytest.approx(np.full(40, 7))
     assert set(np.unique(weights[:3])) <= {0, 1.5, 3}
     assert set(np.unique(weights[3:5])) == {0, 2}
-    assert set(np.unique(weights[5:])) == {0, 2}  # two classes of one picture share a stratum
+    assert set(np.unique(weights[5:])) == {0, 2}  # two classes of one image share a stratum
     for column in range(40):
         expected = sklearn_metrics.f1_score(
             labels, predicted, labels=range(5), average="macro", zero_division=0, sample_weight=weights[:, column]
@@ -122,10 +122,10 @@ def test_best_against_better_and_worse_runs(tmp_path: Path) -> None:
     assert [one.indistinguishable for one in found] == [True, True, False, False]
     assert [one.differing for one in found] == [0, 4, 35, 495]
 
-    # Alike in all they said: the share of pictures in which they would differ is at most 1 - 0.025 ** (1 / 500).
+    # Alike in all they said: the share of images in which they would differ is at most 1 - 0.025 ** (1 / 500).
     bound = 1 - 0.025 ** (1 / 500)
     assert (same.difference, same.low, same.high, same.p) == pytest.approx((0, -bound, bound, 1))
-    # Four pictures, all in the best's favour: 2 of 2 ** 4 swaps are as far apart, where resampling leaves 0 out.
+    # Four images, all in the best's favour: 2 of 2 ** 4 swaps are as far apart, where resampling leaves 0 out.
     assert close.p == pytest.approx(1 / 8, abs=0.02)
     assert close.low is not None and close.low <= 0 < close.difference < close.high
     for one in (far, hopeless):
@@ -183,8 +183,8 @@ def test_runs_on_other_pictures_are_not_compared(tmp_path: Path) -> None:
     found = compare(best, runs)
     assert [one.reason for one in found] == [
         "its predictions cannot be used: per_class.csv is missing",
-        "it was tested on other pictures: 4 of its 5 are among the 4 of the best run",
-        "it was tested on other pictures: 2 of its 4 are among the 4 of the best run",
+        "it was tested on other images: 4 of its 5 are among the 4 of the best run",
+        "it was tested on other images: 2 of its 4 are among the 4 of the best run",
         "it was trained on other classes than the best run",
         "",
         "its data set is not the best run's (manifest.json: fingerprint)",
@@ -215,7 +215,7 @@ def test_equally_good_models_are_seldom_told_apart(classes: int, each: int, righ
 
 
 def test_unequal_models_are_told_apart_and_the_interval_covers_their_difference() -> None:
-    """100 classes of 5 pictures, accuracy and so macro F1 of 0.95 and 0.85: errors are spread evenly over classes."""
+    """100 classes of 5 images, accuracy and so macro F1 of 0.95 and 0.85: errors are spread evenly over classes."""
     generator = np.random.default_rng(9)
     rejected = covered = 0
     for seed in range(100):

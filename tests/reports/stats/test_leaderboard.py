@@ -18,7 +18,7 @@ CLASSES = tuple("abcdefghij")
 
 
 def write(folder: Path, value: float | None, errors: int = 5, *, state: str = "finished", **config: Any) -> Run:
-    """A run with that `best/val_f1` and so many errors on 100 test pictures."""
+    """A run with that `best/val_f1` and so many errors on 100 test images."""
     predicted = LABELS.copy()
     predicted[:errors] = 9
     summary = {"state": state, "best/val_f1": value, "reason": config.pop("reason", None)}
@@ -85,7 +85,7 @@ def test_the_text(runs: list[Run]) -> None:
     notes = " ".join(" ".join(lines[lines.index(next(line for line in lines if line.startswith("Best by"))) :]).split())
     assert notes.startswith(
         f"Best by best/val_f1: lr 1e-05, augment none, batch size 16. Test macro F1 0.9693, 95 % interval {interval}, "
-        "n = 100. On the same 100 test pictures, 1 of 3 other runs cannot be told from it by macro F1; 2 score lower. "
+        "n = 100. On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 2 score lower. "
         "The best less each of these: 2 (lr 1e-05, augment standard, batch size 16): 0.0"
     )
     assert "after Holm's correction for 3 comparisons" in notes
@@ -162,10 +162,10 @@ def test_a_run_that_is_better_on_the_test_pictures_is_called_so(tmp_path: Path) 
         write(tmp_path / name, value, errors)
     notes = leaderboard(read_runs(tmp_path)).notes
     assert notes[1] == (
-        "On the same 100 test pictures, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
+        "On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
         "1 score higher, unlike validation. The best less each of these:"
     )
-    assert notes[2] == "  3 (c): nothing, it names every picture alike"
+    assert notes[2] == "  3 (c): nothing, it names every image alike"
 
 
 def test_a_board_by_a_test_metric_says_that_it_is_biased(tmp_path: Path) -> None:

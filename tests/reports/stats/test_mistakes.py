@@ -64,7 +64,7 @@ def test_worst_pairs_first() -> None:
     sure = [0.5, 0.7, 0.9, 0.4, 0.6, 0.95, 0.9, 0.8, 0.9, 0.9]
     predictions = some(labels, predicted, sure)
     pairs = worst_pairs(confusion(predictions.labels, predictions.predicted, 3), predictions)
-    # Twice each: the one of three pictures before the one of four. Then once each, of three before four.
+    # Twice each: the one of three images before the one of four. Then once each, of three before four.
     assert pairs == [(0, 1, 2, [1, 0]), (1, 2, 2, [4, 3]), (2, 0, 1, [7]), (1, 0, 1, [5])]
 
 

@@ -60,7 +60,7 @@ def test_what_mattered(runs: Path) -> None:
 
 def test_mistakes_of_the_best(runs: Path) -> None:
     said = findings(collection(runs))["Mistakes"]
-    assert said.startswith("The best run names 3 of 9 test pictures wrongly.")
+    assert said.startswith("The best run names 3 of 9 test images wrongly.")
     owl = r"\<img src=x\>\|\*owl\*"
     assert cells(said, "pictures")[0] == [owl, "dog", "2 of 3"]
     # owl: 1 of 3 shown is hit and 2 are named; dog: 2 of 3, and 4.

@@ -42,7 +42,7 @@ GRID = (
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes; 10 pictures to train with, 4 to validate, 6 to test."""
+    """Two classes; 10 images to train with, 4 to validate, 6 to test."""
     root = tmp_path_factory.mktemp("photos")
     for split, count in (("train", 5), ("valid", 2), ("test", 3)):
         for index, name in enumerate(("cat", "dog")):
@@ -54,7 +54,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_run(folder: Path, **changes: Any) -> None:
-    """A finished run of CONFIG: 50 pictures a second, 20 s of training and 30 s in all, 900 pictures scored."""
+    """A finished run of CONFIG: 50 images a second, 20 s of training and 30 s in all, 900 images scored."""
     config = CONFIG.to_dict() | {"data": "elsewhere"}
     manifest = {
         "device": "cpu",
@@ -86,13 +86,13 @@ def sweep_of(tmp_path: Path, photos: Path | str, text: str = GRID, *overrides: s
 def test_pace_of_an_earlier_run(tmp_path: Path) -> None:
     write_run(tmp_path / "one")
     pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
-    # 4 x 200 + 100 pictures were scored three times as fast as trained with: 6 s of the 10 s that were not training.
+    # 4 x 200 + 100 images were scored three times as fast as trained with: 6 s of the 10 s that were not training.
     assert pace == Pace(
         training=50,
         scoring=150,
         overhead_seconds=pytest.approx(4.0),
         checkpoint=2_000_000,
-        source="1 finished run of vit_demo in runs: 50 pictures per second in training, on Z80, 2 cores",
+        source="1 finished run of vit_demo in runs: 50 images per second in training, on Z80, 2 cores",
     )
 
 
@@ -186,7 +186,7 @@ def test_bytes_in_words(count: float, text: str) -> None:
 def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
     write_run(tmp_path / "runs" / "one")
     found = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
-    # 4 epochs of 10 pictures at 50 a second, 4 x 4 + 6 scored at 150, and 4 s besides.
+    # 4 epochs of 10 images at 50 a second, 4 x 4 + 6 scored at 150, and 4 s besides.
     assert found.cost and found.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
     assert found.cost.seconds == pytest.approx(4 * found.cost.trial_seconds)
     lines = render(found).splitlines()
@@ -200,7 +200,7 @@ def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
     ]
     assert lines[8:] == [
         "time   about 20 s with 1 worker; about 5 s a trial",
-        f"       by 1 finished run of vit_demo in {tmp_path}/runs: 50 pictures per second in training, on Z80, 2 cores",
+        f"       by 1 finished run of vit_demo in {tmp_path}/runs: 50 images per second in training, on Z80, 2 cores",
         "disk   about 8 MB at the end, 14 MB at most: checkpoints of 2 MB, of which all stay; "
         "--keep K leaves the K best",
     ]
@@ -220,7 +220,7 @@ def test_plan_by_a_probe(tmp_path: Path, photos: Path) -> None:
     found = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
     assert found.cost
     [source] = found.cost.sources  # both batch sizes by one probe
-    assert source.startswith("a probe: 1 training step of vit_demo on 2 random pictures of 64 px, ")
+    assert source.startswith("a probe: 1 training step of vit_demo on 2 random images of 64 px, ")
     assert found.cost.trial_seconds > 0
     # The demo's 6 layers of width 128, and a head for two classes: 4 bytes each.
     width, mlp = 128, 256

@@ -156,6 +156,6 @@ def test_random_trials_may_be_the_same_run() -> None:
 
 def test_where_the_pictures_are_has_to_be_said() -> None:
     [problem] = problems(AUGMENT, words=())
-    assert problem.startswith("Nothing says where the pictures are.")
+    assert problem.startswith("Nothing says where the images are.")
     sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "photos"))
     assert check_points(sweep, grid_points(sweep)) == []

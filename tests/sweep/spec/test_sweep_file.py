@@ -125,7 +125,7 @@ def test_hyperband(tmp_path: Path, early: dict[str, Any], bands: tuple[int, ...]
         ({"metric": "best/val_f1"}, "metric must say what is optimised"),
         ({"metric": {"goal": "maximize"}}, "metric must say what is optimised"),
         ({"method": "bayes", "metric": None}, "metric must say what is optimised"),
-        ({"metric": {"name": "test/f1", "goal": "maximize"}}, "metric test/f1: pictures that settings are chosen by"),
+        ({"metric": {"name": "test/f1", "goal": "maximize"}}, "metric test/f1: images that settings are chosen by"),
         ({"metric": {"name": "val_f1", "goal": "maximize"}}, "Did you mean val/f1?"),
         ({"metric": {"name": "speed"}}, "metric speed is nothing that a run logs"),
         ({"metric": {"name": "best/val_f1"}}, "without a `goal` W&B minimises. Write `goal: maximize`."),
