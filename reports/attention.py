@@ -194,7 +194,7 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
 
 
 def read_file(path: Path) -> bytes:
-    """A image of a run as it is. Raises Unusable."""
+    """An image of a run as it is. Raises Unusable."""
     try:
         return content_of(path)
     except OSError as error:

@@ -28,7 +28,7 @@ RULE = Preprocessing(
 
 
 def save(root: Path, file: str, picture: np.ndarray, mask: np.ndarray | None) -> str:
-    """A image and its mask, both (H, W) uint8."""
+    """An image and its mask, both (H, W) uint8."""
     for path, pixels in ((root / file, picture), (mask_path(root, file), mask)):
         if pixels is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def test_inside_the_loop_it_waits_for_the_loop_to_look() -> None:
 
 def test_a_loop_that_never_looks_is_ended() -> None:
     code = (
-        "import os, signal, time; from harness import stop\n"
+        "import os, signal, time; from harness.training import signals as stop\n"
         "stop.SECONDS_TO_STOP = 0.2\n"
         "with stop.StopSignals() as signals, signals.deferred():\n"
         "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
@@ -48,7 +48,7 @@ def test_a_loop_that_never_looks_is_ended() -> None:
 def test_the_deadline_runs_also_while_the_process_is_blocked_outside_of_python() -> None:
     # Locking a mutex twice blocks in C and, unlike sleeping, is not cut short by a signal: as waiting for a peer is.
     code = (
-        "import ctypes, os, signal, threading; from harness import stop\n"
+        "import ctypes, os, signal, threading; from harness.training import signals as stop\n"
         "stop.SECONDS_TO_STOP = 0.5\n"
         "mutex = ctypes.create_string_buffer(64)\n"
         "with stop.StopSignals() as signals, signals.deferred():\n"
@@ -78,7 +78,7 @@ def test_not_being_wanted_any_more_is_no_failure() -> None:
 
 def test_while_leaving_a_signal_interrupts_nothing_and_sets_a_deadline() -> None:
     code = (
-        "import os, signal, time; from harness import stop\n"
+        "import os, signal, time; from harness.training import signals as stop\n"
         "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SAVE = 0.1, 1.5\n"
         "with stop.StopSignals() as signals:\n"
         "    signals.leaving()\n"
@@ -91,7 +91,7 @@ def test_while_leaving_a_signal_interrupts_nothing_and_sets_a_deadline() -> None
 
 def test_last_words_are_said_before_a_hard_end_if_they_are_short() -> None:
     code = (
-        "import os, signal, time; from harness import stop\n"
+        "import os, signal, time; from harness.training import signals as stop\n"
         "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SPEAK = 0.1, 0.5\n"
         "def speak():\n"
         "    print('farewell', flush=True); time.sleep(30)\n"

@@ -71,7 +71,7 @@ def tile(cells: np.ndarray, factor: int, high: float, low: float = 0.0, table: s
 
 
 def fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """A image (H, W, 3) as (side, side, 3): what the model saw is square."""
+    """An image (H, W, 3) as (side, side, 3): what the model saw is square."""
     if picture.shape[:2] == (side, side):
         return picture
     way = cv2.INTER_AREA if side < min(picture.shape[:2]) else cv2.INTER_LINEAR

@@ -157,18 +157,18 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
         return collect_batch(model, images, *others)
 
-    monkeypatch.setattr(collect_module, "look_at", hungry)
+    monkeypatch.setattr(collect_module, "collect_batch", hungry)
     found = look(images, 7)
     assert sizes == [7, 4, 2, 2, 2, 1]
     np.testing.assert_allclose(found.pictures["relevance"], expected.pictures["relevance"], rtol=1e-3, atol=1e-5)
 
-    monkeypatch.setattr(collect_module, "look_at", lambda *_: hungry(None, images))
+    monkeypatch.setattr(collect_module, "collect_batch", lambda *_: hungry(None, images))
     with pytest.raises(HarnessError, match="Out of memory with attention of one image at a time"):
         look(images, 4)
 
 
 def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect_module, "look_at", lambda *_: pytest.fail("a image was looked at"))
+    monkeypatch.setattr(collect_module, "collect_batch", lambda *_: pytest.fail("an image was looked at"))
 
     def off(attention: torch.nn.MultiheadAttention, tokens: Tensor) -> Tensor:
         return attention_matrix(attention, tokens)[:, :, 0] + 0.01
@@ -193,5 +193,5 @@ def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -
 
 def test_told_to_stop_it_stops() -> None:
     with pytest.raises(StopRequested) as told:
-        look(pictures(4), stop=SimpleNamespace(told=True, signum=15))
+        look(pictures(4), stop=SimpleNamespace(requested=True, signum=15))
     assert told.value.signum == 15

@@ -30,7 +30,7 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for place in range(2):
         figures = look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}) / "figures"
         figures.mkdir()
-        (figures / "positions.png").write_bytes(b"a image")
+        (figures / "positions.png").write_bytes(b"an image")
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):

@@ -247,7 +247,7 @@ def test_what_keeps_failing_is_noted_and_the_others_go_on(
             raise RuntimeError("a bug in the program")
         return optimise(state, batch, lr, *rest)
 
-    monkeypatch.setattr(train_module, "optimise", broken)
+    monkeypatch.setattr(train_module, "training_step", broken)
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
     done = entries(file, tmp_path / "runs")
     assert [entry.state for entry in done] == ["finished", "failed", "finished", "failed"]
@@ -256,7 +256,7 @@ def test_what_keeps_failing_is_noted_and_the_others_go_on(
 
     # Given again, it leaves them alone; with more retries and the bug put right, they are done under the same run.
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
-    monkeypatch.setattr(train_module, "optimise", optimise)
+    monkeypatch.setattr(train_module, "training_step", optimise)
     assert sweep_here(file, tmp_path / "runs", retries=2) == 0
     again = entries(file, tmp_path / "runs")
     assert [entry.state for entry in again] == ["finished"] * 4
@@ -269,7 +269,7 @@ def test_a_sweep_in_which_nothing_works_is_given_up(
     def broken(*_: Any) -> Any:
         raise RuntimeError("the driver is too old")
 
-    monkeypatch.setattr(train_module, "optimise", broken)
+    monkeypatch.setattr(train_module, "training_step", broken)
     parameters = {"seed": {"values": list(range(9))}}
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
@@ -291,7 +291,7 @@ def test_a_trial_that_hangs_is_ended(
             time.sleep(600)
         return optimise(state, *rest)
 
-    monkeypatch.setattr(train_module, "optimise", hang_once)
+    monkeypatch.setattr(train_module, "training_step", hang_once)
     monkeypatch.setattr("harness.sweep.execution.running_trial.GRACE_SECONDS", 0.5)
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "runs", timeout=3.0) == 0
