@@ -70,7 +70,7 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
         if state == "finished":
             said = f"{_runs(len(rows))} finished, but cannot be ranked."
         elif state == "running":
-            said = f"{_runs(len(rows))} still running, or killed without a word: not ranked yet."
+            said = f"{_runs(len(rows))} still running or killed; not ranked."
         elif state == "unknown":
             said = f"{_runs(len(rows))} of which it is not known how they ended: not ranked."
         else:

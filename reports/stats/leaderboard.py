@@ -240,7 +240,7 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
             interval = columns.span(one.low, one.high)
             yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {_p(one)}"
         else:
-            yield f"  {name}: nothing, it names every image alike"
+            yield f"  {name}: identical predictions"
     if len(equal) > NAMED:
         yield f"  and {len(equal) - NAMED} more"
     yield (

@@ -89,4 +89,4 @@ def read_whole(page: Page) -> None:
     for chart in page.locator(".plot").all():
         chart.scroll_into_view_if_needed()
         expect(chart).to_have_class(re.compile(r"\bdrawn\b"))
-    expect(page.locator("#gallery-pictures .card").first).to_be_visible()
+    expect(page.locator("#gallery-images .card").first).to_be_visible()

@@ -48,7 +48,7 @@ def main(runs_dir: str, beside: str) -> None:
         page = reader.open(index)
         save(page, "report", top="#leaderboard", height=1080)
         page.locator("#gallery").scroll_into_view_if_needed()
-        cards = page.locator("#gallery-pictures .card")
+        cards = page.locator("#gallery-images .card")
         expect(cards.first).to_be_visible()
         page.locator("#gallery-controls [name=other]").select_option(label=beside)
         page.locator("#gallery-controls [name=outcome]").select_option("won")

@@ -1,4 +1,4 @@
-"""The page of run folders in every state that they can be in, as files and as what a reader is told."""
+"""The page of run folders in all their states: its files and its text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def describe(run: Path, **parts: Any) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Four finished runs, one of which the test images cannot tell from the best, and one in each other state."""
+    """Four finished runs, one of them as good as the best by the test images, and one run in each other state."""
     folder = tmp_path / "runs" / "grid"
     write(folder / "best-0", 0.9, 3, lr=1e-5, augment="none", batch_size=16, seed=0)
     write(folder / "good-1", 0.8, 5, lr=1e-5, augment="standard", batch_size=16, seed=0)
@@ -75,7 +75,7 @@ def test_who_won_and_whether_that_is_real(sweep: Path) -> None:
     assert "grid" in page.said("")
     said = page.said("verdict")
     assert said.startswith("Best by validation F1 (0.9000) lr 1e-05, augment none, batch size 16 0.969 test macro F1")
-    assert "Not certain On the same 100 test images, 1 of 3 other runs cannot be told from it" in said
+    assert "Not certain On the same 100 test images, 1 of 3 other runs may be as good" in said
     assert said.endswith("lr 1e-05, augment standard, batch size 16")
 
 
@@ -89,7 +89,7 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     best = json.loads((sweep / "grid" / "best-0" / "summary.json").read_text())
     assert f"1 best best-0 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
     assert "The training loss became nan at step 3 (epoch 1), at learning rate 1e+06." in said
-    assert "1 of 3 cannot be told from the best: how that was decided" in said
+    assert "1 of 3 other runs may be as good as the best: how that was decided" in said
     assert "after Holm's correction for 3 comparisons" in said
     # Sorted by number and not by text, whatever it is written like.
     orders = [cell.get("data-order") for cell in page.all("td", **{"data-setting": "lr"})]
@@ -114,10 +114,10 @@ def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
     other = commands["Copy the command: lr 0.1, augment none, batch size 16"]
     assert other == ["harness", "train", "--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]
     winner = str(sweep / "grid" / "best-0")
-    assert commands["Copy the command: Name what is in images of your own"][:3] == ["harness", "predict", winner]
+    assert commands["Copy the command: Predict the top-5 classes of images"][:3] == ["harness", "predict", winner]
 
 
-def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> None:
+def test_caveats_come_before_the_numbers(sweep: Path) -> None:
     describe(
         sweep / "grid" / "good-1",
         data={"fingerprint": "f00d", "skipped": {"train/a.jpg": "truncated"}},
@@ -140,7 +140,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
         "1 image could not be read and left out.",
         "train/a.jpg: truncated",
         "A split is not the data set's own. valid: 4 of train's 20 images set aside",
-        "1 run still running, or killed without a word: not ranked yet.",
+        "1 run still running or killed; not ranked.",
         "(epoch 1.5 of 3, step 3)",
         "Memory ran out in 1 run",
         "micro-batches of 4 in place of 16",
@@ -155,7 +155,7 @@ def test_data_sets_that_differ_are_a_grave_matter(sweep: Path) -> None:
     describe(sweep / "grid" / "good-1", data={"fingerprint": "beef"})
     page = Page(build(sweep))
     assert "The runs have 2 different data sets." in page.said("")
-    assert "Provenance What differs between the runs data fingerprint" in page.said("provenance")
+    assert "Provenance Differences between the runs data fingerprint" in page.said("provenance")
 
 
 def test_charts_are_figures_that_plotly_takes(sweep: Path) -> None:
@@ -224,8 +224,8 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     write(tmp_path / "failed-6", None, state="failed", lr=1e-3, augment="standard", batch_size=16, seed=2)
     write(tmp_path / "failed-7", None, state="failed", lr=1e-5, augment="none", batch_size=16, seed=2)
     said = Page(build(tmp_path)).said("study")
-    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} of 2 runs the best on validation" in said
-    assert said.count("of 2 runs") == 1
+    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} best of 2 runs on validation" in said
+    assert said.count("best of 2 runs") == 1
     assert "training images about 13,500 unknown differs" in said
 
 
@@ -349,7 +349,7 @@ ODD: list[Any] = [None, "text", [1], {"a": [None]}, 10**400, float("nan"), True,
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:10])
 def test_later_versions_and_damage_give_a_page(tmp_path: Path, odd: Any) -> None:
-    """Every value that sections read, replaced by one that nobody expects."""
+    """Every value that sections read, replaced by one of an unexpected type."""
     for number in range(3):
         write(tmp_path / f"r{number}", 0.5 + number / 10, lr=0.1 * number, augment="none", later={"x": number})
     odd_run = tmp_path / "r1"
@@ -379,7 +379,7 @@ def test_there_is_nothing_to_report(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["report", *arguments])
         assert done.exit_code == 1
         assert said in done.output
-    assert "runs in W&B are reported with --wandb" in done.output
+    assert "for runs in W&B, add --wandb" in done.output
     assert not list(tmp_path.iterdir())
 
 
@@ -417,7 +417,7 @@ print(build(sys.argv[1]))
         [sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "cannot be told from it" in Page(Path(done.stdout.strip())).said("verdict")
+    assert "may be as good" in Page(Path(done.stdout.strip())).said("verdict")
     assert "curves-loss" in delivered(sweep / "report")
 
 
@@ -441,9 +441,11 @@ def test_a_win_is_over_the_runs_that_can_be_compared(tmp_path: Path) -> None:
     assert "it beats all 2 others" in Page(build(tmp_path)).said("verdict")
     (tmp_path / "c" / "predictions.csv").unlink()
     said = Page(build(tmp_path)).said("verdict")
-    assert "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: the leaderboard" in said
+    assert (
+        "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: see the leaderboard." in said
+    )
     (tmp_path / "b" / "predictions.csv").unlink()
-    assert "The leaderboard says why the others cannot be compared." in Page(build(tmp_path)).said("verdict")
+    assert "The other runs cannot be compared with it: see the leaderboard." in Page(build(tmp_path)).said("verdict")
 
 
 def test_a_run_that_lacks_a_setting_empties_no_cell_of_the_heat_map(tmp_path: Path) -> None:
@@ -486,9 +488,7 @@ def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest
         (sweep / "grid" / "best-0" / "config.json").stat()
 
     monkeypatch.setattr(page_builder, "SECTIONS", (section,))
-    with pytest.raises(
-        ReportError, match=r"removed while it was read \(.*best-0/config.json\)\. Give the same command"
-    ):
+    with pytest.raises(ReportError, match=r"deleted while it was read \(.*best-0/config.json\)\. Repeat the command"):
         build(sweep)
     monkeypatch.undo()
     assert "validation F1 (0.8000)" in Page(build(sweep)).said("verdict")

@@ -165,7 +165,7 @@ def test_a_run_that_is_better_on_the_test_pictures_is_called_so(tmp_path: Path) 
         "On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
         "1 score higher, unlike validation. The best less each of these:"
     )
-    assert notes[2] == "  3 (c): nothing, it names every image alike"
+    assert notes[2] == "  3 (c): identical predictions"
 
 
 def test_a_board_by_a_test_metric_says_that_it_is_biased(tmp_path: Path) -> None:
