@@ -18,7 +18,7 @@ const galleryCards = (() => {
     const lines = [guess(run, index)];
     if (other) lines.push(twin == null ? element("span", {}, "no maps of the other run") : guess(other, twin));
     lines.push(element("span", {}, label < 0 ? "truth unknown" : `truth ${tiles.className(run, label)}`));
-    if (layout !== "strips") lines.push(element("span", { class: "ends" }, ends(view, index, twin)));
+    if (layout !== "strips") lines.push(element("span", { class: "ends" }, `scale ${ends(view, index, twin)}`));
     const compared = twin == null ? "" : `; the other run: ${tiles.predictionText(other, twin)}`;
     const attributes = {
       type: "button",
@@ -82,7 +82,7 @@ const galleryCards = (() => {
       : `The colours of all maps go from 0 to ${percent(run.sharedEnd)} of the attention (or relevance)`;
     const parts = {
       strips: `Strips: ${run.maps.slice(0, 3).join(", ")}; layers 1 to ${run.layers}; heads of layer ${run.headLayer}${other ? "; then the same of the other run" : ""}. `,
-      over: other ? `From left: image, ${label(run.key)}, ${label(other.key)}. ` : "",
+      over: other ? `From left: image; ${label(run.key)}; ${label(other.key)}. ` : "",
     };
     return `${parts[layout] ?? parts.over}${scaleText}; ${even}.`;
   }
