@@ -115,6 +115,8 @@ def main(runs_dir: str) -> None:
         save(screenshot(page, page.locator("main > header"), page.locator("#leaderboard")), "report")
         last = open_gallery(page, collection.label(worst))
         save(screenshot(page, page.locator("#gallery-title"), last), "gallery")
+        page.locator("#gallery-images .card").first.click()
+        save(Image.open(io.BytesIO(page.get_by_role("dialog").screenshot())), "image-view")
         assert not reader.complaints, reader.complaints
     save(figures(best), "run")
     save(opened(next((best.path / "attention" / "pictures").glob(ATTENTION_PAGE))), "attention-page")

@@ -15,6 +15,7 @@
   const ERRORS = { withImages: 12, withoutImages: 20 };
   const SIDE = 112; // of an image, approximate, pixels
   const SMALL_SIDE = 84;
+  const LABELS = 240; // approximate width of class names and colour bar, beyond that of the labels below, pixels
   const SUPPORT = 5; // column of perClass: images of the class
 
   let mistakes = null; // the content of data/mistakes-<key>.js
@@ -126,6 +127,7 @@
     const { order, off } = matrixControls.elements;
     const figure = confusionFigure(mistakes, order.value, off.checked);
     matrix.style.height = `${figure.layout.height}px`;
+    matrix.style.maxWidth = `${figure.layout.height + LABELS}px`; // about square cells
     charts.change("confusion", (drawn) => Object.assign(drawn, figure));
   }
 
