@@ -34,7 +34,7 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
-        assert found.said(name)
+        assert found.text_of(name)
     ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     # The ids that the scripts use exist.
@@ -60,9 +60,9 @@ def test_text_from_runs_stays_text(tmp_path: Path) -> None:
     shutil.rmtree(folder.parent / "other" / "attention")
     found = Page(build.build(folder.parent, tmp_path / "page"))
     assert HOSTILE not in found.source and "<script>alert" not in found.source
-    assert HOSTILE in found.said("mistakes")
+    assert HOSTILE in found.text_of("mistakes")
     said = "Not shown (attention.npz is missing): augment '\"><script>alert(2)</script>."
-    assert said in found.said("gallery")
+    assert said in found.text_of("gallery")
 
 
 def test_runs_without_maps(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_runs_without_maps(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "b", config={"lr": 1e-3}, summary={"state": "failed"})
     (tmp_path / "runs" / "b" / "predictions.csv").unlink()
     found = Page(build.build(tmp_path / "runs", tmp_path / "page"))
-    assert "No run has attention maps of its test images." in found.said("gallery")
-    assert "Not shown (failed, no maps yet): lr 0.001." in found.said("gallery")
-    assert "No run has position embeddings to compare." in found.said("positions")
+    assert "No run has attention maps of its test images." in found.text_of("gallery")
+    assert "Not shown (failed, no maps yet): lr 0.001." in found.text_of("gallery")
+    assert "No run has position embeddings to compare." in found.text_of("positions")
     assert not found.all("dialog") and not found.all("form", id="gallery-controls")
     assert found.all("form", id="mistakes-controls")
 
@@ -84,7 +84,7 @@ def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
     def report(*words: str) -> tuple[int, str]:
         out = tmp_path / "page"
         done = CliRunner().invoke(main.main, ["report", str(tmp_path / "runs"), "-o", str(out), *words])
-        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").said("gallery")
+        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").text_of("gallery")
 
     assert "To add the other" not in report()[1]
     assert (
@@ -106,10 +106,10 @@ def test_missing_images_are_reported_once_with_the_command_that_makes_them(tmp_p
         if place:
             shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
     found = Page(build.build(tmp_path))
-    said = found.said("gallery")
+    said = found.text_of("gallery")
     assert said.count("no small images") == 1
     sentence = "7 of 8 runs: no small images, maps alone. harness explain RUN --redraw makes the images of a run, on a"
     assert sentence in said and "; and 1 more." in said
     shutil.rmtree(tmp_path / "r0" / "attention" / "sprites")
-    said = Page(build.build(tmp_path)).said("gallery")
+    said = Page(build.build(tmp_path)).text_of("gallery")
     assert "8 of 8 runs: no small images, maps alone." in said and said.endswith("on a machine that has its data set.")

@@ -21,7 +21,7 @@ from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import colours, damaged, look
-from tests.helpers.pages import delivered
+from tests.helpers.pages import page_data
 
 
 def gallery_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Gallery, Site]:
@@ -32,7 +32,7 @@ def gallery_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Galler
 
 
 def data(page: Path, name: str) -> Any:
-    return delivered(page)[name]
+    return page_data(page)[name]
 
 
 def files(page: Path) -> dict[str, int]:
@@ -40,7 +40,7 @@ def files(page: Path) -> dict[str, int]:
     return {str(path.relative_to(page)): path.stat().st_mtime_ns for path in page.rglob("*") if path.is_file()}
 
 
-def test_what_the_page_filters_and_sorts_by(tmp_path: Path) -> None:
+def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     seen = made_up_archive(outlier_attention=np.array([0, 0.5, 0, 0, 0, 0], np.float32))
     seen.labels[4], seen.label_probability[4] = -1, np.nan
     look(tmp_path / "runs" / "a", with_labels(seen))
@@ -142,7 +142,7 @@ def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
     assert others and all(key in name for name in others)
 
 
-def test_of_very_many_runs_the_best_and_the_worst_are_shown(tmp_path: Path) -> None:
+def test_a_limit_keeps_the_best_and_the_worst_runs(tmp_path: Path) -> None:
     for place in range(7):
         look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page", gallery=4)
@@ -164,7 +164,7 @@ def test_best_and_worst() -> None:
     assert best_and_worst(runs, 1) == [0]
 
 
-def test_what_is_missing_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
+def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for name in ("good", "without", "broken", "maps", "sprites", "some"):
         look(runs / name, config={"lr": 1e-3, "name": name})

@@ -33,7 +33,7 @@ def test_only_what_changed_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "images" / "1.jpg").read_bytes() == b"new"
 
 
-def test_what_takes_time_is_made_once_for_a_key(tmp_path: Path) -> None:
+def test_slow_files_are_made_once_per_key(tmp_path: Path) -> None:
     made = []
 
     def make() -> bytes:
@@ -117,7 +117,7 @@ def test_a_first_page_that_was_interrupted_is_built_again(tmp_path: Path) -> Non
     assert (tmp_path / "index.html").read_bytes() == b"whole"
 
 
-def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
+def test_folders_with_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
     with pytest.raises(ReportError, match="not from a report"):
         Site(tmp_path)
