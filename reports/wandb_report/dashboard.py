@@ -74,7 +74,7 @@ def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
     space = workspace(scope, collection, texts)
     space._internal_name = f"nw-{scope.view}-v"
     # Not with Workspace.from_url: it fails on views that were changed by hand to something the package cannot read.
-    with contextlib.suppress(ValueError):  # there is no such view yet; the project exists, for its runs were read
+    with contextlib.suppress(ValueError):  # the view does not exist yet; the project does, because its runs were read
         space._internal_id = internal.get_view_dict(scope.entity, scope.project, scope.view)["id"]
     space.save()
 

@@ -34,7 +34,7 @@ NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 @dataclass(frozen=True, eq=False)
 class RemoteRun(Run):
-    """A run in W&B. Its path is entity/project/<name>-<id>; there is no such folder.
+    """A run in W&B. Its path is entity/project/<name>-<id>, which does not exist on disk.
 
     `rows` and `predictions` are downloaded on first access. The manifest has what W&B itself records.
     """
@@ -104,7 +104,7 @@ def read_remote_runs(api: Any, entity: str, project: str, sweep: str | None = No
 
 
 def known_ids(api: Any, entity: str, project: str, ids: Sequence[str]) -> set[str]:
-    """Those of the run ids that a W&B project has; empty if there is no such project."""
+    """Those of the run ids that a W&B project has; empty if the project does not exist."""
     try:
         return {run.id for run in api.runs(f"{entity}/{project}", filters={"name": {"$in": list(ids)}}, lazy=True)}
     except ValueError:

@@ -86,7 +86,7 @@ const tiles = (() => {
 
   const map = (run, index, number, scale, factor) => maps(run, index, number, 1, scale, factor);
 
-  // A map over its image in grey; the map alone where there is no image, or where `alone` says so.
+  // A map over its image in grey; the map alone if the image is missing, or if `alone` is set.
   function overlay(run, index, number, scale, factor, alone = false) {
     const side = run.side * factor;
     const box = square("overlay", side);

@@ -141,7 +141,7 @@ def test_data_is_json_that_cannot_leave_its_script() -> None:
     assert finite([float("inf"), {"a": (float("nan"), 1.5)}]) == [None, {"a": [None, 1.5]}]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript engine (node)")
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs a JavaScript engine (node)")
 def test_data_is_javascript(tmp_path: Path) -> None:
     with Site(tmp_path) as site:
         site.data("odd", HOSTILE)

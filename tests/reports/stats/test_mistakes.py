@@ -105,7 +105,7 @@ def test_the_section_names_runs_whose_predictions_are_missing(tmp_path: Path) ->
         made: Any = section.section(collection, site)
     (run,) = made.context["runs"]
     assert run["label"] == "lr 1e-05"
-    assert made.context["without"] == {"predictions.csv is missing": ["lr 0.001"]}  # one that runs is no news
+    assert made.context["missing"] == {"predictions.csv is missing": ["lr 0.001"]}  # unfinished runs are not named
     found = data(tmp_path / "page", f"mistakes-{run['key']}")
     assert (found["n"], found["wrong"], found["classes"]) == (4, 1, ["cat", "dog"])
     assert found["pairs"] == [[0, 1, 1, [1]]]

@@ -128,7 +128,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer
             "WANDB_MODE": "online",
         }
         subprocess.run([sys.executable, "-c", PROGRAM, *paths], env=environment, check=True, timeout=120)
-        server.runs["r-3"].exit_code = None  # it goes on
+        server.runs["r-3"].exit_code = None  # it is still running
         yield server, folder
 
 
