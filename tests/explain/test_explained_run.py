@@ -406,7 +406,7 @@ def test_weights_that_no_run_has_trained(
         ([], 2, "Name a run (and images), or --weights, --model and images."),
         (["--weights", "demo", "x.png"], 2, "--weights and --model go together"),
         (["--weights", "demo", "--model", "vit", "x.png"], 2, "--model is 'vit'; it must be one of vit_b_16"),
-        (["--weights", "demo", "--model", "vit_demo"], 2, "Name images to look at."),
+        (["--weights", "demo", "--model", "vit_demo"], 2, "Name the images to explain."),
         (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
         (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
         (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such image or folder."),
