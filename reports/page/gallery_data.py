@@ -17,17 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from reports.attention import (
-    AGGREGATES,
-    Attention,
-    Maps,
-    Sprites,
-    Unusable,
-    maps,
-    read_attention,
-    read_file,
-    read_sprites,
-)
+from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
+from harness.runs.reading import UnreadableError
+from harness.runs.rules import AGGREGATES
+from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.site import Site
@@ -70,7 +63,7 @@ def make_album(collection: Collection, site: Site) -> Album:
     for row in collection.rows:
         try:
             looked[row.run] = read_attention(row.run.path)
-        except Unusable as error:
+        except UnreadableError as error:
             without.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
     there = []
     some = chosen(list(looked), collection.gallery)
@@ -79,25 +72,25 @@ def make_album(collection: Collection, site: Site) -> Album:
         try:
             note, remedy = write(site, key, run, looked[run])
             there.append(Shown(key, collection.label(run), note, remedy))
-        except Unusable as error:
+        except UnreadableError as error:
             without.setdefault(_reason(run, error), []).append(collection.label(run))
     reasons = tuple((reason, tuple(labels)) for reason, labels in without.items())
     return Album(tuple(there), reasons, len(looked) - len(some))
 
 
 def write(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, str]:
-    """Everything of one run; returns what is missing all the same, and the command for it. Raises Unusable."""
+    """Everything of one run; returns what is missing all the same, and the command for it. Raises UnreadableError."""
     note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
         if len(sprites.pictures) < len(attention):
             note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are maps alone"
-    except Unusable as error:
-        note, remedy = f"{error}: maps alone", "harness explain RUN --redraw"
+    except UnreadableError as error:
+        note, remedy = f"{error.reason}: maps alone", "harness explain RUN --redraw"
     pictures = _write_pictures(site, attention, sprites)
     drawn_as = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
     stamp = f"{LAYOUT} {drawn_as} {attention.stamp}"
-    read = functools.cache(lambda: maps(attention))  # not at all, if nothing has to be drawn
+    read = functools.cache(lambda: read_maps(attention))  # not at all, if nothing has to be drawn
     levels = functools.cache(lambda shared: map_sheets.quantised(read(), shared=shared))
 
     def draw(shared: bool, first: int) -> bytes:
@@ -129,7 +122,7 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
             site.made(
                 f"pictures/{folder}/{number:03}.jpg",
                 sprites.pixels,
-                functools.partial(read_file, sprites.folder / name),
+                functools.partial(read_image, sprites.folder / name),
             )
             for number, name in enumerate(sprites.sheets)
         ]
@@ -177,5 +170,5 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
     }
 
 
-def _reason(run: Run, error: Unusable) -> str:
-    return shown(error) if run.finished else f"{shown(run.state)}: not looked yet"
+def _reason(run: Run, error: UnreadableError) -> str:
+    return shown(error.reason) if run.finished else f"{shown(run.state)}: not looked yet"

@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from reports.attention import Maps
+from harness.runs.attention_files import Maps
 
 COLOURS = "inferno"  # perceptually uniform and told apart with any colour vision; as on the run's own pages
 LEVELS = 128  # of a map: less than 1 L* apart, finer than eyes tell; more would be noise that does not compress

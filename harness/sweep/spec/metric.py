@@ -6,12 +6,11 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import ConfigError
+from harness.runs.rules import Goal
 from harness.sweep.spec.yaml_text import as_written
-
-Goal = Literal["maximize", "minimize"]
 
 # What a run logs that a sweep may optimise, and which way.
 METRICS: dict[str, Goal] = {
