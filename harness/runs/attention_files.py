@@ -277,7 +277,7 @@ def _check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
 
 
 def _damaged(path: Path, why: object) -> UnreadableError:
-    return UnreadableError(path, f"is damaged or of another version ({why})", EXPLAIN_AGAIN)
+    return UnreadableError(path, f"is damaged ({why})", EXPLAIN_AGAIN)
 
 
 def _stamp(path: Path) -> str:

@@ -47,7 +47,9 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
         )
         sprites = Sprites(folder, side, columns, rows, sheets, images, str(about["pixels"]))
     except FileNotFoundError:
-        raise UnreadableError(path, "is missing", REDRAW) from None
+        error = UnreadableError(path, "is missing", REDRAW)
+        error.reason = "no small images"
+        raise error from None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UnreadableError(path, f"is damaged ({error})", REDRAW) from error
     if not fits:

@@ -183,7 +183,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
     notes = {run.label: run.note for run in album.runs}
     assert notes.keys() == {"good", "sprites", "some"}
     assert notes["good"] == ""
-    assert notes["sprites"] == "sprites.json is missing: maps alone"
+    assert notes["sprites"] == "no small images: maps alone"
     assert {run.label: run.remedy for run in album.runs if run.remedy} == {"sprites": "harness explain RUN --redraw"}
     assert notes["some"] == "2 of 6 images are there, the others are maps alone"
     without = {labels: reason for reason, labels in album.without}
