@@ -12,22 +12,20 @@ from harness.data.dataset import Dataset
 from harness.explain import output
 from harness.explain.test_set import ExplainResult
 from harness.runs import figures
-from harness.runs.console import duration
 from harness.runs.folder import BEST
 from harness.runs.logger import RunLogger
+from harness.runs.predictions import CLASS_COLUMNS, CLASSES_FILE, PREDICTION_COLUMNS
+from harness.runs.resampling import bootstrap
+from harness.runs.rules import duration
 from harness.runs.summary import peak_memory, per_class, score_lines, test_results
 from harness.training.metrics import (
-    CSV_COLUMNS,
     Predictions,
     Scores,
-    bootstrap,
     predictions_rows,
     write_csv,
     write_predictions,
 )
 from harness.training.state import Progress
-
-CLASS_COLUMNS = ("class", "precision", "recall", "f1", "support")
 
 
 def finish_run(
@@ -53,8 +51,8 @@ def finish_run(
     }
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
     class_rows = per_class(data.classes, scores)
-    write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
-    curve = figures.loss_curve(rows, title=config.run_name, best_epoch=int(progress.best["best/epoch"]))
+    write_csv(folder.path / CLASSES_FILE, CLASS_COLUMNS, class_rows)
+    curve = figures.loss_curve(rows, title=config.run_name, best_epoch_number=int(progress.best["best/epoch"]))
     loss_curve = figures.save(curve, folder.figures / "loss_curve.png")
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
@@ -68,7 +66,7 @@ def finish_run(
         tracker.table("test/per_class", CLASS_COLUMNS, class_rows)
         tracker.table(
             "test/predictions",
-            CSV_COLUMNS,
+            PREDICTION_COLUMNS,
             [
                 (*row[:3], float(row[3]), float(row[4]))
                 for row in predictions_rows(data.test.files, data.classes, predictions)

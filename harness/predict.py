@@ -19,11 +19,11 @@ from harness.data.resize import Resize, resized
 from harness.errors import DataError, HarnessError
 from harness.evaluate import evaluate
 from harness.runs.folder import BEST, RunFolder
+from harness.runs.resampling import bootstrap
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import scoring_batches
 from harness.training.distributed import Processes
-from harness.training.metrics import bootstrap
 
 TOP = 5
 

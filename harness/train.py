@@ -26,6 +26,7 @@ from harness.model.vit import Loaded, Preprocessing, build_model, preprocessing_
 from harness.runs.console import Stopwatch
 from harness.runs.folder import BEST, STATE
 from harness.runs.logger import RunLogger
+from harness.runs.rules import epoch_order
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
@@ -265,4 +266,4 @@ def _scores(prefix: str, scores: Scores) -> dict[str, float]:
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:
     """Higher macro F1 on validation; of equal ones the lower loss, then the earlier epoch."""
-    return not best or (scores.f1, -scores.loss) > (best["best/val_f1"], -best["best/val_loss"])
+    return not best or epoch_order(scores.f1, scores.loss) > epoch_order(best["best/val_f1"], best["best/val_loss"])

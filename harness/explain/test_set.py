@@ -23,8 +23,8 @@ from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
 from harness.model.architectures import head_layer
 from harness.model.vit import Preprocessing
-from harness.runs.console import duration
 from harness.runs.logger import RunLogger
+from harness.runs.rules import duration
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 from harness.training.signals import StopSignals

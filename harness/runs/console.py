@@ -56,15 +56,6 @@ class Console:
         self.say("\n".join(["", title, *lines]))
 
 
-def duration(seconds: float) -> str:
-    """75.3 -> "1 min 15 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 class Stopwatch:
     """Seconds and images since the last lap."""
 

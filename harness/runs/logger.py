@@ -68,7 +68,10 @@ class RunLogger:
                 "precision": self._processes.precision,
                 "notes": [*self._processes.notes, *photos.notes],
                 "ignored_files": photos.ignored,
-                "earlier_starts": [*earlier.get("earlier_starts", []), *([earlier["started"]] if earlier else [])],
+                "earlier_starts": [
+                    *earlier.get("earlier_starts", []),
+                    *([earlier["started"]] if earlier.get("started") else []),
+                ],
             },
         )
         self.folder.write("summary.json", {"state": "running"})

@@ -17,17 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from reports.attention import (
-    AGGREGATES,
-    Attention,
-    Maps,
-    Sprites,
-    Unusable,
-    maps,
-    read_attention,
-    read_file,
-    read_sprites,
-)
+from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
+from harness.runs.reading import UnreadableError
+from harness.runs.rules import AGGREGATES
+from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.site import Site
@@ -70,7 +63,7 @@ def write_gallery(collection: Collection, site: Site) -> Gallery:
     for row in collection.rows:
         try:
             attention_of[row.run] = read_attention(row.run.path)
-        except Unusable as error:
+        except UnreadableError as error:
             missing.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
     chosen = best_and_worst(list(attention_of), collection.gallery)
     written = []
@@ -79,30 +72,30 @@ def write_gallery(collection: Collection, site: Site) -> Gallery:
         try:
             note, remedy = _write_run(site, key, run, attention_of[run])
             written.append(GalleryRun(key, collection.label(run), note, remedy))
-        except Unusable as error:
+        except UnreadableError as error:
             missing.setdefault(_reason(run, error), []).append(collection.label(run))
     reasons = tuple((reason, tuple(labels)) for reason, labels in missing.items())
     return Gallery(tuple(written), reasons, len(attention_of) - len(chosen))
 
 
 def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, str]:
-    """Write all data of one run; returns what is missing all the same, and the command for it. Raises Unusable."""
+    """Write all data of one run; returns what is missing, and the command for it. Raises UnreadableError."""
     note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
         if len(sprites.pictures) < len(attention):
             note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are shown as maps alone"
-    except Unusable as error:
-        note, remedy = f"{error}, maps alone", "harness explain RUN --redraw"
+    except UnreadableError as error:
+        note, remedy = f"{error.reason}, maps alone", "harness explain RUN --redraw"
     image_set = _write_images(site, attention, sprites)
     drawing = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
     stamp = f"{LAYOUT} {drawing} {attention.stamp}"
     # Both are computed only if a file has to be drawn.
-    read_maps = functools.cache(lambda: maps(attention))
-    levels = functools.cache(lambda shared: map_sheets.quantised(read_maps(), shared=shared))
+    maps = functools.cache(lambda: read_maps(attention))
+    levels = functools.cache(lambda shared: map_sheets.quantised(maps(), shared=shared))
 
     def draw(shared: bool, first: int) -> bytes:
-        return map_sheets.sheet(levels(shared)[first : first + map_sheets.PER_SHEET], read_maps().side)
+        return map_sheets.sheet(levels(shared)[first : first + map_sheets.PER_SHEET], maps().side)
 
     sheets = {
         scale: [
@@ -114,7 +107,7 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     site.made_data(
         f"gallery-{key}",
         f"{stamp} {image_set}",
-        lambda: _run_data(attention, read_maps(), levels(False), image_set, sheets),
+        lambda: _run_data(attention, maps(), levels(False), image_set, sheets),
     )
     return note, remedy
 
@@ -132,7 +125,7 @@ def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> 
             site.made(
                 f"images/{folder}/{number:03}.jpg",
                 sprites.pixels,
-                functools.partial(read_file, sprites.folder / name),
+                functools.partial(read_image, sprites.folder / name),
             )
             for number, name in enumerate(sprites.sheets)
         ]
@@ -182,5 +175,5 @@ def _run_data(
     }
 
 
-def _reason(run: Run, error: Unusable) -> str:
-    return shown(error) if run.finished else f"{shown(run.state)}, no maps yet"
+def _reason(run: Run, error: UnreadableError) -> str:
+    return shown(error.reason) if run.finished else f"{shown(run.state)}, no maps yet"

@@ -16,8 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.runs.predictions import PREDICTION_COLUMNS, PredictionTable, table_of
+from harness.runs.rules import finite_number
 from reports.errors import ReportError
-from reports.runs import PREDICTION_COLUMNS, Predictions, Run, finite_number, predictions_of
+from reports.runs import Run
 
 # Tables that every finished run has logged.
 PREDICTIONS, CLASSES = "test/predictions", "test/per_class"
@@ -50,17 +52,17 @@ class RemoteRun(Run):
         return tuple(_rows(self.recorded.scan_history()))
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> PredictionTable:
         return self.fetch_predictions()
 
-    def fetch_predictions(self) -> Predictions:
+    def fetch_predictions(self) -> PredictionTable:
         """`predictions`, downloaded again at each call."""
         try:
             classes = tuple(str(name) for (name,) in self._table(CLASSES, ("class",)))
             rows = self._table(PREDICTIONS, PREDICTION_COLUMNS)
-            return predictions_of(classes, rows, (PREDICTIONS, CLASSES))
+            return table_of(classes, rows, (PREDICTIONS, CLASSES))
         except (ValueError, LookupError) as error:
-            return Predictions(problem=f"W&B: {error.args[0] if error.args else error}")
+            return PredictionTable(problem=f"W&B: {error.args[0] if error.args else error}")
 
     def _table(self, key: str, columns: Sequence[str]) -> list[list[Any]]:
         """The given columns of a logged table, from the file that the summary names."""

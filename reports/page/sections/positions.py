@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.attention import HeadStatistics, Unusable, read_file, read_statistics
+from harness.runs.attention_files import HeadStatistics, read_statistics
+from harness.runs.reading import UnreadableError
+from harness.runs.sprite_files import read_image
 from reports.collection import Collection
 from reports.columns import value
 from reports.page.charts import Chart, chart
@@ -151,9 +153,9 @@ def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
     images = {}
     for name in CAPTIONS:
         path = run.path / "figures" / f"{name}.png"
-        with contextlib.suppress(Unusable):
+        with contextlib.suppress(UnreadableError):
             if path.is_file():
-                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_file, path))
+                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_image, path))
     return {"key": key, "label": collection.label(run), "images": images}
 
 
@@ -164,7 +166,7 @@ def _heads(collection: Collection, site: Site) -> list[dict[str, str]]:
         key, label = collection.key(row.run), collection.label(row.run)
         try:
             statistics = read_statistics(row.run.path)
-        except Unusable:
+        except UnreadableError:
             continue  # the gallery gives the reason
         site.data(f"heads-{key}", _by_name(statistics))
         runs.append({"key": key, "label": label})

@@ -58,7 +58,11 @@ def test_order_and_reasons(runs: list[Run]) -> None:
         ("z-5", "early"),
         ("z-6", ""),
         ("z-7", "its summary has no best/val_f1"),
-        ("z-8", "config.json is damaged; manifest.json is missing; summary.json is missing"),
+        (
+            "z-8",
+            "config.json is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+            "manifest.json is missing; summary.json is missing",
+        ),
     ]
     assert [row.comparison is None for row in board.finished] == [True, False, False, False]
     assert leaderboard(runs, goal="minimize").finished[0].run.name == "poor-3"
