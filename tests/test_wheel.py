@@ -59,7 +59,8 @@ def test_an_installed_wheel_writes_the_example_sweeps_and_plans_them(wheel: Path
     zipfile.ZipFile(wheel).extractall(site)
     work.mkdir()
     code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import harness; assert harness.__file__.startswith({str(site)!r})\n"
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        f"import harness; assert harness.__file__.startswith({str(site)!r})\n"
         "from harness.cli.main import main; main()"
     )
     for words in (["sweep", "example", "demo"], ["data", "demo", "demo/data"]):

@@ -1,4 +1,4 @@
-"""The `harness` command: training, and the list of subcommands. Heavy imports stay inside the commands that need them."""
+"""The `harness` command: training and the list of subcommands. Heavy imports stay inside their commands."""
 
 from __future__ import annotations
 

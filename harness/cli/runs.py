@@ -94,8 +94,9 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wandb: bool) -> None:
     """Build an HTML page about the runs in RUNS_DIR.
 
-    The page is static: it needs no server and no network. The command also works while the sweep is running; repeat the command to update the page. With --wandb it makes a
-    workspace and a report in W&B, from runs that were sent there; this needs `pip install 'vit-harness[reports]'`.
+    The page is static: it needs no server and no network. The command also works while the sweep is running;
+    repeat it to update the page. With --wandb it makes a workspace and a report in W&B, from runs that were sent
+    there; this needs `pip install 'vit-harness[reports]'`.
 
     \b
     Examples:
