@@ -1,4 +1,4 @@
-"""What a finished run leaves: test scores with intervals, predictions, figures, tables and the model artifact."""
+"""Write the results of a finished run: test scores with intervals, predictions, figures, tables, model artifact."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def finish_run(
     predictions: Predictions,
     scores: Scores,
     progress: Progress,
-    sight: ExplainResult | None,
+    explained: ExplainResult | None,
 ) -> dict[str, Any]:
-    """Write and show everything about the tested checkpoint; returns the summary. Main process only."""
+    """Write the results of the tested checkpoint and log them to W&B; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
     intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
     results = test_results(scores, intervals)
@@ -57,8 +57,8 @@ def finish_run(
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
-    if sight:
-        results |= _look(run_logger, sight)
+    if explained:
+        results |= _write_explanation(run_logger, explained)
     if tracker:
         tracker.summarize(results)
         tracker.image("figures/loss_curve", loss_curve)
@@ -86,21 +86,23 @@ def finish_run(
         )
     run_logger.end("finished", exit_code=0, results=results)
     run_logger.console.table(
-        f"{config.run_name}: {config.model} on {Path(config.data).name}", _table(run_logger, results, progress)
+        f"{config.run_name}: {config.model} on {Path(config.data).name}", _closing_table(run_logger, results, progress)
     )
     return folder.read("summary.json")
 
 
-def _look(run_logger: RunLogger, sight: ExplainResult) -> dict[str, Any]:
+def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[str, Any]:
     folder = run_logger.folder
     try:
-        return output.write_and_log(sight, folder.attention, folder.figures, run_logger.tracker, run_logger.console.say)
-    except Exception as error:  # of a run that is trained and tested, whatever cannot be drawn
-        run_logger.problem("pictures of attention", f"These could not be drawn: {str(error) or type(error).__name__}.")
+        return output.write_and_log(
+            explained, folder.attention, folder.figures, run_logger.tracker, run_logger.console.say
+        )
+    except Exception as error:  # the run is trained and tested: a drawing error must not fail it
+        run_logger.problem("attention maps", f"They could not be drawn: {str(error) or type(error).__name__}.")
         return {}
 
 
-def _table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
+def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
     best = progress.best
     lines = {
         "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}",

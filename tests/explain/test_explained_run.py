@@ -240,7 +240,7 @@ def test_an_error_of_one_process_is_told_by_all(
             "attention",
             "self-test of attention capture could not be done",
         ),
-        ("harness.explain.output.draw", "pictures of attention", "These could not be drawn: division by zero."),
+        ("harness.explain.output.draw", "attention maps", "They could not be drawn: division by zero."),
     ],
 )
 def test_a_tested_run_is_not_lost_over_its_attention(
