@@ -50,8 +50,8 @@ def test_on_a_terminal_a_bar_shows_loss_and_speed(
 
 def test_a_lap_counts_from_the_last_one() -> None:
     watch = Stopwatch()
-    watch.pictures += 7
-    seconds, pictures = watch.lap()
-    assert pictures == 7
+    watch.images += 7
+    seconds, images = watch.lap()
+    assert images == 7
     assert seconds > 0
     assert watch.lap()[1] == 0
