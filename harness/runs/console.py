@@ -17,8 +17,7 @@ class Console:
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._bar: tqdm[Any] | None = None
-        if enabled:
-            _ConsoleHandler(self).attach()
+        _ConsoleHandler(self).replace_earlier()
 
     def say(self, text: str) -> None:
         if not self._enabled:
@@ -75,8 +74,8 @@ class _ConsoleHandler(logging.Handler):
         super().__init__(logging.INFO)
         self._console = console
 
-    def attach(self) -> None:
-        """Take the place of an earlier run's handler."""
+    def replace_earlier(self) -> None:
+        """Take the place of an earlier run's handler, which a forked rank inherits even if its own console is silent."""
         logger = logging.getLogger("harness")
         for handler in list(logger.handlers):
             if isinstance(handler, _ConsoleHandler):
