@@ -75,7 +75,7 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def replace_earlier(self) -> None:
-        """Take the place of an earlier run's handler, which a forked rank inherits even if its own console is silent."""
+        """Replace an earlier handler. A forked rank inherits one, even if its own console is silent."""
         logger = logging.getLogger("harness")
         for handler in list(logger.handlers):
             if isinstance(handler, _ConsoleHandler):
