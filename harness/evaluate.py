@@ -1,4 +1,4 @@
-"""Predictions of a split, every image exactly once, and what they are worth."""
+"""Predictions of a split, every image exactly once, and their scores."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def evaluate(
 ) -> tuple[Predictions | None, Scores]:
     """Scores on every rank, predictions (in the order of the split) on the main process.
 
-    Each rank takes its own images, none twice; what arrives is checked to be all `total` of the split. Raises
-    Stopped on all ranks when one was told to stop.
+    Each rank predicts its own images; together they must be all `total` images of the split. Raises StopRequested on
+    all ranks when one of them received a signal.
     """
     while (own := _one_pass(forward, batches, num_classes, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
             raise InfeasibleError("Out of memory while scoring one image at a time: free memory on the device.")
-    shares = processes.gather(own)
-    predictions: list[Predictions] = []
+    gathered = processes.gather(own)
+    predictions = _in_order_of_split(gathered, total) if gathered else None
+    scores = score(predictions.labels, predictions.logits) if predictions else None
+    return predictions, processes.from_main(scores)
 
-    def score_whole_split() -> Scores:
-        all_logits, all_labels, all_positions = (np.concatenate(parts) for parts in zip(*shares, strict=True))
-        order = np.argsort(all_positions)
-        if not np.array_equal(all_positions[order], np.arange(total)):
-            raise RuntimeError(f"{len(all_positions)} predictions for {total} images")
-        predictions.append(Predictions(all_labels[order], all_logits[order]))
-        return score(all_labels[order], all_logits[order])
 
-    scores = processes.on_main(score_whole_split)
-    return (predictions[0] if predictions else None), scores
+def _in_order_of_split(gathered: list[tuple[np.ndarray, ...]], total: int) -> Predictions:
+    """One Predictions from the logits, labels and positions of all ranks."""
+    logits, labels, positions = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
+    order = np.argsort(positions)
+    if not np.array_equal(positions[order], np.arange(total)):
+        raise RuntimeError(f"{len(positions)} predictions for {total} images")
+    return Predictions(labels[order], logits[order])
 
 
 def _one_pass(
@@ -62,14 +62,14 @@ def _one_pass(
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     out_of_memory = False
     own = iter(batches)
-    # One round more than there are batches, so that ranks agree on the last one too.
+    # One iteration more than there are batches, so that ranks also agree on the last one.
     for _ in range(processes.largest(len(batches)) + 1):
         if processes.any(out_of_memory):
             return None
         if stop and processes.any(stop.requested):
             raise StopRequested(processes.largest(stop.signum or 0))
         if (batch := next(own, None)) is None:
-            continue  # other ranks have an image more
+            continue  # other ranks have one more batch
         try:
             logits.append(forward(batch.images).float())
         except Exception as error:
@@ -78,5 +78,5 @@ def _one_pass(
             out_of_memory = True
         labels.append(batch.labels)
         positions.append(batch.positions)
-    # The only wait for the device is here, after the last batch.
+    # The only CPU-GPU sync point, after the last batch.
     return tuple(torch.cat(parts).cpu().numpy() for parts in (logits, labels, positions))
