@@ -114,7 +114,7 @@ def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
     )
     runner = Runner(sweep, book, tmp_path, [], RunnerOptions(start_method="fork"))
     runner._settle(one)
-    assert "another machine has taken it" in capsys.readouterr().out
+    assert "another machine took over this trial" in capsys.readouterr().out
     assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._again
 
 
