@@ -109,13 +109,13 @@ def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
     task = book.claim()
     assert task is not None
     monkeypatch.setattr(book, "owns", lambda _: False)
-    one: Any = SimpleNamespace(
+    trial: Any = SimpleNamespace(
         task=task, folder=RunFolder(tmp_path / "run"), process=SimpleNamespace(exitcode=1), log=tmp_path, hung=False
     )
     runner = Runner(sweep, book, tmp_path, [], RunnerOptions(start_method="fork"))
-    runner._settle(one)
+    runner._settle(trial)
     assert "another machine took over this trial" in capsys.readouterr().out
-    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._again
+    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._to_retry
 
 
 def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -> None:
