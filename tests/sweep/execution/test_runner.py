@@ -368,12 +368,12 @@ def test_an_error_of_the_runner_itself_ends_its_trials(
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
     seen: list[int] = []
 
-    def listen(runner: Runner) -> None:
+    def fail_once_running(runner: Runner) -> None:
         if any((tmp_path / "runs").rglob("metrics.jsonl")):
             seen.extend(one.process.pid for one in runner.running.values() if one.process.pid)
             raise RuntimeError("a bug in the runner")
 
-    monkeypatch.setattr(runner_module.Runner, "_listen", listen)
+    monkeypatch.setattr(runner_module.Runner, "_handle_stop_requests", fail_once_running)
     with pytest.raises(RuntimeError, match="a bug in the runner"):
         sweep_here(file, tmp_path / "runs")
     assert seen
