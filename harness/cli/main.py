@@ -11,6 +11,7 @@ import click
 
 import harness
 from harness.cli.explain import explain
+from harness.cli.probe import probe
 from harness.cli.sweep import sweep
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words
@@ -73,6 +74,7 @@ train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"
 
 main.add_command(sweep)
 main.add_command(explain)
+main.add_command(probe)
 
 
 @main.group()
