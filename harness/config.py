@@ -158,9 +158,9 @@ class RunConfig:
     )
     head_init: str = option(
         "zero",
-        "New classification head: zeros, as in the ViT paper, or PyTorch's default.",
+        "New classification head: zeros (as in the ViT paper), PyTorch's default, or a linear probe of the backbone.",
         group="Model",
-        choices=("zero", "default"),
+        choices=("zero", "default", "probe"),
     )
     drop_path: float = option(
         0.0, "Stochastic depth: rate at the last block, rising linearly from 0.", group="Model", low=0, below=1

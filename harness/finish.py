@@ -37,6 +37,7 @@ def finish_run(
     scores: Scores,
     progress: Progress,
     sight: ExplainResult | None,
+    probe_logits: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Write and show everything about the tested checkpoint; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
@@ -59,6 +60,8 @@ def finish_run(
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
+    if probe_logits is not None:
+        results |= gain_over_probe(predictions, probe_logits)
     if sight:
         results |= _look(run_logger, sight)
     if tracker:

@@ -23,8 +23,9 @@ from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.architectures import head_layer
 from harness.model.vit import Loaded, Preprocessing, build_model, preprocessing_for
+from harness.probe.head import probe_test_logits, start_from_probe
 from harness.runs.console import Stopwatch
-from harness.runs.folder import BEST, STATE
+from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
@@ -111,6 +112,9 @@ def _train_and_test(
     # Data and model. The main process decodes and downloads; the others find it done.
     data = processes.main_first(lambda: open_dataset(photos, preprocessing, config))
     loaded = processes.main_first(lambda: _build(config, len(data.classes)))
+    probe = None
+    if config.head_init == "probe":
+        probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
     before = Embedding.of(loaded.model)
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
@@ -129,6 +133,8 @@ def _train_and_test(
     if progress.processes != processes.world:
         progress.processes, progress.steady_steps = processes.world, 0
     run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
+    if probe:
+        run_logger.probe(probe.metrics())
 
     def save_state() -> None:
         if processes.is_main:
@@ -168,11 +174,16 @@ def _train_and_test(
         predictions, scores = scored(batches.test, len(data.test))
         sight = test_set.explain_test_set(state, before, data, preprocessing, processes, run_logger, stop)
 
+        probe_logits = None
+        if probe:  # of the backbone as it was before training
+            backbone = processes.main_first(lambda: _build(config, len(data.classes)))
+            probe_logits = probe_test_logits(probe, backbone, data, config, processes)
+
     # From here on the main process is alone, and may take its time.
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, sight)
+    summary = finish_run(run_logger, data, predictions, scores, progress, sight, probe_logits)
     state_file.unlink(missing_ok=True)  # there is nothing left to go on with
     return summary
 

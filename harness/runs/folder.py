@@ -21,6 +21,9 @@ from harness.files import disk_is_full, locked, no_space, remove_leftovers, writ
 BEST = "best.safetensors"
 STATE = "state.safetensors"
 
+# Beside them: the linear probe that the head started from.
+PROBE = "probe.safetensors"
+
 # A file of this name in its folder stops a run; its text is the reason.
 STOP = "stop"
 

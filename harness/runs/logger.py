@@ -119,6 +119,17 @@ class RunLogger:
             self.tracker.summarize(known | progress.best)
         self.console.begin(total_steps, progress.step)
 
+    def probe(self, metrics: Mapping[str, float]) -> None:
+        """Scores of the linear probe that the head starts from; written once, also by a run that resumes."""
+        if self._open:
+            self.folder.update("summary.json", metrics)
+            if self.tracker:
+                self.tracker.summarize(metrics)
+            self.console.say(
+                f"linear probe  val loss {metrics['probe/val_loss']:.4f}  accuracy {metrics['probe/val_accuracy']:.4f}  "
+                f"F1 {metrics['probe/val_f1']:.4f}  (the head starts from it)"
+            )
+
     def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
         if self._open:
             self._row(row)
