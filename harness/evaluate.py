@@ -1,4 +1,4 @@
-"""Predictions of a split, every image exactly once, and what they are worth."""
+"""Predictions of a split, every image exactly once, and their scores."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from harness.training.metrics import Predictions, Scores, score
 from harness.training.signals import StopRequested, StopSignals
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a model gave for each image of a split, in the order of the split; empty on all ranks but the main one."""
+
+    values: np.ndarray  # (N, width) float32: logits or features
+    labels: np.ndarray  # (N,) int64
+
+
 def evaluate(
     forward: Callable[[Tensor], Tensor],
     batches: EvalBatches,
@@ -27,20 +35,12 @@ def evaluate(
 ) -> tuple[Predictions | None, Scores]:
     """Scores on every rank, predictions (in the order of the split) on the main process.
 
-    `forward` maps images (B, 3, S, S) to logits (B, C). Raises StopRequested on all ranks when one received a signal.
+    `forward` maps images (B, 3, S, S) to logits (B, C). Raises StopRequested on all ranks when one received a signal,
+    and InfeasibleError on all ranks when a logit is not finite.
     """
-    gathered = outputs_of(forward, batches, total, num_classes, processes, stop)
-    # Where outputs are not finite, making Predictions of them fails, on all ranks.
-    scores = processes.on_main(lambda: score(gathered.labels, gathered.values))
-    return (Predictions(gathered.labels, gathered.values) if processes.is_main else None), scores
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Outputs:
-    """What a model gave for each image of a split, in the order of the split; empty on all ranks but the main one."""
-
-    values: np.ndarray  # (N, width) float32: logits or features
-    labels: np.ndarray  # (N,) int64
+    outputs = outputs_of(forward, batches, total, num_classes, processes, stop)
+    scores = processes.on_main(lambda: score(outputs.labels, outputs.values))
+    return (Predictions(outputs.labels, outputs.values) if processes.is_main else None), scores
 
 
 @torch.inference_mode()
@@ -52,15 +52,15 @@ def outputs_of(
     processes: Processes,
     stop: StopSignals | None = None,
 ) -> Outputs:
-    """Outputs (width,) of all `total` images: each rank takes its own images, none twice, and all are accounted for."""
+    """Outputs (width,) of all `total` images: each rank computes its own images, and together they must be all."""
     while (own := _one_pass(forward, batches, width, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
             raise InfeasibleError("Out of memory while scoring one image at a time: free memory on the device.")
-    shares = processes.gather(own)
+    gathered = processes.gather(own)
     if not processes.is_main:
         return Outputs(np.empty((0, width), np.float32), np.empty(0, np.int64))
-    values, labels, positions = (np.concatenate(parts) for parts in zip(*shares, strict=True))
+    values, labels, positions = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
     order = np.argsort(positions)
     if not np.array_equal(positions[order], np.arange(total)):
         raise RuntimeError(f"{len(positions)} outputs for {total} images")
@@ -80,14 +80,14 @@ def _one_pass(
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     out_of_memory = False
     own = iter(batches)
-    # One round more than there are batches, so that ranks agree on the last one too.
+    # One iteration more than there are batches, so that ranks also agree on the last one.
     for _ in range(processes.largest(len(batches)) + 1):
         if processes.any(out_of_memory):
             return None
         if stop and processes.any(stop.requested):
             raise StopRequested(processes.largest(stop.signum or 0))
         if (batch := next(own, None)) is None:
-            continue  # other ranks have an image more
+            continue  # other ranks have one more batch
         try:
             outputs.append(forward(batch.images).float())
         except Exception as error:
@@ -96,5 +96,5 @@ def _one_pass(
             out_of_memory = True
         labels.append(batch.labels)
         positions.append(batch.positions)
-    # The only wait for the device is here, after the last batch.
+    # The only CPU-GPU sync point, after the last batch.
     return tuple(torch.cat(parts).cpu().numpy() for parts in (outputs, labels, positions))

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: beside their name first, and on the disk before they take it."""
+"""Atomic writes and locks of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from harness.errors import HarnessError, TrainingError
 
-# What file systems say that cannot lock, as Lustre without -o flock.
+# Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -25,16 +25,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its name once it is complete.
+    """Yield a temporary file next to `path` to write to; it replaces `path` when the block ends without an error.
 
-    A reader sees the old file or the new one, never a part, also after a power loss: the bytes are on the disk
-    before the name changes. A full disk leaves the old file in place and says so.
+    A reader sees the old file or the new one, never a part, even after a power loss: the bytes are on the disk
+    before the name changes. A full disk raises TrainingError and leaves the old file in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside
-        # safetensors makes files for their owner only; what a run leaves is to be shared like any other file.
+        # safetensors makes files that only their owner can read; the umask should decide.
         beside.chmod(0o666 & ~_umask())
         _flush_to_disk(beside)
         beside.replace(path)
@@ -49,9 +49,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock that the kernel lets go of when the process ends, however that is; its folder is made if need be.
+    """Hold a lock that the kernel releases when the process ends, also after kill -9. Creates the folder.
 
-    Where somebody has it, raises HarnessError with the sentence `refusal`, {holder} and {folder} filled in.
+    If another process holds it, raises HarnessError(refusal) with {holder} and {folder} filled in. Not filelock: where
+    flock is missing, it falls back to a lock file that a killed process leaves behind, and it does not name the holder.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-        with contextlib.suppress(OSError):  # a full disk is told where it matters
+        with contextlib.suppress(OSError):  # a full disk fails later, with a better message
             file.truncate(0)
             file.write(f"pid {os.getpid()}")
             file.flush()
@@ -76,7 +77,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left beside their files; nobody may be writing to the folder."""
+    """Delete temporary files of killed writers. No process may be writing to the folder."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.\d+", path.name):  # as `replacing` names them
             path.unlink(missing_ok=True)
@@ -98,13 +99,13 @@ def _flush_to_disk(path: Path) -> None:
 
 def no_space(path: Path) -> TrainingError:
     return TrainingError(
-        f"No space left to save {path}. What was saved before is intact: free some space, then give the same command "
-        "again to go on."
+        f"No space left to save {path}. Earlier saves are intact: free some space, then repeat the same command "
+        "to resume."
     )
 
 
 def disk_is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors writes from Rust and passes the system's error on as text.
+    # safetensors writes from Rust and reports the system's error as text.
     return any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))

@@ -1,4 +1,4 @@
-"""What a finished run leaves: test scores with intervals, predictions, figures, tables and the model artifact."""
+"""Write the results of a finished run: test scores with intervals, predictions, figures, tables, model artifact."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from harness import track
 from harness.data.dataset import Dataset
 from harness.explain import output
 from harness.explain.test_set import ExplainResult
+from harness.probe.gain import gain_over_probe, probe_lines
 from harness.runs import figures
-from harness.runs.console import duration
 from harness.runs.folder import BEST
 from harness.runs.logger import RunLogger
+from harness.runs.predictions import CLASS_COLUMNS, CLASSES_FILE, PREDICTION_COLUMNS
+from harness.runs.resampling import bootstrap
+from harness.runs.rules import duration
 from harness.runs.summary import peak_memory, per_class, score_lines, test_results
 from harness.training.metrics import (
-    CSV_COLUMNS,
     Predictions,
     Scores,
-    bootstrap,
     predictions_rows,
     write_csv,
     write_predictions,
 )
 from harness.training.state import Progress
-
-CLASS_COLUMNS = ("class", "precision", "recall", "f1", "support")
 
 
 def finish_run(
@@ -36,10 +35,10 @@ def finish_run(
     predictions: Predictions,
     scores: Scores,
     progress: Progress,
-    sight: ExplainResult | None,
-    probe_logits: np.ndarray | None = None,
+    explained: ExplainResult | None,
+    probe_predicted: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Write and show everything about the tested checkpoint; returns the summary. Main process only."""
+    """Write the results of the tested checkpoint and log them to W&B; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
     intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
     results = test_results(scores, intervals)
@@ -54,16 +53,16 @@ def finish_run(
     }
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
     class_rows = per_class(data.classes, scores)
-    write_csv(folder.path / "per_class.csv", CLASS_COLUMNS, class_rows)
-    curve = figures.loss_curve(rows, title=config.run_name, best_epoch=int(progress.best["best/epoch"]))
+    write_csv(folder.path / CLASSES_FILE, CLASS_COLUMNS, class_rows)
+    curve = figures.loss_curve(rows, title=config.run_name, best_epoch_number=int(progress.best["best/epoch"]))
     loss_curve = figures.save(curve, folder.figures / "loss_curve.png")
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
-    if probe_logits is not None:
-        results |= gain_over_probe(predictions, probe_logits)
-    if sight:
-        results |= _look(run_logger, sight)
+    if probe_predicted is not None:
+        results |= gain_over_probe(predictions.labels, predictions.predicted, probe_predicted, len(data.classes))
+    if explained:
+        results |= _write_explanation(run_logger, explained)
     if tracker:
         tracker.summarize(results)
         tracker.image("figures/loss_curve", loss_curve)
@@ -71,7 +70,7 @@ def finish_run(
         tracker.table("test/per_class", CLASS_COLUMNS, class_rows)
         tracker.table(
             "test/predictions",
-            CSV_COLUMNS,
+            PREDICTION_COLUMNS,
             [
                 (*row[:3], float(row[3]), float(row[4]))
                 for row in predictions_rows(data.test.files, data.classes, predictions)
@@ -91,27 +90,30 @@ def finish_run(
         )
     run_logger.end("finished", exit_code=0, results=results)
     run_logger.console.table(
-        f"{config.run_name}: {config.model} on {Path(config.data).name}", _table(run_logger, results, progress)
+        f"{config.run_name}: {config.model} on {Path(config.data).name}", _closing_table(run_logger, results, progress)
     )
     return folder.read("summary.json")
 
 
-def _look(run_logger: RunLogger, sight: ExplainResult) -> dict[str, Any]:
+def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[str, Any]:
     folder = run_logger.folder
     try:
-        return output.write_and_log(sight, folder.attention, folder.figures, run_logger.tracker, run_logger.console.say)
-    except Exception as error:  # of a run that is trained and tested, whatever cannot be drawn
-        run_logger.problem("pictures of attention", f"These could not be drawn: {str(error) or type(error).__name__}.")
+        return output.write_and_log(
+            explained, folder.attention, folder.figures, run_logger.tracker, run_logger.console.say
+        )
+    except Exception as error:  # the run is trained and tested: a drawing error must not fail it
+        run_logger.problem("attention maps", f"They could not be drawn: {str(error) or type(error).__name__}.")
         return {}
 
 
-def _table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
+def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
     best = progress.best
     lines = {
         "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}",
         "validation macro F1": f"{best['best/val_f1']:.4f}",
         "validation accuracy": f"{best['best/val_accuracy']:.4f}",
         **score_lines(results),
+        **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",
         "peak memory": f"{results['memory/peak_bytes'] / 2**30:.2f} GiB",
         "run folder": str(run_logger.folder.path),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import ImageFolder, load_image_folder
+from harness.data.image_folder import load_image_folder
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
@@ -22,11 +22,13 @@ from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.architectures import head_layer
-from harness.model.vit import Loaded, Preprocessing, build_model, preprocessing_for
-from harness.probe.head import probe_test_logits, start_from_probe
+from harness.model.vit import Loaded, build_model, preprocessing_for
+from harness.probe.head import probe_test_predictions, start_from_probe
 from harness.runs.console import Stopwatch
+from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
+from harness.runs.rules import epoch_order
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
@@ -39,7 +41,7 @@ from harness.training.step import training_step
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `finished`, `preempted` (the same command goes on) or `stopped` (not wanted any more)."""
+    """How a run ended: `finished`, `preempted` (the same command resumes it) or `stopped` (pruned or by hand)."""
 
     state: str
     folder: Path
@@ -48,10 +50,9 @@ class Outcome:
 
 
 def fit(config: RunConfig) -> Outcome:
-    """Train, keep the best epoch, test it once; the same config goes on where it was interrupted.
+    """Train, keep the best epoch, test it once; the same config resumes an interrupted run.
 
-    Every rank calls it. Raises HarnessError for what the user can put right. However it ends, the run folder and W&B
-    say so.
+    Every rank calls it. Raises HarnessError for what the user can correct. The run folder and W&B record how it ended.
     """
     config = config.resolved()
     with contextlib.ExitStack() as stack:
@@ -61,26 +62,26 @@ def fit(config: RunConfig) -> Outcome:
         run_logger = RunLogger(config, processes)
         stack.callback(run_logger.console.close)
         stop.on_hard_exit = run_logger.on_hard_exit
-        photos = processes.on_main(
+        image_folder = processes.on_main(
             lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
         )
-        head_layer(config.model, config.explain_layer)  # refused here if there is no such layer
+        head_layer(config.model, config.explain_layer)  # raises ConfigError if the model has no such layer
         preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
-            # W&B starts here, before any slow work: a sweep's server gives a silent run to somebody else.
-            if not processes.on_main(lambda: run_logger.begin(photos, stack)):
+            # W&B starts here, before any slow work: a sweep's server assigns a silent run to another agent.
+            if not processes.on_main(lambda: run_logger.begin(image_folder, stack)):
                 processes.leave()
                 return Outcome("finished", run_logger.folder.path, run_logger.folder.read("summary.json"))
-            summary = _train_and_test(config, photos, preprocessing, processes, run_logger, stop)
+            summary = _train_and_test(RunContext(config, image_folder, preprocessing, processes, run_logger, stop))
         except StopRequested as stop_request:
             stop.finishing()
-            if run_logger.finished:  # too late to stop: all is written
+            if run_logger.finished:  # the signal came after everything was written
                 return Outcome("finished", run_logger.folder.path, run_logger.folder.read("summary.json"))
-            unwanted = run_logger.prune_reason(stop_request.signum)
-            state, exit_code = ("stopped", 0) if unwanted else ("preempted", stop_request.exit_code)
-            run_logger.end(state, exit_code=exit_code, reason=unwanted)
-            why = f"Stopped: {unwanted}." if unwanted else f"Stopped by {stop_request}."
-            run_logger.console.say(f"{why} The same command goes on from the last save: {run_logger.folder.path}")
+            prune_reason = run_logger.prune_reason(stop_request.signum)
+            state, exit_code = ("stopped", 0) if prune_reason else ("preempted", stop_request.exit_code)
+            run_logger.end(state, exit_code=exit_code, reason=prune_reason)
+            how = f"Stopped: {prune_reason}." if prune_reason else f"Stopped by {stop_request}."
+            run_logger.console.say(f"{how} The same command resumes it from its last save: {run_logger.folder.path}")
             return Outcome(state, run_logger.folder.path, run_logger.folder.read("summary.json"), exit_code)
         except BaseException as error:
             stop.finishing()
@@ -88,29 +89,23 @@ def fit(config: RunConfig) -> Outcome:
             run_logger.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__)
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
-                raise TrainingError(f"--compile true failed ({first_line}). Go on with --compile false.") from error
+                raise TrainingError(f"--compile true failed ({first_line}). Use --compile false.") from error
             raise
         return Outcome("finished", run_logger.folder.path, summary)
 
 
 def exit_code_of(config: RunConfig) -> int:
-    """Do a run to its end; the code that its process should exit with."""
+    """Run `fit`; returns the exit code for the process."""
     try:
         return fit(config).exit_code
-    except StopRequested as stop_request:  # before there was anything to save
+    except StopRequested as stop_request:  # before there was a run folder
         return stop_request.exit_code
 
 
-def _train_and_test(
-    config: RunConfig,
-    photos: ImageFolder,
-    preprocessing: Preprocessing,
-    processes: Processes,
-    run_logger: RunLogger,
-    stop: StopSignals,
-) -> dict[str, Any]:
-    # Data and model. The main process decodes and downloads; the others find it done.
-    data = processes.main_first(lambda: open_dataset(photos, preprocessing, config))
+def _train_and_test(run: RunContext) -> dict[str, Any]:
+    config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
+    # Data and model. The main process decodes and downloads first; the others read the result.
+    data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
     loaded = processes.main_first(lambda: _build(config, len(data.classes)))
     probe = None
     if config.head_init == "probe":
@@ -120,18 +115,18 @@ def _train_and_test(
     batches = open_batches(data, preprocessing, config, processes)
     run_logger.inputs(data, loaded)
 
-    # Begin, or go on.
+    # Start, or resume.
     state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST
     origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
-    most = config.micro_batch or math.ceil(config.batch_size / processes.world)
+    largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
-        # The best epoch's file may be one epoch ahead of a state that was not written any more.
+        # The run may have ended after writing the best checkpoint of an epoch and before writing its state.
         state.progress.best = processes.on_main(lambda: best_scores(best_file) or state.progress.best)
     progress = state.progress
-    progress.micro_batch = min(progress.micro_batch or most, most)
+    progress.micro_batch = min(progress.micro_batch or largest_micro_batch, largest_micro_batch)
     if progress.processes != processes.world:
-        progress.processes, progress.steady_steps = processes.world, 0
+        progress.processes, progress.steps_since_topology_change = processes.world, 0
     run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
     if probe:
         run_logger.probe(probe.metrics())
@@ -140,21 +135,21 @@ def _train_and_test(
         if processes.is_main:
             state.save(state_file, origin)
 
-    def scored(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
+    def timed_evaluate(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
         watch = Stopwatch()
-        found = evaluate(state.forward, split, count, len(data.classes), processes, stop)
+        result = evaluate(state.forward, split, count, len(data.classes), processes, run.stop)
         progress.evaluation_seconds += watch.lap()[0]
-        return found
+        return result
 
-    with stop.deferred():
+    with run.stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
-            _train_epoch(epoch, state, batches.train, config, processes, run_logger, stop, save_state)
+            _train_epoch(run, epoch, state, batches.train, save_state)
             try:
-                _, scores = scored(batches.val, len(data.val))
+                _, scores = timed_evaluate(batches.val, len(data.val))
             except StopRequested:
-                stop.extend_deadline()
-                save_state()  # the epoch is trained, only not validated yet
+                run.stop.extend_deadline()
+                save_state()  # resuming starts with this validation
                 raise
             progress.epochs += 1
             if is_best := _better(scores, progress.best):
@@ -162,7 +157,7 @@ def _train_and_test(
                 if processes.is_main:
                     save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
             row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
-            # Before the state: a run that goes on drops rows of what it does again, but cannot know of one it lacks.
+            # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
             run_logger.validation(row, progress.best, is_best=is_best)
             save_state()
 
@@ -171,54 +166,47 @@ def _train_and_test(
         processes.broadcast(state.model)
         state.average = None
         state.model.eval()
-        predictions, scores = scored(batches.test, len(data.test))
-        sight = test_set.explain_test_set(state, before, data, preprocessing, processes, run_logger, stop)
-
-        probe_logits = None
-        if probe:  # of the backbone as it was before training
+        predictions, scores = timed_evaluate(batches.test, len(data.test))
+        explained = test_set.explain_test_set(run, state, data, before)
+        probe_predicted = None
+        if probe:  # on the backbone as it was before training
             backbone = processes.main_first(lambda: _build(config, len(data.classes)))
-            probe_logits = probe_test_logits(probe, backbone, data, config, processes)
+            probe_predicted = probe_test_predictions(probe, backbone, data, config, processes)
 
-    # From here on the main process is alone, and may take its time.
+    # From here on the main process works alone: no other rank waits for it.
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, sight, probe_logits)
-    state_file.unlink(missing_ok=True)  # there is nothing left to go on with
+    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe_predicted)
+    state_file.unlink(missing_ok=True)  # a finished run is never resumed
     return summary
 
 
 def _train_epoch(
-    epoch: int,
-    state: TrainState,
-    batches: TrainBatches,
-    config: RunConfig,
-    processes: Processes,
-    run_logger: RunLogger,
-    stop: StopSignals,
-    save_state: Callable[[], None],
+    run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, save_state: Callable[[], None]
 ) -> None:
-    """The steps of an epoch that are still to do. Order, augmentation and learning rate all follow from the step."""
+    """Train the remaining steps of an epoch. Order, augmentation and learning rate all follow from the step number."""
+    config, processes, stop = run.config, run.processes, run.stop
     progress, steps_per_epoch = state.progress, batches.steps_per_epoch
-    losses: list[Tensor] = []  # of the steps since the last row, still on the device
+    losses: list[Tensor] = []  # per step since the last row, on the device
     watch = Stopwatch()
     state.model.train()
     for batch in batches.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
         lr = learning_rate(progress.step, config, steps_per_epoch)
-        losses.append(training_step(state, batch, lr, config, processes, run_logger.console.say))
-        watch.pictures += batch.total
+        losses.append(training_step(state, batch, lr, config, processes))
+        watch.images += batch.total
 
-        told = processes.any(stop.requested or run_logger.stop_requested)
-        save = told or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
+        stop_agreed = processes.any(stop.requested or run.run_logger.stop_requested)
+        save = stop_agreed or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
             row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
-            run_logger.training(row, epoch=epoch, steps=len(losses))
+            run.run_logger.training(row, epoch=epoch, steps=len(losses))
             losses.clear()
-        if told:
+        if stop_agreed:
             stop.extend_deadline()
         if save:
             save_state()
-        if told:
+        if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()
 
@@ -246,18 +234,19 @@ def _training_row(
     steps_per_epoch: int,
     processes: Processes,
 ) -> dict[str, float]:
-    """Mean loss since the last row, the same on every rank; a loss that is not finite ends the run on all of them."""
-    # The one wait for the device: until here, losses stayed where they were computed.
+    """A row with the mean loss since the last one; all ranks raise InfeasibleError if a loss is not finite."""
+    # The only CPU-GPU sync point of a training step: until here, losses stayed on the device.
     values = processes.sum_on_device(torch.stack(losses)).tolist()
-    seconds, pictures = watch.lap()
+    seconds, images = watch.lap()
     progress.seconds += seconds
-    broken = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
-    if broken is not None:
-        step = progress.step - len(values) + broken + 1
-        before = ", ".join(f"{value:.4g}" for value in [*progress.last_losses, *values[:broken]][-5:])
+    first_broken = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
+    if first_broken is not None:
+        step = progress.step - len(values) + first_broken + 1
+        epoch = (step - 1) // steps_per_epoch + 1
+        finite = ", ".join(f"{value:.4g}" for value in [*progress.last_losses, *values[:first_broken]][-5:])
         raise InfeasibleError(
-            f"The training loss became {values[broken]} at step {step} (epoch {(step - 1) // steps_per_epoch + 1}), at "
-            f"learning rate {lr:g}. The last finite losses were {before or 'none'}. "
+            f"The training loss became {values[first_broken]} at step {step} (epoch {epoch}), at "
+            f"learning rate {lr:g}. The last finite losses were {finite or 'none'}. "
             "Use a smaller --lr, --warmup-epochs, --clip-grad 1, or --precision fp32."
         )
     progress.last_losses = values[-5:]
@@ -266,7 +255,7 @@ def _training_row(
         "epoch": progress.step / steps_per_epoch,
         "train/loss": sum(values) / len(values),
         "train/lr": lr,
-        "train/images_per_second": pictures / seconds,
+        "train/images_per_second": images / seconds,
     }
 
 
@@ -275,5 +264,5 @@ def _scores(prefix: str, scores: Scores) -> dict[str, float]:
 
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:
-    """Higher macro F1 on validation; of equal ones the lower loss, then the earlier epoch."""
-    return not best or (scores.f1, -scores.loss) > (best["best/val_f1"], -best["best/val_loss"])
+    """Compare macro F1 on validation, then loss; of equal epochs the earlier one stays the best."""
+    return not best or epoch_order(scores.f1, scores.loss) > epoch_order(best["best/val_f1"], best["best/val_loss"])

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.runs.rules import printable
 from reports.collection import Collection
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.stats.leaderboard import Row
 from reports.values import is_number
 
@@ -49,7 +50,7 @@ def part(run: Run, name: str) -> Mapping[str, Any]:
 
 
 def strings(value: Any) -> list[str]:
-    return [shown(item) for item in value] if isinstance(value, list) else []
+    return [printable(item) for item in value] if isinstance(value, list) else []
 
 
 def progress(run: Run) -> str:
@@ -59,18 +60,18 @@ def progress(run: Run) -> str:
         return "no step logged"
     epochs = run.config.get("epochs")
     of = f" of {epochs}" if isinstance(epochs, int) else ""
-    return f"epoch {row['epoch']:.3g}{of}, step {shown(row.get('step', '?'))}"
+    return f"epoch {row['epoch']:.3g}{of}, step {printable(row.get('step', '?'))}"
 
 
 def _unfinished(collection: Collection) -> Iterator[Caveat]:
     by_state: dict[str, list[Row]] = {}
     for row in collection.board.others:
-        by_state.setdefault(shown(row.run.state), []).append(row)
+        by_state.setdefault(printable(row.run.state), []).append(row)
     for state, rows in by_state.items():
         if state == "finished":
             said = f"{_runs(len(rows))} finished, but cannot be ranked."
         elif state == "running":
-            said = f"{_runs(len(rows))} still running, or killed without a word: not ranked yet."
+            said = f"{_runs(len(rows))} still running or killed; not ranked."
         elif state == "unknown":
             said = f"{_runs(len(rows))} of which it is not known how they ended: not ranked."
         else:
@@ -84,14 +85,16 @@ def _skipped(runs: list[Run]) -> Iterator[Caveat]:
     skipped: dict[str, str] = {}
     for run in runs:
         files = part(run, "data").get("skipped")
-        skipped |= {shown(file): shown(why) for file, why in files.items()} if isinstance(files, Mapping) else {}
+        skipped |= (
+            {printable(file): printable(why) for file, why in files.items()} if isinstance(files, Mapping) else {}
+        )
     if skipped:
         details = _first([f"{file}: {why}" for file, why in sorted(skipped.items())])
         yield Caveat(f"{len(skipped)} image{'s' * (len(skipped) > 1)} could not be read and left out.", details)
 
 
 def _problems(run: Run) -> Iterable[str]:
-    return [f"{shown(name)}: {shown(said)}" for name, said in part(run, "problems").items()]
+    return [f"{printable(name)}: {printable(said)}" for name, said in part(run, "problems").items()]
 
 
 def _cut_splits(run: Run) -> Iterable[str]:

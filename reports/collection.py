@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.runs.rules import printable
 from reports import columns
 from reports.errors import ReportError
-from reports.runs import Run, read_runs, shown
+from reports.runs import Run, read_runs
 from reports.stats.leaderboard import Leaderboard, Row, leaderboard
 from reports.values import is_number
 
@@ -38,7 +39,7 @@ def collect(folder: str | Path, gallery: int | None = 24) -> Collection:
     path = Path(folder).resolve()
     if not (runs := read_runs(path)):
         raise ReportError(
-            f"There are no runs in {shown(folder)}: no folder in it holds a config.json. Give what --runs-dir was."
+            f"There are no runs in {printable(folder)}: no folder in it holds a config.json. Give what --runs-dir was."
         )
     return Collection(path, leaderboard(runs), gallery)
 
@@ -59,13 +60,13 @@ class Collection:
     @property
     def metric(self) -> str:
         """What the runs are ranked by, in words."""
-        return METRICS.get(self.board.metric) or shown(self.board.metric)
+        return METRICS.get(self.board.metric) or printable(self.board.metric)
 
     @property
     def name(self) -> str:
         """Of the sweep, where all runs are of one; else of the folder."""
         parents = {row.run.path.parent for row in self.rows}
-        return shown(parents.pop().name if len(parents) == 1 else self.folder.name)
+        return printable(parents.pop().name if len(parents) == 1 else self.folder.name)
 
     @property
     def best(self) -> Run | None:
@@ -85,14 +86,14 @@ class Collection:
             name: columns.spelled([row.settings.get(name, "?") for row in self.rows]) for name in self.board.settings
         }
         words = [
-            ", ".join(f"{shown(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
+            ", ".join(f"{printable(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
             for number in range(len(self.rows))
         ]
         said, named = Counter(words), Counter(row.run.name for row in self.rows)
         # The same sweep in two folders has the same names in both.
         folders = [row.run.name if named[row.run.name] == 1 else self._place(row.run) for row in self.rows]
         return {
-            self.key(row.run): text if text and said[text] == 1 else shown(folder)
+            self.key(row.run): text if text and said[text] == 1 else printable(folder)
             for row, text, folder in zip(self.rows, words, folders, strict=True)
         }
 

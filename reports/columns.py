@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from reports.runs import shown
+from harness.runs import rules
+from harness.runs.rules import printable
 
 # Cells of a terminal: what a column of text needs to wrap in, and the gap between two columns.
 NARROWEST_TEXT = 20
@@ -74,7 +75,7 @@ def value(setting: Any, digits: int = 6) -> str:
         return f"{setting:.{digits}g}"
     if setting is None:
         return "default"
-    return shown(str(setting).lower() if isinstance(setting, bool) else setting)
+    return printable(str(setting).lower() if isinstance(setting, bool) else setting)
 
 
 def number(amount: float | None, digits: int = 4) -> str:
@@ -94,10 +95,7 @@ def p_value(p: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """75.3 -> "1 min 15 s"."""
+    """75.3 -> "1 min 15 s"; "-" if it is unknown."""
     if seconds is None or not 0 <= seconds < 1e9:
         return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return rules.duration(seconds)

@@ -36,9 +36,9 @@ def using(run: Run) -> list[tuple[str, str]]:
     data = shlex.quote(str(run.config.get("data", "DATA")))
     model = shlex.quote(str(run.config.get("model", "MODEL")))
     return [
-        ("Name what is in images of your own", f"harness predict {folder} PICTURE.jpg"),
-        ("Score it again on the test images, or on others", f"harness evaluate {folder}"),
-        ("See where it looks in images of your own", f"harness explain {folder} PICTURES/"),
+        ("Predict the top-5 classes of images", f"harness predict {folder} IMAGE.jpg"),
+        ("Score it again on the test set, or on other images", f"harness evaluate {folder}"),
+        ("Draw the attention maps of images", f"harness explain {folder} IMAGES/"),
         ("Start from its weights", f"harness train --data {data} --model {model} --weights {best}"),
-        ("Send it to Weights & Biases, if it was kept offline", f"harness sync {folder}"),
+        ("Upload it to Weights & Biases, if it was kept offline", f"harness sync {folder}"),
     ]

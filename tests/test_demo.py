@@ -50,7 +50,7 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     printed = capfd.readouterr().out
     assert printed.index("[4/4]") < printed.rindex("0.0003")
     page = Page(build(tmp_path / "runs"))
-    assert page.said("verdict").startswith("Best by validation F1")
-    assert "augment none, lr 0.0003" in page.said("verdict")
-    assert "2 of 4 diverged" in page.said("curves")
-    assert "240 train, 80 val, 100 test" in page.said("provenance")
+    assert page.text_of("verdict").startswith("Best by validation F1")
+    assert "augment none, lr 0.0003" in page.text_of("verdict")
+    assert "2 of 4 diverged" in page.text_of("curves")
+    assert "240 train, 80 val, 100 test" in page.text_of("provenance")

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "harness"
 # From the bottom up. A package or front-door module imports from layers below its own, and from nothing beside it.
 LAYERS = (
     ("harness.errors",),
+    ("harness.runs.light",),
     ("harness.config", "harness.files"),
     ("harness.options", "harness.launch", "harness.model", "harness.track"),
     ("harness.data", "harness.demo"),
@@ -38,6 +39,11 @@ LAYERS = (
     ("harness.cli",),
     ("harness.run",),
 )
+# The contract of the run folder, which reports read as well: standard library, numpy and harness.errors only.
+LIGHT = tuple(
+    f"harness.runs.{name}"
+    for name in ("attention_files", "metric_table", "predictions", "reading", "resampling", "rules", "sprite_files")
+)
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
 
@@ -48,6 +54,8 @@ def modules(package: str = "harness") -> list[Path]:
 
 def unit(module: str) -> str:
     """The package or front-door module that a dotted name belongs to: harness.data.cache -> harness.data."""
+    if module.startswith(LIGHT):
+        return "harness.runs.light"
     return ".".join(module.split(".")[:2])
 
 
@@ -129,9 +137,33 @@ def test_only_track_imports_wandb() -> None:
     assert not importers("wandb_workspaces", modules())
 
 
-def test_reports_are_given_wandb_and_import_neither_it_nor_torch_nor_the_harness() -> None:
+def test_reports_import_the_light_half_of_runs_and_nothing_else_of_the_harness() -> None:
     paths = sorted((ROOT / "reports").rglob("*.py"))
-    for package in ("wandb", "torch", "harness"):
+    for package in ("wandb", "torch"):
         assert not importers(package, paths)
-    # Dashboards in W&B alone take its extra; that they do so inside functions, a test of reports.runs holds.
+    # Only dashboards in W&B need its extra, inside functions.
     assert {path.name for path in importers("wandb_workspaces", paths)} == {"dashboard.py", "panels.py"}
+    modules_of_harness = {name for path in paths for name in dotted_imports(path) if name.startswith("harness")}
+    assert modules_of_harness <= set(LIGHT), modules_of_harness - set(LIGHT)
+
+
+def test_the_light_half_of_runs_needs_numpy_alone() -> None:
+    allowed = {*sys.stdlib_module_names, "numpy"}
+    for module in LIGHT:
+        for name in dotted_imports(ROOT / f"{module.replace('.', '/')}.py"):
+            assert name.partition(".")[0] in allowed or name in (*LIGHT, "harness.errors"), (module, name)
+
+
+def dotted_imports(path: Path) -> set[str]:
+    """Modules that a file imports, by their full names."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module in ("harness", "harness.runs")
+                else {node.module}
+            )
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names

@@ -406,7 +406,7 @@ def test_a_file_in_its_folder_stops_a_run(
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["state"], summary["reason"]) == ("stopped", "Others were better after epoch 1")
-    assert "Stopped: Others were better after epoch 1. The same command goes on" in capfd.readouterr().out
+    assert "Stopped: Others were better after epoch 1. The same command resumes it" in capfd.readouterr().out
     assert rows_of(folder)[-1]["step"] == 7
     assert not (folder / "stop").exists()
 

@@ -79,7 +79,7 @@ def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, P
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:
     problems = []
     if not words and not (weights and redraw):
-        what = "pictures to look at" if weights else "a run (and images), or --weights, --model and images"
+        what = "the images to explain" if weights else "a run (and images), or --weights, --model and images"
         problems.append(f"Name {what}.")
     if bool(weights) != bool(model) and not redraw:
         problems.append("--weights and --model go together: a file does not say what model it is for.")

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds that `stop` waits for trials to save their state; they have 30 of them.
-PATIENCE = 60.0
+STOP_TIMEOUT = 60.0
 
 
 @click.group(context_settings=SETTINGS)
 def sweep() -> None:
-    """Do the trials of a W&B sweep file here, with no account and no network.
+    """Run the trials of a W&B sweep file on this machine, without an account or a network.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def sweep() -> None:
     """
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command takes: the file, and where its sweep is kept."""
     for decorate in (
         click.option("--storage", help="Optuna storage: a database URL, or the file of a journal. [default: SQLite]"),
@@ -53,7 +53,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def searching(command: Callable[..., Any]) -> Callable[..., Any]:
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What decides which trials there are."""
     for decorate in (
         click.argument("words", metavar="[-- RUN OPTIONS]", nargs=-1, type=click.UNPROCESSED),
@@ -74,8 +74,8 @@ def searching(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @sweep.command()
-@common
-@searching
+@common_options
+@search_options
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
 @click.option("--probe/--no-probe", default=True, help="Measure the speed where no earlier run tells it.")
 @click.option("--keep", type=click.IntRange(1), help="Checkpoints that will be kept. [default: all]")
@@ -108,14 +108,16 @@ def plan(
 
 
 @sweep.command()
-@common
-@searching
+@common_options
+@search_options
 @click.option("--workers", type=click.IntRange(1), help="Trials at a time. [default: as the GPUs allow, or 1]")
-@click.option("--gpus-per-run", type=float, help="GPUs of a trial; 0.5 shares one. [default: 1, or as --workers need]")
+@click.option(
+    "--gpus-per-run", type=float, help="GPUs per trial (0.5: two trials share one). [default: 1, or as --workers need]"
+)
 @click.option(
     "--processes-per-run", type=click.IntRange(1), default=1, show_default=True, help="The same without GPUs."
 )
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Further tries of what fails.")
+@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Retries per failed trial.")
 @click.option(
     "--timeout", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds without progress; 0: none."
 )
@@ -135,7 +137,7 @@ def run(
     timeout: float,
     keep: int | None,
 ) -> None:
-    """Do the trials of FILE. The same command again goes on; finished trials stay.
+    """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
     \b
     Examples:
@@ -149,18 +151,18 @@ def run(
 
         read = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, rules = (
+        search, options = (
             Search(count, seed, algorithm),
             RunnerOptions(retries, timeout, keep),
         )
-        sys.exit(run_sweep(read, search, sweep_folder(read, runs_dir), slots, rules, storage))
+        sys.exit(run_sweep(read, search, sweep_folder(read, runs_dir), slots, options, storage))
 
 
 @sweep.command()
-@common
+@common_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
-    """Every trial of FILE and what became of it; the leaderboard of those that have finished.
+    """List every trial of FILE with its state, then the leaderboard of finished runs.
 
     \b
     Example:
@@ -185,9 +187,9 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
 
 
 @sweep.command()
-@common
+@common_options
 def stop(file: Path, runs_dir: str, storage: str | None) -> None:
-    """End the sweep of FILE wherever it runs: trials save their state, and the next `run` goes on with them.
+    """End the sweep of FILE wherever it runs: trials save their state, and the next `run` resumes them.
 
     \b
     Example:
@@ -198,18 +200,18 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
 
         read, folder, trial_queue = begun(file, runs_dir, storage)
         trial_queue.ask_to_stop()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
         while is_running_here(folder) or any(entry.state == "running" for entry in trial_queue.entries()):
             if time.monotonic() > deadline:
                 raise HarnessError(
-                    f"Asked to stop, but still running after {PATIENCE:.0f} s; harness sweep status tells where."
+                    f"Asked to stop, but still running after {STOP_TIMEOUT:.0f} s; harness sweep status tells where."
                 )
             time.sleep(0.2)
-        click.echo(f"The sweep {read.name} is stopped. To go on: harness sweep run {shlex.quote(str(file))}")
+        click.echo(f"The sweep {read.name} is stopped. To resume: harness sweep run {shlex.quote(str(file))}")
 
 
 @sweep.command()
-@common
+@common_options
 def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     """Send the runs of FILE that were kept offline to W&B, each once, and mark the best one's model `sweep-best`.
 

@@ -1,4 +1,4 @@
-"""What runs tell, in W&B: from a name that a person types to the addresses of a workspace and a report there."""
+"""`harness report --wandb`: make a W&B workspace and report from a folder of runs or from ENTITY/PROJECT[/SWEEP]."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from reports.wandb_report import dashboard
 from reports.wandb_report.dashboard import Scope
 from reports.wandb_report.remote import known_ids, read_remote_runs
 
-# Seconds for reading the runs of a project, and for saving; each answer has less.
+# Seconds for reading all runs of a project, and for saving. Single requests have shorter limits.
 READ_TIMEOUT = 900
 SAVE_TIMEOUT = 120
 
-TO_SEND = "To send runs: harness sync RUN..., or harness sweep sync FILE."
+HOW_TO_SEND = "To send runs: harness sync RUN..., or harness sweep sync FILE."
 
 Answer = TypeVar("Answer")
 
@@ -29,58 +29,61 @@ Answer = TypeVar("Answer")
 def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
     """Make the workspace and the report of a folder of runs, or of ENTITY/PROJECT[/SWEEP]; returns their addresses.
 
-    Raises HarnessError, in one sentence, where the extra, a login, a permission or the runs are missing.
+    Raises HarnessError if the extra `reports`, a login, a permission or the runs are missing.
     """
-    with _in_words():
+    with _report_errors_translated():
         dashboard.require()
         folder = Path(runs)
-        here = collect(folder) if folder.is_dir() else None
-        named = re.fullmatch(r"([^/\s]+)/([^/\s]+)(?:/([^/]+))?/?", runs)
-        if not here and not named:
+        local = collect(folder) if folder.is_dir() else None
+        remote = re.fullmatch(r"([^/\s]+)/([^/\s]+)(?:/([^/]+))?/?", runs)
+        if not local and not remote:
             raise HarnessError(f"{runs} is neither a folder of runs nor ENTITY/PROJECT or ENTITY/PROJECT/SWEEP in W&B.")
-        words = named.groups() if named else ()
         with track.reach() as server:
-            scope, collection = (_scope_of(server, here, say), here) if here else _runs_there(server, folder, *words)
+            if local:
+                scope, collection = _scope_of(server, local, say), local
+            else:
+                assert remote is not None
+                scope, collection = _remote_runs(server, folder, *remote.groups())
             return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
 
 
-def _runs_there(
+def _remote_runs(
     server: track.Server, folder: Path, entity: str, project: str, sweep: str | None
 ) -> tuple[Scope, Collection]:
-    """Runs that W&B has, whoever sent them."""
-    found = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
-    groups = {run.manifest["group"] for run in found}
-    # A sweep's folder, its group in W&B and its id are then the same report.
+    """Read all runs of a project or sweep from W&B, whichever machine sent them."""
+    runs = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
+    groups = {run.manifest["group"] for run in runs}
+    # The group is named after the sweep's folder: the folder and the sweep id then give the same report.
     name = groups.pop() if sweep and len(groups) == 1 else None
-    return Scope(entity, project, name or sweep or project, sweep), Collection(folder, leaderboard(found))
+    return Scope(entity, project, name or sweep or project, sweep), Collection(folder, leaderboard(runs))
 
 
 def _scope_of(server: track.Server, collection: Collection, say: Callable[[str], None]) -> Scope:
-    """Where the runs of a folder are in W&B, as far as they are."""
+    """Find the project in W&B that holds the runs of a folder. Raises HarnessError if it holds none of them."""
     folder, runs = collection.folder, [row.run for row in collection.rows]
     recorded = [run for run in runs if any((run.path / "wandb").glob("*run-*/*.wandb"))]
     if not recorded:
-        raise HarnessError(f"None of the runs in {folder} was recorded for W&B; they were made with W&B disabled.")
+        raise HarnessError(f"None of the runs in {folder} was recorded for W&B: they were made with W&B disabled.")
     entity, project = server.project_of(recorded[0].path).split("/")
     ids = sorted(str(run.manifest["wandb_run_id"]) for run in runs if run.manifest.get("wandb_run_id"))
-    there = _ask(server, lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
-    if not there:
-        raise HarnessError(f"{entity}/{project} has none of the runs in {folder} yet. {TO_SEND}")
-    if missing := len(runs) - len(there):
-        say(f"{missing} of {len(runs)} runs are not in W&B yet, and in words and tables only. {TO_SEND}")
+    sent = _ask(server, lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
+    if not sent:
+        raise HarnessError(f"{entity}/{project} has none of the runs in {folder} yet. {HOW_TO_SEND}")
+    if missing := len(runs) - len(sent):
+        say(f"{missing} of {len(runs)} runs are not in W&B yet: the report has text and tables of them. {HOW_TO_SEND}")
     return Scope(entity, project, collection.name, ids=tuple(ids))
 
 
 def _ask(server: track.Server, work: Callable[[Any], Answer], seconds: float) -> Answer:
-    def worded(api: Any) -> Answer:
-        with _in_words():
+    def translated(api: Any) -> Answer:
+        with _report_errors_translated():
             return work(api)
 
-    return server.ask(worded, seconds)
+    return server.ask(translated, seconds)
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
+def _report_errors_translated() -> Iterator[None]:
     try:
         yield
     except ReportError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -116,7 +117,12 @@ def write(
         aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
         partial = aside / "scenes"  # unlike a temporary folder itself, readable for whoever the umask allows
         todo = [(split, name, index) for split in _SPLITS for name in classes for index in range(1, counts[split] + 1)]
-        for split, name, index in tqdm(todo, desc="Drawing scenes", unit="picture", disable=not progress):
+        terminal = sys.stderr.isatty()
+        if progress and not terminal:  # a bar would fill a log with one line per update
+            print(f"Drawing {len(todo)} images of scenes", file=sys.stderr, flush=True)
+        for split, name, index in tqdm(
+            todo, desc="Drawing scenes", unit=" images", disable=not (progress and terminal)
+        ):
             _write_one(partial, split, name, index, seed)
         (partial / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         partial.replace(root)

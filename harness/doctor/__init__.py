@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest: `harness doctor`."""
+"""Checks of this machine, and what to do where one fails: `harness doctor`."""
 
 from harness.doctor.check import Check, render, to_json
 from harness.doctor.examination import examine

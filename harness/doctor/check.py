@@ -1,4 +1,4 @@
-"""A finding of the doctor, findings as text, and patience with questions that may never be answered."""
+"""The result of one check, results as text or JSON, and a time limit for calls that may never return."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GB = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One finding; `remedy` says what to do where the state is not ok."""
+    """The result of one check; `remedy` says what to do if the state is not ok."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -24,7 +24,7 @@ class Check:
 
 
 def render(checks: Sequence[Check]) -> str:
-    """Aligned text for a terminal: one line per check, remedies below."""
+    """Format the checks for a terminal: one line per check, its remedy below."""
     margin = 6 + max(len(check.name) for check in checks) + 2
     width = max(60, shutil.get_terminal_size().columns) - margin
     lines = []
@@ -35,25 +35,26 @@ def render(checks: Sequence[Check]) -> str:
                 lines.append(head + line)
                 head = " " * margin
     counts = [sum(check.state == state for check in checks) for state in ("warn", "fail")]
-    verdict = "Everything works." if not any(counts) else f"{counts[1]} failed, {counts[0]} to look at."
+    verdict = "Everything works." if not any(counts) else f"Checks failed: {counts[1]}. Warnings: {counts[0]}."
     return "\n".join([*lines, "", verdict])
 
 
 def to_json(checks: Sequence[Check]) -> str:
+    """Format the checks as a JSON list of objects with the fields of Check."""
     return json.dumps([dataclasses.asdict(check) for check in checks], indent=2, ensure_ascii=False)
 
 
-def within(seconds: float, question: Callable[[], bool]) -> bool:
-    """The answer, or no if it does not come in time: looking up names has no timeout of its own."""
-    answers: list[bool] = []
+def succeeds_within(seconds: float, attempt: Callable[[], bool]) -> bool:
+    """Whether `attempt` returns True in time and raises nothing. A name lookup, for one, has no timeout parameter."""
+    results: list[bool] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answers.append(question())
-        except Exception:  # no address, no connection, no certificate: no answer
-            answers.append(False)
+            results.append(attempt())
+        except Exception:  # no address, no connection or no certificate counts as a failure
+            results.append(False)
 
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    return answers == [True]
+    return results == [True]

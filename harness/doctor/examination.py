@@ -1,4 +1,4 @@
-"""All checks of the doctor, in the order they are shown."""
+"""The list of all checks, in the order in which they are printed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from harness.doctor.check import Check
 
 
 def examine(runs_dir: str | Path = "runs", cache_dir: str | Path | None = None) -> list[Check]:
-    """Look at everything a run needs; takes the seconds that importing torch takes."""
+    """Run all checks. Takes several seconds: a subprocess imports torch."""
     from harness.data.cache import cache_directory
 
-    found = software.probe_in_another_process()
+    torch_facts = software.probe_in_subprocess()
     cache = cache_directory(cache_dir)
     checks: dict[str, Callable[[], Check]] = {
         "Python": software.python,
         "packages": software.packages,
-        "torch": lambda: software.torch_check(found),
-        "GPU": lambda: software.gpu(found),
+        "torch": lambda: software.torch_check(torch_facts),
+        "GPU": lambda: software.gpu(torch_facts),
         "CPU": machine.cpu,
         "memory": machine.memory,
         "shared memory": machine.shared_memory,
@@ -38,5 +38,5 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:
-        detail = f"could not be examined: {type(error).__name__}: {error}"
-        return Check(name, "warn", detail, "Runs may work nevertheless; look at what the message names.")
+        detail = f"the check itself failed: {type(error).__name__}: {error}"
+        return Check(name, "warn", detail, "Runs may still work. The message names the cause.")

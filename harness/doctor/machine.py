@@ -1,4 +1,4 @@
-"""What the machine or container gives: cores, memory, ports, disk, locks, open files."""
+"""Checks of the machine or container: cores, memory, ports, disk, locks, open files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from harness.doctor.check import GB, Check, within
+from harness.doctor.check import GB, Check, succeeds_within
 from harness.launch.cores import usable_cores
 from harness.launch.launch import count_gpus, free_port
 
@@ -18,9 +18,9 @@ from harness.launch.launch import count_gpus, free_port
 def cpu() -> Check:
     cores = usable_cores()
     quota = _cgroup("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit() and (share := int(quota[0]) / int(quota[1])) < cores:
-        remedy = f"Give --threads {max(1, int(share))}: more threads than that wait for each other."
-        return Check("CPU", "warn", f"{cores} cores visible, of which this container may use {share:.1f}", remedy)
+    if len(quota) == 2 and quota[0].isdigit() and (allowed := int(quota[0]) / int(quota[1])) < cores:
+        remedy = f"Give --threads {max(1, int(allowed))}: more threads would wait for each other."
+        return Check("CPU", "warn", f"{cores} cores visible; the limit of this container is {allowed:.1f}", remedy)
     return Check("CPU", "ok", f"{cores} cores")
 
 
@@ -32,14 +32,12 @@ def memory() -> Check:
         total, free = min(total, int(limit)), min(free, int(limit))
     detail = f"{free / GB:.1f} GB free of {total / GB:.1f} GB"
     if free < 4 * GB:
-        return Check(
-            "memory", "warn", detail, "A ViT-B/16 needs about 4 GB: end other programs, or give --micro-batch."
-        )
+        return Check("memory", "warn", detail, "A ViT-B/16 needs about 4 GB. End other programs, or set --micro-batch.")
     return Check("memory", "ok", detail)
 
 
 def _cgroup(name: str) -> str:
-    """A limit of this container (cgroup v2); empty where there is none."""
+    """Read a limit of this container (cgroup v2); empty if there is none."""
     try:
         return Path("/sys/fs/cgroup", name).read_text().strip()
     except OSError:
@@ -50,7 +48,12 @@ def shared_memory() -> Check:
     size = shutil.disk_usage("/dev/shm").total
     detail = f"{size / GB:.2f} GB in /dev/shm"
     if size < 0.5 * GB and count_gpus(os.environ) > 1:
-        return Check("shared memory", "warn", detail, "NCCL connects GPUs through it: docker run --shm-size=1g.")
+        return Check(
+            "shared memory",
+            "warn",
+            detail,
+            "NCCL needs it between GPUs: docker run --shm-size=1g.",
+        )
     return Check("shared memory", "ok", detail)
 
 
@@ -60,10 +63,10 @@ def ports() -> Check:
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
         server.close()
     name = socket.gethostname()
-    if not within(3, lambda: bool(socket.gethostbyname(name))):
-        remedy = "Several processes find each other by it: add it to /etc/hosts, or set GLOO_SOCKET_IFNAME=lo."
-        return Check("ports", "warn", f"this machine's own name, {name}, has no address", remedy)
-    return Check("ports", "ok", f"127.0.0.1:{port} can be bound and reached")
+    if not succeeds_within(3, lambda: bool(socket.gethostbyname(name))):
+        remedy = "Processes of one run connect by this name. Add it to /etc/hosts, or set GLOO_SOCKET_IFNAME=lo."
+        return Check("ports", "warn", f"the host name {name} has no address", remedy)
+    return Check("ports", "ok", f"127.0.0.1:{port} accepts connections")
 
 
 def disk(name: str, folder: Path, option: str) -> Check:
@@ -73,17 +76,17 @@ def disk(name: str, folder: Path, option: str) -> Check:
         with tempfile.NamedTemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Check(name, "fail", f"{folder}: {error.strerror}", f"Choose a folder you can write to with {option}.")
+        return Check(name, "fail", f"{folder}: {error.strerror}", f"Choose a writable folder with {option}.")
     free = shutil.disk_usage(existing).free
     detail = f"{free / GB:.1f} GB free in {folder}"
     if free < 5 * GB:
-        remedy = f"A ViT-B/16 run keeps about 1.5 GB: free some space, or choose another disk with {option}."
+        remedy = f"A ViT-B/16 run needs about 1.5 GB. Free space, or choose another disk with {option}."
         return Check(name, "warn", detail, remedy)
     return Check(name, "ok", detail)
 
 
 def locks(cache: Path) -> Check:
-    """Whether a second holder of a lock is kept out, as two runs that build one cache must be."""
+    """Check that file locks work: two runs that build the same cache need them."""
     with tempfile.NamedTemporaryFile(dir=_existing(cache)) as first, Path(first.name).open("r+") as second:
         remedy = "Choose a folder on a local disk with --cache-dir or $HARNESS_CACHE_DIR."
         try:
@@ -93,20 +96,23 @@ def locks(cache: Path) -> Check:
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return Check("file locks", "ok", "kept in the cache folder")
+            return Check("file locks", "ok", "they work in the cache folder")
     return Check(
-        "file locks", "fail", f"not kept in {cache}: runs that start together would write over each other", remedy
+        "file locks",
+        "fail",
+        f"they do not work in {cache}: runs that start together would overwrite each other's cache",
+        remedy,
     )
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def open_files() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    shown = "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at once"
+    detail = "no limit" if soft == resource.RLIM_INFINITY else f"limit: {soft}"
     if soft != resource.RLIM_INFINITY and soft < 1024:
-        return Check("open files", "warn", shown, "Raise it in the shell that starts runs: ulimit -n 4096.")
-    return Check("open files", "ok", shown)
+        return Check("open files", "warn", detail, "Raise the limit in the shell that starts runs: ulimit -n 4096.")
+    return Check("open files", "ok", detail)

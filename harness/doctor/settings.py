@@ -1,4 +1,4 @@
-"""W&B and Accelerate as this user has set them up. The key itself is never shown, and wandb not imported."""
+"""Checks of this user's W&B and Accelerate settings. The API key is never printed; wandb is never imported."""
 
 from __future__ import annotations
 
@@ -11,37 +11,33 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.doctor.check import Check, within
+from harness.doctor.check import Check, succeeds_within
 
 
 def wandb_check() -> Check:
     settings = _wandb_settings()
     mode = os.environ.get("WANDB_MODE") or settings.get("mode", "online")
     if mode in ("offline", "dryrun", "disabled"):
-        return Check("W&B", "ok", f"mode {mode}: nothing is sent while runs go on")
+        return Check("W&B", "ok", f"mode {mode}: nothing is sent during a run")
     server = (os.environ.get("WANDB_BASE_URL") or settings.get("base_url") or "https://api.wandb.ai").rstrip("/")
     host = urllib.parse.urlsplit(server).netloc
     if urllib.parse.urlsplit(server).scheme not in ("http", "https") or not host:
-        return Check("W&B", "fail", f"{server} is no web address", "Set WANDB_BASE_URL to one, or unset it.")
+        return Check("W&B", "fail", f"not a web address: {server}", "Correct WANDB_BASE_URL, or unset it.")
     if 0 < len(key := os.environ.get("WANDB_API_KEY", "").strip()) < 40:
-        remedy = "Copy it again, whole and without quotes, from the W&B site: User settings, API keys."
+        remedy = "Copy the whole key again, without quotes, from the W&B site: User settings, API keys."
         return Check("W&B", "fail", f"WANDB_API_KEY has {len(key)} characters; a key has 40 or more", remedy)
     source = _wandb_login(host, settings)
     if not source:
-        remedy = (
-            "Runs are kept offline for `wandb sync`. To send them: `wandb login`; to settle it: WANDB_MODE=offline."
-        )
+        remedy = "Runs are kept offline. To send them, run `wandb login`. To stay offline, set WANDB_MODE=offline."
         return Check("W&B", "warn", f"not logged in to {host}", remedy)
-    if not within(2, lambda: _answers(server)):
-        remedy = (
-            "Runs go on offline and can be sent later with `wandb sync`; check the network, proxy and WANDB_BASE_URL."
-        )
+    if not succeeds_within(2, lambda: _answers(server)):
+        remedy = "Runs are kept offline; send them later with `harness sync`. Check network, proxy and WANDB_BASE_URL."
         return Check("W&B", "warn", f"logged in ({source}), but {server} does not answer", remedy)
     return Check("W&B", "ok", f"logged in ({source}); {server} answers")
 
 
 def _wandb_settings() -> dict[str, str]:
-    """The client's own settings: of the user, then of the folder one is in."""
+    """Read wandb's settings files: the user's, then the current folder's, which takes precedence."""
     user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser() / "settings"
     parser = configparser.ConfigParser(interpolation=None, default_section="default")
     parser.read([user, Path("wandb", "settings")])
@@ -49,14 +45,14 @@ def _wandb_settings() -> dict[str, str]:
 
 
 def _wandb_login(host: str, settings: Mapping[str, str]) -> str:
-    """Where the key comes from, never the key; empty when there is none."""
+    """Name the source of the API key, never the key itself; empty if there is none."""
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
         if os.environ.get(name):
             return name
     file = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     if file.exists():
         entry = netrc.netrc(file).authenticators(host)
-        # The site that people see and the one the client talks to share a login.
+        # The website (wandb.ai) and the API server (api.wandb.ai) share a login.
         entry = entry or netrc.netrc(file).authenticators(host.removeprefix("api."))
         if entry and entry[2]:
             return str(file)
@@ -64,10 +60,11 @@ def _wandb_login(host: str, settings: Mapping[str, str]) -> str:
 
 
 def _answers(server: str) -> bool:
+    """Whether the server answers an HTTP request within 2 s."""
     try:
         urllib.request.urlopen(urllib.request.Request(server, method="HEAD"), timeout=2).close()
     except urllib.error.HTTPError:
-        return True  # it speaks HTTP: that is all we ask
+        return True  # an HTTP error is still an answer
     except (OSError, ValueError):
         return False
     return True
@@ -80,15 +77,15 @@ def accelerate_check() -> Check:
     home = Path(os.environ.get("HF_HOME") or caches / "huggingface").expanduser()
     file = home / "accelerate" / "default_config.yaml"
     if not file.exists():
-        return Check("accelerate", "ok", "no default configuration: `accelerate launch` is told by its options alone")
-    ignored = f"It decides about `accelerate launch` without --config_file (not about `harness train`): see {file}."
+        return Check("accelerate", "ok", "no default configuration file: `accelerate launch` uses its options only")
+    scope = f"`accelerate launch` without --config_file reads {file}; `harness train` does not."
     try:
         config = yaml.safe_load(file.read_text())
         kind = str(config.get("distributed_type", "NO"))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        return Check("accelerate", "warn", f"{file} cannot be read: {str(error).splitlines()[0]}", ignored)
+        return Check("accelerate", "warn", f"{file} cannot be read: {str(error).splitlines()[0]}", scope)
     keys = ("distributed_type", "num_processes", "num_machines", "mixed_precision", "gpu_ids")
-    detail = f"{file} says " + ", ".join(f"{key} {config[key]}" for key in keys if key in config)
+    detail = f"{file}: " + ", ".join(f"{key} {config[key]}" for key in keys if key in config)
     if kind not in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        return Check("accelerate", "warn", detail, f"Runs are not made for {kind}. {ignored}")
+        return Check("accelerate", "warn", detail, f"Runs do not support {kind}. {scope}")
     return Check("accelerate", "ok", detail)

@@ -24,13 +24,11 @@ from harness.explain.drawing.canvas import percent
 from harness.explain.images import crop
 from harness.files import write_atomically
 from harness.model.vit import Preprocessing
+from harness.runs.resampling import mean_intervals
+from harness.runs.rules import AGGREGATES
 
 FOLDER = "masks"
 CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share of the image's side
-RESAMPLES = 2000
-_AT_ONCE = 100  # resamples, each of n counts
-_STREAM = 43  # of the counter-based generator: images drawn again
-AGGREGATES = ("mean over layers", "rollout", "relevance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,29 +171,12 @@ def measure(maps: dict[str, np.ndarray], covered: np.ndarray) -> OnObject:
     shares = {name: energy(each, covered) for name, each in maps.items()}
     known = {name: share for name, share in shares.items() if np.isfinite(share).any()}
     columns = [chance, centre, *(part for one in known.values() for part in (one, one - chance, one - centre))]
-    of_chance, of_centre, *intervals = bootstrap(np.stack(columns, axis=1))
+    of_chance, of_centre, *intervals = (Interval(*numbers) for numbers in mean_intervals(np.stack(columns, axis=1)))
     found = tuple(
         Share(name, int(np.isfinite(share).sum()), *intervals[3 * index : 3 * index + 3])
         for index, (name, share) in enumerate(known.items())
     )
     return OnObject(len(covered), of_chance, of_centre, CENTRE_WIDTH, found)
-
-
-def bootstrap(values: np.ndarray, seed: int = 0) -> list[Interval]:
-    """Means of the columns of (n, K), NaN left out, each from the 2.5th to the 97.5th percentile.
-
-    Images, which are the rows, are drawn again with replacement, the same ones for all columns.
-    """
-    n = len(values)
-    random = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))
-    known = np.isfinite(values)
-    filled, means = np.where(known, values, 0), []
-    for start in range(0, RESAMPLES, _AT_ONCE):
-        drawn = random.multinomial(n, np.full(n, 1 / n), size=min(_AT_ONCE, RESAMPLES - start)).astype(np.float64)
-        counts = drawn @ known
-        means.append(np.divide(drawn @ filled, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
-    lows, highs = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
-    return [Interval(*map(float, one)) for one in zip(filled.sum(0) / known.sum(0), lows, highs, strict=True)]
 
 
 def write(path: Path, found: OnObject) -> None:

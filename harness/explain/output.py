@@ -11,18 +11,18 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.explain import archive, localization
 from harness.explain.archive import Archive, PositionArchive
-from harness.explain.drawing.sprites import ABOUT, draw_sprites
+from harness.explain.drawing.sprites import draw_sprites
 from harness.explain.drawing.wandb_table import COLUMNS, rows
 from harness.explain.images import Crops
 from harness.explain.localization import OnObject
 from harness.explain.positions.change import compare
 from harness.explain.test_set import ExplainResult
 from harness.runs import figures
-from harness.runs.console import duration
+from harness.runs.rules import ATTENTION_FILE, OBJECT_FILE, POSITIONS_FILE, SPRITES_FILE, SPRITES_FOLDER, duration
 from harness.track import Tracker
 
 # In `<run>/attention/`.
-ARRAYS, POSITIONS, OBJECT, SPRITES = "attention.npz", "positions.npz", "object.json", "sprites"
+ARRAYS, POSITIONS, OBJECT, SPRITES = ATTENTION_FILE, POSITIONS_FILE, OBJECT_FILE, SPRITES_FOLDER
 OBJECT_FIGURE = "attention_object"
 
 
@@ -59,7 +59,7 @@ def write_and_log(
 
 def _withdraw(folder: Path, figure_folder: Path) -> None:
     """Remove what would be taken for a part of other arrays, should it not come to be made anew."""
-    for path in (folder / SPRITES / ABOUT, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
+    for path in (folder / SPRITES / SPRITES_FILE, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
         path.unlink(missing_ok=True)
 
 

@@ -23,8 +23,8 @@ from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
 from harness.model.architectures import head_layer
 from harness.model.vit import Preprocessing
-from harness.runs.console import duration
-from harness.runs.logger import RunLogger
+from harness.runs.context import RunContext
+from harness.runs.rules import duration
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 from harness.training.signals import StopSignals
@@ -54,20 +54,12 @@ class ExplainResult:
     top_probabilities: np.ndarray  # ... and how likely they are
 
 
-def explain_test_set(
-    state: TrainState,
-    before: Embedding,
-    data: Dataset,
-    preprocessing: Preprocessing,
-    processes: Processes,
-    run_logger: RunLogger,
-    stop: StopSignals,
-) -> ExplainResult | None:
+def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: Embedding) -> ExplainResult | None:
     """Look at what --explain asks for, by the weights that were tested; None on all processes but the main one.
 
     The run is trained and tested: what goes wrong here is said and written down, and costs no more than the images.
     """
-    config = run_logger.config
+    config, processes, run_logger = run.config, run.processes, run.run_logger
     if config.explain == "none":
         return None
     chosen = np.array(evenly_spaced(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
@@ -75,12 +67,12 @@ def explain_test_set(
     pictures = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
     # Accelerate has put mixed precision into the model's own forward; attention is looked at without.
     model = processes.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
-    subject = ExplainedModel(model, config.model, config.weights, data.classes, preprocessing, config.run_name)
+    subject = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
     run_logger.console.say(f"Looking at {len(pictures)} test images: attention of every layer, rollout, relevance.")
     try:
-        sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, stop)
+        sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, run.stop)
     except HarnessError as error:
         run_logger.problem("attention", str(error))
         return None

@@ -15,8 +15,9 @@ from harness.errors import ConfigError
 from harness.model.vit import Loaded, build_model
 from harness.probe.features import features_of
 from harness.probe.linear_probe import LinearProbe, fit_probe
+from harness.runs.resampling import Intervals, bootstrap
 from harness.training.distributed import Processes
-from harness.training.metrics import Intervals, Scores, bootstrap, score
+from harness.training.metrics import Scores, score
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

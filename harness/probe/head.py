@@ -52,12 +52,13 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
     return head
 
 
-def probe_test_logits(
+def probe_test_predictions(
     head: ProbeHead, backbone: Loaded, data: Dataset, config: RunConfig, processes: Processes
 ) -> np.ndarray:
-    """What the probe says about the test images, (N, C) on the main process; `backbone` as it was before training."""
+    """The probe's classes of the test images, int64 (N,) on the main process; `backbone` as it was before training."""
     backbone.model.to(processes.device)
-    return head.probe.logits(features_of(data.test, data.pixels, backbone, config, processes))
+    features = features_of(data.test, data.pixels, backbone, config, processes)
+    return head.probe.logits(features).argmax(axis=1) if processes.is_main else np.empty(0, np.int64)
 
 
 def _fit_and_write(path: Path, train: np.ndarray, val: np.ndarray, data: Dataset, device: torch.device) -> None:

@@ -1,7 +1,8 @@
-"""What a person sees of a run: a progress bar on a terminal, one line per epoch elsewhere, a table at the end."""
+"""Output of a run: a progress bar on a terminal, one line per epoch elsewhere, a table at the end."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from tqdm import tqdm
 
 
 class Console:
-    """Prints on the main process; the others are silent."""
+    """Prints on the main process only. The `harness` loggers print through it, above the bar."""
 
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._bar: tqdm[Any] | None = None
+        _ConsoleHandler(self).replace_earlier()
 
     def say(self, text: str) -> None:
         if not self._enabled:
@@ -26,7 +28,7 @@ class Console:
             print(text, flush=True)
 
     def begin(self, total_steps: int, step: int) -> None:
-        """Start the bar of a run that is at `step`; there is none off a terminal."""
+        """Start the bar of a run that has done `step` steps; off a terminal there is no bar."""
         if self._enabled and sys.stderr.isatty():
             self._bar = tqdm(total=total_steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.1)
 
@@ -56,24 +58,35 @@ class Console:
         self.say("\n".join(["", title, *lines]))
 
 
-def duration(seconds: float) -> str:
-    """75.3 -> "1 min 15 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+class _ConsoleHandler(logging.Handler):
+    """Sends log messages of the harness to the console of the current run."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def replace_earlier(self) -> None:
+        """Replace an earlier handler. A forked rank inherits one, even if its own console is silent."""
+        logger = logging.getLogger("harness")
+        for handler in list(logger.handlers):
+            if isinstance(handler, _ConsoleHandler):
+                logger.removeHandler(handler)
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.say(self.format(record))
 
 
 class Stopwatch:
     """Seconds and images since the last lap."""
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.images = 0
         self._since = time.perf_counter()
 
     def lap(self) -> tuple[float, int]:
         now = time.perf_counter()
-        seconds, pictures = now - self._since, self.pictures
-        self._since, self.pictures = now, 0
-        return seconds, pictures
+        seconds, images = now - self._since, self.images
+        self._since, self.images = now, 0
+        return seconds, images

@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.files import replacing
+from harness.runs.rules import BLUE, GREEN, ORANGE, best_epoch, finite_number, without_mathtext
 from harness.training.metrics import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that people with any colour vision tell apart (Okabe & Ito 2008).
-_BLUE, _ORANGE, _GREEN, _RED = "#0072B2", "#D55E00", "#009E73", "#CC0000"
+_RED = "#CC0000"
 
 # Cross entropy this high, in nats, comes from weights that blew up; on a linear axis all else would be flat.
 _LOSS_OF_A_DIVERGED_RUN = 30.0
 
 
-def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch: int | None = None) -> Figure:
+def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch_number: int | None = None) -> Figure:
     """Loss by optimiser step and validation scores by epoch, from the rows of metrics.jsonl.
 
-    `best_epoch` is marked; without it, the highest val/f1, of equal ones the lower val/loss, then the earlier.
+    Marks `best_epoch_number`; without it, the best epoch by `rules.best_epoch`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.5), dpi=150, layout="constrained")
     losses, scores = figure.subplots(1, 2, width_ratios=(3, 2))
     epochs = [row for row in rows if "val/loss" in row or "val/f1" in row]
-    best = _best(epochs, best_epoch)
+    best = _best(epochs, best_epoch_number)
     _draw_losses(losses, rows, epochs, best)
     _draw_scores(scores, epochs, best)
     if title:
@@ -57,20 +57,23 @@ def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence
     steps, values = _series(rows, "train/loss")
     window = len(values) // 50
     if window >= 3:
-        axes.plot(steps, values, color=_BLUE, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, values, color=BLUE, alpha=0.25, linewidth=0.8)
         smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
         middle = (window - 1) // 2
-        axes.plot(steps[middle : middle + len(smooth)], smooth, color=_BLUE, label=f"training (mean of {window} rows)")
+        axes.plot(steps[middle : middle + len(smooth)], smooth, color=BLUE, label=f"training (mean of {window} rows)")
     elif values:
-        axes.plot(steps, values, color=_BLUE, label="training", marker="o" if len(values) < 3 else None, markersize=4)
+        axes.plot(steps, values, color=BLUE, label="training", marker="o" if len(values) < 3 else None, markersize=4)
     steps, values = _series(epochs, "val/loss")
     if values:
-        axes.plot(steps, values, color=_ORANGE, marker="o", markersize=4, label="validation")
-    if best is not None and _number(best.get("val/loss")) is not None:
+        axes.plot(steps, values, color=ORANGE, marker="o", markersize=4, label="validation")
+    if best is not None and finite_number(best.get("val/loss")) is not None:
         label = f"best epoch: {best['epoch']:g}"
-        axes.plot(best["step"], best["val/loss"], "*", color=_ORANGE, markersize=14, markeredgecolor="k", label=label)
+        axes.plot(best["step"], best["val/loss"], "*", color=ORANGE, markersize=14, markeredgecolor="k", label=label)
     broken = [
-        row["step"] for row in rows for key in ("train/loss", "val/loss") if key in row and _number(row[key]) is None
+        row["step"]
+        for row in rows
+        for key in ("train/loss", "val/loss")
+        if key in row and finite_number(row[key]) is None
     ]
     if broken:
         axes.axvline(broken[0], color=_RED, linestyle="--", label=f"not finite from step {broken[0]}")
@@ -87,14 +90,14 @@ def _draw_scores(axes: Axes, epochs: Sequence[Mapping[str, Any]], best: Any) -> 
     from matplotlib.ticker import MaxNLocator
 
     lowest = 1.0 if epochs else 0.0
-    for key, label, colour, marker in (("val/f1", "macro F1", _BLUE, "o"), ("val/accuracy", "accuracy", _GREEN, "s")):
+    for key, label, colour, marker in (("val/f1", "macro F1", BLUE, "o"), ("val/accuracy", "accuracy", GREEN, "s")):
         where, values = _series(epochs, key, by="epoch")
         if values:
             axes.plot(where, values, color=colour, marker=marker, markersize=4, label=label)
             lowest = min(lowest, *values)
-    if best is not None and _number(best.get("val/f1")) is not None:
+    if best is not None and finite_number(best.get("val/f1")) is not None:
         label = f"best: F1 {best['val/f1']:.4f} in epoch {best['epoch']:g}"
-        axes.plot(best["epoch"], best["val/f1"], "*", color=_BLUE, markersize=14, markeredgecolor="k", label=label)
+        axes.plot(best["epoch"], best["val/f1"], "*", color=BLUE, markersize=14, markeredgecolor="k", label=label)
     # From 0, unless all scores are high: then from the tenth below them, to tell 0.97 from 0.98.
     bottom = max(0.0, math.floor(lowest * 10 - 0.5) / 10) if lowest >= 0.5 else 0.0
     margin = 0.03 * (1 - bottom)
@@ -114,21 +117,15 @@ def _legend(axes: Axes) -> None:
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str, by: str = "step") -> tuple[list[float], list[float]]:
-    pairs = [(row[by], value) for row in rows if by in row and (value := _number(row.get(key))) is not None]
+    pairs = [(row[by], value) for row in rows if by in row and (value := finite_number(row.get(key))) is not None]
     return [where for where, _ in pairs], [value for _, value in pairs]
 
 
-def _number(value: Any) -> float | None:
-    """A finite number, else None; JSON holds null where a value was not finite."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _best(epochs: Sequence[Mapping[str, Any]], wanted: int | None) -> Mapping[str, Any] | None:
-    named = [row for row in epochs if "epoch" in row and "step" in row]
-    if wanted is not None:
-        return next((row for row in named if row["epoch"] == wanted), None)
-    scored = [row for row in named if _number(row.get("val/f1")) is not None]
-    return max(scored, key=lambda row: (row["val/f1"], -(_number(row.get("val/loss")) or math.inf)), default=None)
+def _best(epochs: Sequence[Mapping[str, Any]], number: int | None) -> Mapping[str, Any] | None:
+    """The row of the epoch with that number, by default of the best one."""
+    if number is None:
+        return best_epoch(epochs)
+    return next((row for row in epochs if row.get("epoch") == number and "step" in row), None)
 
 
 def confusion_matrix(
@@ -218,6 +215,6 @@ def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> li
 
 
 def _plain(text: str, longest: int = 28) -> str:
-    """A name as it is: not too long, and without the `$` that matplotlib takes for mathematics."""
+    """A name for matplotlib: shortened, without control characters and mathtext."""
     short = text if len(text) <= longest else text[: longest - 1] + "…"
-    return "".join(letter if letter.isprintable() else "�" for letter in short).replace("$", r"\$")
+    return without_mathtext("".join(letter if letter.isprintable() else "�" for letter in short))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import tempfile
@@ -16,8 +15,11 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
+from harness.runs.predictions import PREDICTIONS_FILE
+from harness.runs.reading import UnreadableError, read_checked_object, read_rows
+from harness.runs.rules import SET_ASIDE, finite
 
-# In checkpoints/: the best epoch, and all it takes to go on.
+# In checkpoints/: weights of the best epoch, and everything that resuming needs.
 BEST = "best.safetensors"
 STATE = "state.safetensors"
 
@@ -36,7 +38,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.figures = path / "figures"
         self.attention = path / "attention"
-        self.predictions = path / "predictions.csv"
+        self.predictions = path / PREDICTIONS_FILE
         self.metrics = path / "metrics.jsonl"
 
     @classmethod
@@ -50,78 +52,63 @@ class RunFolder:
         return cls(Path(config.runs_dir) / f"{config.run_name}-{run_id}")
 
     def read(self, name: str) -> dict[str, Any]:
-        """`config.json`, `manifest.json` or `summary.json`; empty when it is not there."""
+        """`config.json`, `manifest.json` or `summary.json`; empty if the file is missing. Raises UnreadableError."""
         try:
-            return json.loads((self.path / name).read_text())
+            return read_checked_object(self.path / name)
         except FileNotFoundError:
             return {}
-        except json.JSONDecodeError as error:
-            raise HarnessError(f"{self.path / name} is damaged ({error}). Start over with --fresh.") from error
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        text = json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / name, (text + "\n").encode())
 
     def update(self, name: str, values: Mapping[str, Any]) -> None:
         self.write(name, self.read(name) | dict(values))
 
     def ask_to_stop(self, reason: str) -> None:
-        """Have the run that is going on here end at its next step, as `stopped`."""
+        """Ask the run in this folder to end at its next step, as `stopped`."""
         write_atomically(self.path / STOP, reason.encode())
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+                file.write(json.dumps(finite(row), allow_nan=False) + "\n")
         except OSError as error:
             if disk_is_full(error):
                 raise no_space(self.metrics) from error
             raise
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Rows of `metrics.jsonl`; a last line cut off by a crash is left out."""
-        rows = []
-        if self.metrics.exists():
-            for line in self.metrics.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    rows.append(json.loads(line))
+        """Rows of `metrics.jsonl`; a last line cut off by a crash is left out. Raises UnreadableError."""
+        rows, problem = read_rows(self.metrics)
+        if problem:
+            raise UnreadableError(self.metrics, problem)
         return rows
 
     def keep_metrics_until(self, step: int, epochs: int) -> None:
-        """Drop rows that the run is about to log again: those after `step`, and validations after `epochs`."""
+        """Drop rows that the resumed run logs again: those after `step`, and validations after `epochs`."""
         rows = [row for row in self.read_metrics() if row["step"] <= step]
         rows = [row for row in rows if "val/loss" not in row or row["epoch"] <= epochs]
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def set_aside(self) -> Path | None:
-        """Move an earlier run of the same settings out of the way; nothing is deleted."""
+        """Move an earlier run of the same settings to another folder; nothing is deleted."""
         if not self.path.exists():
             return None
-        aside = self.path.parent / ".replaced"
+        aside = self.path.parent / SET_ASIDE
         aside.mkdir(exist_ok=True)
         name = f"{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        # A folder of its own, also for the second within a second.
+        # mkdtemp makes the name unique, also for two runs within one second.
         return self.path.rename(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=aside)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second copy of the same run; the kernel lets go when the process ends."""
+        """Lock the folder against a second process of the same run; the kernel unlocks it when the process ends."""
         refusal = (
-            "Another process ({holder}) is running this very run in {folder}. "
-            "Wait for it, or change a setting (--seed, --name) for a run of its own."
+            "Another process ({holder}) is running this run in {folder}. "
+            "Wait for it, or change a setting (--seed, --name) to start another run."
         )
         with locked(self.path / ".lock", refusal):
             for folder in (self.path, self.checkpoints):
                 remove_leftovers(folder)
             yield
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become null, which every reader understands."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

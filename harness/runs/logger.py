@@ -68,7 +68,10 @@ class RunLogger:
                 "precision": self._processes.precision,
                 "notes": [*self._processes.notes, *photos.notes],
                 "ignored_files": photos.ignored,
-                "earlier_starts": [*earlier.get("earlier_starts", []), *([earlier["started"]] if earlier else [])],
+                "earlier_starts": [
+                    *earlier.get("earlier_starts", []),
+                    *([earlier["started"]] if earlier.get("started") else []),
+                ],
             },
         )
         self.folder.write("summary.json", {"state": "running"})
@@ -125,9 +128,9 @@ class RunLogger:
             self.folder.update("summary.json", metrics)
             if self.tracker:
                 self.tracker.summarize(metrics)
+            loss, accuracy, f1 = (metrics[f"probe/val_{name}"] for name in ("loss", "accuracy", "f1"))
             self.console.say(
-                f"linear probe  val loss {metrics['probe/val_loss']:.4f}  accuracy {metrics['probe/val_accuracy']:.4f}  "
-                f"F1 {metrics['probe/val_f1']:.4f}  (the head starts from it)"
+                f"linear probe  val loss {loss:.4f}  accuracy {accuracy:.4f}  F1 {f1:.4f}  (the head starts from it)"
             )
 
     def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from harness.training.metrics import Intervals, Scores
+    from harness.runs.resampling import Intervals
+    from harness.training.metrics import Scores
 
 
 def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:

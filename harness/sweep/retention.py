@@ -8,8 +8,9 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.runs.folder import BEST, STATE, RunFolder
+from harness.runs.rules import Goal
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import Goal, ranked
+from reports.stats.leaderboard import ranked
 
 # Runs that have come to their end without a result: nobody goes on with them.
 GIVEN_UP = ("stopped", "infeasible")

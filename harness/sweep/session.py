@@ -36,7 +36,7 @@ def run_sweep(
     search: Search,
     folder: Path,
     slots: list[Slot],
-    rules: RunnerOptions,
+    options: RunnerOptions,
     storage: str | None = None,
 ) -> int:
     """Begin a sweep or go on with it, until all of it is done or somebody says stop; the exit code."""
@@ -44,8 +44,8 @@ def run_sweep(
     with locked(folder), ledger_errors_in_words(sweep):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
-        trial_queue.queue_failed_again(rules.retries)
-        code = Runner(sweep, trial_queue, folder, slots, rules).run()
+        trial_queue.queue_failed_again(options.retries)
+        code = Runner(sweep, trial_queue, folder, slots, options).run()
     if code in (0, 1):  # who has said stop does not wait for statistics
         runs = read_runs(folder)
         print(render(leaderboard_of(runs, sweep)))

@@ -11,8 +11,9 @@ from pathlib import Path
 from harness import track
 from harness.errors import HarnessError
 from harness.runs.folder import BEST
+from harness.runs.rules import Goal
 from reports.runs import Run, read_runs, shown
-from reports.stats.leaderboard import Goal, ranked
+from reports.stats.leaderboard import ranked
 
 SWEEP_BEST = "sweep-best"
 

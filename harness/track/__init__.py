@@ -1,15 +1,15 @@
-"""Weights & Biases: what a run sends there, and what is kept for later. Nowhere else is wandb imported.
+"""Weights & Biases: send a run, or keep it offline and send it later. Only this package imports wandb.
 
-It is imported inside functions, for that takes seconds.
+wandb is imported inside functions because the import takes seconds.
 
-Tracking never decides how a run ends. No login, no network, a server that goes away: each costs one printed line,
-the numbers stay in the run folder, and `wandb sync` sends them later.
+An error in tracking never ends a run. Without a login, a network or a server, one line is printed, the numbers stay in
+the run folder, and `wandb sync` sends them later.
 
-Where `wandb sync` finds files. History, summary, images and tables lie beside wandb's own file and arrive from
-anywhere, but for images in tables, which come with the table's artifact. An artifact's files are looked up under the
-path they were added by, and wandb says nothing when they are not there. Offline, that path is relative to the run
-folder: `cd RUN && wandb sync wandb/offline-run-*` sends everything, also from a copy of the folder under another name
-or on another machine; `sync` does the same from any working directory.
+How `wandb sync` finds files: history, summary, images and tables lie beside wandb's log file and are sent from any
+folder. Images in tables are part of the table's artifact. The files of an artifact are looked up under the path they
+were added with, and wandb prints no error if they are missing. Offline, that path is relative to the run folder: `cd
+RUN && wandb sync wandb/offline-run-*` sends everything, also from a copy of the folder under another name or on
+another machine; `sync` does the same from any working directory.
 """
 
 from harness.track.offline import send, sync, sync_command, waiting

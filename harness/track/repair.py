@@ -1,6 +1,6 @@
-"""wandb's own file of a run that was killed: readable to its end again.
+"""Repair the log file that wandb wrote for a run that was killed.
 
-`wandb sync` stops at a record that was cut off, and sends nothing of the run's later starts, as if all were well.
+`wandb sync` stops at a partial record without an error, and does not send what the resumed run wrote later.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-# The log format of LevelDB (github.com/google/leveldb, doc/log_format.md) behind a header of wandb's: records in
-# fragments, each with a checksum, its length and its kind, none across the border of a block.
+# The log format of LevelDB (github.com/google/leveldb, doc/log_format.md) after a header of wandb's: records are
+# split into fragments, each with a checksum, a length and a type. No fragment crosses a block boundary.
 _MAGIC = b":W&B"
 _HEADER = 7
 _BLOCK = 32 * 1024
@@ -18,21 +18,21 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def truncate_partial_record(path: Path) -> bool:
-    """Cut off a record that was not written to its end; whether there was one. Nobody may be writing to the file."""
+    """Remove a partial last record; returns whether there was one. No process may be writing to the file."""
     content = path.read_bytes()
     if not content.startswith(_MAGIC):
         return False
-    whole = _whole(content)
-    if whole is None or whole == len(content):
+    complete = _complete_length(content)
+    if complete is None or complete == len(content):
         return False
     with path.open("r+b") as file:
-        file.truncate(whole)
+        file.truncate(complete)
     return True
 
 
-def _whole(content: bytes) -> int | None:
-    """Bytes up to the end of the last whole record; None where something else than an early end is wrong."""
-    position = whole = _HEADER
+def _complete_length(content: bytes) -> int | None:
+    """Length in bytes up to the end of the last complete record; None if the file is damaged in another way."""
+    position = complete = _HEADER
     while position < len(content):
         room = _BLOCK - position % _BLOCK
         if room < _FRAGMENT.size:
@@ -42,9 +42,9 @@ def _whole(content: bytes) -> int | None:
             break
         _, length, kind = _FRAGMENT.unpack_from(content, position)
         if kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
-            # A machine that lost its power may leave zeros where the file had grown already.
-            return None if any(content[position:]) else whole
+            # After a power failure, a file may end in zeros.
+            return None if any(content[position:]) else complete
         position += _FRAGMENT.size + length
         if position <= len(content) and kind in (_FULL, _LAST):
-            whole = position
-    return whole
+            complete = position
+    return complete

@@ -1,4 +1,4 @@
-"""What is asked of W&B's server about runs that it has: where they are, and which model has which alias."""
+"""Requests to W&B's server about runs: their project, their models and the aliases of these."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.track.service import call_with_timeout, first_line, shut_down
 from harness.track.tracker import artifact_name
 
-# Seconds that the server has for its first answer, and for any other.
+# Time limits in seconds of the first request and of every other one.
 REACH_TIMEOUT = 20
 ANSWER_TIMEOUT = 60
 
@@ -22,22 +22,22 @@ Answer = TypeVar("Answer")
 
 
 class Server:
-    """W&B's public API, of whoever is logged in. Every method raises HarnessError when there is no answer."""
+    """W&B's public API with the user's login. Every method raises HarnessError if the server does not answer."""
 
     def __init__(self, api: Any, entity: str) -> None:
         self._api, self._entity = api, entity
 
     def ask(self, work: Callable[[Any], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
-        """What `work` makes of the `wandb.Api`, for work that this module knows nothing of."""
+        """Call `work` with the `wandb.Api` and return its result; raises HarnessError after `seconds`."""
         return _answer(lambda: work(self._api), seconds)
 
     def has_model(self, project: str, run_folder: Path, alias: str = "best") -> bool:
-        """Whether the model of a run is there, under an alias."""
+        """Whether W&B has the model of a run under an alias."""
         name = f"{project}/{model_name(run_folder)}:{alias}"
         return _answer(lambda: self._api.artifact_exists(name, type="model"))
 
     def move_alias(self, alias: str, project: str, best: Path, others: Sequence[Path]) -> None:
-        """Give the model of the best run an alias, and take it away from the models of the others that had it."""
+        """Set an alias on the model of the best run and remove it from the models of the other runs."""
         for other in others:
             if self.has_model(project, other, alias):
                 self._change(f"{project}/{model_name(other)}:{alias}", remove=alias)
@@ -45,7 +45,7 @@ class Server:
             self._change(f"{project}/{model_name(best)}:best", add=alias)
 
     def project_of(self, run_folder: Path) -> str:
-        """`entity/project` of a run, as its newest file of wandb's tells it."""
+        """`entity/project` of a run, read from its newest wandb log file."""
         logs = [log for log in (run_folder / "wandb").glob("*run-*/*.wandb") if not log.parent.is_symlink()]
         if not logs:
             raise HarnessError(f"{run_folder} holds no files of W&B.")
@@ -56,7 +56,7 @@ class Server:
     def _change(self, name: str, *, add: str | None = None, remove: str | None = None) -> None:
         def change() -> None:
             artifact = self._api.artifact(name, type="model")
-            artifact.aliases = [*(one for one in artifact.aliases if one != remove), *([add] if add else [])]
+            artifact.aliases = [*(alias for alias in artifact.aliases if alias != remove), *([add] if add else [])]
             artifact.save()
 
         _answer(change)
@@ -64,7 +64,7 @@ class Server:
 
 @contextlib.contextmanager
 def reach() -> Iterator[Server]:
-    """The server, when somebody is logged in and it answers; HarnessError in one sentence when not. Never prompts."""
+    """Connect to the server. Raises HarnessError if nobody is logged in or it does not answer. Never prompts."""
     import wandb
 
     def connect() -> Server:
@@ -74,7 +74,7 @@ def reach() -> Iterator[Server]:
         return Server(api, api.default_entity or "")
 
     try:
-        # Whatever WANDB_MODE says of runs: this was asked for.
+        # WANDB_MODE applies to runs; this request needs the server in any mode.
         wandb.setup(settings=wandb.Settings(mode="online", silent=True))
         yield _answer(connect, REACH_TIMEOUT)
     finally:
@@ -82,7 +82,7 @@ def reach() -> Iterator[Server]:
 
 
 def model_name(run_folder: Path) -> str:
-    """The artifact that a run logs its best checkpoint as."""
+    """The name of the artifact that holds the best checkpoint of a run."""
     return artifact_name(f"{run_folder.name}-model")
 
 
@@ -93,15 +93,15 @@ def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answe
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
-        said = first_line(error)
-        # Of a refusal W&B's API has a status, or this word in an answer whose status is that of success.
-        refused = getattr(getattr(error, "response", None), "http_status", 0) == 403 or "permission" in said.lower()
-        raise HarnessError(f"W&B {'does not allow this' if refused else 'cannot be reached'}: {said}.") from error
+        message = first_line(error)
+        # A refusal has status 403, or status 200 and this word in the message.
+        refused = getattr(getattr(error, "response", None), "http_status", 0) == 403 or "permission" in message.lower()
+        raise HarnessError(f"W&B {'does not allow this' if refused else 'cannot be reached'}: {message}.") from error
     return answers[0]
 
 
 def _run_record(log: Path) -> dict[str, Any]:
-    """What wandb noted about a run when it was opened, by its own reader of its files."""
+    """The record of the run in a wandb log file, read with wandb's own program."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as reader:
         assert reader.stdout is not None
@@ -113,4 +113,4 @@ def _run_record(log: Path) -> dict[str, Any]:
                         return record["run"]
         finally:
             reader.kill()
-    raise HarnessError(f"{log} does not say which run it is of.")
+    raise HarnessError(f"{log} has no record of its run.")

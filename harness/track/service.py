@@ -1,4 +1,4 @@
-"""wandb's own process: it may fail, keep one waiting, or have to be ended."""
+"""wandb's service process: preload it, shut it down, and limit the time of calls to it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-# What wandb imports only in the middle of wandb.init and of the first artifact: a second, where torch is loaded.
+# Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
 
 
 def preload() -> None:
-    """Import wandb now, all of it that a run needs, for processes that will be forked from this one."""
+    """Import all of wandb that a run needs, so that forked processes need not import it again."""
     import wandb  # noqa: F401
 
     for name in IMPORTED_LATE:
-        with contextlib.suppress(ImportError):  # in another version of wandb, the run itself finds what it needs
+        with contextlib.suppress(ImportError):  # other versions of wandb may lack them
             importlib.import_module(name)
 
 
 def shut_down() -> None:
-    """End wandb's own process, so that the next run finds it as new; where that has failed, it tries to end ours."""
+    """End wandb's service process, so that the next run starts a new one. On errors wandb may raise SystemExit."""
     import wandb
 
     with contextlib.suppress(Exception, SystemExit):
@@ -30,7 +30,7 @@ def shut_down() -> None:
 
 
 def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:
-    """Do work that asks the server, for which wandb itself may wait without end."""
+    """Run `work`; raises TimeoutError after `seconds`, because wandb itself may wait for a server forever."""
     errors: list[BaseException] = []
 
     def attempt() -> None:
@@ -49,4 +49,5 @@ def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without a final period."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What is asked of wandb: mode, folder, keywords and settings. Its own variables come before our defaults."""
+"""Mode, folder, keywords and settings of wandb.init. W&B's environment variables take precedence over defaults."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FINISH_TIMEOUT = 120
 
 
 def folder_for(folder: Path) -> Path:
-    """The folder that holds `wandb/`: the run folder, or WANDB_DIR where a person (not a sweep's agent) has set it."""
+    """The folder that holds `wandb/`: WANDB_DIR if a user (not a W&B agent) has set it, else the run folder."""
     chosen = os.environ.get("WANDB_DIR")
     return Path(chosen).expanduser() if chosen and not os.environ.get("WANDB_SWEEP_ID") else folder
 
 
 def choose_mode() -> tuple[str, str]:
-    """The mode that W&B's settings and login ask for, and why where it is offline. Never prompts."""
+    """The mode from W&B's settings and login, and the reason if it is offline. Never prompts."""
     import wandb
 
     settings = wandb.setup(settings=wandb.Settings(**_quiet())).settings
@@ -67,11 +67,11 @@ def wandb_settings(stop: threading.Event) -> Any:
 
     chosen: dict[str, Any] = {
         **_quiet(),
-        # Instead of a KeyboardInterrupt wherever the main thread happens to be. wandb copies its settings deeply,
-        # which a function survives and a method of an Event does not.
+        # Without it wandb raises KeyboardInterrupt in the main thread. A lambda, because wandb deep-copies its
+        # settings and a method of an Event cannot be copied.
         "stop_fn": lambda: stop.set(),
         "finish_timeout_raises": True,
-        # Offline, a logged table points at its artifact too: the file beside wandb's own has no images in it.
+        # A table logged offline needs its artifact: the file beside wandb's log has no images.
         "allow_offline_artifacts": True,
     }
     if "WANDB_INIT_TIMEOUT" not in os.environ:
@@ -79,11 +79,11 @@ def wandb_settings(stop: threading.Event) -> Any:
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         chosen["finish_timeout"] = FINISH_TIMEOUT
     if "x_transaction_log_flush_interval" in wandb.Settings.model_fields:
-        # Seconds of rows that kill -9 takes out of wandb's file; its default is 15.
+        # Seconds between writes, that is, the rows that are lost on kill -9; wandb's default is 15.
         chosen["x_transaction_log_flush_interval"] = 1.0
     return wandb.Settings(**chosen)
 
 
 def _quiet() -> dict[str, Any]:
-    """We print one line ourselves; wandb's own are for who asks for them."""
+    """Silence wandb's console output (the tracker prints one line) unless the user set WANDB_SILENT or WANDB_QUIET."""
     return {} if {"WANDB_SILENT", "WANDB_QUIET"} & set(os.environ) else {"silent": True}

@@ -1,9 +1,8 @@
-"""The batches of one run: its three splits, as its settings and its processes ask for them."""
+"""The dataloaders of one run: training, validation, test and attention."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from harness.config import RunConfig
 from harness.data import gpu_augment
@@ -16,8 +15,8 @@ from harness.model.architectures import ARCHITECTURES
 from harness.model.vit import Preprocessing, drop_path_rates
 from harness.training.distributed import Processes
 
-# Enough to hide augmentation behind a GPU; a CPU that also trains has no cores to spare.
-MOST_WORKERS = 16
+# Enough to keep a GPU busy. Training on a CPU needs all cores itself and gets one worker.
+MAX_WORKERS = 16
 
 GPU_SCORING_BATCH = 128
 CPU_SCORING_BATCH = 32
@@ -37,7 +36,16 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
     fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
     keep_on_device = fits and config.augment in ("none", "standard")
     train = TrainBatches(
-        **_common(data.pixels, data.train, preprocessing, config, processes),
+        cache=data.pixels,
+        indices=data.train.positions,
+        labels=data.train.labels,
+        crop_size=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        device=processes.device,
+        rank=processes.rank,
+        world=processes.world,
+        workers=_workers(config, processes),
         num_classes=len(data.classes),
         batch_size=config.batch_size,
         augment=Augment(
@@ -63,36 +71,48 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
 
 
 def scoring_batches(
-    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, split: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
-    """A split, each image once over all processes; without gradients the batch size is a matter of speed alone."""
+    """A split, each image once over all processes; without gradients the batch size affects speed only."""
     size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
-    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
+    return _eval_batches(pixels, split, preprocessing, config, processes, size)
 
 
 def explaining_batches(
-    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, split: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
-    """The same in smaller batches: gradients of attention take as much memory as a training step."""
+    """A split in smaller batches: gradients of attention take as much memory as a training step."""
     size = GPU_EXPLAINING_BATCH if processes.device.type == "cuda" else CPU_EXPLAINING_BATCH
     size = min(size, config.micro_batch or size)
-    return EvalBatches(**_common(pixels, pictures, preprocessing, config, processes), batch_size=size)
+    return _eval_batches(pixels, split, preprocessing, config, processes, size)
 
 
-def _common(
-    pixels: PixelCache, pictures: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
-) -> dict[str, Any]:
-    on_gpu = processes.device.type == "cuda"
-    shared_cores = max(1, usable_cores() // processes.local_world)
-    return {
-        "cache": pixels,
-        "indices": pictures.positions,
-        "labels": pictures.labels,
-        "crop_size": preprocessing.crop_size,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "device": processes.device,
-        "rank": processes.rank,
-        "world": processes.world,
-        "workers": config.workers or (min(MOST_WORKERS, shared_cores) if on_gpu else 1),
-    }
+def _eval_batches(
+    pixels: PixelCache,
+    split: Pictures,
+    preprocessing: Preprocessing,
+    config: RunConfig,
+    processes: Processes,
+    batch_size: int,
+) -> EvalBatches:
+    return EvalBatches(
+        cache=pixels,
+        indices=split.positions,
+        labels=split.labels,
+        batch_size=batch_size,
+        crop_size=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        device=processes.device,
+        rank=processes.rank,
+        world=processes.world,
+        workers=_workers(config, processes),
+    )
+
+
+def _workers(config: RunConfig, processes: Processes) -> int:
+    """Threads per process that prepare batches."""
+    if config.workers:
+        return config.workers
+    cores_per_process = max(1, usable_cores() // processes.local_world)
+    return min(MAX_WORKERS, cores_per_process) if processes.device.type == "cuda" else 1

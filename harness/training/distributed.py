@@ -1,4 +1,4 @@
-"""The processes of one run: device, precision, and how all ranks come to one decision."""
+"""The processes of one run: device, precision, and decisions that all ranks share."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from harness.launch.launch import gpu_share, told_to_use_cpu
 T = TypeVar("T")
 
 # Work that only the main process does (decoding, drawing) may take hours on a large data set.
-_PATIENCE = datetime.timedelta(hours=24)
-_A_LONG_SAVE = datetime.timedelta(hours=1)
+_MAIN_WORK_TIMEOUT = datetime.timedelta(hours=24)
+_SAVE_TIMEOUT = datetime.timedelta(hours=1)
 
 _SUPPORTED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 class Processes:
-    """This process among those of the run.
+    """This process, and collectives with the other processes of the run.
 
-    Agreement goes over the CPU (gloo), beside the gradients' NCCL: it never waits for the device.
+    Decisions are exchanged over gloo on the CPU, gradients over NCCL: a decision never waits for the device.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self.notes: list[str] = []  # what the user should hear, once
+        self.notes: list[str] = []  # for the user, shown once
         leave_spare_cpu_processes(self.notes)
         if config.deterministic:
             # cuBLAS reads this when it is first used (PyTorch notes on reproducibility).
@@ -46,26 +46,26 @@ class Processes:
         self.accelerator = Accelerator(
             cpu=on_cpu,
             mixed_precision="no" if self.precision == "fp32" else self.precision,
-            # Micro-batches are ours to add up: a launcher's ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide again.
+            # training_step adds up micro-batches; ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide the loss again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             # Others wait in a collective while the main process writes a checkpoint.
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=_A_LONG_SAVE)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_SAVE_TIMEOUT)],
         )
         if self.accelerator.distributed_type not in _SUPPORTED:
             raise ConfigError(
-                f"Accelerate is configured for {self.accelerator.distributed_type.value}, which is not supported here: "
-                "give `accelerate launch --config_file accelerate_config.yaml`, or use `harness train`."
+                f"Accelerate is configured for {self.accelerator.distributed_type.value}, which is not supported. "
+                "Use `accelerate launch --config_file accelerate_config.yaml`, or `harness train`."
             )
         if not on_cpu:
             torch.cuda.reset_peak_memory_stats(self.accelerator.device)
             if (share := gpu_share(os.environ)) < 1:
-                # Beyond it this process is out of memory, and takes smaller micro-batches, however full the GPU is.
+                # Beyond its share a process gets an out-of-memory error and halves its micro-batch.
                 torch.cuda.set_per_process_memory_fraction(share, self.accelerator.device)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
-        self._group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if self.world > 1 else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=_MAIN_WORK_TIMEOUT) if self.world > 1 else None
         if on_cpu:
             torch.set_num_threads(config.threads or max(1, usable_cores() // self.local_world))
         torch.use_deterministic_algorithms(config.deterministic)
@@ -75,7 +75,7 @@ class Processes:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says yes; every rank gets the same answer."""
+        """Whether the flag is set on any rank; every rank gets the same answer."""
         return self.largest(int(flag)) > 0
 
     def largest(self, number: int) -> int:
@@ -97,22 +97,31 @@ class Processes:
         """Do `work` on the main process alone; every rank gets its result, or its error."""
         if self._group is None:
             return work()
-        outcome: list[Any] = [None, None]
-        if self.is_main:
-            try:
-                outcome[0] = work()
-            except HarnessError as error:
-                outcome[1] = error
-        dist.broadcast_object_list(outcome, src=0, group=self._group)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
+        result, error = self.from_main(_attempt(work) if self.is_main else None)
+        if error is not None:
+            raise error
+        return result
 
     def main_first(self, work: Callable[[], T]) -> T:
-        """Do `work` on every rank, on the main process before the others: what it decodes or downloads they find."""
-        own: list[T] = []
-        self.on_main(lambda: own.append(work()))
-        return own[0] if own else work()
+        """Do `work` on every rank, first on the main process: the others reuse what it decoded or downloaded."""
+        if self._group is None:
+            return work()
+        result: Any = None
+        error: HarnessError | None = None
+        if self.is_main:
+            result, error = _attempt(work)
+        error = self.from_main(error)
+        if error is not None:
+            raise error
+        return result if self.is_main else work()
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, on every rank."""
+        if self._group is None:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._group)
+        return values[0]
 
     def sum_on_device(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks of a tensor on this run's device."""
@@ -127,41 +136,49 @@ class Processes:
                 dist.broadcast(value, src=0)
 
     def leave(self) -> None:
-        """Part with the other ranks, all at the same point; this process goes on alone.
+        """Leave the process group. All ranks call it at the same point; each works alone from then on.
 
-        Not for the way out of an error: a rank that fails alone would wait for the others, who wait for it in a
-        collective. It ends, and the launcher notices.
+        Do not call it when handling an error: it would wait for the other ranks, which wait in a collective. A rank
+        that fails exits, and the launcher ends the others.
         """
         if self._group is not None:
             dist.destroy_process_group()
             self._group = None
 
     def close(self) -> None:
-        """Forget this run's configuration, so that the process may do another run."""
+        """Reset Accelerate, so that the process can start another run."""
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def choose_precision(wanted: str, on_cpu: bool) -> tuple[str, str]:
-    """The precision to compute in, and a sentence where it is not what was asked for."""
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if wanted != "auto":
-        if wanted == "fp16" and on_cpu:
+def _attempt(work: Callable[[], Any]) -> tuple[Any, HarnessError | None]:
+    """The result of `work`, or the error that all ranks have to raise."""
+    try:
+        return work(), None
+    except HarnessError as error:
+        return None, error
+
+
+def choose_precision(requested: str, on_cpu: bool) -> tuple[str, str]:
+    """The precision to compute in, and a note if it differs from the request."""
+    accelerate_choice = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if requested != "auto":
+        if requested == "fp16" and on_cpu:
             raise ConfigError("--precision fp16 needs a GPU; on this machine use --precision fp32 or auto.")
-        return wanted, ""
+        return requested, ""
     if on_cpu:
         # The same numbers on every CPU: AMX tiles make bf16 faster for wide models, and slower for narrow ones.
-        note = f"Computing in fp32, not in Accelerate's {asked}: on a CPU, say --precision bf16."
-        return "fp32", note if asked in ("bf16", "fp16") else ""
-    if asked in ("bf16", "fp16"):
-        return asked, ""
+        note = f"Computing in fp32, not in Accelerate's {accelerate_choice}. For bf16 on a CPU, use --precision bf16."
+        return "fp32", note if accelerate_choice in ("bf16", "fp16") else ""
+    if accelerate_choice in ("bf16", "fp16"):
+        return accelerate_choice, ""
     return ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"), ""
 
 
 def leave_spare_cpu_processes(notes: list[str]) -> None:
-    """End all processes but one when a launcher made several for GPUs that are not there.
+    """Exit all processes but rank 0 when a launcher started several on a machine without GPUs.
 
     `num_processes: auto` starts one process per CPU core on a machine without GPUs; one process that uses all cores
-    is faster. Several CPU processes are for those who ask for them with ACCELERATE_USE_CPU=true.
+    is faster. ACCELERATE_USE_CPU=true keeps several CPU processes.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not several or torch.cuda.is_available() or told_to_use_cpu(os.environ):

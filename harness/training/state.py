@@ -1,4 +1,4 @@
-"""What a run is made of at one optimiser step: everything it takes to go on as if it had never stopped."""
+"""The state of a run after an optimiser step: everything that resuming needs to give the same weights."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ class Progress:
 
     step: int = 0  # optimiser steps done
     epochs: int = 0  # epochs done, their validation included
-    processes: int = 0  # that the run is computed by
-    steady_steps: int = 0  # steps done by that many: how much is known of their memory
+    processes: int = 0  # number of processes at the last step
+    steps_since_topology_change: int = 0  # steps with that number of processes; the first ones show memory use
     micro_batch: int = 0  # images per forward pass and process; halved when memory runs out
-    seconds: float = 0.0  # spent on training, over all sessions
-    evaluation_seconds: float = 0.0  # ... on validation and test
+    seconds: float = 0.0  # of training, interrupted sessions included
+    evaluation_seconds: float = 0.0  # ... of validation and test
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
-    last_losses: list[float] = dataclasses.field(default_factory=list)  # finite ones, for the report when one is not
+    last_losses: list[float] = dataclasses.field(
+        default_factory=list
+    )  # finite ones, for the message when a loss is not
 
 
 class TrainState:
@@ -54,23 +56,23 @@ class TrainState:
         self.progress = Progress()
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that are validated and kept: the moving average where there is one."""
+        """The weights to validate and keep: the moving average if the run has one."""
         return self.average.weights if self.average else self.model.state_dict()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) by the weights that are validated and kept."""
-        # Accelerate computes in mixed precision in the wrapped model only, which a compiled model is not part of.
+        """Logits (B, C) of the weights to validate and keep."""
+        # Accelerate applies mixed precision to the wrapped model only; this is the plain one.
         with self.accelerator.autocast():
             if self.average:
                 return torch.func.functional_call(self.model, self.average.weights, (images,))
             return self.model(images)
 
     def use(self, path: Path) -> None:
-        """Take the weights of a checkpoint, for evaluation; training is over."""
+        """Load the weights of a checkpoint into the model; for evaluation after training."""
         self.model.load_state_dict(load_tensors(path)[0])
 
     def save(self, path: Path, origin: dict[str, Any]) -> None:
-        """Write the state; `origin` says what it belongs to and is compared on `restore`."""
+        """Write the state; `restore` compares `origin`, the digests of data and weights."""
         tensors = with_prefix("model", self.model.state_dict())
         tensors |= flatten_optimizer(self.optimizer.optimizer)
         if self.average:
@@ -87,8 +89,8 @@ class TrainState:
         tensors, metadata = load_tensors(path)
         if differences := [key for key in origin if metadata["origin"].get(key) != origin[key]]:
             raise TrainingError(
-                f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Put back what was "
-                "there before, or give --fresh to start over."
+                f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Restore it, "
+                "or use --fresh to start over."
             )
         self.model.load_state_dict(without_prefix("model", tensors))
         restore_optimizer(self.optimizer.optimizer, tensors)
@@ -97,6 +99,14 @@ class TrainState:
         if metadata["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(metadata["scaler"])
         try:
-            self.progress = Progress(**metadata["progress"])
+            self.progress = Progress(**_renamed(metadata["progress"]))
         except TypeError as error:
-            raise TrainingError(f"{path} is of another version of this program ({error}); give --fresh.") from error
+            raise TrainingError(
+                f"{path} was written by an incompatible version ({error}). Use --fresh to start over."
+            ) from error
+
+
+def _renamed(progress: dict[str, Any]) -> dict[str, Any]:
+    """Stored progress under today's names; earlier versions wrote `steady_steps`."""
+    renames = {"steady_steps": "steps_since_topology_change"}
+    return {renames.get(name, name): value for name, value in progress.items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -20,38 +20,38 @@ from harness.training.distributed import Processes
 from harness.training.optim import set_learning_rate
 from harness.training.state import TrainState
 
-# Memory in use stops growing once the optimiser has its moments: after the second step.
+logger = logging.getLogger(__name__)
+
+# Memory in use stops growing once the optimiser has allocated its moments: after the second step.
 STEPS_UNTIL_MEMORY_IS_KNOWN = 2
 
 
-def training_step(
-    state: TrainState, batch: Batch, lr: float, config: RunConfig, processes: Processes, say: Callable[[str], None]
-) -> Tensor:
+def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig, processes: Processes) -> Tensor:
     """Take one optimiser step; returns this rank's part of the global batch's mean loss, on the device.
 
-    Out of memory halves the micro-batch on all ranks and does the step again; the global batch stays.
+    Out of memory halves the micro-batch on all ranks and repeats the step; the global batch stays.
     """
-    # Gradients of one process need no exchange, so it can always try again. Several must agree before they exchange,
-    # which costs overlap; they do so only while memory use is still unknown.
-    careful = processes.world == 1 or state.progress.steady_steps < STEPS_UNTIL_MEMORY_IS_KNOWN
+    # One process exchanges no gradients, so it can always repeat a step. Several processes have to agree before they
+    # exchange gradients, and cannot overlap that with the backward pass. They do so while memory use is unknown.
+    repeatable = processes.world == 1 or state.progress.steps_since_topology_change < STEPS_UNTIL_MEMORY_IS_KNOWN
     while True:
         try:
-            loss = _backward(state, batch, processes, exchange=not careful)
+            loss = _backward(state, batch, processes, exchange=not repeatable)
             out_of_memory = False
         except Exception as error:
             if not should_reduce_batch_size(error):
                 raise
-            if not careful:
+            if not repeatable:
                 smaller = (state.progress.micro_batch + 1) // 2
                 raise TrainingError(
-                    f"Out of memory at step {state.progress.step + 1}, in the middle of an exchange between processes. "
-                    f"Give the same command with --micro-batch {smaller}: it goes on from the last save."
+                    f"Out of memory at step {state.progress.step + 1}, while processes exchanged gradients. "
+                    f"Repeat the command with --micro-batch {smaller}: it resumes from the last save."
                 ) from error
             out_of_memory = True
-        if not careful or not processes.any(out_of_memory):
+        if not repeatable or not processes.any(out_of_memory):
             break
-        _halve_micro_batch(state, batch, config, processes, say)
-    if careful and processes.world > 1:
+        _halve_micro_batch(state, batch, config, processes)
+    if repeatable and processes.world > 1:
         _average_gradients(state, processes)
     set_learning_rate(state.optimizer, lr)
     if config.clip_grad:
@@ -59,14 +59,14 @@ def training_step(
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.progress.step += 1
-    state.progress.steady_steps += 1
+    state.progress.steps_since_topology_change += 1
     if state.average:
         state.average.update(state.model, state.progress.step)
     return loss
 
 
 def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange: bool) -> Tensor:
-    """Gradients of the global batch's mean loss; with `exchange`, averaged over ranks as the last ones appear."""
+    """Gradients of the global batch's mean loss; `exchange` averages them over ranks during the last backward pass."""
     total = torch.zeros((), device=processes.device)
     size, count = state.progress.micro_batch, len(batch.images)
     for start in range(0, count, size):
@@ -78,7 +78,7 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
             logits = state.wrapped(batch.images[part])
             losses = cross_entropy(logits.float(), batch.targets[part], reduction="none") * batch.weight[part]
             loss = losses.sum() / batch.total
-            # Ranks average their gradients; the mean is over images, whichever rank holds them.
+            # Averaging over ranks divides by their number, but the loss is already a mean over the global batch.
             processes.accelerator.backward(loss * processes.world)
         total += loss.detach()
     if batch.keep is not None:
@@ -86,9 +86,7 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
     return total
 
 
-def _halve_micro_batch(
-    state: TrainState, batch: Batch, config: RunConfig, processes: Processes, say: Callable[[str], None]
-) -> None:
+def _halve_micro_batch(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
@@ -98,7 +96,7 @@ def _halve_micro_batch(
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )
     state.progress.micro_batch = smaller = (size + 1) // 2
-    say(f"Out of memory: micro-batch {size} -> {smaller}; the global batch stays {config.batch_size}.")
+    logger.info("Out of memory: micro-batch %d -> %d; the global batch stays %d.", size, smaller, config.batch_size)
 
 
 def _average_gradients(state: TrainState, processes: Processes) -> None:

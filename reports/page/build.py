@@ -1,4 +1,4 @@
-"""The page: what many runs tell, as a folder of files that opens anywhere, without a server or a network."""
+"""The report page of many runs: a folder of files that opens in a browser without a server or a network."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
 from reports.page.section import Section
-from reports.page.sections import curves, effects, gallery, mistakes, positions, provenance, study, use
-from reports.page.sections import leaderboard as standings
+from reports.page.sections import curves, effects, leaderboard, mistakes, positions, provenance, study, use
+from reports.page.sections import gallery as attention_gallery
 from reports.page.site import Site
 from reports.runs import shown
 from reports.stats.leaderboard import nothing_ranked
 
-# In the order in which a person asks: who won, why, what goes wrong, where it looks, what changed, and now what.
+# In the order of the page.
 SECTIONS = (
-    standings.section,
+    leaderboard.section,
     effects.section,
     curves.section,
     study.section,
     mistakes.section,
-    gallery.section,
+    attention_gallery.section,
     positions.section,
     use.section,
     provenance.section,
@@ -38,35 +38,35 @@ HERE = resources.files("reports.page")
 
 
 def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int | None = 24) -> Path:
-    """Write the page of the runs in a folder, by default to its `report/`; returns the path of index.html.
+    """Write the page of the runs in a folder to `out`, by default its `report/`; returns the path of index.html.
 
-    Images are shown of up to `gallery` runs, the best and the worst ones; None: of all. Runs may be unfinished,
-    failed or damaged. Where a page is there already, only what changed is written. Raises
-    ReportError when there is nothing to report, or no place to write it to.
+    The gallery shows images of up to `gallery` runs, the best and the worst; None: of all runs. Runs may be unfinished,
+    failed or damaged. Of an existing page only what changed is written. Raises ReportError if there are no runs, or if
+    the page cannot be written.
     """
     if not Path(runs_dir).is_dir():
         raise ReportError(
-            f"{shown(runs_dir)} is not a folder. Give the folder that run folders are in; runs in W&B are reported "
-            "with --wandb."
+            f"{shown(runs_dir)} is not a folder. Give the folder that contains the run folders; for runs in W&B, add "
+            "--wandb."
         )
     collection = collect(runs_dir, gallery)
     try:
         with Site(Path(out) if out else collection.folder / "report") as site:
-            sections = [found for make in SECTIONS if (found := make(collection, site)) is not None]
-            _ship(site, sections)
+            sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
+            _write_assets(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
-    except FileNotFoundError as error:  # every folder of the page is made: it is one of a run
+    except FileNotFoundError as error:  # a file of a run: the folders of the page were just made
         raise ReportError(
-            f"A run was moved or removed while it was read ({shown(error.filename)}). Give the same command again."
+            f"A run was moved or deleted while it was read ({shown(error.filename)}). Repeat the command."
         ) from error
     except OSError as error:
         raise ReportError(f"The page cannot be written: {error.strerror} ({shown(error.filename)}).") from error
 
 
-def _ship(site: Site, sections: list[Section]) -> None:
-    """Styles, scripts and the charting library, beside the page: it asks nobody for anything."""
-    names = {"report.css", "report.js"}
+def _write_assets(site: Site, sections: list[Section]) -> None:
+    """Write styles, scripts and the charting library beside the page, which needs no network."""
+    names = {"report.css", "report.js", "charts.js"}
     names.update(name for section in sections for name in (*section.scripts, *section.styles))
     for name in sorted(names):
         site.file(f"assets/{name}", (HERE / "assets" / name).read_bytes())
@@ -86,7 +86,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         title=collection.name,
         states=_states(collection),
         facts=_facts(collection),
-        verdict=standings.verdict(collection),
+        verdict=leaderboard.verdict(collection),
         no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,
@@ -100,17 +100,17 @@ def _states(collection: Collection) -> list[tuple[str, int]]:
 
 
 def _facts(collection: Collection) -> list[str]:
-    """In a few words each, what was trained on what; only where all runs agree."""
+    """Model, data and days of the runs in a few words each; left out where the runs differ."""
 
-    def agreed(values: Iterable[Any]) -> Any:
-        found = {json.dumps(value): value for value in values}
-        return next(iter(found.values())) if len(found) == 1 else None
+    def common(values: Iterable[Any]) -> Any:
+        distinct = {json.dumps(value): value for value in values}
+        return next(iter(distinct.values())) if len(distinct) == 1 else None
 
     runs = [row.run for row in collection.rows]
-    model = agreed(run.config.get("model") for run in runs)
-    data = agreed(run.config.get("data") for run in runs)
-    images = agreed(part(run, "data").get("images") for run in runs if part(run, "data"))
-    classes = agreed(part(run, "data").get("classes") for run in runs if part(run, "data"))
+    model = common(run.config.get("model") for run in runs)
+    data = common(run.config.get("data") for run in runs)
+    images = common(part(run, "data").get("images") for run in runs if part(run, "data"))
+    classes = common(part(run, "data").get("classes") for run in runs if part(run, "data"))
     starts = sorted(start for run in runs if isinstance(start := run.manifest.get("started"), str))
     facts = []
     if model:

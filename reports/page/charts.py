@@ -1,6 +1,6 @@
-"""Charts of the page, as specifications for Plotly; what they look like in light and dark is decided in the browser.
+"""Charts of the page as Plotly figures; charts.js fills in the colours of the light or dark theme.
 
-Colours that depend on the theme are given as `var(--name)`, a colour of report.css.
+A colour `var(--name)` is the one of that name in report.css.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from reports.page.site import Site
 from reports.runs import shown
 from reports.values import is_number
 
-# From low to high; one hue, so that it reads without colour, and darker or lighter with the theme.
+# From low to high: one hue of changing lightness, so that it is readable without colour vision.
 RAMP = ((0.0, "var(--ramp-low)"), (0.5, "var(--ramp-middle)"), (1.0, "var(--ramp-high)"))
 
-# The same for lines, which are thin and must not vanish at its low end.
+# The same for lines: they are thin, so the low end is stronger.
 LINES = ((0.0, "var(--ramp-faint)"), *RAMP[1:])
 
-# Okabe and Ito's colours, as far as they can be told from paper and ink: --run-1 to --run-7.
+# Colours for runs in report.css: --run-1 to --run-7 (Okabe and Ito, adapted).
 RUN_COLOURS = 7
 
-# What charts of settings begin with, where these vary.
+# Settings that come first in charts, if they vary.
 AXES = ("lr", "batch_size", "augment")
 
-# A numeric setting whose values span more than this factor is drawn on a logarithmic axis.
+# A numeric setting gets a logarithmic axis if its largest value is at least so many times the smallest.
 LOGARITHMIC_FROM = 20
 
 
 @dataclass(frozen=True)
 class Chart:
-    name: str  # of its data
-    alt: str  # what it shows, for those who do not see it
+    name: str  # of its file in data/
+    alt: str  # what it shows, for screen readers
     height: int  # px
-    width: int | None = None  # px at most
+    width: int | None = None  # the largest, px
     title: str = ""
 
 
@@ -57,11 +57,11 @@ def chart(
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the values of one setting stand on an axis: as numbers, their logarithms, or one place for each."""
+    """Positions of the values of one setting on an axis: the numbers, their logarithms, or category numbers."""
 
     kind: str  # linear, log or categories
-    places: tuple[float, ...]  # of the values, in their order
-    ticks: Mapping[float, str]  # place -> text
+    places: tuple[float, ...]  # a position per value
+    ticks: Mapping[float, str]  # position -> text
 
     @classmethod
     def of(cls, values: Sequence[Any], *, most_ticks: int = 8) -> Scale:
@@ -75,22 +75,22 @@ class Scale:
             return cls("log" if is_log else "linear", places, ticks)
         levels = sorted(set(texts))
         return cls(
-            "categories", tuple(float(levels.index(text)) for text in texts), dict(enumerate(map(short, levels)))
+            "categories", tuple(float(levels.index(text)) for text in texts), dict(enumerate(map(shortened, levels)))
         )
 
 
-def text(value: object) -> str:
-    """Text from a file or a path for a place where Plotly reads tags and entities."""
+def escaped(value: object) -> str:
+    """Text from a run, escaped for Plotly, which reads tags and entities."""
     return shown(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def words(name: str) -> str:
-    """The name of a setting where people read."""
+def readable(name: str) -> str:
+    """The name of a setting as shown on the page."""
     return shown(name).replace("_", " ")
 
 
-def short(text: str, most: int = 18) -> str:
-    """The beginning of a value that would take too much room on an axis."""
+def shortened(text: str, most: int = 18) -> str:
+    """A text that fits on an axis: shortened to `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

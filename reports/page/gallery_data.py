@@ -1,8 +1,8 @@
-"""The test images of runs and all their maps, put where a page finds them: photographs once, maps of each run.
+"""The data of the attention gallery: images once for all runs that share them, maps of each run.
 
-Written for a run: `data/gallery-<key>.js` (predictions, and where each map's scale ends) and sheets of maps on two
-scales (`atlas`). For all runs that looked at the same images: `data/pictures-<hash>.js` (files, classes, labels), and
-the photographs. A page loads a run's when it is chosen, and sheets when they come into view.
+Of one run it writes `data/gallery-<key>.js` (predictions, and the largest value of each map) and sheets of maps in two
+colour scales (`map_sheets`). Of all runs with the same test images it writes `data/images-<hash>.js` (files, classes,
+labels) and sheets of the images. A page loads the data of a run when it is chosen, and a sheet when it comes into view.
 """
 
 from __future__ import annotations
@@ -17,107 +17,103 @@ from typing import Any
 
 import numpy as np
 
-from reports.attention import (
-    AGGREGATES,
-    Attention,
-    Maps,
-    Sprites,
-    Unusable,
-    maps,
-    read_attention,
-    read_file,
-    read_sprites,
-)
+from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
+from harness.runs.reading import UnreadableError
+from harness.runs.rules import AGGREGATES
+from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.values import rounded
 
-LAYOUT = 1  # of what is written here; another number, or other colours, draw everything anew
-LAST = 4  # of the runs whose images are shown, the worst ones
+LAYOUT = 2  # version of the files that are written here: another one, or other colours, draws all of them again
+WORST = 4  # of the runs whose images are shown, so many are the worst ones
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A run whose images the page has."""
+class GalleryRun:
+    """A run whose images are on the page."""
 
     key: str
     label: str
-    note: str  # what is missing all the same, or ""
-    remedy: str  # the command that brings it, or ""
+    note: str  # what is missing, or ""
+    remedy: str  # the command that makes it, or ""
 
 
 @dataclass(frozen=True)
-class Album:
-    runs: tuple[Shown, ...]  # the best first
-    without: tuple[tuple[str, tuple[str, ...]], ...]  # why runs are not there, and their labels
-    beyond: int  # runs that could be there, had more been asked for
+class Gallery:
+    runs: tuple[GalleryRun, ...]  # the best first
+    missing: tuple[tuple[str, tuple[str, ...]], ...]  # a reason, and the labels of the runs without maps for it
+    left_out: int  # runs with maps beyond the limit
 
 
-def chosen(candidates: Sequence[Run], most: int | None) -> list[Run]:
-    """At most that many of the runs, which come best first: the best, and as the others the worst."""
-    if most is None or len(candidates) <= most:
-        return list(candidates)
-    last = min(LAST, most // 2)
-    return [*candidates[: most - last], *candidates[len(candidates) - last :]]
+def best_and_worst(runs: Sequence[Run], most: int | None) -> list[Run]:
+    """At most so many of the runs, which come best first: the best ones and some of the worst."""
+    if most is None or len(runs) <= most:
+        return list(runs)
+    worst = min(WORST, most // 2)
+    return [*runs[: most - worst], *runs[len(runs) - worst :]]
 
 
-def make_album(collection: Collection, site: Site) -> Album:
-    """Write what there is to see of up to `collection.gallery` runs."""
-    looked: dict[Run, Attention] = {}
-    without: dict[str, list[str]] = {}
+def write_gallery(collection: Collection, site: Site) -> Gallery:
+    """Write images and maps of up to `collection.gallery` runs."""
+    attention_of: dict[Run, Attention] = {}
+    missing: dict[str, list[str]] = {}
     for row in collection.rows:
         try:
-            looked[row.run] = read_attention(row.run.path)
-        except Unusable as error:
-            without.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
-    there = []
-    some = chosen(list(looked), collection.gallery)
-    for run in some:
+            attention_of[row.run] = read_attention(row.run.path)
+        except UnreadableError as error:
+            missing.setdefault(_reason(row.run, error), []).append(collection.label(row.run))
+    chosen = best_and_worst(list(attention_of), collection.gallery)
+    written = []
+    for run in chosen:
         key = collection.key(run)
         try:
-            note, remedy = write(site, key, run, looked[run])
-            there.append(Shown(key, collection.label(run), note, remedy))
-        except Unusable as error:
-            without.setdefault(_reason(run, error), []).append(collection.label(run))
-    reasons = tuple((reason, tuple(labels)) for reason, labels in without.items())
-    return Album(tuple(there), reasons, len(looked) - len(some))
+            note, remedy = _write_run(site, key, run, attention_of[run])
+            written.append(GalleryRun(key, collection.label(run), note, remedy))
+        except UnreadableError as error:
+            missing.setdefault(_reason(run, error), []).append(collection.label(run))
+    reasons = tuple((reason, tuple(labels)) for reason, labels in missing.items())
+    return Gallery(tuple(written), reasons, len(attention_of) - len(chosen))
 
 
-def write(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, str]:
-    """Everything of one run; returns what is missing all the same, and the command for it. Raises Unusable."""
+def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[str, str]:
+    """Write all data of one run; returns what is missing, and the command for it. Raises UnreadableError."""
     note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
         if len(sprites.pictures) < len(attention):
-            note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are maps alone"
-    except Unusable as error:
-        note, remedy = f"{error}: maps alone", "harness explain RUN --redraw"
-    pictures = _write_pictures(site, attention, sprites)
-    drawn_as = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
-    stamp = f"{LAYOUT} {drawn_as} {attention.stamp}"
-    read = functools.cache(lambda: maps(attention))  # not at all, if nothing has to be drawn
-    levels = functools.cache(lambda shared: map_sheets.quantised(read(), shared=shared))
+            note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are shown as maps alone"
+    except UnreadableError as error:
+        note, remedy = f"{error.reason}, maps alone", "harness explain RUN --redraw"
+    image_set = _write_images(site, attention, sprites)
+    drawing = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
+    stamp = f"{LAYOUT} {drawing} {attention.stamp}"
+    # Both are computed only if a file has to be drawn.
+    maps = functools.cache(lambda: read_maps(attention))
+    levels = functools.cache(lambda shared: map_sheets.quantised(maps(), shared=shared))
 
     def draw(shared: bool, first: int) -> bytes:
-        return map_sheets.sheet(levels(shared)[first : first + map_sheets.PER_SHEET], read().side)
+        return map_sheets.sheet(levels(shared)[first : first + map_sheets.PER_SHEET], maps().side)
 
     sheets = {
-        name: [
-            site.made(f"maps/{key}/{name}-{number:03}.png", stamp, functools.partial(draw, name == "shared", first))
+        scale: [
+            site.made(f"maps/{key}/{scale}-{number:03}.png", stamp, functools.partial(draw, scale == "shared", first))
             for number, first in enumerate(range(0, len(attention), map_sheets.PER_SHEET))
         ]
-        for name in ("own", "shared")
+        for scale in ("own", "shared")
     }
     site.made_data(
-        f"gallery-{key}", f"{stamp} {pictures}", lambda: _about(attention, read(), levels(False), pictures, sheets)
+        f"gallery-{key}",
+        f"{stamp} {image_set}",
+        lambda: _run_data(attention, maps(), levels(False), image_set, sheets),
     )
     return note, remedy
 
 
-def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -> str:
-    """What is the same for all runs that looked at these images; returns its name."""
+def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> str:
+    """Write what all runs with these images share; returns the name of its data."""
     value: dict[str, Any] = {
         "files": [shown(file) for file in attention.files],
         "classes": [shown(name) for name in attention.classes],
@@ -127,13 +123,13 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
         folder = hashlib.sha256(f"{LAYOUT} {sprites.layout} {sprites.pixels}".encode()).hexdigest()[:12]
         value["sheets"] = [
             site.made(
-                f"pictures/{folder}/{number:03}.jpg",
+                f"images/{folder}/{number:03}.jpg",
                 sprites.pixels,
-                functools.partial(read_file, sprites.folder / name),
+                functools.partial(read_image, sprites.folder / name),
             )
             for number, name in enumerate(sprites.sheets)
         ]
-        places = [-1] * len(attention)
+        places = [-1] * len(attention)  # -1: an image without a sprite
         for place, index in enumerate(sprites.pictures):
             places[index] = place
         per_sheet = sprites.columns * sprites.rows
@@ -144,21 +140,23 @@ def _write_pictures(site: Site, attention: Attention, sprites: Sprites | None) -
             "rows": [math.ceil(count / sprites.columns) for count in counts],
             "perSheet": per_sheet,
         }
-    name = "pictures-" + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+    name = "images-" + hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
     return site.data(name, value)
 
 
-def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, sheets: dict[str, list[str]]) -> Any:
-    """What the page needs to know of a run's images besides their maps, image by image."""
-    blind = (levels == map_sheets.NOT_FINITE).any(-1)
+def _run_data(
+    attention: Attention, run_maps: Maps, levels: np.ndarray, image_set: str, sheets: dict[str, list[str]]
+) -> dict[str, Any]:
+    """The data of a run besides its maps; lists are in the order of its images."""
+    has_not_finite = (levels == map_sheets.NOT_FINITE).any(axis=(1, 2))
     return {
-        "pictures": pictures,
-        "side": seen.side,
-        "maps": [*AGGREGATES, *(f"layer {number}" for number in range(1, seen.layers + 1))]
-        + [f"head {number}" for number in range(1, seen.heads + 1)],
-        "layers": seen.layers,
-        "heads": seen.heads,
-        "headLayer": attention.settings.get("head_layer") or seen.layers,
+        "images": image_set,
+        "side": run_maps.side,
+        "maps": [*AGGREGATES, *(f"layer {number}" for number in range(1, run_maps.layers + 1))]
+        + [f"head {number}" for number in range(1, run_maps.heads + 1)],
+        "layers": run_maps.layers,
+        "heads": run_maps.heads,
+        "headLayer": attention.settings.get("head_layer") or run_maps.layers,
         "predicted": attention.predicted.tolist(),
         "probability": [rounded(value, 3) for value in attention.probability],
         "truth": [rounded(value, 3) for value in attention.label_probability],
@@ -168,14 +166,14 @@ def _about(attention: Attention, seen: Maps, levels: np.ndarray, pictures: str, 
                 attention.outlier_share, attention.outlier_attention, attention.misleading, strict=True
             )
         ],
-        "ends": [[rounded(end, 3) for end in ends] for ends in seen.largest],
-        "blind": [index for index, some in enumerate(blind.any(-1)) if some],  # with values that are not finite
-        "sharedEnd": map_sheets.shared_end(seen.side),
+        "ends": [[rounded(end, 3) for end in ends] for ends in run_maps.largest],
+        "notFinite": np.flatnonzero(has_not_finite).tolist(),  # images with values that are not finite
+        "sharedEnd": map_sheets.shared_end(run_maps.side),
         "perSheet": map_sheets.PER_SHEET,
         "own": sheets["own"],
         "shared": sheets["shared"],
     }
 
 
-def _reason(run: Run, error: Unusable) -> str:
-    return shown(error) if run.finished else f"{shown(run.state)}: not looked yet"
+def _reason(run: Run, error: UnreadableError) -> str:
+    return shown(error.reason) if run.finished else f"{shown(run.state)}, no maps yet"

@@ -1,4 +1,4 @@
-"""The mean score of each combination of two or three settings, with the number of runs it is of."""
+"""Heat maps of the mean score of each combination of two or three settings, with the number of runs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 
 from reports import columns
 from reports.collection import Collection, in_order
-from reports.page.charts import AXES, RAMP, Chart, chart, short, text, words
+from reports.page.charts import AXES, RAMP, Chart, chart, escaped, readable, shortened
 from reports.page.site import Site
 from reports.stats.leaderboard import Row
 
-# Values that an axis takes at most, and panels beside each other.
+# Most values of an axis, and most panels.
 MOST_LEVELS = 12
 MOST_PANELS = 8
 
-Cell = tuple[str, ...]  # its values, spelled
+Cell = tuple[str, ...]  # the values of its settings as text
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    charts: tuple[Chart, ...]  # one for each value of the third setting; one in all without it
+    charts: tuple[Chart, ...]  # one per value of the third setting; a single one without a third setting
     axes: tuple[str, ...]  # names of the settings
-    averaged: tuple[str, ...]  # of those that vary within a cell
+    averaged: tuple[str, ...]  # names of the settings that vary within a cell
 
 
 def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
-    """Of the settings `names`, which every finished run has; None where fewer than two have few values."""
-    # Runs that have not finished are on the map, too: where nothing is known, it says why.
+    """Of the settings `names`, which every finished run has; None unless at least two have few enough values."""
+    # With the unfinished runs: their state explains an empty cell.
     rows = list(collection.rows)
     axes = sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
     axes = [name for name in axes if len(_levels(rows, name)) <= MOST_LEVELS][:3]
@@ -38,7 +38,7 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
         axes.pop()
     if len(axes) < 2:
         return None
-    # Those of other versions may lack a setting: values are spelled as among the rows that are drawn.
+    # Runs of other versions may lack a setting. Values get as few digits as tell apart those that are drawn.
     rows = [row for row in rows if all(name in row.settings for name in axes)]
     levels = {name: _levels(rows, name) for name in axes}
     spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
@@ -46,15 +46,15 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
     for number, row in enumerate(rows):
         cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
     scores = {
-        cell: [row.metric for row in found if row.place and row.metric is not None] for cell, found in cells.items()
+        cell: [row.metric for row in members if row.place and row.metric is not None] for cell, members in cells.items()
     }
-    means = {cell: float(np.mean(found)) for cell, found in scores.items() if found}
+    means = {cell: float(np.mean(values)) for cell, values in scores.items() if values}
     charts = []
     for index, panel in enumerate([(level,) for level in levels[axes[2]]] if len(axes) > 2 else [()]):
-        title = f"{words(axes[2])} {panel[0]}" if panel else ""
+        title = f"{readable(axes[2])} {panel[0]}" if panel else ""
         grid = [[(x, y, *panel) for x in levels[axes[0]]] for y in levels[axes[1]]]
-        said = [
-            f"{words(axes[0])} {cell[0]}, {words(axes[1])} {cell[1]}: {means[cell]:.3f} (n = {len(scores[cell])})"
+        descriptions = [
+            f"{readable(axes[0])} {cell[0]}, {readable(axes[1])} {cell[1]}: {means[cell]:.3f} (n = {len(scores[cell])})"
             for line in grid
             for cell in line
             if cell in means
@@ -65,19 +65,21 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
                 f"effects-heat-{index}",
                 [_trace(grid, means, scores, axes)],
                 _layout(grid, means, cells, axes),
-                alt=f"Mean {collection.metric}{f', {title}' if title else ''}. {'; '.join(said)}.",
+                alt=f"Mean {collection.metric}{f', {title}' if title else ''}. {'; '.join(descriptions)}.",
                 height=70 + 56 * len(grid),
                 width=90 + 150 * len(grid[0]),
                 title=title,
             )
         )
-    averaged = tuple(words(name) for name in names if name not in axes)
-    return HeatMap(tuple(charts), tuple(map(words, axes)), averaged)
+    averaged = tuple(readable(name) for name in names if name not in axes)
+    return HeatMap(tuple(charts), tuple(map(readable, axes)), averaged)
 
 
 def _levels(rows: Sequence[Row], name: str) -> list[str]:
-    """The values of a setting, spelled, in their order, of the rows that have it."""
-    return list(dict.fromkeys(one.text for one in in_order([row for row in rows if name in row.settings], name)))
+    """The values of a setting as text, in order, of the rows that have it."""
+    return list(
+        dict.fromkeys(setting.text for setting in in_order([row for row in rows if name in row.settings], name))
+    )
 
 
 def _trace(
@@ -86,19 +88,20 @@ def _trace(
     scores: dict[Cell, list[float]],
     axes: Sequence[str],
 ) -> dict[str, Any]:
-    # One scale for all panels.
+    x_title, y_title = (escaped(readable(name)) for name in axes[:2])
+    # All panels have the same colour scale.
     low, high = min(means.values()), max(means.values())
     return {
         "type": "heatmap",
-        "x": [text(cell[0]) for cell in grid[0]],
-        "y": [text(line[0][1]) for line in grid],
+        "x": [escaped(cell[0]) for cell in grid[0]],
+        "y": [escaped(line[0][1]) for line in grid],
         "z": [[means.get(cell) for cell in line] for line in grid],
         "text": [
             [f"<b>{means[cell]:.3f}</b><br>n = {len(scores[cell])}" if cell in means else "" for cell in line]
             for line in grid
         ],
         "texttemplate": "%{text}",
-        "hovertemplate": f"{text(words(axes[0]))} %{{x}}, {text(words(axes[1]))} %{{y}}<br>%{{text}}<extra></extra>",
+        "hovertemplate": f"{x_title} %{{x}}, {y_title} %{{y}}<br>%{{text}}<extra></extra>",
         "colorscale": RAMP,
         "zmin": low,
         "zmax": high if high > low else low + 1e-9,
@@ -113,7 +116,7 @@ def _layout(
 ) -> dict[str, Any]:
 
     def ticks(levels: Sequence[str]) -> dict[str, Any]:
-        return {"tickvals": list(range(len(levels))), "ticktext": [text(short(level)) for level in levels]}
+        return {"tickvals": list(range(len(levels))), "ticktext": [escaped(shortened(level)) for level in levels]}
 
     axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
     unfinished = [
@@ -123,18 +126,18 @@ def _layout(
         if cell in cells and cell not in means
     ]
     return {
-        "xaxis": {"title": {"text": text(words(axes[0]))}} | axis | ticks([cell[0] for cell in grid[0]]),
-        "yaxis": {"title": {"text": text(words(axes[1]))}} | axis | ticks([line[0][1] for line in grid]),
+        "xaxis": {"title": {"text": escaped(readable(axes[0]))}} | axis | ticks([cell[0] for cell in grid[0]]),
+        "yaxis": {"title": {"text": escaped(readable(axes[1]))}} | axis | ticks([line[0][1] for line in grid]),
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "annotations": [
             {
-                # By number: a category such as "64" would be taken for one.
+                # By position: Plotly would read a category such as "64" as a position.
                 "x": column,
                 "y": row,
-                "text": text(found[0].run.state),
+                "text": escaped(members[0].run.state),
                 "showarrow": False,
                 "font": {"color": "var(--soft)"},
             }
-            for column, row, found in unfinished
+            for column, row, members in unfinished
         ],
     }

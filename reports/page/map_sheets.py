@@ -1,7 +1,7 @@
-"""Maps of many images as images that a page shows parts of: one row of maps per image, one pixel per patch.
+"""Sheets of attention maps, of which the page shows parts: a row per image, in it a square per map, a pixel per patch.
 
-PNGs with a palette: dark is nothing, bright the end of the scale. A page enlarges them in whole squares and lays them
-over photographs, where it could not colour them itself: one opened from a file may not read pixels.
+They are PNGs with a palette from dark (0) to bright (the end of the scale). They are coloured here, because a page that
+was opened from a file may not read pixels. The page enlarges them to whole squares and lays them over images.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import io
 import numpy as np
 from PIL import Image
 
-from reports.attention import Maps
+from harness.runs.attention_files import Maps
 
-COLOURS = "inferno"  # perceptually uniform and told apart with any colour vision; as on the run's own pages
-LEVELS = 128  # of a map: less than 1 L* apart, finer than eyes tell; more would be noise that does not compress
-NOT_FINITE, GAP = LEVELS, LEVELS + 1  # two more entries of the palette: grey, and transparent between maps
+COLOURS = "inferno"  # perceptually uniform, and readable with any colour vision; as on the pages of a run
+LEVELS = 128  # per map: less than 1 L* apart, finer than the eye; more levels compress worse
+NOT_FINITE, GAP = LEVELS, LEVELS + 1  # further palette entries: grey, and transparent between maps
 PER_SHEET = 50  # images
-SHARED = 5  # the end of the shared scale, in even shares: what each patch had if attention were spread evenly
+SHARED = 5  # end of the shared scale, in multiples of an even share (1 / number of tokens)
 
 
 def shared_end(side: int) -> float:
-    """The end of the shared scale: the same share of attention, or of relevance, on all maps of any image or run."""
+    """The end of the shared scale, as a share of a map's attention or relevance; the same for all images and runs."""
     return min(1.0, SHARED / (side * side + 1))
 
 
 def quantised(maps: Maps, *, shared: bool = False) -> np.ndarray:
-    """Palette entries (n, M, P) uint8: from 0 to each map's own largest value, or to the `shared_end` for all."""
+    """Palette entries (n, M, P) uint8; the scale ends at each map's largest value, or at `shared_end` for all maps."""
     ends = np.float32(shared_end(maps.side)) if shared else maps.largest[..., None]
     finite = np.isfinite(maps.values)
     shares = np.divide(maps.values, ends, out=np.zeros_like(maps.values), where=finite & (ends > 0))
@@ -37,7 +37,7 @@ def quantised(maps: Maps, *, shared: bool = False) -> np.ndarray:
 
 
 def sheet(levels: np.ndarray, side: int) -> bytes:
-    """A PNG of images (up to PER_SHEET, M, P): map m of image i begins at pixel (m (g + 1), i (g + 1))."""
+    """A PNG of `levels` (up to PER_SHEET, M, P = side²): map m of image i begins at x = m (side+1), y = i (side+1)."""
     count, maps, _ = levels.shape
     framed = np.full((count, side + 1, maps, side + 1), GAP, np.uint8)
     framed[:, :side, :, :side] = levels.reshape(count, maps, side, side).swapaxes(1, 2)

@@ -1,4 +1,4 @@
-"""What a section of the page is made from, and what it is."""
+"""One part of the page, before it is rendered."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reports.page.titles import TITLES
+
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One part of the page: `template` is rendered with `context`, in which the section itself is `section`."""
+    """`template` is rendered with `context`; in the template the section itself is `section`."""
 
-    id: str  # of the element, and of the links to it
-    title: str
+    id: str  # a key of TITLES: of the element, and of links to it
     template: str  # in templates/
     context: Mapping[str, Any] = field(default_factory=dict)
-    scripts: tuple[str, ...] = ()  # in assets/, loaded after report.js
+    scripts: tuple[str, ...] = ()  # in assets/, loaded after report.js and charts.js
     styles: tuple[str, ...] = ()  # in assets/, loaded after report.css
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.id]

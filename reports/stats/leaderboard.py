@@ -8,19 +8,19 @@ import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.runs.resampling import LEVEL
+from harness.runs.rules import Goal, printable
 from reports import columns
 from reports.columns import Column
-from reports.runs import Run, shown
-from reports.stats.comparison import LEVEL, Comparison, compare
+from reports.runs import Run
+from reports.stats.comparison import Comparison, compare
 from reports.values import finite
-
-Goal = Literal["maximize", "minimize"]
 
 # Entries of config.json that say where a run is kept, what it is called or how it is hurried, not what it computes.
 NOT_SETTINGS = (
@@ -82,7 +82,7 @@ def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal 
 def nothing_ranked(board: Leaderboard) -> str:
     """Why there is no best run."""
     finished = any(row.run.finished for row in board.others)
-    return f"No run has finished{f' with a {shown(board.metric)}' * finished}."
+    return f"No run has finished{f' with a {printable(board.metric)}' * finished}."
 
 
 def ranked(runs: Iterable[Run], metric: str, goal: Goal) -> list[Run]:
@@ -146,7 +146,7 @@ def wide_columns(board: Leaderboard) -> Iterator[list[Column]]:
 def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
     """A column for each of these settings."""
     return [
-        Column(shown(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
+        Column(printable(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
         for name in names
     ]
 
@@ -160,7 +160,7 @@ def varying(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def in_words(settings: Mapping[str, Any]) -> str:
     """Entries of config.json for people to read."""
-    return ", ".join(f"{shown(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
+    return ", ".join(f"{printable(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
 
 
 def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
@@ -168,7 +168,7 @@ def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Col
     apart = settings_columns(board.settings, rows)
     words = tuple(map(_in_words, rows))
     together = [Column("settings", words, is_text=True)] if board.settings else []
-    folder = [Column("run", tuple(shown(row.run.name) for row in rows), is_text=True)]
+    folder = [Column("run", tuple(printable(row.run.name) for row in rows), is_text=True)]
     settings_suffice = len(set(words)) == len(words) > 1
     for settings in (apart, together):
         yield settings, folder
@@ -196,7 +196,7 @@ def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Colu
     rows = board.others
     return [
         *settings,
-        Column("state", tuple(shown(row.run.state)[:20] for row in rows)),
+        Column("state", tuple(printable(row.run.state)[:20] for row in rows)),
         Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
         *folder,
         Column("reason", tuple(row.reason for row in rows), is_text=True),
@@ -209,9 +209,10 @@ def _notes(board: Leaderboard) -> Iterator[str]:
         return
     best, *rest = board.finished
     n = best.run.metric("test/n")
-    name = _in_words(best) or shown(best.run.name)
+    name = _in_words(best) or printable(best.run.name)
     score, interval = columns.number(best.run.metric("test/f1")), _interval(best.run)
-    yield f"Best by {shown(board.metric)}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
+    metric = printable(board.metric)
+    yield f"Best by {metric}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
     if board.metric.startswith("test/"):
         yield "It was chosen by the test images themselves: its lead on them is overstated, uncorrected below."
     if not rest:
@@ -235,12 +236,12 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
         f"{'; ' * bool(rest)}{', '.join(rest)}.{' The best less each of these:' * bool(equal)}"
     )
     for row, one in equal[:NAMED]:
-        name = f"{row.place} ({_in_words(row) or shown(row.run.name)})"
+        name = f"{row.place} ({_in_words(row) or printable(row.run.name)})"
         if one.differing:
             interval = columns.span(one.low, one.high)
             yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {_p(one)}"
         else:
-            yield f"  {name}: nothing, it names every image alike"
+            yield f"  {name}: identical predictions"
     if len(equal) > NAMED:
         yield f"  and {len(equal) - NAMED} more"
     yield (
@@ -273,7 +274,7 @@ def _reason(run: Run, metric: str) -> str:
     if run.finished and run.metric(metric) is None:
         said.append(f"its summary has no {metric}")
     # An error message of several lines becomes one.
-    return shown(" ".join("; ".join([*said, *run.problems]).split()))
+    return printable(" ".join("; ".join([*said, *run.problems]).split()))
 
 
 def _as_json(row: Row) -> dict[str, Any]:

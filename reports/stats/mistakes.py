@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from reports.runs import Predictions, shown
+from harness.runs.predictions import PredictionTable
+from harness.runs.resampling import confusion_counts, wilson
+from harness.runs.rules import printable
 from reports.values import rounded
 
 PAIRS, PER_PAIR = 24, 6  # pairs of classes that are shown, and images of each
 ERRORS = 60  # the most confident ones
-Z = 1.959964  # of a 95 % interval
 
 
-def mistakes(predictions: Predictions) -> Mapping[str, Any]:
+def mistakes(predictions: PredictionTable) -> Mapping[str, Any]:
     """As the page's scripts want it; classes and images by number, `images` naming those that are shown."""
     labels, predicted = predictions.labels, predictions.predicted
-    counts = confusion(labels, predicted, len(predictions.classes))
+    counts = confusion_counts(labels, predicted, len(predictions.classes))
     wrong = np.flatnonzero(labels != predicted)
     surest = wrong[np.argsort(-_sure(predictions, wrong), kind="stable")]
     pairs = worst_pairs(counts, predictions)
     shown_ones = dict.fromkeys([*surest[:ERRORS].tolist(), *(index for *_, some in pairs for index in some)])
     rows, columns = np.nonzero(counts)
     return {
-        "classes": [shown(name) for name in predictions.classes],
+        "classes": [printable(name) for name in predictions.classes],
         "n": len(predictions),
         "wrong": len(wrong),
         "cells": [rows.tolist(), columns.tolist(), counts[rows, columns].tolist()],
@@ -35,7 +35,7 @@ def mistakes(predictions: Predictions) -> Mapping[str, Any]:
         "errors": surest[:ERRORS].tolist(),
         "pictures": {
             index: [
-                shown(predictions.files[index]),
+                printable(predictions.files[index]),
                 int(labels[index]),
                 int(predicted[index]),
                 rounded(predictions.probabilities[index], 4),
@@ -46,12 +46,7 @@ def mistakes(predictions: Predictions) -> Mapping[str, Any]:
     }
 
 
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (C, C): rows are the truth, columns the prediction."""
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def worst_pairs(counts: np.ndarray, predictions: Predictions) -> list[tuple[int, int, int, list[int]]]:
+def worst_pairs(counts: np.ndarray, predictions: PredictionTable) -> list[tuple[int, int, int, list[int]]]:
     """Truth, prediction, how often, and images, the surest first; the most frequent pair first.
 
     Of pairs that are equally frequent, first the one that takes the larger share of its class, then the surer one.
@@ -85,15 +80,5 @@ def per_class(counts: np.ndarray) -> list[tuple[float, ...]]:
     return rows
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, JASA 22:209), good for few trials and shares of 0 and 1, too."""
-    if not trials:
-        return 0.0, 1.0
-    share, square = hits / trials, Z * Z / trials
-    middle = (share + square / 2) / (1 + square)
-    half = Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def _sure(predictions: Predictions, some: np.ndarray) -> np.ndarray:
+def _sure(predictions: PredictionTable, some: np.ndarray) -> np.ndarray:
     return np.nan_to_num(predictions.probabilities[some], nan=-1.0)

@@ -6,7 +6,6 @@ Reads `attention/positions.npz` of run folders. P = g² patches, row by row, D h
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.runs.attention_files import read_positions
+from harness.runs.reading import UnreadableError
+from harness.runs.rules import POSITIONS_FILE, printable, without_mathtext
 from reports.columns import value
-from reports.runs import DAMAGE, Run, shown
+from reports.runs import Run
 from reports.stats.leaderboard import in_words, varying
 from reports.values import is_number
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 # Rows of the figure, at most.
 MOST = 12
 
-POSITIONS = Path("attention") / "positions.npz"
+POSITIONS = Path("attention") / POSITIONS_FILE
 
 _TILES = 8  # of a panel, at most, each way
 _PANEL = 240  # pixels of a panel, about
@@ -56,30 +58,16 @@ class Embeddings:
 
 
 def read(run: Run) -> Embeddings:
-    """The position embeddings of a run; ValueError with what is wrong, FileNotFoundError where it has none.
-
-    Files may come from anywhere: nothing in them is run.
-    """
+    """The position embeddings of a run. Raises FileNotFoundError if it has none, ValueError if they are damaged."""
+    path = run.path / POSITIONS
+    if not path.is_file():
+        raise FileNotFoundError(2, "no position embeddings", str(path))
     try:
-        with np.load(run.path / POSITIONS, allow_pickle=False) as arrays:
-            before, after = (arrays[name].astype(np.float64)[1:] for name in ("before", "after"))  # 0: class token
-            numbers = json.loads(str(arrays["numbers"]))
-            str(numbers["verdict"] + numbers["rule"])
-            for name in ("locality", "decoding"):
-                float(numbers["before"][name]["value"] + numbers["after"][name]["value"])
-            float(numbers["change"]["value"] + numbers["strength"])
-    except FileNotFoundError:
-        raise
-    except DAMAGE as error:
-        raise ValueError(f"{POSITIONS.name} is damaged ({error})") from error
-    if (
-        before.ndim != 2
-        or before.shape != after.shape
-        or math.isqrt(len(before)) ** 2 != len(before)
-        or not len(before)
-    ):
-        raise ValueError(f"{POSITIONS.name} is damaged (its embeddings are {before.shape} and {after.shape})")
-    return Embeddings(before - before.mean(0), after - after.mean(0), numbers)
+        archive = read_positions(run.path)
+    except UnreadableError as error:
+        raise ValueError(error.reason) from error
+    before, after = (each.astype(np.float64)[1:] for each in (archive.before, archive.after))  # 0: class token
+    return Embeddings(before - before.mean(0), after - after.mean(0), archive.numbers)
 
 
 def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
@@ -112,7 +100,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
         try:
             rows.append((run, read(run)))
         except (ValueError, FileNotFoundError) as error:
-            damaged.append(f"{shown(run.name)}: {error}.")
+            damaged.append(f"{printable(run.name)}: {error}.")
     if not rows:
         return None
     names = varying([run for run, _ in rows])
@@ -140,9 +128,9 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
         made.text(*place, f"learning rate {value(_rate(run))}", fontsize=11, fontweight="bold", va="top")
         settings = {name: run.config[name] for name in names if name in run.config and name != _RATE}
         text = "\n".join([*textwrap.wrap(in_words(settings), _COLUMNS, max_lines=3), "", *_numbers(found.numbers)])
-        made.text(place[0], place[1] - 24 / height, _plain(text), fontsize=8.5, va="top", linespacing=1.5)
+        made.text(place[0], place[1] - 24 / height, without_mathtext(text), fontsize=8.5, va="top", linespacing=1.5)
     place = (_MARGIN / width, _MARGIN / height)
-    made.text(*place, _plain("\n".join(notes)), fontsize=7.5, va="bottom", linespacing=1.55)
+    made.text(*place, without_mathtext("\n".join(notes)), fontsize=7.5, va="bottom", linespacing=1.55)
     y = (_MARGIN + _LINE * len(notes) + 40) / height
     bar = made.add_axes((left / width, y, (2 * panel + _GAP) / width, 12 / height))
     made.colorbar(image, cax=bar, orientation="horizontal").ax.tick_params(labelsize=8)
@@ -224,8 +212,3 @@ def _whole_pixels(cells: int, wanted: int) -> int:
 
 def _digits(number: float) -> str:
     return f"{number:.2f}" if 0.1 <= abs(number) < 10 else f"{number:.2g}"
-
-
-def _plain(text: str) -> str:
-    """Text as it is: without the `$` that matplotlib takes for mathematics."""
-    return text.replace("$", r"\$")

@@ -1,1 +1,1 @@
-"""The same findings as a W&B report and workspace."""
+"""The findings of the page as a W&B report and workspace."""

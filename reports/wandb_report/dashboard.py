@@ -1,6 +1,6 @@
-"""What many runs tell, in W&B: a saved workspace and a report, made by wandb-workspaces and made again in place.
+"""A saved W&B workspace and a W&B report of many runs, made with wandb-workspaces and updated in place.
 
-`workspace` and `report` are plain objects made from runs; only `publish` asks W&B for anything.
+`workspace` and `report` make plain objects; only `publish` talks to W&B.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.collection import Collection
 from reports.errors import ReportError
+from reports.page.titles import TITLES
 from reports.runs import shown
 from reports.stats.leaderboard import Leaderboard
 from reports.wandb_report.findings import findings, warnings
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-# Begins a report's description, and so tells ours from one that a person has given the same title.
+# Start of a report's description: a report with the same title but another description was written by a person.
 MARK = "Made by `harness report`"
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which runs of a project in W&B are meant: those of a sweep (its id, or their group), some by id, or all."""
+    """Runs of a W&B project: those of a sweep (by its id or their group), those with the given ids, or all."""
 
     entity: str
     project: str
-    name: str  # what they are called together; the same name is the same workspace and report
+    name: str  # of the runs together; the same name means the same workspace and report
     sweep: str | None = None
     ids: tuple[str, ...] = ()
 
@@ -43,52 +44,52 @@ class Scope:
 
     @property
     def view(self) -> str:
-        """The workspace's name in its address."""
+        """Name of the workspace in its address."""
         return "h" + hashlib.sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:10]
 
     @property
     def filters(self) -> str:
-        """The runs, in wandb-workspaces' language of filters."""
+        """A filter expression of wandb-workspaces."""
         if self.sweep:
             return f"Metric('Sweep') == {self.sweep!r} or Metric('Group') == {self.sweep!r}"
         return f"Metric('ID') in {list(self.ids)!r}" if self.ids else ""
 
 
 def require() -> None:
-    """Raise ReportError where the extra is not installed."""
+    """Raise ReportError if wandb-workspaces is not installed."""
     try:
         import wandb_workspaces.reports.v2
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError as error:
         raise ReportError(
-            f"Reports in W&B take the package wandb-workspaces: pip install 'vit-harness[reports]' ({error})."
+            f"Reports in W&B need the package wandb-workspaces: pip install 'vit-harness[reports]' ({error})."
         ) from error
 
 
 def publish(api: Any, scope: Scope, collection: Collection) -> tuple[str, str]:
-    """Save the workspace and the report, over those that there are; returns their addresses. `api` is a wandb.Api."""
+    """Save the workspace and the report, replacing earlier ones; returns their addresses. `api` is a wandb.Api."""
     from wandb_workspaces.workspaces import internal
 
-    said = findings(collection)
-    space = workspace(scope, collection, said)
+    texts = findings(collection)
+    space = workspace(scope, collection, texts)
     space._internal_name = f"nw-{scope.view}-v"
-    # Not by Workspace.from_url: a view that was changed by hand may hold what the package cannot read.
-    with contextlib.suppress(ValueError):  # there is none; that the project exists is known from its runs
+    # Not with Workspace.from_url: it fails on views that were changed by hand to something the package cannot read.
+    with contextlib.suppress(ValueError):  # the view does not exist yet; the project does, because its runs were read
         space._internal_id = internal.get_view_dict(scope.entity, scope.project, scope.view)["id"]
     space.save()
 
-    written = report(scope, collection, said)
-    for one in api.reports(f"{scope.entity}/{scope.project}"):
-        if one.display_name == scope.title and (one.description or "").startswith(MARK):
-            written.id = one.id
-    written.save()
-    return space.url, written.url
+    new = report(scope, collection, texts)
+    for earlier in api.reports(f"{scope.entity}/{scope.project}"):
+        if earlier.display_name == scope.title and (earlier.description or "").startswith(MARK):
+            new.id = earlier.id
+    new.save()
+    return space.url, new.url
 
 
-def workspace(scope: Scope, collection: Collection, said: Mapping[str, str]) -> ws.Workspace:
-    """A saved view of the project: its runs with the best first, sections in the order of the questions.
+def workspace(scope: Scope, collection: Collection, texts: Mapping[str, str]) -> ws.Workspace:
+    """A saved view of the project: its runs with the best first, and a section of panels per title.
 
-    `said` are its findings, in words.
+    `texts` is Markdown by the id of the section, as `findings` returns it.
     """
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
@@ -97,13 +98,13 @@ def workspace(scope: Scope, collection: Collection, said: Mapping[str, str]) -> 
     board = collection.board
     sections = [
         ws.Section(
-            name=title,
-            panels=[*([wr.MarkdownPanel(markdown=said[title])] if said[title] else []), *shown_in],
+            name=TITLES[section],
+            panels=[*([wr.MarkdownPanel(markdown=texts[section])] if texts[section] else []), *of_section],
             is_open=True,
-            layout_settings=ws.SectionLayoutSettings(columns=2, rows=max(1, math.ceil((len(shown_in) + 1) / 2))),
+            layout_settings=ws.SectionLayoutSettings(columns=2, rows=max(1, math.ceil((len(of_section) + 1) / 2))),
         )
-        for title, shown_in in panels(board).items()
-        if shown_in or said[title]
+        for section, of_section in panels(board).items()
+        if of_section or texts[section]
     ]
     best = board.finished[0].run.manifest.get("wandb_run_id") if board.finished else None
     return ws.Workspace(
@@ -122,23 +123,23 @@ def workspace(scope: Scope, collection: Collection, said: Mapping[str, str]) -> 
     )
 
 
-def report(scope: Scope, collection: Collection, said: Mapping[str, str]) -> wr.Report:
-    """What the runs tell, read from top to bottom: warnings, then each section's words, numbers and panels."""
+def report(scope: Scope, collection: Collection, texts: Mapping[str, str]) -> wr.Report:
+    """A report to read from top to bottom: warnings, then the text and the panels of each section."""
     import wandb_workspaces.reports.v2 as wr
 
     board = collection.board
     blocks: list[Any] = []
-    if warned := warnings(collection):
-        blocks += [wr.H2("Before you read on"), wr.MarkdownBlock(warned)]
-    for title, shown_in in panels(board).items():
-        if shown_in or said[title]:
-            blocks.append(wr.H2(title))
-        if said[title]:
-            blocks.append(wr.MarkdownBlock(said[title]))
-        if shown_in:
-            blocks.append(wr.PanelGrid(runsets=[_runset(scope, board)], panels=placed(shown_in)))
+    if warning := warnings(collection):
+        blocks += [wr.H2("Before you trust the numbers"), wr.MarkdownBlock(warning)]
+    for section, of_section in panels(board).items():
+        if of_section or texts[section]:
+            blocks.append(wr.H2(TITLES[section]))
+        if texts[section]:
+            blocks.append(wr.MarkdownBlock(texts[section]))
+        if of_section:
+            blocks.append(wr.PanelGrid(runsets=[_runset(scope, board)], panels=placed(of_section)))
     count = len(collection.rows)
-    description = f"{MARK} from {count} run{'s' * (count != 1)}. Made again, it replaces what was changed here by hand."
+    description = f"{MARK} from {count} run{'s' * (count != 1)}. The next update replaces changes made by hand."
     return wr.Report(
         entity=scope.entity,
         project=scope.project,

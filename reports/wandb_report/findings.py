@@ -1,4 +1,4 @@
-"""What the numbers of many runs say, in words and tables of Markdown, in the order in which a person asks."""
+"""Findings about many runs, as text and tables of Markdown, by section."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from reports.stats.mistakes import mistakes
 from reports.values import is_number
 from reports.wandb_report.markdown import bullets, code, escaped, table
 
-# Confusions, classes and errors that are named.
-NAMED = 10
+# Most confusions, classes and errors that are listed.
+LISTED = 10
 
-# Values of a setting up to which their runs are told apart.
+# A setting with more values is left out of the table of effects.
 MOST_VALUES = 12
 
-# Below, what a forest fitted to the runs says about settings is mostly chance.
+# With fewer runs the importance of settings is mostly chance.
 FEW_RUNS = 20
 
 
 def findings(collection: Collection) -> dict[str, str]:
-    """Markdown by the title of its section; a section without anything to say is empty."""
-    return {title: "\n\n".join(part for part in say(collection) if part) for title, say in SECTIONS.items()}
+    """Markdown by the id of the section; empty for a section without findings."""
+    return {section: "\n\n".join(part for part in parts(collection) if part) for section, parts in SECTIONS.items()}
 
 
 def warnings(collection: Collection) -> str:
-    """What a reader has to know before the numbers, as a list; empty where there is nothing."""
+    """The caveats as a bullet list; empty if there are none."""
     lines = []
     for caveat in caveats(collection):
         details = f" ({'; '.join(caveat.details)})" if caveat.details else ""
@@ -49,20 +49,20 @@ def _leaderboard(collection: Collection) -> Iterator[str]:
     yield from map(table, wide_columns(board))
     yield bullets([escaped(note.strip()) for note in board.notes])
     if collection.best:
-        yield f"To make the best run again:\n\n{code(reproducing(collection.best))}"
+        yield f"To train the best run again:\n\n{code(reproducing(collection.best))}"
 
 
-def _what_mattered(collection: Collection) -> Iterator[str]:
+def _effects(collection: Collection) -> Iterator[str]:
     board = collection.board
     if len(board.finished) < 2:
-        yield "There are not two finished runs to compare."
+        yield "Fewer than two runs have finished: nothing to compare."
         return
     lines = []
     for name in board.settings:
         values = in_order([row for row in board.finished if name in row.settings], name)
-        if 1 < len({one.text for one in values}) <= MOST_VALUES:
+        if 1 < len({setting.text for setting in values}) <= MOST_VALUES:
             for text, same in groupby(values, key=attrgetter("text")):
-                scores = [one.row.metric for one in same if one.row.metric is not None]
+                scores = [setting.row.metric for setting in same if setting.row.metric is not None]
                 lines.append((name.replace("_", " "), text, str(len(scores)), scores[0], median(scores)))
     if lines:
         names, texts, counts, best, middle = zip(*lines, strict=True)
@@ -75,117 +75,117 @@ def _what_mattered(collection: Collection) -> Iterator[str]:
                 Column("median", tuple(map(columns.number, middle))),
             ]
         )
-        yield escaped(
-            f"Best and median of {board.metric}; runs with the same value differ in their other settings, too."
-        )
-    found = importance(collection)
-    if isinstance(found, Importance):
-        shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in found.shares.items())
-        yield escaped(f"Importance by PED-ANOVA, the best {found.best} of {found.trials} trials: {shares}.")
+        yield escaped(f"Best and median {board.metric}. Runs with the same value also differ in other settings.")
+    result = importance(collection)
+    if isinstance(result, Importance):
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in result.shares.items())
+        yield escaped(f"Importance by PED-ANOVA, best {result.best} of {result.trials} trials: {shares}.")
     if len(board.finished) < FEW_RUNS:
         yield escaped(
-            f"W&B's own importance comes from a random forest; from {len(board.finished)} runs either is a hint and no "
-            "measurement."
+            f"W&B computes its importance with a random forest. From {len(board.finished)} runs, either importance "
+            "is a rough hint."
         )
 
 
 def _curves(collection: Collection) -> Iterator[str]:
     board = collection.board
-    ends = [(row.run.metric("best/epoch"), row.run.config.get("epochs")) for row in board.finished]
-    if ends and any(epochs != 1 for _, epochs in ends):
-        last = sum(best is not None and best == epochs for best, epochs in ends)
+    epochs_of = [(row.run.metric("best/epoch"), row.run.config.get("epochs")) for row in board.finished]
+    if epochs_of and any(epochs != 1 for _, epochs in epochs_of):
+        last = sum(best is not None and best == epochs for best, epochs in epochs_of)
         yield (
-            f"Of {len(ends)} finished run{'s' * (len(ends) != 1)}, {last} had the best epoch at the very end: more "
-            "epochs may help. Scores are those of each run's best epoch."
+            f"Of {len(epochs_of)} finished run{'s' * (len(epochs_of) != 1)}, {last} had the best epoch last: more "
+            "epochs may help. Scores are those of the best epoch of each run."
         )
     if infeasible := [row for row in board.others if row.run.state == "infeasible"]:
-        yield "Settings that could not be trained:"
-        yield bullets([f"{escaped(row.run.name)}: {escaped(row.reason)}" for row in infeasible[:NAMED]])
+        yield "Runs whose settings could not be trained:"
+        yield bullets([f"{escaped(row.run.name)}: {escaped(row.reason)}" for row in infeasible[:LISTED]])
 
 
 def _mistakes(collection: Collection) -> Iterator[str]:
     if collection.best is None:
         return
-    said = collection.best.predictions
-    if said.problem:
-        yield f"The predictions of the best run cannot be shown: {escaped(said.problem)}."
+    predictions = collection.best.predictions
+    if predictions.problem:
+        yield f"The predictions of the best run cannot be shown: {escaped(predictions.problem)}."
         return
-    found, names = mistakes(said), said.classes
-    yield f"The best run names {found['wrong']} of {found['n']} test images wrongly."
+    found, names = mistakes(predictions), predictions.classes
+    yield f"The best run predicts {found['wrong']} of {found['n']} test images wrong."
     if not found["wrong"]:
         return
-    yield "What it confuses most often:"
-    pairs = [(names[truth], names[guess], count, truth) for truth, guess, count, _ in found["pairs"][:NAMED]]
+    yield "Top confusions:"
+    pairs = [(names[truth], names[guess], count, truth) for truth, guess, count, _ in found["pairs"][:LISTED]]
     support = [numbers[5] for numbers in found["perClass"]]
     yield table(
         [
             Column("truth", tuple(truth for truth, *_ in pairs), is_text=True),
             Column("prediction", tuple(guess for _, guess, *_ in pairs), is_text=True),
-            Column("pictures", tuple(f"{count} of {support[truth]}" for *_, count, truth in pairs)),
+            Column("images", tuple(f"{count} of {support[truth]}" for *_, count, truth in pairs)),
         ]
     )
-    scores = [(one[0], name, one[5]) for one, name in zip(found["perClass"], names, strict=True) if one[5]]
-    lowest = sorted(one for one in scores if one[0] < 1)[:NAMED]
-    yield "The classes with the lowest F1:"
+    scores = [
+        (numbers[0], name, numbers[5]) for numbers, name in zip(found["perClass"], names, strict=True) if numbers[5]
+    ]
+    lowest = sorted(score for score in scores if score[0] < 1)[:LISTED]
+    yield "Classes with the lowest F1:"
     yield table(
         [
             Column("class", tuple(name for _, name, _ in lowest), is_text=True),
             Column("F1", tuple(f"{score:.2f}" for score, *_ in lowest)),
-            Column("pictures", tuple(str(count) for *_, count in lowest)),
+            Column("images", tuple(str(count) for *_, count in lowest)),
         ]
     )
-    surest = [found["pictures"][number] for number in found["errors"][:NAMED]]
-    yield "The errors that it is surest of:"
+    errors = [found["pictures"][number] for number in found["errors"][:LISTED]]
+    yield "Most confident errors:"
     yield table(
         [
-            Column("picture", tuple(file for file, *_ in surest), is_text=True),
-            Column("truth", tuple(names[truth] for _, truth, *_ in surest), is_text=True),
-            Column("prediction", tuple(names[guess] for _, _, guess, *_ in surest), is_text=True),
-            Column("probability", tuple(columns.number(one[3], 3) for one in surest)),
+            Column("image", tuple(file for file, *_ in errors), is_text=True),
+            Column("truth", tuple(names[truth] for _, truth, *_ in errors), is_text=True),
+            Column("prediction", tuple(names[guess] for _, _, guess, *_ in errors), is_text=True),
+            Column("probability", tuple(columns.number(probability, 3) for *_, probability, _ in errors)),
         ]
     )
 
 
-def _where_it_looks(collection: Collection) -> Iterator[str]:
+def _gallery(collection: Collection) -> Iterator[str]:
     board = collection.board
-    looked = [row for row in board.finished if row.run.metric("attention/n")]
-    if not looked:
+    with_maps = [row for row in board.finished if row.run.metric("attention/n")]
+    if not with_maps:
         return
     yield table(
         [
-            *_identity(board, looked),
-            _numbers("pictures", looked, "attention/n", "{:.0f}"),
-            _numbers("entropy, nats", looked, "attention/entropy", "{:.2f}"),
-            _numbers("distance, pixels", looked, "attention/distance", "{:.1f}"),
-            _numbers("maps may mislead", looked, "attention/misleading", "{:.1%}"),
+            *_identity(board, with_maps),
+            _numbers("images", with_maps, "attention/n", "{:.0f}"),
+            _numbers("entropy, nats", with_maps, "attention/entropy", "{:.2f}"),
+            _numbers("distance, pixels", with_maps, "attention/distance", "{:.1f}"),
+            _numbers("maps may mislead", with_maps, "attention/misleading", "{:.1%}"),
         ]
     )
     yield (
-        "Means over test images and heads of the last layer. Entropy is 0 where all attention is on one token; "
-        "distance is that from a patch to where it looks. Maps may mislead where a few outlier patches dominate them."
+        "Means over test images and heads of the last layer. Entropy: 0 if all attention is on one token. Distance: "
+        "from a patch to the patches that it attends to. Maps may mislead where a few outlier patches dominate them."
     )
 
 
-def _what_changed(collection: Collection) -> Iterator[str]:
+def _positions(collection: Collection) -> Iterator[str]:
     board = collection.board
-    compared = [row for row in board.finished if isinstance(row.run.summary.get("positions/verdict"), str)]
-    if not compared:
+    measured = [row for row in board.finished if isinstance(row.run.summary.get("positions/verdict"), str)]
+    if not measured:
         return
-    compared.sort(key=lambda row: _learning_rate(row.run))
+    measured.sort(key=lambda row: _learning_rate(row.run))
     yield table(
         [
-            Column("lr", columns.spelled([row.run.config.get("lr", "?") for row in compared])),
-            *_identity(board, compared, but="lr"),
-            Column("verdict", tuple(str(row.run.summary["positions/verdict"]) for row in compared), is_text=True),
-            _numbers("|ΔP| / |P|", compared, "positions/change", "{:.3g}"),
-            _numbers("locality", compared, "positions/locality", "{:.2f}"),
-            _numbers("place decoded, R²", compared, "positions/decoding", "{:.2f}"),
-            _numbers("strength", compared, "positions/strength", "{:.2f}"),
+            Column("lr", columns.spelled([row.run.config.get("lr", "?") for row in measured])),
+            *_identity(board, measured, without="lr"),
+            Column("verdict", tuple(str(row.run.summary["positions/verdict"]) for row in measured), is_text=True),
+            _numbers("|ΔP| / |P|", measured, "positions/change", "{:.3g}"),
+            _numbers("locality", measured, "positions/locality", "{:.2f}"),
+            _numbers("decoded, R²", measured, "positions/decoding", "{:.2f}"),
+            _numbers("strength", measured, "positions/strength", "{:.2f}"),
         ]
     )
     yield (
-        "The position embedding after fine-tuning, by learning rate. The verdict's rule and the range of each number "
-        "by chance stand on the figure of positions."
+        "The position embeddings after fine-tuning, by learning rate. The figure of the position embeddings has the "
+        "rule of the verdict and the range of each number by chance."
     )
 
 
@@ -195,27 +195,28 @@ def _provenance(collection: Collection) -> Iterator[str]:
     values = {name: dict.fromkeys(found.get(name, "not recorded") for found in facts) for name in names}
     shared = {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
     if shared:
-        yield "Of all runs:"
+        yield "Common to all runs:"
         yield table([Column("", tuple(shared), is_text=True), Column("", tuple(shared.values()), is_text=True)])
     if differing := [name for name, found in values.items() if len(found) > 1]:
-        yield "They differ in:"
-        yield bullets([f"{escaped(name)}: {escaped('; '.join(list(values[name])[:NAMED]))}" for name in differing])
+        yield "Differences between the runs:"
+        yield bullets([f"{escaped(name)}: {escaped('; '.join(list(values[name])[:LISTED]))}" for name in differing])
 
 
+# By the id of the section, whose title is in reports.page.titles.
 SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
-    "Leaderboard": _leaderboard,
-    "What mattered": _what_mattered,
-    "Curves": _curves,
-    "Mistakes": _mistakes,
-    "Where it looks": _where_it_looks,
-    "What changed": _what_changed,
-    "Provenance": _provenance,
+    "leaderboard": _leaderboard,
+    "effects": _effects,
+    "curves": _curves,
+    "mistakes": _mistakes,
+    "gallery": _gallery,
+    "positions": _positions,
+    "provenance": _provenance,
 }
 
 
-def _identity(board: Leaderboard, rows: Sequence[Row], but: str = "") -> list[Column]:
-    """What tells runs apart: their settings, or their names where nothing varies."""
-    names = [name for name in board.settings if name != but]
+def _identity(board: Leaderboard, rows: Sequence[Row], without: str = "") -> list[Column]:
+    """Columns that identify a run: its settings, or its name if no setting varies."""
+    names = [name for name in board.settings if name != without]
     return settings_columns(names, rows) or [Column("run", tuple(row.run.name for row in rows), is_text=True)]
 
 

@@ -1,4 +1,4 @@
-"""Markdown as W&B renders it: text that stays text, and tables."""
+"""Markdown for W&B: escaped text, lists and tables."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 from reports.columns import Column
 from reports.runs import shown
 
-# Rows of a table; of more, the rest is counted.
+# Most rows of a table; the number of the others is given below it.
 MOST_ROWS = 50
 
 
 def escaped(text: object) -> str:
-    """Text from a file or a path as it is, whatever Markdown, TeX or HTML would make of it."""
+    """Text from a run with the special characters of Markdown, TeX and HTML escaped."""
     return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", shown(text))
 
 
 def bullets(lines: Sequence[str]) -> str:
-    """Lines of Markdown as a list."""
+    """Lines of Markdown as a bullet list."""
     return "\n".join(f"* {line}" for line in lines)
 
 
 def code(line: str) -> str:
-    """One line as it is, to be copied."""
+    """One line as a code block."""
     return f"    {shown(line)}"
 
 
 def table(columns: Sequence[Column]) -> str:
-    """Columns of plain text, at most MOST_ROWS of their rows; numbers stand to the right."""
+    """Columns of plain text as a Markdown table of at most MOST_ROWS rows; columns of numbers are right-aligned."""
     rows = list(zip(*(column.cells for column in columns), strict=True))
     lines = [
         [escaped(column.header) for column in columns],

@@ -1,6 +1,6 @@
-"""The panels of a dashboard in W&B, by section: what is drawn of the keys that every run logs.
+"""The panels of the W&B dashboard, by section, made from the keys that every run logs.
 
-Each function imports wandb-workspaces itself, for reports are read without it, too.
+Each function imports wandb-workspaces itself, because it is an optional dependency.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Any
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
-# What a run logs as images, by the section that shows them; and as tables.
-PICTURES = {
-    "Curves": {"figures/loss_curve": "Loss by epoch"},
-    "Mistakes": {"figures/confusion_matrix": "Confusion of classes", "attention/error": "Errors, the surest first"},
-    "Where it looks": {
-        "attention/confidence": "Test images, the least sure first",
-        "attention/right_wrong": "Right against wrong",
+# Keys that a run logs as images, with the titles of their panels, and as tables; by the id of the section.
+IMAGES = {
+    "curves": {"figures/loss_curve": "Loss by epoch"},
+    "mistakes": {"figures/confusion_matrix": "Confusion matrix", "attention/error": "Most confident errors"},
+    "gallery": {
+        "attention/confidence": "Test images, least confident first",
+        "attention/right_wrong": "Right and wrong predictions",
         "attention/class_means_rollout": "Mean rollout by class",
         "attention/class_means_relevance": "Mean relevance by class",
-        "figures/attention_heads": "What the heads do",
-        "figures/attention_distance": "How far they look, by depth",
+        "figures/attention_heads": "Attention heads",
+        "figures/attention_distance": "Mean attention distance by layer",
     },
-    "What changed": {
-        "figures/positions": "Position embedding before and after",
-        "figures/position_maps": "Class token and change, by patch",
+    "positions": {
+        "figures/positions": "Position embeddings before and after",
+        "figures/position_maps": "Class token and change by patch",
     },
 }
 TABLES = {
-    "Mistakes": ("test/per_class", "test/predictions"),
-    "Where it looks": ("attention/pictures",),
+    "mistakes": ("test/per_class", "test/predictions"),
+    "gallery": ("attention/pictures",),
 }
 
-# History that is drawn over the optimiser step; the names of its panels, and whether the axis is logarithmic.
+# Logged history to plot over the optimiser step: titles of the panels, and whether the axis is logarithmic.
 CURVES = {
     "train/loss": ("Training loss", True),
     "val/loss": ("Validation loss", True),
@@ -43,33 +43,33 @@ CURVES = {
     "train/images_per_second": ("Training images per second", False),
 }
 
-# Summary that is shown as a column of the table of runs, after the metric of the leaderboard.
+# Summary keys that are columns of the table of runs, after the metric of the leaderboard.
 PINNED = ("test/f1", "test/f1_low", "test/f1_high", "test/accuracy", "test/ece", "best/epoch", "seconds/train")
 
 SCORES = {"test/f1": "Macro F1 on test", "test/accuracy": "Accuracy on test", "test/ece": "Calibration error on test"}
 COSTS = {"seconds/train": "Seconds of training", "memory/peak_bytes": "Peak memory in bytes"}
 
-MOST_RUNS = 100  # drawn in one panel
+MOST_RUNS = 100  # in one panel
 GRID = 24  # columns of a report's grid
-HEIGHT = 10  # rows of it that a panel takes
+HEIGHT = 10  # of a panel, rows of the grid
 
-# Largest over smallest value from which an axis is logarithmic.
-WIDE = 100
+# An axis is logarithmic if the largest value is at least so many times the smallest.
+LOGARITHMIC_FROM = 100
 
 
 def panels(board: Leaderboard) -> dict[str, list[Any]]:
-    """Panels by the title of their section; none where no finished run has logged what they show."""
-    return {title: make(board) for title, make in SECTIONS.items()}
+    """Panels by the id of their section; a panel is left out if no finished run has logged its keys."""
+    return {section: make(board) for section, make in SECTIONS.items()}
 
 
-def placed(shown: list[Any]) -> list[Any]:
-    """The panels in two columns of a report's grid."""
+def placed(of_section: list[Any]) -> list[Any]:
+    """The panels, arranged in two columns of a report's grid."""
     import wandb_workspaces.reports.v2 as wr
 
     width = GRID // 2
-    for number, panel in enumerate(shown):
+    for number, panel in enumerate(of_section):
         panel.layout = wr.Layout(x=number % 2 * width, y=number // 2 * HEIGHT, w=width, h=HEIGHT)
-    return shown
+    return of_section
 
 
 def columns_of(board: Leaderboard) -> list[str]:
@@ -83,15 +83,15 @@ def columns_of(board: Leaderboard) -> list[str]:
 
 
 def drawn(board: Leaderboard) -> int:
-    """Runs that a panel draws; W&B's own limit is 10."""
+    """Most runs that a panel draws; W&B's default is 10."""
     return min(max(10, len(_rows(board))), MOST_RUNS)
 
 
 def repeated(board: Leaderboard) -> list[str]:
-    """Settings to group runs by where they were repeated with other seeds; else none, and each run is by itself."""
+    """Settings to group runs by if they were repeated with other seeds; else empty: runs are not grouped."""
     names = [name for name in board.settings if name != "seed"]
-    kinds = {str([row.settings.get(name) for name in names]) for row in _rows(board)}
-    return names if "seed" in board.settings and len(kinds) < len(_rows(board)) else []
+    combinations = {str([row.settings.get(name) for name in names]) for row in _rows(board)}
+    return names if "seed" in board.settings and len(combinations) < len(_rows(board)) else []
 
 
 def _leaderboard(board: Leaderboard) -> list[Any]:
@@ -100,23 +100,25 @@ def _leaderboard(board: Leaderboard) -> list[Any]:
     most = drawn(board)
     return [
         wr.BarPlot(title=name, metrics=[key], max_runs_to_show=most, max_bars_to_show=most)
-        for key, name in {board.metric: f"{board.metric}, which orders the runs", **SCORES}.items()
+        for key, name in {board.metric: f"{board.metric} (ranks the runs)", **SCORES}.items()
     ]
 
 
-def _what_mattered(board: Leaderboard) -> list[Any]:
+def _effects(board: Leaderboard) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
     if not board.settings:
         return []
     metric = wr.SummaryMetric(board.metric)
     axes = [
-        wr.ParallelCoordinatesPlotColumn(wr.Config(name), display_name=_words(name), log=_is_logarithmic(board, name))
+        wr.ParallelCoordinatesPlotColumn(
+            wr.Config(name), display_name=_readable(name), log=_is_logarithmic(board, name)
+        )
         for name in board.settings
     ]
     scatters = [
         wr.ScatterPlot(
-            title=f"{board.metric} by {_words(name)}",
+            title=f"{board.metric} by {_readable(name)}",
             x=wr.Config(name),
             y=metric,
             log_x=_is_logarithmic(board, name),
@@ -126,7 +128,7 @@ def _what_mattered(board: Leaderboard) -> list[Any]:
     ]
     result = wr.ParallelCoordinatesPlotColumn(metric, display_name=board.metric)
     return [
-        wr.ParallelCoordinatesPlot(title="Settings and what came of them", columns=[*axes, result]),
+        wr.ParallelCoordinatesPlot(title="All settings and the score", columns=[*axes, result]),
         wr.ParameterImportancePlot(with_respect_to=board.metric),
         *scatters,
     ]
@@ -147,30 +149,30 @@ def _curves(board: Leaderboard) -> list[Any]:
         )
         for key, (title, logarithmic) in CURVES.items()
     ]
-    return [*lines, *_media("Curves")]
+    return [*lines, *_media("curves")]
 
 
 def _mistakes(board: Leaderboard) -> list[Any]:
-    pictures = _media("Mistakes")
-    return [*(pictures if _looked(board) else pictures[:1]), *_tables("Mistakes")]
+    images = _media("mistakes")
+    return [*(images if _may_have_maps(board) else images[:1]), *_tables("mistakes")]
 
 
-def _where_it_looks(board: Leaderboard) -> list[Any]:
-    return [*_media("Where it looks"), *_tables("Where it looks")] if _looked(board) else []
+def _gallery(board: Leaderboard) -> list[Any]:
+    return [*_media("gallery"), *_tables("gallery")] if _may_have_maps(board) else []
 
 
-def _what_changed(board: Leaderboard) -> list[Any]:
+def _positions(board: Leaderboard) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
     if board.finished and not any("positions/verdict" in row.run.summary for row in board.finished):
         return []
     change = wr.ScatterPlot(
-        title="How much the position embedding changed, by learning rate",
+        title="Change of the position embeddings by learning rate",
         x=wr.Config("lr"),
         y=wr.SummaryMetric("positions/change"),
         log_x=True,
     )
-    return [*_media("What changed"), change]
+    return [*_media("positions"), change]
 
 
 def _provenance(board: Leaderboard) -> list[Any]:
@@ -180,50 +182,51 @@ def _provenance(board: Leaderboard) -> list[Any]:
     return [wr.RunComparer(diff_only="split"), *bars]
 
 
+# By the id of the section, whose title is in reports.page.titles.
 SECTIONS: dict[str, Callable[[Leaderboard], list[Any]]] = {
-    "Leaderboard": _leaderboard,
-    "What mattered": _what_mattered,
-    "Curves": _curves,
-    "Mistakes": _mistakes,
-    "Where it looks": _where_it_looks,
-    "What changed": _what_changed,
-    "Provenance": _provenance,
+    "leaderboard": _leaderboard,
+    "effects": _effects,
+    "curves": _curves,
+    "mistakes": _mistakes,
+    "gallery": _gallery,
+    "positions": _positions,
+    "provenance": _provenance,
 }
 
 
-def _media(title: str) -> list[Any]:
+def _media(section: str) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
-    return [wr.MediaBrowser(title=name, media_keys=[key], num_columns=2) for key, name in PICTURES[title].items()]
+    return [wr.MediaBrowser(title=name, media_keys=[key], num_columns=2) for key, name in IMAGES[section].items()]
 
 
-def _tables(title: str) -> list[Any]:
+def _tables(section: str) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
-    return [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES[title]]
+    return [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES[section]]
 
 
 def _rows(board: Leaderboard) -> tuple[Row, ...]:
     return (*board.finished, *board.others)
 
 
-def _looked(board: Leaderboard) -> bool:
-    """Whether there are images of attention, or may still come to be."""
+def _may_have_maps(board: Leaderboard) -> bool:
+    """Whether runs have attention maps, or may still log them."""
     return not board.finished or any(row.run.metric("attention/n") for row in board.finished)
 
 
 def _numbers(board: Leaderboard, name: str) -> list[float]:
     """The values of a setting; empty unless they are all numbers."""
     values = [row.settings.get(name) for row in _rows(board)]
-    numbers = [float(one) for one in values if is_number(one)]
+    numbers = [float(value) for value in values if is_number(value)]
     return numbers if len(numbers) == len(values) else []
 
 
 def _is_logarithmic(board: Leaderboard, name: str) -> bool | None:
-    """True or None, which is how wandb-workspaces writes the two."""
+    """True or None, as wandb-workspaces expects it."""
     values = _numbers(board, name)
-    return (bool(values) and min(values) > 0 and max(values) / min(values) >= WIDE) or None
+    return (bool(values) and min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM) or None
 
 
-def _words(name: str) -> str:
+def _readable(name: str) -> str:
     return name.replace("_", " ")

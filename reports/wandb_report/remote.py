@@ -1,7 +1,7 @@
-"""Runs as W&B has them, read by its public API into what a folder tells of a run.
+"""Runs in W&B, read through its public API into the same objects as run folders.
 
-`api` is a `wandb.Api`; it is given, so that nothing here imports wandb. What it raises when W&B does not answer is
-passed on.
+`api` is a `wandb.Api` that the caller passes, so that nothing here imports wandb. Its exceptions, such as those of the
+network, are not caught.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.runs.predictions import PREDICTION_COLUMNS, PredictionTable, table_of
+from harness.runs.rules import finite_number
 from reports.errors import ReportError
-from reports.runs import PREDICTION_COLUMNS, Predictions, Run, finite_number, predictions_of
+from reports.runs import Run
 
 # Tables that every finished run has logged.
 PREDICTIONS, CLASSES = "test/predictions", "test/per_class"
 
-# W&B locks what a sweep chose; what was used instead is in the config under this prefix.
+# W&B locks the values that a sweep chose; the config has the values that were used instead under this prefix.
 OVERRIDE = "override/"
 
-# Runs whose tables are fetched at a time.
-AT_A_TIME = 8
+# Threads that download tables.
+DOWNLOADS = 8
 
-# How W&B writes numbers that JSON does not have.
+# W&B's strings for numbers that JSON does not have.
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteRun(Run):
-    """A run in W&B. Its path, of which there is no folder, is entity/project/<name>-<id>.
+    """A run in W&B. Its path is entity/project/<name>-<id>, which does not exist on disk.
 
-    `rows` and `predictions` are fetched when first asked for. The manifest has what W&B itself records.
+    `rows` and `predictions` are downloaded on first access. The manifest has what W&B itself records.
     """
 
     recorded: Any = None  # the wandb.apis.public.Run
 
     def metric(self, key: str) -> float | None:
-        """As of any run; a summary of W&B has the newest value of every key, so that no history is asked for."""
+        """As of any run, without downloading history: a W&B summary has the newest value of every key."""
         return finite_number(self.summary.get(key))
 
     @cached_property
@@ -50,20 +52,20 @@ class RemoteRun(Run):
         return tuple(_rows(self.recorded.scan_history()))
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> PredictionTable:
         return self.fetch_predictions()
 
-    def fetch_predictions(self) -> Predictions:
-        """`predictions`, asked for anew."""
+    def fetch_predictions(self) -> PredictionTable:
+        """`predictions`, downloaded again at each call."""
         try:
             classes = tuple(str(name) for (name,) in self._table(CLASSES, ("class",)))
             rows = self._table(PREDICTIONS, PREDICTION_COLUMNS)
-            return predictions_of(classes, rows, (PREDICTIONS, CLASSES))
+            return table_of(classes, rows, (PREDICTIONS, CLASSES))
         except (ValueError, LookupError) as error:
-            return Predictions(problem=f"W&B: {error.args[0] if error.args else error}")
+            return PredictionTable(problem=f"W&B: {error.args[0] if error.args else error}")
 
     def _table(self, key: str, columns: Sequence[str]) -> list[list[Any]]:
-        """Those columns of a logged table, by the file that its summary names."""
+        """The given columns of a logged table, from the file that the summary names."""
         logged = self.summary.get(key)
         if not isinstance(logged, Mapping) or not isinstance(logged.get("path"), str):
             raise LookupError(f"the run has no table {key}")
@@ -81,30 +83,30 @@ class RemoteRun(Run):
 
 
 def read_remote_runs(api: Any, entity: str, project: str, sweep: str | None = None) -> list[Run]:
-    """The runs of a project, oldest first; of one sweep, by its id in W&B or by the group of its runs.
+    """The runs of a project, oldest first; with `sweep` (an id, or a group) those of one sweep.
 
-    Raises ReportError when there are none.
+    Raises ReportError if there are none.
     """
     place = f"{entity}/{project}"
-    # Runs of a sweep that was kept offline name a sweep that W&B does not have; they share a group.
+    # Runs of an offline sweep name a sweep that W&B does not have, but they share a group.
     filters = {"$or": [{"sweep": sweep}, {"group": sweep}]} if sweep else {}
     try:
         recorded = list(api.runs(place, filters=filters, lazy=False))
-    except ValueError:  # what wandb makes of a project that the server does not show
+    except ValueError:  # wandb raises it for a project that does not exist or is not visible
         raise ReportError(f"W&B has no project {place}, or you may not see it.") from None
     if not recorded:
         raise ReportError(f"There are no runs in {place}" + (f" of a sweep or group {sweep}." if sweep else "."))
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
         found = list(pool.map(_run, recorded))
         finished = [run for run in found if run.finished]
-        # Not by way of the property: in Python 3.11 that lets one thread in at a time, whichever run it is of.
+        # Not through the property: cached_property in Python 3.11 holds one lock for all runs.
         for run, predictions in zip(finished, pool.map(RemoteRun.fetch_predictions, finished), strict=True):
-            vars(run)["predictions"] = predictions
+            vars(run)["predictions"] = predictions  # where cached_property keeps it
     return list[Run](found)
 
 
 def known_ids(api: Any, entity: str, project: str, ids: Sequence[str]) -> set[str]:
-    """Which of these ids of runs a project in W&B has; none, if there is no such project."""
+    """Those of the run ids that a W&B project has; empty if the project does not exist."""
     try:
         return {run.id for run in api.runs(f"{entity}/{project}", filters={"name": {"$in": list(ids)}}, lazy=True)}
     except ValueError:
@@ -117,42 +119,42 @@ def _run(recorded: Any) -> RemoteRun:
         name.removeprefix(OVERRIDE): value for name, value in recorded.config.items() if name.startswith(OVERRIDE)
     }
     summary = {key: value for key, value in recorded.summary_metrics.items() if not key.startswith("_")}
-    # A run that goes on may still show how its last process ended; one that was killed could not say so.
+    # The summary of a running run may have the state of an earlier process; that of a killed run may have none.
     if recorded.state == "running" or not isinstance(summary.get("state"), str):
         summary["state"] = recorded.state
-    name = f"{recorded.name}-{recorded.id}".replace("/", "-")  # whatever a person has called it
+    name = f"{recorded.name}-{recorded.id}".replace("/", "-")  # the display name may be any text
     path = Path(recorded.entity, recorded.project, name)
     return RemoteRun(path, config, summary, _manifest(recorded), recorded=recorded)
 
 
 def _manifest(recorded: Any) -> dict[str, Any]:
-    """What wandb recorded of the machine, by the names of our own manifests; and how the run is known there.
+    """What wandb recorded of run and machine, by the keys of manifest.json.
 
-    Not its commit: that is of whatever repository a run was started in.
+    Without the git commit: it is that of the repository in whose folder the run was started.
     """
-    known = recorded.metadata or {}
+    metadata = recorded.metadata or {}
     hardware = {
-        "host": known.get("host"),
-        "cpu": (known.get("cpu") or {}).get("model"),
-        "cores": known.get("cpu_count_logical"),
-        "memory_bytes": int((known.get("memory") or {}).get("total") or 0) or None,
-        "gpus": [known["gpu"]] * int(known.get("gpu_count") or 1) if known.get("gpu") else [],
+        "host": metadata.get("host"),
+        "cpu": (metadata.get("cpu") or {}).get("model"),
+        "cores": metadata.get("cpu_count_logical"),
+        "memory_bytes": int((metadata.get("memory") or {}).get("total") or 0) or None,
+        "gpus": [metadata["gpu"]] * int(metadata.get("gpu_count") or 1) if metadata.get("gpu") else [],
     }
-    python = known.get("python")
+    python = metadata.get("python")
     return {
         "wandb_run_id": recorded.id,
         "group": recorded.group,
         "sweep": recorded.sweep_name,
-        "started": known.get("startedAt"),
-        "hardware": hardware if known else {},
+        "started": metadata.get("startedAt"),
+        "hardware": hardware if metadata else {},
         "versions": {"python": str(python).removeprefix("CPython ")} if python else {},
     }
 
 
 def _rows(history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `metrics.jsonl` would hold: measurements by step, those that a resumed run took again only once.
+    """The rows of `metrics.jsonl`: by step; of a step that a resumed run repeated, the newer row.
 
-    Left out are W&B's own entries, media, and `best/*`, which repeats what came before.
+    Left out: W&B's own entries, media, and `best/*`, which repeats earlier values.
     """
     newest: dict[tuple[float, frozenset[str]], dict[str, Any]] = {}
     for entry in history:

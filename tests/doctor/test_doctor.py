@@ -28,7 +28,7 @@ GPU = {"name": "NVIDIA H200", "bytes": 150e9, "free": 149e9, "bf16": True}
 
 
 @pytest.fixture(autouse=True)
-def nothing_set_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A user without logins, configurations or GPUs."""
     for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC", "HF_HOME", "XDG_CACHE_HOME"]:
         monkeypatch.delenv(name, raising=False)
@@ -56,18 +56,18 @@ def server() -> Iterator[str]:
 
 
 def test_every_check_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(software, "probe_in_another_process", lambda: HEALTHY)
+    monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
     checks = doctor.examine(tmp_path / "runs", tmp_path / "cache")
     assert [one.name for one in checks] == [
         *("Python", "packages", "torch", "GPU", "CPU", "memory", "shared memory", "ports"),
         *("runs folder", "cache folder", "file locks", "open files", "W&B", "accelerate"),
     ]
     assert all(bool(one.remedy) == (one.state != "ok") for one in checks)
-    assert not any("could not be examined" in one.detail for one in checks)
+    assert not any("the check itself failed" in one.detail for one in checks)
     assert json.loads(doctor.to_json(checks))[3] == {
         "name": "GPU",
         "state": "ok",
-        "detail": "none: runs compute on the CPU",
+        "detail": "none: runs use the CPU",
         "remedy": "",
     }
     assert list(tmp_path.iterdir()) == []
@@ -77,10 +77,10 @@ def test_a_broken_check_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch
     def broken() -> Check:
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(software, "probe_in_another_process", lambda: HEALTHY)
+    monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
     monkeypatch.setattr(machine, "memory", broken)
     found = {one.name: one for one in doctor.examine()}
-    assert found["memory"].detail == "could not be examined: RuntimeError: no such thing"
+    assert found["memory"].detail == "the check itself failed: RuntimeError: no such thing"
     assert found["open files"].state == "ok"
 
 
@@ -93,13 +93,13 @@ def test_text_is_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
         "                     " + " ".join(["word"] * 8),
         "                     -> Do this.",
         "",
-        "0 failed, 1 to look at.",
+        "Checks failed: 0. Warnings: 1.",
     ]
     assert doctor.render(checks[:1]).endswith("Everything works.")
 
 
 def test_probe_tells_what_torch_says() -> None:
-    found = software.probe_in_another_process()
+    found = software.probe_in_subprocess()
     assert (found["torch"], found["cuda"], found["errors"]) == (torch.__version__, torch.version.cuda, {})
     assert len(found["devices"]) == torch.cuda.device_count()
 
@@ -109,7 +109,7 @@ def test_crash_of_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     python.write_text("#!/bin/sh\necho 'libcudart.so.13: no such file' >&2\nkill -ABRT $$\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    found = software.torch_check(software.probe_in_another_process())
+    found = software.torch_check(software.probe_in_subprocess())
     assert found.state == "fail"
     assert found.detail == "importing torch ended with code -6: libcudart.so.13: no such file"
 
@@ -146,14 +146,14 @@ def test_missing_and_old_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("importlib.metadata.requires", lambda name: needed)
     found = software.packages()
     assert found.state == "fail"
-    assert found.remedy.startswith("Not there as needed: click>=8.1.7, tqdm>=4.66. ")
+    assert found.remedy.startswith("Missing or of a wrong version: click>=8.1.7, tqdm>=4.66. ")
     assert "torch 2.12.1+cu130, torchvision missing" in found.detail
 
 
 def test_container_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"cpu.max": "50000 100000", "memory.max": "2000000000"}
     monkeypatch.setattr(machine, "_cgroup", lambda name: limits[name])
-    assert machine.cpu().detail.endswith("this container may use 0.5")
+    assert machine.cpu().detail.endswith("the limit of this container is 0.5")
     assert machine.cpu().remedy.startswith("Give --threads 1")
     assert machine.memory().detail == "2.0 GB free of 2.0 GB"
     assert machine.memory().state == "warn"
@@ -172,9 +172,9 @@ def test_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_question_without_answer_is_given_up() -> None:
     never = threading.Event()
-    assert not check.within(0.05, never.wait)
+    assert not check.succeeds_within(0.05, never.wait)
     never.set()
-    assert check.within(5, lambda: True)
+    assert check.succeeds_within(5, lambda: True)
 
 
 def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_settings_that_cannot_work(monkeypatch: pytest.MonkeyPatch, name: str, v
     ],
 )
 def test_default_configuration_of_accelerate(tmp_path: Path, text: str, state: str, words: str) -> None:
-    assert settings.accelerate_check().detail.startswith("no default configuration")
+    assert settings.accelerate_check().detail.startswith("no default configuration file")
     file = tmp_path / ".cache/huggingface/accelerate/default_config.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(text)
@@ -293,7 +293,7 @@ def test_default_configuration_is_the_one_accelerate_reads(monkeypatch: pytest.M
 def test_doctor_does_without_torch_and_wandb_itself() -> None:
     code = (
         "import sys, harness.doctor as doctor, harness.doctor.software as software\n"
-        "software.probe_in_another_process = lambda: {'crash': 'x'}\n"
+        "software.probe_in_subprocess = lambda: {'crash': 'x'}\n"
         "doctor.examine(); sys.exit('torch' in sys.modules or 'wandb' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

@@ -45,7 +45,13 @@ def some_positions(**changes: Any) -> PositionArchive:
         "after": random.random((10, 6), dtype=np.float32),
         "class_token_before": random.random(6, dtype=np.float32),
         "class_token_after": random.random(6, dtype=np.float32),
-        "numbers": {"verdict": "altered", "change": {"value": 0.5, "low": 1.0, "high": 1.5}},
+        "numbers": {
+            "verdict": "altered",
+            "rule": "A rule.",
+            "strength": 1.0,
+            "change": {"value": 0.5, "low": 1.0, "high": 1.5},
+            **{when: {name: {"value": 0.5} for name in ("locality", "decoding")} for when in ("before", "after")},
+        },
     }
     return PositionArchive(**values | changes)
 
@@ -79,23 +85,23 @@ def test_arrays_that_do_not_belong_together_are_refused(name: str) -> None:
 def test_positions_need_a_square_grid_of_one_size() -> None:
     with pytest.raises(ValueError, match="after is"):
         some_positions(after=np.zeros((10, 5), np.float32))
-    with pytest.raises(ValueError, match="7 patches are no square grid"):
+    with pytest.raises(ValueError, match="7 patches do not form a square grid"):
         some_positions(before=np.zeros((8, 6), np.float32), after=np.zeros((8, 6), np.float32))
 
 
 def test_files_that_are_no_archive_are_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "arrays.npz"
-    with pytest.raises(HarnessError, match="is not there: `harness explain` without --redraw makes it"):
+    with pytest.raises(HarnessError, match=r"is missing\. Run `harness explain` without --redraw to make it"):
         read(path, Archive)
     path.write_bytes(b"no archive")
-    with pytest.raises(HarnessError, match="damaged or of another version"):
+    with pytest.raises(HarnessError, match="is damaged"):
         read(path, Archive)
     write(path, some_positions())
-    with pytest.raises(HarnessError, match="damaged or of another version"):
+    with pytest.raises(HarnessError, match="is damaged"):
         read(path, Archive)
     write(path, some_archive())
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(HarnessError, match="damaged or of another version"):
+    with pytest.raises(HarnessError, match="is damaged"):
         read(path, Archive)
 
 
@@ -125,6 +131,6 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     arrays = {field.name: getattr(archive, field.name) for field in dataclasses.fields(archive)}
     arrays["numbers"] = np.array(json.dumps(archive.numbers))
     np.savez(tmp_path / "hostile.npz", **arrays | {"before": np.array([Bomb()], dtype=object)})
-    with pytest.raises(HarnessError, match="damaged or of another version"):
+    with pytest.raises(HarnessError, match="is damaged"):
         read(tmp_path / "hostile.npz", PositionArchive)
     assert not (tmp_path / "exploded").exists()

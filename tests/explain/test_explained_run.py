@@ -240,7 +240,7 @@ def test_an_error_of_one_process_is_told_by_all(
             "attention",
             "self-test of attention capture could not be done",
         ),
-        ("harness.explain.output.draw", "pictures of attention", "These could not be drawn: division by zero."),
+        ("harness.explain.output.draw", "attention maps", "They could not be drawn: division by zero."),
     ],
 )
 def test_a_tested_run_is_not_lost_over_its_attention(
@@ -406,7 +406,7 @@ def test_weights_that_no_run_has_trained(
         ([], 2, "Name a run (and images), or --weights, --model and images."),
         (["--weights", "demo", "x.png"], 2, "--weights and --model go together"),
         (["--weights", "demo", "--model", "vit", "x.png"], 2, "--model is 'vit'; it must be one of vit_b_16"),
-        (["--weights", "demo", "--model", "vit_demo"], 2, "Name images to look at."),
+        (["--weights", "demo", "--model", "vit_demo"], 2, "Name the images to explain."),
         (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
         (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
         (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such image or folder."),

@@ -17,9 +17,10 @@ from harness.errors import DataError
 from harness.explain import archive, localization, output, standalone
 from harness.explain.archive import Archive
 from harness.explain.images import of_files
-from harness.explain.localization import AGGREGATES, centre_prior, coverage, energy, mask_path, measure, on_object
+from harness.explain.localization import centre_prior, coverage, energy, mask_path, measure, on_object
 from harness.explain.test_set import ExplainResult
 from harness.model.vit import Preprocessing
+from harness.runs.rules import AGGREGATES
 from tests.helpers.explained import made_up_archive
 
 RULE = Preprocessing(

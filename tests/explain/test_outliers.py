@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.explain.attention.capture import capture_rows, capture_tokens
-from harness.explain.outliers import attention_on, misleading, outliers, patch_norms
+from harness.explain.outliers import attention_on, outliers, patch_norms
 from tests.helpers.tiny_vits import pictures, tiny_vit
 
 
@@ -60,12 +60,6 @@ def test_attention_on_them_by_hand() -> None:
     torch.testing.assert_close(attention_on(torch.tensor([[[True, True, True]]]), rows), torch.tensor([[1.0]]))
     only_itself = torch.tensor([[[[1.0, 0, 0, 0]]]])
     assert attention_on(torch.tensor([[[True, False, False]]]), only_itself).item() == 0
-
-
-def test_maps_mislead_when_outliers_take_much_more_than_their_share() -> None:
-    share = torch.tensor([0.02, 0.02, 0.40, 0.0])
-    taken = torch.tensor([0.55, 0.45, 0.60, 0.0])  # most; less; as any other patches; none there
-    assert misleading(share, taken).tolist() == [True, False, False, False]
 
 
 def test_of_a_model_with_one_patch_blown_up() -> None:

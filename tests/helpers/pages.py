@@ -1,4 +1,4 @@
-"""A page as a reader's browser takes it apart."""
+"""The elements, the text and the data of a report page, read without a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-# Elements that have no end.
+# Elements without an end tag.
 EMPTY = {"meta", "link", "br", "input", "img", "hr", "source", "wbr"}
 
 # Elements that do not end a word.
@@ -29,10 +29,10 @@ class Page(HTMLParser):
         assert not self._open, self._open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, found))
+        attributes = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, attributes))
         if tag not in EMPTY:
-            self._open.append((tag, found.get("id", "") if tag in ("section", "aside", "header") else ""))
+            self._open.append((tag, attributes.get("id", "") if tag in ("section", "aside", "header") else ""))
 
     def handle_endtag(self, tag: str) -> None:
         opened, _ = self._open.pop()
@@ -44,33 +44,33 @@ class Page(HTMLParser):
         name = next((name for _, name in reversed(self._open) if name), "")
         self.text[name] = self.text.get(name, "") + data
 
-    def said(self, name: str) -> str:
-        """Text of a section, its white space made single spaces."""
+    def text_of(self, name: str) -> str:
+        """Text of a section, with single spaces between words."""
         return " ".join(self.text.get(name, "").split())
 
-    def all(self, tag: str, **wanted: str) -> list[dict[str, str]]:
+    def all(self, tag: str, **expected: str) -> list[dict[str, str]]:
         return [
             attributes
             for name, attributes in self.elements
-            if name == tag and all(attributes.get(key) == value for key, value in wanted.items())
+            if name == tag and all(attributes.get(key) == value for key, value in expected.items())
         ]
 
 
-def delivered(site: Path) -> dict[str, Any]:
+def page_data(site: Path) -> dict[str, Any]:
     """Everything that the page's scripts can load, by name."""
-    found = {}
+    values = {}
     for path in sorted((site / "data").rglob("*.js")):
         line = re.fullmatch(r"report\.deliver\((.*)\);\n", path.read_text(encoding="ascii"), re.DOTALL)
         assert line is not None, path
         name, value = json.loads(f"[{line[1]}]")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def charts(site: Path) -> dict[str, Any]:
     """The Plotly figures among them."""
     return {
         name: value
-        for name, value in delivered(site).items()
+        for name, value in page_data(site).items()
         if isinstance(value, dict) and value.keys() == {"data", "layout"}
     }

@@ -33,9 +33,7 @@ def test_the_run_starts_from_the_probe_and_says_what_it_scored(
     assert summary["probe/gain_low"] <= 0 <= summary["probe/gain_high"]
     assert f"linear probe  val loss {summary['probe/val_loss']:.4f}" in capsys.readouterr().out
     tensors, _ = load_tensors(run.folder / "checkpoints" / "probe.safetensors")
-    torch.testing.assert_close(
-        weights_of(run)["heads.head.weight"].double(), tensors["weight"], atol=1e-6, rtol=1e-6
-    )
+    torch.testing.assert_close(weights_of(run)["heads.head.weight"].double(), tensors["weight"], atol=1e-6, rtol=1e-6)
     assert losses_of(run)[0] < 0.5 * np.log(3)  # a head of zeros would start at log 3
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.explain import archive, outliers
-from reports import attention
-from reports.attention import Unusable, maps, read_attention, read_sprites, read_statistics
+from harness.runs import attention_files
+from harness.runs.attention_files import read_attention, read_maps, read_statistics
+from harness.runs.reading import UnreadableError
+from harness.runs.sprite_files import read_sprites
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import damaged, look
 
@@ -33,16 +34,11 @@ def test_what_the_harness_writes_is_read(tmp_path: Path) -> None:
     assert statistics.names == tuple(seen.statistic_names.tolist())
 
 
-def test_rules_are_the_harness_s() -> None:
-    assert (attention.TAKEN, attention.EXCESS) == (outliers.TAKEN, outliers.EXCESS)
-    assert archive.VERSION == attention.VERSION
-
-
 def test_maps_in_their_order(tmp_path: Path) -> None:
     seen = made_up_archive(layers=3, heads=2)
     seen.relevance[4] *= 1000
     seen.relevance[5] = 0
-    found = maps(read_attention(look(tmp_path / "a", seen)))
+    found = read_maps(read_attention(look(tmp_path / "a", seen)))
     assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 3 + 3 + 2, 49), 3, 2, 7)
     np.testing.assert_allclose(found.values[:, 0], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(found.values[:, 1], seen.rollout.astype(np.float32))
@@ -56,7 +52,7 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     seen = made_up_archive()
     seen.rollout[0, 3], seen.relevance[1, 0], seen.heads[2, 1] = np.nan, np.inf, np.nan
-    found = maps(read_attention(look(tmp_path / "a", seen)))
+    found = read_maps(read_attention(look(tmp_path / "a", seen)))
     assert np.isnan(found.values[0, 1, 3]) and found.largest[0, 1] == np.nanmax(seen.rollout[0].astype(np.float32))
     assert np.flatnonzero(~np.isfinite(found.values[1, 2])).tolist() == [0]
     np.testing.assert_allclose(found.values[1, 2, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
@@ -66,13 +62,13 @@ def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"labels": np.zeros(5, np.int32)}, "labels does not fit"),
-        ({"predicted": np.full(6, 3, np.int32)}, "classes or images do not fit"),
-        ({"labels": np.full(6, 7, np.int32)}, "classes or images do not fit"),
-        ({"predicted": np.full(6, -1, np.int32)}, "classes or images do not fit"),
-        ({"files": np.array(["same.png"] * 6)}, "classes or images do not fit"),
+        ({"labels": np.zeros(5, np.int32)}, "labels is"),
+        ({"predicted": np.full(6, 3, np.int32)}, "classes or images do not fit together"),
+        ({"labels": np.full(6, 7, np.int32)}, "classes or images do not fit together"),
+        ({"predicted": np.full(6, -1, np.int32)}, "classes or images do not fit together"),
+        ({"files": np.array(["same.png"] * 6)}, "classes or images do not fit together"),
         ({"probability": np.array(["high"] * 6)}, "is damaged"),
-        ({"settings": np.array("[1]")}, "of another version"),
+        ({"settings": np.array("[1]")}, "settings is a list instead of an object"),
         ({"settings": np.array('{"version": 99}')}, "of another version"),
         ({"settings": np.array("{")}, "is damaged"),
         ({"classes": None}, "is damaged"),
@@ -81,7 +77,7 @@ def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_said(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     rewrite(look(tmp_path / "a"), change)
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(UnreadableError, match=said):
         read_attention(tmp_path / "a")
 
 
@@ -99,8 +95,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path, change: dict[str, Any], said:
 )
 def test_maps_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]) -> None:
     rewrite(look(tmp_path / "a"), change)
-    with pytest.raises(Unusable, match="is damaged"):
-        maps(read_attention(tmp_path / "a"))
+    with pytest.raises(UnreadableError, match="is damaged"):
+        read_maps(read_attention(tmp_path / "a"))
 
 
 def test_damaged_bytes_are_never_more_than_unusable(tmp_path: Path) -> None:
@@ -108,20 +104,20 @@ def test_damaged_bytes_are_never_more_than_unusable(tmp_path: Path) -> None:
     whole, unusable = path.read_bytes(), 0
     for seed in range(150):
         path.write_bytes(damaged(whole, seed))
-        for reader in (lambda folder: maps(read_attention(folder)), read_statistics):
+        for reader in (lambda folder: read_maps(read_attention(folder)), read_statistics):
             try:
                 reader(tmp_path / "a")
-            except Unusable:
+            except UnreadableError:
                 unusable += 1
     assert unusable > 75
 
 
 def test_missing_files_and_pipes(tmp_path: Path) -> None:
-    with pytest.raises(Unusable, match=r"^attention\.npz is missing$"):
+    with pytest.raises(UnreadableError, match=r"attention\.npz is missing\. Run `harness explain`"):
         read_attention(tmp_path)
     (tmp_path / "attention").mkdir()
     os.mkfifo(tmp_path / "attention" / "attention.npz")
-    with pytest.raises(Unusable, match="is not a file"):
+    with pytest.raises(UnreadableError, match="is not a file"):
         read_attention(tmp_path)
 
 
@@ -148,7 +144,7 @@ def test_sprites_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]
     found = read_sprites(tmp_path / "a", 6)
     assert (found.sheets, found.pictures) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
     path.write_text(json.dumps(about | change))
-    with pytest.raises(Unusable, match=said):
+    with pytest.raises(UnreadableError, match=said):
         read_sprites(tmp_path / "a", 6)
 
 
@@ -164,13 +160,13 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
 def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = look(tmp_path / "a") / "attention" / "attention.npz"
     then = read_attention(tmp_path / "a").stamp
-    arrays = attention._arrays
+    arrays = attention_files._read_arrays
 
     def replaced(*words: Any) -> dict[str, np.ndarray]:
         found = arrays(*words)
         os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(attention, "_arrays", replaced)
+    monkeypatch.setattr(attention_files, "_read_arrays", replaced)
     assert read_attention(tmp_path / "a").stamp == then
     assert read_attention(tmp_path / "a").stamp != then

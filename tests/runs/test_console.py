@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from harness.runs.console import Console, Stopwatch, duration
@@ -28,8 +30,17 @@ def test_off_a_terminal_there_is_one_line_per_epoch_and_no_bar(capsys: pytest.Ca
 
 
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    Console()  # of an earlier run in this process, or in the process that a rank was forked from
     Console(enabled=False).say("anything")
+    logging.getLogger("harness.training.step").info("anything logged")
     assert capsys.readouterr().out == ""
+
+
+def test_log_messages_are_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        Console()
+    logging.getLogger("harness.training.step").info("micro-batch %d", 3)
+    assert capsys.readouterr().out == "micro-batch 3\n"
 
 
 def test_on_a_terminal_a_bar_shows_loss_and_speed(
@@ -50,8 +61,8 @@ def test_on_a_terminal_a_bar_shows_loss_and_speed(
 
 def test_a_lap_counts_from_the_last_one() -> None:
     watch = Stopwatch()
-    watch.pictures += 7
-    seconds, pictures = watch.lap()
-    assert pictures == 7
+    watch.images += 7
+    seconds, images = watch.lap()
+    assert images == 7
     assert seconds > 0
     assert watch.lap()[1] == 0

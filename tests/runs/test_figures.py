@@ -61,7 +61,7 @@ def test_losses_and_scores_are_drawn_where_they_were_logged() -> None:
 def test_best_epoch_is_the_one_given_else_the_lower_loss_among_equals() -> None:
     rows = [epoch_row(1, 0.8, 0.5), epoch_row(2, 0.8, 0.4), epoch_row(3, 0.8, 0.4), epoch_row(4, 0.8, None)]
     assert "best epoch: 2" in labels(figures.loss_curve(rows), 0)
-    assert "best epoch: 3" in labels(figures.loss_curve(rows, best_epoch=3), 0)
+    assert "best epoch: 3" in labels(figures.loss_curve(rows, best_epoch_number=3), 0)
 
 
 def test_many_rows_are_smoothed_around_each_step() -> None:

@@ -63,7 +63,7 @@ def test_rows_after_the_step_to_go_on_from_are_dropped(folder: RunFolder) -> Non
 
 
 def test_one_process_holds_a_run(folder: RunFolder) -> None:
-    with folder.locked(), pytest.raises(HarnessError, match=f"Another process .pid {os.getpid()}. is running this"):
+    with folder.locked(), pytest.raises(HarnessError, match=f"Another process .pid {os.getpid()}. is running this run"):
         folder.locked().__enter__()
     with folder.locked():
         pass

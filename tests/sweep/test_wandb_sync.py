@@ -199,4 +199,4 @@ def test_a_run_without_checkpoint_is_refused_in_a_sentence(sweep: Path) -> None:
     for command in (["evaluate", str(sweep / POOR)], ["predict", str(sweep / POOR), "x.jpg"]):
         result = CliRunner().invoke(main.main, command)
         assert result.exit_code == 1
-        assert result.output.startswith(f"Error: {sweep / POOR} has its best checkpoint no more: deleted: not among")
+        assert result.output.startswith(f"Error: {sweep / POOR} no longer has its best checkpoint: deleted: not among")

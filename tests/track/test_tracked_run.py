@@ -22,7 +22,7 @@ from harness import train as train_module
 from harness.cli import main
 from harness.config import RunConfig
 from harness.options import arguments
-from reports.wandb_report.panels import COSTS, CURVES, PICTURES, PINNED, SCORES, TABLES
+from reports.wandb_report.panels import COSTS, CURVES, IMAGES, PINNED, SCORES, TABLES
 from tests.helpers.wandb_server import API_KEY, ENTITY, Run, WandbServer
 from tests.test_train import settings
 
@@ -301,7 +301,7 @@ def test_attention_arrives_as_figures_and_one_table(
     plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
     assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
     # What a dashboard shows is what a run logs.
-    assert {key for keys in PICTURES.values() for key in keys} == images.keys() - {"attention/pictures"}
+    assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
     assert {key for keys in TABLES.values() for key in keys} <= received.summary.keys()
     assert {*CURVES, *SCORES, *COSTS, *PINNED} <= received.summary.keys()
     drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]

@@ -206,12 +206,12 @@ def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], ser
     assert process.returncode == 0
     complaint, hint, _ = output.splitlines()
     assert complaint.startswith("W&B: ")
-    assert complaint.endswith(f". The run goes on; everything is in {folder}.")
+    assert complaint.endswith(f". The run continues; everything is in {folder}.")
     assert server.artifacts == []
 
     server.start()
     said, command_line = hint.split("To send the rest: ")
-    assert said == "W&B did not take everything. "
+    assert said == "W&B did not receive everything. "
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
     assert_everything_arrived(server, folder)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 0.125)]
@@ -223,7 +223,7 @@ def test_death_of_wandbs_own_process_costs_nothing_before_it(
     """As when memory runs out; what came before and the checkpoint arrive later."""
     complaint, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
     assert complaint.startswith("W&B: ")
-    command_line = hint.removeprefix("W&B did not take everything. To send the rest: ")
+    command_line = hint.removeprefix("W&B did not receive everything. To send the rest: ")
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4)]
     assert server.runs["run-1"].summary["best/val_f1"] == 0.25
@@ -268,7 +268,7 @@ for case in (
     assert f"{hint}bad-key'" in lines[2]
     assert lines[3] == "bad-key offline ['run-bad-key.wandb']"
     for index, name in ((4, "no-server"), (6, "netrc")):
-        assert lines[index].startswith("W&B cannot be used online (")
+        assert lines[index].startswith("W&B failed in online mode (")
         assert f"{hint}{name}'" in lines[index]
         assert lines[index + 1] == f"{name} offline ['run-{name}.wandb']"
     assert lines[8:] == ["disabled disabled []"]
@@ -418,7 +418,7 @@ def test_errors_of_wandb_are_said_once(tmp_path: Path) -> None:
     tracker.log({"step": 2})
     tracker.summarize({"best/epoch": 1})
     tracker.preempting()
-    assert said == [f"W&B: service is gone. The run goes on; everything is in {tmp_path}."]
+    assert said == [f"W&B: service is gone. The run continues; everything is in {tmp_path}."]
 
 
 def test_importing_the_module_does_not_import_wandb(environment: dict[str, str]) -> None:

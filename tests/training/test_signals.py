@@ -12,18 +12,18 @@ from harness.training.signals import StopRequested, StopSignals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_outside_the_loop_a_signal_ends_what_is_going_on(signum: int) -> None:
+def test_outside_the_loop_a_signal_raises_at_once(signum: int) -> None:
     before = signal.getsignal(signum)
-    with pytest.raises(StopRequested) as told, StopSignals():
+    with pytest.raises(StopRequested) as stop_request, StopSignals():
         os.kill(os.getpid(), signum)
         time.sleep(1)
-        pytest.fail("went on")
-    assert told.value.exit_code == 128 + signum
-    assert str(told.value) == signal.Signals(signum).name
+        pytest.fail("the signal did not raise")
+    assert stop_request.value.exit_code == 128 + signum
+    assert str(stop_request.value) == signal.Signals(signum).name
     assert signal.getsignal(signum) is before
 
 
-def test_inside_the_loop_it_waits_for_the_loop_to_look() -> None:
+def test_inside_the_loop_a_signal_only_sets_requested() -> None:
     with StopSignals() as stop:
         with stop.deferred():
             assert not stop.requested
@@ -33,25 +33,25 @@ def test_inside_the_loop_it_waits_for_the_loop_to_look() -> None:
         assert stop.signum == signal.SIGTERM
 
 
-def test_a_loop_that_never_looks_is_ended() -> None:
+def test_a_loop_that_ignores_the_request_is_ended() -> None:
     code = (
-        "import os, signal, time; from harness.training import signals as stop\n"
-        "stop.SECONDS_TO_STOP = 0.2\n"
-        "with stop.StopSignals() as signals, signals.deferred():\n"
+        "import os, signal, time; from harness.training import signals as module\n"
+        "module.SECONDS_TO_STOP = 0.2\n"
+        "with module.StopSignals() as stop, stop.deferred():\n"
         "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert result.returncode == 128 + signal.SIGTERM
-    assert "The last checkpoint stands." in result.stderr
+    assert result.stderr == "Shutdown timed out; exiting. The last checkpoint is intact.\n"
 
 
-def test_the_deadline_runs_also_while_the_process_is_blocked_outside_of_python() -> None:
+def test_the_deadline_holds_while_the_main_thread_is_blocked_in_c() -> None:
     # Locking a mutex twice blocks in C and, unlike sleeping, is not cut short by a signal: as waiting for a peer is.
     code = (
-        "import ctypes, os, signal, threading; from harness.training import signals as stop\n"
-        "stop.SECONDS_TO_STOP = 0.5\n"
+        "import ctypes, os, signal, threading; from harness.training import signals as module\n"
+        "module.SECONDS_TO_STOP = 0.5\n"
         "mutex = ctypes.create_string_buffer(64)\n"
-        "with stop.StopSignals() as signals, signals.deferred():\n"
+        "with module.StopSignals() as stop, stop.deferred():\n"
         "    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
         "    for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(mutex)\n"
     )
@@ -61,7 +61,7 @@ def test_the_deadline_runs_also_while_the_process_is_blocked_outside_of_python()
     assert time.monotonic() - began < 20
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as stop:
@@ -72,32 +72,32 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_not_being_wanted_any_more_is_no_failure() -> None:
-    assert (StopRequested(0).exit_code, str(StopRequested(0))) == (0, "not wanted any more")
+def test_a_stop_without_a_signal_exits_with_0() -> None:
+    assert (StopRequested(0).exit_code, str(StopRequested(0))) == (0, "a stop request")
 
 
-def test_while_leaving_a_signal_interrupts_nothing_and_sets_a_deadline() -> None:
+def test_while_finishing_a_signal_only_starts_a_deadline() -> None:
     code = (
-        "import os, signal, time; from harness.training import signals as stop\n"
-        "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SAVE = 0.1, 1.5\n"
-        "with stop.StopSignals() as signals:\n"
-        "    signals.leaving()\n"
+        "import os, signal, time; from harness.training import signals as module\n"
+        "module.SECONDS_TO_STOP, module.SECONDS_TO_SAVE = 0.1, 1.5\n"
+        "with module.StopSignals() as stop:\n"
+        "    stop.finishing()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(0.7); print('said goodbye', flush=True); time.sleep(30)"
+        "    time.sleep(0.7); print('W&B closed', flush=True); time.sleep(30)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "said goodbye\n")
+    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "W&B closed\n")
 
 
-def test_last_words_are_said_before_a_hard_end_if_they_are_short() -> None:
+def test_a_hard_exit_calls_its_hook_but_does_not_wait_for_one_that_hangs() -> None:
     code = (
-        "import os, signal, time; from harness.training import signals as stop\n"
-        "stop.SECONDS_TO_STOP, stop.SECONDS_TO_SPEAK = 0.1, 0.5\n"
-        "def speak():\n"
-        "    print('farewell', flush=True); time.sleep(30)\n"
-        "with stop.StopSignals() as signals, signals.deferred():\n"
-        "    signals.on_hard_exit = speak\n"
+        "import os, signal, time; from harness.training import signals as module\n"
+        "module.SECONDS_TO_STOP, module.SECONDS_FOR_EXIT_HOOK = 0.1, 0.5\n"
+        "def hook():\n"
+        "    print('hook', flush=True); time.sleep(30)\n"
+        "with module.StopSignals() as stop, stop.deferred():\n"
+        "    stop.on_hard_exit = hook\n"
         "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
-    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "farewell\n")
+    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "hook\n")

@@ -15,13 +15,13 @@ from harness.explain.archive import Archive, PositionArchive
 from harness.explain.localization import Interval, OnObject
 from harness.explain.positions.measures import Positions, centred, change_map, class_maps, similarity_tiles
 from harness.explain.positions.text import COLUMNS, number_lines, rule_lines
+from harness.runs.rules import BLUE, ORANGE, without_mathtext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-_BLUE, _ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito 2008
 _COLOURS = "viridis"  # perceptually uniform, and told apart with any colour vision
 _DPI = 120
 _HEADS = {
@@ -89,8 +89,8 @@ def distance_by_depth(archive: Archive) -> Figure:
     depth = np.arange(1, layers + 1)
     figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    axes.scatter(np.repeat(depth, heads), distances.ravel(), s=22, color=_BLUE, alpha=0.7, label="one head")
-    axes.plot(depth, distances.mean(1), color=_ORANGE, label="mean of the heads")
+    axes.scatter(np.repeat(depth, heads), distances.ravel(), s=22, color=BLUE, alpha=0.7, label="one head")
+    axes.plot(depth, distances.mean(1), color=ORANGE, label="mean of the heads")
     side = math.isqrt(archive.rollout.shape[1])
     even = even_distance(side) * archive.settings["patch_size"]
     axes.axhline(even, color="0.4", linestyle="--", label=f"attention spread evenly: {even:.0f} px")
@@ -189,15 +189,15 @@ def object_figure(found: OnObject) -> Figure:
     by_layer, summed = figure.subplots(1, 2, sharey=True)
     layers = [one.share for one in found.maps if one.name.startswith("layer ")]
     numbers = [int(one.name.split()[1]) for one in found.maps if one.name.startswith("layer ")]
-    by_layer.plot(numbers, [share.value for share in layers], color=_BLUE, marker="o", markersize=4)
+    by_layer.plot(numbers, [share.value for share in layers], color=BLUE, marker="o", markersize=4)
     lows, highs = ([getattr(share, end) for share in layers] for end in ("low", "high"))
-    by_layer.fill_between(numbers, lows, highs, color=_BLUE, alpha=0.2, linewidth=0)
+    by_layer.fill_between(numbers, lows, highs, color=BLUE, alpha=0.2, linewidth=0)
     by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     by_layer.set(xlabel="layer, mean over heads", ylabel="share on the object, mean and 95 % interval")
     for place, one in enumerate(found.aggregates):
         share = one.share
         errors = [[share.value - share.low], [share.high - share.value]]
-        summed.errorbar(place, share.value, yerr=errors, fmt="o", color=_BLUE, capsize=4)
+        summed.errorbar(place, share.value, yerr=errors, fmt="o", color=BLUE, capsize=4)
     names = [
         f"{one.name}\n{one.share.value:.1%}\n\nover chance\n{_points(one.above_chance)}\n"
         f"over centre\n{_points(one.above_centre)}"
@@ -211,7 +211,7 @@ def object_figure(found: OnObject) -> Figure:
             found.chance.value, color="0.4", linestyle="--", label=f"chance, the object's area: {found.chance}"
         )
         width = f"a Gaussian at the centre, {found.centre_width:g} of the side wide: {found.centre}"
-        axes.axhline(found.centre.value, color=_ORANGE, linestyle=":", label=width)
+        axes.axhline(found.centre.value, color=ORANGE, linestyle=":", label=width)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
@@ -268,4 +268,4 @@ def _draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:
 
 def _plain(text: str) -> str:
     """Text as it is: without the `$` that matplotlib takes for mathematics."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text).replace("$", r"\$")
+    return without_mathtext("".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text))

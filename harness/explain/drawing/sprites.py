@@ -22,19 +22,18 @@ from harness.explain.drawing.canvas import fitted
 from harness.explain.drawing.image_page import save
 from harness.explain.images import evenly_spaced
 from harness.files import write_atomically
+from harness.runs.rules import SPRITES_FILE, VERSION
 
-VERSION = 1  # of the layout
 SIDE = 160  # pixels of a cell; a multiple of 16, JPEG's largest block: no cell's colours run into the next one's
 COLUMNS, ROWS = 10, 5
 QUALITY, SUBSAMPLING = 80, 2  # about 6 kB for a photograph; colours at half resolution
 MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
-ABOUT = "sprites.json"
 
 
 def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
     """Write the sheets and what is on them, and remove those of an earlier look; `pictures(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ABOUT).unlink(missing_ok=True)
+    (folder / SPRITES_FILE).unlink(missing_ok=True)
     chosen = evenly_spaced(len(archive), MOST)
     seen = hashlib.blake2b(digest_size=16)
     sheets: list[Path] = []
@@ -57,7 +56,7 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
         # Runs that saw the same pixels have the same sheets, which a report then keeps once.
         "pixels": seen.hexdigest(),
     }
-    write_atomically(folder / ABOUT, json.dumps(about).encode())
+    write_atomically(folder / SPRITES_FILE, json.dumps(about).encode())
     return sheets
 
 

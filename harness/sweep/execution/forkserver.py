@@ -1,20 +1,24 @@
-"""Loaded by the process that trials are forked from: it outlasts signals meant for the sweep, and imports for all."""
+"""Prepares the process that trials are forked from: signals first, then everything that trials import.
+
+multiprocessing imports this module in its fork server.
+"""
 
 import contextlib
 import os
 import signal
 
-# A terminal, `timeout` or a batch system signals the whole process group of a sweep. This process must not be the first
-# to go: its end tells the trials to end, and the runner could not see any more how they do.
+from harness.sweep.execution import trial_process
+
+# A terminal, `timeout` or a batch system signals the whole process group of a sweep. This process must outlast the
+# trials: they end when it does, and the runner could no longer read their exit codes.
 if os.getpid() != os.getpgid(0):
     os.setsid()
-TAKEN = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
-for _signum in TAKEN:
-    signal.signal(_signum, lambda *_: None)
+for _signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_signum) is not signal.SIG_IGN:
+        signal.signal(_signum, lambda *_: None)
+        trial_process.fork_server_signals.append(_signum)
+trial_process.fork_server_pid = os.getpid()
 
-# The parent of every trial.
-PID = os.getpid()
-
-# What cannot be imported here will be missed in each trial, whose log then says so.
+# If an import fails here, it fails again in each trial, whose log then shows it.
 with contextlib.suppress(Exception):
     from harness.sweep.execution import preload  # noqa: F401

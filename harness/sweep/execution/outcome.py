@@ -1,9 +1,7 @@
-"""What a trial has written, read from its folder: rows as they come, the value of its metric, why it failed."""
+"""The progress of a trial, read from its folder: new rows, the value of its metric, why it failed."""
 
 from __future__ import annotations
 
-import json
-import math
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.folder import RunFolder
+from harness.runs.reading import parse_row
+from harness.runs.rules import best_epoch
 
 Row = dict[str, Any]
 
 
 class Rows:
-    """The rows of a metrics file that is being written, each read once."""
+    """Rows of a metrics file that is being written; each is read once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class Rows:
         self.newest: Row | None = None
 
     def read(self) -> bool:
-        """Take in what is new; whether anything was. A run that goes on writes the file anew, which starts us over."""
+        """Read new rows; returns whether there were any. A resumed run replaces the file, which is then read again."""
         try:
             state = self._path.stat()
         except FileNotFoundError:
@@ -39,8 +39,8 @@ class Rows:
             whole, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(whole) + len(newline)
         for line in whole.splitlines():
-            with suppress(json.JSONDecodeError):
-                self.newest = json.loads(line)
+            with suppress(ValueError):  # of damaged rows; the run itself reports them when it resumes
+                self.newest = parse_row(line)
                 if "val/loss" in self.newest:
                     self.epochs.append(self.newest)
         return bool(whole)
@@ -48,22 +48,22 @@ class Rows:
     @property
     def epoch(self) -> float:
         """Epochs trained, with fractions."""
-        return self.newest["epoch"] if self.newest else 0.0
+        return self.newest.get("epoch") or 0.0 if self.newest else 0.0
 
 
 def value_after(epochs: Sequence[Row], metric: str) -> float | None:
-    """The metric when these validations are done; None for one that is not known from them."""
+    """The metric after these validations; None if they do not contain it."""
     if not epochs:
         return None
     if metric.startswith("best/"):
-        # The run's own rule: highest F1, of equal ones the lower loss, then the earlier epoch.
-        best = max(epochs, key=lambda row: (row["val/f1"], -_number(row["val/loss"], math.inf)))
+        if not (best := best_epoch(epochs)):
+            return None
         return best["epoch"] if metric == "best/epoch" else best.get(metric.removeprefix("best/").replace("_", "/", 1))
     return epochs[-1].get(metric)
 
 
 def final_value(folder: RunFolder, metric: str) -> float | None:
-    """The metric of a finished run: from its summary, else the last row that has it."""
+    """The metric of a finished run: from its summary, else from the last row that has it."""
     summary = folder.read("summary.json")
     if metric in summary:
         return summary[metric]
@@ -71,17 +71,23 @@ def final_value(folder: RunFolder, metric: str) -> float | None:
 
 
 def last_sign_of_progress(folder: RunFolder, log: Path) -> float:
-    """When the run last wrote anything that only a run which gets on does, by the clock of its disk; 0 for never."""
-    written = [folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints, log]
+    """Modification time (s) of the newest file that a run writes as it progresses; 0 if there is none."""
+    progress_files = [
+        folder.metrics,
+        folder.path / "summary.json",
+        folder.path / "manifest.json",
+        folder.checkpoints,
+        log,
+    ]
     times = [0.0]
-    for path in written:
+    for path in progress_files:
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime)
     return max(times)
 
 
 def why_it_failed(code: int, summary: Mapping[str, Any], log: Path, *, hung: bool, timeout: float) -> str:
-    """One sentence for the trial_queue: the run's own, else how its process ended and the last thing it said."""
+    """One sentence: the run's own reason, else how its process ended and the last line of its log."""
     if hung:
         return f"no progress for {timeout:g} s"
     if summary.get("state") == "failed" and summary.get("reason"):
@@ -89,8 +95,8 @@ def why_it_failed(code: int, summary: Mapping[str, Any], log: Path, *, hung: boo
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "killed (SIGKILL), by the kernel if memory ran out"
     ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    said = _last_line(log)
-    return f"{ended}: {said}" if said else ended
+    line = _last_line(log)
+    return f"{ended}: {line}" if line else ended
 
 
 def _last_line(log: Path) -> str:
@@ -101,7 +107,3 @@ def _last_line(log: Path) -> str:
         errors = [line for line in lines if line.startswith("Error: ")]
         return (errors or lines or [""])[-1].removeprefix("Error: ")[:300]
     return ""
-
-
-def _number(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value

@@ -1,6 +1,6 @@
-"""All that a trial imports, loaded once by the process that trials are forked from; no device is touched.
+"""Imports everything that a trial needs, once, in the process that trials are forked from; uses no device.
 
-Importing it takes seconds; a child forked afterwards has it all at once.
+The imports take seconds; a child that is forked afterwards has them at once.
 """
 
 import atexit
@@ -8,8 +8,8 @@ import gc
 import io
 import os
 
-# A fork takes the forking thread along and no other: a pool of OpenMP threads, once made, would be missed in the child.
-# Trials choose their own number of threads when they start.
+# A fork copies the forking thread only, so a child would lack the threads of an OpenMP pool. Trials set their number of
+# threads when they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import accelerate  # noqa: F401
@@ -28,14 +28,14 @@ from harness import track
 track.preload()
 PIL.Image.init()
 
-# The first figure of a process looks for its fonts and reads them.
+# Drawing the first figure of a process finds and reads its fonts.
 _figure = matplotlib.figure.Figure(layout="constrained")
 _figure.subplots().set(title="of any text", xlabel="0.5")
 _figure.savefig(io.BytesIO(), format="png")
 del _figure
 
-# What is here by now stays. So no child's garbage collector looks through it, which takes a third of a second each time
-# and copies pages that it shares with its parent (docs.python.org/3/library/gc.html#gc.freeze).
+# Keep the garbage collectors of the children from scanning these objects: a scan takes a third of a second and copies
+# memory pages shared with the parent (docs.python.org/3/library/gc.html#gc.freeze).
 gc.collect()
 gc.freeze()
-atexit.register(gc.unfreeze)  # or extension modules complain of what is left at the end
+atexit.register(gc.unfreeze)  # else extension modules report leaks at exit

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from harness.runs.console import duration
+from harness.runs.rules import duration
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep

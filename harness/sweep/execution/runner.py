@@ -1,4 +1,4 @@
-"""Running a sweep on this machine: claim trials, start each in a slot of its own, record how they end."""
+"""Running a sweep on this machine: claim trials, start each in its own slot, record how they end."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from harness.track import PROJECT
 
-LOOK_EVERY = 0.2  # seconds between two looks at what the trials have written
-ASK_EVERY = 2.0  # ... between two questions to the trial queue whether to stop
+POLL_SECONDS = 0.2  # seconds between two reads of the trials' files
+QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
 USAGE_ERROR = 2
-TAKEN = "another machine has taken it, not having heard of this one"
-# So many trials that fail before one ends well: it is not their settings.
+TAKEN_OVER = "another machine took over this trial (no heartbeat received)"
+# So many trials that fail before the first success point at a cause outside their settings.
 MAX_EARLY_FAILURES = 5
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -54,36 +54,38 @@ class RunnerOptions:
 
 class Runner:
     def __init__(
-        self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], rules: RunnerOptions
+        self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions
     ) -> None:
-        self.sweep, self.trial_queue, self.folder, self.slots, self.rules = sweep, trial_queue, folder, slots, rules
-        self.board = SweepProgress(sweep, trial_queue)
+        self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
+        self.progress = SweepProgress(sweep, trial_queue)
         self.running: dict[int, RunningTrial] = {}  # by slot
         self._began = time.time()
-        self._told: list[int] = []  # signals received
+        self._signals_received: list[int] = []  # signals received
         self._stopping = False
         self._exit_code = 0
         self._failed = self._ended_well = 0
-        self._again: list[ClaimedTrial] = []  # failed here, with attempts left
-        self._next_question = self._next_sign = self._next_take = 0.0
-        self._context: Any = multiprocessing.get_context(rules.start_method)
-        if rules.start_method == "forkserver":
+        self._to_retry: list[ClaimedTrial] = []  # failed here, with attempts left
+        self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
+        self._context: Any = multiprocessing.get_context(options.start_method)
+        if options.start_method == "forkserver":
             self._context.set_forkserver_preload(["harness.sweep.execution.forkserver"])
 
     def run(self) -> int:
-        """Until nothing is left to do, or somebody says stop; the exit code."""
-        with self._signals(), self.board:
+        """Run until all trials have ended or a stop is requested; return the exit code."""
+        with self._signals(), self.progress:
             try:
                 while True:
                     if not self._stopping:
                         self._fill_slots()
-                    if not self.running and (self._stopping or (not self._told and self.trial_queue.is_settled())):
+                    if not self.running and (
+                        self._stopping or (not self._signals_received and self.trial_queue.is_settled())
+                    ):
                         break
-                    wait([one.process.sentinel for one in self.running.values()], timeout=LOOK_EVERY)
-                    self._listen()
-                    for one in list(self.running.values()):
-                        self._look_at(one)
-                    self.board.refresh(list(self.running.values()), len(self.slots))
+                    wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
+                    self._handle_stop_requests()
+                    for trial in list(self.running.values()):
+                        self._check_trial(trial)
+                    self.progress.refresh(list(self.running.values()), len(self.slots))
             finally:
                 self._end_all()
         self._keep_best()
@@ -92,13 +94,13 @@ class Runner:
         return int(any(entry.state == "failed" for entry in self.trial_queue.entries()))
 
     def _fill_slots(self) -> None:
-        if time.monotonic() < self._next_take:
+        if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while slot.number not in self.running and not self._told:
-                task = self._again.pop() if self._again else self.trial_queue.claim()
+            while slot.number not in self.running and not self._signals_received:
+                task = self._to_retry.pop() if self._to_retry else self.trial_queue.claim()
                 if task is None:
-                    self._next_take = time.monotonic() + ASK_EVERY
+                    self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
                     return
                 self._start(task, slot)
 
@@ -107,11 +109,11 @@ class Runner:
             config = dataclasses.replace(self.sweep.config(task.settings), runs_dir=str(self.folder))
         except ConfigError as error:  # a corner of a Bayesian search in which settings do not go together
             self.trial_queue.end(task, "infeasible", reason=str(error))
-            self.board.event(task, f"infeasible: {error}")
+            self.progress.event(task, f"infeasible: {error}")
             return
         folder = RunFolder.of(config, task.run_id)
         if self._settle_by_summary(task, folder, folder.read("summary.json")):
-            return  # it had ended, and nobody was left to note it
+            return  # it ended after its runner did
         log = self.folder / "logs" / f"{task.number}.log"
         log.parent.mkdir(exist_ok=True)
         process = self._context.Process(
@@ -135,7 +137,7 @@ class Runner:
             ) from error
         self.running[slot.number] = RunningTrial(task, config, slot, process, folder, log, Rows(folder.metrics))
         attempt = f" (attempt {task.attempts + 1})" if task.attempts else ""
-        self.board.event(task, f"started{attempt}")
+        self.progress.event(task, f"started{attempt}")
 
     def _environment(self, task: ClaimedTrial, slot: Slot) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_FOR_TRIALS}
@@ -150,112 +152,112 @@ class Runner:
         }
         return environment | slot.environment() | own
 
-    def _look_at(self, one: RunningTrial) -> None:
-        ended = not one.is_alive  # before looking, so that nothing it wrote is missed
-        one.look()
-        self._report(one)
-        if not ended and not one.process.is_alive():
-            one.tell_to_end()  # its parent has ended, which has told it, too
+    def _check_trial(self, trial: RunningTrial) -> None:
+        ended = not trial.is_alive  # before looking, so that nothing it wrote is missed
+        trial.look()
+        self._report(trial)
+        if not ended and not trial.process.is_alive():
+            trial.tell_to_end()  # its parent has ended, and asks it to stop too
         if ended:
-            one.process.join()
-            one.kill()  # ranks that its end has left behind
-            del self.running[one.slot.number]
-            self._settle(one)
-        elif one.kill_at is not None:
-            if time.monotonic() > one.kill_at:
-                one.kill()
-        elif one.hangs(self.rules.timeout):
-            one.hung = True
-            one.tell_to_end()
-            self.board.event(one.task, f"has made no progress for {self.rules.timeout:g} s: ending it")
-        elif one.prune_reason and one.folder.read("summary.json").get("state") == "running":
-            # Not before it has begun, when it forgets what an earlier start was told.
-            one.folder.ask_to_stop(one.prune_reason)
+            trial.process.join()
+            trial.kill()  # ranks that its end has left behind
+            del self.running[trial.slot.number]
+            self._settle(trial)
+        elif trial.kill_at is not None:
+            if time.monotonic() > trial.kill_at:
+                trial.kill()
+        elif trial.hangs(self.options.timeout):
+            trial.hung = True
+            trial.tell_to_end()
+            self.progress.event(trial.task, f"made no progress for {self.options.timeout:g} s: ending it")
+        elif trial.prune_reason and trial.folder.read("summary.json").get("state") == "running":
+            # A run clears earlier stop requests when it starts.
+            trial.folder.ask_to_stop(trial.prune_reason)
 
-    def _report(self, one: RunningTrial) -> None:
-        """Hand the metric of epochs that are new to the trial_queue, which may want the trial to end."""
-        for epoch in range(one.reported + 1, len(one.rows.epochs) + 1):
-            one.reported = epoch
-            value = one.value(self.sweep.metric.name, epochs=epoch)
-            wanted = value is None or not self.trial_queue.report(one.task, epoch, value)
-            if not wanted and not one.prune_reason and epoch < one.config.epochs:
-                one.prune_reason = f"early termination after epoch {epoch}, at {self.sweep.metric.name} {value:.4f}"
+    def _report(self, trial: RunningTrial) -> None:
+        """Report the metric of new epochs to the trial queue, which may prune the trial."""
+        for epoch in range(trial.reported + 1, len(trial.rows.epochs) + 1):
+            trial.reported = epoch
+            value = trial.value(self.sweep.metric.name, epochs=epoch)
+            prune = value is not None and self.trial_queue.report(trial.task, epoch, value)
+            if prune and not trial.prune_reason and epoch < trial.config.epochs:
+                trial.prune_reason = f"early termination after epoch {epoch}, at {self.sweep.metric.name} {value:.4f}"
 
-    def _listen(self) -> None:
-        """To signals, and to the trial_queue: whether somebody elsewhere wants the sweep to stop."""
-        if self._told and not self._stopping:
-            self._stop(signal.Signals(self._told[0]).name, 128 + self._told[0])
-        if self._told.count(signal.SIGINT) > 1:
-            for one in self.running.values():  # a second Ctrl-C does not wait
-                one.kill()
+    def _handle_stop_requests(self) -> None:
+        """Act on signals and on stop requests in the trial queue; renew the leases of running trials."""
+        if self._signals_received and not self._stopping:
+            self._stop(signal.Signals(self._signals_received[0]).name, 128 + self._signals_received[0])
+        if self._signals_received.count(signal.SIGINT) > 1:
+            for trial in self.running.values():  # a second Ctrl-C does not wait
+                trial.kill()
         now = time.monotonic()
-        if now > self._next_question and not self._stopping:
-            self._next_question = now + ASK_EVERY
+        if now > self._next_stop_check and not self._stopping:
+            self._next_stop_check = now + QUEUE_POLL_SECONDS
             if self.trial_queue.stop_asked_since(self._began):
                 self._stop("harness sweep stop", 0)
-        if now > self._next_sign:
-            self._next_sign = now + HEARTBEAT_SECONDS
-            for one in list(self.running.values()):
-                if not self.trial_queue.heartbeat(one.task):
-                    self.board.event(one.task, f"{TAKEN}: ending it")
-                    one.kill()
-                    one.process.join()
-                    del self.running[one.slot.number]
+        if now > self._next_heartbeat:
+            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            for trial in list(self.running.values()):
+                if not self.trial_queue.heartbeat(trial.task):
+                    self.progress.event(trial.task, f"{TAKEN_OVER}: ending it")
+                    trial.kill()
+                    trial.process.join()
+                    del self.running[trial.slot.number]
 
-    def _settle(self, one: RunningTrial) -> None:
-        """Note what became of a trial whose process has ended."""
-        summary = one.folder.read("summary.json")
-        if not self._settle_by_summary(one.task, one.folder, summary):
-            self._settle_unfinished(one, summary)
+    def _settle(self, trial: RunningTrial) -> None:
+        """Record how a trial ended once its process has ended."""
+        summary = trial.folder.read("summary.json")
+        if not self._settle_by_summary(trial.task, trial.folder, summary):
+            self._settle_unfinished(trial, summary)
         self._keep_best()
 
-    def _settle_unfinished(self, one: RunningTrial, summary: Mapping[str, Any]) -> None:
-        """Note of a trial whose process has ended, and its run has not, who is to go on with it, or that it failed."""
-        if not self.trial_queue.owns(one.task):
-            self.board.event(one.task, TAKEN)
+    def _settle_unfinished(self, trial: RunningTrial, summary: Mapping[str, Any]) -> None:
+        """Release a trial whose process was interrupted, or record that it failed."""
+        if not self.trial_queue.owns(trial.task):
+            self.progress.event(trial.task, TAKEN_OVER)
             return
-        # Told to end by somebody else, or by the end of the process that trials come from.
-        by_signal = one.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
-        told = by_signal and summary.get("state") == "preempted"
-        if (self._stopping or self._told or told) and not one.hung:
-            self.trial_queue.release(one.task)
-            self.board.event(one.task, "interrupted; harness sweep run goes on with it")
+        # Another process sent the signal, or the forkserver has ended.
+        by_signal = trial.process.exitcode in (*(128 + s for s in STOP_SIGNALS), PARENT_IS_GONE)
+        stopped_by_others = by_signal and summary.get("state") == "preempted"
+        if (self._stopping or self._signals_received or stopped_by_others) and not trial.hung:
+            self.trial_queue.release(trial.task)
+            self.progress.event(trial.task, "interrupted; harness sweep run resumes it")
         else:
-            self._settle_failure(one, summary)
+            self._settle_failure(trial, summary)
 
     def _keep_best(self) -> None:
-        if self.rules.keep is not None:
-            going_on = [one.folder.path for one in self.running.values()]
+        if self.options.keep is not None:
+            still_running = [trial.folder.path for trial in self.running.values()]
             metric = self.sweep.metric
-            keep_best(self.folder, self.rules.keep, metric.name, metric.goal, still_needed=going_on)
+            keep_best(self.folder, self.options.keep, metric.name, metric.goal, still_needed=still_running)
 
     def _settle_by_summary(self, task: ClaimedTrial, folder: RunFolder, summary: Mapping[str, Any]) -> bool:
-        """Whether the run itself says that it has come to an end that stands."""
+        """Record the final state in the run's summary; return whether there is one."""
         metric, state, reason = self.sweep.metric.name, summary.get("state"), summary.get("reason")
         if state == "finished" and (value := final_value(folder, metric)) is None:
             self.trial_queue.end(task, "infeasible", reason=f"its {metric} is not a number")
-            self.board.event(task, f"finished, but its {metric} is not a number")
+            self.progress.event(task, f"finished, but its {metric} is not a number")
         elif state == "finished":
             self.trial_queue.end(task, "finished", value=value)
-            self.board.event(task, f"finished: {metric} {value:.4f}, test F1 {summary['test/f1']:.4f}")
+            self.progress.event(task, f"finished: {metric} {value:.4f}, test F1 {summary['test/f1']:.4f}")
         elif state in ("stopped", "infeasible"):
             self.trial_queue.end(task, state, reason=reason)
-            self.board.event(task, f"{state}: {reason}")
+            self.progress.event(task, f"{state}: {reason}")
         else:
             return False
         self._ended_well += 1
         return True
 
-    def _settle_failure(self, one: RunningTrial, summary: Mapping[str, Any]) -> None:
-        code = one.process.exitcode or 0
-        reason = why_it_failed(code, summary, one.log, hung=one.hung, timeout=self.rules.timeout)
-        task = self.trial_queue.attempt_failed(one.task)
-        if code != USAGE_ERROR and task.attempts <= self.rules.retries:
-            self.board.event(task, f"failed: {reason}. Trying again.")
-            self._again.append(task)
+    def _settle_failure(self, trial: RunningTrial, summary: Mapping[str, Any]) -> None:
+        code = trial.process.exitcode or 0
+        reason = why_it_failed(code, summary, trial.log, hung=trial.hung, timeout=self.options.timeout)
+        task = self.trial_queue.attempt_failed(trial.task)
+        if code != USAGE_ERROR and task.attempts <= self.options.retries:
+            self.progress.event(task, f"failed: {reason}. Trying again.")
+            self._to_retry.append(task)
             return
         self.trial_queue.end(task, "failed", reason=reason)
-        self.board.event(task, f"failed: {reason}. All it said: {one.log}")
+        self.progress.event(task, f"failed: {reason}. Log: {trial.log}")
         self._failed += 1
         if self._failed >= MAX_EARLY_FAILURES and not self._ended_well and not self._stopping:
             self._stop(f"{self._failed} trials failed, and none has ended well", 1)
@@ -263,31 +265,31 @@ class Runner:
     def _stop(self, why: str, exit_code: int) -> None:
         self._stopping, self._exit_code = True, exit_code
         waiting = f" Trials save their state, {GRACE_SECONDS:.0f} s at most." if self.running else ""
-        self.board.event(None, f"Stopping: {why}.{waiting}")
-        for one in self.running.values():
-            one.tell_to_end()
-        for task in self._again:
+        self.progress.event(None, f"Stopping: {why}.{waiting}")
+        for trial in self.running.values():
+            trial.tell_to_end()
+        for task in self._to_retry:
             self.trial_queue.release(task)
-        self._again.clear()
+        self._to_retry.clear()
 
     def _end_all(self) -> None:
-        """On the way out of an error of our own: no trial is left alone."""
-        for one in self.running.values():
-            one.tell_to_end()
-        for one in self.running.values():
-            one.process.join(GRACE_SECONDS)
-            one.kill()
+        """End all trials, also when the runner itself fails."""
+        for trial in self.running.values():
+            trial.tell_to_end()
+        for trial in self.running.values():
+            trial.process.join(GRACE_SECONDS)
+            trial.kill()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Only note signals: the loop acts on them where nothing is half done."""
 
-        def told(signum: int, frame: FrameType | None) -> None:
-            self._told.append(signum)
+        def note_signal(signum: int, frame: FrameType | None) -> None:
+            self._signals_received.append(signum)
 
         ignored = signal.SIG_IGN  # by nohup, or a shell's `&`
         signals = [s for s in STOP_SIGNALS if signal.getsignal(s) is not ignored]
-        previous = {signum: signal.signal(signum, told) for signum in signals}
+        previous = {signum: signal.signal(signum, note_signal) for signum in signals}
         try:
             yield
         finally:

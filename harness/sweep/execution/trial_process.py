@@ -1,4 +1,4 @@
-"""The process of one trial: a run of its own process group, forked from a warm parent, that outlives nobody."""
+"""The process of one trial: a run in a new session, forked from the fork server, that ends with it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ from harness.errors import errors_in_words
 from harness.launch.launch import die_with_parent, free_port
 from harness.options import parse
 
-# Of the machine's processes the kernel ends the one with most memory, adjusted by this in thousandths of it
-# (proc_pid_oom_score_adj(5)): rather a trial, which can be tried again, than the sweep.
+# When memory runs out, the kernel kills the process with the highest score: its share of memory in thousandths, plus
+# this (proc_pid_oom_score_adj(5)). A trial can be retried, so it should be killed before the sweep.
 OOM_SCORE_ADJUSTMENT = 500
 
-# Once the main rank has ended, the others have nothing left to do; seconds they get for it, and again before a kill.
-PATIENCE_WITH_RANKS = 10.0
+# Seconds from the end of the main rank, or the first failure, to SIGTERM for the other ranks. SIGKILL follows after
+# three times as long.
+RANK_EXIT_TIMEOUT = 10.0
+
+# forkserver.py sets both in the process that trials are forked from. Tests fork trials from themselves.
+fork_server_pid: int | None = None
+fork_server_signals: list[signal.Signals] = []
 
 
 def run_trial(
-    words: Sequence[str], environment: Mapping[str, str], cores: Sequence[int], processes: int, on_gpus: bool, log: str
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    cores: Sequence[int],
+    processes: int,
+    on_gpus: bool,
+    log: str,
 ) -> None:
-    """Do one run and exit with its code. To be called in a process forked for it."""
+    """Do one run and exit with its code. Call it in a process forked for this trial."""
     os.setsid()
-    _hear_signals_again()
+    _restore_signals()
     os.environ.clear()
     os.environ.update(environment)
     _write_to(log)
@@ -39,29 +49,32 @@ def run_trial(
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJUSTMENT))
     if processes > 1 and not on_gpus:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    sys.exit(_run(words) if processes == 1 else _run_ranks(processes, lambda: _run(words)))
+    sys.exit(_run(arguments) if processes == 1 else _run_ranks(processes, lambda: _run(arguments)))
 
 
-def _hear_signals_again() -> None:
-    """Undo what the process that trials are forked from has done about signals, and end when it does."""
-    nursery = sys.modules.get("harness.sweep.execution.forkserver")
-    for signum in nursery.TAKEN if nursery else ():
+def _restore_signals() -> None:
+    """Undo the fork server's signal handlers, and end when the fork server does."""
+    for signum in fork_server_signals:
         signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-    die_with_parent(parent=nursery.PID if nursery else None)
+    die_with_parent(parent=fork_server_pid)
 
 
-def _run(words: Sequence[str]) -> int:
-    from harness.train import exit_code_of  # imports torch, which the process that starts trials does without
+def _run(arguments: Sequence[str]) -> int:
+    from harness.train import exit_code_of  # imports torch, which the runner must not
 
     try:
         with errors_in_words():
-            return exit_code_of(parse(words))
+            return exit_code_of(parse(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
 
 
 def _run_ranks(world: int, work: Callable[[], int]) -> int:
-    """Do `work` in `world` forked ranks; the exit code of the first that failed, or of the main rank."""
+    """Do `work` in `world` forked ranks; returns the exit code of the lowest rank that failed, else 0.
+
+    Separate from launch.launch, which starts new interpreters under torch elastic: these ranks are forked, so that
+    they share the imports of the fork server, and they keep their exit codes (`infeasible` must not become 1).
+    """
     port = free_port()
     ranks = {_fork_rank(rank, world, port, work): rank for rank in range(world)}
     running, codes = set(ranks), dict[int, int]()
@@ -72,7 +85,7 @@ def _run_ranks(world: int, work: Callable[[], int]) -> int:
                 os.kill(pid, signum)
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, signal.SIG_IGN)  # once: each rank counts on one signal
+        signal.signal(signum, signal.SIG_IGN)  # a second signal must not reach the ranks
         pass_on(signal.SIGTERM)
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -86,11 +99,11 @@ def _run_ranks(world: int, work: Callable[[], int]) -> int:
                 codes[ranks[pid]] = os.waitstatus_to_exitcode(status)
                 if not deadlines and (ranks[pid] == 0 or codes[ranks[pid]] != 0):
                     now = time.monotonic()
-                    # A failure elsewhere leaves the others in a collective that never ends; the main rank may still
-                    # have to say goodbye to W&B.
+                    # After a failure the other ranks wait in a collective that never ends. The main rank may still
+                    # have to close its W&B run, which is why SIGKILL comes much later.
                     deadlines = [
-                        (now + PATIENCE_WITH_RANKS, signal.SIGTERM),
-                        (now + 3 * PATIENCE_WITH_RANKS, signal.SIGKILL),
+                        (now + RANK_EXIT_TIMEOUT, signal.SIGTERM),
+                        (now + 3 * RANK_EXIT_TIMEOUT, signal.SIGKILL),
                     ]
         while deadlines and time.monotonic() > deadlines[0][0]:
             pass_on(deadlines.pop(0)[1])
@@ -110,7 +123,7 @@ def _fork_rank(rank: int, world: int, port: int, work: Callable[[], int]) -> int
         os.environ |= _rank_variables(rank, world, port)
         code = work()
     finally:
-        # Not sys.exit: what the leader has on its stack is not ours to unwind.
+        # Not sys.exit, which would unwind the stack that was copied from the leader.
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -124,17 +137,17 @@ def _rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
 
 
 def _exit_code(code: int) -> int:
-    """The way a shell counts: 128 + the signal that ended a process."""
+    """As a shell reports it: 128 + the signal that ended the process."""
     return code if code >= 0 else 128 - code
 
 
 def _write_to(log: str) -> None:
-    """Everything the trial prints goes to its log file; it reads nothing."""
+    """Send stdout and stderr to the log file; stdin is empty."""
     sys.stdout.flush()
     sys.stderr.flush()
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, descriptor in ((nothing, 0), (target, 1), (target, 2)):
+    empty = os.open(os.devnull, os.O_RDONLY)
+    for source, descriptor in ((empty, 0), (target, 1), (target, 2)):
         os.dup2(source, descriptor)
     for stream in (sys.stdout, sys.stderr):
         _line_buffered(stream)

@@ -48,7 +48,7 @@ def measure(config: RunConfig, classes: int) -> Pace:
         state.progress.micro_batch = min(config.micro_batch or count, count)
         batch = _random_batch(count, size, classes, processes.device)
         state.model.train()
-        steps, step = _timed(lambda: training_step(state, batch, 1e-6, config, processes, _silent), processes.device)
+        steps, step = _timed(lambda: training_step(state, batch, 1e-6, config, processes), processes.device)
         state.model.eval()
         scored = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
         images = torch.randn(scored, 3, size, size, device=processes.device)
@@ -99,7 +99,3 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
-
-
-def _silent(text: str) -> None:
-    """A smaller micro-batch is a matter of the probe alone."""

@@ -12,11 +12,11 @@ from optuna.trial import FrozenTrial
 
 from harness.launch import proc
 
-# An owner on another machine is taken for gone when it has given no sign of life for so long.
+# Seconds without a heartbeat after which a worker on another machine loses its trial.
 HEARTBEAT_SECONDS = 30.0
 LEASE_TIMEOUT = 300.0
-# Whoever takes a trial signs it at once; one without a name after so long was taken by a process that is dead.
-UNSIGNED_AFTER = 5.0
+# Seconds a claimed trial may stay without its worker's name; after that its worker is dead.
+CLAIM_TIMEOUT = 5.0
 
 
 def me() -> dict[str, Any]:
@@ -29,7 +29,7 @@ def is_abandoned(trial: FrozenTrial) -> bool:
     """Whether nobody works on a running trial any more."""
     if "owner" not in trial.user_attrs:
         # Its taker is about to sign, or was killed before it could.
-        return trial.datetime_start is None or time.time() - trial.datetime_start.timestamp() > UNSIGNED_AFTER
+        return trial.datetime_start is None or time.time() - trial.datetime_start.timestamp() > CLAIM_TIMEOUT
     owner = trial.user_attrs["owner"]
     if owner is None:
         return True  # given back

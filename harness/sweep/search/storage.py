@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from harness.errors import HarnessError
 
 # Seconds for another machine to make the tables of a database.
-PATIENCE_WITH_MAKER = 3.0
+TABLES_TIMEOUT = 3.0
 
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
@@ -81,7 +81,7 @@ def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
         return RDBStorage(url, engine_kwargs=arguments)
     except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
         # Another machine that begins at the same moment makes the tables of an empty database; soon they are there.
-        time.sleep(PATIENCE_WITH_MAKER)
+        time.sleep(TABLES_TIMEOUT)
         return RDBStorage(url, engine_kwargs=arguments)
 
 

@@ -27,7 +27,7 @@ from harness.sweep.search.storage import default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds for the process that made a study to give it its id.
-PATIENCE_WITH_MAKER = 2.0
+STUDY_TIMEOUT = 2.0
 
 
 def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) -> optuna.Study:
@@ -72,7 +72,7 @@ def _define(study: optuna.Study, sweep: Sweep, search: Search, *, made_here: boo
     elif "sweep_id" not in study.user_attrs:
         # Whoever made the study gives it its id; somebody who finds one without gives that time.
         if not made_here:
-            time.sleep(PATIENCE_WITH_MAKER)
+            time.sleep(STUDY_TIMEOUT)
         if "sweep_id" not in study.user_attrs:
             study.set_user_attr("sweep_id", secrets.token_hex(4))
     if "filled" in study.user_attrs:

@@ -138,7 +138,7 @@ class TrialQueue:
         return dataclasses.replace(task, attempts=task.attempts + 1)
 
     def release(self, task: ClaimedTrial) -> None:
-        """Ours no longer, and not done: the next to look for work goes on with it."""
+        """Release an unfinished trial; the next worker to claim it resumes it."""
         if self.owns(task):
             self._sign(task.number, None)
 

@@ -6,26 +6,18 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import ConfigError
+from harness.runs import metric_table
+from harness.runs.rules import Goal
 from harness.sweep.spec.yaml_text import as_written
 
-Goal = Literal["maximize", "minimize"]
-
 # What a run logs that a sweep may optimise, and which way.
-METRICS: dict[str, Goal] = {
-    "best/val_f1": "maximize",
-    "best/val_accuracy": "maximize",
-    "best/val_loss": "minimize",
-    "val/f1": "maximize",
-    "val/accuracy": "maximize",
-    "val/loss": "minimize",
-    "train/loss": "minimize",
-}
+METRICS: dict[str, Goal] = {metric.key: metric.goal for metric in metric_table.shown_in(metric_table.SWEEP)}
 
 # Logged once in each epoch, so that the n-th value is that of epoch n.
-PER_EPOCH = tuple(name for name in METRICS if name != "train/loss")
+PER_EPOCH = tuple(name for name in METRICS if metric_table.BY_KEY[name].per_epoch)
 
 # Keys of W&B's metric that are refused, and why.
 _METRIC_KEYS = {

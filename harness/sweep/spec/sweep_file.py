@@ -25,7 +25,7 @@ from harness.sweep.spec.yaml_text import as_written
 __all__ = ["Hyperband", "Metric", "Sweep", "read_sweep"]
 
 T = TypeVar("T")
-Instead = TypeVar("Instead")
+Default = TypeVar("Default")
 
 Method = Literal["grid", "random", "bayes"]
 
@@ -77,32 +77,35 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     text = yaml_text.read_text(path)
     problems: list[str] = []
 
-    def read(reader: Callable[..., T], *values: Any, instead: Instead) -> T | Instead:
+    def read_or_default(reader: Callable[..., T], *values: Any, default: Default) -> T | Default:
+        """Call a reader; note its problems and return the default when the value is wrong."""
         try:
             return reader(*values)
         except ConfigError as error:
             problems.extend(error.problems)
-            return instead
+            return default
 
-    content: dict[str, Any] = read(yaml_text.parse, text, instead={})
+    content: dict[str, Any] = read_or_default(yaml_text.parse, text, default={})
     if not problems:
         problems += [*_key_problems(content), *_program_problems(content.get("program"))]
-        method = read(_method, content.get("method"), instead=None)
-        entries = read(_entries, content.get("parameters"), instead={})
-        read_entries = [read(read_entry, key, entries[key], instead=None) for key in sorted(entries)]
+        method = read_or_default(_method, content.get("method"), default=None)
+        entries = read_or_default(_entries, content.get("parameters"), default={})
+        read_entries = [read_or_default(read_entry, key, entries[key], default=None) for key in sorted(entries)]
         sweep = Sweep(
             path=path,
             text=text,
-            name=read(_name, content.get("name"), path, instead=""),
+            name=read_or_default(_name, content.get("name"), path, default=""),
             method=method or "grid",
-            metric=read(read_metric, content.get("metric"), method, instead=Metric("", "maximize")),
+            metric=read_or_default(read_metric, content.get("metric"), method, default=Metric("", "maximize")),
             parameters=tuple(parameter for parameter in read_entries if parameter),
-            command=read(commands.read_command, content.get("command"), instead=commands.DEFAULT),
-            early_terminate=read(read_hyperband, content.get("early_terminate"), content.get("metric"), instead=None),
-            run_cap=read(_run_cap, content.get("run_cap"), instead=None),
-            project=read(_text, "project", content.get("project"), instead=None),
-            entity=read(_text, "entity", content.get("entity"), instead=None),
-            description=read(_text, "description", content.get("description"), instead=None),
+            command=read_or_default(commands.read_command, content.get("command"), default=commands.DEFAULT),
+            early_terminate=read_or_default(
+                read_hyperband, content.get("early_terminate"), content.get("metric"), default=None
+            ),
+            run_cap=read_or_default(_run_cap, content.get("run_cap"), default=None),
+            project=read_or_default(_text, "project", content.get("project"), default=None),
+            entity=read_or_default(_text, "entity", content.get("entity"), default=None),
+            description=read_or_default(_text, "description", content.get("description"), default=None),
             overrides=tuple(overrides),
         )
         if method == "grid":

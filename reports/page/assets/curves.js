@@ -1,45 +1,51 @@
 "use strict";
 
-// What the curves are coloured by, which of them are shown, and the logarithmic scale of the losses.
+// Controls of the training curves: the setting that colours them, which of them are shown, logarithmic losses.
 document.addEventListener("DOMContentLoaded", async () => {
-  const CHARTS = ["curves-loss", "curves-val-loss", "curves-val-f1"];
+  const LOSSES = ["curves-loss", "curves-val-loss"];
+  const CHARTS = [...LOSSES, "curves-val-f1"];
   const toolbar = document.querySelector("[data-curves]");
   const legend = document.querySelector("[data-legend]");
-  const choice = toolbar.querySelector("[data-group]");
-  const pick = toolbar.querySelector("[data-pick]");
+  const group = toolbar.querySelector("[data-group]");
+  const single = toolbar.querySelector("[data-pick]");
   const groups = await report.load("curves-groups");
-  let pressed = new Set(); // levels whose runs are shown alone
+  let pressed = new Set(); // levels of the legend: only their runs are shown; empty: all runs
 
-  function edit(change) {
-    for (const name of CHARTS) report.change(name, change);
+  function changeAll(edit) {
+    for (const name of CHARTS) charts.change(name, edit);
+  }
+
+  function visibleRuns() {
+    if (single?.value) return new Set([single.value]);
+    return pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null;
   }
 
   function show() {
-    const runs = pick?.value ? new Set([pick.value]) : pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null;
-    edit(({ data }) => {
+    const runs = visibleRuns();
+    changeAll(({ data }) => {
       for (const trace of data) trace.visible = !runs || runs.has(trace.meta);
     });
   }
 
   function colour() {
-    const levels = groups[choice.value];
+    const levels = groups[group.value];
     const colours = new Map(levels.flatMap((level) => level.runs.map((run) => [run, level.colour])));
-    edit(({ data }) => {
+    changeAll(({ data }) => {
       for (const trace of data) trace.line.color = colours.get(trace.meta) ?? "var(--other-run)";
     });
     pressed = new Set();
-    legend.replaceChildren(...levels.map(entry));
+    legend.replaceChildren(...levels.map(legendItem));
     show();
   }
 
-  function entry(level) {
+  function legendItem(level) {
     const item = document.createElement("li");
     const button = document.createElement("button");
     const line = document.createElement("i");
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
     line.style.setProperty("--colour", level.colour);
-    button.append(line, choice.value === "run" ? level.text : `${choice.value} ${level.text}`);
+    button.append(line, group.value === "run" ? level.text : `${group.value} ${level.text}`);
     if (level.diverged) {
       const tag = document.createElement("b");
       tag.className = "tag warn";
@@ -49,18 +55,18 @@ document.addEventListener("DOMContentLoaded", async () => {
     button.addEventListener("click", () => {
       if (!pressed.delete(level)) pressed.add(level);
       button.setAttribute("aria-pressed", String(pressed.has(level)));
-      if (pick) pick.value = "";
+      if (single) single.value = "";
       show();
     });
     item.append(button);
     return item;
   }
 
-  choice.addEventListener("change", colour);
-  pick?.addEventListener("change", show);
+  group.addEventListener("change", colour);
+  single?.addEventListener("change", show);
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
-    for (const name of CHARTS.slice(0, 2)) {
-      report.change(name, ({ layout }) => {
+    for (const name of LOSSES) {
+      charts.change(name, ({ layout }) => {
         layout.yaxis.type = event.target.checked ? "log" : "linear";
         layout.yaxis.autorange = true;
       });

@@ -1,20 +1,20 @@
 "use strict";
 
-// Figures and heads of two runs side by side.
+// Position embeddings and head statistics of two runs side by side.
 (() => {
-  // Figures are files of the page: choosing a run changes what two images show.
+  // Figures are files of the page: choosing a run changes the addresses of two images.
   const figures = document.getElementById("positions-controls");
   figures?.addEventListener("submit", (event) => event.preventDefault());
   figures?.addEventListener("change", ({ target }) => {
     const label = target.selectedOptions[0].textContent;
     const addresses = document.querySelector(`template[data-figures="${target.value}"]`).content;
     for (const link of document.querySelectorAll(`[data-place="${target.name.at(-1)}"] a`)) {
-      const found = addresses.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
+      const address = addresses.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
       const image = link.firstElementChild;
-      const words = link.previousElementSibling.textContent;
-      image.alt = `${words}: ${label}${found ? "" : " (has no such figure)"}`;
+      const caption = link.previousElementSibling.textContent;
+      image.alt = `${caption}: ${label}${address ? "" : " (no such figure)"}`;
       for (const [element, name] of [[link, "href"], [image, "src"]]) {
-        if (found) element.setAttribute(name, found);
+        if (address) element.setAttribute(name, address);
         else element.removeAttribute(name);
       }
     }
@@ -23,27 +23,26 @@
   const controls = document.getElementById("heads-controls");
   if (!controls) return;
   const COLOURS = ["var(--run-1)", "var(--run-5)"];
-  const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   async function choose() {
     const chosen = [...controls.querySelectorAll("select")].map((select) => ({
       key: select.value,
-      label: plain(select.selectedOptions[0].textContent),
+      label: charts.escaped(select.selectedOptions[0].textContent),
     }));
-    const seen = await Promise.all(chosen.map(({ key }) => report.load(`heads-${key}`)));
+    const statistics = await Promise.all(chosen.map(({ key }) => report.load(`heads-${key}`)));
     const now = [...controls.querySelectorAll("select")].map((select) => select.value);
-    if (chosen.some(({ key }, index) => key !== now[index])) return; // others were chosen meanwhile
+    if (chosen.some(({ key }, index) => key !== now[index])) return; // the choice changed meanwhile
     for (const element of document.querySelectorAll('#positions [data-chart^="heads-"]')) {
       const name = element.dataset.chart.slice("heads-".length);
-      const draw = name === "depth" ? depth : heat;
-      report.change(element.dataset.chart, (figure) => draw(figure, seen.map((each) => each[name === "depth" ? "distance" : name]), chosen));
+      const [draw, statistic] = name === "depth" ? [distanceByLayer, "distance"] : [heatMaps, name];
+      charts.change(element.dataset.chart, (figure) => draw(figure, statistics.map((run) => run[statistic]), chosen));
     }
   }
 
-  // One panel for each run, one colour scale for both.
-  function heat(figure, values, chosen) {
-    const layout = { margin: { l: 44, r: 10, t: 26, b: 40 }, coloraxis: scale(values), annotations: [] };
+  // By layer and head: one panel per run, one colour scale for both.
+  function heatMaps(figure, values, chosen) {
+    const layout = { margin: { l: 44, r: 10, t: 26, b: 40 }, coloraxis: colourScale(values), annotations: [] };
     figure.data = [];
     values.forEach((rows, place) => {
       if (!rows) return;
@@ -55,7 +54,7 @@
       layout[`xaxis${suffix}`] = { ...ticks(rows[0].length), domain: [from, to], anchor: `y${suffix}`, title: { text: "head", standoff: 4 } };
       layout[`yaxis${suffix}`] = { ...ticks(rows.length), anchor: `x${suffix}`, autorange: "reversed", title: place ? undefined : { text: "layer", standoff: 4 } };
       layout.annotations.push({
-        text: place ? "beside it" : "run",
+        text: place ? "compared with" : "run",
         x: from, xref: "paper", xanchor: "left", y: 1, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11, color: "var(--soft)" },
       });
       figure.data.push({
@@ -67,7 +66,7 @@
     figure.layout = layout;
   }
 
-  function scale(values) {
+  function colourScale(values) {
     const all = values.flat(2).filter(Number.isFinite);
     return {
       cmin: Math.min(...all), cmax: Math.max(...all),
@@ -76,8 +75,8 @@
     };
   }
 
-  // A dot for each head, a line for their mean.
-  function depth(figure, values, chosen) {
+  // A dot per head, and a line through the means of the layers.
+  function distanceByLayer(figure, values, chosen) {
     figure.data = values.flatMap((rows, place) => {
       if (!rows) return [];
       const [colour, symbol] = [COLOURS[place], place ? "diamond-open" : "circle"];

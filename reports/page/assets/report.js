@@ -1,10 +1,10 @@
 "use strict";
 
-// What the page's scripts share: data, charts, the theme, copying. Text from elsewhere is only ever set as text.
+// Shared by the page's scripts: data, the theme, lazy work, copying. Text from runs is only ever set as text.
 const report = (() => {
   const root = document.documentElement;
 
-  // ---- Data. It comes in as scripts, for a page that was opened from a file may not fetch.
+  // ---- Data. It is loaded as scripts: a page that was opened from a file may not fetch.
 
   const values = new Map(); // name -> {promise, resolve}
 
@@ -18,7 +18,7 @@ const report = (() => {
     });
   }
 
-  // The value that was written as data/<name>.js, read when first asked for.
+  // The value that was written as data/<name>.js; the file is read on the first call.
   function load(name) {
     if (!values.has(name)) {
       const entry = {};
@@ -31,144 +31,84 @@ const report = (() => {
     return values.get(name).promise;
   }
 
+  // Called by the data scripts.
   function deliver(name, value) {
     values.get(name)?.resolve(value);
   }
 
-  // ---- Theme: the system's until somebody chooses.
+  // ---- Theme: the system's until the reader chooses one.
 
   const THEMES = ["auto", "light", "dark"];
+  const listeners = [];
 
   function stored(name, value) {
     try {
       if (value === undefined) return localStorage.getItem(name);
       localStorage.setItem(name, value);
     } catch {
-      // Not kept, where the browser keeps nothing for files.
+      // Some browsers store nothing for files: the choice then lasts until the page is closed.
     }
     return null;
+  }
+
+  function themeChanged() {
+    for (const listener of listeners) listener();
   }
 
   function setTheme(theme) {
     root.dataset.theme = theme;
     stored("report-theme", theme);
-    redraw();
+    themeChanged();
   }
 
   root.dataset.theme = THEMES.includes(stored("report-theme")) ? stored("report-theme") : "auto";
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themeChanged);
 
-  // A colour of the style sheet, as it is in the theme that is on.
+  // A colour of the style sheet in the current theme.
   function colour(name) {
     const probe = document.createElement("i");
     probe.style.color = `var(${name})`;
     document.body.append(probe);
-    const found = getComputedStyle(probe).color;
+    const computed = getComputedStyle(probe).color;
     probe.remove();
-    return found;
+    return computed;
   }
 
-  // ---- Charts: <div class="plot" data-chart="name"> shows the Plotly figure data/<name>.js once it comes near.
-
-  const charts = new Map(); // name -> {element, figure}
-  let plotly = null;
-
-  function inTheme(value, colours) {
-    if (typeof value === "string") {
-      const name = /^var\((--[\w-]+)\)$/.exec(value)?.[1];
-      if (!name) return value;
-      if (!colours.has(name)) colours.set(name, colour(name));
-      return colours.get(name);
-    }
-    if (Array.isArray(value)) return value.map((item) => inTheme(item, colours));
-    if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inTheme(item, colours)]));
-    }
-    return value;
+  function watchThemeButton() {
+    const button = document.getElementById("theme");
+    const showName = () => (button.querySelector("span").textContent = root.dataset.theme);
+    button.hidden = false;
+    showName();
+    button.addEventListener("click", () => {
+      setTheme(THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length]);
+      showName();
+    });
   }
 
-  const AXIS = {
-    gridcolor: "var(--line)",
-    linecolor: "var(--strong-line)",
-    zeroline: false,
-    tickfont: { color: "var(--soft)", size: 12 },
-    title: { font: { color: "var(--soft)", size: 12.5 }, standoff: 8 },
-  };
+  // ---- Work for an element that starts when it comes near the view, else when the browser is idle, so that a printed
+  // page is complete.
 
-  const LOOK = {
-    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", size: 12.5, color: "var(--ink)" },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    xaxis: AXIS,
-    yaxis: AXIS,
-    hoverlabel: { bgcolor: "var(--panel)", bordercolor: "var(--strong-line)", font: { color: "var(--ink)" } },
-    modebar: { color: "var(--soft)", activecolor: "var(--ink)", bgcolor: "rgba(0,0,0,0)" },
-  };
-
-  const CONFIG = {
-    responsive: true,
-    displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    showSendToCloud: false,
-    plotlyServerURL: "",
-  };
-
-  async function draw(name) {
-    const chart = charts.get(name);
-    plotly ??= script("assets/plotly.min.js");
-    const [figure] = await Promise.all([load(name), plotly]);
-    // A copy, for what a reader changes is not to change the data.
-    chart.figure ??= structuredClone(figure);
-    const { data, layout } = inTheme(chart.figure, new Map());
-    const template = { layout: inTheme(LOOK, new Map()) };
-    // Its buttons would cover a small chart, and are many to step over for who goes by keyboard.
-    const displayModeBar = chart.element.clientHeight >= 300 ? "hover" : false;
-    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
-    chart.element.classList.add("drawn");
-  }
-
-  // Change a chart's figure, at once or as soon as it is drawn.
-  async function change(name, edit) {
-    const chart = charts.get(name);
-    if (!chart) return;
-    const figure = await load(name);
-    chart.figure ??= structuredClone(figure);
-    edit(chart.figure);
-    if (chart.element.classList.contains("drawn")) await draw(name);
-  }
-
-  function redraw() {
-    for (const [name, { element }] of charts) if (element.classList.contains("drawn")) draw(name);
-  }
-
-  function failed(element, error) {
-    element.textContent = `This chart cannot be shown: ${error.message}.`;
-    element.classList.add("broken");
-  }
-
-  // ---- What is done when it comes near the view, or else when there is time for it, so that paper has it all.
-
-  const waiting = new Map(); // element -> what is to be done
-  const watch = new IntersectionObserver(
+  const waiting = new Map(); // element -> task
+  const observer = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) begin(target);
     },
     { rootMargin: "600px" },
   );
 
-  function near(element, task) {
+  function whenNear(element, task) {
     waiting.set(element, task);
-    watch.observe(element);
+    observer.observe(element);
   }
 
   async function begin(element) {
     const task = waiting.get(element);
     waiting.delete(element);
-    watch.unobserve(element);
+    observer.unobserve(element);
     await task?.();
   }
 
-  function whenIdle() {
+  function workWhenIdle() {
     const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
     const next = () => {
       const [element] = waiting.keys();
@@ -177,20 +117,12 @@ const report = (() => {
     setTimeout(() => idle(next), 1000);
   }
 
-  function watchCharts() {
-    for (const element of document.querySelectorAll(".plot[data-chart]")) {
-      const name = element.dataset.chart;
-      charts.set(name, { element });
-      near(element, () => draw(name).catch((error) => failed(element, error)));
-    }
-  }
-
-  // ---- Small things.
+  // ---- Copying, navigation, printing.
 
   let fading = 0;
 
-  function say(text) {
-    const place = document.getElementById("said");
+  function notify(text) {
+    const place = document.getElementById("notice");
     place.textContent = text;
     place.classList.add("shown");
     clearTimeout(fading);
@@ -201,21 +133,22 @@ const report = (() => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // No clipboard outside secure contexts: the old way.
+      // Browsers have no clipboard API outside secure contexts.
       const area = document.createElement("textarea");
       area.value = text;
       document.body.append(area);
       area.select();
       const done = document.execCommand("copy");
       area.remove();
-      if (!done) return say(`Copy it from here: ${text}`);
+      if (!done) return notify(`Copy it from here: ${text}`);
     }
-    return say(`Copied: ${text}`);
+    return notify(`Copied: ${text}`);
   }
 
+  // Marks the link of the section that is being read.
   function watchSections() {
     const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
-    const seen = new IntersectionObserver(
+    const sections = new IntersectionObserver(
       (entries) => {
         for (const { isIntersecting, target } of entries) {
           if (!isIntersecting) continue;
@@ -226,41 +159,33 @@ const report = (() => {
     );
     for (const id of links.keys()) {
       const section = document.getElementById(id);
-      if (section) seen.observe(section);
+      if (section) sections.observe(section);
     }
   }
 
-  document.addEventListener("DOMContentLoaded", () => {
-    const button = document.getElementById("theme");
-    const name = () => (button.querySelector("span").textContent = root.dataset.theme);
-    button.hidden = false;
-    name();
-    button.addEventListener("click", () => {
-      setTheme(THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length]);
-      name();
-    });
-    document.addEventListener("click", (event) => {
-      const pressed = event.target.closest("[data-copy]");
-      if (pressed) copy(pressed.dataset.copy);
-    });
-    watchCharts();
-    watchSections();
-    whenIdle();
-  });
-
-  // Paper is white, narrow, and cannot be unfolded.
-  let folded = [];
+  // Paper is white and narrow, and closed details cannot be opened there.
+  let opened = [];
   addEventListener("beforeprint", () => {
     root.dataset.printing = "";
-    folded = [...document.querySelectorAll("details:not([open])")];
-    for (const one of folded) one.open = true;
-    redraw();
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+    themeChanged();
   });
   addEventListener("afterprint", () => {
     delete root.dataset.printing;
-    for (const one of folded) one.open = false;
-    redraw();
+    for (const details of opened) details.open = false;
+    themeChanged();
   });
 
-  return { load, deliver, near, change, colour, copy, say };
+  document.addEventListener("DOMContentLoaded", () => {
+    watchThemeButton();
+    watchSections();
+    workWhenIdle();
+    document.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-copy]");
+      if (button) copy(button.dataset.copy);
+    });
+  });
+
+  return { script, load, deliver, whenNear, onThemeChange: (listener) => listeners.push(listener), colour };
 })();

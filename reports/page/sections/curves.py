@@ -1,4 +1,4 @@
-"""Loss and F1 of all runs while they trained, overlaid."""
+"""Training curves of all runs: losses and validation F1."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy as np
 
 from reports import caveats
 from reports.collection import Collection, Setting, in_order
-from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, text, words
+from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.leaderboard import Row
 from reports.values import is_number, rounded
 
-# Points of one line at most: more cannot be seen, only loaded.
+# Most points of a line: more would not be visible.
 MOST_POINTS = 200
 MOST_POINTS_IN_ALL = 12_000
-MOST_MARKERS = 12  # of one line
+MOST_MARKERS = 12  # points of a line that has a marker for each
 
-# Of more lines than this, all but the best are thin.
+# With more lines, all but the best run's are thin.
 CROWD = 24
 
-# Parts that the values of a setting are put into where there are too many for a colour each.
-PARTS = 4
+# A numeric setting with too many values for a colour each is divided into so many ranges.
+RANGES = 4
 
-# States of runs whose training has not ended.
-GOING_ON = ("running", "preempted", "unknown")
+# States of runs whose training may continue.
+UNFINISHED = ("running", "preempted", "unknown")
 
 PANELS = {
     "loss": ("train/loss", "Training loss"),
@@ -47,7 +47,7 @@ class Line:
     run: Run
     key: str
     label: str
-    diverged: str  # why it is said to have; empty if it has not
+    diverged: str  # the reason why it counts as diverged, or ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Level:
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    # Those that have logged anything.
+    # Runs that have logged anything.
     rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
     if not rows:
         return None
@@ -79,11 +79,11 @@ def section(collection: Collection, site: Site) -> Section | None:
         "guess": guess,
         "groups": list(groups),
     }
-    return Section("curves", "Curves", "curves.html.j2", context, scripts=("curves.js",))
+    return Section("curves", "curves.html.j2", context, scripts=("curves.js",))
 
 
 def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, list[Level]]:
-    """What lines can be coloured by, with the colours: the run where there are few, and settings with few values."""
+    """What lines can be coloured by: the run if there are few, and each setting with few values or ranges."""
     groups: dict[str, list[Level]] = {}
     if len(lines) <= RUN_COLOURS:
         groups["run"] = [
@@ -93,9 +93,9 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
     for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
         levels = _levels(in_order([row for row in rows if name in row.settings], name))
         if 2 <= len(levels) <= RUN_COLOURS:
-            groups[words(name)] = [
-                Level(said, _colour(place), tuple(collection.key(one.row.run) for one in found))
-                for place, (said, found) in enumerate(levels.items())
+            groups[readable(name)] = [
+                Level(level, _colour(place), tuple(collection.key(setting.row.run) for setting in settings))
+                for place, (level, settings) in enumerate(levels.items())
             ]
     if not groups:
         first, *others = lines
@@ -107,13 +107,13 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
 
 
 def _levels(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
-    """The values of one setting, from few to many; numbers in parts of equal size where there are more than colours."""
+    """Runs by the value of one setting, in order; by ranges with equally many runs if there are too many numbers."""
     levels: dict[str, list[Setting]] = {}
-    for one in settings:
-        levels.setdefault(one.text, []).append(one)
-    if len(levels) <= RUN_COLOURS or not all(is_number(one.value) for one in settings):
+    for setting in settings:
+        levels.setdefault(setting.text, []).append(setting)
+    if len(levels) <= RUN_COLOURS or not all(is_number(setting.value) for setting in settings):
         return levels
-    bounds = np.linspace(0, len(settings), PARTS + 1).astype(int).tolist()
+    bounds = np.linspace(0, len(settings), RANGES + 1).astype(int).tolist()
     parts = [list(settings[start:end]) for start, end in pairwise(bounds)]
     return {f"{part[0].value:.2g} to {part[-1].value:.2g}": part for part in parts}
 
@@ -132,7 +132,7 @@ def _panel(
             {
                 "type": "scatter",
                 "mode": "lines+markers" if len(epochs) <= MOST_MARKERS else "lines",
-                "name": text(line.label),
+                "name": escaped(line.label),
                 "meta": line.key,
                 "x": epochs,
                 "y": values,
@@ -143,7 +143,7 @@ def _panel(
                 },
                 "opacity": 1 if place == 0 or len(lines) <= CROWD else 0.5,
                 "marker": {"size": 7 if line.diverged else 5, "symbol": "x-thin-open" if line.diverged else "circle"},
-                "hovertemplate": f"{text(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
+                "hovertemplate": f"{escaped(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
             }
         )
     if not traces:
@@ -170,19 +170,19 @@ def _panel(
     ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := _points(line.run, key)[1])]
     more = f" and {len(traces) - len(ends)} more" if len(traces) > len(ends) else ""
     alt = f"{title} by epoch of {len(traces)} runs. Last values: {'; '.join(ends)}{more}."
-    # The best run lies on top.
+    # The best run is drawn last, on top.
     return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
 
 
 def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
     """Epochs and finite values of a metric."""
-    found = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
-    kept = [(float(x), float(y)) for x, y in found if is_number(x) and is_number(y)]
-    return [x for x, _ in kept], [y for _, y in kept]
+    logged = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
+    points = [(float(x), float(y)) for x, y in logged if is_number(x) and is_number(y)]
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[float], list[float]]:
-    """At most so many points, each the mean of the same number of neighbours."""
+    """At most `most` points: means of equally many neighbours."""
     if len(epochs) > most:
         parts = [part for part in np.array_split(np.array([epochs, values]), most, axis=1) if part.size]
         epochs, values = ([float(part[row].mean()) for part in parts] for row in (0, 1))
@@ -190,7 +190,7 @@ def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[
 
 
 def _diverged(run: Run) -> str:
-    """Whether training ended no better than guessing.
+    """Why a run counts as diverged: training ended no better than guessing, or with a loss that is not finite.
 
     A model that gives every class the same probability has cross-entropy ln C, whatever the labels are and however they
     are smoothed or mixed.
@@ -200,15 +200,15 @@ def _diverged(run: Run) -> str:
     if run.state == "infeasible" and any(word in reason for word in ("became nan", "became inf", "became -inf")):
         return "the loss stopped being finite"
     guess = _guessing([run])
-    # One that goes on may only have begun, where every model guesses.
-    if guess is None or len(losses) < 3 or run.state in GOING_ON:
+    # An unfinished run may have just begun, when every model guesses.
+    if guess is None or len(losses) < 3 or run.state in UNFINISHED:
         return ""
     last = float(np.mean(losses[-max(len(losses) // 5, 1) :]))
     return f"last training loss {last:.3g}, guessing gives {guess:.3g}" if last >= guess else ""
 
 
 def _guessing(runs: Sequence[Run]) -> float | None:
-    """Cross-entropy of equal probabilities, where all runs have the same number of classes."""
+    """Cross-entropy of equal class probabilities; None unless all runs have the same number of classes."""
     count, *others = (caveats.part(run, "data").get("classes") for run in runs)
     return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
 

@@ -1,4 +1,4 @@
-"""What the settings did: each by itself, together, and how much of it they explain."""
+"""Effects of the hyperparameters on the score: each one alone, several together, and their importance."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 
 from reports.collection import Collection
 from reports.importance import Importance, importance
-from reports.page.charts import LINES, Chart, Scale, chart, text, words
+from reports.page.charts import LINES, Chart, Scale, chart, escaped, readable
 from reports.page.heatmap import heat_map
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import shown
 from reports.stats.leaderboard import Row
 
-# Of a setting with at most so many values, the mean of each is drawn.
+# A setting with at most so many values gets a mean per value.
 MOST_MEANS = 12
 
-# Settings that get a chart of their own, and axes of the parallel coordinates.
+# So many settings get a chart each and an axis of the parallel coordinates.
 MOST_SETTINGS = 8
 
-# From so many runs on, what a setting seems to do is more than anecdote.
+# With fewer runs the page warns that effects may be chance.
 FEW = 30
 
 
 def section(collection: Collection, site: Site) -> Section | None:
     rows, board = collection.board.finished, collection.board
-    # A setting of older runs alone says nothing of the others.
+    # Settings that some of the runs lack, such as those of an older version, cannot be compared.
     names = [
         name
         for name in board.settings
@@ -38,21 +38,21 @@ def section(collection: Collection, site: Site) -> Section | None:
     if len(rows) < 2 or not names:
         return None
     metric = collection.metric
-    named = names[:MOST_SETTINGS]
-    found = importance(collection)
+    drawn = names[:MOST_SETTINGS]
+    result = importance(collection)
     context: dict[str, Any] = {
         "n": len(rows),
         "few": len(rows) < FEW,
         "metric": metric,
         "left_out": [shown(name) for name in names[MOST_SETTINGS:]],
-        "parallel": _parallel(site, rows, named, metric) if len(rows) > 2 else None,
+        "parallel": _parallel(site, rows, drawn, metric) if len(rows) > 2 else None,
         "heat": heat_map(site, collection, names),
-        "single": [_single(site, collection, name, number) for number, name in enumerate(named)],
-        "importance": _importance(site, found) if isinstance(found, Importance) else None,
-        "no_importance": found if isinstance(found, str) else None,
-        "importance_of": found if isinstance(found, Importance) else None,
+        "single": [_single(site, collection, name, number) for number, name in enumerate(drawn)],
+        "importance": _importance(site, result) if isinstance(result, Importance) else None,
+        "no_importance": result if isinstance(result, str) else None,
+        "importance_of": result if isinstance(result, Importance) else None,
     }
-    return Section("effects", "What mattered", "effects.html.j2", context)
+    return Section("effects", "effects.html.j2", context)
 
 
 def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str) -> Chart:
@@ -62,29 +62,29 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
         scale = Scale.of([row.settings[name] for row in rows])
         dimensions.append(
             {
-                "label": text(words(name)),
+                "label": escaped(readable(name)),
                 "values": scale.places,
                 "tickvals": list(scale.ticks),
                 "ticktext": list(scale.ticks.values()),
             }
         )
-    dimensions.append({"label": text(metric), "values": values, "tickformat": ".2f"})
+    dimensions.append({"label": escaped(metric), "values": values, "tickformat": ".2f"})
     if all(row.run.metric("test/f1") is not None for row in rows):
-        tested = [row.run.metric("test/f1") for row in rows]
-        dimensions.append({"label": "test F1", "values": tested, "tickformat": ".2f"})
+        test_scores = [row.run.metric("test/f1") for row in rows]
+        dimensions.append({"label": "test F1", "values": test_scores, "tickformat": ".2f"})
     trace = {
         "type": "parcoords",
         "dimensions": dimensions,
         "line": {"color": values, "colorscale": LINES, "cmin": min(values), "cmax": max(values)},
         "labelfont": {"size": 13, "shadow": "none"},
         "tickfont": {"color": "var(--soft)", "shadow": "none"},
-        # The bounds are among the ticks.
+        # Hidden: the ticks include both ends.
         "rangefont": {"color": "rgba(0,0,0,0)", "shadow": "none"},
         "unselected": {"line": {"opacity": 0.06}},
     }
     alt = (
-        f"Parallel coordinates of {len(rows)} finished runs: one line for each, through its "
-        f"{', '.join(map(words, names))} and its scores; the higher its {metric}, the stronger its colour. The "
+        f"Parallel coordinates of {len(rows)} finished runs: one line per run, through its "
+        f"{', '.join(map(readable, names))} and its scores; the higher its {metric}, the stronger its colour. The "
         "leaderboard has the same numbers."
     )
     margin = {"l": 60, "r": 60, "t": 56, "b": 24}
@@ -92,11 +92,11 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
 
 
 def _single(site: Site, collection: Collection, name: str, number: int) -> Chart:
-    """The score of every run against one setting, and the mean of each value where there are few."""
+    """The score of every run by one setting, with the mean of each value if there are few values."""
     rows, metric = collection.board.finished, collection.metric
     scale = Scale.of([row.settings[name] for row in rows], most_ticks=6)
     scores = [row.metric or 0.0 for row in rows]
-    # Beside each other, not on top: by their place in the order.
+    # Points of the same value are moved sideways, so that they do not cover each other.
     spread = (max(scale.places) - min(scale.places)) or 1.0
     few = len(set(scale.places)) <= MOST_MEANS
     nudge = 0.05 * spread / max(len(set(scale.places)) - 1, 1) if few else 0.0
@@ -106,8 +106,8 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
             "mode": "markers",
             "x": [place + nudge * (index % 5 - 2) for index, place in enumerate(scale.places)],
             "y": scores,
-            "text": [text(collection.label(row.run)) for row in rows],
-            "hovertemplate": f"%{{text}}<br>{text(metric)} %{{y:.4f}}<extra></extra>",
+            "text": [escaped(collection.label(row.run)) for row in rows],
+            "hovertemplate": f"%{{text}}<br>{escaped(metric)} %{{y:.4f}}<extra></extra>",
             "marker": {
                 "size": 8,
                 "color": "var(--run-1)",
@@ -133,30 +133,30 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
     layout = {
         "xaxis": {
             "tickvals": list(scale.ticks),
-            "ticktext": list(map(text, scale.ticks.values())),
-            "title": {"text": f"{text(words(name))}{' (log scale)' * (scale.kind == 'log')}"},
+            "ticktext": list(map(escaped, scale.ticks.values())),
+            "title": {"text": f"{escaped(readable(name))}{' (log scale)' * (scale.kind == 'log')}"},
             "range": [min(scale.places) - 0.25 * spread, max(scale.places) + 0.25 * spread],
             "showgrid": False,
             "automargin": True,
             "tickangle": 0 if sum(map(len, scale.ticks.values())) < 30 else -30,
         },
-        # From the same ground to the same height in all of them.
+        # The same range in the charts of all settings.
         "yaxis": {"range": [-0.04 * max(scores), 1.08 * max(scores)]} if min(scores) >= 0 < max(scores) else {},
         "showlegend": False,
         "margin": {"l": 40, "r": 8, "t": 8, "b": 44},
         "hovermode": "closest",
     }
-    said = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
-    alt = f"{metric} of {len(rows)} runs against {words(name)}.{' Means: ' * bool(said)}{said}"
+    means_text = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
+    alt = f"{metric} of {len(rows)} runs against {readable(name)}.{f' Means: {means_text}' if means_text else ''}"
     return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)
 
 
-def _importance(site: Site, found: Importance) -> Chart:
-    names, shares = [words(name) for name in found.shares], list(found.shares.values())
+def _importance(site: Site, result: Importance) -> Chart:
+    names, shares = [readable(name) for name in result.shares], list(result.shares.values())
     trace = {
         "type": "bar",
         "orientation": "h",
-        "y": list(map(text, names[::-1])),
+        "y": list(map(escaped, names[::-1])),
         "x": shares[::-1],
         "text": [f"{share:.2f}" for share in shares[::-1]],
         "textposition": "outside",

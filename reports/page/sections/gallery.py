@@ -1,20 +1,18 @@
-"""Where it looks: every test image with its maps, of any run or of two side by side."""
+"""The attention gallery: every test image with its maps, of one run or of two side by side."""
 
 from __future__ import annotations
 
 from reports.collection import Collection
-from reports.page.gallery_data import make_album
+from reports.page.gallery_data import write_gallery
 from reports.page.section import Section
 from reports.page.site import Site
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    album = make_album(collection, site)
     return Section(
         "gallery",
-        "Where it looks",
         "gallery.html.j2",
-        {"album": album},
-        scripts=("pictures.js", "picture.js", "gallery.js"),
+        {"gallery": write_gallery(collection, site)},
+        scripts=("image_tiles.js", "image_view.js", "gallery_cards.js", "gallery.js"),
         styles=("gallery.css",),
     )

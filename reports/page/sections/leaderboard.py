@@ -1,4 +1,4 @@
-"""Which setting won, whether the win is real, and every run beside it."""
+"""The verdict (the best setting, and whether others may be as good) and the table of all runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reports.runs import Run, shown
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
-# Settings with at most so many values get a list to choose one from; of a table's settings, the first so many do.
+# Of the first MOST_FILTERS settings, those with at most MOST_CHOICES values get a filter.
 MOST_CHOICES = 12
 MOST_FILTERS = 5
 
@@ -23,12 +23,12 @@ MOST_FILTERS = 5
 @dataclass(frozen=True)
 class Cell:
     text: str
-    order: float | str | None = None  # what the column is sorted by; None comes last
+    order: float | str | None = None  # key for sorting the column; None is last
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and its 95 % interval as percentages of the width they are drawn in."""
+    """A score and its 95 % interval, as percentages of the width of the drawn bar."""
 
     left: float
     width: float
@@ -66,6 +66,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     context = {
         "rows": rows,
         "metric": collection.metric,
+        "best_first": "ascending" if board.goal == "minimize" else "descending",
         "settings": {name: shown(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
@@ -78,11 +79,11 @@ def section(collection: Collection, site: Site) -> Section | None:
         "compared": sum(row["standing"] in ("equal", "apart") for row in rows),
         "notes": board.notes[1:] if board.finished else (),
     }
-    return Section("leaderboard", "Leaderboard", "leaderboard.html.j2", context, scripts=("leaderboard.js",))
+    return Section("leaderboard", "leaderboard.html.j2", context, scripts=("sort.js", "leaderboard.js"))
 
 
 def verdict(collection: Collection) -> dict[str, Any] | None:
-    """What stands at the head of the page: the winner, its score, and whether others may be as good."""
+    """The top of the page: the best run, its score, and whether others may be as good; None if no run is ranked."""
     board = collection.board
     if not board.finished:
         return None
@@ -107,43 +108,43 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
 
 
 def _doubt(collection: Collection) -> dict[str, Any]:
-    """Whether the win is real, in one sentence, and the runs that may be as good."""
+    """Whether the best run is better than the others beyond chance, and which runs may be as good."""
     board: Leaderboard = collection.board
     rest = board.finished[1:]
     compared = [(row, row.comparison) for row in rest if row.comparison and row.comparison.comparable]
     if not compared:
-        said = "No other run has finished." if not rest else "The leaderboard says why the others cannot be compared."
-        return {
-            "answer": "Nothing to compare with",
-            "sentence": f"{said} There is nothing to compare it with.",
-            "others": [],
-        }
-    m, pictures = len(compared), compared[0][1].pictures
-    equal = [row for row, one in compared if one.indistinguishable]
-    higher = [row for row, one in compared if not one.indistinguishable and (one.difference or 0) < 0]
+        reason = (
+            "The other runs cannot be compared with it: see the leaderboard." if rest else "No other run has finished."
+        )
+        return {"answer": "Nothing to compare with", "sentence": reason, "others": []}
+    m, images = len(compared), compared[0][1].pictures
+    equal = [row for row, comparison in compared if comparison.indistinguishable]
+    higher = [
+        row for row, comparison in compared if not comparison.indistinguishable and (comparison.difference or 0) < 0
+    ]
     others = f"{m} of {len(rest)} others" if m < len(rest) else f"all {m} others" if m > 1 else "the only other run"
     if higher:
         answer = "No"
         sentence = (
-            f"{len(higher)} of {m} other runs score{'s' * (len(higher) == 1)} higher on the same {pictures} test "
-            f"pictures, by more than chance explains, though lower on validation."
+            f"{len(higher)} of {m} other runs score{'s' * (len(higher) == 1)} higher on the same {images} test images, "
+            "by more than chance explains, though lower on validation."
         )
     elif equal:
         answer = "Not certain"
         sentence = (
-            f"On the same {pictures} test images, {len(equal)} of {m} other runs cannot be told from it: what lies "
-            "between them may be chance."
+            f"On the same {images} test images, {len(equal)} of {m} other runs may be as good: the difference may be "
+            "chance."
         )
     else:
         answer = "Yes, on these images"
-        sentence = f"On the same {pictures} test images it beats {others} by more than chance explains."
+        sentence = f"On the same {images} test images it beats {others} by more than chance explains."
     if left := len(rest) - m:
-        sentence += f" {left} more cannot be compared: the leaderboard says why."
+        sentence += f" {left} more cannot be compared: see the leaderboard."
     return {"answer": answer, "sentence": sentence, "others": [collection.label(row.run) for row in higher or equal]}
 
 
 def _standing(row: Row) -> str:
-    """best, equal (cannot be told from it), apart, uncompared, or unranked."""
+    """best, equal (not told from the best by the test images), apart, uncompared, or unranked."""
     if row.place is None:
         return "unranked"
     if row.comparison is None:
@@ -185,11 +186,11 @@ def _interval(run: Run, start: float, end: float) -> Interval | None:
 
 
 def _axis(runs: list[Run]) -> tuple[float, float]:
-    """Where the bars of F1 begin and end: 0 to 1, unless all runs are close together."""
+    """F1 at the ends of the bars: 0 and 1, or a part of that range if it contains all intervals."""
     lows = [value for run in runs if (value := run.metric("test/f1_low")) is not None]
     highs = [value for run in runs if (value := run.metric("test/f1_high")) is not None]
     if not lows or not highs:
         return 0.0, 1.0
-    # Short of 1, also where all runs are perfect: a bar needs a width.
+    # At most 0.95, because a bar needs a width even if all runs are perfect.
     start = min(math.floor(min(lows) * 20) / 20, 0.95) if min(lows) > 0.5 else 0.0
     return start, min(1.0, max(start + 0.05, math.ceil(max(highs) * 20) / 20))

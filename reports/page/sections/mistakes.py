@@ -1,4 +1,4 @@
-"""What a run gets wrong, the winner's mistakes first."""
+"""The mistakes of each run; the best run's are shown first."""
 
 from __future__ import annotations
 
@@ -11,25 +11,32 @@ from reports.stats.mistakes import mistakes
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    there: list[dict[str, str]] = []
-    without: dict[str, list[str]] = {}
+    runs: list[dict[str, str]] = []
+    missing: dict[str, list[str]] = {}  # reason -> labels of runs without usable predictions
     for row in collection.rows:
         run, key, label = row.run, collection.key(row.run), collection.label(row.run)
         if not run.predictions.problem:
             site.data(f"mistakes-{key}", mistakes(run.predictions))
-            there.append({"key": key, "label": label})
+            runs.append({"key": key, "label": label})
         elif run.finished:
-            without.setdefault(shown(run.predictions.problem), []).append(label)
+            missing.setdefault(shown(run.predictions.problem), []).append(label)
     alt = (
-        "Confusion matrix of the chosen run. Its largest entries are in the list of pairs above it, and every class is "
-        "in the table below."
+        "Confusion matrix of the chosen run. The list of top confusions above has its largest entries, the table below "
+        "every class."
     )
-    matrix = chart(site, "confusion", [], {}, alt=alt, height=400)
+    matrix = chart(site, "confusion", [], {}, alt=alt, height=400)  # mistakes.js fills it in
     return Section(
         "mistakes",
-        "Mistakes",
         "mistakes.html.j2",
-        {"runs": there, "without": without, "matrix": matrix},
-        scripts=("pictures.js", "picture.js", "gallery.js", "mistakes.js"),
+        {"runs": runs, "missing": missing, "matrix": matrix},
+        scripts=(
+            "sort.js",
+            "image_tiles.js",
+            "image_view.js",
+            "gallery_cards.js",
+            "gallery.js",
+            "confusion_matrix.js",
+            "mistakes.js",
+        ),
         styles=("gallery.css", "mistakes.css"),
     )

@@ -1,4 +1,4 @@
-"""What changed: position embeddings before and after every run, by learning rate; what the heads of two runs do."""
+"""Position embeddings before and after every run, by learning rate; figures and attention heads of two runs."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.attention import HeadStatistics, Unusable, read_file, read_statistics
+from harness.runs.attention_files import HeadStatistics, read_statistics
+from harness.runs.reading import UnreadableError
+from harness.runs.sprite_files import read_image
 from reports.collection import Collection
 from reports.columns import value
 from reports.page.charts import Chart, chart
-from reports.page.gallery_data import chosen
+from reports.page.gallery_data import best_and_worst
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run, shown
 from reports.stats import positions
 from reports.values import is_number, rounded
 
-# In figures/ of a run, and what they show.
-FIGURES = {
-    "positions": "Similarity of the position embeddings of all patches, before and after, with numbers and verdict",
-    "position_maps": "The class token's similarity with each patch before and after, and how far each patch moved",
+# Captions of the figures in figures/ of a run.
+CAPTIONS = {
+    "positions": "Similarity of the position embeddings of all patches before and after, with numbers and verdict",
+    "position_maps": "Similarity of the class token with each patch before and after, and how far each patch moved",
 }
 
-# Of attention.npz, and what they are.
+# Titles of the head statistics in attention.npz.
 STATISTICS = {
     "distance": "mean attention distance, pixels",
     "entropy": "entropy of all tokens' attention, nats",
@@ -41,7 +43,7 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Number:
-    """A number before and after, as text, with its range by chance after."""
+    """A number before and after training, and its range by chance after training, as text."""
 
     before: str
     after: str
@@ -50,7 +52,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Line:
-    """A run of the table."""
+    """A row of the table: one run."""
 
     rate: str
     label: str
@@ -64,38 +66,37 @@ class Line:
 def section(collection: Collection, site: Site) -> Section | None:
     runs = sorted((row.run for row in collection.rows), key=lambda run: _rate(run))
     lines: list[Line] = []
-    there: list[Run] = []
-    rules: dict[str, None] = {}
-    without: dict[str, list[str]] = {}
+    measured: list[Run] = []
+    rules: dict[str, None] = {}  # of the verdicts; runs of other versions may have others
+    missing: dict[str, list[str]] = {}  # reason -> labels of runs
     for run in runs:
         label = collection.label(run)
         try:
             numbers = positions.read(run).numbers
             lines.append(_line(run, label, numbers))
             rules[shown(numbers["rule"])] = None
-            there.append(run)
+            measured.append(run)
         except FileNotFoundError:
-            reason = "positions.npz is missing" if run.finished else f"{shown(run.state)}: not looked yet"
-            without.setdefault(reason, []).append(label)
+            reason = "positions.npz is missing" if run.finished else f"{shown(run.state)}, not measured yet"
+            missing.setdefault(reason, []).append(label)
         except ValueError as error:
-            without.setdefault(shown(error), []).append(label)
-    with_embeddings = set(there)
+            missing.setdefault(shown(error), []).append(label)
     heads = _heads(collection, site)
-    some = chosen([row.run for row in collection.rows if row.run in with_embeddings], collection.gallery)
+    best_first = [row.run for row in collection.rows if row.run in set(measured)]
+    drawn = best_and_worst(best_first, collection.gallery)
     context = {
         "lines": lines,
         "rules": list(rules),
-        "without": without,
-        "sweep": _sweep_figure(collection, site, there),
+        "missing": missing,
+        "sweep": _sweep_figure(collection, site, measured),
         "most": positions.MOST,
-        "figures": [figures for run in some if (figures := _figures(collection, site, run))["images"]],
-        "words": FIGURES,
+        "figures": [figures for run in drawn if (figures := _figures(collection, site, run))["images"]],
+        "captions": CAPTIONS,
         "heads": heads,
         "charts": _charts(site) if heads else [],
     }
     return Section(
         "positions",
-        "What changed",
         "positions.html.j2",
         context,
         scripts=("positions.js",),
@@ -104,7 +105,7 @@ def section(collection: Collection, site: Site) -> Section | None:
 
 
 def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
-    """ValueError where numbers are missing."""
+    """Raises ValueError where numbers are missing or damaged."""
     try:
         pairs = tuple(
             Number(
@@ -129,11 +130,11 @@ def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
 
 
 def _sweep_figure(collection: Collection, site: Site, runs: Sequence[Run]) -> str | None:
-    """Its address; drawn again only when its runs change, in their embeddings or in how they are called."""
-    shown_ones = positions.choose(runs)
-    if not shown_ones:
+    """The address of the figure of all runs; drawn again only if the embeddings or the labels of its runs change."""
+    chosen = positions.choose(runs)
+    if not chosen:
         return None
-    about = [(collection.label(run), _stamp(run.path / positions.POSITIONS)) for run in shown_ones]
+    about = [(collection.label(run), _stamp(run.path / positions.POSITIONS)) for run in chosen]
     stamp = hashlib.sha256(repr([len(runs), *about]).encode(errors="replace")).hexdigest()
 
     def draw() -> bytes:
@@ -147,41 +148,42 @@ def _sweep_figure(collection: Collection, site: Site, runs: Sequence[Run]) -> st
 
 
 def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
-    """The run's own figures, as they are."""
+    """Key, label and addresses of the figures of a run, which are copied."""
     key = collection.key(run)
     images = {}
-    for name in FIGURES:
+    for name in CAPTIONS:
         path = run.path / "figures" / f"{name}.png"
-        with contextlib.suppress(Unusable):
+        with contextlib.suppress(UnreadableError):
             if path.is_file():
-                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_file, path))
+                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_image, path))
     return {"key": key, "label": collection.label(run), "images": images}
 
 
 def _heads(collection: Collection, site: Site) -> list[dict[str, str]]:
-    """Runs whose heads' statistics are there, the best first."""
-    found = []
+    """Write the head statistics of every run that has them; returns key and label of these runs, the best first."""
+    runs = []
     for row in collection.rows:
         key, label = collection.key(row.run), collection.label(row.run)
         try:
-            seen = read_statistics(row.run.path)
-        except Unusable:
-            continue  # the gallery says why
-        site.data(f"heads-{key}", _statistics(seen))
-        found.append({"key": key, "label": label})
-    return found
+            statistics = read_statistics(row.run.path)
+        except UnreadableError:
+            continue  # the gallery gives the reason
+        site.data(f"heads-{key}", _by_name(statistics))
+        runs.append({"key": key, "label": label})
+    return runs
 
 
-def _statistics(seen: HeadStatistics) -> dict[str, Any]:
+def _by_name(statistics: HeadStatistics) -> dict[str, Any]:
+    """Rows of values (L, H) for each statistic."""
     return {
-        name: [[rounded(cell, 4) for cell in row] for row in seen.values[:, :, place].tolist()]
-        for place, name in enumerate(seen.names)
+        name: [[rounded(cell, 4) for cell in row] for row in statistics.values[:, :, place].tolist()]
+        for place, name in enumerate(statistics.names)
         if name in STATISTICS
     }
 
 
 def _charts(site: Site) -> list[Chart]:
-    """Filled by the page, with the runs that are chosen on it."""
+    """Charts without data, which positions.js fills in for the chosen runs."""
     depth = chart(
         site,
         "heads-depth",
@@ -189,7 +191,7 @@ def _charts(site: Site) -> list[Chart]:
         {},
         alt="Mean attention distance of every head by layer, of the chosen runs; the heat maps below have the numbers.",
         height=340,
-        title="How far each head looks, by layer (pixels)",
+        title="Mean attention distance of each head, by layer (pixels)",
     )
     heat = [
         chart(
@@ -207,7 +209,7 @@ def _charts(site: Site) -> list[Chart]:
 
 
 def _rate(run: Run) -> float:
-    """Infinite where there is none, which comes last."""
+    """The learning rate; infinite, and so last, if the run has none."""
     rate = run.config.get("lr")
     return float(rate) if is_number(rate) else math.inf
 

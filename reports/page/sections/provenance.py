@@ -1,4 +1,4 @@
-"""Where the results come from: code, data, weights, seeds and machines; what all runs share is said once."""
+"""Code, data, weights, seeds and machines of the runs: first what differs, then what is common to all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.values import is_number
 def section(collection: Collection, site: Site) -> Section | None:
     runs = [row.run for row in collection.rows]
     facts = {collection.key(run): facts_of(run) for run in runs}
-    names = list(dict.fromkeys(name for found in facts.values() for name in found))
+    names = list(dict.fromkeys(name for facts_of_run in facts.values() for name in facts_of_run))
     shared: dict[str, str] = {}
     differing: dict[str, list[tuple[str, list[str]]]] = {}
     for name in names:
@@ -33,27 +33,27 @@ def section(collection: Collection, site: Site) -> Section | None:
         "count": len(runs),
         "loaded": list(dict.fromkeys(line for run in runs for line in strings(part(run, "weights").get("report")))),
         "notes": list(dict.fromkeys(line for run in runs for line in strings(run.manifest.get("notes")))),
-        "commands": list(dict.fromkeys(said for run in runs if (said := _text(run.manifest.get("command"))))),
+        "commands": list(dict.fromkeys(command for run in runs if (command := _text(run.manifest.get("command"))))),
         "resumed": [
             (collection.label(run), len(starts))
             for run in runs
             if (starts := strings(run.manifest.get("earlier_starts")))
         ],
     }
-    return Section("provenance", "Provenance", "provenance.html.j2", context)
+    return Section("provenance", "provenance.html.j2", context)
 
 
 def facts_of(run: Run) -> dict[str, str]:
-    """What is worth comparing among runs, by its name."""
+    """Facts about a run to compare with those of others, by name; facts that are not recorded are left out."""
     data, weights, git, hardware = (part(run, name) for name in ("data", "weights", "git", "hardware"))
     images = data.get("images")
     gpus = hardware.get("gpus")
     memory = hardware.get("memory_bytes")
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "data": data.get("root") or run.config.get("data"),
         "data fingerprint": data.get("fingerprint"),
         "classes": data.get("classes"),
-        "pictures": ", ".join(f"{count} {split}" for split, count in images.items())
+        "images": ", ".join(f"{count} {split}" for split, count in images.items())
         if isinstance(images, Mapping)
         else None,
         "model": run.config.get("model"),
@@ -72,7 +72,7 @@ def facts_of(run: Run) -> dict[str, str]:
         "precision": run.manifest.get("precision"),
         "day started": (_text(run.manifest.get("started")) or "")[:10] or None,
     }
-    return {name: shown(value) for name, value in found.items() if value is not None}
+    return {name: shown(value) for name, value in facts.items() if value is not None}
 
 
 def _code(git: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""The study this grew out of, beside the same settings here, and what else was different."""
+"""The scores of the study that this program began with, beside the same settings here; and other differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reports.values import is_number
 
 @dataclass(frozen=True)
 class Model:
-    """One of the study's five, with the macro F1 on test that it reports."""
+    """One of the five models of the study, with its reported macro F1 on test."""
 
     number: int
     augmented: bool
@@ -33,7 +33,7 @@ STUDY = (
     Model(5, True, 1e-5, 64, 0.94964),
 )
 
-# Steps of five epochs at batch 16 are 4,200 (about 13,500 images); valid and test have 5 images of each class.
+# It reports 4,200 steps in five epochs at batch size 16: about 13,500 images. Validation and test have 5 per class.
 STUDY_FACTS = {
     "model": "vit_b_16",
     "weights": "imagenet",
@@ -44,22 +44,22 @@ STUDY_FACTS = {
     "image size": "224",
 }
 
-# What a run without --image-size has; of a file, no folder of a run says how much that is.
+# The image size of a run without --image-size; for a weights file the run folder does not record the number.
 WEIGHTS_OWN = "the weights' own"
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    """None unless all five settings are among the runs, finished or not."""
-    found = {model: [row for row in collection.rows if _is(row.run, model)] for model in STUDY}
-    if not all(found.values()):
+    """None unless the runs, finished or not, include all five settings."""
+    rows_of = {model: [row for row in collection.rows if _has_settings(row.run, model)] for model in STUDY}
+    if not all(rows_of.values()):
         return None
-    lines = [_line(collection, model, rows) for model, rows in found.items()]
-    compared = [rows[0].run for rows in found.values()]
+    lines = [_line(collection, model, rows) for model, rows in rows_of.items()]
+    compared = [rows[0].run for rows in rows_of.values()]
     context = {"lines": lines, "facts": _facts(compared)}
-    return Section("study", "Beside the study", "study.html.j2", context)
+    return Section("study", "study.html.j2", context)
 
 
-def _is(run: Run, model: Model) -> bool:
+def _has_settings(run: Run, model: Model) -> bool:
     lr, batch, augment = (run.config.get(name) for name in ("lr", "batch_size", "augment"))
     if not is_number(lr):
         return False
@@ -68,7 +68,7 @@ def _is(run: Run, model: Model) -> bool:
 
 
 def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, Any]:
-    # Best first, as the collection has them; seeds and other settings may give several.
+    # The best on validation; seeds and other settings may give several runs.
     run = rows[0].run
     f1 = run.metric("test/f1") if run.finished else None
     return {
@@ -86,23 +86,23 @@ def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, An
 
 
 def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
-    """(what, the study's, ours, whether they differ)."""
+    """Name, value in the study, value here, and whether the two differ."""
     ours = {
         "model": [run.config.get("model") for run in runs],
         "weights": [run.config.get("weights") for run in runs],
         "epochs": [run.config.get("epochs") for run in runs],
         "classes": [caveats.part(run, "data").get("classes") for run in runs],
-        "training images": [_pictures(run, "train") for run in runs],
-        "test images": [_pictures(run, "test") for run in runs],
+        "training images": [_images(run, "train") for run in runs],
+        "test images": [_images(run, "test") for run in runs],
         "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
     }
     facts = []
     for name, values in ours.items():
-        said = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
-        differs = said not in (STUDY_FACTS[name], WEIGHTS_OWN)
+        here = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
+        differs = here not in (STUDY_FACTS[name], WEIGHTS_OWN)
         if name == "training images":
             differs = not all(isinstance(value, int) and 13_400 <= value <= 13_600 for value in values)
-        facts.append((name, STUDY_FACTS[name], said, differs))
+        facts.append((name, STUDY_FACTS[name], here, differs))
     return facts
 
 
@@ -110,6 +110,6 @@ def _default_size(run: Run) -> str:
     return STUDY_FACTS["image size"] if run.config.get("weights") == "imagenet" else WEIGHTS_OWN
 
 
-def _pictures(run: Run, split: str) -> Any:
+def _images(run: Run, split: str) -> Any:
     images = caveats.part(run, "data").get("images")
     return images.get(split) if isinstance(images, dict) else None

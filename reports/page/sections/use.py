@@ -1,4 +1,4 @@
-"""How to use the winner."""
+"""Commands that use the best run."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def section(collection: Collection, site: Site) -> Section | None:
         "commands": [*using(best), ("Train the same settings again", reproducing(best))],
         "has_model": (best.path / "checkpoints" / "best.safetensors").is_file(),
     }
-    return Section("use", "Use the winner", "use.html.j2", context)
+    return Section("use", "use.html.j2", context)

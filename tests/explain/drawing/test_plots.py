@@ -17,6 +17,7 @@ from harness.explain import localization
 from harness.explain.drawing import plots
 from harness.explain.positions import text
 from harness.explain.positions.measures import centred, change_map, cosine
+from harness.runs.rules import AGGREGATES
 from tests import ROOT
 from tests.helpers.explained import made_up_archive, made_up_positions, place_embedding
 
@@ -184,7 +185,7 @@ def test_class_token_and_change_by_patch() -> None:
 def test_object_figure_shows_every_share() -> None:
     random = np.random.default_rng(0)
     covered = random.random((20, 49))
-    names = [*localization.AGGREGATES, "layer 1", "layer 2"]
+    names = [*AGGREGATES, "layer 1", "layer 2"]
     found = localization.measure({name: random.random((20, 49)) * covered for name in names}, covered)
     figure = plots.object_figure(found)
     by_layer, summed = figure.axes

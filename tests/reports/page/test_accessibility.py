@@ -1,4 +1,4 @@
-"""The report page for those who do not use a mouse, or do not see it: axe's rules, and a walk by keyboard."""
+"""Accessibility of the report page: axe's rules, and its use by keyboard."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.helpers.browser import NARROW, WIDE, Reader, read_whole
 
 
 def findings(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, with the elements."""
-    # Preloading would fetch the style sheets, which no script of a page that was opened from a file may.
+    """Serious and critical violations that axe-core finds, with their elements."""
+    # Preloading would fetch the style sheets, which a page that was opened from a file may not do.
     options = {"resultTypes": ["violations"], "preload": False}
     found = Axe().run(page, options=options).response["violations"]
     return [
@@ -31,13 +31,13 @@ def test_axe_finds_nothing_serious(report_page: Path, reader: Reader, width: int
     assert findings(page) == []
     page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true; })")
     page.locator("#gallery-controls [name=other]").select_option(index=2)
-    page.locator("#gallery-pictures .card").first.click()
-    expect(page.locator("dialog .look")).to_have_count(2)
+    page.locator("#gallery-images .card").first.click()
+    expect(page.locator("dialog .run-panel")).to_have_count(2)
     assert findings(page) == []
 
 
 def focused(page: Page) -> dict[str, str]:
-    """The element that has the focus, and whether one sees that it has."""
+    """The focused element, and whether its focus is visible."""
     found = page.evaluate("""() => {
       const element = document.activeElement;
       const style = getComputedStyle(element);
@@ -71,16 +71,24 @@ def test_tab_reaches_everything(report_page: Path, reader: Reader) -> None:
         walked.append(now)
         page.keyboard.press("Tab")
     else:
-        pytest.fail(f"Tab does not come to an end: {walked[-10:]}")
-    assert [one for one in walked if one["seen"] == "no"] == []
-    # As often as there are controls: none is skipped, none holds the focus.
+        pytest.fail(f"Tab never reaches the end: {walked[-10:]}")
+    assert [stop for stop in walked if stop["seen"] == "no"] == []
+    # One stop per control: none is skipped, none traps the focus.
     stops = page.locator(
         "a[href], button:not([disabled]):not([tabindex='-1']), select:not([disabled]), input:not([disabled]), summary, "
         "[tabindex='0']:not(button)"
     )
     there = sum(stop.is_visible() for stop in stops.all())
     assert len(walked) == there
-    assert {one["in"] for one in walked} >= {"rail", "leaderboard", "curves", "mistakes", "gallery", "positions", "use"}
+    assert {stop["in"] for stop in walked} >= {
+        "rail",
+        "leaderboard",
+        "curves",
+        "mistakes",
+        "gallery",
+        "positions",
+        "use",
+    }
 
 
 def test_the_skip_link_skips(report_page: Path, reader: Reader) -> None:
@@ -95,7 +103,7 @@ def test_the_skip_link_skips(report_page: Path, reader: Reader) -> None:
 def test_the_gallery_by_keyboard(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     page.locator("#gallery").scroll_into_view_if_needed()
-    cards = page.locator("#gallery-pictures .card")
+    cards = page.locator("#gallery-images .card")
     expect(cards).to_have_count(40)
     cards.first.focus()
     for key, place in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", 39), ("Home", 0)):
@@ -106,13 +114,13 @@ def test_the_gallery_by_keyboard(report_page: Path, reader: Reader) -> None:
     assert second_row > 1
     expect(cards.nth(second_row)).to_be_focused()
     page.keyboard.press("PageDown")
-    expect(page.locator("#gallery-count")).to_have_text("Pictures 41 to 64 of 64.")
+    expect(page.locator("#gallery-count")).to_have_text("Images 41 to 64 of 64.")
     expect(cards.first).to_be_focused()
 
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    title = dialog.locator("#picture-title")
+    title = dialog.locator("#image-title")
     opened = title.inner_text()
     page.keyboard.press("ArrowRight")
     expect(title).not_to_have_text(opened)
@@ -124,5 +132,5 @@ def test_the_gallery_by_keyboard(report_page: Path, reader: Reader) -> None:
         )
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    # The focus is on the image that was last looked at.
+    # The focus is on the image that the dialog showed last.
     expect(cards.nth(1)).to_be_focused()

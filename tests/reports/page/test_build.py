@@ -1,4 +1,4 @@
-"""The page of run folders in every state that they can be in, as files and as what a reader is told."""
+"""The page of run folders in all their states: its files and its text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reports.page import build as page_builder
 from reports.page.build import build
 from reports.page.site import Site
 from tests import ROOT
-from tests.helpers.pages import Page, charts, delivered
+from tests.helpers.pages import Page, charts, page_data
 from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write
 from tests.reports.test_runs import write_run
 
@@ -33,7 +33,7 @@ EVIL = '"><img src=x onerror=alert(1)></script>\u2028'
 
 
 def log(run: Path, losses: Sequence[float], f1: Sequence[float] = ()) -> None:
-    """Rows of a run of two steps per epoch."""
+    """Write metrics of a run with two steps per epoch."""
     rows: list[dict[str, Any]] = [
         {"step": step, "epoch": step / 2, "train/loss": loss} for step, loss in enumerate(losses, start=1)
     ]
@@ -42,14 +42,14 @@ def log(run: Path, losses: Sequence[float], f1: Sequence[float] = ()) -> None:
 
 
 def describe(run: Path, **parts: Any) -> None:
-    """More of a manifest."""
+    """Add entries to a manifest."""
     known = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(known | parts))
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Four finished runs, one of which the test images cannot tell from the best, and one in each other state."""
+    """Four finished runs, one of them as good as the best by the test images, and one run in each other state."""
     folder = tmp_path / "runs" / "grid"
     write(folder / "best-0", 0.9, 3, lr=1e-5, augment="none", batch_size=16, seed=0)
     write(folder / "good-1", 0.8, 5, lr=1e-5, augment="standard", batch_size=16, seed=0)
@@ -70,12 +70,12 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_who_won_and_whether_that_is_real(sweep: Path) -> None:
+def test_the_verdict(sweep: Path) -> None:
     page = Page(build(sweep))
-    assert "grid" in page.said("")
-    said = page.said("verdict")
+    assert "grid" in page.text_of("")
+    said = page.text_of("verdict")
     assert said.startswith("Best by validation F1 (0.9000) lr 1e-05, augment none, batch size 16 0.969 test macro F1")
-    assert "Not certain On the same 100 test images, 1 of 3 other runs cannot be told from it" in said
+    assert "Not certain On the same 100 test images, 1 of 3 other runs may be as good" in said
     assert said.endswith("lr 1e-05, augment standard, batch size 16")
 
 
@@ -85,11 +85,11 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     rows = page.all("tr")[1:10]
     assert [row["data-standing"] for row in rows] == ["best", "equal", "apart", "apart", *["unranked"] * 5]
     assert [row["data-state"] for row in rows[4:]] == ["infeasible", "stopped", "running", "failed", "unknown"]
-    said = page.said("leaderboard")
+    said = page.text_of("leaderboard")
     best = json.loads((sweep / "grid" / "best-0" / "summary.json").read_text())
     assert f"1 best best-0 1e-05 none 16 0.9000 {best['test/f1']:.4f} {best['test/f1_low']:.4f} to" in said
     assert "The training loss became nan at step 3 (epoch 1), at learning rate 1e+06." in said
-    assert "1 of 3 cannot be told from the best: how that was decided" in said
+    assert "1 of 3 other runs may be as good as the best: how that was decided" in said
     assert "after Holm's correction for 3 comparisons" in said
     # Sorted by number and not by text, whatever it is written like.
     orders = [cell.get("data-order") for cell in page.all("td", **{"data-setting": "lr"})]
@@ -98,7 +98,7 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     assert bar["style"] == f"left: {100 * best['test/f1']:.2f}%".replace(".0%", "%")
 
 
-def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
+def test_commands_reproduce_runs(sweep: Path) -> None:
     describe(
         sweep / "grid" / "best-0",
         arguments=["--data=my photos", "--lr=1e-05", f"--runs-dir={sweep}", "--name=best", "--fresh=True"],
@@ -114,10 +114,10 @@ def test_every_run_can_be_made_again_by_its_command(sweep: Path) -> None:
     other = commands["Copy the command: lr 0.1, augment none, batch size 16"]
     assert other == ["harness", "train", "--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]
     winner = str(sweep / "grid" / "best-0")
-    assert commands["Copy the command: Name what is in images of your own"][:3] == ["harness", "predict", winner]
+    assert commands["Copy the command: Predict the top-5 classes of images"][:3] == ["harness", "predict", winner]
 
 
-def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> None:
+def test_caveats_come_before_the_numbers(sweep: Path) -> None:
     describe(
         sweep / "grid" / "good-1",
         data={"fingerprint": "f00d", "skipped": {"train/a.jpg": "truncated"}},
@@ -130,7 +130,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
     page = Page(build(sweep))
     grave, mild = ([li for li in page.all("li") if li.get("class") == kind] for kind in ("grave", "mild"))
     assert (len(grave), len(mild)) == (5, 5)
-    said = page.said("")
+    said = page.text_of("")
     for sentence in (
         "1 run ended as infeasible: not ranked.",
         "1 run ended as failed: not ranked.",
@@ -140,7 +140,7 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
         "1 image could not be read and left out.",
         "train/a.jpg: truncated",
         "A split is not the data set's own. valid: 4 of train's 20 images set aside",
-        "1 run still running, or killed without a word: not ranked yet.",
+        "1 run still running or killed; not ranked.",
         "(epoch 1.5 of 3, step 3)",
         "Memory ran out in 1 run",
         "micro-batches of 4 in place of 16",
@@ -151,11 +151,11 @@ def test_what_a_reader_has_to_know_stands_before_the_numbers(sweep: Path) -> Non
     assert page.source.index("Before you trust") < page.source.index('id="leaderboard"')
 
 
-def test_data_sets_that_differ_are_a_grave_matter(sweep: Path) -> None:
+def test_different_data_sets_are_a_grave_caveat(sweep: Path) -> None:
     describe(sweep / "grid" / "good-1", data={"fingerprint": "beef"})
     page = Page(build(sweep))
-    assert "The runs have 2 different data sets." in page.said("")
-    assert "Provenance What differs between the runs data fingerprint" in page.said("provenance")
+    assert "The runs have 2 different data sets." in page.text_of("")
+    assert "Provenance Differences between the runs data fingerprint" in page.text_of("provenance")
 
 
 def test_charts_are_figures_that_plotly_takes(sweep: Path) -> None:
@@ -199,9 +199,9 @@ def test_curves_say_which_runs_diverged(sweep: Path) -> None:
     assert (poor["x"], poor["y"], poor["line"]["dash"]) == ([0.5, 1, 1.5, 2], [2.3, 9, 4, 2.4], "dot")
     assert by_name["lr 1e-05, augment none, batch size 16"]["line"]["dash"] == "solid"
     assert loss["layout"]["shapes"][0]["y0"] == pytest.approx(2.302585)  # ln 10
-    said = Page(index).said("curves")
+    said = Page(index).text_of("curves")
     log(sweep / "grid" / "z-6", [2.31, 2.31, 2.31])  # has only begun
-    assert "1 of 3 diverged" in Page(build(sweep)).said("curves")
+    assert "1 of 3 diverged" in Page(build(sweep)).text_of("curves")
     assert "1 of 3 diverged lr 0.1, augment none, batch size 16: last training loss 2.4, guessing gives 2.3" in said
 
 
@@ -212,7 +212,7 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     assert "study" not in Page(build(tmp_path)).text
     write(tmp_path / "r-4", None, state="running", lr=1e-5, augment="standard", batch_size=64, model="vit_b_16")
     page = Page(build(tmp_path))
-    said = page.said("study")
+    said = page.text_of("study")
     f1 = json.loads((tmp_path / "r-1" / "summary.json").read_text())["test/f1"]
     assert f"2 standard 1e-03 16 0.2089 {f1:.4f}" in said
     assert f"{f1 - 0.2089:+.4f}" in said
@@ -223,9 +223,9 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     write(tmp_path / "again-5", 0.1, 0, lr=1e-3, augment="standard", batch_size=16, seed=1)
     write(tmp_path / "failed-6", None, state="failed", lr=1e-3, augment="standard", batch_size=16, seed=2)
     write(tmp_path / "failed-7", None, state="failed", lr=1e-5, augment="none", batch_size=16, seed=2)
-    said = Page(build(tmp_path)).said("study")
-    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} of 2 runs the best on validation" in said
-    assert said.count("of 2 runs") == 1
+    said = Page(build(tmp_path)).text_of("study")
+    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} best of 2 runs on validation" in said
+    assert said.count("best of 2 runs") == 1
     assert "training images about 13,500 unknown differs" in said
 
 
@@ -253,7 +253,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert not page.all("img", src="x")
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert all(script.get("src", "").startswith("assets/") for script in page.all("script"))
-    assert "<img src=x onerror=alert(1)>" in page.said("leaderboard")
+    assert "<img src=x onerror=alert(1)>" in page.text_of("leaderboard")
     for path in (index.parent / "data").rglob("*.js"):
         assert not set("<>\u2028") & set(path.read_text(encoding="ascii"))
     # Plotly takes text for markup, but for the ticks of parallel coordinates.
@@ -264,7 +264,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "&lt;img" in json.dumps(found)
 
 
-def test_nothing_comes_from_elsewhere(sweep: Path) -> None:
+def test_the_page_loads_nothing_from_elsewhere(sweep: Path) -> None:
     index = build(sweep)
     page = Page(index)
     addresses = [
@@ -302,7 +302,7 @@ def test_building_again_touches_only_what_changed(sweep: Path) -> None:
     assert changed == {"index.html", "curves-loss.js"}
 
 
-def test_files_that_are_no_longer_part_of_the_page_go(sweep: Path) -> None:
+def test_stale_files_of_the_page_are_removed(sweep: Path) -> None:
     index = build(sweep)
     assert (index.parent / "data" / "effects-heat-1.js").exists()
     for name in ("good-1", "z-6", "z-7"):
@@ -316,8 +316,8 @@ def test_files_that_are_no_longer_part_of_the_page_go(sweep: Path) -> None:
 def test_one_run_alone(tmp_path: Path) -> None:
     write(tmp_path / "only", 0.5)
     page = Page(build(tmp_path))
-    assert "Nothing to compare with No other run has finished." in page.said("verdict")
-    assert "only" in page.said("verdict")
+    assert "Nothing to compare with No other run has finished." in page.text_of("verdict")
+    assert "only" in page.text_of("verdict")
     assert "effects" not in page.text and "curves" not in page.text
 
 
@@ -327,19 +327,19 @@ def test_nothing_has_finished_yet(tmp_path: Path) -> None:
     for name in ("predictions.csv", "per_class.csv", "manifest.json"):
         (run.path / name).unlink()
     page = Page(build(tmp_path))
-    assert "No verdict yet No run has finished." in page.said("verdict")
+    assert "No verdict yet No run has finished." in page.text_of("verdict")
     assert "use" not in page.text
-    assert "manifest.json is missing (epoch 0.5 of 3, step 1)" in page.said("leaderboard")
+    assert "manifest.json is missing (epoch 0.5 of 3, step 1)" in page.text_of("leaderboard")
     # What nobody has logged yet has no empty chart.
     assert {plot["data-chart"] for plot in page.all("div", **{"class": "plot"})} == {"curves-loss"}
 
 
-def test_what_a_run_lacks_is_left_out(tmp_path: Path) -> None:
+def test_missing_values_are_left_out(tmp_path: Path) -> None:
     for name in ("a", "b"):
         run = write(tmp_path / name, 0.5, lr=len(name), augment=name)
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
-    said = Page(build(tmp_path)).said("leaderboard")
+    said = Page(build(tmp_path)).text_of("leaderboard")
     assert "1 best a a 0.5000 – finished copy – – – - –" in said
     assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
@@ -349,7 +349,7 @@ ODD: list[Any] = [None, "text", [1], {"a": [None]}, 10**400, float("nan"), True,
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:10])
 def test_later_versions_and_damage_give_a_page(tmp_path: Path, odd: Any) -> None:
-    """Every value that sections read, replaced by one that nobody expects."""
+    """Every value that sections read, replaced by one of an unexpected type."""
     for number in range(3):
         write(tmp_path / f"r{number}", 0.5 + number / 10, lr=0.1 * number, augment="none", later={"x": number})
     odd_run = tmp_path / "r1"
@@ -379,11 +379,11 @@ def test_there_is_nothing_to_report(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["report", *arguments])
         assert done.exit_code == 1
         assert said in done.output
-    assert "runs in W&B are reported with --wandb" in done.output
+    assert "for runs in W&B, add --wandb" in done.output
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path / "runs" / "a", 0.5)
     (tmp_path / "file").write_text("")
     with pytest.raises(ReportError, match="cannot be written"):
@@ -417,11 +417,11 @@ print(build(sys.argv[1]))
         [sys.executable, "-c", code, str(sweep)], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "cannot be told from it" in Page(Path(done.stdout.strip())).said("verdict")
-    assert "curves-loss" in delivered(sweep / "report")
+    assert "may be as good" in Page(Path(done.stdout.strip())).text_of("verdict")
+    assert "curves-loss" in page_data(sweep / "report")
 
 
-def test_the_page_is_no_run_to_send(sweep: Path) -> None:
+def test_sync_ignores_the_page(sweep: Path) -> None:
     page = build(sweep).parent
     done = CliRunner().invoke(main, ["sync", str(page)])
     assert (done.exit_code, done.output) == (0, "")
@@ -431,19 +431,21 @@ def test_an_interval_without_width_is_drawn(tmp_path: Path) -> None:
     run = write(tmp_path / "a", 1.0, 0)
     (run.path / "summary.json").write_text(json.dumps(run.summary | {"test/f1_low": 1.0}))
     page = Page(build(tmp_path))
-    assert "bar: 0.95 to 1" in page.said("leaderboard")
+    assert "bar: 0.95 to 1" in page.text_of("leaderboard")
     assert [bar["style"] for bar in page.all("i")] == ["left: 100%; width: 0%".replace("%", ".0%")] * 2
 
 
 def test_a_win_is_over_the_runs_that_can_be_compared(tmp_path: Path) -> None:
     for name, value, errors in (("a", 0.9, 0), ("b", 0.5, 50), ("c", 0.4, 60)):
         write(tmp_path / name, value, errors, augment=name)
-    assert "it beats all 2 others" in Page(build(tmp_path)).said("verdict")
+    assert "it beats all 2 others" in Page(build(tmp_path)).text_of("verdict")
     (tmp_path / "c" / "predictions.csv").unlink()
-    said = Page(build(tmp_path)).said("verdict")
-    assert "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: the leaderboard" in said
+    said = Page(build(tmp_path)).text_of("verdict")
+    assert (
+        "it beats 1 of 2 others by more than chance explains. 1 more cannot be compared: see the leaderboard." in said
+    )
     (tmp_path / "b" / "predictions.csv").unlink()
-    assert "The leaderboard says why the others cannot be compared." in Page(build(tmp_path)).said("verdict")
+    assert "The other runs cannot be compared with it: see the leaderboard." in Page(build(tmp_path)).text_of("verdict")
 
 
 def test_a_run_that_lacks_a_setting_empties_no_cell_of_the_heat_map(tmp_path: Path) -> None:
@@ -467,9 +469,9 @@ def test_runs_of_two_sweeps_with_the_same_names_are_told_apart(tmp_path: Path) -
 def test_runs_that_finished_without_the_metric(tmp_path: Path) -> None:
     write(tmp_path / "a", float("nan"))
     index = build(tmp_path)
-    said = Page(index).said("verdict")
+    said = Page(index).text_of("verdict")
     assert said.startswith("No verdict yet No run has finished with a best/val_f1.")
-    assert "1 run finished, but cannot be ranked." in Page(index).said("")
+    assert "1 run finished, but cannot be ranked." in Page(index).text_of("")
 
 
 def test_values_are_chosen_as_they_are_written(tmp_path: Path) -> None:
@@ -477,7 +479,7 @@ def test_values_are_chosen_as_they_are_written(tmp_path: Path) -> None:
         write(tmp_path / f"r{number}", 0.5, augment=augment, data=".")
     page = Page(build(tmp_path))
     assert page.all("option", value="two  spaces")  # a browser's own reading of an option's text joins spaces
-    assert page.said("").endswith("2 finished .")
+    assert page.text_of("").endswith("2 finished .")
 
 
 def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,9 +488,7 @@ def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest
         (sweep / "grid" / "best-0" / "config.json").stat()
 
     monkeypatch.setattr(page_builder, "SECTIONS", (section,))
-    with pytest.raises(
-        ReportError, match=r"removed while it was read \(.*best-0/config.json\)\. Give the same command"
-    ):
+    with pytest.raises(ReportError, match=r"deleted while it was read \(.*best-0/config.json\)\. Repeat the command"):
         build(sweep)
     monkeypatch.undo()
-    assert "validation F1 (0.8000)" in Page(build(sweep)).said("verdict")
+    assert "validation F1 (0.8000)" in Page(build(sweep)).text_of("verdict")

@@ -1,4 +1,4 @@
-"""What changed, as a section of the page: every run's numbers by learning rate, figures, heads; and what is damaged."""
+"""The section on position embeddings: numbers by learning rate, figures, heads; missing and damaged files."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_figures_of_runs_as_they_are(tmp_path: Path) -> None:
             tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10}
         )
         (folder / "figures").mkdir()
-        (folder / "figures" / "positions.png").write_bytes(b"picture %d" % place)
+        (folder / "figures" / "positions.png").write_bytes(b"figure %d" % place)
     (tmp_path / "runs" / "r2" / "figures" / "position_maps.png").write_bytes(b"maps")
     made = section_of(tmp_path / "runs", tmp_path / "page", gallery=2)
     first, last = made.context["figures"]
     assert (first["label"], last["label"]) == ("lr 1", "lr 0.01")  # the best and the worst, as in the gallery
     assert first["images"].keys() == {"positions"} and last["images"].keys() == {"positions", "position_maps"}
-    assert (tmp_path / "page" / first["images"]["positions"]).read_bytes() == b"picture 0"
+    assert (tmp_path / "page" / first["images"]["positions"]).read_bytes() == b"figure 0"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -96,7 +96,7 @@ def test_heads_of_every_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for place, name in enumerate(("good", "gone", "cut", "odd", "running")):
         state = {"state": "running"} if name == "running" else {}
@@ -110,14 +110,14 @@ def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
     archive.write(runs / "odd" / "attention" / "positions.npz", odd)
     made = section_of(runs, tmp_path / "page")
     assert [line.label for line in made.context["lines"]] == ["lr 1"]
-    without = {labels[0]: reason for reason, labels in made.context["without"].items()}
+    without = {labels[0]: reason for reason, labels in made.context["missing"].items()}
     assert without["lr 0.1"] == "positions.npz is missing"
     assert without["lr 0.01"].startswith("positions.npz is damaged")
     assert without["lr 0.001"] == "positions.npz is damaged ('low')"
-    assert without["lr 0.0001"] == "running: not looked yet"
+    assert without["lr 0.0001"] == "running, not measured yet"
 
 
-def test_nothing_to_see(tmp_path: Path) -> None:
+def test_no_run_has_embeddings(tmp_path: Path) -> None:
     look(tmp_path / "runs" / "a")
     shutil.rmtree(tmp_path / "runs" / "a" / "attention")
     made = section_of(tmp_path / "runs", tmp_path / "page")
@@ -135,7 +135,7 @@ def test_whatever_is_damaged_the_section_is_made(tmp_path: Path) -> None:
     whole, said = path.read_bytes(), 0
     for seed in range(60):
         path.write_bytes(damaged(whole, seed))
-        said += bool(section_of(tmp_path / "runs", tmp_path / "page").context["without"])
+        said += bool(section_of(tmp_path / "runs", tmp_path / "page").context["missing"])
     assert said > 30
 
 
@@ -146,7 +146,7 @@ def test_embeddings_that_are_no_numbers(tmp_path: Path) -> None:
     odd.numbers.update(json.loads('{"strength": null}'))
     archive.write(folder / "positions.npz", odd)
     made = section_of(tmp_path / "runs", tmp_path / "page")
-    assert not made.context["lines"] and "is damaged" in next(iter(made.context["without"]))
+    assert not made.context["lines"] and "is damaged" in next(iter(made.context["missing"]))
     odd.numbers["strength"] = float("nan")
     archive.write(folder / "positions.npz", odd)
     made = section_of(tmp_path / "runs", tmp_path / "page")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reports.page.charts import Scale, short, text, words
+from reports.page.charts import Scale, escaped, readable, shortened
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_ticks_of_many_values_are_few_and_round() -> None:
 
 
 def test_text_of_others_is_not_markup() -> None:
-    assert text("<b>&amp;\n") == r"&lt;b&gt;&amp;amp;\n"
-    assert words("batch_size") == "batch size"
-    assert short("a" * 18) == "a" * 18
-    assert short("a" * 19) == "a" * 17 + "…"
+    assert escaped("<b>&amp;\n") == r"&lt;b&gt;&amp;amp;\n"
+    assert readable("batch_size") == "batch size"
+    assert shortened("a" * 18) == "a" * 18
+    assert shortened("a" * 19) == "a" * 17 + "…"

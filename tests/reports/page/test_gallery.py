@@ -1,4 +1,4 @@
-"""Mistakes, where it looks and what changed, on the whole page: what stands in its HTML, whatever the runs are like."""
+"""Mistakes, attention gallery and position embeddings in the HTML of the page, for all kinds of runs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
-        assert found.said(name)
+        assert found.text_of(name)
     ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    # What the scripts look for by its id is there.
-    for script in ("gallery.js", "mistakes.js", "positions.js"):
-        wanted = re.findall(r'getElementById\("([\w-]+)"\)', (tmp_path / "page" / "assets" / script).read_text())
-        assert wanted and set(wanted) <= set(ids)
+    # The ids that the scripts use exist.
+    for script in ("gallery.js", "image_view.js", "mistakes.js", "positions.js"):
+        used = re.findall(r'getElementById\("([\w-]+)"\)', (tmp_path / "page" / "assets" / script).read_text())
+        assert used and set(used) <= set(ids)
     addresses = {attributes.get(name, "") for _, attributes in found.elements for name in ("src", "href")} - {""}
     for address in addresses:
         if not address.startswith(("#", "data:")):
@@ -60,19 +60,19 @@ def test_text_from_runs_stays_text(tmp_path: Path) -> None:
     shutil.rmtree(folder.parent / "other" / "attention")
     found = Page(build.build(folder.parent, tmp_path / "page"))
     assert HOSTILE not in found.source and "<script>alert" not in found.source
-    assert HOSTILE in found.said("mistakes")
-    said = "Not here, attention.npz is missing: augment '\"><script>alert(2)</script>."
-    assert said in found.said("gallery")
+    assert HOSTILE in found.text_of("mistakes")
+    said = "Not shown (attention.npz is missing): augment '\"><script>alert(2)</script>."
+    assert said in found.text_of("gallery")
 
 
-def test_runs_that_have_not_looked(tmp_path: Path) -> None:
+def test_runs_without_maps(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a")
     write_run(tmp_path / "runs" / "b", config={"lr": 1e-3}, summary={"state": "failed"})
     (tmp_path / "runs" / "b" / "predictions.csv").unlink()
     found = Page(build.build(tmp_path / "runs", tmp_path / "page"))
-    assert "No run has looked at its test images" in found.said("gallery")
-    assert "failed: not looked yet: lr 0.001." in found.said("gallery")
-    assert "No run has position embeddings to compare." in found.said("positions")
+    assert "No run has attention maps of its test images." in found.text_of("gallery")
+    assert "Not shown (failed, no maps yet): lr 0.001." in found.text_of("gallery")
+    assert "No run has position embeddings to compare." in found.text_of("positions")
     assert not found.all("dialog") and not found.all("form", id="gallery-controls")
     assert found.all("form", id="mistakes-controls")
 
@@ -84,32 +84,32 @@ def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
     def report(*words: str) -> tuple[int, str]:
         out = tmp_path / "page"
         done = CliRunner().invoke(main.main, ["report", str(tmp_path / "runs"), "-o", str(out), *words])
-        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").said("gallery")
+        return done.exit_code, done.output if done.exit_code else Page(out / "index.html").text_of("gallery")
 
-    assert "more would be" not in report()[1]
+    assert "To add the other" not in report()[1]
     assert (
-        "The best and the worst 2 runs are here. 1 more would be with harness report --gallery all"
+        "The best and the worst runs are shown, 2 in all. To add the other 1: harness report --gallery all"
         in report("--gallery", "2")[1]
     )
-    assert "The best run is here. 2 more would be with" in report("--gallery", "1")[1]
+    assert "The best run is shown. To add the other 2:" in report("--gallery", "1")[1]
     none = report("--gallery", "0")[1]
-    assert "No run is here. 3 more would be with" in none and "No run has looked" not in none
-    assert "more would be" not in report("--gallery", "all")[1]
+    assert "No run is shown. To add the other 3:" in none and "No run has attention maps" not in none
+    assert "To add the other" not in report("--gallery", "all")[1]
     assert len(list((tmp_path / "page" / "maps").iterdir())) == 3
     code, said = report("--gallery", "some")
     assert code == 2 and "--gallery is 'some'; it must be all, or a number of runs." in said
 
 
-def test_missing_pictures_are_said_once_with_what_brings_them(tmp_path: Path) -> None:
+def test_missing_images_are_reported_once_with_the_command_that_makes_them(tmp_path: Path) -> None:
     for place in range(8):
         look(tmp_path / f"r{place}", config={"lr": 2.0**-place})
         if place:
             shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
     found = Page(build.build(tmp_path))
-    said = found.said("gallery")
+    said = found.text_of("gallery")
     assert said.count("no small images") == 1
-    sentence = "7 of 8 runs, no small images: maps alone. harness explain RUN --redraw makes the images of a run, where"
+    sentence = "7 of 8 runs: no small images, maps alone. harness explain RUN --redraw makes the images of a run, on a"
     assert sentence in said and "; and 1 more." in said
     shutil.rmtree(tmp_path / "r0" / "attention" / "sprites")
-    said = Page(build.build(tmp_path)).said("gallery")
-    assert "8 of 8 runs, no small images: maps alone." in said and said.endswith("where its data set is.")
+    said = Page(build.build(tmp_path)).text_of("gallery")
+    assert "8 of 8 runs: no small images, maps alone." in said and said.endswith("on a machine that has its data set.")

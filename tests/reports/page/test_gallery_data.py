@@ -1,4 +1,4 @@
-"""Pictures and maps as a page finds them: what it filters by, photographs once, a bound, and what is missing."""
+"""The data of the gallery: values for filters, shared images, the limit on runs, and missing files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from PIL import Image
 from harness.explain.archive import Archive
 from reports.collection import Collection
 from reports.page import map_sheets
-from reports.page.gallery_data import Album, chosen, make_album
+from reports.page.gallery_data import Gallery, best_and_worst, write_gallery
 from reports.page.site import Site
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import colours, damaged, look
-from tests.helpers.pages import delivered
+from tests.helpers.pages import page_data
 
 
-def album_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Album, Site]:
+def gallery_of(runs: Path, page: Path, gallery: int | None = 24) -> tuple[Gallery, Site]:
     collection = Collection(runs, leaderboard(read_runs(runs)), gallery)
     with Site(page) as site:
-        album = make_album(collection, site)
-    return album, site
+        written = write_gallery(collection, site)
+    return written, site
 
 
 def data(page: Path, name: str) -> Any:
-    return delivered(page)[name]
+    return page_data(page)[name]
 
 
 def files(page: Path) -> dict[str, int]:
@@ -40,17 +40,17 @@ def files(page: Path) -> dict[str, int]:
     return {str(path.relative_to(page)): path.stat().st_mtime_ns for path in page.rglob("*") if path.is_file()}
 
 
-def test_what_the_page_filters_and_sorts_by(tmp_path: Path) -> None:
+def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     seen = made_up_archive(outlier_attention=np.array([0, 0.5, 0, 0, 0, 0], np.float32))
     seen.labels[4], seen.label_probability[4] = -1, np.nan
     look(tmp_path / "runs" / "a", with_labels(seen))
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
-    (run,) = album.runs
-    assert (run.label, run.note, album.without, album.beyond) == ("a", "", (), 0)
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    (run,) = written.runs
+    assert (run.label, run.note, written.missing, written.left_out) == ("a", "", (), 0)
     about = data(tmp_path / "page", f"gallery-{run.key}")
-    pictures = data(tmp_path / "page", about["pictures"])
-    assert pictures["files"] == seen.files.tolist() and pictures["classes"] == ["ant", "bee", "cat"]
-    assert pictures["labels"] == [0, 1, 2, 0, 1, 2] and about["predicted"] == [0, 2, 2, 1, 1, 0]
+    images = data(tmp_path / "page", about["images"])
+    assert images["files"] == seen.files.tolist() and images["classes"] == ["ant", "bee", "cat"]
+    assert images["labels"] == [0, 1, 2, 0, 1, 2] and about["predicted"] == [0, 2, 2, 1, 1, 0]
     assert about["probability"] == [0.5, 0.59, 0.68, 0.77, 0.86, 0.95]
     assert about["truth"][:2] == [0.5, 0.205]
     assert [bool(flag) for flag in about["outliers"]] == [False, True, False, False, False, False]
@@ -77,43 +77,43 @@ def test_unknown_labels_and_odd_numbers_are_null(tmp_path: Path) -> None:
     from harness.explain import archive
 
     archive.write(folder / "attention" / "attention.npz", seen)
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
-    about = data(tmp_path / "page", f"gallery-{album.runs[0].key}")
-    assert about["truth"] == [None] * 6 and about["blind"] == [3]
-    assert data(tmp_path / "page", about["pictures"])["labels"] == [-1] * 6
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
+    assert about["truth"] == [None] * 6 and about["notFinite"] == [3]
+    assert data(tmp_path / "page", about["images"])["labels"] == [-1] * 6
 
 
-def test_photographs_are_stored_once_for_all_runs_that_saw_the_same(tmp_path: Path) -> None:
+def test_images_are_stored_once_for_all_runs_that_share_them(tmp_path: Path) -> None:
     seen = made_up_archive(n=60)
     for name, some in (("a", colours(60)), ("b", colours(60)), ("c", colours(60, seed=4))):
         look(tmp_path / "runs" / name, seen, pictures=some, config={"lr": 1e-3, "name": name})
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     page = tmp_path / "page"
-    about = {run.label[-1]: data(page, f"gallery-{run.key}") for run in album.runs}
-    assert about["a"]["pictures"] == about["b"]["pictures"] != about["c"]["pictures"]
-    assert len(list((page / "pictures").glob("*/*.jpg"))) == 2 * 2  # two sheets, of two kinds of images
-    pictures = data(page, about["a"]["pictures"])
-    assert (pictures["columns"], pictures["rows"], pictures["perSheet"]) == (10, [5, 1], 50)
+    about = {run.label[-1]: data(page, f"gallery-{run.key}") for run in written.runs}
+    assert about["a"]["images"] == about["b"]["images"] != about["c"]["images"]
+    assert len(list((page / "images").glob("*/*.jpg"))) == 2 * 2  # two sheets, of two kinds of images
+    images = data(page, about["a"]["images"])
+    assert (images["columns"], images["rows"], images["perSheet"]) == (10, [5, 1], 50)
     # Laid out in another way, as by another version, they are others.
     path = tmp_path / "runs" / "b" / "attention" / "sprites" / "sprites.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"columns": 5, "rows": 10}))
-    album_of(tmp_path / "runs", tmp_path / "page")
-    assert len(list((page / "pictures").iterdir())) == 3
+    gallery_of(tmp_path / "runs", tmp_path / "page")
+    assert len(list((page / "images").iterdir())) == 3
     # Image 57 by what is written alone.
-    place = pictures["places"][57]
-    sheet, within = divmod(place, pictures["perSheet"])
-    row, column = divmod(within, pictures["columns"])
-    with Image.open(page / pictures["sheets"][sheet]) as file:
-        side = file.width // pictures["columns"]
+    place = images["places"][57]
+    sheet, within = divmod(place, images["perSheet"])
+    row, column = divmod(within, images["columns"])
+    with Image.open(page / images["sheets"][sheet]) as file:
+        side = file.width // images["columns"]
         middle = np.asarray(file)[row * side + side // 2, column * side + side // 2]
     assert np.abs(middle.astype(int) - colours(60)[57, 0, 0]).max() <= 6
 
 
-def test_maps_of_a_picture_are_where_the_page_looks_for_them(tmp_path: Path) -> None:
+def test_maps_of_an_image_are_where_the_page_looks_for_them(tmp_path: Path) -> None:
     seen = made_up_archive(n=53)
     look(tmp_path / "runs" / "a", seen)
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
-    about = data(tmp_path / "page", f"gallery-{album.runs[0].key}")
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
     assert (len(about["own"]), len(about["shared"]), about["perSheet"]) == (2, 2, 50)
     sheet, row = divmod(52, about["perSheet"])
     number, pitch = about["maps"].index("layer 2"), about["side"] + 1
@@ -126,45 +126,45 @@ def test_maps_of_a_picture_are_where_the_page_looks_for_them(tmp_path: Path) -> 
 def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
     look(tmp_path / "runs" / "a")
     look(tmp_path / "runs" / "b", config={"lr": 1e-3})
-    album_of(tmp_path / "runs", tmp_path / "page")
+    gallery_of(tmp_path / "runs", tmp_path / "page")
     before = files(tmp_path / "page")
-    _, site = album_of(tmp_path / "runs", tmp_path / "page")
+    _, site = gallery_of(tmp_path / "runs", tmp_path / "page")
     assert site.written == 0 and files(tmp_path / "page").keys() == before.keys()
     # Another look at the images by one run: only its files are others.
     shutil.rmtree(tmp_path / "runs" / "b")
     changed = made_up_archive()
     changed.rollout[:] = changed.rollout[::-1]
     look(tmp_path / "runs" / "b", changed, config={"lr": 1e-3})
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     after = files(tmp_path / "page")
-    key = next(run.key for run in album.runs if "0.001" in run.label)
+    key = next(run.key for run in written.runs if "0.001" in run.label)
     others = {name for name in after if before.get(name) != after[name] and not name.startswith(".report")}
     assert others and all(key in name for name in others)
 
 
-def test_of_very_many_runs_the_best_and_the_worst_are_shown(tmp_path: Path) -> None:
+def test_a_limit_keeps_the_best_and_the_worst_runs(tmp_path: Path) -> None:
     for place in range(7):
         look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page", gallery=4)
-    assert [run.label for run in album.runs] == ["lr 1", "lr 0.1", "lr 1e-05", "lr 1e-06"]
-    assert album.beyond == 3
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page", gallery=4)
+    assert [run.label for run in written.runs] == ["lr 1", "lr 0.1", "lr 1e-05", "lr 1e-06"]
+    assert written.left_out == 3
     assert len(list((tmp_path / "page" / "maps").iterdir())) == 4
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page", gallery=None)
-    assert (len(album.runs), album.beyond) == (7, 0)
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page", gallery=0)
-    assert (len(album.runs), album.beyond) == (0, 7)
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page", gallery=None)
+    assert (len(written.runs), written.left_out) == (7, 0)
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page", gallery=0)
+    assert (len(written.runs), written.left_out) == (0, 7)
     assert not (tmp_path / "page" / "maps").exists()  # of the page before
 
 
-def test_chosen() -> None:
+def test_best_and_worst() -> None:
     runs: Any = list(range(30))
-    assert chosen(runs, None) == runs and chosen(runs, 30) == runs
-    assert chosen(runs, 24) == [*range(20), *range(26, 30)]
-    assert chosen(runs, 3) == [0, 1, 29]
-    assert chosen(runs, 1) == [0]
+    assert best_and_worst(runs, None) == runs and best_and_worst(runs, 30) == runs
+    assert best_and_worst(runs, 24) == [*range(20), *range(26, 30)]
+    assert best_and_worst(runs, 3) == [0, 1, 29]
+    assert best_and_worst(runs, 1) == [0]
 
 
-def test_what_is_missing_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
+def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for name in ("good", "without", "broken", "maps", "sprites", "some"):
         look(runs / name, config={"lr": 1e-3, "name": name})
@@ -179,28 +179,27 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(tmp_path: Path) -> None:
     shutil.rmtree(runs / "sprites" / "attention" / "sprites")
     about = runs / "some" / "attention" / "sprites" / "sprites.json"
     about.write_text(json.dumps(json.loads(about.read_text()) | {"pictures": [0, 3], "pixels": "others"}))
-    album, _ = album_of(runs, tmp_path / "page")
-    notes = {run.label: run.note for run in album.runs}
+    written, _ = gallery_of(runs, tmp_path / "page")
+    notes = {run.label: run.note for run in written.runs}
     assert notes.keys() == {"good", "sprites", "some"}
     assert notes["good"] == ""
-    assert notes["sprites"] == "no small images: maps alone"
-    assert {run.label: run.remedy for run in album.runs if run.remedy} == {"sprites": "harness explain RUN --redraw"}
-    assert notes["some"] == "2 of 6 images are there, the others are maps alone"
-    without = {labels: reason for reason, labels in album.without}
+    assert notes["sprites"] == "no small images, maps alone"
+    assert {run.label: run.remedy for run in written.runs if run.remedy} == {"sprites": "harness explain RUN --redraw"}
+    assert notes["some"] == "2 of 6 images are there, the others are shown as maps alone"
+    without = {labels: reason for reason, labels in written.missing}
     assert without[("without",)] == "attention.npz is missing"
-    assert without[("running",)] == "running: not looked yet"
+    assert without[("running",)] == "running, no maps yet"
     assert without[("broken",)].startswith("attention.npz is damaged (")
     assert without[("maps",)].startswith("attention.npz is damaged (")
-    keys = {run.label: run.key for run in album.runs}
+    keys = {run.label: run.key for run in written.runs}
     set_of = {
-        name: data(tmp_path / "page", data(tmp_path / "page", f"gallery-{key}")["pictures"])
-        for name, key in keys.items()
+        name: data(tmp_path / "page", data(tmp_path / "page", f"gallery-{key}")["images"]) for name, key in keys.items()
     }
     assert "sheets" not in set_of["sprites"]
     assert set_of["some"]["places"] == [0, -1, -1, 1, -1, -1]
 
 
-def test_whatever_is_damaged_the_album_is_made(tmp_path: Path) -> None:
+def test_damaged_files_never_stop_the_gallery(tmp_path: Path) -> None:
     look(tmp_path / "runs" / "a")
     folder = look(tmp_path / "runs" / "b", config={"lr": 1e-3}) / "attention"
     whole = {path: path.read_bytes() for path in (folder / "attention.npz", folder / "sprites" / "sprites.json")}
@@ -208,9 +207,9 @@ def test_whatever_is_damaged_the_album_is_made(tmp_path: Path) -> None:
     for seed in range(40):
         for path, content in whole.items():
             path.write_bytes(damaged(content, seed))
-            album, _ = album_of(tmp_path / "runs", tmp_path / "page")
+            written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
             path.write_bytes(content)
-            said += len(album.without) + sum(bool(run.note) for run in album.runs)
+            said += len(written.missing) + sum(bool(run.note) for run in written.runs)
     assert said > 40
 
 
@@ -218,8 +217,8 @@ def test_names_are_text_wherever_they_come_from(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)>\u2028</script>"
     seen = made_up_archive(classes=(hostile, "b", "c"))
     look(tmp_path / "runs" / "a", seen)
-    album, _ = album_of(tmp_path / "runs", tmp_path / "page")
-    about = data(tmp_path / "page", f"gallery-{album.runs[0].key}")
-    raw = (tmp_path / "page" / "data" / f"{about['pictures']}.js").read_text()
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
+    raw = (tmp_path / "page" / "data" / f"{about['images']}.js").read_text()
     assert "<" not in raw and "\u2028" not in raw
-    assert data(tmp_path / "page", about["pictures"])["classes"][0] == "<img src=x onerror=alert(1)>\\u2028</script>"
+    assert data(tmp_path / "page", about["images"])["classes"][0] == "<img src=x onerror=alert(1)>\\u2028</script>"

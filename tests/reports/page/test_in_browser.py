@@ -1,4 +1,4 @@
-"""The report page as a reader has it, in a browser: what it shows, what can be done with it, what it never does."""
+"""The report page in a browser: what it shows, its controls, and what it must never do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECTIONS = ("leaderboard", "effects", "curves", "study", "mistakes", "gallery", 
 
 
 def column(page: Page, name: str) -> list[str]:
-    """Cells of a column of the leaderboard, as far as their rows are shown."""
+    """Texts of a column of the leaderboard, of the rows that are not filtered out."""
     heads = page.locator("table.board thead th").all_inner_texts()
     place = next(index for index, head in enumerate(heads) if " ".join(head.split()) == name)
     rows = page.locator("table.board tbody tr:visible").all()
@@ -32,7 +32,7 @@ def test_everything_is_drawn(report_page: Path, reader: Reader) -> None:
     assert [page.locator(f"#{name}").count() for name in SECTIONS] == [1] * len(SECTIONS)
     read_whole(page)
     assert page.locator("#verdict .setting").inner_text() == BEST
-    # Nothing sticks out of the page.
+    # Nothing is wider than the page.
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW
     images = page.locator("img").evaluate_all("all => all.map((one) => [one.naturalWidth > 0, Boolean(one.alt)])")
     assert images and all(map(all, images))
@@ -49,8 +49,8 @@ def test_text_from_elsewhere_stays_text(report_page: Path, reader: Reader) -> No
     assert HOSTILE in page.locator("#mistakes-classes tbody th").all_inner_texts()
     assert page.locator("#gallery-controls [name=truth] option").all_inner_texts() == ["any class", *CLASSES]
     assert any(HOSTILE[:20] in text for text in page.locator("#mistakes .ytick text").all_text_contents())
-    page.locator("#gallery-pictures .card").first.click()
-    assert page.locator("#picture-title").inner_text() == f'test/{HOSTILE}/it\'s "0".jpg'
+    page.locator("#gallery-images .card").first.click()
+    assert page.locator("#image-title").inner_text() == f'test/{HOSTILE}/it\'s "0".jpg'
     assert page.locator("img[src=x]").count() == 0
     assert page.locator("[onerror], main b b").count() == 0
 
@@ -65,13 +65,13 @@ def test_the_first_view_is_small(report_page: Path, reader: Reader) -> None:
     ]
     assert report_page in asked
     assert sum(path.stat().st_size for path in asked if path.name != "plotly.min.js") < 1_000_000
-    # The images wait until somebody comes near them.
+    # Images are loaded only near the view.
     assert not [path for path in asked if path.suffix in (".jpg", ".png") and "positions" not in path.name]
 
 
 @pytest.fixture
 def server(report_page: Path) -> Iterator[str]:
-    """The page's address on a web server, which keeps quiet."""
+    """The page's address on a web server."""
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *words: object) -> None:
@@ -108,6 +108,33 @@ def test_sorting(report_page: Path, reader: Reader) -> None:
     assert page.locator("table.board th[aria-sort]").all_inner_texts() == ["lr"]
 
 
+def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    page.locator("#mistakes").scroll_into_view_if_needed()
+    page.locator("#mistakes-controls select").select_option("lr 0.001, batch size 16, augment standard")
+    expect(page.locator("#mistakes-count")).to_contain_text(f"30 of {PICTURES} test images are predicted wrong")
+    table = page.locator("#mistakes-classes")
+    heading = table.locator("th", has_text="F1")
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+
+    def scores() -> list[float]:
+        return [float(text) for text in table.locator("tbody td:nth-child(2)").all_inner_texts()]
+
+    expect(table.locator("tbody tr")).to_have_count(len(CLASSES))
+    assert scores() == sorted(scores()) and scores()[0] < scores()[-1]
+    heading.get_by_role("button").click()
+    expect(heading).to_have_attribute("aria-sort", "descending")
+    assert scores() == sorted(scores(), reverse=True)
+    table.locator("th", has_text="class").first.get_by_role("button").click()
+    names = table.locator("tbody th").all_inner_texts()
+    assert sorted(names) == sorted(CLASSES) and names != list(reversed(names))
+    assert names.index("air hockey") < names.index("bobsled") < names.index("wingsuit flying")
+    # Another run keeps the order.
+    page.locator("#mistakes-controls select").select_option(BEST)
+    expect(table.locator("tbody tr").first.locator("td").first).to_have_text("1.000")
+    assert table.locator("tbody th").all_inner_texts() == names
+
+
 def test_the_leaderboard_fits_where_there_is_room(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     widths = "one => [one.scrollWidth, one.clientWidth]"
@@ -122,10 +149,10 @@ def test_the_leaderboard_fits_where_there_is_room(report_page: Path, reader: Rea
 def test_filtering(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     choices = page.locator("#leaderboard form")
-    said = choices.locator("[data-count]")
-    expect(said).to_have_text("7 runs")
+    count = choices.locator("[data-count]")
+    expect(count).to_have_text("7 runs")
     page.get_by_label("Filter").fill("standard bs16")
-    expect(said).to_have_text("3 of 7 runs")
+    expect(count).to_have_text("3 of 7 runs")
     assert column(page, "augment") == ["standard"] * 3
     choices.locator("[data-setting=lr]").select_option("0.1")
     assert column(page, "lr") == ["0.1"]
@@ -134,16 +161,16 @@ def test_filtering(report_page: Path, reader: Reader) -> None:
     choices.locator("[data-state]").select_option("failed")
     assert column(page, "run")[0].startswith("failed-5")
     choices.locator("[data-state]").select_option("all")
-    page.get_by_label("only the best and its equals").check()
+    page.get_by_label("only the best and runs as good as it").check()
     shown = column(page, "#")
     assert shown[0] == "1 best" and len(shown) < 7
-    assert all("best" in one for one in shown)
+    assert all("best" in place for place in shown)
 
 
 @pytest.mark.parametrize("has_clipboard", [True, False])
 def test_a_command_is_copied(report_page: Path, reader: Reader, has_clipboard: bool) -> None:
     page = reader.open(report_page, charts=False, permissions=["clipboard-read", "clipboard-write"])
-    if not has_clipboard:  # as where a page comes from a server without https
+    if not has_clipboard:  # as on a server without https
         page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     button = page.locator("table.board .copy").nth(1)
     button.click()
@@ -161,7 +188,7 @@ def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     controls = page.locator("#gallery-controls")
     controls.scroll_into_view_if_needed()
-    cards = page.locator("#gallery-pictures .card")
+    cards = page.locator("#gallery-images .card")
     expect(cards).to_have_count(40)
     expect(cards.first.locator(".guess")).to_have_count(1)
     runs = controls.locator("[name=other] option").all_inner_texts()
@@ -170,29 +197,29 @@ def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
     expect(cards.first.locator(".guess")).to_have_count(2)
     expect(cards.first.locator(".overlay")).to_have_count(2)
     # The best run is right on all, the worst on the last quarter.
-    controls.locator("[name=outcome]").select_option("right, the other wrong")
-    expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of {max(ERRORS)}, of all {PICTURES}.")
+    controls.locator("[name=outcome]").select_option("right, the other run wrong")
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 40 of {max(ERRORS)}, filtered from {PICTURES}.")
     expect(cards.first.locator(".guess.right")).to_have_count(1)
     expect(cards.first.locator(".guess.wrong")).to_have_count(1)
     cards.first.click()
-    expect(page.locator("dialog .look")).to_have_count(2)
-    assert page.locator("dialog .look h4").all_inner_texts() == [BEST, WORST]
+    expect(page.locator("dialog .run-panel")).to_have_count(2)
+    assert page.locator("dialog .run-panel h4").all_inner_texts() == [BEST, WORST]
 
 
-def test_pictures_are_filtered(report_page: Path, reader: Reader) -> None:
+def test_images_are_filtered(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     controls = page.locator("#gallery-controls")
     controls.scroll_into_view_if_needed()
     count = page.locator("#gallery-count")
-    expect(count).to_have_text(f"Pictures 1 to 40 of {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 40 of {PICTURES}.")
     controls.locator("[name=truth]").select_option(HOSTILE)
-    expect(count).to_have_text(f"Pictures 1 to 8 of 8, of all {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")
     controls.locator("[name=outcome]").select_option("wrong")
-    expect(count).to_have_text(f"None of {PICTURES} images is like this.")
-    controls.get_by_role("button", name="Show all").click()
+    expect(count).to_have_text(f"None of the {PICTURES} images passes the filters.")
+    controls.get_by_role("button", name="Reset filters").click()
     controls.locator("[name=least]").fill("95")
     controls.locator("[name=least]").press("Tab")
-    expect(count).to_have_text(f"Pictures 1 to 6 of 6, of all {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 6 of 6, filtered from {PICTURES}.")
 
 
 def test_light_and_dark(report_page: Path, reader: Reader) -> None:

@@ -1,4 +1,4 @@
-"""A page of two hundred runs on five hundred images each, in use. What it costs: tests/bench/bench_report.py."""
+"""A page of two hundred runs on five hundred images each. For timings: tests/bench/bench_report.py."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.helpers.browser import Reader
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import look
 
-RUNS, PICTURES, CLASSES = 200, 500, 100
+RUNS, IMAGES, CLASSES = 200, 500, 100
 
 
 def write_many(folder: Path) -> Path:
     """Two runs as they are, and their copies: other settings and validation scores, the same arrays and sprites."""
     for name in ("good", "poor"):
-        seen = made_up_archive(n=PICTURES, layers=12, heads=3, grid=14, classes=[f"class {i}" for i in range(CLASSES)])
-        right = np.arange(PICTURES) % 5 > 0 if name == "good" else np.arange(PICTURES) % 3 == 0
+        seen = made_up_archive(n=IMAGES, layers=12, heads=3, grid=14, classes=[f"class {i}" for i in range(CLASSES)])
+        right = np.arange(IMAGES) % 5 > 0 if name == "good" else np.arange(IMAGES) % 3 == 0
         seen.predicted[:] = np.where(right, seen.labels, (seen.labels + 1) % CLASSES)
-        look(folder.parent / name, seen, pictures=np.zeros((PICTURES, 64, 64, 3), np.uint8))
+        look(folder.parent / name, seen, pictures=np.zeros((IMAGES, 64, 64, 3), np.uint8))
     for number in range(RUNS):
         original = folder.parent / ("good" if number < RUNS // 2 else "poor")
         run = folder / f"run-{number:03}"
@@ -49,7 +49,7 @@ def write_many(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_two_hundred_runs_of_five_hundred_pictures(tmp_path: Path, reader: Reader) -> None:
+def test_two_hundred_runs_of_five_hundred_images(tmp_path: Path, reader: Reader) -> None:
     runs = write_many(tmp_path / "runs")
     page = reader.open(build(runs))
     expect(page.locator("#leaderboard [data-count]")).to_have_text(f"{RUNS} runs")
@@ -58,9 +58,9 @@ def test_two_hundred_runs_of_five_hundred_pictures(tmp_path: Path, reader: Reade
     expect(page.locator("#leaderboard [data-count]")).to_have_text(f"1 of {RUNS} runs")
 
     page.locator("#gallery").scroll_into_view_if_needed()
-    expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of {PICTURES}.")
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 40 of {IMAGES}.")
     page.locator("#gallery-controls [name=outcome]").select_option("wrong")
-    expect(page.locator("#gallery-count")).to_have_text(f"Pictures 1 to 40 of 100, of all {PICTURES}.")
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 40 of 100, filtered from {IMAGES}.")
 
     page.locator("#curves").scroll_into_view_if_needed()
     expect(page.locator("#curves .plot.drawn")).to_have_count(3)

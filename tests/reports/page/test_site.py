@@ -19,21 +19,21 @@ def times(root: Path) -> dict[str, int]:
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     with Site(tmp_path) as site:
         assert site.file("a b.txt", b"same") == "a%20b.txt"
-        site.file("pictures/1.jpg", b"old")
+        site.file("images/1.jpg", b"old")
         site.data("numbers", [1, 2])
         assert site.written == 3
     before = times(tmp_path)
     with Site(tmp_path) as site:
         site.file("a b.txt", b"same")
-        site.file("pictures/1.jpg", b"new")
+        site.file("images/1.jpg", b"new")
         site.data("numbers", [1, 2])
         assert site.written == 1
     after = times(tmp_path)
-    assert {name for name in after if after[name] != before[name]} == {"pictures/1.jpg"}
-    assert (tmp_path / "pictures" / "1.jpg").read_bytes() == b"new"
+    assert {name for name in after if after[name] != before[name]} == {"images/1.jpg"}
+    assert (tmp_path / "images" / "1.jpg").read_bytes() == b"new"
 
 
-def test_what_takes_time_is_made_once_for_a_key(tmp_path: Path) -> None:
+def test_slow_files_are_made_once_per_key(tmp_path: Path) -> None:
     made = []
 
     def make() -> bytes:
@@ -96,7 +96,19 @@ def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
     assert outside.read_text() == "mine"
 
 
-def test_a_first_page_that_was_not_finished_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_page_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    old = tmp_path / "pictures" / "f00d" / "000.jpg"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    with pytest.raises(ReportError, match=r"not from a report \(pictures\)"):
+        Site(tmp_path)
+    (tmp_path / ".report.json").write_text(json.dumps({"files": {"pictures/f00d/000.jpg": "key"}}))
+    with Site(tmp_path) as site:
+        site.file("index.html", b"")
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_first_page_that_was_interrupted_is_built_again(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), Site(tmp_path) as site:
         site.file("index.html", b"half")
         raise RuntimeError
@@ -105,15 +117,15 @@ def test_a_first_page_that_was_not_finished_is_gone_on_with(tmp_path: Path) -> N
     assert (tmp_path / "index.html").read_bytes() == b"whole"
 
 
-def test_somebody_else_s_page_is_not_written_over(tmp_path: Path) -> None:
+def test_folders_with_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("mine")
-    with pytest.raises(ReportError, match="not a report's"):
+    with pytest.raises(ReportError, match="not from a report"):
         Site(tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
     figure = tmp_path / "run" / "figures" / "positions.png"
     figure.parent.mkdir(parents=True)
     figure.write_text("mine")
-    with pytest.raises(ReportError, match=r"not a report's \(figures\)\. Choose another folder with -o"):
+    with pytest.raises(ReportError, match=r"not from a report \(figures\)\. Choose another folder with -o"):
         Site(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["figures"]
 
@@ -129,7 +141,7 @@ def test_data_is_json_that_cannot_leave_its_script() -> None:
     assert finite([float("inf"), {"a": (float("nan"), 1.5)}]) == [None, {"a": [None, 1.5]}]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript engine (node)")
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs a JavaScript engine (node)")
 def test_data_is_javascript(tmp_path: Path) -> None:
     with Site(tmp_path) as site:
         site.data("odd", HOSTILE)

@@ -58,7 +58,11 @@ def test_order_and_reasons(runs: list[Run]) -> None:
         ("z-5", "early"),
         ("z-6", ""),
         ("z-7", "its summary has no best/val_f1"),
-        ("z-8", "config.json is damaged; manifest.json is missing; summary.json is missing"),
+        (
+            "z-8",
+            "config.json is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+            "manifest.json is missing; summary.json is missing",
+        ),
     ]
     assert [row.comparison is None for row in board.finished] == [True, False, False, False]
     assert leaderboard(runs, goal="minimize").finished[0].run.name == "poor-3"
@@ -165,7 +169,7 @@ def test_a_run_that_is_better_on_the_test_pictures_is_called_so(tmp_path: Path) 
         "On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
         "1 score higher, unlike validation. The best less each of these:"
     )
-    assert notes[2] == "  3 (c): nothing, it names every image alike"
+    assert notes[2] == "  3 (c): identical predictions"
 
 
 def test_a_board_by_a_test_metric_says_that_it_is_biased(tmp_path: Path) -> None:

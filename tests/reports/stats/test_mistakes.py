@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from harness.runs.predictions import PredictionTable as Predictions
+from harness.runs.resampling import confusion_counts, wilson
 from reports.collection import Collection
 from reports.page.sections import mistakes as section
 from reports.page.site import Site
-from reports.runs import Predictions, read_runs
+from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
-from reports.stats.mistakes import ERRORS, PAIRS, PER_PAIR, confusion, mistakes, per_class, wilson, worst_pairs
+from reports.stats.mistakes import ERRORS, PAIRS, PER_PAIR, mistakes, per_class, worst_pairs
 from tests.reports.page.test_gallery_data import data
 from tests.reports.test_runs import write_run
 
@@ -38,7 +40,7 @@ def some(
 def test_counts_and_scores_are_scikit_learn_s() -> None:
     random = np.random.default_rng(0)
     labels, predicted = random.integers(0, 9, 300), random.integers(0, 9, 300)  # of ten classes
-    counts = confusion(labels, predicted, 10)
+    counts = confusion_counts(labels, predicted, 10)
     np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted, labels=range(10)))
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=range(10), zero_division=0.0
@@ -63,7 +65,7 @@ def test_worst_pairs_first() -> None:
     predicted = [1, 1, 0, 2, 2, 0, 1, 0, 2, 2]
     sure = [0.5, 0.7, 0.9, 0.4, 0.6, 0.95, 0.9, 0.8, 0.9, 0.9]
     predictions = some(labels, predicted, sure)
-    pairs = worst_pairs(confusion(predictions.labels, predictions.predicted, 3), predictions)
+    pairs = worst_pairs(confusion_counts(predictions.labels, predictions.predicted, 3), predictions)
     # Twice each: the one of three images before the one of four. Then once each, of three before four.
     assert pairs == [(0, 1, 2, [1, 0]), (1, 2, 2, [4, 3]), (2, 0, 1, [7]), (1, 0, 1, [5])]
 
@@ -105,7 +107,7 @@ def test_the_section_names_runs_whose_predictions_are_missing(tmp_path: Path) ->
         made: Any = section.section(collection, site)
     (run,) = made.context["runs"]
     assert run["label"] == "lr 1e-05"
-    assert made.context["without"] == {"predictions.csv is missing": ["lr 0.001"]}  # one that runs is no news
+    assert made.context["missing"] == {"predictions.csv is missing": ["lr 0.001"]}  # unfinished runs are not named
     found = data(tmp_path / "page", f"mistakes-{run['key']}")
     assert (found["n"], found["wrong"], found["classes"]) == (4, 1, ["cat", "dog"])
     assert found["pairs"] == [[0, 1, 1, [1]]]

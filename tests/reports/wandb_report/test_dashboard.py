@@ -19,12 +19,13 @@ from harness import track
 from harness.cli import main
 from harness.config import RunConfig
 from reports.collection import Collection
+from reports.page.titles import TITLES
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report import dashboard
 from reports.wandb_report.dashboard import Scope
 from reports.wandb_report.findings import findings
-from reports.wandb_report.panels import PICTURES, TABLES
+from reports.wandb_report.panels import IMAGES, TABLES
 from reports.wandb_report.remote import read_remote_runs
 from tests.helpers.forked import in_child
 from tests.helpers.wandb_server import API_KEY, ENTITY, View, WandbServer
@@ -40,7 +41,7 @@ pytestmark = [
 
 LABELS = np.repeat(np.arange(4), 8)
 CLASSES = ("cat", "dog", "a|b", "<b>ox</b>")
-SECTIONS = ["Leaderboard", "What mattered", "Curves", "Mistakes", "Where it looks", "What changed", "Provenance"]
+SECTIONS = ["leaderboard", "effects", "curves", "mistakes", "gallery", "positions", "provenance"]
 
 # Sends finished run folders as the program that trains them does.
 PROGRAM = """
@@ -127,7 +128,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer
             "WANDB_MODE": "online",
         }
         subprocess.run([sys.executable, "-c", PROGRAM, *paths], env=environment, check=True, timeout=120)
-        server.runs["r-3"].exit_code = None  # it goes on
+        server.runs["r-3"].exit_code = None  # it is still running
         yield server, folder
 
 
@@ -277,7 +278,7 @@ def leaves(filters: Any) -> list[Any]:
 def test_the_workspace(made: tuple[View, View, list[str]]) -> None:
     section = made[0].spec["section"]
     bank = section["panelBankConfig"]["sections"]
-    assert [one["name"] for one in bank] == SECTIONS
+    assert [section["name"] for section in bank] == [TITLES[section] for section in SECTIONS]
     assert all(one["isOpen"] for one in bank)
     [runset] = section["runSets"]
     assert runset["sort"]["keys"] == [{"key": {"section": "summary", "name": "best/val_f1"}, "ascending": False}]
@@ -298,8 +299,8 @@ def test_the_workspace(made: tuple[View, View, list[str]]) -> None:
     }
     assert {config["xAxis"] for config in curves} == {"step"}
     media = {key for found in configs.values() for config in found for key in config.get("mediaKeys", [])}
-    assert media == {key for keys in PICTURES.values() for key in keys}
-    assert [axis["accessor"] for axis in configs["What mattered"][1]["columns"]] == [
+    assert media == {key for keys in IMAGES.values() for key in keys}
+    assert [axis["accessor"] for axis in configs[TITLES["effects"]][1]["columns"]] == [
         "config:lr.value",
         "config:augment.value",
         "summary:best/val_f1",
@@ -315,7 +316,7 @@ def test_the_workspace(made: tuple[View, View, list[str]]) -> None:
 def test_the_report(made: tuple[View, View, list[str]]) -> None:
     blocks = made[1].spec["blocks"]
     headings = [block["children"][0]["text"] for block in blocks if block["type"] == "heading"]
-    assert headings == ["Before you read on", *SECTIONS]
+    assert headings == ["Before you trust the numbers", *(TITLES[section] for section in SECTIONS)]
     warned = next(block["content"] for block in blocks if block["type"] == "markdown-block")
     assert [line[:2] for line in warned.splitlines()] == ["* "] * len(warned.splitlines())
     assert "lr 10, augment none: The loss became nan." in warned
@@ -360,7 +361,7 @@ def test_sections_that_no_run_has_anything_for_are_left_out(tmp_path: Path) -> N
     collection = Collection(tmp_path, leaderboard(read_runs(tmp_path)))
     written = dashboard.report(Scope("me", "zoo", "one"), collection, findings(collection))
     headings = [block.text for block in written.blocks if type(block).__name__ == "H2"]
-    assert headings == [title for title in SECTIONS if title not in ("Where it looks", "What changed")]
+    assert headings == [TITLES[section] for section in SECTIONS if section not in ("gallery", "positions")]
 
 
 def test_nobody_is_logged_in(server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

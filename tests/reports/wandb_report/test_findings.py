@@ -8,6 +8,7 @@ import pytest
 
 from reports.collection import Collection
 from reports.columns import Column
+from reports.page.titles import TITLES
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report.findings import findings, warnings
@@ -49,29 +50,29 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_mattered(runs: Path) -> None:
-    said = findings(collection(runs))["What mattered"]
+def test_effects(runs: Path) -> None:
+    said = findings(collection(runs))["effects"]
     assert cells(said, "setting") == [
         ["lr", "1e-05", "1", "0.2000", "0.2000"],
         ["lr", "0.001", "2", "0.9000", "0.8500"],
     ]
-    assert "from 3 runs either is a hint" in said
+    assert "From 3 runs, either importance is a rough hint" in said
 
 
 def test_mistakes_of_the_best(runs: Path) -> None:
-    said = findings(collection(runs))["Mistakes"]
-    assert said.startswith("The best run names 3 of 9 test images wrongly.")
+    said = findings(collection(runs))["mistakes"]
+    assert said.startswith("The best run predicts 3 of 9 test images wrong.")
     owl = r"\<img src=x\>\|\*owl\*"
-    assert cells(said, "pictures")[0] == [owl, "dog", "2 of 3"]
+    assert cells(said, "images")[0] == [owl, "dog", "2 of 3"]
     # owl: 1 of 3 shown is hit and 2 are named; dog: 2 of 3, and 4.
     assert cells(said, "F1")[:2] == [[owl, "0.40", "3"], ["dog", "0.57", "3"]]
-    assert [row[1:3] for row in cells(said, "picture")] == [["dog", owl], [owl, "dog"], [owl, "dog"]]
+    assert [row[1:3] for row in cells(said, "image")] == [["dog", owl], [owl, "dog"], [owl, "dog"]]
 
 
-def test_where_it_looks_and_what_changed(runs: Path) -> None:
+def test_gallery_and_positions(runs: Path) -> None:
     said = findings(collection(runs))
-    assert cells(said["Where it looks"], "lr") == [["0.001", "9", "2.50", "-", "-"]]
-    assert [row[:4] for row in cells(said["What changed"], "lr")] == [
+    assert cells(said["gallery"], "lr") == [["0.001", "9", "2.50", "-", "-"]]
+    assert [row[:4] for row in cells(said["positions"], "lr")] == [
         ["1e-05", "c", "retained", "0.125"],
         ["0.001", "a", "altered", "-"],
         ["0.001", "b", "retained", "-"],
@@ -81,17 +82,16 @@ def test_where_it_looks_and_what_changed(runs: Path) -> None:
 def test_the_rest(runs: Path) -> None:
     found = collection(runs)
     said = findings(found)
-    assert list(said) == [
-        *("Leaderboard", "What mattered", "Curves", "Mistakes", "Where it looks", "What changed", "Provenance")
-    ]
-    assert [row[:3] for row in cells(said["Leaderboard"], "test F1")] == [
+    assert list(said) == ["leaderboard", "effects", "curves", "mistakes", "gallery", "positions", "provenance"]
+    assert set(said) < set(TITLES)
+    assert [row[:3] for row in cells(said["leaderboard"], "test F1")] == [
         ["1", "0.001", "0.9000"],
         ["2", "0.001", "0.8000"],
         ["3", "1e-05", "0.2000"],
     ]
-    assert "    harness train --lr=0.001" in said["Leaderboard"]
-    assert "Of 3 finished runs, 3 had the best epoch at the very end" in said["Curves"]
-    assert ["data", "photos"] in cells(said["Provenance"], "")
+    assert "    harness train --lr=0.001" in said["leaderboard"]
+    assert "Of 3 finished runs, 3 had the best epoch last" in said["curves"]
+    assert ["data", "photos"] in cells(said["provenance"], "")
     assert "this page" not in warnings(found) and ":  (" not in warnings(found)
     assert "All finished runs have the same seed (0)" in warnings(found)
 
@@ -99,9 +99,9 @@ def test_the_rest(runs: Path) -> None:
 def test_nothing_has_finished(tmp_path: Path) -> None:
     write(tmp_path / "a", 0.0, 1e30, state="infeasible", reason="The loss became nan.")
     said = findings(collection(tmp_path))
-    assert said["What mattered"] == "There are not two finished runs to compare."
-    assert said["Mistakes"] == said["Where it looks"] == said["What changed"] == ""
-    assert said["Curves"] == "Settings that could not be trained:\n\n* a: The loss became nan."
+    assert said["effects"] == "Fewer than two runs have finished: nothing to compare."
+    assert said["mistakes"] == said["gallery"] == said["positions"] == ""
+    assert said["curves"] == "Runs whose settings could not be trained:\n\n* a: The loss became nan."
 
 
 @pytest.mark.parametrize("lr", [10**400, float("nan"), "fast", None])
@@ -109,7 +109,7 @@ def test_a_learning_rate_that_is_no_number(tmp_path: Path, lr: Any) -> None:
     for name, rate in (("a", lr), ("b", 1e-3)):
         write(tmp_path / name, 0.5, rate, **{"positions/verdict": "altered"})
     found = collection(tmp_path)
-    assert [row[1] for row in cells(findings(found)["What changed"], "lr")] == ["a", "b"]
+    assert [row[1] for row in cells(findings(found)["positions"], "lr")] == ["a", "b"]
     assert _is_logarithmic(found.board, "lr") is None
 
 

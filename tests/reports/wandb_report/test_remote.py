@@ -136,7 +136,7 @@ def test_rows_are_those_of_metrics_jsonl() -> None:
         {"_step": 1, "step": 12, "epoch": 1, "val/loss": "Infinity", "val/f1": 0.25},
         {"_step": 2, "step": 12, "best/val_f1": 0.25},
         {"_step": 3, "step": 20, "epoch": 1.5, "train/loss": 3.0},
-        # Killed, and gone on with from step 12.
+        # Killed, and resumed from step 12.
         {"_step": 4, "step": 20, "epoch": 1.5, "train/loss": 2.0},
         {"_step": 5, "step": 20, "figures/loss_curve": {"_type": "image-file"}},
         {"_step": 6, "something": 1},

@@ -12,10 +12,10 @@ from harness.runs.folder import RunFolder
 from harness.sweep.execution.outcome import Rows, final_value, last_sign_of_progress, value_after, why_it_failed
 
 EPOCHS: list[dict[str, Any]] = [
-    {"epoch": 1, "val/f1": 0.5, "val/accuracy": 0.7, "val/loss": 1.0},
-    {"epoch": 2, "val/f1": 0.6, "val/accuracy": 0.6, "val/loss": 0.9},
-    {"epoch": 3, "val/f1": 0.6, "val/accuracy": 0.5, "val/loss": 0.8},
-    {"epoch": 4, "val/f1": 0.4, "val/accuracy": 0.9, "val/loss": None},
+    {"step": 1, "epoch": 1, "val/f1": 0.5, "val/accuracy": 0.7, "val/loss": 1.0},
+    {"step": 2, "epoch": 2, "val/f1": 0.6, "val/accuracy": 0.6, "val/loss": 0.9},
+    {"step": 3, "epoch": 3, "val/f1": 0.6, "val/accuracy": 0.5, "val/loss": 0.8},
+    {"step": 4, "epoch": 4, "val/f1": 0.4, "val/accuracy": 0.9, "val/loss": None},
 ]
 
 

@@ -109,13 +109,13 @@ def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
     task = book.claim()
     assert task is not None
     monkeypatch.setattr(book, "owns", lambda _: False)
-    one: Any = SimpleNamespace(
+    trial: Any = SimpleNamespace(
         task=task, folder=RunFolder(tmp_path / "run"), process=SimpleNamespace(exitcode=1), log=tmp_path, hung=False
     )
     runner = Runner(sweep, book, tmp_path, [], RunnerOptions(start_method="fork"))
-    runner._settle(one)
-    assert "another machine has taken it" in capsys.readouterr().out
-    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._again
+    runner._settle(trial)
+    assert "another machine took over this trial" in capsys.readouterr().out
+    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._to_retry
 
 
 def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -> None:
@@ -368,12 +368,12 @@ def test_an_error_of_the_runner_itself_ends_its_trials(
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
     seen: list[int] = []
 
-    def listen(runner: Runner) -> None:
+    def fail_once_running(runner: Runner) -> None:
         if any((tmp_path / "runs").rglob("metrics.jsonl")):
             seen.extend(one.process.pid for one in runner.running.values() if one.process.pid)
             raise RuntimeError("a bug in the runner")
 
-    monkeypatch.setattr(runner_module.Runner, "_listen", listen)
+    monkeypatch.setattr(runner_module.Runner, "_handle_stop_requests", fail_once_running)
     with pytest.raises(RuntimeError, match="a bug in the runner"):
         sweep_here(file, tmp_path / "runs")
     assert seen

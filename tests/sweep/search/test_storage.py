@@ -78,7 +78,7 @@ def test_tables_that_another_machine_makes_at_the_same_moment(url: str, monkeypa
         return make(*arguments, **keywords)
 
     monkeypatch.setattr(storage_module, "RDBStorage", second)
-    monkeypatch.setattr(storage_module, "PATIENCE_WITH_MAKER", 0.0)
+    monkeypatch.setattr(storage_module, "TABLES_TIMEOUT", 0.0)
     assert states(opened(url)[0]) == [TrialState.WAITING] * QUEUED
     assert len(made) == 2
 

@@ -1,0 +1,128 @@
+"""Commands that read runs: evaluate, predict, sync, report. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from harness.errors import ConfigError, HarnessError, errors_in_words
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's data]"
+)
+@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, as_json: bool) -> None:
+    """Score a run's best checkpoint on the test images.
+
+    \b
+    Examples:
+      harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d
+      harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d --data other/images --json
+    """
+    with errors_in_words():
+        from harness.predict import evaluate_again
+        from harness.runs.summary import score_lines
+
+        results = evaluate_again(run_folder, data_folder, cache_dir)
+        if as_json:
+            click.echo(json.dumps(results))
+        else:
+            for title, value in score_lines(results).items():
+                click.echo(f"{title:<20}{value}")
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def predict(run_folder: Path, images: tuple[Path, ...]) -> None:
+    """Predict the top-5 classes of images.
+
+    The best checkpoint of RUN predicts. Each line of the output is one image with its classes, most likely first.
+
+    \b
+    Example:
+      harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/*.jpg
+    """
+    with errors_in_words():
+        from harness.predict import predict_files
+
+        for path, top_classes in predict_files(run_folder, images):
+            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in top_classes))
+
+
+@click.command()
+@click.argument("run_folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def sync(run_folders: tuple[Path, ...]) -> None:
+    """Send offline runs to W&B with all their files. The run folders may have been moved or copied.
+
+    \b
+    Example:
+      harness sync runs/*
+    """
+    with errors_in_words():
+        from harness.track import sync as sync_run
+        from reports.page.site import LEDGER
+
+        # runs/* also matches the folder of the report.
+        run_folders = tuple(folder for folder in run_folders if not (folder / LEDGER).exists())
+        if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
+            raise HarnessError(f"{folder} holds no W&B files (wandb/). Give run folders." for folder in missing)
+        sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
+
+
+@click.command()
+@click.argument("runs", metavar="RUNS_DIR|ENTITY/PROJECT[/SWEEP]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the page. [default: report/ in RUNS_DIR]"
+)
+@click.option(
+    "--gallery",
+    default="24",
+    show_default=True,
+    help="Runs whose attention maps are included: all, or a number (best and worst runs first). "
+    "A run with 500 test images takes about 3 MB.",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page or the W&B report in a browser.")
+@click.option("--wandb", "on_wandb", is_flag=True, help="Make a W&B workspace and a W&B report instead of a page.")
+def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wandb: bool) -> None:
+    """Build an HTML page about the runs in RUNS_DIR.
+
+    The page is static: it needs no server and no network. The command also works while the sweep is running;
+    repeat it to update the page. With --wandb it makes a workspace and a report in W&B, from runs that were sent
+    there; this needs `pip install 'vit-harness[reports]'`.
+
+    \b
+    Examples:
+      harness report runs/grid
+      harness report runs -o public --open
+      harness report runs/grid --wandb
+      harness report ENTITY/PROJECT/SWEEP --wandb
+    """
+    with errors_in_words():
+        if gallery != "all" and not gallery.isdecimal():
+            raise ConfigError(f"--gallery is {gallery!r}; it must be all, or a number of runs.")
+        if on_wandb:
+            from harness.cli.wandb_report import publish
+
+            if output:
+                raise ConfigError("-o cannot be combined with --wandb: the W&B report is not written to a folder.")
+            addresses = [*publish(runs, click.echo)]
+        else:
+            from reports.errors import ReportError
+            from reports.page import build
+
+            try:
+                addresses = [str(build.build(runs, output, gallery=None if gallery == "all" else int(gallery)))]
+            except ReportError as error:
+                raise HarnessError(str(error)) from error
+        for address in addresses:
+            click.echo(address)
+        if open_page:
+            click.launch(addresses[-1])

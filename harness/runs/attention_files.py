@@ -1,0 +1,288 @@
+"""`attention.npz` and `positions.npz` of a run folder: their arrays, and reading them with shapes and types checked.
+
+n images, L layers, H heads, P = g² patches row by row, T = P + 1 tokens, C classes, K statistics, D hidden size.
+Files may be damaged or come from anywhere; no code in them is run. Numpy only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from harness.runs.reading import DAMAGE, EXPLAIN_AGAIN, UnreadableError, kind_of, parse_json
+from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
+
+# Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
+ATTENTION_FIELDS = {
+    "files": ("U", "n"),
+    "labels": ("iu", "n"),
+    "predicted": ("iu", "n"),
+    "probability": ("f", "n"),
+    "label_probability": ("f", "n"),
+    "classes": ("U", "C"),
+    "layers": ("f", "nLP"),
+    "heads": ("f", "nHP"),
+    "class_share": ("f", "nL"),
+    "rollout": ("f", "nP"),
+    "relevance": ("f", "nP"),
+    "entropy": ("f", "nL"),
+    "distance": ("f", "nL"),
+    "statistics": ("f", "LHK"),
+    "statistic_names": ("U", "K"),
+    "outlier_share": ("f", "n"),
+    "outlier_attention": ("f", "n"),
+    "settings": ("U", ""),
+}
+POSITION_FIELDS = {
+    "before": ("f", "TD"),
+    "after": ("f", "TD"),
+    "class_token_before": ("f", "D"),
+    "class_token_after": ("f", "D"),
+    "numbers": ("U", ""),
+}
+# Arrays of attention.npz with one number for each image.
+PER_IMAGE = ("labels", "predicted", "probability", "label_probability", "outlier_share", "outlier_attention")
+# Entries of `numbers` of positions.npz that every reader uses.
+POSITION_NUMBERS = ("before/locality/value", "before/decoding/value", "after/locality/value", "after/decoding/value")
+
+
+class _Misleading:
+    outlier_share: np.ndarray
+    outlier_attention: np.ndarray
+    files: Any
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def misleading(self) -> np.ndarray:
+        """(n,) bool: images whose maps are misleading, because a few outlier patches draw the attention."""
+        return has_outlier_attention(self.outlier_share, self.outlier_attention)
+
+
+@dataclass(frozen=True, eq=False)
+class Archive(_Misleading):
+    """`attention.npz`. Attention is the class token's, of the model in evaluation mode."""
+
+    files: np.ndarray  # (n,) str: POSIX paths, relative to settings["root"] if that is not None
+    labels: np.ndarray  # (n,) int32, -1 unknown
+    predicted: np.ndarray  # (n,) int32
+    probability: np.ndarray  # (n,) float32, of the predicted class
+    label_probability: np.ndarray  # (n,) float32, of the label, NaN unknown
+    classes: np.ndarray  # (C,) str
+    layers: np.ndarray  # (n, L, P) float16: attention on patches, mean over heads
+    heads: np.ndarray  # (n, H, P) float16: attention on patches of each head of the layer settings["head_layer"]
+    class_share: np.ndarray  # (n, L) float32: attention of the class token on itself, mean over heads
+    rollout: np.ndarray  # (n, P) float16
+    relevance: np.ndarray  # (n, P) float32: for the predicted class; images differ in scale
+    entropy: np.ndarray  # (n, L) float32: of the class token's attention, mean over heads, in nats
+    distance: np.ndarray  # (n, L) float32: mean attention distance, mean over heads, in pixels
+    statistics: np.ndarray  # (L, H, K) float64: means over the images
+    statistic_names: np.ndarray  # (K,) str: heads.STATISTICS
+    # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
+    outlier_share: np.ndarray  # (n,) float32
+    outlier_attention: np.ndarray  # (n,) float32
+    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], head_layer (1 to L), rollout (its
+    # settings), preprocessing, self_test, root and run (or None), seconds
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_arrays({name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}, ATTENTION_FIELDS)
+
+
+@dataclass(frozen=True, eq=False)
+class PositionArchive:
+    """`positions.npz`: the position embedding before and after fine-tuning."""
+
+    before: np.ndarray  # (P + 1, D) float32; the first row is P_0, the class token's place
+    after: np.ndarray  # (P + 1, D) float32
+    class_token_before: np.ndarray  # (D,) float32
+    class_token_after: np.ndarray  # (D,) float32
+    # before and after: {locality, decoding, effective_rank: {value, low, high}} with low and high the range by chance;
+    # change: {value, low, high} of |ΔP| / |P|; strength, verdict, and rule: the sentences that verdicts follow
+    numbers: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_arrays({name: getattr(self, name) for name in POSITION_FIELDS if name != "numbers"}, POSITION_FIELDS)
+        patches = len(self.before) - 1
+        if patches < 1 or math.isqrt(patches) ** 2 != patches:
+            raise ValueError(f"{patches} patches do not form a square grid")
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(_Misleading):
+    """The part of `attention.npz` that is small: everything about n images except their maps."""
+
+    path: Path
+    files: tuple[str, ...]  # (n,)
+    classes: tuple[str, ...]  # (C,)
+    labels: np.ndarray  # (n,) int, -1 unknown
+    predicted: np.ndarray  # (n,) int
+    probability: np.ndarray  # (n,) float, of the predicted class
+    label_probability: np.ndarray  # (n,) float, of the label; NaN unknown
+    outlier_share: np.ndarray  # (n,) float: of the patches, in the layer where outliers take most attention ...
+    outlier_attention: np.ndarray  # (n,) float: ... and of that attention
+    settings: Mapping[str, Any]
+    stamp: str  # changes when the file is replaced; taken before it is read
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """All maps of all images, M = 3 + L + H of each: AGGREGATES, layers, heads of one layer."""
+
+    values: np.ndarray  # (n, M, P) float32; relevance divided by its sum, because images differ in its scale
+    layers: int
+    heads: int
+    side: int  # g
+
+    @property
+    def largest(self) -> np.ndarray:
+        """(n, M): the largest finite value of each map, 0 if none is above 0."""
+        return np.max(self.values, axis=-1, where=np.isfinite(self.values), initial=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadStatistics:
+    """Statistics of each head, as means over the images."""
+
+    values: np.ndarray  # (L, H, K) float64
+    names: tuple[str, ...]  # (K,)
+
+
+Kind = TypeVar("Kind", Archive, PositionArchive)
+
+
+def read_archive(path: Path, kind: type[Kind]) -> Kind:
+    """A whole archive. Raises UnreadableError."""
+    is_attention = kind is Archive
+    fields = ATTENTION_FIELDS if is_attention else POSITION_FIELDS
+    values = _read_arrays(path, fields, fields)
+    _check_settings(path, values["settings"]) if is_attention else _check_numbers(path, values["numbers"])
+    try:
+        return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def read_positions(run_folder: Path) -> PositionArchive:
+    """The position embeddings of a run. Raises UnreadableError."""
+    return read_archive(run_folder / "attention" / POSITIONS_FILE, PositionArchive)
+
+
+def read_attention(run_folder: Path) -> Attention:
+    """Everything about the images of a run except their maps. Raises UnreadableError."""
+    path = run_folder / "attention" / ATTENTION_FILE
+    stamp = _stamp(path)  # first: a file that is replaced while it is read is then read again for the next page
+    arrays = _read_arrays(path, ATTENTION_FIELDS, ("files", "classes", "settings", *PER_IMAGE))
+    _check_settings(path, arrays["settings"])
+    files, classes = (tuple(map(str, arrays[name].tolist())) for name in ("files", "classes"))
+    if not files:
+        raise _damaged(path, "it has no images")
+    labels, predicted = (arrays[name].astype(np.int64) for name in ("labels", "predicted"))
+    if predicted.min() < 0 or max(predicted.max(), labels.max()) >= len(classes) or len(set(files)) < len(files):
+        raise _damaged(path, "its classes or images do not fit together")
+    numbers = {name: arrays[name].astype(np.float64) for name in PER_IMAGE if name not in ("labels", "predicted")}
+    return Attention(path, files, classes, labels, predicted, settings=arrays["settings"], stamp=stamp, **numbers)
+
+
+def read_maps(attention: Attention) -> Maps:
+    """The maps of its images. Raises UnreadableError."""
+    path, names = attention.path, ("layers", "heads", "rollout", "relevance")
+    arrays = _read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)})
+    layers, heads, rollout, relevance = (arrays[name].astype(np.float32) for name in names)
+    patches = rollout.shape[1]
+    side = math.isqrt(patches)
+    if 0 in (patches, layers.shape[1], heads.shape[1]) or side * side != patches:
+        raise _damaged(path, "its maps do not form a square grid")
+    is_finite = np.isfinite(relevance)
+    total = relevance.sum(1, keepdims=True, where=is_finite)
+    shares = np.divide(relevance, total, out=np.where(is_finite, np.float32(0), relevance), where=total > 0)
+    aggregates = np.stack([layers.mean(1), rollout, shares], axis=1)
+    return Maps(np.concatenate([aggregates, layers, heads], axis=1), layers.shape[1], heads.shape[1], side)
+
+
+def read_statistics(run_folder: Path) -> HeadStatistics:
+    """The statistics of the heads of a run. Raises UnreadableError."""
+    path = run_folder / "attention" / ATTENTION_FILE
+    arrays = _read_arrays(path, ATTENTION_FIELDS, ("statistics", "statistic_names"))
+    if not arrays["statistics"].size:
+        raise _damaged(path, "its statistics are empty")
+    return HeadStatistics(arrays["statistics"].astype(np.float64), tuple(map(str, arrays["statistic_names"].tolist())))
+
+
+def _read_arrays(
+    path: Path, fields: Mapping[str, tuple[str, str]], names: Iterable[str], sizes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """Those arrays of an npz file, and its JSON objects; `sizes` are axes whose length is known."""
+    if path.exists() and not path.is_file():
+        raise UnreadableError(path, "is not a file", EXPLAIN_AGAIN)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays: dict[str, Any] = {name: content[name] for name in names}
+        _check_arrays(arrays, fields, sizes)
+        for name in arrays:
+            if not fields[name][1]:
+                arrays[name] = _object(name, str(arrays[name]))
+    except FileNotFoundError:
+        raise UnreadableError(path, "is missing", EXPLAIN_AGAIN) from None
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
+    return arrays
+
+
+def _check_arrays(
+    arrays: Mapping[str, np.ndarray], fields: Mapping[str, tuple[str, str]], sizes: Mapping[str, int] | None = None
+) -> None:
+    """Raises ValueError for an array of another type, or of a size that does not fit the others."""
+    known = dict(sizes or {})
+    # Arrays with most axes first: they say how long the axes are.
+    for name, array in sorted(arrays.items(), key=lambda item: -len(fields[item[0]][1])):
+        kinds, axes = fields[name]
+        if array.dtype.kind not in kinds:
+            raise ValueError(f"{name} is of type {array.dtype}")
+        expected = tuple(known.setdefault(axis, size) for axis, size in zip(axes, array.shape, strict=False))
+        if array.shape != expected or array.ndim != len(axes):
+            raise ValueError(f"{name} is {array.shape}, not ({', '.join(str(known.get(axis, axis)) for axis in axes)})")
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {kind_of(value)} instead of an object")
+    return value
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    if settings.get("version") not in (None, VERSION):
+        raise UnreadableError(path, f"is of another version ({settings['version']})", EXPLAIN_AGAIN)
+
+
+def _check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Text of the verdict and its rule, and the numbers that every reader uses; NaN is a number here."""
+    for name in ("verdict", "rule"):
+        if not isinstance(numbers.get(name), str):
+            raise _damaged(path, f"{name} is {kind_of(numbers.get(name))} instead of text")
+    for name in (*POSITION_NUMBERS, "change/value", "strength"):
+        value: Any = numbers
+        for key in name.split("/"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, float) and finite_number(value) is None:
+            raise _damaged(path, f"{name} is {kind_of(value)} instead of a number")
+
+
+def _damaged(path: Path, why: object) -> UnreadableError:
+    return UnreadableError(path, f"is damaged ({why})", EXPLAIN_AGAIN)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        about = path.stat()
+    except OSError:
+        return ""  # reading the file reports the problem
+    return f"{about.st_mtime_ns}-{about.st_size}"

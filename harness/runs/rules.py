@@ -1,0 +1,105 @@
+"""Names and rules of a run folder that its writers and its readers share. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+Goal = Literal["maximize", "minimize"]
+
+# Beside run folders: where `--fresh` moves earlier runs of the same settings.
+SET_ASIDE = ".replaced"
+
+# In `<run>/attention/`.
+ATTENTION_FILE, POSITIONS_FILE, OBJECT_FILE = "attention.npz", "positions.npz", "object.json"
+SPRITES_FOLDER, SPRITES_FILE = "sprites", "sprites.json"
+
+# Layout of attention.npz and sprites.json, and the definitions behind their numbers.
+VERSION = 1
+
+# Attention maps of the whole model, in the order in which they are stored and shown.
+AGGREGATES = ("mean over layers", "rollout", "relevance")
+
+# Outlier patches make a map misleading if they draw at least this share of the attention ...
+OUTLIER_ATTENTION = 0.5
+# ... and at least this many times their share of the patches.
+OUTLIER_EXCESS = 2.0
+
+# Verdicts about a position embedding after fine-tuning.
+RETAINED, ALTERED, LOST = "retained", "altered", "lost"
+
+# Colours that people with any colour vision can tell apart (Okabe & Ito 2008).
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+def epoch_order(f1: float, loss: float) -> tuple[float, float]:
+    """Sort key of an epoch: the higher validation macro F1 wins, then the lower loss. Ties go to the earlier epoch."""
+    return f1, -loss
+
+
+def best_epoch(rows: Iterable[Row]) -> Row | None:
+    """The best validation among rows of metrics.jsonl by `epoch_order`; None without a finite F1."""
+    best: Row | None = None
+    best_order = (-math.inf, -math.inf)
+    for row in rows:
+        f1, loss = finite_number(row.get("val/f1")), finite_number(row.get("val/loss"))
+        if f1 is None or "epoch" not in row or "step" not in row:
+            continue
+        order = epoch_order(f1, math.inf if loss is None else loss)
+        if best is None or order > best_order:
+            best, best_order = row, order
+    return best
+
+
+def has_outlier_attention(share: Any, attention: Any) -> Any:
+    """Whether a few outlier patches, `share` of all, draw so much `attention` that the map is misleading.
+
+    Arrays or numbers from 0 to 1, element by element.
+    """
+    return (attention >= OUTLIER_ATTENTION) & (attention >= OUTLIER_EXCESS * share)
+
+
+def finite_number(value: Any) -> float | None:
+    """The value as a float; None if it is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    with contextlib.suppress(OverflowError):
+        return float(value) if math.isfinite(value) else None
+    return None
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinity replaced by None, because JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def printable(text: object) -> str:
+    """Text from a file or a path that is safe on a terminal: control characters and surrogates are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in str(text)
+    )
+
+
+def without_mathtext(text: str) -> str:
+    """Text for matplotlib, which would otherwise read what is between two `$` as a formula."""
+    return text.replace("$", r"\$")
+
+
+def duration(seconds: float) -> str:
+    """75.3 -> "1 min 15 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

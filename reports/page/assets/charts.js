@@ -1,0 +1,94 @@
+"use strict";
+
+// Charts: <div class="plot" data-chart="name"> shows the Plotly figure data/<name>.js once it comes near the view.
+const charts = (() => {
+  const AXIS = {
+    gridcolor: "var(--line)",
+    linecolor: "var(--strong-line)",
+    zeroline: false,
+    tickfont: { color: "var(--soft)", size: 12 },
+    title: { font: { color: "var(--soft)", size: 12.5 }, standoff: 8 },
+  };
+
+  const TEMPLATE = {
+    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", size: 12.5, color: "var(--ink)" },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    xaxis: AXIS,
+    yaxis: AXIS,
+    hoverlabel: { bgcolor: "var(--panel)", bordercolor: "var(--strong-line)", font: { color: "var(--ink)" } },
+    modebar: { color: "var(--soft)", activecolor: "var(--ink)", bgcolor: "rgba(0,0,0,0)" },
+  };
+
+  const CONFIG = {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    showSendToCloud: false,
+    plotlyServerURL: "",
+  };
+
+  const MODE_BAR_FROM = 300; // pixels of height: in a smaller chart its buttons would cover the data
+
+  const byName = new Map(); // name -> {element, figure}
+  let plotly = null;
+
+  // A copy of a value whose "var(--name)" strings are replaced by the colours of the current theme.
+  function inTheme(value, colours = new Map()) {
+    if (typeof value === "string") {
+      const name = /^var\((--[\w-]+)\)$/.exec(value)?.[1];
+      if (!name) return value;
+      if (!colours.has(name)) colours.set(name, report.colour(name));
+      return colours.get(name);
+    }
+    if (Array.isArray(value)) return value.map((item) => inTheme(item, colours));
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inTheme(item, colours)]));
+    }
+    return value;
+  }
+
+  async function draw(name) {
+    const chart = byName.get(name);
+    plotly ??= report.script("assets/plotly.min.js");
+    const [figure] = await Promise.all([report.load(name), plotly]);
+    // A copy, because Plotly and the controls change the figure.
+    chart.figure ??= structuredClone(figure);
+    const { data, layout } = inTheme(chart.figure);
+    const template = { layout: inTheme(TEMPLATE) };
+    const displayModeBar = chart.element.clientHeight >= MODE_BAR_FROM ? "hover" : false;
+    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
+    chart.element.classList.add("drawn");
+  }
+
+  // Change a chart's figure, at once or as soon as it is drawn.
+  async function change(name, edit) {
+    const chart = byName.get(name);
+    if (!chart) return;
+    const figure = await report.load(name);
+    chart.figure ??= structuredClone(figure);
+    edit(chart.figure);
+    if (chart.element.classList.contains("drawn")) await draw(name);
+  }
+
+  // Plotly reads tags and entities in its texts.
+  const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+  function showError(element, error) {
+    element.textContent = `This chart cannot be shown: ${error.message}.`;
+    element.classList.add("broken");
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const element of document.querySelectorAll(".plot[data-chart]")) {
+      const name = element.dataset.chart;
+      byName.set(name, { element });
+      report.whenNear(element, () => draw(name).catch((error) => showError(element, error)));
+    }
+  });
+  report.onThemeChange(() => {
+    for (const [name, { element }] of byName) if (element.classList.contains("drawn")) draw(name);
+  });
+
+  return { change, escaped };
+})();

@@ -1,0 +1,87 @@
+"use strict";
+
+// The confusion matrix as a Plotly figure: `mistakes` is the content of data/mistakes-<key>.js, `order` is "" (as in
+// the data), "f1" or "alike"; without the diagonal the colours show errors alone.
+const confusionFigure = (() => {
+  const SUPPORT = 5; // column of perClass: images of the class
+  const F1 = 0;
+  const GAPS_UP_TO = 40; // classes: more cells are too small for gaps between them
+
+  // Classes that are confused with one another, side by side: after each class follows the one that is confused most
+  // with the classes before it, the nearest of which count most.
+  function bySimilarity({ classes, cells }) {
+    const size = classes.length;
+    const confusions = Array.from({ length: size }, () => new Map()); // class -> other class -> images
+    const [truths, predictions, counts] = cells;
+    truths.forEach((truth, cell) => {
+      const predicted = predictions[cell];
+      if (truth === predicted) return;
+      for (const [from, to] of [[truth, predicted], [predicted, truth]]) {
+        confusions[from].set(to, (confusions[from].get(to) ?? 0) + counts[cell]);
+      }
+    });
+    const totals = confusions.map((others) => [...others.values()].reduce((sum, count) => sum + count, 0));
+    const attraction = new Float64Array(size);
+    const left = new Set(Array.from({ length: size }, (_, label) => label));
+    const order = [];
+    const isNearer = (label, best) =>
+      attraction[label] > attraction[best] || (attraction[label] === attraction[best] && totals[label] > totals[best]);
+    while (left.size) {
+      let next = -1;
+      for (const label of left) if (next < 0 || isNearer(label, next)) next = label;
+      left.delete(next);
+      order.push(next);
+      attraction.forEach((value, label) => { attraction[label] = value / 2; });
+      for (const [other, count] of confusions[next]) attraction[other] += count;
+    }
+    return order;
+  }
+
+  function ordered(mistakes, order) {
+    const labels = [...mistakes.classes.keys()];
+    if (order === "alike") return bySimilarity(mistakes);
+    const f1 = (label) => mistakes.perClass[label][F1];
+    return order === "f1" ? labels.sort((left, right) => f1(left) - f1(right) || left - right) : labels;
+  }
+
+  function table(size, empty) {
+    return Array.from({ length: size }, () => new Array(size).fill(empty));
+  }
+
+  return (mistakes, order, withoutDiagonal) => {
+    const labels = ordered(mistakes, order);
+    const size = labels.length;
+    const places = new Map(labels.map((label, place) => [label, place]));
+    const [shares, texts] = [table(size, 0), table(size, "")];
+    const [truths, predictions, counts] = mistakes.cells;
+    truths.forEach((truth, cell) => {
+      const predicted = predictions[cell];
+      const support = mistakes.perClass[truth][SUPPORT];
+      const [row, column] = [places.get(truth), places.get(predicted)];
+      texts[row][column] = `: ${counts[cell]} of ${support}`;
+      if (!(withoutDiagonal && truth === predicted)) shares[row][column] = counts[cell] / support;
+    });
+    const shortened = (name) => (name.length > 24 ? `${name.slice(0, 22)}…` : name);
+    const names = labels.map((label) => charts.escaped(mistakes.classes[label]));
+    const axis = {
+      tickvals: [...names.keys()], ticktext: labels.map((label) => charts.escaped(shortened(mistakes.classes[label]))),
+      automargin: true, showgrid: false, tickfont: { size: size > 60 ? 8 : size > 30 ? 10 : 12, color: "var(--soft)" },
+    };
+    const gap = size <= GAPS_UP_TO ? 1 : 0;
+    const frame = { type: "rect", xref: "paper", yref: "paper", x0: 0, x1: 1, y0: 0, y1: 1, line: { color: "var(--line)", width: 1 } };
+    return {
+      data: [{
+        type: "heatmap", z: shares, zmin: 0, zmax: 1, text: texts, xgap: gap, ygap: gap,
+        customdata: names.map((truth) => names.map((predicted) => [truth, predicted])),
+        hovertemplate: "%{customdata[0]} predicted as %{customdata[1]}%{text}<extra></extra>",
+        colorscale: [[0, "var(--panel)"], [0.001, "var(--ramp-low)"], [0.5, "var(--ramp-middle)"], [1, "var(--ramp-high)"]],
+        colorbar: { title: { text: "share" }, tickformat: ".0%", thickness: 12, len: 0.5 },
+      }],
+      layout: {
+        height: Math.min(Math.max(360, 11 * size + 160), 1200), margin: { l: 10, r: 10, t: 10, b: 10 }, shapes: [frame],
+        xaxis: { ...axis, title: { text: "prediction", standoff: 12 }, tickangle: -60 },
+        yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed" },
+      },
+    };
+  };
+})();
