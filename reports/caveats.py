@@ -81,7 +81,7 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
 
 
 def _skipped(runs: list[Run]) -> Iterator[Caveat]:
-    """Pictures that could not be read: the same ones in most runs of a sweep, so said once."""
+    """Images that could not be read: the same ones in most runs of a sweep, so said once."""
     skipped: dict[str, str] = {}
     for run in runs:
         files = part(run, "data").get("skipped")

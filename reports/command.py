@@ -15,7 +15,7 @@ ELSEWHERE = tuple(f"--{name.replace('_', '-')}=" for name in NOT_SETTINGS)
 def reproducing(run: Run) -> str:
     """Trains the same settings again: by the arguments that the manifest has, else by every setting of the config.
 
-    Where the run was kept is no part of it: there the same command finds it finished, or sets it aside.
+    The run's folder is left out: there the same command would find the run finished, or set it aside.
     """
     words = run.manifest.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

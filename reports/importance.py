@@ -43,7 +43,7 @@ def _of(path: Path) -> Importance | str:
     from sqlalchemy import URL
     from sqlalchemy.exc import SQLAlchemyError
 
-    # To read only: the sweep may be going on.
+    # Read only: the sweep may still be running.
     url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

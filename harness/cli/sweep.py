@@ -33,7 +33,7 @@ def sweep() -> None:
     Examples:
       harness sweep plan sweeps/grid.yaml
       harness sweep run sweeps/grid.yaml
-      harness sweep run sweeps/grid.yaml --workers 2 -- --data photos --model vit_ti_16 --weights deit_tiny.pth
+      harness sweep run sweeps/grid.yaml --workers 2 -- --data my_images --model vit_ti_16 --weights deit_tiny.pth
       harness sweep status sweeps/grid.yaml
 
     What comes after `--` (or in $HARNESS_SWEEP_ARGS) wins over the file.
@@ -95,7 +95,7 @@ def plan(
 
     \b
     Example:
-      harness sweep plan sweeps/grid.yaml -- --data photos
+      harness sweep plan sweeps/grid.yaml -- --data my_images
     """
     with errors_in_words():
         from harness.sweep.plan.plan import plan as make_plan

@@ -90,7 +90,7 @@ def grid_waves(grid: int, width: int) -> Tensor:
 
 
 def draw_all(split: str, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures uint8 (N, 3, S, S), masks uint8 (N, 1, S, S) and labels int64 (N,) of every pretraining class."""
+    """Images uint8 (N, 3, S, S), masks uint8 (N, 1, S, S) and labels int64 (N,) of every pretraining class."""
     names = scenes.PRETRAIN_CLASSES
     count = len(names) * per_class
     pictures = np.empty((count, scenes.SIZE, scenes.SIZE, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures as a model sees them: which files are meant, and the square of each that is left after resize and crop."""
+"""Images as a model sees them: the files, and the square that is left of each after resize and crop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
         elif path.is_file():
             files.append(path)
         else:
-            problems.append(f"{printable(path)}: there is no such image or folder.")
+            problems.append(f"{printable(path)}: no such image or folder.")
     if problems:
         raise DataError(problems)
     files = list(dict.fromkeys(file.absolute() for file in files))

@@ -58,7 +58,7 @@ def write_and_log(
 
 
 def _withdraw(folder: Path, figure_folder: Path) -> None:
-    """Remove what would be taken for a part of other arrays, should it not come to be made anew."""
+    """Remove files that belong to earlier arrays, in case new ones are not written."""
     for path in (folder / SPRITES / SPRITES_FILE, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Attention of a finished run or of plain weights: looked at anew, or only drawn."""
+"""Attention of a finished run or of plain weights: computed again, or only drawn again."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
         return tuple(str(name) for name in json.loads(metadata["classes"]))
     head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
     if head is None or head.dim() != 2:
-        raise HarnessError(f"{path} has no classification head, so there is no prediction to look at.")
+        raise HarnessError(f"{path} has no classification head, so its predictions cannot be explained.")
     if len(head) == len(IMAGENET):
         return IMAGENET
     return tuple(f"class {index}" for index in range(len(head)))

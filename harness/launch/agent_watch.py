@@ -1,7 +1,7 @@
-"""The W&B agent that a run descends from: when it ends, however it ends, the run is told to stop.
+"""Stops a run when the W&B agent that started it ends, however the agent ends.
 
-An agent gives its command a process group of its own, and says nothing when it is ended itself. The launchers between
-it and a run then go on, so a run that watched its parent only would go on too. Importing this module is cheap.
+An agent starts its command in a separate process group and sends no signal when it is killed. The launchers between
+the agent and a run stay alive, so a run that watched its parent alone would keep training. Importing this is cheap.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from harness.launch.cores import usable_cores
 
 RUN = Path(__file__).parents[1] / "run.py"
 
-# Time to save and to say goodbye to a tracker. Torch elastic kills its workers 30 s after it was told to stop.
+# Seconds to save and to finish the W&B run. Torch elastic kills its workers 30 s after it receives a signal.
 GRACE_SECONDS = 30.0
 
 # How a sweep tells a trial which part of its GPU's memory it may have.
@@ -76,8 +76,8 @@ def launch(
 def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder: Path) -> list[str]:
     """The command that the script and its arguments are appended to."""
     if processes == 1:
-        # `accelerate launch` of one process starts Python and waits. It would lose the exit code, and leave its child
-        # alone when it is told to stop.
+        # `accelerate launch` of one process starts Python and waits. It would lose the exit code, and a signal to it
+        # would leave the child running.
         return [sys.executable]
     if gpus == 0:
         # For the CPU, `accelerate launch --num_processes N` starts one process only, unless there is MPI.
@@ -102,9 +102,9 @@ def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder:
 
 
 def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: float) -> int:
-    """Run a command in a session of its own until all of it has ended.
+    """Run a command in a new session until all of its processes have ended.
 
-    Only the direct child is told to stop: it is the trainer, or torch elastic, which tells each of its workers once.
+    Signals go to the direct child alone: the trainer, or torch elastic, which passes them to each worker once.
     """
     mark = f"HARNESS_LAUNCH_{secrets.token_hex(8)}"
     child = subprocess.Popen(

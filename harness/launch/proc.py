@@ -1,4 +1,4 @@
-"""What Linux tells of a process (proc(5)). Importing this module is cheap."""
+"""Facts about a process from /proc (proc(5)). Importing this module is cheap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: to its folder, to W&B and to the person watching. Only the main rank speaks."""
+"""Records a run while it trains: in its folder, in W&B and on the console. Only the main rank writes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RunLogger:
         self._open = True
         (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
         earlier = self.folder.read("manifest.json")
-        # W&B's id lives in the folder, so that the same command goes on with the same W&B run.
+        # W&B's id lives in the folder, so that the same command resumes the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
         self.folder.write("config.json", self.config.to_dict())
         self.folder.write(
@@ -77,7 +77,7 @@ class RunLogger:
         self.folder.write("summary.json", {"state": "running"})
         for note in photos.notes:
             self.console.say(note)
-        # W&B locks what a sweep chose, so what was used instead needs keys of its own.
+        # W&B locks what a sweep chose, so what was used instead needs separate keys.
         used = {f"override/{name}": getattr(self.config, name) for name in overridden()}
         self.tracker = track.start(
             self.config, self.folder.path, run_id=run_id, extra_config=used, say=self.console.say
@@ -85,7 +85,7 @@ class RunLogger:
         for name, chosen in overridden().items():
             self.console.say(
                 f"{option_name(name)} is {getattr(self.config, name)} by {SWEEP_ARGS}, in place of the sweep's "
-                f"{chosen}, which W&B goes on showing; there, override/{name} is what was used."
+                f"{chosen}. W&B keeps showing {chosen}; override/{name} there is the value that was used."
             )
         return True
 
@@ -104,20 +104,20 @@ class RunLogger:
 
     def problem(self, part: str, sentence: str) -> None:
         """Something that a run can do without went wrong: say it, and keep it in the manifest."""
-        self.console.say(f"{sentence} The run goes on without {part}.")
+        self.console.say(f"{sentence} The run continues without {part}.")
         if self._open:
             self.folder.update("manifest.json", {"problems": {part: sentence}})
 
     def resume(self, progress: Progress, total_steps: int) -> None:
-        """Begin, or go on; rows of what will be done again are dropped."""
+        """Start or resume; rows of steps that will be repeated are dropped."""
         if not self._open:
             return
         if progress.step:
-            self.console.say(f"Going on from step {progress.step} of {total_steps}.")
+            self.console.say(f"Resuming from step {progress.step} of {total_steps}.")
             self.folder.update("summary.json", progress.best)
         self.folder.keep_metrics_until(progress.step, progress.epochs)
         if self.tracker:
-            # W&B keeps as a run's summary what its last process knew: one that goes on has to know it all.
+            # W&B's summary of a run is that of its last process, so a process that resumes sends all of it again.
             known = {key: value for row in self.folder.read_metrics() for key, value in row.items()}
             self.tracker.summarize(known | progress.best)
         self.console.begin(total_steps, progress.step)
@@ -178,22 +178,24 @@ class RunLogger:
         return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
 
     def prune_reason(self, signum: int) -> str | None:
-        """Why a run that was told to stop is not to go on later; None if it is only taken off the machine.
+        """Why a stopped run must not be resumed later; None if it is only taken off the machine.
 
         An agent sends the same signal when its server stops a run as it does when it is ended itself.
         """
         if self._open:
             with contextlib.suppress(OSError):
-                return (self.folder.path / STOP).read_text().strip().rstrip(".") or "told so by a file in its folder"
+                return (self.folder.path / STOP).read_text().strip().rstrip(
+                    "."
+                ) or "requested by the file `stop` in its folder"
             if self.tracker and self.tracker.asked_to_stop():
                 return "stopped in W&B, by hand or by its sweep"
-        return None if signum else "not wanted any more"
+        return None if signum else "stop requested"
 
     def on_hard_exit(self) -> None:
         """The process is about to end hard, told to stop and too slow for it: have W&B queue the run again."""
         if self._open and self.tracker:
             self.tracker.preempting()
-            time.sleep(1)  # wandb sends from a process of its own, which ends with ours
+            time.sleep(1)  # wandb sends from a separate process, which ends with this one
 
     @property
     def seconds(self) -> float:

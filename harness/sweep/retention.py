@@ -1,4 +1,4 @@
-"""Checkpoints of a sweep that are worth their disk: those of its best runs, and all that a run needs to go on."""
+"""Which checkpoints of a sweep stay on disk: those of its best runs, and all that a run needs to resume."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.runs.rules import Goal
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import ranked
 
-# Runs that have come to their end without a result: nobody goes on with them.
+# Runs that ended without a result: they are not resumed.
 GIVEN_UP = ("stopped", "infeasible")
 
 
@@ -21,7 +21,7 @@ def keep_best(
 ) -> list[Path]:
     """Delete checkpoints of all ended runs but the best `keep`; the folders of runs that lost theirs now.
 
-    Only runs that nobody goes on with: finished, stopped and infeasible ones. One whose process has not ended yet
+    Only runs that are not resumed: finished, stopped and infeasible ones. One whose process has not ended yet
     is left for the next time, and so are the folders `still_needed`. Metrics, predictions and figures stay.
     """
     runs = read_runs(sweep_folder)

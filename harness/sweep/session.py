@@ -39,7 +39,7 @@ def run_sweep(
     options: RunnerOptions,
     storage: str | None = None,
 ) -> int:
-    """Begin a sweep or go on with it, until all of it is done or somebody says stop; the exit code."""
+    """Start or resume a sweep and run it until all trials are done or it is stopped; returns the exit code."""
     check_inputs(sweep, search)
     with locked(folder), ledger_errors_in_words(sweep):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
@@ -56,14 +56,14 @@ def run_sweep(
 
 @contextlib.contextmanager
 def ledger_errors_in_words(sweep: Sweep) -> Iterator[None]:
-    """A database that is full, locked or gone is no fault of ours, and no traceback."""
+    """A database that is full, locked or gone gives one sentence instead of a traceback."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise HarnessError(
-            f"The trial queue of the sweep {sweep.name} cannot be read or written ({why}). Trials were told to save; "
-            "repeat the command once it can be reached."
+            f"The trial queue of the sweep {sweep.name} cannot be read or written ({why}). Running trials save their "
+            "state; repeat the command once it can be reached."
         ) from error
 
 

@@ -17,7 +17,7 @@ from reports.stats.leaderboard import ranked
 
 SWEEP_BEST = "sweep-best"
 
-# Runs sent at a time, each by a process of its own.
+# Runs sent at a time, each by a separate process.
 AT_A_TIME = 4
 
 
@@ -59,7 +59,7 @@ def upload(
     goal: Goal = "maximize",
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Send what W&B has not got of the runs of a sweep, and give the model of the best one the alias `sweep-best`.
+    """Send the runs of a sweep that W&B lacks, and give the model of the best one the alias `sweep-best`.
 
     Each run is said as it is done. Raises HarnessError when nobody is logged in or the server does not answer.
     """

@@ -1,4 +1,4 @@
-"""Best weights and the exact state to go on from: written beside and renamed, read without running any code."""
+"""Best weights and the exact state to resume from: written beside and renamed, read without running any code."""
 
 from __future__ import annotations
 

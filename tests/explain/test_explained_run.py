@@ -225,7 +225,7 @@ def test_an_error_of_one_process_is_told_by_all(
 
     on_ranks(2, fit_and_fail)
     said = capfd.readouterr().out
-    assert said.count("Attention could not be captured: ValueError: no luck. The run goes on without attention.") == 1
+    assert said.count("Attention could not be captured: ValueError: no luck. The run continues without attention.") == 1
     [folder] = tmp_path.iterdir()
     assert json.loads((folder / "summary.json").read_text())["test/n"] == 9
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -409,7 +409,7 @@ def test_weights_that_no_run_has_trained(
         (["--weights", "demo", "--model", "vit_demo"], 2, "Name the images to explain."),
         (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
         (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
-        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: there is no such image or folder."),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: no such image or folder."),
         (["RUN", "nowhere.png", "EMPTY"], 1, "holds no images (.jpg"),
         (["RUN", "BROKEN"], 1, "not an image (text)"),
         (["EMPTY"], 1, "holds no best checkpoint"),

@@ -82,7 +82,7 @@ def collect(
 
     Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. What goes wrong on any rank is a
     HarnessError on all of them, and a failed self-test is one before the first image. Raises Stopped on all ranks
-    when one was told to stop.
+    when one received a stop signal.
     """
     tested = processes.on_main(lambda: _tested(model, batches))
     while (share := _one_pass(model, batches, total, wanted, processes, stop)) is None:
@@ -216,7 +216,7 @@ def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, wanted: Coll
 
 
 def _give_up(problems: Sequence[str], processes: Processes) -> None:
-    """The same error on all ranks: the first of the `problems` that the main process was told."""
+    """The same error on all ranks: the first of the `problems` that the main process gathered."""
 
     def refuse() -> None:
         raise HarnessError(f"Attention could not be captured: {next(filter(None, problems))}")

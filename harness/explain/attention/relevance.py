@@ -23,7 +23,7 @@ def relevance(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def differentiable(images: Tensor) -> Tensor:
-    """Pictures that make a graph even where all weights are frozen, or where they were made in inference mode."""
+    """Images that make a graph even where all weights are frozen, or where they were made in inference mode."""
     return images.clone().requires_grad_()
 
 

@@ -34,8 +34,8 @@ class Positions:
     def __post_init__(self) -> None:
         if self.side**2 != len(self.patches):
             raise HarnessError(
-                f"The model has {len(self.patches)} position embeddings besides the class token's, which is no square "
-                "grid. Position maps are made for square images and a single class token."
+                f"The model has {len(self.patches)} position embeddings besides the class token's, which is not a "
+                "square grid. Position maps are made for square images and a single class token."
             )
         if not all(np.isfinite(value).all() for value in (self.patches, self.position_zero, self.class_token)):
             raise HarnessError("The position embedding has values that are not finite: this model has diverged.")

@@ -91,7 +91,7 @@ def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
 
 
 def state_bytes(config: RunConfig, checkpoint: int) -> int:
-    """Size of what an unfinished run goes on from: weights, the optimiser's moments, and an average if it keeps one."""
+    """Bytes of the state that a run resumes from: weights, the optimiser's moments, and an average if it keeps one."""
     moments = 1 if config.optimizer == "sgd" else 2
     return checkpoint * (1 + moments + config.ema)
 

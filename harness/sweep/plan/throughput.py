@@ -64,7 +64,7 @@ def pace_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: st
 
 
 def _training(run: Run) -> float:
-    """Pictures per second and process in training; 0 where the run does not say."""
+    """Images per second and process in training; 0 where the run does not say."""
     processes = run.manifest.get("processes")
     return (run.metric("train/images_per_second") or 0.0) / (processes if type(processes) is int and processes else 1)
 

@@ -23,7 +23,7 @@ _EDGE = 1e-6
 def sampler(search: Search, begun: int) -> optuna.samplers.BaseSampler:
     """What chooses the next settings of a Bayesian search.
 
-    Seeded anew for each trial, by how many have begun: a search that was interrupted chooses what it would have chosen.
+    Seeded for each trial by how many have begun, so that an interrupted search chooses what it would have chosen.
     """
     seed = (search.seed * 1_000_003 + begun) % 2**32
     if search.algorithm == "tpe":

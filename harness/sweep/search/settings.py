@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What a sweep was begun with, beside its file; the same when it goes on."""
+    """Search settings that are not in the sweep file; they are stored and do not change when the sweep resumes."""
 
     count: int | None = None  # trials of a random or Bayesian search
     seed: int = 0

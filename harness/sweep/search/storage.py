@@ -88,7 +88,7 @@ def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
 def _take_turns(engine: sqlalchemy.Engine) -> None:
     """Have SQLite lock before it reads, not first when it writes: else two that look for work take the same trial.
 
-    Optuna asks for such a lock (SELECT ... FOR UPDATE), which SQLite has not got.
+    Optuna asks for such a lock (SELECT ... FOR UPDATE), which SQLite does not have.
     """
 
     @sqlalchemy.event.listens_for(engine, "connect")

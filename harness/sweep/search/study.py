@@ -65,7 +65,7 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 
 def _define(study: optuna.Study, sweep: Sweep, search: Search, *, made_here: bool) -> None:
-    """Fill a new study, or go on filling one whose maker did not come to the end; refuse another definition."""
+    """Fill a new study, or one that an interrupted process left half full; refuse another definition."""
     definition = {"sweep": sweep.text, "overrides": list(sweep.overrides), "search": dataclasses.asdict(search)}
     if "search" in study.user_attrs:
         _refuse_changes(study.user_attrs, definition, sweep)
@@ -107,7 +107,7 @@ def number_of_trials(sweep: Sweep, search: Search) -> int:
     if count := search.count or sweep.run_cap:
         return count
     raise ConfigError(
-        f"{sweep.path}: method {sweep.method} has no end of its own. Give run_cap in the file, or --count."
+        f"{sweep.path}: method {sweep.method} never ends by itself. Give run_cap in the file, or --count."
     )
 
 
@@ -118,7 +118,7 @@ def _refuse_changes(known: Mapping[str, Any], new: Mapping[str, Any], sweep: Swe
     difference = "\n".join(difflib.unified_diff(before, now, "as it was begun", "now", lineterm="", n=1))
     raise ConfigError(
         f"{sweep.path}: the sweep {sweep.name} was begun with something else. Give the file another name (or `name:`) "
-        f"for a sweep of its own, or undo this:\n{difference}"
+        f"for a separate sweep, or undo this change:\n{difference}"
     )
 
 

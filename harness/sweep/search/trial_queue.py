@@ -1,6 +1,6 @@
 """The trial queue of a sweep: every trial, what became of it, and who is working on it.
 
-Whoever takes a trial from the queue owns it until it is told how it ended, or until the owner is gone.
+A worker that claims a trial owns it until it reports how the trial ended, or until its lease expires.
 """
 
 from __future__ import annotations

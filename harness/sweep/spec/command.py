@@ -18,7 +18,7 @@ DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 _SETTINGS = ("${args}", "${args_no_equals}", "${args_no_boolean_flags}")
 
 _REFUSED = {
-    "${args_no_hyphens}": "lr=0.1 is no option to it",
+    "${args_no_hyphens}": "lr=0.1 does not parse as an option",
     "${args_json}": "it reads no JSON",
     "${args_json_file}": "it reads no JSON file",
     "${args_append_hydra}": "it is not configured by Hydra",

@@ -41,7 +41,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Hyperband:
-    """Early stopping: at each band a run goes on only if it is among the best 1 / eta of those that got there.
+    """Early stopping: at each band only the best 1 / eta of the runs that reached it continue.
 
     As W&B does it, all runs in one bracket (Li et al. 2018, arXiv 1603.06560, is where the name comes from).
     """
@@ -89,7 +89,7 @@ def read_hyperband(early: Any, metric: Any) -> Hyperband | None:
         raise ConfigError("early_terminate must say `type: hyperband`: W&B has no other.")
     eta, strict = early.get("eta", 3), early.get("strict", True)
     problems = [
-        f"early_terminate.{key} is no key of hyperband, which has {', '.join(_HYPERBAND_KEYS)}."
+        f"early_terminate.{key} is not a key of hyperband; its keys are {', '.join(_HYPERBAND_KEYS)}."
         for key in early
         if key not in _HYPERBAND_KEYS
     ]

@@ -19,7 +19,7 @@ NOT_SWEPT = {
     "name": "each trial is named after its settings",
     "project": "all runs of a sweep are in one project: write `project:` at the top of the file",
     "group": "all runs of a sweep are in one group",
-    "fresh": "a trial that is started again would begin anew instead of going on",
+    "fresh": "a trial that is started again would start over instead of resuming",
 }
 
 _KEYS = ("distribution", "value", "values", "probabilities", "min", "max", "mu", "sigma", "q")
@@ -95,7 +95,7 @@ def _unknown_keys(entry: Mapping[str, Any]) -> list[str]:
     for key in entry:
         if key not in _KEYS:
             close = difflib.get_close_matches(str(key), _KEYS, n=1)
-            problems.append(f"`{key}` is no key of a parameter. " + (f"Did you mean `{close[0]}`?" if close else ""))
+            problems.append(f"`{key}` is not a key of a parameter. " + (f"Did you mean `{close[0]}`?" if close else ""))
     return [problem.strip() for problem in problems]
 
 

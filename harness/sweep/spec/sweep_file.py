@@ -128,7 +128,7 @@ def _key_problems(content: Mapping[str, Any]) -> list[str]:
         elif key not in _KEYS:
             close = difflib.get_close_matches(key, [*_KEYS, *_REFUSED], n=1)
             advice = f"Did you mean `{close[0]}`?" if close else f"There are {', '.join(_KEYS)}."
-            problems.append(f"`{key}` is no key of a W&B sweep file. {advice}")
+            problems.append(f"`{key}` is not a key of a W&B sweep file. {advice}")
     return problems
 
 
