@@ -33,6 +33,7 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
+        *_below_probe(collection),
         *_out_of_memory(collection),
         *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
         *_different(collection, "initial weights", lambda run: part(run, "weights").get("digest"), is_grave=False),
@@ -99,6 +100,20 @@ def _problems(run: Run) -> Iterable[str]:
 
 def _cut_splits(run: Run) -> Iterable[str]:
     return [note for note in strings(run.manifest.get("notes")) if "set aside" in note]
+
+
+def _below_probe(collection: Collection) -> Iterator[Caveat]:
+    """Runs that fine-tuning left worse on test than the linear probe that their head started from."""
+    details = []
+    for row in collection.board.finished:
+        gain, high = (row.run.metric(f"probe/{name}") for name in ("gain", "gain_high"))
+        if gain is not None and gain < 0:
+            certain = " beyond its interval" if high is not None and high < 0 else ", within its interval"
+            details.append(f"{collection.label(row.run)}: test F1 {gain:+.4f}{certain}")
+    if details:
+        yield Caveat(
+            f"{_runs(len(details))} scored below the linear probe that the head started from.", _first(details)
+        )
 
 
 def _by_text(collection: Collection, sentence: str, said: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:

@@ -1,0 +1,26 @@
+"""Caveats that the tests of the whole page do not reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from reports.caveats import caveats
+from reports.collection import collect
+from tests.reports.stats.test_leaderboard import write
+
+
+def test_runs_below_their_probe_are_named(tmp_path: Path) -> None:
+    gains = {"better": (0.02, 0.05), "within": (-0.01, 0.02), "below": (-0.2, -0.1)}
+    for number, (name, (gain, high)) in enumerate(gains.items()):
+        run = write(tmp_path / name, 0.5, lr=10.0**-number)
+        summary = run.summary | {"probe/gain": gain, "probe/gain_high": high}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    write(tmp_path / "without", 0.5, lr=1e-7)
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "linear probe" in one.text]
+    assert caveat.text == "2 runs scored below the linear probe that the head started from."
+    assert sorted(caveat.details) == [
+        "lr 0.01: test F1 -0.2000 beyond its interval",
+        "lr 0.1: test F1 -0.0100, within its interval",
+    ]
+    assert caveat.is_grave
