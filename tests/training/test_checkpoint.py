@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from harness import files
 from harness.config import RunConfig
@@ -74,6 +75,25 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(TrainingError, match=r"state\.safetensors is damaged .*--fresh"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("part", ["tensor", "metadata"])
+def test_a_flipped_byte_is_detected(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "state.safetensors"
+    save_tensors(path, {"a": torch.zeros(100)}, {"progress": {"step": 41}})
+    content = bytearray(path.read_bytes())
+    position = len(content) - 3 if part == "tensor" else content.index(b"41")
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"state\.safetensors is damaged \(.*checksum\).*--fresh"):
+        load_tensors(path)
+
+
+def test_files_of_earlier_versions_have_no_checksum_and_load(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "x.safetensors", {"step": "3"})
+    tensors, metadata = load_tensors(tmp_path / "x.safetensors")
+    assert tensors["a"].tolist() == [1, 1, 1]
+    assert metadata == {"step": 3}
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
