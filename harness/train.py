@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,11 @@ from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
-from harness.training.state import Progress, TrainState
+from harness.training.state import Progress, StateWriter, TrainState
 from harness.training.step import training_step
+
+# What ranks agree on after each step; the largest wins.
+SAVE_NOW, STOP_NOW = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,10 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
         # The run may have ended after writing the best checkpoint of an epoch and before writing its state.
-        state.progress.best = processes.on_main(lambda: best_scores(best_file) or state.progress.best)
+        stored = processes.on_main(lambda: best_scores(best_file))
+        if state.progress.best and not stored:
+            _forget_best(run, best_file, state.progress)
+        state.progress.best = stored
     progress = state.progress
     progress.micro_batch = min(progress.micro_batch or largest_micro_batch, largest_micro_batch)
     if progress.processes != processes.world:
@@ -131,9 +136,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if probe:
         run_logger.probe(probe.metrics())
 
-    def save_state() -> None:
-        if processes.is_main:
-            state.save(state_file, origin)
+    writer = StateWriter(state, state_file, origin, config.checkpoint_minutes, is_main=processes.is_main)
 
     def timed_evaluate(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
         watch = Stopwatch()
@@ -144,12 +147,12 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     with run.stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
-            _train_epoch(run, epoch, state, batches.train, save_state)
+            _train_epoch(run, epoch, state, batches.train, writer)
             try:
                 _, scores = timed_evaluate(batches.val, len(data.val))
             except StopRequested:
                 run.stop.extend_deadline()
-                save_state()  # resuming starts with this validation
+                writer.save()  # resuming starts with this validation
                 raise
             progress.epochs += 1
             if is_best := _better(scores, progress.best):
@@ -159,7 +162,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
             row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
             # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
             run_logger.validation(row, progress.best, is_best=is_best)
-            save_state()
+            writer.save()
 
         # Test: once, with the best epoch's weights.
         processes.on_main(lambda: state.use(best_file))
@@ -182,9 +185,15 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     return summary
 
 
-def _train_epoch(
-    run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, save_state: Callable[[], None]
-) -> None:
+def _forget_best(run: RunContext, best_file: Path, progress: Progress) -> None:
+    """Let the remaining epochs choose a new best checkpoint; TrainingError if there are none."""
+    lost = f"{best_file}, the best checkpoint (epoch {progress.best['best/epoch']:.0f}), is missing"
+    if progress.epochs >= run.config.epochs:
+        raise TrainingError(f"{lost}, and all epochs are trained. Restore the file, or use --fresh to start over.")
+    run.run_logger.console.say(f"{lost}. The remaining epochs choose a new one; --fresh starts over.")
+
+
+def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, writer: StateWriter) -> None:
     """Train the remaining steps of an epoch. Order, augmentation and learning rate all follow from the step number."""
     config, processes, stop = run.config, run.processes, run.stop
     progress, steps_per_epoch = state.progress, batches.steps_per_epoch
@@ -196,8 +205,11 @@ def _train_epoch(
         losses.append(training_step(state, batch, lr, config, processes))
         watch.images += batch.total
 
-        stop_agreed = processes.any(stop.requested or run.run_logger.stop_requested)
-        save = stop_agreed or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
+        # One collective for both decisions: any rank may stop the run, the main process's clock asks for a save.
+        stop_here = stop.requested or run.run_logger.stop_requested
+        agreed = processes.largest(STOP_NOW if stop_here else SAVE_NOW if writer.due else 0)
+        stop_agreed = agreed == STOP_NOW
+        save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
             row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
             run.run_logger.training(row, epoch=epoch, steps=len(losses))
@@ -205,7 +217,7 @@ def _train_epoch(
         if stop_agreed:
             stop.extend_deadline()
         if save:
-            save_state()
+            writer.save()
         if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()
