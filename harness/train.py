@@ -19,6 +19,7 @@ from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.explain import test_set
 from harness.explain.positions.change import Embedding
+from harness.files import lack_of_resources
 from harness.finish import finish_run
 from harness.model.architectures import head_layer
 from harness.model.vit import Loaded, build_model, preprocessing_for
@@ -92,6 +93,8 @@ def fit(config: RunConfig) -> Outcome:
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
                 raise TrainingError(f"--compile true failed ({first_line}). Use --compile false.") from error
+            if isinstance(error, Exception) and (lack := lack_of_resources(error, run_logger.folder.path)):
+                raise lack from error
             raise
         return Outcome("finished", run_logger.folder.path, summary)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import math
 import multiprocessing
@@ -273,6 +274,28 @@ def test_saves_by_time_resume_with_the_same_bits(photos: Path, tmp_path: Path, w
     [expected] = (tmp_path / "whole").iterdir()
     assert same_bits(weights_of(folder), weights_of(expected))
     assert losses_of(folder) == losses_of(expected)
+
+
+def test_a_disk_full_while_testing_is_a_failed_run_that_resumes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(photos, tmp_path, epochs=1)
+
+    def full(*_: Any, **__: Any) -> None:
+        # From here on, nothing new can be written.
+        patch.setattr("harness.files._flush_to_disk", lambda path: full())
+        raise OSError(errno.ENOSPC, "No space left on device", "predictions.csv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.finish.write_predictions", full)
+        with pytest.raises(TrainingError, match=r"No space left to save predictions\.csv"):
+            fit(config)
+    [folder] = tmp_path.iterdir()
+    assert json.loads((folder / "summary.json").read_text())["state"] == "failed"
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / ".loss_curve.png.99").write_bytes(b"half")
+    assert fit(config).state == "finished"
+    assert not (folder / "figures" / ".loss_curve.png.99").exists()
 
 
 def stop_after(config: RunConfig, step: int) -> None:
@@ -572,5 +595,5 @@ def test_two_copies_of_one_run_do_not_write_over_each_other(photos: Path, tmp_pa
     from harness.errors import HarnessError
 
     config = settings(photos, tmp_path)
-    with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this very run"):
+    with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this run"):
         fit(config)
