@@ -13,7 +13,6 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import load_image_folder
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
@@ -21,14 +20,14 @@ from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.files import lack_of_resources
 from harness.finish import finish_run
-from harness.model.architectures import head_layer
-from harness.model.vit import Loaded, build_model, preprocessing_for
+from harness.model.vit import Loaded, build_model
 from harness.probe.head import probe_test_predictions, start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
+from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
@@ -57,7 +56,7 @@ def fit(config: RunConfig) -> Outcome:
 
     Every rank calls it. Raises HarnessError for what the user can correct. The run folder and W&B record how it ended.
     """
-    config = config.resolved()
+    config, problems = preflight.resolved(config)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
         processes = Processes(config)
@@ -65,11 +64,9 @@ def fit(config: RunConfig) -> Outcome:
         run_logger = RunLogger(config, processes)
         stack.callback(run_logger.console.close)
         stop.on_hard_exit = run_logger.on_hard_exit
-        image_folder = processes.on_main(
-            lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+        image_folder, preprocessing = processes.on_main(
+            lambda: preflight.check_inputs(config, run_logger.folder.path, problems)
         )
-        head_layer(config.model, config.explain_layer)  # raises ConfigError if the model has no such layer
-        preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
             # W&B starts here, before any slow work: a sweep's server assigns a silent run to another agent.
             if not processes.on_main(lambda: run_logger.begin(image_folder, stack)):
@@ -110,8 +107,9 @@ def exit_code_of(config: RunConfig) -> int:
 def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
     # Data and model. The main process decodes and downloads first; the others read the result.
+    # The model comes first: damaged weights are then an error before any decoding.
+    loaded = processes.main_first(lambda: _build(config, len(run.image_folder.classes)))
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
-    loaded = processes.main_first(lambda: _build(config, len(data.classes)))
     probe = None
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
