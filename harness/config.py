@@ -280,6 +280,14 @@ class RunConfig:
         high=1_000_000_000,
         identity=False,
     )
+    checkpoint_minutes: float = option(
+        10.0,
+        "Minutes between checkpoints within an epoch; 0 disables them.",
+        group="Run",
+        low=0,
+        high=1e6,
+        identity=False,
+    )
     explain: str = option(
         "all",
         "Test images to draw attention maps for: all, none, or a number of evenly spaced images.",

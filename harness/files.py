@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
     except (OSError, SafetensorError) as error:
         if disk_is_full(error):
-            raise no_space(path) from error
+            raise no_space(path, error) from error
         raise
     finally:
         beside.unlink(missing_ok=True)
@@ -76,11 +76,17 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         yield
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of killed writers. No process may be writing to the folder."""
-    for path in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.\d+", path.name):  # as `replacing` names them
-            path.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
+    """Delete temporary files of killed writers; follows no links. No process may be writing to the folder."""
+    if folder.is_symlink():
+        return
+    for parent, folders, names in os.walk(folder):
+        if not recursive:
+            folders.clear()
+        for name in names:
+            path = Path(parent, name)
+            if re.fullmatch(r"\..+\.\d+", name) and not path.is_symlink():  # as `replacing` names them
+                path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -97,15 +103,59 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def no_space(path: Path) -> TrainingError:
+# What the system refuses when a file cannot be written for lack of something, and what to do.
+_LACKS = {
+    errno.ENOSPC: ("No space left", "free some space"),
+    errno.EDQUOT: ("The disk quota leaves no space", "free some space"),
+    errno.EFBIG: ("The file-size limit (ulimit -f) is too small", "raise the limit"),
+    errno.EMFILE: ("Too many open files", "raise the limit (ulimit -n)"),
+    errno.ENFILE: ("Too many open files on this machine", "close other programs"),
+}
+
+
+def no_space(path: Path, error: Exception | None = None) -> TrainingError:
+    """The error for a file that could not be written, where `disk_is_full(error)`."""
+    lack, remedy = _LACKS[_system_error(error) or errno.ENOSPC]
+    if lack == "No space left" and _no_inodes(path):
+        lack, remedy = "No inodes left (df -i)", "delete some files"
     return TrainingError(
-        f"No space left to save {path}. Earlier saves are intact: free some space, then repeat the same command "
-        "to resume."
+        f"{lack} to save {path}. Earlier saves are intact: {remedy}, then repeat the same command to resume."
     )
 
 
 def disk_is_full(error: Exception) -> bool:
+    """Whether a write failed for lack of space, inodes, file size or open files."""
+    return _system_error(error) is not None
+
+
+def _system_error(error: Exception | None) -> int | None:
+    """The error's number if it is one of _LACKS."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno if error.errno in _LACKS else None
     # safetensors writes from Rust and reports the system's error as text.
-    return any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+    return next((code for code in _LACKS if f"(os error {code})" in str(error)), None)
+
+
+def _no_inodes(path: Path) -> bool:
+    try:
+        system = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return system.f_files > 0 and system.f_favail == 0 and system.f_bavail > 0  # some systems count no inodes
+
+
+# What a CPU's allocator and oneDNN say when memory runs out.
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive", "bad_alloc")
+
+
+def lack_of_resources(error: Exception, folder: Path) -> TrainingError | None:
+    """One sentence for a run that ended for lack of disk, open files or CPU memory; None for any other error."""
+    if isinstance(error, OSError) and disk_is_full(error):
+        return no_space(Path(error.filename) if isinstance(error.filename, str) else folder, error)
+    out_of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if out_of_memory or (isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)):
+        return TrainingError(
+            "Out of memory on the CPU. Use a smaller --micro-batch or --model, or free some memory, then repeat the "
+            "command to resume."
+        )
+    return None

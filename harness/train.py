@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,32 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import load_image_folder
 from harness.data.loader import EvalBatches, TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.explain import test_set
 from harness.explain.positions.change import Embedding
+from harness.files import lack_of_resources
 from harness.finish import finish_run
-from harness.model.architectures import head_layer
-from harness.model.vit import Loaded, build_model, preprocessing_for
+from harness.model.vit import Loaded, build_model
 from harness.probe.head import probe_test_predictions, start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
+from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
-from harness.training.state import Progress, TrainState
+from harness.training.state import Progress, StateWriter, TrainState
 from harness.training.step import training_step
+
+# What ranks agree on after each step; the largest wins.
+SAVE_NOW, STOP_NOW = 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ def fit(config: RunConfig) -> Outcome:
 
     Every rank calls it. Raises HarnessError for what the user can correct. The run folder and W&B record how it ended.
     """
-    config = config.resolved()
+    config, problems = preflight.resolved(config)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopSignals())
         processes = Processes(config)
@@ -62,11 +64,9 @@ def fit(config: RunConfig) -> Outcome:
         run_logger = RunLogger(config, processes)
         stack.callback(run_logger.console.close)
         stop.on_hard_exit = run_logger.on_hard_exit
-        image_folder = processes.on_main(
-            lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+        image_folder, preprocessing = processes.on_main(
+            lambda: preflight.check_inputs(config, run_logger.folder.path, problems)
         )
-        head_layer(config.model, config.explain_layer)  # raises ConfigError if the model has no such layer
-        preprocessing = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
         try:
             # W&B starts here, before any slow work: a sweep's server assigns a silent run to another agent.
             if not processes.on_main(lambda: run_logger.begin(image_folder, stack)):
@@ -90,6 +90,8 @@ def fit(config: RunConfig) -> Outcome:
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
                 raise TrainingError(f"--compile true failed ({first_line}). Use --compile false.") from error
+            if isinstance(error, Exception) and (lack := lack_of_resources(error, run_logger.folder.path)):
+                raise lack from error
             raise
         return Outcome("finished", run_logger.folder.path, summary)
 
@@ -105,8 +107,9 @@ def exit_code_of(config: RunConfig) -> int:
 def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
     # Data and model. The main process decodes and downloads first; the others read the result.
+    # The model comes first: damaged weights are then an error before any decoding.
+    loaded = processes.main_first(lambda: _build(config, len(run.image_folder.classes)))
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
-    loaded = processes.main_first(lambda: _build(config, len(data.classes)))
     probe = None
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
@@ -122,7 +125,10 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
         # The run may have ended after writing the best checkpoint of an epoch and before writing its state.
-        state.progress.best = processes.on_main(lambda: best_scores(best_file) or state.progress.best)
+        stored = processes.on_main(lambda: best_scores(best_file))
+        if state.progress.best and not stored:
+            _forget_best(run, best_file, state.progress)
+        state.progress.best = stored
     progress = state.progress
     progress.micro_batch = min(progress.micro_batch or largest_micro_batch, largest_micro_batch)
     if progress.processes != processes.world:
@@ -131,9 +137,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if probe:
         run_logger.probe(probe.metrics())
 
-    def save_state() -> None:
-        if processes.is_main:
-            state.save(state_file, origin)
+    writer = StateWriter(state, state_file, origin, config.checkpoint_minutes, is_main=processes.is_main)
 
     def timed_evaluate(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
         watch = Stopwatch()
@@ -144,12 +148,12 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     with run.stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
-            _train_epoch(run, epoch, state, batches.train, save_state)
+            _train_epoch(run, epoch, state, batches.train, writer)
             try:
                 _, scores = timed_evaluate(batches.val, len(data.val))
             except StopRequested:
                 run.stop.extend_deadline()
-                save_state()  # resuming starts with this validation
+                writer.save()  # resuming starts with this validation
                 raise
             progress.epochs += 1
             if is_best := _better(scores, progress.best):
@@ -159,7 +163,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
             row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
             # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
             run_logger.validation(row, progress.best, is_best=is_best)
-            save_state()
+            writer.save()
 
         # Test: once, with the best epoch's weights.
         processes.on_main(lambda: state.use(best_file))
@@ -182,9 +186,15 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     return summary
 
 
-def _train_epoch(
-    run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, save_state: Callable[[], None]
-) -> None:
+def _forget_best(run: RunContext, best_file: Path, progress: Progress) -> None:
+    """Let the remaining epochs choose a new best checkpoint; TrainingError if there are none."""
+    lost = f"{best_file}, the best checkpoint (epoch {progress.best['best/epoch']:.0f}), is missing"
+    if progress.epochs >= run.config.epochs:
+        raise TrainingError(f"{lost}, and all epochs are trained. Restore the file, or use --fresh to start over.")
+    run.run_logger.console.say(f"{lost}. The remaining epochs choose a new one; --fresh starts over.")
+
+
+def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, writer: StateWriter) -> None:
     """Train the remaining steps of an epoch. Order, augmentation and learning rate all follow from the step number."""
     config, processes, stop = run.config, run.processes, run.stop
     progress, steps_per_epoch = state.progress, batches.steps_per_epoch
@@ -196,8 +206,11 @@ def _train_epoch(
         losses.append(training_step(state, batch, lr, config, processes))
         watch.images += batch.total
 
-        stop_agreed = processes.any(stop.requested or run.run_logger.stop_requested)
-        save = stop_agreed or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
+        # One collective for both decisions: any rank may stop the run, the main process's clock asks for a save.
+        stop_here = stop.requested or run.run_logger.stop_requested
+        agreed = processes.largest(STOP_NOW if stop_here else SAVE_NOW if writer.due else 0)
+        stop_agreed = agreed == STOP_NOW
+        save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
             row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
             run.run_logger.training(row, epoch=epoch, steps=len(losses))
@@ -205,7 +218,7 @@ def _train_epoch(
         if stop_agreed:
             stop.extend_deadline()
         if save:
-            save_state()
+            writer.save()
         if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()

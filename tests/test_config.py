@@ -90,6 +90,7 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
         "tags",
         "log_every",
         "checkpoint_every",
+        "checkpoint_minutes",
         "explain",
         "explain_layer",
         "fresh",

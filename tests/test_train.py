@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import math
 import multiprocessing
@@ -24,6 +25,7 @@ from harness.options import arguments, parse
 from harness.runs.folder import RunFolder
 from harness.runs.logger import RunLogger
 from harness.train import Outcome, fit
+from harness.training.checkpoint import load_tensors
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
 fork = multiprocessing.get_context("fork")
@@ -234,6 +236,121 @@ def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
     assert same_bits(weights_of(folder), weights_of(expected))
     assert [row["step"] for row in rows_of(folder)] == [row["step"] for row in rows_of(expected)]
     assert losses_of(folder) == losses_of(expected)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_saves_by_time_resume_with_the_same_bits(photos: Path, tmp_path: Path, world: int) -> None:
+    # Each step is due: the clock of the main process is faster than any step. The last rank's clock must not matter.
+    config = settings(photos, tmp_path / "killed", checkpoint_minutes=1e-9, **RANDOM)
+    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), checkpoint_minutes=0)
+    start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
+    start(whole)
+
+    def killed() -> None:
+        step_of = train_module.training_step
+
+        def step_and_die(state: Any, *rest: Any) -> torch.Tensor:
+            loss = step_of(state, *rest)
+            if state.progress.step == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss
+
+        train_module.training_step = step_and_die
+        fit(config)
+
+    if world == 1:
+        child = fork.Process(target=killed)
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+    else:
+        with pytest.raises(AssertionError):
+            on_ranks(world, killed)
+    [folder] = (tmp_path / "killed").iterdir()
+    _, metadata = load_tensors(folder / "checkpoints" / "state.safetensors")
+    assert metadata["progress"]["step"] == 3
+
+    start(config)
+    [expected] = (tmp_path / "whole").iterdir()
+    assert same_bits(weights_of(folder), weights_of(expected))
+    assert losses_of(folder) == losses_of(expected)
+
+
+def test_a_disk_full_while_testing_is_a_failed_run_that_resumes(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(photos, tmp_path, epochs=1)
+
+    def full(*_: Any, **__: Any) -> None:
+        # From here on, nothing new can be written.
+        patch.setattr("harness.files._flush_to_disk", lambda path: full())
+        raise OSError(errno.ENOSPC, "No space left on device", "predictions.csv")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.finish.write_predictions", full)
+        with pytest.raises(TrainingError, match=r"No space left to save predictions\.csv"):
+            fit(config)
+    [folder] = tmp_path.iterdir()
+    assert json.loads((folder / "summary.json").read_text())["state"] == "failed"
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / ".loss_curve.png.99").write_bytes(b"half")
+    assert fit(config).state == "finished"
+    assert not (folder / "figures" / ".loss_curve.png.99").exists()
+
+
+def stop_after(config: RunConfig, step: int) -> None:
+    """Run in a child that receives SIGTERM after this optimiser step."""
+
+    def stopped() -> None:
+        step_of = train_module.training_step
+
+        def step_and_signal(state: Any, *rest: Any) -> torch.Tensor:
+            loss = step_of(state, *rest)
+            if state.progress.step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss
+
+        train_module.training_step = step_and_signal
+        assert fit(config).state == "preempted"
+
+    child = fork.Process(target=stopped)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_without_its_best_checkpoint_a_run_resumes_and_chooses_another(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(photos, tmp_path, epochs=3)
+    stop_after(config, 7)
+    [folder] = tmp_path.iterdir()
+    (folder / "checkpoints" / "best.safetensors").unlink()
+    outcome = fit(config)
+    assert "the best checkpoint (epoch 1), is missing. The remaining epochs choose a new one" in capsys.readouterr().out
+    assert outcome.state == "finished"
+    assert outcome.summary["best/epoch"] in (2, 3)
+    rows = [row for row in rows_of(outcome) if "val/f1" in row and row["epoch"] == outcome.summary["best/epoch"]]
+    assert outcome.summary["best/val_f1"] == rows[0]["val/f1"]
+
+
+def test_without_its_best_checkpoint_and_without_epochs_left_a_run_ends_with_one_sentence(
+    photos: Path, tmp_path: Path
+) -> None:
+    config = settings(photos, tmp_path, epochs=1)
+
+    def killed() -> None:
+        train_module.TrainState.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    [folder] = tmp_path.iterdir()
+    (folder / "checkpoints" / "best.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"best\.safetensors, the best checkpoint \(epoch 1\), is missing.*--fresh"):
+        fit(config)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -478,5 +595,5 @@ def test_two_copies_of_one_run_do_not_write_over_each_other(photos: Path, tmp_pa
     from harness.errors import HarnessError
 
     config = settings(photos, tmp_path)
-    with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this very run"):
+    with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this run"):
         fit(config)

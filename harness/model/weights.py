@@ -33,7 +33,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         contents, metadata = READERS[path.suffix.lower()](path)
     except Exception as error:  # damaged or hostile files raise nearly any exception
         raise WeightsError(_unreadable(path, error)) from error
-    state = {name: tensor for name, tensor in _unwrap(contents).items() if isinstance(tensor, Tensor)}
+    state = {name: tensor for name, tensor in unwrap(contents).items() if isinstance(tensor, Tensor)}
     if not state:
         raise WeightsError(f"{path} holds no weights: a mapping from names to tensors is needed.")
     return state, metadata
@@ -107,7 +107,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     return f"{path} is not a {path.suffix.lower()} weights file, or was cut short on its way here; get it again."
 
 
-def _unwrap(contents: Any) -> dict[str, object]:
+def unwrap(contents: Any) -> dict[str, object]:
     """The mapping of names inside a checkpoint, without what wrappers put before every name."""
     if not isinstance(contents, dict):
         return {}

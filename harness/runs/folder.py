@@ -62,6 +62,14 @@ class RunFolder:
         text = json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / name, (text + "\n").encode())
 
+    def mark_failed(self) -> None:
+        """Overwrite the state `running` in summary.json in place, which needs no free space."""
+        with (self.path / "summary.json").open("r+b") as file:
+            content = file.read()
+            if (position := content.find(b'"state": "running"')) >= 0:
+                file.seek(position)
+                file.write(b'"state": "failed" ')  # of the same length
+
     def update(self, name: str, values: Mapping[str, Any]) -> None:
         self.write(name, self.read(name) | dict(values))
 
@@ -75,7 +83,7 @@ class RunFolder:
                 file.write(json.dumps(finite(row), allow_nan=False) + "\n")
         except OSError as error:
             if disk_is_full(error):
-                raise no_space(self.metrics) from error
+                raise no_space(self.metrics, error) from error
             raise
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -109,6 +117,7 @@ class RunFolder:
             "Wait for it, or change a setting (--seed, --name) to start another run."
         )
         with locked(self.path / ".lock", refusal):
-            for folder in (self.path, self.checkpoints):
-                remove_leftovers(folder)
+            remove_leftovers(self.path)  # not below: wandb/ holds W&B's own files
+            for folder in (self.checkpoints, self.figures, self.attention):
+                remove_leftovers(folder, recursive=True)
             yield

@@ -159,10 +159,15 @@ class RunLogger:
         if reason:
             ending["reason"] = reason
         # A disk without room for one more line must not hide why the run failed.
-        with contextlib.nullcontext() if state == "finished" else contextlib.suppress(OSError, TrainingError):
+        try:
             self.folder.update("summary.json", ending)
             if state in ("stopped", "finished"):
                 (self.folder.path / STOP).unlink(missing_ok=True)
+        except (OSError, TrainingError):
+            if state == "finished":
+                raise
+            with contextlib.suppress(OSError):
+                self.folder.mark_failed()
         self._open, self.finished = False, state == "finished"
         if self.tracker:
             if state == "preempted":

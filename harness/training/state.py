@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,26 @@ class TrainState:
             raise TrainingError(
                 f"{path} was written by an incompatible version ({error}). Use --fresh to start over."
             ) from error
+
+
+class StateWriter:
+    """Saves the state on the main process, whose clock decides when --checkpoint-minutes have passed."""
+
+    def __init__(self, state: TrainState, path: Path, origin: dict[str, Any], minutes: float, *, is_main: bool) -> None:
+        self._state, self._path, self._origin = state, path, origin
+        self._seconds = minutes * 60
+        self._is_main = is_main
+        self._last_save = time.monotonic()
+
+    def save(self) -> None:
+        if self._is_main:
+            self._state.save(self._path, self._origin)
+            self._last_save = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save is too long ago; always False on the other ranks and if --checkpoint-minutes is 0."""
+        return self._is_main and self._seconds > 0 and time.monotonic() - self._last_save >= self._seconds
 
 
 def _renamed(progress: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from reports.values import finite
 # Entries of config.json that say where a run is kept, what it is called or how it is hurried, not what it computes.
 NOT_SETTINGS = (
     *("runs_dir", "cache_dir", "name", "project", "group", "tags", "fresh"),
-    *("log_every", "checkpoint_every", "threads", "workers"),
+    *("log_every", "checkpoint_every", "checkpoint_minutes", "threads", "workers"),
 )
 
 # Runs that the notes name one by one; of more they give the number.

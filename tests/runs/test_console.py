@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from harness.runs.console import Console, Stopwatch, duration
+from harness.runs.console import Console, Stopwatch
+from harness.runs.rules import duration
 
 
 @pytest.mark.parametrize(

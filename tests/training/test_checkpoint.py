@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from harness import files
 from harness.config import RunConfig
@@ -61,6 +62,54 @@ def test_a_disk_that_is_full_for_safetensors_itself_is_told_as_such(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EDQUOT, "The disk quota leaves no space to save .*: free some space"),
+        (errno.EFBIG, r"The file-size limit \(ulimit -f\) is too small to save .*: raise the limit"),
+        (errno.EMFILE, r"Too many open files to save .*: raise the limit \(ulimit -n\)"),
+    ],
+    ids=["quota", "file size", "open files"],
+)
+def test_each_lack_has_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "fsync", refused)
+    with pytest.raises(TrainingError, match=sentence):
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
+
+
+def test_a_disk_without_inodes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = os.statvfs(tmp_path)
+    full = os.statvfs_result((*system[:3], system.f_blocks, 10, 100, 0, 0, *system[8:10]))
+    monkeypatch.setattr(files.os, "statvfs", lambda _: full)
+    message = str(files.no_space(tmp_path / "x", OSError(errno.ENOSPC, "No space left on device")))
+    assert message.startswith(f"No inodes left (df -i) to save {tmp_path / 'x'}.")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("could not create a primitive"), OSError(errno.ENOMEM, "no")], ids=repr
+)
+def test_a_lack_of_memory_is_one_sentence(error: Exception) -> None:
+    assert str(files.lack_of_resources(error, Path("run"))).startswith("Out of memory on the CPU. ")
+
+
+def test_other_errors_are_no_lack() -> None:
+    assert files.lack_of_resources(RuntimeError("shapes differ"), Path("run")) is None
+
+
+def test_leftovers_are_removed_below_a_folder_and_not_through_links(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "figures", tmp_path / "outside"
+    for path in (folder / "pictures" / ".a.png.123", folder / "a.png", folder / ".hidden", outside / ".b.png.123"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (folder / "link").symlink_to(outside)
+    files.remove_leftovers(folder, recursive=True)
+    assert sorted(path.name for path in folder.rglob("*")) == [".hidden", "a.png", "link", "pictures"]
+    assert (outside / ".b.png.123").exists()
+
+
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), files.replacing(tmp_path / "x") as beside:
         beside.write_bytes(b"half")
@@ -74,6 +123,25 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(TrainingError, match=r"state\.safetensors is damaged .*--fresh"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("part", ["tensor", "metadata"])
+def test_a_flipped_byte_is_detected(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "state.safetensors"
+    save_tensors(path, {"a": torch.zeros(100)}, {"progress": {"step": 41}})
+    content = bytearray(path.read_bytes())
+    position = len(content) - 3 if part == "tensor" else content.index(b"41")
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"state\.safetensors is damaged \(.*checksum\).*--fresh"):
+        load_tensors(path)
+
+
+def test_files_of_earlier_versions_have_no_checksum_and_load(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "x.safetensors", {"step": "3"})
+    tensors, metadata = load_tensors(tmp_path / "x.safetensors")
+    assert tensors["a"].tolist() == [1, 1, 1]
+    assert metadata == {"step": 3}
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])

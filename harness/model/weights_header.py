@@ -1,0 +1,64 @@
+"""Whether a weights file fits a model, from the names and shapes in its header; no weights are read."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+from harness.errors import WeightsError
+from harness.model.architectures import check_architecture
+from harness.model.state_dict_keys import to_torchvision
+from harness.model.weights import read_weights, unwrap
+
+
+def check_header(model: str, path: Path) -> None:
+    """WeightsError if the file is unreadable, not a Vision Transformer, or of another architecture than `model`."""
+    state = _shapes(path)
+    if state is None:
+        return  # an old format without a header: the whole file is checked when it is loaded
+    try:
+        renamed, _ = to_torchvision(state)
+        check_architecture(renamed, model)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
+
+
+def _shapes(path: Path) -> dict[str, Tensor] | None:
+    """Names and meta tensors of the file; None if its format has no header to read them from."""
+    try:
+        if path.suffix.lower() == ".safetensors":
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if path.suffix.lower() == ".npz":
+            return {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
+        if not zipfile.is_zipfile(path):
+            return None
+        # Memory-mapped: only the table of tensors is read.
+        contents = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:
+        read_weights(path)  # raises WeightsError that says what is wrong
+        return None
+    state = {name: value for name, value in unwrap(contents).items() if isinstance(value, Tensor)}
+    return {name: _meta(list(value.shape)) for name, value in state.items()}
+
+
+def _npz_shapes(path: Path) -> dict[str, list[int]]:
+    shapes = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[np.lib.format.read_magic(file)]
+                shapes[name.removesuffix(".npy")] = list(read(file)[0])
+    return shapes
+
+
+def _meta(shape: list[int]) -> Tensor:
+    return torch.empty(shape, device="meta")

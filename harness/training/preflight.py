@@ -1,0 +1,71 @@
+"""Checks before a run starts: everything that is cheap to check, with all problems reported together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.data.image_folder import ImageFolder, load_image_folder
+from harness.errors import ConfigError, HarnessError
+from harness.model.architectures import head_layer
+from harness.model.vit import Preprocessing, preprocessing_for
+from harness.model.weights_header import check_header
+
+T = TypeVar("T")
+
+
+def resolved(config: RunConfig) -> tuple[RunConfig, list[HarnessError]]:
+    """The config with absolute paths, or the config as it is and the error; `check_inputs` reports it."""
+    try:
+        return config.resolved(), []
+    except ConfigError as error:
+        return config, [error]
+
+
+def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]) -> tuple[ImageFolder, Preprocessing]:
+    """The image folder and the preprocessing; raises one HarnessError with every problem, `errors` included.
+
+    Weights files are opened, but only their headers are read. Nothing is written.
+    """
+    weights_found = not errors
+    errors = list(errors)
+
+    def attempt(check: Callable[[], T]) -> T | None:
+        try:
+            return check()
+        except HarnessError as error:
+            errors.append(error)
+            return None
+
+    image_folder = attempt(
+        lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+    )
+    attempt(lambda: head_layer(config.model, config.explain_layer))
+    preprocessing = None
+    if weights_found:
+        preprocessing = attempt(
+            lambda: preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
+        )
+        # A file whose metadata cannot be read is reported once.
+        if preprocessing and config.weights not in NAMED_WEIGHTS:
+            attempt(lambda: check_header(config.model, Path(config.weights)))
+    attempt(lambda: _check_writable(run_folder))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        kind = ConfigError if any(isinstance(error, ConfigError) for error in errors) else HarnessError
+        raise kind(problem for error in errors for problem in error.problems)
+    assert image_folder is not None and preprocessing is not None
+    return image_folder, preprocessing
+
+
+def _check_writable(run_folder: Path) -> None:
+    """HarnessError if the run folder can neither be written to nor created."""
+    existing = next(folder for folder in (run_folder, *run_folder.parents) if folder.exists())
+    if not existing.is_dir():
+        raise HarnessError(f"{existing} is a file, not a folder. Choose another --runs-dir.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise HarnessError(f"Cannot write to {existing}. Choose another --runs-dir.")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness.config import RunConfig
+from harness.errors import HarnessError
+from harness.model.vit import build_model
+from harness.train import fit
+from harness.training.preflight import check_inputs, resolved
+
+ENDINGS = ("safetensors", "pth", "npz")
+
+
+def weights_file(path: Path, model: str) -> Path:
+    state = build_model(model, num_classes=3, weights="none").model.state_dict()
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    elif path.suffix == ".pth":
+        torch.save({"state_dict": state}, path)
+    else:
+        np.savez(path, **{name: value.numpy() for name, value in state.items()})
+    return path
+
+
+def check(config: RunConfig) -> None:
+    config, problems = resolved(config)
+    check_inputs(config, Path(config.runs_dir) / "run", problems)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_fitting_weights_pass(photos: Path, tmp_path: Path, ending: str) -> None:
+    file = weights_file(tmp_path / f"x.{ending}", "vit_demo")
+    check(RunConfig(data=str(photos), runs_dir=str(tmp_path), model="vit_demo", weights=str(file)))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_all_problems_are_reported_together_and_nothing_is_made(photos: Path, tmp_path: Path, ending: str) -> None:
+    file = weights_file(tmp_path / f"x.{ending}", "vit_demo")
+    (tmp_path / "file").write_text("")
+    config = RunConfig(
+        data=str(tmp_path / "nowhere"),
+        runs_dir=str(tmp_path / "file" / "runs"),
+        model="vit_ti_16",
+        weights=str(file),
+        explain_layer=13,
+    )
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(HarnessError) as error:
+        fit(config)
+    assert error.value.exit_code == 2
+    text = "\n".join(error.value.problems)
+    assert len(error.value.problems) == 4
+    assert "nowhere" in text
+    assert "--explain-layer is 13" in text
+    assert "it is for --model vit_demo" in text
+    assert f"{tmp_path / 'file'} is a file, not a folder. Choose another --runs-dir." in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_weights_file_is_reported_with_the_data_problem(tmp_path: Path) -> None:
+    config = RunConfig(data=str(tmp_path / "nowhere"), runs_dir=str(tmp_path / "runs"), weights="typo.pth")
+    with pytest.raises(HarnessError) as error:
+        fit(config)
+    assert len(error.value.problems) == 2
+    assert "typo.pth" in error.value.problems[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_weights_file_leaves_no_run_folder(photos: Path, tmp_path: Path) -> None:
+    file = weights_file(tmp_path / "x.safetensors", "vit_demo")
+    file.write_bytes(file.read_bytes()[:1000])
+    config = RunConfig(data=str(photos), runs_dir=str(tmp_path / "runs"), model="vit_demo", weights=str(file))
+    with pytest.raises(HarnessError, match="cut short"):
+        fit(config)
+    assert not (tmp_path / "runs").exists()
