@@ -35,10 +35,13 @@ from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
 from harness.training.distributed import Processes
 
+
 def best_of(run_folder: Path) -> BestCheckpoint:
     """Load the best checkpoint of a run folder. Raises HarnessError if there is none."""
     if not run_folder.is_dir():
-        reason = "is a file" if run_folder.is_file() else "does not exist" if not run_folder.exists() else "is not a folder"
+        reason = (
+            "is a file" if run_folder.is_file() else "does not exist" if not run_folder.exists() else "is not a folder"
+        )
         raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
@@ -115,7 +118,7 @@ def _images_of(path: Path) -> Iterator[Prediction | Path]:
         yield from _images_in(path)
     elif os.path.lexists(path) or not glob.has_magic(str(path)):
         yield path
-    elif matches := sorted(glob.glob(str(path), recursive=True)):
+    elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns)
         for match in map(Path, matches):
             yield from _images_in(match) if match.is_dir() else [match]
     else:
@@ -144,7 +147,7 @@ def _failed(path: Path, problem: str) -> Prediction:
 
 
 class Predictor:
-    """The best checkpoint of a run on the GPU if there is one, else on the CPU. Raises HarnessError if there is none."""
+    """A run's best checkpoint, on the GPU if there is one. Raises HarnessError if there is no checkpoint."""
 
     def __init__(self, run_folder: Path) -> None:
         best = best_of(run_folder)

@@ -211,7 +211,7 @@ def test_names_are_escaped_for_the_terminal(finished: Outcome, mixed: Path, tmp_
 def test_what_is_not_a_run_folder_is_refused(command: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     os.mkfifo(tmp_path / "pipe")
-    for name, reason in (("file", "is a file"), ("pipe", "is not a folder"), ("missing", "does not exist")):
+    for name, reason in (("file", "is not a folder"), ("pipe", "is not a folder"), ("missing", "does not exist")):
         result = CliRunner().invoke(main.main, [command, str(tmp_path / name), *(["x.png"] * (command == "predict"))])
         assert result.exit_code == 1
         assert result.output == f"Error: {tmp_path / name} {reason}; give a run folder.\n"
