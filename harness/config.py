@@ -18,7 +18,7 @@ from harness.errors import ConfigError
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
-# Weights that go by a name, and the models they are for: torchvision's enums; `demo` is part of this package.
+# Named weights and the models they exist for. The imagenet ones are torchvision's; `demo` is part of this package.
 NAMED_WEIGHTS = {
     "imagenet": ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"),
     "imagenet-swag": ("vit_b_16", "vit_l_16", "vit_h_14"),
@@ -42,10 +42,10 @@ def option(
     below: float | None = None,
     identity: bool = True,
 ) -> Any:
-    """A field of RunConfig: its default, what `--help` says, and the values it allows.
+    """A field of RunConfig: its default, its help text and the values it allows.
 
     `low`/`high` are inclusive bounds, `above`/`below` exclusive ones. `identity=False` marks a setting that does
-    not change what a run computes, only where or how it is kept: it may differ when a run is resumed.
+    not change what a run computes, such as a folder; it may differ when a run is resumed.
     """
     metadata = {
         "help": help,
@@ -64,7 +64,7 @@ def option(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Every setting of one run. Frozen: what is derived from it gets a name of its own where it is used."""
+    """Every setting of one run. Frozen: values derived from it are local variables where they are used."""
 
     # Data
     data: str = option(
@@ -72,43 +72,47 @@ class RunConfig:
     )
     image_size: int | None = option(
         None,
-        "Side of the square the model sees, in pixels. [default: the weights' own]",
+        "Side of the square model input, in pixels. [default: from the weights]",
         group="Data",
         low=8,
         high=2048,
     )
     crop_pct: float | None = option(
         None,
-        "Share of the resized short side that the centre crop keeps. [default: the weights' own]",
+        "Fraction of the resized short side that the centre crop keeps. [default: from the weights]",
         group="Data",
         low=0.1,
         high=1,
     )
     bad_images: str = option(
         "fail",
-        "What to do with images that cannot be decoded: stop, or leave them out and count them.",
+        "Images that cannot be decoded: fail stops the run; skip leaves them out and lists them.",
         group="Data",
         choices=("fail", "skip"),
     )
     split_fraction: float = option(
-        0.2, "Share of train that a missing valid or test split is cut from.", group="Data", above=0, below=0.5
+        0.2,
+        "Fraction of each train class to set aside for each missing valid or test split.",
+        group="Data",
+        above=0,
+        below=0.5,
     )
     split_seed: int = option(
         0,
-        "Seed of that cut; apart from --seed, so that runs of several seeds share their splits.",
+        "Seed for splitting train; independent of --seed, so repeats with other seeds share their splits.",
         group="Data",
         low=0,
         high=2**31 - 1,
     )
     cache_dir: str | None = option(
         None,
-        "Where decoded images are kept. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
+        "Folder for decoded images. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
         group="Data",
         identity=False,
     )
     workers: int | None = option(
         None,
-        "Threads that augment ahead of the model, per process. [default: by the machine's cores]",
+        "Augmentation threads per process. [default: from the number of CPU cores]",
         group="Data",
         low=1,
         high=256,
@@ -124,7 +128,7 @@ class RunConfig:
     )
     color_jitter: float = option(
         0.4,
-        "Brightness, contrast and saturation strength of --augment standard; 0 leaves colours alone.",
+        "Brightness, contrast and saturation strength of --augment standard; 0 disables it.",
         group="Augmentation",
         low=0,
         high=1,
@@ -132,38 +136,44 @@ class RunConfig:
     random_erasing: float = option(
         0.0, "Probability of erasing a rectangle from a training image.", group="Augmentation", low=0, high=1
     )
-    mixup: float = option(
-        0.0, "Mixup: alpha of the Beta distribution; 0 is off.", group="Augmentation", low=0, high=100
-    )
+    mixup: float = option(0.0, "Mixup alpha (Beta distribution); 0 disables it.", group="Augmentation", low=0, high=100)
     cutmix: float = option(
         0.0,
-        "CutMix: alpha of the Beta distribution; 0 is off. With --mixup, each batch draws one of the two.",
+        "CutMix alpha (Beta distribution); 0 disables it. With --mixup, each batch uses one of the two.",
         group="Augmentation",
         low=0,
         high=100,
     )
     label_smoothing: float = option(
-        0.0, "Probability mass spread evenly over all classes in the target.", group="Augmentation", low=0, below=1
+        0.0, "Label smoothing: probability mass spread evenly over all classes.", group="Augmentation", low=0, below=1
     )
 
     # Model
-    model: str = option("vit_b_16", "Architecture, a torchvision VisionTransformer.", group="Model", choices=MODELS)
+    model: str = option("vit_b_16", "Architecture: a torchvision VisionTransformer.", group="Model", choices=MODELS)
     weights: str = option(
         "imagenet",
-        "imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a .pth, .pt, .bin, .safetensors or .npz file.",
+        "Initial weights: imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a file (.pth, .pt, .bin, "
+        ".safetensors, .npz).",
         group="Model",
     )
     freeze: str = option(
-        "none", "backbone trains the head alone; none trains everything.", group="Model", choices=("none", "backbone")
+        "none",
+        "Frozen part: backbone trains only the head; none trains all weights.",
+        group="Model",
+        choices=("none", "backbone"),
     )
     head_init: str = option(
         "zero",
-        "New classification head: zeros, as in the ViT paper, or PyTorch's default.",
+        "Initial head: zero (as in the ViT paper), default (PyTorch's), or probe (a linear probe of the backbone).",
         group="Model",
-        choices=("zero", "default"),
+        choices=("zero", "default", "probe"),
     )
     drop_path: float = option(
-        0.0, "Stochastic depth: rate at the last block, rising linearly from 0.", group="Model", low=0, below=1
+        0.0,
+        "Stochastic depth rate of the last block; rates rise linearly from 0 at the first.",
+        group="Model",
+        low=0,
+        below=1,
     )
 
     # Optimisation
@@ -179,7 +189,7 @@ class RunConfig:
     optimizer: str = option("adamw", "Optimiser.", group="Optimisation", choices=("adamw", "sgd"))
     weight_decay: float = option(
         0.01,
-        "Decay of weight matrices; norms, biases, class token and positions are never decayed.",
+        "Weight decay of matrices; norms, biases, class token and position embedding are not decayed.",
         group="Optimisation",
         low=0,
         high=10,
@@ -187,7 +197,7 @@ class RunConfig:
     momentum: float = option(0.9, "Momentum of SGD.", group="Optimisation", low=0, below=1)
     layer_decay: float = option(
         1.0,
-        "Factor on the learning rate for each block further from the head; 1 is off.",
+        "Learning rate factor per block of distance from the head; 1 disables it.",
         group="Optimisation",
         above=0,
         high=1,
@@ -199,44 +209,48 @@ class RunConfig:
         choices=("constant", "cosine"),
     )
     warmup_epochs: float = option(
-        0.0, "Epochs of linear warm-up from 0; fractions allowed.", group="Optimisation", low=0, high=100_000
+        0.0,
+        "Epochs of linear learning rate warm-up from 0; fractions are allowed.",
+        group="Optimisation",
+        low=0,
+        high=100_000,
     )
-    clip_grad: float = option(
-        0.0, "Largest gradient norm; 0 leaves gradients alone.", group="Optimisation", low=0, high=1e6
-    )
+    clip_grad: float = option(0.0, "Maximum gradient norm; 0 disables clipping.", group="Optimisation", low=0, high=1e6)
     ema: bool = option(
         False, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation"
     )
-    ema_decay: float = option(0.999, "Share of the average kept at each step.", group="Optimisation", low=0, below=1)
+    ema_decay: float = option(
+        0.999, "Decay of the moving average per optimiser step.", group="Optimisation", low=0, below=1
+    )
     seed: int = option(
-        0, "Seed of everything random: order, augmentation, new weights.", group="Optimisation", low=0, high=2**31 - 1
+        0, "Seed for image order, augmentation and new weights.", group="Optimisation", low=0, high=2**31 - 1
     )
 
     # Compute
     precision: str = option(
         "auto",
-        "auto: on a GPU what Accelerate was told, or bf16 or fp16 as the card can; on a CPU fp32.",
+        "auto: fp32 on CPU; on GPU Accelerate's setting, else bf16 if supported, else fp16.",
         group="Compute",
         choices=("auto", "bf16", "fp16", "fp32"),
     )
     micro_batch: int | None = option(
         None,
-        "Pictures per forward pass and process; gradients accumulate to the global batch. [default: all of them]",
+        "Images per forward pass and process; gradients accumulate to the global batch. [default: all images]",
         group="Compute",
         low=1,
         high=1_000_000,
         identity=False,
     )
     grad_checkpointing: bool = option(
-        False, "Recompute activations in the backward pass: less memory, about a third more time.", group="Compute"
+        False, "Recompute activations in the backward pass: less memory, about a third slower.", group="Compute"
     )
     compile: bool = option(False, "Compile the model with torch.compile.", group="Compute")
     deterministic: bool = option(
-        False, "Use deterministic algorithms only: slower on a GPU, the same bits every time.", group="Compute"
+        False, "Use only deterministic algorithms: bit-identical repeats, slower on GPU.", group="Compute"
     )
     threads: int | None = option(
         None,
-        "CPU threads for computing, per process. [default: the machine's cores, shared evenly]",
+        "CPU compute threads per process. [default: all cores, shared evenly]",
         group="Compute",
         low=1,
         high=1024,
@@ -244,9 +258,9 @@ class RunConfig:
     )
 
     # Run
-    runs_dir: str = option("runs", "Folder that run folders are made in.", group="Run", identity=False)
+    runs_dir: str = option("runs", "Folder in which run folders are created.", group="Run", identity=False)
     name: str | None = option(
-        None, "Name of the run. [default: from the settings, as lr1e-05_bs16_none_s0]", group="Run"
+        None, "Name of the run. [default: built from the settings, e.g. lr1e-05_bs16_none_s0]", group="Run"
     )
     project: str | None = option(
         None, "W&B project. [default: $WANDB_PROJECT, else vit-harness]", group="Run", identity=False
@@ -256,11 +270,11 @@ class RunConfig:
         None, "W&B tags, separated by commas. [default: $WANDB_TAGS]", group="Run", identity=False
     )
     log_every: int = option(
-        10, "Optimiser steps between two rows of training metrics.", group="Run", low=1, high=100_000, identity=False
+        10, "Optimiser steps between logged training metrics.", group="Run", low=1, high=100_000, identity=False
     )
     checkpoint_every: int = option(
         0,
-        "Optimiser steps between two saves within an epoch; 0 saves at the end of each epoch.",
+        "Optimiser steps between checkpoints; 0 saves only at the end of each epoch.",
         group="Run",
         low=0,
         high=1_000_000_000,
@@ -268,13 +282,13 @@ class RunConfig:
     )
     explain: str = option(
         "all",
-        "Test images to show attention for after the test: all, none, or a number, spread evenly over the split.",
+        "Test images to draw attention maps for: all, none, or a number of evenly spaced images.",
         group="Run",
         identity=False,
     )
     explain_layer: int | None = option(
         None,
-        "Layer whose heads are shown one by one, counted from 1. [default: the last]",
+        "Layer whose heads are drawn one by one, counted from 1. [default: the last]",
         group="Run",
         low=1,
         high=1000,
@@ -282,7 +296,7 @@ class RunConfig:
     )
     fresh: bool = option(
         False,
-        "Set an earlier run of the same settings aside and start over; not for jobs that are queued again.",
+        "Move the existing run aside and start over. Do not use in requeued jobs.",
         group="Run",
         identity=False,
     )
@@ -296,7 +310,7 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """The name given, or one that tells the settings a sweep varies: `lr1e-05_bs16_none_s0`."""
+        """`name`, or a name built from the settings that sweeps vary most: `lr1e-05_bs16_none_s0`."""
         return self.name or f"lr{self.lr:g}_bs{self.batch_size}_{self.augment}_s{self.seed}"
 
     @property
@@ -311,7 +325,7 @@ class RunConfig:
         """The same settings with every path absolute, so that they mean the same from any working directory."""
         paths: dict[str, Any] = {name: _absolute(getattr(self, name)) for name in ("data", "cache_dir", "runs_dir")}
         if self.weights not in NAMED_WEIGHTS:
-            # Not checked before: a run's checkpoint can be used when the file it began from is gone.
+            # Checked only here: a checkpoint stays usable after its initial weights file is deleted.
             if not Path(self.weights).expanduser().is_file():
                 raise ConfigError(f"--weights {self.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
             paths["weights"] = _absolute(self.weights)
@@ -322,7 +336,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """The config of a saved run; keys of a later version are refused by name."""
+        """The config of a saved run; ConfigError names unknown keys."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ConfigError(f"unknown settings {', '.join(unknown)}: written by another version of this program?")
@@ -330,7 +344,7 @@ class RunConfig:
 
 
 def value_type(field: dataclasses.Field[Any]) -> tuple[type, bool]:
-    """The plain type of a field, and whether None (not given) is allowed."""
+    """The plain type of a field, and whether None is allowed."""
     hint = _types()[field.name]
     if isinstance(hint, types.UnionType):
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]

@@ -1,4 +1,4 @@
-"""What a user can put right: an error carries every problem found, and the exit code it ends with."""
+"""Errors that a user can fix: each carries all problems found and an exit code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class HarnessError(Exception):
 
 
 class ConfigError(HarnessError):
-    """A setting that cannot be used: a matter of usage, exit code 2."""
+    """An invalid setting; exit code 2."""
 
     exit_code = 2
 
 
 class DataError(HarnessError):
-    """Pictures or folders that cannot be used."""
+    """Images or folders that cannot be used."""
 
 
 class WeightsError(HarnessError):
@@ -34,13 +34,13 @@ class WeightsError(HarnessError):
 
 
 class TrainingError(HarnessError):
-    """A run that cannot go on: memory, a changed data set, a full disk."""
+    """A run that cannot continue: out of memory, a changed data set, a full disk."""
 
 
 class InfeasibleError(TrainingError):
-    """These settings, or this data, cannot be trained on: another attempt would end the same.
+    """These settings or data cannot be trained; another attempt would fail in the same way.
 
-    In a sweep that is a result and no failure: after three failures W&B's agent would take the program to be broken.
+    In a sweep this exits with 0: W&B's agent stops after several failed runs, and the sweep should continue.
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
@@ -49,18 +49,18 @@ class InfeasibleError(TrainingError):
 
 
 class UndecodableError(InfeasibleError, DataError):
-    """Pictures that cannot be read."""
+    """Images that cannot be decoded."""
 
 
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Turn HarnessError into its sentences on stderr and an exit code."""
+    """Print the problems of a HarnessError on stderr and exit with its code."""
     try:
         yield
     except HarnessError as error:
         if int(os.environ.get("RANK", "0")) > 0 and error.exit_code != 0:
-            # The main process says the same, and needs time to say goodbye to W&B, which it would not have if the
-            # launcher saw one of us end. As soon as the main process has ended, the launcher ends us.
+            # The main process prints the same problems and needs time to finish its W&B run. If this process exited
+            # first, the launcher would kill the main one. Once the main process exits, the launcher ends this one.
             time.sleep(150)
         for problem in error.problems:
             print(f"Error: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The settings of a run as a command line: options made from RunConfig, and the way back."""
+"""Command-line options made from RunConfig, and a config parsed from a command line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from click.core import ParameterSource
 from harness.config import RunConfig, option_name, value_type
 from harness.errors import ConfigError
 
-# Words for every run of a sweep: they come after those of the sweep file, so that they win.
+# Extra arguments for every run of a sweep; they come last, so they override the sweep file.
 SWEEP_ARGS = "HARNESS_SWEEP_ARGS"
 
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
-    # W&B writes a swept key as it stands in the YAML: --batch_size=16 is --batch-size=16.
+    # W&B passes a swept key as the YAML spells it: --batch_size=16 means --batch-size=16.
     "token_normalize_func": lambda token: token.replace("_", "-"),
 }
 
@@ -43,7 +43,7 @@ class GroupedCommand(click.Command):
 
 
 class RunCommand(GroupedCommand):
-    """The command of a run. In a sweep, its words are followed by those of HARNESS_SWEEP_ARGS."""
+    """The command of a run. In a sweep, HARNESS_SWEEP_ARGS is appended to its arguments."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         try:
@@ -54,13 +54,13 @@ class RunCommand(GroupedCommand):
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One Click option per field of RunConfig. Values are always explicit words, for W&B writes `--ema=True`."""
+    """One Click option per field of RunConfig. Booleans take a value, because W&B passes `--ema=True`."""
     for field in reversed(dataclasses.fields(RunConfig)):
         kind, _ = value_type(field)
         required = field.default is dataclasses.MISSING
         settings: dict[str, Any] = {"type": kind, "help": field.metadata["help"]}
         if choices := field.metadata["choices"]:
-            # Not click.Choice: RunConfig checks all values, so that everything wrong is said at once.
+            # Not click.Choice: RunConfig checks all values, so that all problems are reported together.
             settings["metavar"] = f"[{'|'.join(choices)}]"
         if kind is bool:
             # `--ema` alone is `--ema true`.
@@ -70,7 +70,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             settings |= {"default": field.default, "show_default": field.default is not None}
         command = click.option(option_name(field.name), field.name, **settings)(command)
-    # A W&B agent adds it to runs that it queues again.
+    # W&B agents add this option to requeued runs.
     return click.option("--_wandb", "wandb_internal", hidden=True, expose_value=False)(command)
 
 
@@ -84,19 +84,19 @@ def arguments(config: RunConfig) -> list[str]:
 
 
 def sweep_words() -> list[str]:
-    """The words of HARNESS_SWEEP_ARGS."""
+    """The arguments in HARNESS_SWEEP_ARGS; ConfigError if they cannot be split."""
     text = os.environ.get(SWEEP_ARGS, "")
     try:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(
             f"{SWEEP_ARGS} is {text!r}, which cannot be split into words as a shell does ({error}). Give options such "
-            "as --data 'my photos' --model vit_ti_16."
+            "as --data 'my images' --model vit_ti_16."
         ) from None
 
 
 def overridden() -> dict[str, Any]:
-    """Settings that HARNESS_SWEEP_ARGS takes from a W&B agent's choice, with the value that the agent chose."""
+    """Settings that HARNESS_SWEEP_ARGS overrides, with the value that the W&B agent chose."""
     path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
     if not path or not (words := sweep_words()):
         return {}
@@ -114,15 +114,15 @@ def overridden() -> dict[str, Any]:
 @click.command(cls=GroupedCommand, context_settings=SETTINGS)
 @run_options
 def _settings(**values: Any) -> None:
-    """Nothing but the settings."""
+    """Parses settings only."""
 
 
 def parse(words: Sequence[str]) -> RunConfig:
-    """The config that the command line of a run gives; ConfigError in Click's own words."""
+    """The config of a run's command line; ConfigError carries Click's message."""
     return _parse(tuple(words))
 
 
-# Click takes milliseconds, and of a large sweep every trial is asked for again and again.
+# Parsing takes milliseconds, and a large sweep parses every trial many times.
 @functools.lru_cache(maxsize=10_000)
 def _parse(words: tuple[str, ...]) -> RunConfig:
     try:

@@ -1,4 +1,4 @@
-"""Augmentation of one image: what is drawn for it, and the uint8 pixels that come out.
+"""Augmentation of one image: parameters drawn at random, then applied to uint8 pixels.
 
 Crops and colours follow torchvision's definitions; OpenCV does the work, on all channels at once and without the GIL.
 """
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment:
-    """What may happen to a training image; alphas and probabilities of 0 switch a thing off."""
+    """Augmentation settings; an alpha or probability of 0 disables that augmentation."""
 
     policy: str = "none"  # none, standard, randaugment, trivialaugment
     color_jitter: float = 0.4
@@ -55,7 +55,7 @@ class Augment:
 
 
 class AugmentParams(NamedTuple):
-    """What does happen to one image in one epoch, in this order."""
+    """Parameters drawn for one image in one epoch, in order of use."""
 
     box: Box
     flip: bool
@@ -65,8 +65,8 @@ class AugmentParams(NamedTuple):
 
 
 def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> AugmentParams:
-    """Draw what happens to image `sample` of `height` x `width` pixels on its way to `size` x `size`."""
-    numbers = rng.generator(augment.seed, rng.PICTURE, epoch=epoch, index=sample).random(_BLOCK).tolist()
+    """Draw the parameters for image `sample` of `height` x `width` pixels on its way to `size` x `size`."""
+    numbers = rng.generator(augment.seed, rng.IMAGE, epoch=epoch, index=sample).random(_BLOCK).tolist()
     erase = erase_box(numbers[_ERASE_BOX], size) if numbers[_ERASE] < augment.random_erasing else None
     if augment.policy == "none":
         return AugmentParams(centre_box(height, width, size), False, (), (), erase)
@@ -119,10 +119,10 @@ def jitter_steps(factors: Sequence[float], order: float, strength: float) -> tup
     return tuple((operation, scaled[operation]) for operation in _JITTER_ORDERS[int(order * len(_JITTER_ORDERS))])
 
 
-def apply(picture: np.ndarray, recipe: AugmentParams, size: int) -> np.ndarray:
+def apply(image: np.ndarray, recipe: AugmentParams, size: int) -> np.ndarray:
     """Pixels of one image: uint8 (H, W, 3) -> uint8 (size, size, 3), all but the erasing."""
     box = recipe.box
-    result = resize(picture[box.top : box.top + box.height, box.left : box.left + box.width], size)
+    result = resize(image[box.top : box.top + box.height, box.left : box.left + box.width], size)
     if recipe.flip:
         result = cv2.flip(result, 1)
     if recipe.jitter:
@@ -140,13 +140,13 @@ def resize(crop: np.ndarray, size: int) -> np.ndarray:
     if height <= size and width <= size:
         return cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
     # OpenCV has no antialiased bilinear filter for shrinking; PyTorch has, at a third of the speed. The copy is for
-    # PyTorch, which wants neither read-only pixels nor gaps between rows.
+    # PyTorch, which needs writable, contiguous pixels.
     tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]
     shrunk = torch.nn.functional.interpolate(tensor, (size, size), mode="bilinear", antialias=True)
     return np.ascontiguousarray(shrunk[0].permute(1, 2, 0).numpy())
 
 
-def jitter(picture: np.ndarray, steps: Sequence[tuple[int, float]]) -> np.ndarray:
+def jitter(image: np.ndarray, steps: Sequence[tuple[int, float]]) -> np.ndarray:
     """Brightness, contrast and saturation of uint8 (S, S, 3), each step one affine map of (R, G, B), then clamped.
 
     torchvision blends x * f + (1 - f) * d, where d is 0, the mean grey, or the pixel's grey. It drops the fraction of
@@ -157,9 +157,9 @@ def jitter(picture: np.ndarray, steps: Sequence[tuple[int, float]]) -> np.ndarra
         affine[:, :3] = np.eye(3) * factor
         affine[:, 3] = _TRUNCATE
         if operation == CONTRAST:
-            affine[:, 3] += (1 - factor) * (np.dot(LUMA, cv2.mean(picture)[:3]) - 0.5)
+            affine[:, 3] += (1 - factor) * (np.dot(LUMA, cv2.mean(image)[:3]) - 0.5)
         elif operation == SATURATION:
             affine[:, :3] += (1 - factor) * np.array(LUMA)
             affine[:, 3] -= (1 - factor) * 0.5
-        picture = cv2.transform(picture, affine)
-    return picture
+        image = cv2.transform(image, affine)
+    return image

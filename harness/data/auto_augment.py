@@ -70,14 +70,14 @@ def magnitude(name: str, operation: str, bin: int, size: int, *, negative: bool)
     return -value if negative and operation not in _UNSIGNED else value
 
 
-def apply(picture: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
+def apply(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
     """Apply (operation, magnitude)s to uint8 (S, S, 3) with torchvision's kernels for PIL images."""
     from PIL import Image
 
-    image = Image.fromarray(picture)
+    pil_image: Any = Image.fromarray(image)
     for operation, magnitude in operations:
-        image = _apply_one(image, operation, magnitude)
-    return np.asarray(image)
+        pil_image = _apply_one(pil_image, operation, magnitude)
+    return np.asarray(pil_image)
 
 
 def _apply_one(image: Any, operation: str, magnitude: float) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures decoded and resized once, as one memory-mapped file that epochs, runs and processes share."""
+"""Images decoded and resized once, as one memory-mapped file that epochs, runs and processes share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from harness.files import NO_LOCKS
 class PixelCache:
     """Decoded images, RGB, one after another in `pixels`; image i begins at offsets[i].
 
-    An image that could not be decoded has height and width 0, and its reason stands in `bad` under its index.
+    An image that could not be decoded has height and width 0, and `bad` holds the reason under its index.
     """
 
     pixels: np.ndarray  # uint8 (bytes,), memory-mapped, read-only
@@ -41,7 +41,7 @@ class PixelCache:
     bad: dict[int, str]
 
     def image(self, index: int) -> np.ndarray:
-        """Picture `index` as a view, uint8 (H, W, 3)."""
+        """Image `index` as a view, uint8 (H, W, 3)."""
         height, width = int(self.heights[index]), int(self.widths[index])
         start = int(self.offsets[index])
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
@@ -68,18 +68,18 @@ def open_cache(
     if cache is None:
         cache = _build_once(folder, root, files, resize, progress)
     if cache.bad and (bad_images == "fail" or len(cache.bad) == len(files)):
-        raise UndecodableError(bad_pictures(root, files, cache.bad))
+        raise UndecodableError(undecodable_message(root, files, cache.bad))
     return cache
 
 
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where caches are kept: what is given, else $HARNESS_CACHE_DIR, else vit-harness in the user's cache folder."""
+    """Where caches are kept: the argument, else $HARNESS_CACHE_DIR, else vit-harness in the user's cache folder."""
     given = cache_dir or os.environ.get("HARNESS_CACHE_DIR")
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vit-harness"
     return Path(given or default).expanduser().absolute()
 
 
-def bad_pictures(root: Path, files: Sequence[str], bad: Mapping[int, str], limit: int = 20) -> str:
+def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str], limit: int = 20) -> str:
     """One message that names images that cannot be decoded, each with its reason."""
     lines = [f"{printable(files[index])}: {reason}" for index, reason in sorted(bad.items())]
     more = [f"and {len(lines) - limit} more"] if len(lines) > limit else []

@@ -1,4 +1,4 @@
-"""A look at a whole data set before anything is trained on it: broken images, copies, balance, sizes."""
+"""Check a whole data set before training: broken images, duplicates, class balance, sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
-from harness.data.cache import bad_pictures, cache_directory
+from harness.data.cache import cache_directory, undecodable_message
 from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_pil, header, read
 from harness.data.folder_scan import printable, summarise
@@ -19,7 +19,7 @@ from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 
-CACHED = Resize(256)  # what most weights ask for; only the size of the cache is estimated by it
+CACHED = Resize(256)  # the size most weights use; only for estimating the size of the cache
 
 # Comparing each image with each takes time with the square of their number. Above this many, those of valid and
 # test are compared with all, but those of train no longer among themselves.
@@ -28,7 +28,7 @@ ALL_PAIRS = 50_000
 
 @dataclasses.dataclass(frozen=True)
 class Balance:
-    """Pictures of one split, in all and per class."""
+    """Images of one split, in all and per class."""
 
     pictures: int
     smallest: int
@@ -49,7 +49,7 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """Two images that are one; likeness 1 and `exact` if byte for byte."""
+    """Two copies of one image; likeness 1 and `exact` if byte-identical."""
 
     first: str
     second: str
@@ -59,7 +59,7 @@ class Copy:
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """What was found. `problems` stop a run, `notes` are worth a look."""
+    """Result of a check: `problems` stop a run, `notes` do not."""
 
     root: str
     classes: tuple[str, ...]
@@ -81,7 +81,7 @@ class CheckReport:
     def lines(self) -> list[str]:
         """The report for a terminal."""
         text = [f"{printable(self.root)}: {len(self.classes)} classes", ""]
-        text.append(f"  {'split':8}{'pictures':>10}   per class: smallest, median, largest")
+        text.append(f"  {'split':8}{'images':>10}   per class: smallest, median, largest")
         for name, split in self.splits.items():
             few = f"   fewest: {summarise(split.smallest_classes)}" if split.smallest_classes else ""
             text.append(f"  {name:8}{split.pictures:>10}   {split.smallest}, {split.median:g}, {split.largest}{few}")
@@ -118,7 +118,7 @@ def report(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> CheckReport:
-    """Everything a run would refuse, and what it would not notice; goes on past problems as far as it can."""
+    """Every problem that would stop a run, and notes on what a run would not notice."""
     folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
     # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
     splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
@@ -129,14 +129,14 @@ def report(
     within = tuple(pair for pair in pairs if splits[pair.first] == splits[pair.second] == "train")
     if broken:
         position = {file: index for index, file in enumerate(files)}
-        problems.append(bad_pictures(folder.root, files, {position[file]: why for file, why in broken.items()}))
-    shapes = [resized_shape(*picture.size, CACHED) for picture in seen.values()]
+        problems.append(undecodable_message(folder.root, files, {position[file]: why for file, why in broken.items()}))
+    shapes = [resized_shape(*image.size, CACHED) for image in seen.values()]
     return CheckReport(
         root=str(folder.root),
         classes=folder.classes,
         splits={split.name: _balance(folder.classes, split.labels) for split in folder.splits},
-        sizes=_sizes([picture.size for picture in seen.values()]),
-        modes=dict(collections.Counter(picture.mode for picture in seen.values()).most_common()),
+        sizes=_sizes([image.size for image in seen.values()]),
+        modes=dict(collections.Counter(image.mode for image in seen.values()).most_common()),
         ignored=folder.ignored,
         broken=broken,
         copies_across_splits=across,
@@ -155,10 +155,10 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
         try:
             content = read(root / file)
             head = header(content)
-            picture = decode_pil(content)
+            image = decode_pil(content)
         except DecodeError as error:
             return error.reason
-        return _Seen((head.width, head.height), head.mode, hash(content), duplicates.look(picture))
+        return _Seen((head.width, head.height), head.mode, hash(content), duplicates.look(image))
 
     results = dict(zip(files, on_every_core(look_at, files, title="checking images", progress=progress), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
@@ -169,7 +169,7 @@ def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
     files = list(seen)
     if not files:
         return []
-    looks = np.stack([picture.look for picture in seen.values()])
+    looks = np.stack([image.look for image in seen.values()])
     found = []
     for i, j, likeness in duplicates.alike(looks, len(files) if len(files) <= ALL_PAIRS else first):
         same = seen[files[i]].content == seen[files[j]].content
@@ -182,8 +182,8 @@ def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Cop
     near = [f"{pair.first} ~ {pair.second} ({pair.likeness})" for pair in across if not pair.exact]
     if near:
         notes.append(
-            f"pictures that look the same are in two splits ({len(near)}); scores count them as if they were new. "
-            f"Look at them and keep one of each:\n  {summarise(near, 20, chr(10) + '  ')}"
+            f"similar images are in two splits ({len(near)}); scores count them as unseen. "
+            f"Compare them and keep one of each:\n  {summarise(near, 20, chr(10) + '  ')}"
         )
     if within:
         notes.append(f"train/ holds the same image more than once ({len(within)} pairs)")
@@ -191,7 +191,8 @@ def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Cop
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:
         notes.append(
-            f"and under two classes ({len(torn)}), one of which is wrong:\n  {summarise(torn, 20, chr(10) + '  ')}"
+            f"duplicate images in train/ have two different labels ({len(torn)}); correct one:"
+            f"\n  {summarise(torn, 20, chr(10) + '  ')}"
         )
     return notes
 

@@ -66,8 +66,8 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
         for index, name in enumerate(folder.classes)
         if index not in present
     ]
-    for name, pictures in (("valid", val), ("test", test)):
-        if not len(pictures):
+    for name, images in (("valid", val), ("test", test)):
+        if not len(images):
             problems.append(f"No readable image is left in {folder.root}/{name}; add some, or remove the folder.")
     if problems:
         raise UndecodableError(problems)

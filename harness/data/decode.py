@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# The formats that class folders are searched for, and no others: a file cannot pick a decoder (PostScript, say)
-# by its content alone.
+# The formats that class folders are searched for, and no others: the content of a file cannot select
+# another decoder, such as PostScript.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
 # Pillow warns above this and raises above twice this; here it is one hard limit, checked in the header.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 
-SNIFFED = 512  # bytes looked at to say what a file is that is no image
+SNIFFED = 512  # bytes read to describe a file that is not an image
 
 # Both are dealt with below, and a filter per call would not be thread-safe.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -46,7 +46,7 @@ class DecodeError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an image says of itself before it is decoded: pixels as stored, and Pillow's colour mode."""
+    """Header of an image: stored width and height in pixels, and Pillow's colour mode."""
 
     width: int
     height: int
@@ -61,11 +61,11 @@ def decode(source: str | os.PathLike[str] | bytes) -> np.ndarray:
 def decode_pil(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """The whole image as RGB, upright by its EXIF orientation; of an animation the first frame."""
     content = source if isinstance(source, bytes) else read(source)
-    picture = _open(content)
+    image = _open(content)
     try:
-        picture.load()
-        orientation = _orientation(picture)
-        rgb = _rgb(picture)
+        image.load()
+        orientation = _orientation(image)
+        rgb = _rgb(image)
         return rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
     except (DecodeError, MemoryError):
         raise
@@ -75,16 +75,16 @@ def decode_pil(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
 def header(source: str | os.PathLike[str] | bytes) -> Header:
     """Size and mode without decoding: of a file, only its first bytes are read."""
-    picture = _open(source if isinstance(source, bytes) else Path(source))
-    with picture:
-        return Header(picture.width, picture.height, picture.mode)
+    image = _open(source if isinstance(source, bytes) else Path(source))
+    with image:
+        return Header(image.width, image.height, image.mode)
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) that a file's image has once it is decoded, from its first bytes."""
-    with _open(Path(path)) as picture:
-        turned = _orientation(picture) in (5, 6, 7, 8)
-        return (picture.height, picture.width) if turned else picture.size
+    with _open(Path(path)) as image:
+        turned = _orientation(image) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else image.size
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
@@ -97,11 +97,11 @@ def read(path: str | os.PathLike[str]) -> bytes:
 
 def _open(source: bytes | Path) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DecodeError(_too_large(_declared_size(source))) from None
     except UnidentifiedImageError:
-        raise DecodeError(_not_a_picture(_first_bytes(source, SNIFFED))) from None
+        raise DecodeError(_not_an_image(_first_bytes(source, SNIFFED))) from None
     except MemoryError:
         raise
     except OSError as error:
@@ -110,9 +110,9 @@ def _open(source: bytes | Path) -> Image.Image:
         raise DecodeError(_damage(error)) from error
     except Exception as error:
         raise DecodeError(_damage(error)) from error
-    if picture.width * picture.height > MAX_PIXELS:
-        raise DecodeError(_too_large(picture.size))
-    return picture
+    if image.width * image.height > MAX_PIXELS:
+        raise DecodeError(_too_large(image.size))
+    return image
 
 
 def _declared_size(source: bytes | Path) -> tuple[int, int] | None:
@@ -135,30 +135,30 @@ def _first_bytes(source: bytes | Path, count: int) -> bytes:
         return content.read(count)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 (upright) where there is none or it is damaged, as the pixels are then still good."""
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         return 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image) -> Image.Image:
     """The loaded image in RGB.
 
     Transparent images are laid on white, the page that logos and cut-outs are drawn for: dropping alpha would
     show whatever colour happens to be stored beneath it.
     """
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
-    if picture.mode == "F":
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
         raise DecodeError("floating-point pixels have no fixed scale; save it with 8 or 16 bits")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def _damage(error: Exception) -> str:
     return f"damaged ({' '.join(text.split())[:100] or type(error).__name__})"
 
 
-def _not_a_picture(start: bytes) -> str:
+def _not_an_image(start: bytes) -> str:
     if not start:
         return "empty file"
     if start.startswith(b"version https://git-lfs"):

@@ -1,4 +1,4 @@
-"""The same image twice: byte for byte, or to the eye."""
+"""Duplicate images: byte-identical or visually alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIDDLE = 4096  # bytes
 GRID = 16  # cells along each side that an image is reduced to before it is compared
 BLOCK = 2048  # images compared with all others at once
 
-# Likeness from which two images are called copies. Measured on 2,600 photographs: no two different ones come
+# Likeness from which two images are called copies. Measured on 2,600 images: no two different ones come
 # above 0.77 (those two share black borders), while every image stays above 0.8 when it is halved, saved as JPEG
 # of quality 30, made 30 % brighter or cropped by 2 % on each side, and 83 % do when cropped by 4 %.
 COPY = 0.8
@@ -35,7 +35,7 @@ def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> lis
             return hashlib.file_digest(content, "blake2b").digest()
 
     # Cheap to dear: almost every image is settled by its size or by 4 KiB of its middle, few are read whole.
-    # An empty file is no image, which decoding will say.
+    # Empty files are left out; decoding reports them.
     groups = [[entry for entry in entries if sizes[entry[1]]]]
     for key in (sizes.__getitem__, middle, whole):
         groups = [part for group in groups for part in _parts(group, key)]
@@ -53,13 +53,13 @@ def _parts(group: list[Entry], key: Callable[[str], Hashable]) -> list[list[Entr
     return [part for part in parts.values() if len({split for split, _ in part}) > 1]
 
 
-def look(picture: Image.Image) -> np.ndarray:
-    """What the eye would know an image again by: float16 (480,), of length 1; of an image of one tone, zeros.
+def look(image: Image.Image) -> np.ndarray:
+    """Descriptor for visual similarity: float16 (480,) of length 1; zeros for an image of one tone.
 
     The brightness steps between neighbouring cells of a 16x16 grid, as in a difference hash, but kept as numbers:
-    a hash of signs gives a faint step in the sky the same say as the edge of the subject.
+    a hash of signs weighs a faint step in the sky like the edge of the subject.
     """
-    cells = np.asarray(picture.convert("L").resize((GRID, GRID), Image.Resampling.BILINEAR), np.float32)
+    cells = np.asarray(image.convert("L").resize((GRID, GRID), Image.Resampling.BILINEAR), np.float32)
     steps = np.concatenate([np.diff(cells, axis=0).ravel(), np.diff(cells, axis=1).ravel()])
     return (steps / max(float(np.linalg.norm(steps)), 1e-6)).astype(np.float16)
 

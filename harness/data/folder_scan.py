@@ -1,4 +1,6 @@
-"""What lies under a data folder: walking it, counting what is no image, and writing its names so they can be read."""
+"""Walk a data folder: list its images per split and class, count ignored entries, report problems.
+
+Separate from image_folder.py, which turns this listing into splits and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pathlib import Path
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
-# What the folder of a split may be called; the first spelling is the one that messages suggest.
+# Accepted folder names of each split; messages suggest the first.
 SPELLINGS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
 
 LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
@@ -21,15 +23,15 @@ class Listing:
     """Files under `root`, gathered while walking: images[split][class] are paths relative to it, sizes are bytes."""
 
     root: Path
-    pictures: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
-    folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> what its folder is called
+    images: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
+    folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
 def walk(root: Path) -> Listing:
-    """Every image of every split, and what stands in the way of reading them."""
+    """List every image of every split, and the problems that prevent reading them."""
     listing = Listing(root)
     if not root.exists():
         listing.problems.append(f"{printable(root)}: no such folder. --data takes a folder with {LAYOUT}.")
@@ -76,7 +78,7 @@ def _no_train(root: Path, folders: list[str]) -> str:
     if similar:
         return f"{missing}, but {printable(similar[0])}/: rename it to train/."
     probe = Listing(root)
-    classes = [name for name in folders if _pictures(probe, name)]
+    classes = [name for name in folders if _images(probe, name)]
     if classes:
         return (
             f"{missing}. Its folders hold images ({summarise(classes, 3)}): if they are the classes, move them under "
@@ -91,13 +93,13 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     entries = _entries(listing, folder)
     for entry in entries or []:
         if entry.is_dir():
-            classes[entry.name] = _pictures(listing, f"{folder}/{entry.name}")
+            classes[entry.name] = _images(listing, f"{folder}/{entry.name}")
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
             listing.ignored["not images"] += 1
     listing.folders[split] = folder
-    listing.pictures[split] = classes
+    listing.images[split] = classes
     if loose:
         listing.problems.append(
             f"{folder}/ has images outside of any class ({loose}): put them in a folder per class, {folder}/<class>/."
@@ -107,8 +109,8 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
         listing.problems.append(f"{folder}/ holds no images. Expected {folder}/<class>/<image>{remedy}.")
 
 
-def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[str]:
-    """Pictures under a class folder, however deep; links are followed, but never in a circle."""
+def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[str]:
+    """Images under a class folder, however deep; links are followed, but never in a circle."""
     place = os.path.realpath(listing.root / folder)
     if place in above:
         listing.ignored["links to a folder above"] += 1
@@ -118,7 +120,7 @@ def _pictures(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> lis
         path = f"{folder}/{entry.name}"
         try:
             if entry.is_dir():
-                files += _pictures(listing, path, (*above, place))
+                files += _images(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.ignored["not images"] += 1
             else:

@@ -1,7 +1,7 @@
-"""Pictures that live in device memory as uint8, and augmentation of whole batches there.
+"""Images that live in device memory as uint8, and augmentation of whole batches there.
 
 Legend: b images, S output side, K filter taps. Boxes and colour factors come from `augment.recipe`, so an image is
-cut and coloured as it is on the per-picture path; pixels agree within two levels, and exactly where nothing is resized.
+cut and coloured as on the per-image path; pixels agree within two levels, and exactly where nothing is resized.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fits(cache_bytes: int, device: torch.device) -> bool:
 
 def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
     """Copy a cache to the device, whole."""
-    assert not (cache.offsets % 3).any(), "Pictures of three bytes a pixel lie one after another."
+    assert not (cache.offsets % 3).any(), "Image offsets must be multiples of 3 bytes."
     # 64 MB at a time: torch takes no read-only memory map, and a copy of the whole one would double the need.
     pixels = torch.empty(cache.pixels.size, dtype=torch.uint8, device=device)
     for start in range(0, cache.pixels.size, 1 << 26):
@@ -52,19 +52,19 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
     return ResidentPixels(pixels.view(-1, 3), starts, torch.from_numpy(cache.widths.astype(np.int64)).to(device))
 
 
-def batch(resident: ResidentPixels, pictures: np.ndarray, recipes: Sequence[AugmentParams], size: int) -> torch.Tensor:
-    """Pictures `images` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
+def batch(resident: ResidentPixels, images: np.ndarray, recipes: Sequence[AugmentParams], size: int) -> torch.Tensor:
+    """Images `images` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
     parts = []
-    for start in range(0, len(pictures), _CHUNK):
+    for start in range(0, len(images), _CHUNK):
         chunk = recipes[start : start + _CHUNK]
         boxes, flips = [recipe.box for recipe in chunk], [recipe.flip for recipe in chunk]
-        part = crop_and_resize(resident, pictures[start : start + _CHUNK], boxes, flips, size)
+        part = crop_and_resize(resident, images[start : start + _CHUNK], boxes, flips, size)
         parts.append(jitter(part, chunk) if chunk[0].jitter else part)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def crop_and_resize(
-    resident: ResidentPixels, pictures: np.ndarray, boxes: Sequence[Box], flips: Sequence[bool], size: int
+    resident: ResidentPixels, images: np.ndarray, boxes: Sequence[Box], flips: Sequence[bool], size: int
 ) -> torch.Tensor:
     """Antialiased bilinear resize of each image's box, mirrored where asked: float32 (b, 3, S, S) of whole levels."""
     device = resident.pixels.device
@@ -76,7 +76,7 @@ def crop_and_resize(
     column = torch.where(flip, column.flip(1), column) + left[:, None, None]
     column_weight = torch.where(flip, column_weight.flip(1), column_weight)
 
-    index = torch.from_numpy(pictures).to(device, non_blocking=True)
+    index = torch.from_numpy(images).to(device, non_blocking=True)
     row = resident.starts[index, None, None] + (row + top[:, None, None]) * resident.widths[index, None, None]
     levels = torch.zeros(len(boxes), size, size, 3, device=device)
     for i in range(row.shape[2]):

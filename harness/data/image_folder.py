@@ -19,7 +19,7 @@ from harness.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Pictures of one split: POSIX paths relative to the root, sorted, and their class indices int64 (N,)."""
+    """Images of one split: POSIX paths relative to the root, sorted, and their class indices int64 (N,)."""
 
     name: str
     files: tuple[str, ...]
@@ -28,7 +28,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Three splits under one class map. `notes` is what the user should hear, `ignored` counts entries by reason."""
+    """Three splits under one class map. `notes` are messages for the user, `ignored` counts entries by reason."""
 
     root: Path
     classes: tuple[str, ...]
@@ -54,13 +54,13 @@ def load_image_folder(root: str | os.PathLike[str], *, seed: int = 0, split_frac
 def scan_image_folder(
     root: str | os.PathLike[str], *, seed: int, split_fraction: float
 ) -> tuple[ImageFolder, list[str]]:
-    """What `find` returns, as far as it can be made out, and every problem that `find` would raise."""
+    """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
     listing = walk(Path(root).expanduser().absolute())
-    classes = tuple(sorted(listing.pictures.get("train", {})))
+    classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
-    splits = {name: _split(name, listing.pictures.get(name, {}), classes) for name in SPELLINGS}
+    splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     copy_problems, copy_notes = _copies(listing, splits.values())
     ignored = ", ".join(f"{count} {reason}" for reason, count in sorted(listing.ignored.items()))
     notes += [*cut_notes, *copy_notes, *([f"left out: {ignored}"] if ignored else [])]
@@ -80,15 +80,15 @@ def fingerprint(folder: ImageFolder, digests: Iterable[str]) -> str:
     return content.hexdigest()
 
 
-def _split(name: str, pictures: dict[str, list[str]], classes: tuple[str, ...]) -> Split:
+def _split(name: str, images: dict[str, list[str]], classes: tuple[str, ...]) -> Split:
     index = {name: label for label, name in enumerate(classes)}
-    labelled = sorted((file, index[name]) for name, files in pictures.items() if name in index for file in files)
+    labelled = sorted((file, index[name]) for name, files in images.items() if name in index for file in files)
     return Split(name, tuple(file for file, _ in labelled), np.array([label for _, label in labelled], dtype=np.int64))
 
 
 def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     problems = []
-    train = listing.pictures.get("train", {})
+    train = listing.images.get("train", {})
     count = sum(len(files) for files in train.values())
     empty = [name for name in classes if not train[name]]
     if count and empty:
@@ -101,7 +101,7 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     if 0 < count < len(classes):
         problems.append(f"train/ has more classes ({len(classes)}) than images ({count}): every class needs its own.")
     for split, folder in listing.folders.items():
-        for name in sorted(listing.pictures[split].keys() - set(classes)) if classes else ():
+        for name in sorted(listing.images[split].keys() - set(classes)) if classes else ():
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"Did you mean {printable(near[0])}?" if near else "Add the class to train/ or remove the folder."
             problems.append(f"{folder}/ has a class that train/ does not have: {printable(name)}. {hint}")
@@ -111,8 +111,8 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
 def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     notes = []
     for split, folder in listing.folders.items():
-        absent = [name for name in classes if not listing.pictures[split].get(name)]
-        if split != "train" and absent and any(listing.pictures[split].values()):
+        absent = [name for name in classes if not listing.images[split].get(name)]
+        if split != "train" and absent and any(listing.images[split].values()):
             notes.append(
                 f"{folder}: no images of {len(absent)} of {len(classes)} classes ({summarise(absent, 3)}); "
                 "they count 0 in macro F1"
@@ -126,13 +126,13 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
     Which images go depends on the seed, the class name and the sorted file names alone: not on the order on
     disk, nor on other classes.
     """
-    missing = [name for name in SPELLINGS if name not in listing.pictures]
+    missing = [name for name in SPELLINGS if name not in listing.images]
     if "train" in missing or not missing:
         return [], []
-    train = listing.pictures["train"]
+    train = listing.images["train"]
     total = sum(len(files) for files in train.values())
     scarce = []
-    listing.pictures.update({split: {} for split in missing})
+    listing.images.update({split: {} for split in missing})
     for name, files in train.items():
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         order = np.random.default_rng([seed, key]).permutation(len(files))
@@ -141,12 +141,12 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
         if files and not share:
             scarce.append(f"{name} ({len(files)})")
         for split in missing:
-            listing.pictures[split][name], rest = rest[:share], rest[share:]
+            listing.images[split][name], rest = rest[:share], rest[share:]
         train[name] = rest
     names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
     notes = []
     for split in missing:
-        count = sum(len(files) for files in listing.pictures[split].values())
+        count = sum(len(files) for files in listing.images[split].values())
         notes.append(
             f"{SPELLINGS[split][0]}: {count} of train's {total} images set aside, as there is no such folder "
             f"(share {fraction:g} of each class, seed {seed})"
@@ -172,7 +172,7 @@ def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[
         f"on. Keep one of each:\n  {summarise(given, separator=chr(10) + '  ')}"
     ]
     notes = [
-        f"pictures that train/ holds more than once fell into two splits when these were cut ({len(cut)}); "
+        f"images that train/ holds more than once fell into two splits when these were cut ({len(cut)}); "
         f"for honest scores remove the copies: {summarise(cut, 3)}"
     ]
     return (problems if given else []), (notes if cut else [])

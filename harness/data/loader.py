@@ -33,7 +33,7 @@ class Batch:
 
 
 class EvalBatch(NamedTuple):
-    """Pictures to score, on the device; on a CPU they are valid until the next batch is drawn."""
+    """Images to score, on the device; on a CPU they are valid until the next batch is drawn."""
 
     images: torch.Tensor  # float32 (b, 3, S, S), normalised
     labels: torch.Tensor  # int64 (b,)
@@ -47,7 +47,7 @@ class _Share:
     step: int
     samples: np.ndarray  # int64: images to load, partners of mixed pairs included
     skip: int  # loaded images in front of the process's own: 0, or 1 for a partner
-    count: int  # images of its own, at least 1
+    count: int  # the process's own images, at least 1
     total: int  # images in the global batch
     real: bool  # False for the stand-in of an empty share
 
@@ -137,17 +137,17 @@ class TrainBatches:
         return _Share(step, batch[first:last], start - first, stop - start, len(batch), real)
 
     def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
-        """Draw for some images of a share and, on the per-picture path, fill in their pixels; run by a thread."""
+        """Draw for some images of a share and, on the per-image path, fill in their pixels; run by a thread."""
         recipes = []
         for row in rows:
             sample = int(share.samples[row])
-            picture = self._cache.image(int(self._indices[sample]))
-            height, width = picture.shape[:2]
+            image = self._cache.image(int(self._indices[sample]))
+            height, width = image.shape[:2]
             recipe = augmentation.recipe(
                 self._augment, sample=sample, epoch=epoch, height=height, width=width, size=self._size
             )
             if self._staging:
-                self._staging.put(share.step, row, augmentation.apply(picture, recipe, self._size))
+                self._staging.put(share.step, row, augmentation.apply(image, recipe, self._size))
             recipes.append(recipe)
         return recipes
 
@@ -246,6 +246,6 @@ class EvalBatches:
 
     def _crop(self, number: int, positions: np.ndarray, rows: np.ndarray, staging: Staging) -> None:
         for row in rows:
-            picture = self._cache.image(int(self._indices[positions[row]]))
-            top, left, height, width = augmentation.centre_box(picture.shape[0], picture.shape[1], self._size)
-            staging.put(number, row, picture[top : top + height, left : left + width])
+            image = self._cache.image(int(self._indices[positions[row]]))
+            top, left, height, width = augmentation.centre_box(image.shape[0], image.shape[1], self._size)
+            staging.put(number, row, image[top : top + height, left : left + width])

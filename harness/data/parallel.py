@@ -52,4 +52,4 @@ def on_every_core(
     seconds = max(time.monotonic() - began, 1e-9)
     if progress and not terminal:
         rate = len(files) / seconds
-        print(f"{title}: done in {seconds:.1f} s ({rate:.0f} pictures/s)", file=sys.stderr, flush=True)
+        print(f"{title}: done in {seconds:.1f} s ({rate:.0f} images/s)", file=sys.stderr, flush=True)

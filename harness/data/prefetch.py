@@ -31,9 +31,9 @@ class Normalise:
         floats = torch.empty(images.shape, dtype=torch.float32, device=images.device).copy_(images)
         return floats.div_(255).sub_(mean).div_(std)
 
-    def picture(self, picture: np.ndarray, out: np.ndarray) -> None:
+    def image(self, image: np.ndarray, out: np.ndarray) -> None:
         """uint8 (S, S, 3) into float32 (3, S, S)."""
-        for plane, table, out_plane in zip(cv2.split(picture), self._tables, out, strict=True):
+        for plane, table, out_plane in zip(cv2.split(image), self._tables, out, strict=True):
             cv2.LUT(plane, table, out_plane)
 
 
@@ -57,13 +57,13 @@ class Staging:
         if self._on_gpu:
             self._copied[number % len(self._buffers)].synchronize()
 
-    def put(self, number: int, row: int, picture: np.ndarray) -> None:
+    def put(self, number: int, row: int, image: np.ndarray) -> None:
         """Take uint8 (S, S, 3) as image `row` of batch `number`; called by threads."""
         target = self._arrays[number % len(self._buffers)][row]
         if self._on_gpu:
-            np.copyto(target, picture)
+            np.copyto(target, image)
         else:
-            self._normalise.picture(picture, target)
+            self._normalise.image(image, target)
 
     def take(self, number: int, rows: int) -> torch.Tensor:
         """Batch `number` as normalised float32 (rows, 3, S, S) on the device."""
@@ -82,7 +82,7 @@ def work_ahead(batches: Iterable[list[Callable[[], Any]]], workers: int) -> Gene
     The list of a batch is asked for only when its buffer is free: not before all but AHEAD of those before it were
     drawn and let go. Closing the iterator ends the threads.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
     pending: deque[list[Future[Any]]] = deque()
     remaining = iter(batches)
 

@@ -30,14 +30,14 @@ def resized_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
     return (resize.size, stretched) if width <= height else (stretched, resize.size)
 
 
-def resized(picture: Image.Image, resize: Resize) -> Image.Image:
+def resized(image: Image.Image, resize: Resize) -> Image.Image:
     """The image with its short side at `resize.size`."""
-    width, height = resized_shape(picture.width, picture.height, resize)
+    width, height = resized_shape(image.width, image.height, resize)
     if width * height > MAX_PIXELS:  # a strip of few pixels' height would blow up
         raise DecodeError(
-            f"{picture.width}x{picture.height} pixels, so elongated that a short side of {resize.size} makes it "
+            f"{image.width}x{image.height} pixels, so elongated that a short side of {resize.size} makes it "
             f"{width}x{height}, more than the {MAX_PIXELS:,} pixels allowed"
         )
-    if (width, height) == picture.size:
-        return picture
-    return picture.resize((width, height), INTERPOLATIONS[resize.interpolation])
+    if (width, height) == image.size:
+        return image
+    return image.resize((width, height), INTERPOLATIONS[resize.interpolation])

@@ -1,6 +1,6 @@
-"""Random numbers by name: a counter-based generator for every purpose, epoch and image (Salmon et al. 2011, Philox).
+"""Random numbers by name: a counter-based generator per purpose, epoch and image (Salmon et al. 2011, Philox).
 
-A number depends on the seed, what it is for, the epoch and the image alone: never on workers, processes, the order
+A number depends only on the seed, the purpose, the epoch and the image: not on workers, processes, the order
 of work or where a run was resumed.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# One stream per purpose, so that switching one thing on leaves the numbers of the others as they were.
-ORDER, PICTURE, MIX, DROP_PATH = range(4)
+# One stream per purpose, so that enabling one option does not change the numbers of the others.
+ORDER, IMAGE, MIX, DROP_PATH = range(4)
 
 
 def generator(seed: int, stream: int, *, epoch: int, index: int = 0) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""The Vision Transformers there are, by name, and which of them a weights file is for."""
+"""The known Vision Transformers by name, and the one that a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import ConfigError, WeightsError
 
 
 def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
-    """The layer whose heads are to be shown, from 1; the last unless another was asked for."""
+    """The layer whose heads are shown, counted from 1; by default the last. ConfigError if out of range."""
     count = ARCHITECTURES[model].num_layers
     if layer is not None and not 1 <= layer <= count:
         raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
@@ -45,7 +45,7 @@ ARCHITECTURES = {
 
 
 def check_architecture(state: dict[str, Tensor], name: str) -> None:
-    """Refuses the weights of another architecture, naming the one they belong to."""
+    """WeightsError if the weights belong to another architecture, which the message names."""
     patches, mlp = state["conv_proj.weight"], state.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if patches.dim() != 4 or mlp is None or mlp.dim() != 2:
         return  # load_into lists what is wrong

@@ -1,4 +1,4 @@
-"""The file behind each --weights: which words a model has, where torchvision's files lie, and how they get there."""
+"""The weights file behind --weights: names per model, torchvision's files and their download."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def published(model: str, weights: str) -> WeightsEnum | None:
 
 
 def check_word(model: str, weights: str) -> None:
-    """Refuses a word whose weights the model has not, and what is neither a word nor a file."""
+    """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
     words = ", ".join(word for word, models in NAMED_WEIGHTS.items() if model in models)
     if weights in NAMED_WEIGHTS and model not in NAMED_WEIGHTS[weights]:
-        raise ConfigError(f"--weights {weights}: not for {model}; give one of {words}, or a weights file.")
+        raise ConfigError(f"--weights {weights}: not available for {model}; give one of {words}, or a weights file.")
     if weights not in NAMED_WEIGHTS and not Path(weights).exists():
-        raise WeightsError(f"--weights {weights}: there is no such file; give one, or for {model} one of {words}.")
+        raise WeightsError(f"--weights {weights}: file not found; give a weights file, or for {model} one of {words}.")
 
 
 def weights_path(model: str, weights: str) -> Path | None:
-    """The file that holds the weights, downloaded where it must be; None for weights that start from nothing."""
+    """The file that holds the weights, downloaded if missing; None for new random weights."""
     if weights == "none":
         return None
     if weights == "demo":
@@ -73,6 +73,6 @@ def _published_file(model: str, word: str, url: str) -> Path:
             ) from error
     elif not sha256(path).startswith(digits):
         raise WeightsError(
-            f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it, to have it downloaded."
+            f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it; the next run downloads it again."
         )
     return path

@@ -228,7 +228,7 @@ class RecomputedBlocks(nn.Sequential):
 
     def forward(self, tokens: Tensor) -> Tensor:
         for block in self:
-            if self.training:  # nothing random happens in a block, so there is no random state to restore
+            if self.training:  # blocks draw no random numbers, so the RNG state needs no saving
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)

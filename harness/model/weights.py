@@ -1,4 +1,4 @@
-"""Weights files from elsewhere: read without running code, loaded into a model with every name and shape checked."""
+"""Read untrusted weights files without running code; load them with every name and shape checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = check_file(path)
     try:
         contents, metadata = READERS[path.suffix.lower()](path)
-    except Exception as error:  # a damaged or hostile file makes its parser fail in any way there is
+    except Exception as error:  # damaged or hostile files raise nearly any exception
         raise WeightsError(_unreadable(path, error)) from error
     state = {name: tensor for name, tensor in _unwrap(contents).items() if isinstance(tensor, Tensor)}
     if not state:
@@ -52,14 +52,14 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def check_file(path: str | Path) -> Path:
-    """The path, if a file of a kind that can be read is there."""
+    """The path of an existing file of a supported type; WeightsError otherwise."""
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; give the weights file in it.")
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file.")
+        raise WeightsError(f"{path} does not exist; give a weights file.")
     if path.suffix.lower() not in READERS:
-        raise WeightsError(f"{path} is no weights file that can be read; its name must end in {', '.join(READERS)}.")
+        raise WeightsError(f"{path}: unsupported file type; its name must end in {', '.join(READERS)}.")
     return path
 
 
@@ -68,7 +68,7 @@ def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
 
 
 def _read_torch(path: Path) -> tuple[object, dict[str, str]]:
-    with warnings.catch_warnings():  # the file is refused in our own words
+    with warnings.catch_warnings():  # the error below replaces the warning
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True), {}
 
@@ -134,9 +134,9 @@ def interpolate_positions(pos_embedding: Tensor, grid: int) -> Tensor:
 
 
 def load_into(model: VisionTransformer, state: dict[str, Tensor]) -> tuple[str, ...]:
-    """Loads a state under torchvision's names; sentences say what became of the head, the positions and the dtype.
+    """Loads a state under torchvision's names; returns sentences about the head, the positions and the dtype.
 
-    The model's own head stays where the file has none of its size. Every other name must be there, fit, and be known.
+    The model keeps its new head unless the file has one of the same size. All other names and shapes must match.
     """
     own = model.state_dict()
     state, head_sentence = _with_head(own, state)
@@ -166,7 +166,7 @@ def _with_head(own: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[s
 
 
 def _check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    """Raises with every way in which the state is not the model's own, by kind."""
+    """WeightsError with every mismatch between the state and the model, by kind."""
 
     def with_shape(names: Iterable[str], tensors: dict[str, Tensor]) -> list[str]:
         return [f"{name!r} {tuple(tensors[name].shape)}" for name in names]

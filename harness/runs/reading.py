@@ -45,7 +45,7 @@ TYPES: Mapping[str, Mapping[str, type]] = {
         "problems": dict,
         "arguments": list,
         "notes": list,
-        "ignored_files": list,
+        "ignored_files": dict,
         "earlier_starts": list,
         "started": str,
         "command": str,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
+from harness.model import adapter
 from harness.model.vit import parameter_depth
 
 
@@ -28,14 +29,14 @@ def parameter_groups(model: VisionTransformer, *, weight_decay: float, layer_dec
     layer-wise decay (Clark et al. 2020, ELECTRA), a parameter k blocks below the head learns at
     `layer_decay ** k` of the learning rate.
     """
-    depth_of_head = len(model.encoder.layers) + 1
+    num_layers = len(adapter.blocks(model))
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = parameter.ndim >= 2 and name not in ("class_token", "encoder.pos_embedding")
+        decayed = parameter.ndim >= 2 and name not in adapter.UNDECAYED
         decay = weight_decay if decayed else 0.0
-        scale = layer_decay ** (depth_of_head - parameter_depth(name, len(model.encoder.layers)))
+        scale = layer_decay ** (num_layers + 1 - parameter_depth(name, num_layers))
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)
     return list(groups.values())

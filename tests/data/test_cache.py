@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from harness.data import cache, cache_build
-from harness.data.cache import PixelCache, bad_pictures, cache_directory, open_cache
+from harness.data.cache import PixelCache, cache_directory, open_cache, undecodable_message
 from harness.data.decode import DecodeError
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
@@ -153,7 +153,7 @@ def spoil(root: Path) -> None:
     (root / "3.png").write_bytes(b"")
 
 
-def test_bad_pictures_are_all_named_and_the_good_ones_kept(
+def test_undecodable_message_are_all_named_and_the_good_ones_kept(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(root)
@@ -177,9 +177,9 @@ def test_bad_pictures_are_all_named_and_the_good_ones_kept(
         np.testing.assert_array_equal(result.image(4), np.asarray(resized(picture, SMALL)))
 
 
-def test_twenty_bad_pictures_are_named_and_the_rest_counted(root: Path) -> None:
+def test_twenty_undecodable_message_are_named_and_the_rest_counted(root: Path) -> None:
     files = [f"{number}.jpg" for number in range(25)]
-    text = bad_pictures(root, files, dict.fromkeys(range(23), "truncated"))
+    text = undecodable_message(root, files, dict.fromkeys(range(23), "truncated"))
     assert text.startswith("23 of 25") and text.endswith("\n  and 3 more")
     assert text.count(": truncated") == 20
 
@@ -381,7 +381,7 @@ def test_off_a_terminal_progress_is_two_lines_or_none(
     opened(root, caches)
     start, end = capsys.readouterr().err.splitlines()
     assert start == "decoding images, once: 5 images"
-    assert end.startswith("decoding images, once: done in ") and end.endswith(" pictures/s)")
+    assert end.startswith("decoding images, once: done in ") and end.endswith(" images/s)")
     opened(root, caches, resize=Resize(20), progress=False)
     assert capsys.readouterr().err == ""
 

@@ -114,7 +114,8 @@ def test_copies_within_train_are_counted_and_those_under_two_classes_named(root:
     assert result.copies_across_splits == ()
     assert result.notes == (
         "train/ holds the same image more than once (2 pairs)",
-        "and under two classes (1), one of which is wrong:\n  train/cat/1.png ~ train/dog/cat really.png",
+        "duplicate images in train/ have two different labels (1); correct one:"
+        "\n  train/cat/1.png ~ train/dog/cat really.png",
     )
 
 

@@ -251,7 +251,7 @@ def test_copies_within_train_that_a_cut_separates_are_a_note(tmp_path: Path) -> 
     for file in (tmp_path / "train" / "a").iterdir():
         file.write_bytes(b"all the same")
     _, note = image_folder.load_image_folder(tmp_path).notes
-    expected = "pictures that train/ holds more than once fell into two splits when these were cut (1); for honest"
+    expected = "images that train/ holds more than once fell into two splits when these were cut (1); for honest"
     assert note.startswith(expected)
 
 

@@ -164,7 +164,7 @@ def test_images_and_targets_belong_to_their_samples() -> None:
             height, width = picture.shape[:2]
             recipe = augment.recipe(settings, sample=int(sample), epoch=3, height=height, width=width, size=SIZE)
             expected = np.empty((3, SIZE, SIZE), np.float32)
-            normalise.picture(augment.apply(picture, recipe, SIZE), expected)
+            normalise.image(augment.apply(picture, recipe, SIZE), expected)
             if recipe.erase:
                 erased += 1
                 top, left, h, w = recipe.erase

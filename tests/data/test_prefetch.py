@@ -16,7 +16,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def our_threads() -> int:
-    return sum(thread.name.startswith("pictures") for thread in threading.enumerate())
+    return sum(thread.name.startswith("images") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -61,7 +61,7 @@ def test_normalised_pictures_are_torchvisions() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     expected = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])(picture)
     normalise, out = Normalise(MEAN, STD), np.zeros((3, 32, 32), np.float32)
-    normalise.picture(picture, out)
+    normalise.image(picture, out)
     assert np.abs(out - expected.numpy()).max() < 1e-6
     tensor = normalise.tensor(torch.from_numpy(picture).permute(2, 0, 1)[None])
     assert tensor.is_contiguous()

@@ -18,10 +18,10 @@ def test_every_name_has_numbers_of_its_own() -> None:
 
 
 def test_a_long_draw_does_not_run_into_the_next_pictures_numbers() -> None:
-    long = set(rng.generator(0, rng.PICTURE, epoch=0, index=0).random(10_000).tolist())
-    assert long.isdisjoint(rng.generator(0, rng.PICTURE, epoch=0, index=1).random(100).tolist())
+    long = set(rng.generator(0, rng.IMAGE, epoch=0, index=0).random(10_000).tolist())
+    assert long.isdisjoint(rng.generator(0, rng.IMAGE, epoch=0, index=1).random(100).tolist())
 
 
 def test_the_numbers_of_a_run_stay_the_same_from_version_to_version() -> None:
-    numbers = rng.generator(7, rng.PICTURE, epoch=3, index=11).random(3).round(12).tolist()
+    numbers = rng.generator(7, rng.IMAGE, epoch=3, index=11).random(3).round(12).tolist()
     assert numbers == REFERENCE, "If this change is meant, renew the reference: runs then no longer repeat older ones."

@@ -38,11 +38,11 @@ def test_the_words_are_what_torchvision_publishes() -> None:
 def test_a_word_that_a_model_has_not_is_refused_with_those_it_has(model: str, word: str, others: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pretrained.check_word(model, word)
-    assert str(caught.value) == f"--weights {word}: not for {model}; give one of {others}, or a weights file."
+    assert str(caught.value) == f"--weights {word}: not available for {model}; give one of {others}, or a weights file."
 
 
 def test_what_is_neither_a_word_nor_a_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"imagnet: there is no such file; .* vit_b_32 one of imagenet, none\.$"):
+    with pytest.raises(WeightsError, match=r"imagnet: file not found; .* vit_b_32 one of imagenet, none\.$"):
         pretrained.check_word("vit_b_32", "imagnet")
     pretrained.check_word("vit_b_32", str(tmp_path))
 

@@ -128,7 +128,7 @@ def test_truncated_files(tmp_path: Path, kind: str, share: float) -> None:
 
 
 def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
-    assert problem_of(tmp_path / "gone.pth").endswith("gone.pth: there is no such weights file.")
+    assert problem_of(tmp_path / "gone.pth").endswith("gone.pth does not exist; give a weights file.")
     assert problem_of(tmp_path).endswith("is a folder; give the weights file in it.")
     (tmp_path / "w.h5").write_bytes(b"x")
     assert "must end in .safetensors, .pth, .pt, .bin, .npz" in problem_of(tmp_path / "w.h5")

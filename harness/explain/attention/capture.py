@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import VisionTransformer
 
 from harness.errors import HarnessError
+from harness.model import adapter
 
 T = TypeVar("T")
 
@@ -76,8 +77,10 @@ def capture_matrices(model: nn.Module, reduce: Callable[[Tensor], T]) -> Iterato
 @contextlib.contextmanager
 def capture_tokens(model: nn.Module, reduce: Callable[[Tensor], T]) -> Iterator[Callable[[], list[T]]]:
     """The same of the residual stream (B, N, D) in float32: what enters each block, then what leaves the last."""
-    encoder = vision_transformer(model).encoder
-    with observed(model, [*encoder.layers, encoder.ln], lambda _, tokens, __: reduce(tokens.float())) as latest:
+    vit = vision_transformer(model)
+    with observed(
+        model, [*adapter.blocks(vit), adapter.final_norm(vit)], lambda _, tokens, __: reduce(tokens.float())
+    ) as latest:
         yield latest
 
 
@@ -159,7 +162,7 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
 
 def attentions(model: nn.Module) -> list[nn.MultiheadAttention]:
     """The attention modules of all blocks, in order; refuses those that do not compute what is recomputed here."""
-    modules = [block.self_attention for block in vision_transformer(model).encoder.layers]
+    modules = adapter.attention_modules(vision_transformer(model))
     problems = [
         f"Block {index}: its attention ({type(module).__name__}) is not the one torchvision builds. "
         "Merge adapters into the weights before looking at attention."

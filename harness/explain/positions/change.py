@@ -10,6 +10,7 @@ from torchvision.models import VisionTransformer
 from harness.explain.archive import PositionArchive
 from harness.explain.positions import measures
 from harness.explain.positions.measures import Positions, typical_length
+from harness.model import adapter
 
 SMALLEST = 1e-300
 
@@ -33,7 +34,7 @@ class Embedding:
 
     @classmethod
     def of(cls, model: VisionTransformer) -> Embedding:
-        tensors = (model.encoder.pos_embedding, model.class_token, model.conv_proj.weight)
+        tensors = (adapter.position_embedding(model), adapter.class_token(model), adapter.patch_projection(model))
         return cls(*(tensor.detach().clone().cpu() for tensor in tensors))
 
 
