@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,7 @@ from harness.training.distributed import Processes
 def best_of(run_folder: Path) -> BestCheckpoint:
     """Load the best checkpoint of a run folder. Raises HarnessError if there is none."""
     if not run_folder.is_dir():
-        reason = (
-            "is a file" if run_folder.is_file() else "does not exist" if not run_folder.exists() else "is not a folder"
-        )
+        reason = "is not a folder" if run_folder.exists() else "does not exist"
         raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
@@ -61,7 +59,8 @@ def open_run(
     best = best_of(run_folder)
     # The initial weights are not needed, and their file may have been deleted.
     changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
-    changes |= {key: value for key, value in (("data", data), ("cache_dir", cache_dir)) if value}
+    # Not the cache folder of the checkpoint: a checkpoint from elsewhere must not choose where files are written.
+    changes |= {"cache_dir": cache_dir, **({"data": data} if data else {})}
     config = dataclasses.replace(best.config, **changes).resolved()
     image_folder = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     if image_folder.classes != best.classes:
@@ -73,9 +72,32 @@ def open_run(
     return best, config, open_dataset(image_folder, best.preprocessing, config)
 
 
-def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
-    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics."""
+def data_change(run_folder: Path, dataset: Dataset) -> str:
+    """One sentence if the run's data has changed since the run; empty if not, or if its manifest does not say."""
+    recorded = RunFolder(run_folder).read("manifest.json").get("data") or {}
+    if recorded.get("fingerprint") in (None, dataset.fingerprint):
+        return ""
+    counts, before = dataset.facts()["images"], recorded.get("images")
+    what = "Images or labels" if before == counts else f"The numbers of images (now {counts}, in the run {before})"
+    return (
+        f"{what} in {printable(recorded.get('root'))} have changed since the run: these scores are not those of the "
+        "images that the run was tested on."
+    )
+
+
+def evaluate_again(
+    run_folder: Path,
+    data: str | None = None,
+    cache_dir: str | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics.
+
+    `warn` gets a sentence if the run's own data has changed since the run.
+    """
     best, config, dataset = open_run(run_folder, data, cache_dir)
+    if not data and (sentence := data_change(run_folder, dataset)):
+        warn(sentence)
     processes = Processes(config)
     batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)

@@ -37,6 +37,36 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
     assert again == {name: value for name, value in finished.summary.items() if name.startswith("test/")}
 
 
+def test_data_that_changed_since_the_run_is_reported(photos: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    finished = fit(settings(data, tmp_path / "runs", epochs=1))
+    arguments = ["evaluate", str(finished.folder)]
+    assert CliRunner().invoke(main.main, arguments).stderr.count("have changed since the run") == 0
+    # Labels swapped: the counts stay, the scores do not.
+    test = data / "test"
+    for old, new in (("class 0", "x"), ("class 1", "class 0"), ("x", "class 1")):
+        (test / old).rename(test / new)
+    result = CliRunner().invoke(main.main, arguments)
+    assert result.exit_code == 0
+    assert f"Images or labels in {data} have changed since the run" in result.stderr
+    (test / "class 2" / "000.png").unlink()
+    result = CliRunner().invoke(main.main, [*arguments, "--json"])
+    assert json.loads(result.stdout)["test/n"] == 8
+    assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, in the run" in result.stderr
+
+
+def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished.folder, tmp_path / "from elsewhere")
+    checkpoint = run / "checkpoints" / "best.safetensors"
+    tensors, metadata = load_tensors(checkpoint)
+    metadata["config"]["cache_dir"] = str(tmp_path / "chosen by the checkpoint")
+    save_tensors(checkpoint, tensors, metadata)
+    assert CliRunner().invoke(main.main, ["evaluate", str(run)]).exit_code == 0
+    assert not (tmp_path / "chosen by the checkpoint").exists()
+    assert CliRunner().invoke(main.main, ["evaluate", str(run), "--cache-dir", str(tmp_path / "mine")]).exit_code == 0
+    assert any((tmp_path / "mine").iterdir())
+
+
 def test_other_data_needs_the_same_classes(finished: Outcome, tmp_path: Path, photos: Path) -> None:
     other = write_folder(tmp_path / "other", classes=4)
     result = CliRunner().invoke(main.main, ["evaluate", str(finished.folder), "--data", str(other)])

@@ -32,7 +32,7 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
         from harness.predict import evaluate_again
         from harness.runs.summary import score_lines
 
-        results = evaluate_again(run_folder, data_folder, cache_dir)
+        results = evaluate_again(run_folder, data_folder, cache_dir, lambda sentence: click.echo(sentence, err=True))
         if as_json:
             click.echo(json.dumps(results))
         else:
