@@ -43,8 +43,8 @@ def best_of(run_folder: Path) -> BestCheckpoint:
         raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
-        if reason := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
-            raise HarnessError(f"{run_folder} no longer has its best checkpoint: {reason}.")
+        if checkpoint_note := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
+            raise HarnessError(f"{run_folder} no longer has its best checkpoint: {checkpoint_note}.")
         raise HarnessError(
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give a run folder whose run has "
             "finished at least one epoch."
