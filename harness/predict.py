@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import glob
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.augment import centre_box
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError, decode_pil
+from harness.data.folder_scan import EXTENSIONS
 from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, resized
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
+from harness.launch.cores import usable_cores
 from harness.runs.folder import BEST, RunFolder
 from harness.runs.resampling import bootstrap
+from harness.runs.rules import printable
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
-from harness.training.dataloaders import scoring_batches
+from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
 from harness.training.distributed import Processes
-
-TOP_CLASSES = 5
 
 
 def best_of(run_folder: Path) -> BestCheckpoint:
     """Load the best checkpoint of a run folder. Raises HarnessError if there is none."""
+    if not run_folder.is_dir():
+        reason = "is not a folder" if run_folder.exists() else "does not exist"
+        raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
-        if reason := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
-            raise HarnessError(f"{run_folder} no longer has its best checkpoint: {reason}.")
+        if checkpoint_note := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
+            raise HarnessError(f"{run_folder} no longer has its best checkpoint: {checkpoint_note}.")
         raise HarnessError(
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give a run folder whose run has "
             "finished at least one epoch."
@@ -48,7 +59,8 @@ def open_run(
     best = best_of(run_folder)
     # The initial weights are not needed, and their file may have been deleted.
     changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
-    changes |= {key: value for key, value in (("data", data), ("cache_dir", cache_dir)) if value}
+    # Not the cache folder of the checkpoint: a checkpoint from elsewhere must not choose where files are written.
+    changes |= {"cache_dir": cache_dir, **({"data": data} if data else {})}
     config = dataclasses.replace(best.config, **changes).resolved()
     image_folder = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     if image_folder.classes != best.classes:
@@ -60,9 +72,32 @@ def open_run(
     return best, config, open_dataset(image_folder, best.preprocessing, config)
 
 
-def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
-    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics."""
+def data_change(run_folder: Path, dataset: Dataset) -> str:
+    """One sentence if the run's data has changed since the run; empty if not, or if its manifest does not say."""
+    recorded = RunFolder(run_folder).read("manifest.json").get("data") or {}
+    if recorded.get("fingerprint") in (None, dataset.fingerprint):
+        return ""
+    counts, before = dataset.facts()["images"], recorded.get("images")
+    what = "Images or labels" if before == counts else f"The numbers of images (now {counts}, in the run {before})"
+    return (
+        f"{what} in {printable(recorded.get('root'))} have changed since the run: these scores are not those of the "
+        "images that the run was tested on."
+    )
+
+
+def evaluate_again(
+    run_folder: Path,
+    data: str | None = None,
+    cache_dir: str | None = None,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics.
+
+    `warn` gets a sentence if the run's own data has changed since the run.
+    """
     best, config, dataset = open_run(run_folder, data, cache_dir)
+    if not data and (sentence := data_change(run_folder, dataset)):
+        warn(sentence)
     processes = Processes(config)
     batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
@@ -72,27 +107,136 @@ def evaluate_again(run_folder: Path, data: str | None = None, cache_dir: str | N
     return test_results(scores, bootstrap(predictions.labels, predictions.predicted, len(best.classes)))
 
 
-@torch.inference_mode()
-def predict_files(run_folder: Path, images: Sequence[Path]) -> Iterator[tuple[Path, list[tuple[str, float]]]]:
-    """Yield each image path with its top-5 (class, probability) pairs, most likely first. Raises DataError."""
-    best = best_of(run_folder)
-    preprocessing = best.preprocessing
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = best.model.to(device)
-    mean, std = (
-        torch.tensor(values, device=device).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
-    )
-    for path in images:
-        try:
-            pixels = np.array(resized(decode_pil(path), Resize(preprocessing.resize_size, preprocessing.interpolation)))
-        except DecodeError as error:
-            raise DataError(f"{path} cannot be used: {error.reason}.") from error
-        top, left, height, width = centre_box(pixels.shape[0], pixels.shape[1], preprocessing.crop_size)
-        crop = torch.from_numpy(pixels[top : top + height, left : left + width]).to(device)
-        image = (crop.permute(2, 0, 1).float() / 255 - mean) / std
-        probabilities = model(image[None])[0].double().softmax(0)
-        values, indices = probabilities.topk(min(TOP_CLASSES, len(best.classes)))
-        yield (
-            path,
-            [(best.classes[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)],
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model predicts for one image; without probabilities if it cannot be used, and `problem` says why."""
+
+    path: Path
+    probabilities: np.ndarray  # (C,) float64, empty if there is a problem
+    problem: str = ""
+
+    def top(self, count: int) -> list[tuple[int, float]]:
+        """The (class index, probability) pairs of the most probable classes; of equal ones, the first class first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(int(index), float(self.probabilities[index])) for index in order]
+
+
+def find_images(paths: Iterable[Path]) -> Iterator[Prediction | Path]:
+    """The images that files, folders and glob patterns name, each once; a Prediction with a problem for the rest.
+
+    The images of a folder and the matches of a pattern are sorted. Links to folders are not followed.
+    """
+    known: set[Path] = set()
+    for path in paths:
+        for image in _images_of(path):
+            key = (image.path if isinstance(image, Prediction) else image).absolute()
+            if key not in known:
+                known.add(key)
+                yield image
+
+
+def _images_of(path: Path) -> Iterator[Prediction | Path]:
+    if path.is_dir():
+        yield from _images_in(path)
+    elif os.path.lexists(path) or not glob.has_magic(str(path)):
+        yield path
+    elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns)
+        for match in map(Path, matches):
+            yield from _images_in(match) if match.is_dir() else [match]
+    else:
+        yield _failed(path, "the pattern matches no file")
+
+
+def _images_in(folder: Path) -> Iterator[Prediction | Path]:
+    """Images in a folder and below it, without hidden ones."""
+    unlisted: list[OSError] = []
+    files = [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, onerror=unlisted.append)
+        for name in names
+        if name.lower().endswith(EXTENSIONS)
+    ]
+    images = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    yield from sorted(images)
+    for error in unlisted:
+        yield _failed(Path(error.filename), f"the folder cannot be listed ({(error.strerror or '').lower()})")
+    if not images and not unlisted:
+        yield _failed(folder, f"the folder holds no images ({', '.join(EXTENSIONS)})")
+
+
+def _failed(path: Path, problem: str) -> Prediction:
+    return Prediction(path, np.empty(0), problem)
+
+
+class Predictor:
+    """A run's best checkpoint, on the GPU if there is one. Raises HarnessError if there is no checkpoint."""
+
+    def __init__(self, run_folder: Path) -> None:
+        best = best_of(run_folder)
+        self.classes, self._preprocessing = best.classes, best.preprocessing
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = best.model.to(self._device)
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(3, 1, 1)
+            for values in (best.preprocessing.mean, best.preprocessing.std)
         )
+
+    def predict(self, images: Iterable[Prediction | Path]) -> Iterator[Prediction]:
+        """A prediction for each path, in order; a Prediction with a problem is passed on."""
+        size = GPU_SCORING_BATCH if self._device.type == "cuda" else CPU_SCORING_BATCH
+        remaining = iter(images)
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            while batch := list(itertools.islice(remaining, size)):
+                loaded = list(pool.map(self._load, batch))
+                crops = [crop for crop in loaded if isinstance(crop, Tensor)]
+                probabilities = iter(self._probabilities(torch.stack(crops)) if crops else ())
+                for path, crop in zip(batch, loaded, strict=True):
+                    if isinstance(crop, Prediction):
+                        yield crop
+                    else:
+                        assert isinstance(path, Path)
+                        yield Prediction(path, next(probabilities))
+
+    def _load(self, image: Prediction | Path) -> Tensor | Prediction:
+        """The crop that the model gets, uint8 (S, S, 3)."""
+        if isinstance(image, Prediction):
+            return image
+        if problem := _not_a_file(image):
+            return _failed(image, problem)
+        preprocessing = self._preprocessing
+        rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+        try:
+            pixels = np.array(resized(decode_pil(image), rule))
+        except DecodeError as error:
+            return _failed(image, error.reason)
+        except MemoryError:
+            return _failed(image, "there is not enough memory to decode it")
+        top, left, height, width = centre_box(pixels.shape[0], pixels.shape[1], preprocessing.crop_size)
+        return torch.from_numpy(pixels[top : top + height, left : left + width])
+
+    @torch.inference_mode()
+    def _probabilities(self, crops: Tensor) -> np.ndarray:
+        """Probabilities (N, C) float64 of crops, uint8 (N, S, S, 3); in halves if memory does not suffice."""
+        try:
+            images = (crops.to(self._device).permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+            return self._model(images).double().softmax(1).cpu().numpy()
+        except Exception as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if len(crops) == 1:
+                raise InfeasibleError("Out of memory while predicting one image: free memory on the device.") from None
+        clear_device_cache(garbage_collection=True)
+        return np.concatenate([self._probabilities(half) for half in crops.chunk(2)])
+
+
+def _not_a_file(path: Path) -> str:
+    """Why a path is not a regular file. Reading a named pipe or a device could block forever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "the file does not exist"
+    except (OSError, ValueError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
+    kind = next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+    return "" if stat.S_ISREG(mode) else f"it is {kind}, not a file"

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from click.testing import CliRunner
+import torch
+from click.testing import CliRunner, Result
 
 from harness.cli import main
+from harness.predict import Predictor
 from harness.train import Outcome, fit
+from harness.training.checkpoint import load_tensors, save_tensors
 from tests.conftest import write_folder
 from tests.test_train import settings
 
@@ -30,6 +35,36 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
     assert result.exit_code == 0, result.output
     again = json.loads(result.stdout)
     assert again == {name: value for name, value in finished.summary.items() if name.startswith("test/")}
+
+
+def test_data_that_changed_since_the_run_is_reported(photos: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    finished = fit(settings(data, tmp_path / "runs", epochs=1))
+    arguments = ["evaluate", str(finished.folder)]
+    assert CliRunner().invoke(main.main, arguments).stderr.count("have changed since the run") == 0
+    # Labels swapped: the counts stay, the scores do not.
+    test = data / "test"
+    for old, new in (("class 0", "x"), ("class 1", "class 0"), ("x", "class 1")):
+        (test / old).rename(test / new)
+    result = CliRunner().invoke(main.main, arguments)
+    assert result.exit_code == 0
+    assert f"Images or labels in {data} have changed since the run" in result.stderr
+    (test / "class 2" / "000.png").unlink()
+    result = CliRunner().invoke(main.main, [*arguments, "--json"])
+    assert json.loads(result.stdout)["test/n"] == 8
+    assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, in the run" in result.stderr
+
+
+def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished.folder, tmp_path / "from elsewhere")
+    checkpoint = run / "checkpoints" / "best.safetensors"
+    tensors, metadata = load_tensors(checkpoint)
+    metadata["config"]["cache_dir"] = str(tmp_path / "chosen by the checkpoint")
+    save_tensors(checkpoint, tensors, metadata)
+    assert CliRunner().invoke(main.main, ["evaluate", str(run)]).exit_code == 0
+    assert not (tmp_path / "chosen by the checkpoint").exists()
+    assert CliRunner().invoke(main.main, ["evaluate", str(run), "--cache-dir", str(tmp_path / "mine")]).exit_code == 0
+    assert any((tmp_path / "mine").iterdir())
 
 
 def test_other_data_needs_the_same_classes(finished: Outcome, tmp_path: Path, photos: Path) -> None:
@@ -69,3 +104,144 @@ def test_a_file_that_is_no_picture_is_named(finished: Outcome, tmp_path: Path) -
     result = CliRunner().invoke(main.main, ["predict", str(finished.folder), str(tmp_path / "notes.jpg")])
     assert result.exit_code == 1
     assert f"{tmp_path / 'notes.jpg'} cannot be used:" in result.output
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, photos: Path) -> Path:
+    """A folder with two images, one of them below it, and what a folder may hold besides."""
+    folder = tmp_path / "mixed"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(photos / "test" / "class 0" / "000.png", folder / "below" / "a.png")
+    shutil.copy(photos / "test" / "class 1" / "000.png", folder / "b.PNG")
+    (folder / "notes.txt").write_text("not listed")
+    (folder / ".hidden.png").write_text("not listed")
+    return folder
+
+
+def predict(finished: Outcome, *arguments: object) -> Result:
+    return CliRunner().invoke(main.main, ["predict", str(finished.folder), *map(str, arguments)])
+
+
+def test_a_folder_and_a_pattern_name_the_images_below_them_once(finished: Outcome, mixed: Path) -> None:
+    expected = [str(mixed / "b.PNG"), str(mixed / "below" / "a.png")]
+    for paths in ([mixed], [mixed / "**" / "*.[pP][nN][gG]"], [mixed, mixed / "b.PNG"]):
+        result = predict(finished, *paths)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == expected
+
+
+def test_top_sets_how_many_classes_a_line_has(finished: Outcome, mixed: Path) -> None:
+    for top, expected in ((1, 1), (2, 2), (9, 3)):
+        result = predict(finished, mixed / "b.PNG", "--top", top)
+        assert result.stdout.count("%") == expected
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is_predicted(finished: Outcome, mixed: Path) -> None:
+    (mixed / "broken.png").write_bytes((mixed / "b.PNG").read_bytes()[:200])
+    (mixed / "empty").mkdir()
+    os.mkfifo(mixed / "pipe.png")
+    (mixed / "link.png").symlink_to(mixed / "missing")
+    result = predict(finished, mixed, mixed / "empty", mixed / "no.png", mixed / "*.gif", "/dev/zero")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 2
+    problems = dict(line.split(" cannot be used: ") for line in result.stderr.splitlines())
+    assert problems.pop(str(mixed / "empty")).startswith("the folder holds no images (.jpg, ")
+    assert problems == {
+        str(mixed / "broken.png"): "truncated.",
+        str(mixed / "pipe.png"): "it is a named pipe, not a file.",
+        str(mixed / "link.png"): "the file does not exist.",
+        str(mixed / "no.png"): "the file does not exist.",
+        str(mixed / "*.gif"): "the pattern matches no file.",
+        "/dev/zero": "it is a device, not a file.",
+    }
+
+
+def test_json_and_csv_hold_the_probabilities_of_all_classes(finished: Outcome, mixed: Path, tmp_path: Path) -> None:
+    result = predict(finished, mixed, mixed / "no.png", "--json")
+    assert result.exit_code == 1
+    entries = json.loads(result.stdout)
+    table = tmp_path / "out" / "table.csv"
+    assert predict(finished, mixed, "--csv", table).exit_code == 0
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    printed = predict(finished, mixed, "--csv", "-")
+    assert printed.stdout_bytes == table.read_bytes()
+    assert len(rows) == len(entries) == 2
+    for row, entry in zip(rows, entries, strict=True):
+        probabilities = entry["probabilities"]
+        assert list(probabilities) == ["class 0", "class 1", "class 2"]
+        assert sum(probabilities.values()) == pytest.approx(1)
+        assert entry["probability"] == probabilities[entry["prediction"]] == max(probabilities.values())
+        assert (row["file"], row["prediction"]) == (entry["file"], entry["prediction"])
+        for name, value in probabilities.items():
+            assert float(row[f"probability/{name}"]) == pytest.approx(value, rel=1e-5)
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence(finished: Outcome, mixed: Path) -> None:
+    os.mkfifo(mixed / "pipe")
+    for path, reason in (
+        (mixed / "pipe", "is not a file"),
+        (mixed / "b.PNG" / "table.csv", "cannot be written"),
+        ("/proc/table.csv", "cannot be written"),
+    ):
+        result = predict(finished, mixed / "b.PNG", "--csv", path)
+        assert result.exit_code == 1
+        assert f"Error: --csv {path} {reason}" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_no_batch_size_changes_the_predictions(
+    finished: Outcome, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sorted((photos / "test").rglob("*.png"))
+    whole = list(Predictor(finished.folder).predict(images))
+    monkeypatch.setattr("harness.predict.CPU_SCORING_BATCH", 2)
+    monkeypatch.setattr("harness.predict.GPU_SCORING_BATCH", 2)
+    for one, other in zip(whole, Predictor(finished.folder).predict(images), strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_memory_is_halved(
+    finished: Outcome, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, sizes = Predictor(finished.folder), []
+    model = predictor._model
+
+    def limited(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return model(images)
+
+    monkeypatch.setattr(predictor, "_model", limited)
+    predictions = list(predictor.predict(sorted((photos / "test").rglob("*.png"))))
+    assert [prediction.problem for prediction in predictions] == [""] * 9
+    assert sizes == [9, 5, 3, 2, 4, 2, 2]
+
+
+def test_names_are_escaped_for_the_terminal(finished: Outcome, mixed: Path, tmp_path: Path) -> None:
+    """Of images, and of the classes in a checkpoint from elsewhere."""
+    run = shutil.copytree(finished.folder, tmp_path / "from elsewhere")
+    tensors, metadata = load_tensors(run / "checkpoints" / "best.safetensors")
+    metadata["classes"] = ["\x1b[2Jcat", "dog\nError: no", "cow"]
+    save_tensors(run / "checkpoints" / "best.safetensors", tensors, metadata)
+    (mixed / "b.PNG").rename(mixed / "b\x1b[31m\n.png")
+    (mixed / "c\x1b[31m\n.png").write_text("broken")
+    result = CliRunner().invoke(main.main, ["predict", str(run), str(mixed)])
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert len(result.stdout.splitlines()) == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "\\x1b[2Jcat" in result.stdout
+    assert "dog\\nError: no" in result.stdout
+    assert "c\\x1b[31m\\n.png cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "explain"])
+def test_what_is_not_a_run_folder_is_refused(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (("file", "is not a folder"), ("pipe", "is not a folder"), ("missing", "does not exist")):
+        result = CliRunner().invoke(main.main, [command, str(tmp_path / name), *(["x.png"] * (command == "predict"))])
+        assert result.exit_code == 1
+        assert result.output == f"Error: {tmp_path / name} {reason}; give a run folder.\n"

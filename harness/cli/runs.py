@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from harness.errors import ConfigError, HarnessError, errors_in_words
+from harness.runs.rules import printable
 
 
 @click.command()
@@ -30,7 +32,7 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
         from harness.predict import evaluate_again
         from harness.runs.summary import score_lines
 
-        results = evaluate_again(run_folder, data_folder, cache_dir)
+        results = evaluate_again(run_folder, data_folder, cache_dir, lambda sentence: click.echo(sentence, err=True))
         if as_json:
             click.echo(json.dumps(results))
         else:
@@ -40,21 +42,53 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def predict(run_folder: Path, images: tuple[Path, ...]) -> None:
-    """Predict the top-5 classes of images.
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes in each line of text.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write a table with the probabilities of all classes instead of text; - writes it to the terminal.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with the probabilities of all classes.")
+def predict(run_folder: Path, paths: tuple[Path, ...], top: int, csv_file: Path | None, as_json: bool) -> None:
+    """Predict the classes of images with the best checkpoint of RUN.
 
-    The best checkpoint of RUN predicts. Each line of the output is one image with its classes, most likely first.
+    PATH is an image, a folder (the images in it and below it) or a pattern such as 'holiday/*.jpg'. Each line of the
+    output is one image with its most probable classes. An image that cannot be used is named on stderr; the others
+    are predicted, and the exit code is 1.
 
     \b
-    Example:
-      harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/*.jpg
+    Examples:
+      harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/ --top 3
+      harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d 'holiday/**/*.jpg' --csv predictions.csv
     """
     with errors_in_words():
-        from harness.predict import predict_files
+        if csv_file and as_json:
+            raise ConfigError("--csv and --json cannot be combined; give one of them.")
+        from harness.cli.predictions import print_json, print_text, write_table
+        from harness.predict import Prediction, Predictor, find_images
 
-        for path, top_classes in predict_files(run_folder, images):
-            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in top_classes))
+        predictor = Predictor(run_folder)
+        failed = 0
+
+        def usable() -> Iterator[Prediction]:
+            nonlocal failed
+            for prediction in predictor.predict(find_images(paths)):
+                if prediction.problem:
+                    failed += 1
+                    click.echo(f"{printable(prediction.path)} cannot be used: {prediction.problem}.", err=True)
+                else:
+                    yield prediction
+
+        if csv_file:
+            write_table(csv_file, predictor.classes, usable())
+        elif as_json:
+            print_json(predictor.classes, usable())
+        else:
+            print_text(predictor.classes, usable(), top)
+        sys.exit(int(failed > 0))
 
 
 @click.command()

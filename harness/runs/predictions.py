@@ -15,6 +15,9 @@ from harness.runs.reading import content_of
 
 PREDICTIONS_FILE, CLASSES_FILE = "predictions.csv", "per_class.csv"
 PREDICTION_COLUMNS = ("file", "label", "prediction", "probability", "label_probability")
+# In predictions.csv, after PREDICTION_COLUMNS: the most probable classes. Files of earlier versions do not have them.
+TOP_CLASSES = 5
+TOP_COLUMNS = tuple(f"{what}_{rank}" for rank in range(1, TOP_CLASSES + 1) for what in ("class", "probability"))
 CLASS_COLUMNS = ("class", "precision", "recall", "f1", "support")
 
 

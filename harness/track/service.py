@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
+
+# Seconds of waiting before a line says so.
+SILENT_SECONDS = 2.0
 
 
 def preload() -> None:
@@ -27,6 +30,18 @@ def shut_down() -> None:
 
     with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
+
+
+@contextlib.contextmanager
+def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None]:
+    """Say the sentence if the block takes longer than a server that works."""
+    timer = threading.Timer(SILENT_SECONDS, say, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -13,8 +14,8 @@ from harness.track.service import first_line
 PROJECT = "vit-harness"
 
 # Seconds; WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT take precedence.
-INIT_TIMEOUT = 30
-FINISH_TIMEOUT = 120
+INIT_TIMEOUT = 10
+FINISH_TIMEOUT = 30
 
 
 def folder_for(folder: Path) -> Path:
@@ -82,6 +83,13 @@ def wandb_settings(stop: threading.Event) -> Any:
         # Seconds between writes, that is, the rows that are lost on kill -9; wandb's default is 15.
         chosen["x_transaction_log_flush_interval"] = 1.0
     return wandb.Settings(**chosen)
+
+
+def seconds_of(variable: str, default: float) -> float:
+    """A time limit from one of W&B's variables, else the default."""
+    with contextlib.suppress(ValueError):
+        return float(os.environ.get(variable) or default)
+    return default
 
 
 def _quiet() -> dict[str, Any]:

@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image
 
 from harness.track.offline import UNSENT, sync_command
-from harness.track.service import call_with_timeout, first_line, shut_down
+from harness.track.service import call_with_timeout, first_line, shut_down, waiting_reported
+from harness.track.settings import FINISH_TIMEOUT, seconds_of
 
 # Time limit in seconds of requests that create an artifact.
-ANSWER_TIMEOUT = 60
+ANSWER_TIMEOUT = 30
 
 # Time limit in seconds of a request while the process is shutting down.
 SHUTDOWN_TIMEOUT = 3
@@ -47,6 +48,7 @@ class Tracker:
         self._latest_values: dict[str, Any] = {}
         self._failed_artifacts: list[Callable[[Tracker], None]] = []
         self._error_reported = False
+        self._server_silent = False  # a request was not answered in time
         # online, offline, disabled or shared
         self.mode = mode
         # Address of the run's page; None offline.
@@ -131,7 +133,9 @@ class Tracker:
         try:
             if self.mode == "online":
                 unsent.touch()
-            self._run.finish(exit_code=exit_code)
+            limit = seconds_of("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
+            with waiting_reported(self._say, f"Waiting up to {limit:g} s for W&B to receive the rest ..."):
+                self._run.finish(exit_code=exit_code)
             unsent.unlink(missing_ok=True)
         except Exception as error:
             self._report_error(error)
@@ -148,9 +152,14 @@ class Tracker:
         """Log an artifact. If that fails, `finish` saves it for `wandb sync`."""
         if self.mode == "disabled":
             return
+        if self._server_silent:
+            self._failed_artifacts.append(log)  # one time limit is enough: do not wait again for each artifact
+            return
         try:
-            log(self)
+            with waiting_reported(self._say, "Waiting for W&B to accept a file ..."):
+                log(self)
         except Exception as error:
+            self._server_silent = isinstance(error, TimeoutError)
             self._report_error(error)
             self._failed_artifacts.append(log)
 

@@ -10,8 +10,8 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.track.offline import sync_command
-from harness.track.service import first_line, shut_down
-from harness.track.settings import choose_mode, folder_for, init_keywords, wandb_settings
+from harness.track.service import first_line, shut_down, waiting_reported
+from harness.track.settings import INIT_TIMEOUT, choose_mode, folder_for, init_keywords, seconds_of, wandb_settings
 from harness.track.tracker import Tracker
 
 
@@ -48,7 +48,9 @@ def start(
     # If online fails, the run is kept offline; if that fails too (a full disk), it continues without W&B.
     for attempt in dict.fromkeys((mode, "offline", "disabled")):
         try:
-            tracker = Tracker(open_run, attempt, folder=root, stop=stop, say=say)
+            limit = seconds_of("WANDB_INIT_TIMEOUT", INIT_TIMEOUT)
+            with waiting_reported(say, f"Waiting up to {limit:g} s for W&B ..."):
+                tracker = Tracker(open_run, attempt, folder=root, stop=stop, say=say)
             break
         except Exception as error:
             problems.append(f"W&B failed in {attempt} mode ({first_line(error)})")

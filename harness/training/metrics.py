@@ -13,7 +13,7 @@ import numpy as np
 from harness.errors import InfeasibleError
 from harness.files import replacing
 from harness.runs import resampling
-from harness.runs.predictions import PREDICTION_COLUMNS
+from harness.runs.predictions import PREDICTION_COLUMNS, TOP_CLASSES, TOP_COLUMNS
 
 CALIBRATION_BINS = 15
 
@@ -118,17 +118,23 @@ def _rank_of_label(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 def predictions_rows(
     files: Sequence[str], classes: Sequence[str], predictions: Predictions
-) -> Iterator[tuple[str, str, str, str, str]]:
-    """Rows of predictions.csv, PREDICTION_COLUMNS each; classes by name, probabilities to six digits."""
-    for file, label, guess, row in zip(
-        files, predictions.labels, predictions.predicted, predictions.probabilities, strict=True
+) -> Iterator[tuple[str, ...]]:
+    """Rows of predictions.csv, PREDICTION_COLUMNS and TOP_COLUMNS; classes by name, probabilities to six digits.
+
+    Of equal classes the first one comes first, as in the top-5 accuracy. Cells beyond the last class are empty.
+    """
+    ranked = np.argsort(-predictions.logits, axis=1, kind="stable")[:, :TOP_CLASSES]  # (N, min(5, C))
+    unused = ("", "") * (TOP_CLASSES - ranked.shape[1])
+    for file, label, guess, row, top in zip(
+        files, predictions.labels, predictions.predicted, predictions.probabilities, ranked, strict=True
     ):
-        yield file, classes[label], classes[guess], f"{row[guess]:.6g}", f"{row[label]:.6g}"
+        most_probable = (cell for index in top for cell in (classes[index], f"{row[index]:.6g}"))
+        yield file, classes[label], classes[guess], f"{row[guess]:.6g}", f"{row[label]:.6g}", *most_probable, *unused
 
 
 def write_predictions(path: str | Path, files: Sequence[str], classes: Sequence[str], predictions: Predictions) -> None:
     """Write predictions.csv whole or not at all."""
-    write_csv(Path(path), PREDICTION_COLUMNS, predictions_rows(files, classes, predictions))
+    write_csv(Path(path), (*PREDICTION_COLUMNS, *TOP_COLUMNS), predictions_rows(files, classes, predictions))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

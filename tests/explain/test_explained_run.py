@@ -336,7 +336,7 @@ def test_redrawing_needs_the_pictures(finished: Outcome, tmp_path: Path) -> None
     assert f"9 of 9 images are not in {tmp_path} any more" in result.output
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "--redraw"])
     assert result.exit_code == 1
-    assert "attention.npz is not there: `harness explain` without --redraw makes it." in result.output
+    assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
 
 
 def test_any_picture_is_looked_at_alone_as_among_others(finished: Outcome, photos: Path, tmp_path: Path) -> None:

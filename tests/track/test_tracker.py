@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ from PIL import Image
 
 from harness import track
 from harness.config import RunConfig
+from harness.track import service
+from harness.track.settings import seconds_of, wandb_settings
 from tests import ROOT
 from tests.helpers.wandb_server import API_KEY, WandbServer
 
@@ -204,7 +207,8 @@ def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], ser
         finally:
             process.kill()
     assert process.returncode == 0
-    complaint, hint, _ = output.splitlines()
+    lines = [line for line in output.splitlines() if not line.startswith("Waiting ")]
+    complaint, hint, _ = lines
     assert complaint.startswith("W&B: ")
     assert complaint.endswith(f". The run continues; everything is in {folder}.")
     assert server.artifacts == []
@@ -260,7 +264,7 @@ for case in (
 """
     netrc = Path(environment["HOME"]) / "netrc"
     netrc.write_text(f"machine 127.0.0.1:9 login user password {API_KEY}\n")
-    lines = run(environment, folder, netrc, program=program)
+    lines = [line for line in run(environment, folder, netrc, program=program) if not line.startswith("Waiting ")]
     hint = f". The run is kept offline; to send it: cd '{folder}/"
     assert lines[0].startswith(f"Not logged in to W&B (`wandb login`){hint}no-login' && wandb sync wandb/offline-run-")
     assert lines[1] == "no-login offline ['run-no-login.wandb']"
@@ -419,6 +423,46 @@ def test_errors_of_wandb_are_said_once(tmp_path: Path) -> None:
     tracker.summarize({"best/epoch": 1})
     tracker.preempting()
     assert said == [f"W&B: service is gone. The run continues; everything is in {tmp_path}."]
+
+
+class SilentRun(BrokenRun):
+    """A wandb run whose server does not answer."""
+
+    asked = 0
+
+    def log(self, row: dict[str, Any]) -> None:
+        SilentRun.asked += 1
+        raise TimeoutError("no answer within 30 s")
+
+
+def test_a_silent_server_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(track.Tracker, "_log_table", lambda tracker, *_: tracker._run.log({}))
+    tracker = track.Tracker(
+        lambda mode: SilentRun(), "online", folder=tmp_path, stop=threading.Event(), say=lambda line: None
+    )
+    for _ in range(3):
+        tracker.table("test/predictions", ["file"], [])
+    assert SilentRun.asked == 1
+    assert len(tracker._failed_artifacts) == 3
+
+
+def test_time_limits_are_short_and_w_and_b_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    chosen = wandb_settings(threading.Event())
+    assert (chosen.init_timeout, chosen.finish_timeout) == (10, 30)
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "7")
+    assert seconds_of("WANDB_FINISH_TIMEOUT", 30) == 7
+
+
+def test_waiting_is_said_only_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "SILENT_SECONDS", 0.2)
+    lines: list[str] = []
+    with service.waiting_reported(lines.append, "short"):
+        pass
+    with service.waiting_reported(lines.append, "long"):
+        time.sleep(0.5)
+    assert lines == ["long"]
 
 
 def test_importing_the_module_does_not_import_wandb(environment: dict[str, str]) -> None:

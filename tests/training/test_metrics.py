@@ -226,11 +226,29 @@ def test_predictions_file(tmp_path: Path) -> None:
     metrics.write_predictions(path, files, ["a, b", "ü"], metrics.Predictions(labels, logits))
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["file", "label", "prediction", "probability", "label_probability"]
-    assert list(rows[0].values()) == ['test/a, "b"/1.jpg', "a, b", "a, b", "0.75", "0.75"]
-    assert list(rows[1].values()) == ["test/=1+1/2.jpg", "ü", "a, b", "0.9", "0.1"]
+    assert list(rows[0])[:5] == ["file", "label", "prediction", "probability", "label_probability"]
+    assert list(rows[0])[5:9] == ["class_1", "probability_1", "class_2", "probability_2"]
+    assert list(rows[0])[13:] == ["class_5", "probability_5"]
+    assert list(rows[0].values())[:5] == ['test/a, "b"/1.jpg', "a, b", "a, b", "0.75", "0.75"]
+    assert list(rows[0].values())[5:] == ["a, b", "0.75", "ü", "0.25", *[""] * 6]
+    assert list(rows[1].values())[:5] == ["test/=1+1/2.jpg", "ü", "a, b", "0.9", "0.1"]
     assert rows[2]["file"] == "test/bad\\udcff.jpg"
     assert [entry.name for entry in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_the_predictions_file_gives_the_top_5_accuracy(tmp_path: Path) -> None:
+    """Ties included: of equal logits the first class comes first."""
+    generator = np.random.default_rng(0)
+    labels, logits = generator.integers(0, 9, 200), generator.integers(0, 4, (200, 9)).astype(float)
+    path = tmp_path / "predictions.csv"
+    metrics.write_predictions(path, [str(n) for n in range(200)], "abcdefghi", metrics.Predictions(labels, logits))
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    hits = [row["label"] in [row[f"class_{rank}"] for rank in range(1, 6)] for row in rows]
+    assert sum(hits) / len(hits) == metrics.score(labels, logits).top5
+    for row in rows:
+        assert (row["class_1"], row["probability_1"]) == (row["prediction"], row["probability"])
+        assert (values := [float(row[f"probability_{rank}"]) for rank in range(1, 6)]) == sorted(values, reverse=True)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

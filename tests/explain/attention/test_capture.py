@@ -204,7 +204,7 @@ def test_nothing_waits_for_the_device() -> None:
         taken = outliers.attention_on(found[:, :-1], rows())
         assert rollout(transitions).shape == (4, 16)
         assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
-        assert outliers.misleading(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
+        assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
 
 
 # What cannot be captured is refused

@@ -11,6 +11,7 @@ from PIL import Image
 
 from harness.explain.archive import Archive
 from harness.explain.drawing import sprites
+from harness.runs.rules import SPRITES_FILE
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import colours
 
@@ -18,9 +19,9 @@ from tests.helpers.looked import colours
 def draw(archive: Archive, folder: Path, pictures: np.ndarray | None = None) -> dict[str, object]:
     pictures = colours(len(archive)) if pictures is None else pictures
     sheets = sprites.draw_sprites(archive, lambda index: pictures[index], folder)
-    about = json.loads((folder / sprites.ABOUT).read_text())
+    about = json.loads((folder / SPRITES_FILE).read_text())
     assert [path.name for path in sheets] == about["sheets"]
-    assert sorted(path.name for path in folder.iterdir()) == [*about["sheets"], sprites.ABOUT]
+    assert sorted(path.name for path in folder.iterdir()) == [*about["sheets"], SPRITES_FILE]
     return about
 
 
@@ -90,4 +91,4 @@ def test_without_a_description_there_are_no_sprites(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sprites, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("no more")))
     with pytest.raises(OSError, match="no more"):
         sprites.draw_sprites(made_up_archive(n=3), lambda index: np.zeros((8, 8, 3), np.uint8), tmp_path)
-    assert not (tmp_path / sprites.ABOUT).exists()
+    assert not (tmp_path / SPRITES_FILE).exists()

@@ -399,13 +399,13 @@ def test_the_command_prints_the_path_and_opens_it(sweep: Path, monkeypatch: pyte
     assert opened == [str(target / "index.html")]
 
 
-def test_in_an_environment_without_torch_wandb_and_the_harness(sweep: Path) -> None:
+def test_in_an_environment_without_torch_and_wandb(sweep: Path) -> None:
     code = """
 import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "torchmetrics", "wandb", "harness", "accelerate"):
+        if name.partition(".")[0] in ("torch", "torchvision", "torchmetrics", "wandb", "optuna", "accelerate"):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())

@@ -8,9 +8,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from harness.runs import resampling
-from harness.runs.resampling import holm, macro_f1, resampled, swap_test
+from harness.runs.resampling import difference_interval, holm, macro_f1, resampled, swap_test
 from reports.runs import Run, read_run
-from reports.stats import comparison
 from reports.stats.comparison import compare
 from tests.reports.test_runs import write_run
 
@@ -209,7 +208,7 @@ def test_equally_good_models_are_seldom_told_apart(classes: int, each: int, righ
         p = swap_test(labels, one, other, classes, swaps=299, seed=seed)
         first, second = resampled(labels, [one, other], classes, resamples=299, seed=seed)
         difference = macro_f1(labels, one, classes) - macro_f1(labels, other, classes)
-        low, high = comparison._interval(first - second, difference, p, int((one != other).sum()), len(labels))
+        low, high = difference_interval(first - second, difference, p, int((one != other).sum()), len(labels))
         rejected += p <= 0.05
         covered += low <= 0 <= high
     assert rejected <= 18
@@ -225,7 +224,7 @@ def test_unequal_models_are_told_apart_and_the_interval_covers_their_difference(
         p = swap_test(labels, one, other, 100, swaps=299, seed=seed)
         first, second = resampled(labels, [one, other], 100, resamples=299, seed=seed)
         difference = macro_f1(labels, one, 100) - macro_f1(labels, other, 100)
-        low, high = comparison._interval(first - second, difference, p, int((one != other).sum()), len(labels))
+        low, high = difference_interval(first - second, difference, p, int((one != other).sum()), len(labels))
         rejected += p <= 0.05
         covered += low <= 0.1 <= high
     assert rejected >= 95
