@@ -164,9 +164,9 @@ class RunConfig:
     )
     head_init: str = option(
         "zero",
-        "Initial values of a new head: zero, as in the ViT paper, or default for PyTorch's.",
+        "Initial head: zero (as in the ViT paper), default (PyTorch's), or probe (a linear probe of the backbone).",
         group="Model",
-        choices=("zero", "default"),
+        choices=("zero", "default", "probe"),
     )
     drop_path: float = option(
         0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,14 @@ from harness.training.metrics import Predictions, Scores, score
 from harness.training.signals import StopRequested, StopSignals
 
 
-@torch.inference_mode()
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a model gave for each image of a split, in the order of the split; empty on all ranks but the main one."""
+
+    values: np.ndarray  # (N, width) float32: logits or features
+    labels: np.ndarray  # (N,) int64
+
+
 def evaluate(
     forward: Callable[[Tensor], Tensor],
     batches: EvalBatches,
@@ -27,37 +35,47 @@ def evaluate(
 ) -> tuple[Predictions | None, Scores]:
     """Scores on every rank, predictions (in the order of the split) on the main process.
 
-    Each rank predicts its own images; together they must be all `total` images of the split. Raises StopRequested on
-    all ranks when one of them received a signal.
+    `forward` maps images (B, 3, S, S) to logits (B, C). Raises StopRequested on all ranks when one received a signal,
+    and InfeasibleError on all ranks when a logit is not finite.
     """
-    while (own := _one_pass(forward, batches, num_classes, processes, stop)) is None:
+    outputs = outputs_of(forward, batches, total, num_classes, processes, stop)
+    scores = processes.on_main(lambda: score(outputs.labels, outputs.values))
+    return (Predictions(outputs.labels, outputs.values) if processes.is_main else None), scores
+
+
+@torch.inference_mode()
+def outputs_of(
+    forward: Callable[[Tensor], Tensor],
+    batches: EvalBatches,
+    total: int,
+    width: int,
+    processes: Processes,
+    stop: StopSignals | None = None,
+) -> Outputs:
+    """Outputs (width,) of all `total` images: each rank computes its own images, and together they must be all."""
+    while (own := _one_pass(forward, batches, width, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
             raise InfeasibleError("Out of memory while scoring one image at a time: free memory on the device.")
     gathered = processes.gather(own)
-    predictions = _in_order_of_split(gathered, total) if gathered else None
-    scores = score(predictions.labels, predictions.logits) if predictions else None
-    return predictions, processes.from_main(scores)
-
-
-def _in_order_of_split(gathered: list[tuple[np.ndarray, ...]], total: int) -> Predictions:
-    """One Predictions from the logits, labels and positions of all ranks."""
-    logits, labels, positions = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
+    if not processes.is_main:
+        return Outputs(np.empty((0, width), np.float32), np.empty(0, np.int64))
+    values, labels, positions = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
     order = np.argsort(positions)
     if not np.array_equal(positions[order], np.arange(total)):
-        raise RuntimeError(f"{len(positions)} predictions for {total} images")
-    return Predictions(labels[order], logits[order])
+        raise RuntimeError(f"{len(positions)} outputs for {total} images")
+    return Outputs(values[order], labels[order])
 
 
 def _one_pass(
     forward: Callable[[Tensor], Tensor],
     batches: EvalBatches,
-    num_classes: int,
+    width: int,
     processes: Processes,
     stop: StopSignals | None,
 ) -> tuple[np.ndarray, ...] | None:
-    """Logits (n, C), labels (n,) and positions (n,) of this rank's images; None on all ranks if one lacks memory."""
-    logits = [torch.empty(0, num_classes, device=processes.device)]
+    """Outputs (n, width), labels and positions (n,) of this rank's images; None on all ranks if one lacks memory."""
+    outputs = [torch.empty(0, width, device=processes.device)]
     labels = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     out_of_memory = False
@@ -71,7 +89,7 @@ def _one_pass(
         if (batch := next(own, None)) is None:
             continue  # other ranks have one more batch
         try:
-            logits.append(forward(batch.images).float())
+            outputs.append(forward(batch.images).float())
         except Exception as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -79,4 +97,4 @@ def _one_pass(
         labels.append(batch.labels)
         positions.append(batch.positions)
     # The only CPU-GPU sync point, after the last batch.
-    return tuple(torch.cat(parts).cpu().numpy() for parts in (logits, labels, positions))
+    return tuple(torch.cat(parts).cpu().numpy() for parts in (outputs, labels, positions))

@@ -11,6 +11,7 @@ from harness import track
 from harness.data.dataset import Dataset
 from harness.explain import output
 from harness.explain.test_set import ExplainResult
+from harness.probe.gain import gain_over_probe, probe_lines
 from harness.runs import figures
 from harness.runs.folder import BEST
 from harness.runs.logger import RunLogger
@@ -35,6 +36,7 @@ def finish_run(
     scores: Scores,
     progress: Progress,
     explained: ExplainResult | None,
+    probe_predicted: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Write the results of the tested checkpoint and log them to W&B; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
@@ -57,6 +59,8 @@ def finish_run(
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
+    if probe_predicted is not None:
+        results |= gain_over_probe(predictions.labels, predictions.predicted, probe_predicted, len(data.classes))
     if explained:
         results |= _write_explanation(run_logger, explained)
     if tracker:
@@ -109,6 +113,7 @@ def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Pro
         "validation macro F1": f"{best['best/val_f1']:.4f}",
         "validation accuracy": f"{best['best/val_accuracy']:.4f}",
         **score_lines(results),
+        **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",
         "peak memory": f"{results['memory/peak_bytes'] / 2**30:.2f} GiB",
         "run folder": str(run_logger.folder.path),

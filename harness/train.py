@@ -23,9 +23,10 @@ from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.architectures import head_layer
 from harness.model.vit import Loaded, build_model, preprocessing_for
+from harness.probe.head import probe_test_predictions, start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
-from harness.runs.folder import BEST, STATE
+from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
 from harness.training.checkpoint import best_scores, save_best
@@ -106,6 +107,9 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     # Data and model. The main process decodes and downloads first; the others read the result.
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
     loaded = processes.main_first(lambda: _build(config, len(data.classes)))
+    probe = None
+    if config.head_init == "probe":
+        probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
     before = Embedding.of(loaded.model)
     state = TrainState(loaded.model, config, processes.accelerator)
     batches = open_batches(data, preprocessing, config, processes)
@@ -124,6 +128,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if progress.processes != processes.world:
         progress.processes, progress.steps_since_topology_change = processes.world, 0
     run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
+    if probe:
+        run_logger.probe(probe.metrics())
 
     def save_state() -> None:
         if processes.is_main:
@@ -162,12 +168,16 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         state.model.eval()
         predictions, scores = timed_evaluate(batches.test, len(data.test))
         explained = test_set.explain_test_set(run, state, data, before)
+        probe_predicted = None
+        if probe:  # on the backbone as it was before training
+            backbone = processes.main_first(lambda: _build(config, len(data.classes)))
+            probe_predicted = probe_test_predictions(probe, backbone, data, config, processes)
 
     # From here on the main process works alone: no other rank waits for it.
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, explained)
+    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe_predicted)
     state_file.unlink(missing_ok=True)  # a finished run is never resumed
     return summary
 

@@ -23,6 +23,7 @@ LAYERS = (
     ("harness.data", "harness.demo"),
     ("harness.doctor", "harness.training"),
     ("harness.evaluate", "harness.runs"),
+    ("harness.probe",),
     ("harness.predict",),
     ("harness.explain",),
     ("harness.finish",),

@@ -11,6 +11,7 @@ import harness
 from harness.cli import data, runs
 from harness.cli.example import example
 from harness.cli.explain import explain
+from harness.cli.probe import probe
 from harness.cli.sweep import sweep
 from harness.config import RunConfig
 from harness.errors import errors_in_words
@@ -94,5 +95,5 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
 
 
 sweep.add_command(example)
-for command in (data.data, sweep, runs.evaluate, runs.predict, explain, runs.report, runs.sync):
+for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, runs.report, runs.sync):
     main.add_command(command)

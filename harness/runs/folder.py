@@ -23,6 +23,9 @@ from harness.runs.rules import SET_ASIDE, finite
 BEST = "best.safetensors"
 STATE = "state.safetensors"
 
+# Beside them: the linear probe that the head started from.
+PROBE = "probe.safetensors"
+
 # A file of this name in its folder stops a run; its text is the reason.
 STOP = "stop"
 

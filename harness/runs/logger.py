@@ -122,6 +122,17 @@ class RunLogger:
             self.tracker.summarize(known | progress.best)
         self.console.begin(total_steps, progress.step)
 
+    def probe(self, metrics: Mapping[str, float]) -> None:
+        """Scores of the linear probe that the head starts from; written once, also by a run that resumes."""
+        if self._open:
+            self.folder.update("summary.json", metrics)
+            if self.tracker:
+                self.tracker.summarize(metrics)
+            loss, accuracy, f1 = (metrics[f"probe/val_{name}"] for name in ("loss", "accuracy", "f1"))
+            self.console.say(
+                f"linear probe  val loss {loss:.4f}  accuracy {accuracy:.4f}  F1 {f1:.4f}  (the head starts from it)"
+            )
+
     def training(self, row: Mapping[str, float], *, epoch: int, steps: int) -> None:
         if self._open:
             self._row(row)

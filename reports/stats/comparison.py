@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.runs.resampling import LEVEL, RESAMPLES, holm, macro_f1, resampled, swap_test
+from harness.runs.resampling import LEVEL, RESAMPLES, difference_interval, holm, macro_f1, resampled, swap_test
 from reports.runs import Run
 
 SWAPS = 10_000  # of the permutation test
@@ -81,25 +81,11 @@ def compare(
         theirs, p, p_holm, row = next(results)
         difference = macro_f1(labels, own, num_classes) - macro_f1(labels, theirs, num_classes)
         differing = int((own != theirs).sum())
-        low, high = _interval(scores[0] - scores[row], difference, p, differing, len(labels))
+        low, high = difference_interval(scores[0] - scores[row], difference, p, differing, len(labels))
         comparisons.append(
             Comparison(other, "", difference, low, high, p, p_holm, len(compared), len(labels), differing)
         )
     return comparisons
-
-
-def _interval(
-    differences: np.ndarray, difference: float, p: float, differing: int, pictures: int
-) -> tuple[float, float]:
-    """Percentiles of resampled differences less their bias, with the two exceptions that `compare` tells of."""
-    outside = (1 - LEVEL) / 2
-    if not differing:
-        bound = 1 - outside ** (1 / pictures)
-        return -bound, bound
-    bias = float(differences.mean()) - difference
-    low, high = (float(bound) - bias for bound in np.quantile(differences, [outside, 1 - outside]))
-    held = [difference, 0.0] if p > 1 - LEVEL else [difference]
-    return max(min(low, *held), -1.0), min(max(high, *held), 1.0)
 
 
 def _obstacle(best: Run, other: Run) -> str:

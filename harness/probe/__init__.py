@@ -1,0 +1,1 @@
+"""What a linear classifier on frozen features gives: the baseline of every run, and the start of its head."""

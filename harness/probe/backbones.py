@@ -1,0 +1,111 @@
+"""Probes of several backbones on one data set, side by side: which weights suit these images, before any training."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.image_folder import ImageFolder, load_image_folder
+from harness.errors import ConfigError
+from harness.model.vit import Loaded, build_model
+from harness.probe.features import features_of
+from harness.probe.linear_probe import LinearProbe, fit_probe
+from harness.runs.resampling import Intervals, bootstrap
+from harness.training.distributed import Processes
+from harness.training.metrics import Scores, score
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BackboneResult:
+    """One row of the table: a backbone, what its probe scores, and the seconds it took."""
+
+    model: str
+    weights: str
+    inverse_strength: float  # of L2, scikit-learn's C; chosen on validation
+    val: Scores
+    test: Scores
+    test_intervals: Intervals
+    feature_seconds: float
+    fit_seconds: float
+
+
+def pair_with_weights(models: Sequence[str], weights: Sequence[str]) -> list[tuple[str, str]]:
+    """(model, weights) of each backbone: weights as given, one for all, or each model's first named ones."""
+    if not weights:
+        without = [model for model in models if not _named(model)]
+        if without:
+            raise ConfigError(
+                f"No named weights exist for --model {', '.join(without)}: give a weights file for each model with "
+                "--weights, in the order of --model."
+            )
+        return [(model, _named(model)[0]) for model in models]
+    if len(weights) == 1:
+        return [(model, weights[0]) for model in models]
+    if len(weights) != len(models):
+        raise ConfigError(
+            f"{len(models)} --model and {len(weights)} --weights were given: give one --weights for all models, or "
+            "one for each."
+        )
+    return list(zip(models, weights, strict=True))
+
+
+def _named(model: str) -> list[str]:
+    return [name for name, models in NAMED_WEIGHTS.items() if model in models and name != "none"]
+
+
+def probe_backbones(configs: Sequence[RunConfig]) -> Iterator[BackboneResult]:
+    """A result per config, as it is ready; configs differ in model and weights alone and share one data folder."""
+    first = configs[0]
+    folder = load_image_folder(first.data, seed=first.split_seed, split_fraction=first.split_fraction)
+    processes = Processes(first)
+    try:
+        for config in configs:
+            yield _probe_backbone(config, folder, processes)
+    finally:
+        processes.close()
+
+
+def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes) -> BackboneResult:
+    loaded = build_model(
+        config.model,
+        num_classes=len(folder.classes),
+        weights=config.weights,
+        image_size=config.image_size,
+        crop_pct=config.crop_pct,
+        seed=config.seed,
+    )
+    data = open_dataset(folder, loaded.preprocessing, config)
+    loaded.model.to(processes.device)
+    began = time.perf_counter()
+    features = [
+        features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
+    ]
+    extracted = time.perf_counter()
+    probe, val = fit_on(features[0], features[1], data, processes)
+    fitted = time.perf_counter()
+    logits = probe.logits(features[2])
+    return BackboneResult(
+        model=config.model,
+        weights=config.weights,
+        inverse_strength=probe.inverse_strength,
+        val=val,
+        test=score(data.test.labels, logits),
+        test_intervals=bootstrap(data.test.labels, logits.argmax(axis=1), len(data.classes)),
+        feature_seconds=extracted - began,
+        fit_seconds=fitted - extracted,
+    )
+
+
+def probe_of(loaded: Loaded, data: Dataset, config: RunConfig, processes: Processes) -> tuple[LinearProbe, Scores]:
+    """The probe of a run's backbone and its validation scores, on the main process; every rank calls it."""
+    train, val = (features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val))
+    return processes.on_main(lambda: fit_on(train, val, data, processes))
+
+
+def fit_on(train: np.ndarray, val: np.ndarray, data: Dataset, processes: Processes) -> tuple[LinearProbe, Scores]:
+    return fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=processes.device)

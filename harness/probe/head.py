@@ -1,0 +1,76 @@
+"""Starting a run's head from the probe of its backbone: LP-FT, Kumar et al. 2022 (arXiv 2202.10054)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.config import RunConfig
+from harness.data.dataset import Dataset
+from harness.model.vit import Loaded
+from harness.probe.features import features_of
+from harness.probe.linear_probe import LinearProbe, fit_probe
+from harness.training.checkpoint import load_tensors, save_tensors
+from harness.training.distributed import Processes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProbeHead:
+    """The probe that a run started from, and its scores on validation, the same on every rank."""
+
+    probe: LinearProbe
+    f1: float
+    accuracy: float
+    loss: float
+
+    def metrics(self) -> dict[str, float]:
+        """By their keys in summary.json and W&B."""
+        return {
+            "probe/val_f1": self.f1,
+            "probe/val_accuracy": self.accuracy,
+            "probe/val_loss": self.loss,
+            "probe/inverse_strength": self.probe.inverse_strength,
+        }
+
+
+def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfig, processes: Processes) -> ProbeHead:
+    """Fit the probe of the run's backbone, or read it from `path` where the run has fitted it before; set the head.
+
+    Every rank calls it, with the model as it was built. The main process fits and writes; all get the same head.
+    """
+    loaded.model.to(processes.device)
+    if not processes.on_main(path.is_file):
+        train, val = (features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val))
+        processes.on_main(lambda: _fit_and_write(path, train, val, data, processes.device))
+    head = processes.on_main(lambda: _read(path))
+    with torch.no_grad():
+        loaded.model.heads.head.weight.copy_(head.probe.weight)
+        loaded.model.heads.head.bias.copy_(head.probe.bias)
+    return head
+
+
+def probe_test_predictions(
+    head: ProbeHead, backbone: Loaded, data: Dataset, config: RunConfig, processes: Processes
+) -> np.ndarray:
+    """The probe's classes of the test images, int64 (N,) on the main process; `backbone` as it was before training."""
+    backbone.model.to(processes.device)
+    features = features_of(data.test, data.pixels, backbone, config, processes)
+    return head.probe.logits(features).argmax(axis=1) if processes.is_main else np.empty(0, np.int64)
+
+
+def _fit_and_write(path: Path, train: np.ndarray, val: np.ndarray, data: Dataset, device: torch.device) -> None:
+    probe, scores = fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=device)
+    metadata = {
+        "inverse_strength": probe.inverse_strength,
+        "scores": {"f1": scores.f1, "accuracy": scores.accuracy, "loss": scores.loss},
+    }
+    save_tensors(path, {"weight": probe.weight, "bias": probe.bias}, metadata)
+
+
+def _read(path: Path) -> ProbeHead:
+    tensors, metadata = load_tensors(path)
+    probe = LinearProbe(tensors["weight"], tensors["bias"], metadata["inverse_strength"])
+    return ProbeHead(probe, **metadata["scores"])

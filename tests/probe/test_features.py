@@ -1,0 +1,90 @@
+"""Features of a frozen backbone: what the head sees, kept by images, weights and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import RunConfig
+from harness.data.dataset import Dataset, open_dataset
+from harness.data.image_folder import load_image_folder
+from harness.model.vit import Loaded, build_model
+from harness.probe import features as features_module
+from harness.probe.features import features_of, without_head
+from harness.training.dataloaders import scoring_batches
+from harness.training.distributed import Processes
+from tests.test_train import settings
+
+
+@pytest.fixture
+def processes(photos: Path, tmp_path: Path) -> Iterator[Processes]:
+    processes = Processes(settings(photos, tmp_path))
+    yield processes
+    processes.close()
+
+
+def opened(photos: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded, Dataset]:
+    config = settings(photos, runs, **changes)
+    loaded = build_model(
+        config.model,
+        num_classes=3,
+        weights=config.weights,
+        image_size=config.image_size,
+        crop_pct=config.crop_pct,
+        head_init="default",
+        seed=config.seed,
+    )
+    folder = load_image_folder(config.data, seed=0, split_fraction=0.2)
+    return config, loaded, open_dataset(folder, loaded.preprocessing, config)
+
+
+def test_features_through_the_head_are_the_logits(photos: Path, tmp_path: Path, processes: Processes) -> None:
+    config, loaded, data = opened(photos, tmp_path)
+    features = features_of(data.train, data.pixels, loaded, config, processes)
+    assert features.shape == (21, 128) and features.dtype == np.float32
+    expected = torch.empty(21, 3)
+    with torch.inference_mode():
+        for images, _, positions in scoring_batches(data.pixels, data.train, loaded.preprocessing, config, processes):
+            expected[positions] = loaded.model.eval()(images)
+        logits = loaded.model.heads(torch.from_numpy(features))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_they_are_computed_once(
+    photos: Path, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, loaded, data = opened(photos, tmp_path)
+    first = features_of(data.val, data.pixels, loaded, config, processes)
+    monkeypatch.setattr(features_module, "outputs_of", lambda *_: pytest.fail("computed again"))
+    np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"crop_pct": 0.5}, {"image_size": 64}])
+def test_other_weights_or_preprocessing_are_other_features(
+    photos: Path, tmp_path: Path, processes: Processes, changes: dict[str, Any]
+) -> None:
+    config, loaded, data = opened(photos, tmp_path)
+    first = features_of(data.val, data.pixels, loaded, config, processes)
+    config, loaded, data = opened(photos, tmp_path, **changes)
+    assert not np.array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+
+
+def test_a_damaged_file_is_computed_again(photos: Path, tmp_path: Path, processes: Processes) -> None:
+    config, loaded, data = opened(photos, tmp_path, cache_dir=str(tmp_path / "cache"))
+    first = features_of(data.val, data.pixels, loaded, config, processes)
+    (kept,) = (tmp_path / "cache" / "features").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+
+
+def test_the_head_is_back_afterwards(photos: Path, tmp_path: Path) -> None:
+    _, loaded, _ = opened(photos, tmp_path)
+    heads = loaded.model.heads
+    with pytest.raises(ZeroDivisionError), without_head(loaded.model):
+        raise ZeroDivisionError
+    assert loaded.model.heads is heads

@@ -1,0 +1,59 @@
+"""A run whose head starts from the probe of its backbone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import RunConfig
+from harness.train import fit
+from harness.training.checkpoint import load_tensors
+from tests.test_train import kill_at_first_validation, losses_of, on_ranks, rows_of, same_bits, settings, weights_of
+
+
+def probed(photos: Path, runs: Path, **changes: Any) -> RunConfig:
+    return settings(photos, runs, head_init="probe", weights="demo", image_size=64, **changes)
+
+
+def test_the_run_starts_from_the_probe_and_says_what_it_scored(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # At a learning rate of almost 0, training keeps the probe: its scores are those of the model.
+    run = fit(probed(photos, tmp_path, lr=1e-30))
+    summary = run.summary
+    assert summary["probe/val_f1"] == pytest.approx(summary["best/val_f1"])
+    assert summary["probe/val_loss"] == pytest.approx(summary["best/val_loss"], abs=1e-4)
+    assert summary["probe/test_f1"] == pytest.approx(summary["test/f1"])
+    assert summary["probe/gain"] == pytest.approx(0, abs=1e-12)
+    assert summary["probe/gain_low"] <= 0 <= summary["probe/gain_high"]
+    assert f"linear probe  val loss {summary['probe/val_loss']:.4f}" in capsys.readouterr().out
+    tensors, _ = load_tensors(run.folder / "checkpoints" / "probe.safetensors")
+    torch.testing.assert_close(weights_of(run)["heads.head.weight"].double(), tensors["weight"], atol=1e-6, rtol=1e-6)
+    assert losses_of(run)[0] < 0.5 * np.log(3)  # a head of zeros would start at log 3
+
+
+def test_a_killed_run_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> None:
+    whole = fit(probed(photos, tmp_path / "whole", augment="standard", ema=True))
+    config = probed(photos, tmp_path / "killed", augment="standard", ema=True, checkpoint_every=2)
+    kill_at_first_validation(config)
+    resumed = fit(config)
+    assert same_bits(weights_of(resumed), weights_of(whole))
+    assert {key: value for key, value in resumed.summary.items() if key.startswith("probe/")} == {
+        key: value for key, value in whole.summary.items() if key.startswith("probe/")
+    }
+    assert [row["step"] for row in rows_of(resumed) if "train/loss" in row] == list(range(1, 11))
+
+
+def test_two_processes_give_the_same_run(photos: Path, tmp_path: Path) -> None:
+    one = fit(probed(photos, tmp_path / "1"))
+    on_ranks(2, lambda: fit(probed(photos, tmp_path / "2")))
+    [folder] = (path for path in (tmp_path / "2").iterdir() if not path.name.startswith("."))
+    assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-3, abs=1e-4)
+    summary = json.loads((folder / "summary.json").read_text())
+    for key in ("probe/val_f1", "probe/val_loss", "probe/test_f1", "test/f1"):
+        assert summary[key] == pytest.approx(one.summary[key], rel=1e-3), key
