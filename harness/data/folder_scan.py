@@ -10,10 +10,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.data.split_names import SPELLINGS, likely_split
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
-# Accepted folder names of each split; messages suggest the first.
-SPELLINGS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
+EXAMPLES = 4  # names in a note on entries that are not read
+MASKS = "masks"  # a folder beside the splits that explain reads; it is not a split, and nothing is left out
 
 LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
 
@@ -27,7 +29,22 @@ class Listing:
     folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> names, at most a few
     problems: list[str] = dataclasses.field(default_factory=list)
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Count an entry that is not read, and keep its name as an example."""
+        self.ignored[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if name not in names and len(names) < EXAMPLES:
+            names.append(name)
+
+    def left_out(self) -> str:
+        """Counts by reason with examples, "" if nothing was left out."""
+        return ", ".join(
+            f"{count} {reason} ({summarise(self.examples[reason], EXAMPLES)})"
+            for reason, count in sorted(self.ignored.items())
+        )
 
 
 def walk(root: Path) -> Listing:
@@ -68,8 +85,21 @@ def _walk_root(listing: Listing) -> None:
     others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
     if "train" not in names:
         listing.problems.append(_no_train(listing.root, others))
-    elif others:
-        listing.ignored["folder(s) beside train, valid and test"] += len(others)
+        return
+    for name in others:
+        split = likely_split(name)
+        if split and split not in listing.images and _images(Listing(listing.root), name):
+            listing.problems.append(_misspelt(name, split))
+        elif name != MASKS:
+            listing.leave_out("folder(s) beside train, valid and test", name)
+
+
+def _misspelt(folder: str, split: str) -> str:
+    right = SPELLINGS[split][0]
+    return (
+        f"{printable(folder)}/ looks like the {right} split: rename it to {right}/. "
+        "If it is something else, move it out of the data folder."
+    )
 
 
 def _no_train(root: Path, folders: list[str]) -> str:
@@ -97,7 +127,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
-            listing.ignored["not images"] += 1
+            listing.leave_out("not images", entry.name)
     listing.folders[split] = folder
     listing.images[split] = classes
     if loose:
@@ -113,7 +143,7 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
     """Images under a class folder, however deep; links are followed, but never in a circle."""
     place = os.path.realpath(listing.root / folder)
     if place in above:
-        listing.ignored["links to a folder above"] += 1
+        listing.leave_out("links to a folder above", folder)
         return []
     files: list[str] = []
     for entry in _entries(listing, folder) or []:
@@ -122,7 +152,7 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
             if entry.is_dir():
                 files += _images(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
-                listing.ignored["not images"] += 1
+                listing.leave_out("not images", entry.name)
             else:
                 listing.sizes[path] = entry.stat().st_size
                 files.append(path)
@@ -144,7 +174,7 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
     visible = []
     for entry in entries:
         if entry.name.startswith("."):
-            listing.ignored["hidden"] += 1
+            listing.leave_out("hidden", entry.name)
         elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
             path = printable(f"{folder}/{entry.name}" if folder else entry.name)
             listing.problems.append(f"{path}: the name is not UTF-8, so no table could hold it. Rename it.")

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
-from harness.data.folder_scan import EXTENSIONS, SPELLINGS, Listing, printable, summarise, walk
+from harness.data.folder_scan import EXTENSIONS, Listing, printable, summarise, walk
+from harness.data.split_names import SPELLINGS
 from harness.errors import DataError
 
 
@@ -62,8 +63,7 @@ def scan_image_folder(
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     copy_problems, copy_notes = _copies(listing, splits.values())
-    ignored = ", ".join(f"{count} {reason}" for reason, count in sorted(listing.ignored.items()))
-    notes += [*cut_notes, *copy_notes, *([f"left out: {ignored}"] if ignored else [])]
+    notes += [*cut_notes, *copy_notes, *([f"left out: {listing.left_out()}"] if listing.ignored else [])]
     folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
     return folder, [*problems, *cut_problems, *copy_problems]
 

@@ -80,7 +80,10 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
     assert found.ignored == {"hidden": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
-    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not images",)
+    assert found.notes == (
+        "left out: 1 folder(s) beside train, valid and test (extra), 2 hidden (.ipynb_checkpoints, .DS_Store), "
+        "1 not images (notes.txt)",
+    )
 
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:
