@@ -63,7 +63,12 @@ def scan_image_folder(
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     copy_problems, copy_notes = _copies(listing, splits.values())
-    notes += [*cut_notes, *copy_notes, *([f"left out: {listing.left_out()}"] if listing.ignored else [])]
+    notes += [
+        *cut_notes,
+        *copy_notes,
+        *_nested_notes(listing),
+        *([f"left out: {listing.left_out()}"] if listing.ignored else []),
+    ]
     folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
     return folder, [*problems, *cut_problems, *copy_problems]
 
@@ -118,6 +123,11 @@ def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
                 "they count 0 in macro F1"
             )
     return notes
+
+
+def _nested_notes(listing: Listing) -> list[str]:
+    folders = [f"{folder} ({count})" for folder, count in listing.nested.items()]
+    return [f"images in folders below a class are read as that class: {summarise(folders, 5)}"] if folders else []
 
 
 def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tuple[list[str], list[str]]:

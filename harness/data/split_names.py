@@ -29,3 +29,28 @@ def likely_split(name: str) -> str | None:
             return split
     close = difflib.get_close_matches("".join(words), sum(SPELLINGS.values(), ()), n=1, cutoff=0.8)
     return next((split for split, names in SPELLINGS.items() if close and close[0] in names), None)
+
+
+# Folders and files that programs leave beside images: thumbnails, settings, the other halves of Mac archives.
+_BY_PRODUCTS = {
+    "@eadir",
+    "__macosx",
+    ".ipynb_checkpoints",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    ".ds_store",
+    ".thumbnails",
+    ".appledouble",
+    ".spotlight-v100",
+    ".trashes",
+    ".fseventsd",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+
+
+def is_by_product(name: str) -> bool:
+    return name.casefold() in _BY_PRODUCTS or name.startswith("._")

@@ -79,9 +79,10 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
-    assert found.ignored == {"hidden": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
+    assert found.ignored == {"by-products": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
     assert found.notes == (
-        "left out: 1 folder(s) beside train, valid and test (extra), 2 hidden (.ipynb_checkpoints, .DS_Store), "
+        "images in folders below a class are read as that class: train/cat/2021/june (10)",
+        "left out: 2 by-products (.ipynb_checkpoints, .DS_Store), 1 folder(s) beside train, valid and test (extra), "
         "1 not images (notes.txt)",
     )
 
