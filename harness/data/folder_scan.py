@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.data import nested
 from harness.data.split_names import SPELLINGS, is_by_product, likely_split
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 EXAMPLES = 4  # names in a note on entries that are not read
 MASKS = "masks"  # a folder beside the splits that explain reads; it is not a split, and nothing is left out
@@ -32,6 +32,7 @@ class Listing:
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
+    unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> names, at most a few
     problems: list[str] = dataclasses.field(default_factory=list)
 
@@ -42,11 +43,17 @@ class Listing:
         if name not in names and len(names) < EXAMPLES:
             names.append(name)
 
+    def leave_out_file(self, path: str) -> None:
+        """Count a file without the extension of an image; `unread` keeps its path."""
+        self.ignored["not images"] += 1
+        self.unread.append(path)
+
     def left_out(self) -> str:
         """Counts by reason with examples, "" if nothing was left out."""
         return ", ".join(
             f"{count} {reason} ({summarise(self.examples[reason], EXAMPLES)})"
-            for reason, count in sorted(self.ignored.items())
+            for reason, count in sorted(self.ignored.items(), key=lambda entry: entry[0])
+            if reason in self.examples
         )
 
 
@@ -90,9 +97,9 @@ def _walk_root(listing: Listing) -> None:
         listing.problems.append(_no_train(listing.root, others))
         return
     for name in others:
-        split = likely_split(name)
-        if split and split not in listing.images and _images(Listing(listing.root), name):
-            listing.problems.append(_misspelt(name, split))
+        likely = likely_split(name)
+        if likely and likely not in listing.images and _images(Listing(listing.root), name):
+            listing.problems.append(_misspelt(name, likely))
         elif name != MASKS:
             listing.leave_out("folder(s) beside train, valid and test", name)
 
@@ -131,7 +138,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
-            listing.leave_out("not images", entry.name)
+            listing.leave_out_file(f"{folder}/{entry.name}")
     listing.images[split] = classes
     if loose:
         listing.problems.append(
@@ -179,7 +186,7 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                 if not (entry.is_symlink() and _refuse_link(listing, path)):
                     files += _images(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
-                listing.leave_out("not images", entry.name)
+                listing.leave_out_file(path)
             else:
                 status = entry.stat()
                 if not stat.S_ISREG(status.st_mode):

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data import duplicates
 from harness.data.folder_scan import EXTENSIONS, Listing, printable, summarise, walk
 from harness.data.split_names import SPELLINGS
+from harness.data.unread_files import unread_notes
 from harness.errors import DataError
 
 
@@ -63,12 +64,9 @@ def scan_image_folder(
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     copy_problems, copy_notes = _copies(listing, splits.values())
-    notes += [
-        *cut_notes,
-        *copy_notes,
-        *_nested_notes(listing),
-        *([f"left out: {listing.left_out()}"] if listing.ignored else []),
-    ]
+    left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
+    left_out += unread_notes(listing.root, listing.unread)
+    notes += [*cut_notes, *copy_notes, *_nested_notes(listing), *left_out]
     folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
     return folder, [*problems, *cut_problems, *copy_problems]
 

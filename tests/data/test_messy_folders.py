@@ -148,3 +148,21 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test")
     os.mkfifo(tmp_path / "train/cat/fifo.jpg")
     assert refused(tmp_path) == "train/cat/fifo.jpg: a named pipe or device, not a file. Remove it."
+
+
+def test_files_that_are_not_read_are_named_by_kind(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid", "test")
+    for seed, name in enumerate(("a.jfif", "b.jpe", "c.JPG")):
+        write_image(tmp_path / "train/cat" / name, 100 + seed)
+    for name in ("a.heic", "b.heic", "notes"):
+        (tmp_path / "train/cat" / name).write_bytes(b"other")
+    for seed, name in enumerate(("x", "y.jpg~")):
+        write_image(tmp_path / "train/dog" / name, 200 + seed)
+    folder = load_image_folder(tmp_path)
+    assert images(folder) == 27
+    assert folder.notes == (
+        "5 files are not read: 2 .heic (a.heic, b.heic), 2 without extension (notes, x), 1 .jpg~ (y.jpg~)",
+        "files without the extension of an image hold images: train/dog/x, train/dog/y.jpg~. "
+        "Rename them to have them read, for example to x.png",
+    )
+    assert folder.ignored == {"not images": 5}
