@@ -157,7 +157,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise DecodeError("floating-point pixels have no fixed scale; save it with 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        if layer.getchannel("A").getextrema() == (0, 0):  # an unused channel, as in BMP files of 32 bits: all would become white
+        # An unused channel, as in BMP files of 32 bits: everything would become white.
+        if layer.getchannel("A").getextrema() == (0, 0):
             return layer.convert("RGB")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
