@@ -21,7 +21,7 @@ from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized, resized_shape
 from harness.errors import DataError
 
-FORMAT = 1  # of the files in a cache; counts up when they change
+FORMAT = 2  # of the files in a cache; counts up when they or the decoding change
 BUILDING = ".building-"  # between the name of a cache and what marks the process that is building it
 SAMPLE = 512  # images whose headers are read to estimate the size of a cache
 FULL = (errno.ENOSPC, errno.EDQUOT)

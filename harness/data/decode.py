@@ -147,7 +147,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     """The loaded image in RGB.
 
     Transparent images are laid on white, the page that logos and cut-outs are drawn for: dropping alpha would
-    show whatever colour happens to be stored beneath it.
+    show whatever colour happens to be stored beneath it. Alpha that is 0 everywhere is ignored.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -157,6 +157,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise DecodeError("floating-point pixels have no fixed scale; save it with 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
+        # An unused channel, as in BMP files of 32 bits: everything would become white.
+        if layer.getchannel("A").getextrema() == (0, 0):
+            return layer.convert("RGB")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
 

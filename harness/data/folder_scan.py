@@ -7,13 +7,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+from harness.data import nested
+from harness.data.split_names import SPELLINGS, is_by_product, likely_split
 
-# Accepted folder names of each split; messages suggest the first.
-SPELLINGS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+EXAMPLES = 4  # names in a note on entries that are not read
+MASKS = "masks"  # a folder beside the splits that explain reads; it is not a split, and nothing is left out
 
 LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
 
@@ -27,7 +31,30 @@ class Listing:
     folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
+    unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
+    examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> names, at most a few
     problems: list[str] = dataclasses.field(default_factory=list)
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Count an entry that is not read, and keep its name as an example."""
+        self.ignored[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if name not in names and len(names) < EXAMPLES:
+            names.append(name)
+
+    def leave_out_file(self, path: str) -> None:
+        """Count a file without the extension of an image; `unread` keeps its path."""
+        self.ignored["not images"] += 1
+        self.unread.append(path)
+
+    def left_out(self) -> str:
+        """Counts by reason with examples, "" if nothing was left out."""
+        return ", ".join(
+            f"{count} {reason} ({summarise(self.examples[reason], EXAMPLES)})"
+            for reason, count in sorted(self.ignored.items(), key=lambda entry: entry[0])
+            if reason in self.examples
+        )
 
 
 def walk(root: Path) -> Listing:
@@ -68,8 +95,21 @@ def _walk_root(listing: Listing) -> None:
     others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
     if "train" not in names:
         listing.problems.append(_no_train(listing.root, others))
-    elif others:
-        listing.ignored["folder(s) beside train, valid and test"] += len(others)
+        return
+    for name in others:
+        likely = likely_split(name)
+        if likely and likely not in listing.images and _images(Listing(listing.root), name):
+            listing.problems.append(_misspelt(name, likely))
+        elif name != MASKS:
+            listing.leave_out("folder(s) beside train, valid and test", name)
+
+
+def _misspelt(folder: str, split: str) -> str:
+    right = SPELLINGS[split][0]
+    return (
+        f"{printable(folder)}/ looks like the {right} split: rename it to {right}/. "
+        "If it is something else, move it out of the data folder."
+    )
 
 
 def _no_train(root: Path, folders: list[str]) -> str:
@@ -90,6 +130,7 @@ def _no_train(root: Path, folders: list[str]) -> str:
 def _walk_split(listing: Listing, split: str, folder: str) -> None:
     classes: dict[str, list[str]] = {}
     loose = 0
+    listing.folders[split] = folder
     entries = _entries(listing, folder)
     for entry in entries or []:
         if entry.is_dir():
@@ -97,8 +138,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
-            listing.ignored["not images"] += 1
-    listing.folders[split] = folder
+            listing.leave_out_file(f"{folder}/{entry.name}")
     listing.images[split] = classes
     if loose:
         listing.problems.append(
@@ -107,29 +147,69 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     if entries is not None and not any(classes.values()) and not loose:
         remedy = "" if split == "train" else ", or remove the folder to have a share of train set aside"
         listing.problems.append(f"{folder}/ holds no images. Expected {folder}/<class>/<image>{remedy}.")
+    _refuse_twins(listing, folder, [file for files in classes.values() for file in files])
+
+
+def _refuse_hidden_class(listing: Listing, folder: str) -> None:
+    count = len(_images(Listing(listing.root), folder))
+    if count:
+        listing.problems.append(
+            f"{printable(folder)}/ holds images ({count}), but a class folder whose name begins with a dot is not "
+            "read: rename it, or move it out of the data folder."
+        )
+
+
+def _refuse_twins(listing: Listing, folder: str, files: list[str]) -> None:
+    """Images made from others would be counted as their class, and could fall into another split than those."""
+    counts = nested.below(files)
+    pairs = nested.twins(files)
+    for place, (first, second) in pairs.items():
+        listing.problems.append(
+            f"{printable(place)}/ holds images ({counts[place]}) with the names of others of the class "
+            f"({printable(first)}, {printable(second)}): they would be trained on as images of their own. "
+            "Move the folder out of the data folder or remove it; rename its images if they are different ones."
+        )
+    listing.nested.update({place: count for place, count in counts.items() if place not in pairs})
 
 
 def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[str]:
     """Images under a class folder, however deep; links are followed, but never in a circle."""
     place = os.path.realpath(listing.root / folder)
     if place in above:
-        listing.ignored["links to a folder above"] += 1
+        listing.leave_out("links to a folder above", folder)
         return []
     files: list[str] = []
     for entry in _entries(listing, folder) or []:
         path = f"{folder}/{entry.name}"
         try:
             if entry.is_dir():
-                files += _images(listing, path, (*above, place))
+                if not (entry.is_symlink() and _refuse_link(listing, path)):
+                    files += _images(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
-                listing.ignored["not images"] += 1
+                listing.leave_out_file(path)
             else:
-                listing.sizes[path] = entry.stat().st_size
+                status = entry.stat()
+                if not stat.S_ISREG(status.st_mode):
+                    listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
+                    continue
+                listing.sizes[path] = status.st_size
                 files.append(path)
         except OSError as error:
             what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
             listing.problems.append(f"{printable(path)}: {what}. Restore or remove it.")
     return files
+
+
+def _refuse_link(listing: Listing, path: str) -> bool:
+    """Whether the linked folder leads to images of other classes, which is a problem."""
+    target = os.path.realpath(listing.root / path)
+    class_folder = listing.root.joinpath(*path.split("/")[:2])
+    if not nested.leaves_class(target, class_folder, listing.root, sum(SPELLINGS.values(), ())):
+        return False
+    listing.problems.append(
+        f"{printable(path)} links to {printable(target)}, which holds images of other classes: remove the link."
+    )
+    return True
 
 
 def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
@@ -143,8 +223,12 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
         return None
     visible = []
     for entry in entries:
-        if entry.name.startswith("."):
-            listing.ignored["hidden"] += 1
+        if is_by_product(entry.name):
+            listing.leave_out("by-products", entry.name)
+        elif entry.name.startswith("."):
+            listing.leave_out("hidden", entry.name)
+            if folder in listing.folders.values() and entry.is_dir():
+                _refuse_hidden_class(listing, f"{folder}/{entry.name}")
         elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
             path = printable(f"{folder}/{entry.name}" if folder else entry.name)
             listing.problems.append(f"{path}: the name is not UTF-8, so no table could hold it. Rename it.")

@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
-from harness.data.folder_scan import EXTENSIONS, SPELLINGS, Listing, printable, summarise, walk
+from harness.data.folder_scan import EXTENSIONS, Listing, printable, summarise, walk
+from harness.data.split_names import SPELLINGS
+from harness.data.unread_files import unread_notes
 from harness.errors import DataError
 
 
@@ -62,8 +64,9 @@ def scan_image_folder(
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     copy_problems, copy_notes = _copies(listing, splits.values())
-    ignored = ", ".join(f"{count} {reason}" for reason, count in sorted(listing.ignored.items()))
-    notes += [*cut_notes, *copy_notes, *([f"left out: {ignored}"] if ignored else [])]
+    left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
+    left_out += unread_notes(listing.root, listing.unread)
+    notes += [*cut_notes, *copy_notes, *_nested_notes(listing), *left_out]
     folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
     return folder, [*problems, *cut_problems, *copy_problems]
 
@@ -118,6 +121,11 @@ def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
                 "they count 0 in macro F1"
             )
     return notes
+
+
+def _nested_notes(listing: Listing) -> list[str]:
+    folders = [f"{folder} ({count})" for folder, count in listing.nested.items()]
+    return [f"images in folders below a class are read as that class: {summarise(folders, 5)}"] if folders else []
 
 
 def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tuple[list[str], list[str]]:

@@ -92,6 +92,11 @@ def test_transparency_is_laid_on_white(mode: str) -> None:
     np.testing.assert_array_equal(result, np.repeat([[[255], [0], [127]]], 3, axis=2))
 
 
+def test_alpha_that_is_0_everywhere_is_ignored() -> None:
+    pixels = np.dstack([photo(), np.zeros((30, 40), np.uint8)])
+    np.testing.assert_array_equal(decode(stored(Image.fromarray(pixels), "PNG")), photo())
+
+
 def test_palettes_with_and_without_transparency() -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])

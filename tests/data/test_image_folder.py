@@ -78,9 +78,13 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     (whole / "extra").mkdir()
     found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
-    assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 10
-    assert found.ignored == {"hidden": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
-    assert found.notes == ("left out: 1 folder(s) beside train, valid and test, 2 hidden, 1 not images",)
+    assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 12
+    assert found.ignored == {"by-products": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
+    assert found.notes == (
+        "images in folders below a class are read as that class: train/cat/2021/june (12)",
+        "left out: 2 by-products (.ipynb_checkpoints, .DS_Store), 1 folder(s) beside train, valid and test (extra)",
+        "1 file is not read: 1 .txt (notes.txt)",
+    )
 
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:
@@ -149,8 +153,8 @@ def test_many_problems_are_told_together(tmp_path: Path) -> None:
     train = {"archery": 1, "bowling": 0, "curling": 0}
     fill(tmp_path, train=train, valid={"archrey": 1}, test={"archery": 1, "zzz": 1})
     assert problems(tmp_path).splitlines() == [
-        "train/ has class folders without an image (2): bowling, curling. Add images (.jpg, .jpeg, .png, .bmp, "
-        ".webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
+        "train/ has class folders without an image (2): bowling, curling. Add images (.jpg, .jpeg, .jpe, .jfif, .png, "
+        ".bmp, .webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
         "train/ has more classes (3) than images (1): every class needs its own.",
         "valid/ has a class that train/ does not have: archrey. Did you mean archery?",
         "test/ has a class that train/ does not have: zzz. Add the class to train/ or remove the folder.",

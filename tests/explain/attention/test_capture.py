@@ -24,6 +24,7 @@ from harness.explain.attention.capture import (
     self_test,
 )
 from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.runs import rules
 from tests.helpers.tiny_vits import attention_by_torch, embedded, hooks_left, pictures, tiny_vit
 
 SIZES = [  # image, patch, heads

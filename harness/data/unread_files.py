@@ -1,0 +1,47 @@
+"""Files beside the images that are not read: their kinds, and which of them hold an image under another name."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from harness.data.folder_scan import printable, summarise
+
+_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif"}
+_OPENED = 20  # files whose start is read; more are counted only
+
+
+def unread_notes(root: Path, files: Sequence[str]) -> list[str]:
+    """Notes on the files under `root` that are not read because of their extension."""
+    if not files:
+        return []
+    kinds: dict[str, list[str]] = {}
+    for file in files:
+        path = PurePosixPath(file)
+        kinds.setdefault(path.suffix.lower() or "without extension", []).append(path.name)
+    parts = [f"{len(names)} {kind} ({summarise(names, 2)})" for kind, names in kinds.items()]
+    verb = "file is" if len(files) == 1 else "files are"
+    notes = [f"{len(files)} {verb} not read: {summarise(parts, 6)}"]
+    images = [(file, extension) for file in files[:_OPENED] if (extension := _content(root / file))]
+    if images:
+        file, extension = images[0]
+        notes.append(
+            f"files without the extension of an image hold images: {summarise([file for file, _ in images], 3)}. "
+            f"Rename them to have them read, for example to {printable(PurePosixPath(file).name)}{extension}"
+        )
+    return notes
+
+
+def _content(path: Path) -> str:
+    """The extension that fits the first bytes of a file, "" if they are not those of an image."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for a writer
+            return ""
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return ""
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return ".webp"
+    return next((extension for magic, extension in _STARTS.items() if start.startswith(magic)), "")
