@@ -166,7 +166,7 @@ def _refuse_twins(listing: Listing, folder: str, files: list[str]) -> None:
     for place, (first, second) in pairs.items():
         listing.problems.append(
             f"{printable(place)}/ holds images ({counts[place]}) with the names of others of the class "
-            f"({printable(first)}, {printable(second)}): they would be trained on as images of their own. "
+            f"({printable(first)}, {printable(second)}): they would be trained on as separate images. "
             "Move the folder out of the data folder or remove it; rename its images if they are different ones."
         )
     listing.nested.update({place: count for place, count in counts.items() if place not in pairs})

@@ -96,7 +96,7 @@ def test_nested_images_with_the_names_of_those_above_are_refused(tmp_path: Path,
     write_image(tmp_path / "train/cat" / name / "00.jpg", 100)
     assert refused(tmp_path) == (
         f"train/cat/{name}/ holds images (1) with the names of others of the class (train/cat/{name}/00.jpg, "
-        "train/cat/00.png): they would be trained on as images of their own. Move the folder out of the data folder "
+        "train/cat/00.png): they would be trained on as separate images. Move the folder out of the data folder "
         "or remove it; rename its images if they are different ones."
     )
 

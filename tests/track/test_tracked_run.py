@@ -169,7 +169,8 @@ def assert_files_arrived(
         assert table["step"] == 10
         content = json.loads(received.files[table[f"test/{name}"]["path"]])
         assert len(content["data"]) == count
-        assert content["data"] == numbers(folder / f"{name}.csv")
+        # The table in W&B leaves out the columns of the top five classes.
+        assert content["data"] == [row[:5] for row in numbers(folder / f"{name}.csv")]
         [artifact] = [one for one in server.artifacts if f"test/{name}.table.json" in one.files]
         assert json.loads(artifact.files[f"test/{name}.table.json"])["data"] == content["data"]
 

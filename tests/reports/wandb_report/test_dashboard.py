@@ -64,7 +64,8 @@ for path in map(Path, sys.argv[1:]):
         for key, name in (("test/per_class", "per_class"), ("test/predictions", "predictions")):
             columns, *rows = csv.reader((path / f"{name}.csv").read_text().splitlines())
             numbers = 3 if name == "predictions" else 1
-            tracker.table(key, columns, [(*row[:numbers], *map(float, row[numbers:])) for row in rows])
+            # A run's table of predictions has no columns of the top five classes.
+            tracker.table(key, columns[:5], [(*row[:numbers], *map(float, row[numbers:5])) for row in rows])
     if summary["state"] != "running":
         tracker.summarize(summary)
     tracker.finish(0 if summary["state"] == "finished" else 1)

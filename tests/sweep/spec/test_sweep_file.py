@@ -145,7 +145,7 @@ def test_hyperband(tmp_path: Path, early: dict[str, Any], bands: tuple[int, ...]
         ({"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 2}}, "leaves no epoch to compare runs at"),
         ({"early_terminate": HYPERBAND | {"eta": 1}}, "early_terminate.eta is 1; it must be a number above 1."),
         ({"early_terminate": HYPERBAND | {"strict": "yes"}}, "early_terminate.strict is yes"),
-        ({"early_terminate": HYPERBAND | {"mn_iter": 1}}, "early_terminate.mn_iter is no key of hyperband"),
+        ({"early_terminate": HYPERBAND | {"mn_iter": 1}}, "early_terminate.mn_iter is not a key of hyperband"),
         ({"early_terminate": HYPERBAND, "metric": None}, "early_terminate needs a `metric`"),
         ({"early_terminate": HYPERBAND, "metric": {"name": "train/loss"}}, "train/loss is logged many times"),
         ({"command": "python run.py"}, "command is python run.py; W&B's agent takes a list"),
