@@ -7,8 +7,12 @@ from pathlib import Path
 import click
 
 from harness.config import MODELS
-from harness.errors import ConfigError, errors_in_words
+from harness.errors import ConfigError, HarnessError, errors_in_words
 from harness.options import SETTINGS
+from harness.runs.rules import ATTENTION_FILE, SPRITES_FOLDER
+
+# In the output folder.
+DRAWN_FOLDERS = ("pictures", "sheets", SPRITES_FOLDER, "figures")
 
 
 @click.command(context_settings=SETTINGS)
@@ -51,6 +55,7 @@ def explain(
 
         images = words if weights else words[1:]
         folder, figures = _places(None if weights else words[0], bool(images), output)
+        _refuse_foreign_folder(folder)
         if redraw:
             standalone.redraw(folder, figures, data_folder, click.echo)
             click.echo(f"Drawn again: {folder}")
@@ -74,6 +79,16 @@ def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, P
         return folder, folder / "figures"
     folder = run / "attention"
     return (folder / "given", folder / "given" / "figures") if given else (folder, run / "figures")
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    """Drawing removes earlier pages from these subfolders, so they must be from this command and no links elsewhere."""
+    taken = [name for name in DRAWN_FOLDERS if (folder / name).is_symlink()]
+    if not (folder / ATTENTION_FILE).is_file():
+        taken += [name for name in DRAWN_FOLDERS if (folder / name).is_dir() and name not in taken]
+    if taken:
+        names = ", ".join(f"{name}/" for name in taken)
+        raise HarnessError(f"{folder} already holds {names}, which this command did not make. Choose another --output.")
 
 
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:
