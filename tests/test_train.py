@@ -100,6 +100,31 @@ def on_ranks(world: int, work: Callable[[], Any]) -> None:
     assert [process.exitcode for process in children] == [0] * world
 
 
+def kill_after_step(config: RunConfig, step: int, world: int) -> None:
+    """Start a run of `world` processes, each of which dies, as by kill -9, right after an optimiser step."""
+
+    def killed() -> None:
+        take_step = train_module.training_step
+
+        def step_and_die(state: Any, *rest: Any) -> torch.Tensor:
+            loss = take_step(state, *rest)
+            if state.progress.step == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return loss
+
+        train_module.training_step = step_and_die
+        fit(config)
+
+    if world == 1:
+        child = fork.Process(target=killed)
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+    else:
+        with pytest.raises(AssertionError):
+            on_ranks(world, killed)
+
+
 def test_a_run_leaves_everything_in_its_folder(photos: Path, tmp_path: Path) -> None:
     config = settings(photos, tmp_path, epochs=4, lr=1e-3)
     outcome = fit(config)
@@ -208,26 +233,7 @@ def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
     start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
     start(whole)
 
-    def killed() -> None:
-        optimise = train_module.training_step
-
-        def optimise_and_die(state: Any, *rest: Any) -> torch.Tensor:
-            loss = optimise(state, *rest)
-            if state.progress.step == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return loss
-
-        train_module.training_step = optimise_and_die
-        fit(config)
-
-    if world == 1:
-        child = fork.Process(target=killed)
-        child.start()
-        child.join(60)
-        assert child.exitcode == -signal.SIGKILL
-    else:
-        with pytest.raises(AssertionError):
-            on_ranks(world, killed)
+    kill_after_step(config, step, world)
     [folder] = (tmp_path / "killed").iterdir()
     assert json.loads((folder / "summary.json").read_text())["state"] == "running"
 
@@ -246,26 +252,7 @@ def test_saves_by_time_resume_with_the_same_bits(photos: Path, tmp_path: Path, w
     start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
     start(whole)
 
-    def killed() -> None:
-        step_of = train_module.training_step
-
-        def step_and_die(state: Any, *rest: Any) -> torch.Tensor:
-            loss = step_of(state, *rest)
-            if state.progress.step == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return loss
-
-        train_module.training_step = step_and_die
-        fit(config)
-
-    if world == 1:
-        child = fork.Process(target=killed)
-        child.start()
-        child.join(60)
-        assert child.exitcode == -signal.SIGKILL
-    else:
-        with pytest.raises(AssertionError):
-            on_ranks(world, killed)
+    kill_after_step(config, 4, world)
     [folder] = (tmp_path / "killed").iterdir()
     _, metadata = load_tensors(folder / "checkpoints" / "state.safetensors")
     assert metadata["progress"]["step"] == 3
