@@ -20,7 +20,7 @@ from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.files import lack_of_resources
 from harness.finish import finish_run
-from harness.model.vit import Loaded, build_model
+from harness.model.vit import model_for
 from harness.probe.head import probe_test_predictions, start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
@@ -108,7 +108,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
     # Data and model. The main process decodes and downloads first; the others read the result.
     # The model comes first: damaged weights are then an error before any decoding.
-    loaded = processes.main_first(lambda: _build(config, len(run.image_folder.classes)))
+    loaded = processes.main_first(lambda: model_for(config, len(run.image_folder.classes)))
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
     probe = None
     if config.head_init == "probe":
@@ -174,7 +174,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         explained = test_set.explain_test_set(run, state, data, before)
         probe_predicted = None
         if probe:  # on the backbone as it was before training
-            backbone = processes.main_first(lambda: _build(config, len(data.classes)))
+            backbone = processes.main_first(lambda: model_for(config, len(data.classes)))
             probe_predicted = probe_test_predictions(probe, backbone, data, config, processes)
 
     # From here on the main process works alone: no other rank waits for it.
@@ -222,21 +222,6 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()
-
-
-def _build(config: RunConfig, num_classes: int) -> Loaded:
-    return build_model(
-        config.model,
-        num_classes=num_classes,
-        weights=config.weights,
-        image_size=config.image_size,
-        crop_pct=config.crop_pct,
-        drop_path=config.drop_path,
-        freeze=config.freeze,
-        head_init=config.head_init,
-        seed=config.seed,
-        grad_checkpointing=config.grad_checkpointing,
-    )
 
 
 def _training_row(

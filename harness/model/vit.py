@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import VisionTransformer
 
-from harness.config import NAMED_WEIGHTS
+from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.errors import ConfigError, WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture, check_architecture
 from harness.model.pretrained import check_word, published, sha256, weights_path
@@ -154,6 +154,22 @@ def build_model(
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
     return Loaded(model, preprocessing, report, source, None if path is None else sha256(path))
+
+
+def model_for(config: RunConfig, num_classes: int) -> Loaded:
+    """The model that a run of these settings trains."""
+    return build_model(
+        config.model,
+        num_classes=num_classes,
+        weights=config.weights,
+        image_size=config.image_size,
+        crop_pct=config.crop_pct,
+        drop_path=config.drop_path,
+        freeze=config.freeze,
+        head_init=config.head_init,
+        seed=config.seed,
+        grad_checkpointing=config.grad_checkpointing,
+    )
 
 
 def _new_model(

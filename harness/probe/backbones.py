@@ -6,15 +6,13 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from harness.config import NAMED_WEIGHTS, RunConfig
-from harness.data.dataset import Dataset, open_dataset
+from harness.data.dataset import open_dataset
 from harness.data.image_folder import ImageFolder, load_image_folder
 from harness.errors import ConfigError
-from harness.model.vit import Loaded, build_model
+from harness.model.vit import model_for
 from harness.probe.features import features_of
-from harness.probe.linear_probe import LinearProbe, fit_probe
+from harness.probe.linear_probe import fit_probe
 from harness.runs.resampling import Intervals, bootstrap
 from harness.training.distributed import Processes
 from harness.training.metrics import Scores, score
@@ -71,14 +69,7 @@ def probe_backbones(configs: Sequence[RunConfig]) -> Iterator[BackboneResult]:
 
 
 def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes) -> BackboneResult:
-    loaded = build_model(
-        config.model,
-        num_classes=len(folder.classes),
-        weights=config.weights,
-        image_size=config.image_size,
-        crop_pct=config.crop_pct,
-        seed=config.seed,
-    )
+    loaded = model_for(config, len(folder.classes))
     data = open_dataset(folder, loaded.preprocessing, config)
     loaded.model.to(processes.device)
     began = time.perf_counter()
@@ -86,26 +77,19 @@ def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes
         features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
     ]
     extracted = time.perf_counter()
-    probe, val = fit_on(features[0], features[1], data, processes)
+    train, val, test = features
+    probe, val_scores = fit_probe(
+        train, data.train.labels, val, data.val.labels, len(data.classes), device=processes.device
+    )
     fitted = time.perf_counter()
-    logits = probe.logits(features[2])
+    logits = probe.logits(test)
     return BackboneResult(
         model=config.model,
         weights=config.weights,
         inverse_strength=probe.inverse_strength,
-        val=val,
+        val=val_scores,
         test=score(data.test.labels, logits),
         test_intervals=bootstrap(data.test.labels, logits.argmax(axis=1), len(data.classes)),
         feature_seconds=extracted - began,
         fit_seconds=fitted - extracted,
     )
-
-
-def probe_of(loaded: Loaded, data: Dataset, config: RunConfig, processes: Processes) -> tuple[LinearProbe, Scores]:
-    """The probe of a run's backbone and its validation scores, on the main process; every rank calls it."""
-    train, val = (features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val))
-    return processes.on_main(lambda: fit_on(train, val, data, processes))
-
-
-def fit_on(train: np.ndarray, val: np.ndarray, data: Dataset, processes: Processes) -> tuple[LinearProbe, Scores]:
-    return fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=processes.device)

@@ -38,17 +38,15 @@ def features_of(
     model = loaded.model
     path = cache_directory(config.cache_dir) / "features" / f"{_key(split, pixels, loaded, config)}.safetensors"
     width = model.hidden_dim
-    kept = processes.on_main(lambda: _read(path, len(split), width))
-    if kept is not None:
-        return kept if processes.is_main else kept[:0]
+    kept = _read(path, len(split), width) if processes.is_main else None
+    if processes.from_main(kept is not None):  # a flag: the other ranks have no use for the features
+        return np.empty((0, width), np.float32) if kept is None else kept
     batches = scoring_batches(pixels, split, loaded.preprocessing, config, processes)
     training = model.training
     with without_head(model):
         outputs = outputs_of(model.eval(), batches, len(split), width, processes)
     model.train(training)
-    if processes.is_main:
-        with replacing(path) as beside:
-            save_file({"features": outputs.values}, beside)
+    processes.on_main(lambda: _write(path, outputs.values))  # a full disk is an error on all ranks
     return outputs.values
 
 
@@ -72,6 +70,11 @@ def _key(split: Pictures, pixels: PixelCache, loaded: Loaded, config: RunConfig)
         "preprocessing": dataclasses.asdict(loaded.preprocessing),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _write(path: Path, features: np.ndarray) -> None:
+    with replacing(path) as beside:
+        save_file({"features": features}, beside)
 
 
 def _read(path: Path, count: int, width: int) -> np.ndarray | None:
