@@ -29,7 +29,7 @@ LAYERS = (
     ("harness.finish",),
     ("harness.train",),
     ("reports.runs",),
-    ("reports.attention", "reports.columns", "reports.values"),
+    ("reports.columns", "reports.values"),
     ("reports.stats", "reports.errors"),
     ("reports.collection", "reports.command"),
     ("reports.caveats", "reports.importance"),

@@ -20,10 +20,10 @@ import PIL
 
 from harness.data import cache_build
 from harness.data.decode import DecodeError, read
-from harness.data.folder_scan import printable
 from harness.data.resize import Resize
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS
+from harness.runs.rules import printable
 
 
 @dataclasses.dataclass(frozen=True)

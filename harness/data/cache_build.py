@@ -16,10 +16,10 @@ from typing import BinaryIO
 import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.folder_scan import printable
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized, resized_shape
 from harness.errors import DataError
+from harness.runs.rules import printable
 
 FORMAT = 2  # of the files in a cache; counts up when they or the decoding change
 BUILDING = ".building-"  # between the name of a cache and what marks the process that is building it

@@ -14,10 +14,11 @@ from harness.data import duplicates
 from harness.data.cache import cache_directory, undecodable_message
 from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_pil, header, read
-from harness.data.folder_scan import printable, summarise
+from harness.data.folder_scan import summarise
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
+from harness.runs.rules import printable
 
 CACHED = Resize(256)  # the size most weights use; only for estimating the size of the cache
 

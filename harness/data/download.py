@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.data.folder_scan import printable
 from harness.errors import HarnessError
+from harness.runs.rules import printable
 
 HANDLE = "gpiosenka/sports-classification"
 SPLITS = ("train", "valid", "test")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.data import nested
 from harness.data.split_names import SPELLINGS, is_by_product, likely_split
+from harness.runs.rules import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
@@ -67,11 +68,6 @@ def walk(root: Path) -> Listing:
     else:
         _walk_root(listing)
     return listing
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """The path as one printable line: control characters and undecodable bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(path))
 
 
 def summarise(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:

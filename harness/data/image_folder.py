@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
-from harness.data.folder_scan import EXTENSIONS, Listing, printable, summarise, walk
+from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
+from harness.runs.rules import printable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from harness.data.folder_scan import printable, summarise
+from harness.data.folder_scan import summarise
+from harness.runs.rules import printable
 
 _STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif"}
 _OPENED = 20  # files whose start is read; more are counted only

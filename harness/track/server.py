@@ -64,7 +64,7 @@ class Server:
 
 @contextlib.contextmanager
 def reach() -> Iterator[Server]:
-    """Connect to the server. Raises HarnessError if nobody is logged in or it does not answer. Never prompts."""
+    """Connect to the server. Raises HarnessError without a login or an answer from the server. Never prompts."""
     import wandb
 
     def connect() -> Server:

@@ -11,7 +11,7 @@ from typing import Any
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
 
-# Seconds of waiting before a line says so.
+# Seconds of waiting before a line is printed.
 SILENT_SECONDS = 2.0
 
 

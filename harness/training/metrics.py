@@ -64,7 +64,7 @@ class Scores:
     """What the predictions of one split are worth. Ratios without a denominator count 0."""
 
     n: int
-    f1: float  # macro: plain mean over all C classes; a class nobody showed or named counts 0
+    f1: float  # macro: mean over all C classes; a class without images and predictions counts 0
     accuracy: float
     top5: float  # label among the min(5, C) largest logits
     loss: float  # mean cross entropy, nats

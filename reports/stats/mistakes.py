@@ -17,7 +17,7 @@ ERRORS = 60  # the most confident ones
 
 
 def mistakes(predictions: PredictionTable) -> Mapping[str, Any]:
-    """As the page's scripts want it; classes and images by number, `images` naming those that are shown."""
+    """Data for the page's scripts: classes and images are numbers, and `images` has the file names of those shown."""
     labels, predicted = predictions.labels, predictions.predicted
     counts = confusion_counts(labels, predicted, len(predictions.classes))
     wrong = np.flatnonzero(labels != predicted)

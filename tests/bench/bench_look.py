@@ -6,7 +6,7 @@ Capture: a batch through the model as an evaluation does it, against the same ba
 captured, with every matrix reduced besides, and as `--explain` looks at it, gradients included. "plain, once more" is
 plain evaluation against itself and shows how far the machine can be trusted.
 
-Drawing: pages of made-up attention on photo-like images as a run draws them, against the same panels by matplotlib. A
+Drawing: pages of generated attention on generated images, as a run draws them, against the same panels by matplotlib. A
 few pages a round; seconds of 500 are extrapolated from them.
 
 One thread, on the CPU clock: other work on the machine costs both sides alike.

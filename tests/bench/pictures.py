@@ -1,4 +1,4 @@
-"""Photo-like images, drawn from a seed."""
+"""Images with the detail of photographs, generated from a seed."""
 
 from __future__ import annotations
 

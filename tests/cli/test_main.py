@@ -37,7 +37,7 @@ def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(given: l
 
 
 def test_a_flag_without_a_value_is_true(given: list[RunConfig]) -> None:
-    assert CliRunner().invoke(main.run, ["--ema", "--data", "photos"]).exit_code == 0
+    assert CliRunner().invoke(main.run, ["--ema", "--data", "my_images"]).exit_code == 0
     assert given[0].ema is True
 
 

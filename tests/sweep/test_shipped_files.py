@@ -64,10 +64,10 @@ def test_the_agent_starts_the_runs_that_we_do(path: Path) -> None:
 
 
 def test_what_is_fixed_can_be_pointed_elsewhere(path: Path) -> None:
-    words = ("--data", "photos", "--model", "vit_ti_16", "--weights", "deit.pth", "--epochs=2")
+    words = ("--data", "my_images", "--model", "vit_ti_16", "--weights", "deit.pth", "--epochs=2")
     sweep = read_sweep(path, words)
     config = sweep.config(points_of(sweep)[0])
-    assert (config.data, config.model, config.weights, config.epochs) == ("photos", "vit_ti_16", "deit.pth", 2)
+    assert (config.data, config.model, config.weights, config.epochs) == ("my_images", "vit_ti_16", "deit.pth", 2)
 
 
 def test_each_optimises_the_validation_score(path: Path) -> None:

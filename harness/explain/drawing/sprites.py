@@ -1,8 +1,8 @@
 """The images as the model saw them, small and many to a file: what a report shows maps over, without the data.
 
 In `attention/sprites/`: sheets `000.jpg`, `001.jpg`, ... of COLUMNS x ROWS cells of SIDE pixels, filled row by row, the
-last one no taller than its rows; and `sprites.json`, which says so, and which images of `attention.npz` they are. It
-is written last and removed first: where it is, the sheets are whole.
+last one no taller than its rows; and `sprites.json`, which lists the layout and the images of `attention.npz` that are
+shown. It is written last and removed first, so the sheets are complete if it exists.
 """
 
 from __future__ import annotations

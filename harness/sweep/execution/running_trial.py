@@ -35,7 +35,7 @@ class RunningTrial:
     newest: float = 0.0  # modification time of what that was
     first_epoch: float | None = None  # where it went on, of a resumed run
     reported: int = 0  # epochs that have been reported
-    prune_reason: str = ""  # why it should stop, once early termination says so
+    prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
     kill_at: float | None = None  # set when told to end
 

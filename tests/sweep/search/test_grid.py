@@ -157,5 +157,5 @@ def test_random_trials_may_be_the_same_run() -> None:
 def test_where_the_pictures_are_has_to_be_said() -> None:
     [problem] = problems(AUGMENT, words=())
     assert problem.startswith("Nothing says where the images are.")
-    sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "photos"))
+    sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "my_images"))
     assert check_points(sweep, grid_points(sweep)) == []

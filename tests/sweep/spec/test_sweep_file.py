@@ -278,5 +278,5 @@ def test_words_before_the_program() -> None:
 
 
 def test_settings_that_words_give() -> None:
-    words = ["--data", "photos", "--batch-size=16", "-h", "--mixup", "-1", "x=3", "--_wandb={}"]
+    words = ["--data", "my_images", "--batch-size=16", "-h", "--mixup", "-1", "x=3", "--_wandb={}"]
     assert settings_given(words) == {"data", "batch_size", "h", "mixup"}
