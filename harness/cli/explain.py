@@ -7,12 +7,8 @@ from pathlib import Path
 import click
 
 from harness.config import MODELS
-from harness.errors import ConfigError, HarnessError, errors_in_words
+from harness.errors import ConfigError, errors_in_words
 from harness.options import SETTINGS
-from harness.runs.rules import ATTENTION_FILE, SPRITES_FOLDER
-
-# In the output folder.
-DRAWN_FOLDERS = ("pictures", "sheets", SPRITES_FOLDER, "figures")
 
 
 @click.command(context_settings=SETTINGS)
@@ -52,43 +48,30 @@ def explain(
     with errors_in_words():
         _refuse(words, layer, redraw, weights, model)
         from harness.explain import standalone
+        from harness.explain.output_folder import OutputFolder
+        from harness.runs.rules import printable
 
         images = words if weights else words[1:]
-        folder, figures = _places(None if weights else words[0], bool(images), output)
-        _refuse_foreign_folder(folder)
+        if output or weights:
+            place = OutputFolder.named(output or Path("attention"))
+        else:
+            place = OutputFolder.of_run_images(words[0]) if images else OutputFolder.of_run(words[0])
+        place.open()  # refuses a folder with files of the user before any work
         if redraw:
-            standalone.redraw(folder, figures, data_folder, click.echo)
-            click.echo(f"Drawn again: {folder}")
+            standalone.redraw(place, data_folder, click.echo)
+            click.echo(f"Drawn again: {place.path}")
             return
         if weights:
             assert model
-            found = standalone.pictures_by_weights(weights, model, images, folder, layer, click.echo)
+            predictions = standalone.pictures_by_weights(weights, model, images, place, layer, click.echo)
         elif images:
-            found = standalone.pictures_by_run(words[0], images, folder, layer, click.echo)
+            predictions = standalone.pictures_by_run(words[0], images, place, layer, click.echo)
         else:
-            standalone.test_pictures_of_run(words[0], folder, figures, layer, data_folder, cache_dir, click.echo)
-            found = []
-        for path, guesses in found:
-            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in guesses))
-
-
-def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, Path]:
-    """Where arrays and pages go, and where plots go: those of a run's test images are the run's own."""
-    if output or run is None:
-        folder = output or Path("attention")
-        return folder, folder / "figures"
-    folder = run / "attention"
-    return (folder / "given", folder / "given" / "figures") if given else (folder, run / "figures")
-
-
-def _refuse_foreign_folder(folder: Path) -> None:
-    """Drawing removes earlier pages from these subfolders, so they must be from this command and no links elsewhere."""
-    taken = [name for name in DRAWN_FOLDERS if (folder / name).is_symlink()]
-    if not (folder / ATTENTION_FILE).is_file():
-        taken += [name for name in DRAWN_FOLDERS if (folder / name).is_dir() and name not in taken]
-    if taken:
-        names = ", ".join(f"{name}/" for name in taken)
-        raise HarnessError(f"{folder} already holds {names}, which this command did not make. Choose another --output.")
+            standalone.test_pictures_of_run(words[0], place, layer, data_folder, cache_dir, click.echo)
+            predictions = []
+        for path, top in predictions:
+            classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
+            click.echo(f"{printable(path)}: {classes}")
 
 
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.explain import archive, localization
 from harness.explain.archive import Archive, PositionArchive
-from harness.explain.drawing.sprites import draw_sprites
+from harness.explain.drawing.sprites import draw_sprites, sprite_names
 from harness.explain.drawing.wandb_table import COLUMNS, rows
 from harness.explain.images import Crops
 from harness.explain.localization import OnObject
+from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import compare
 from harness.explain.test_set import ExplainResult
 from harness.runs import figures
+from harness.runs.owned_files import OwnedFiles
 from harness.runs.rules import ATTENTION_FILE, OBJECT_FILE, POSITIONS_FILE, SPRITES_FILE, SPRITES_FOLDER, duration
 from harness.track import Tracker
 
@@ -27,23 +29,26 @@ OBJECT_FIGURE = "attention_object"
 
 
 def write_and_log(
-    sight: ExplainResult, folder: Path, figure_folder: Path, tracker: Tracker | None, say: Callable[[str], None]
+    sight: ExplainResult, place: OutputFolder, tracker: Tracker | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
     start = time.perf_counter()
-    _withdraw(folder, figure_folder)
+    folder, owned = place.path, place.open()
+    _withdraw(place, owned)
+    owned.add([ARRAYS])
     archive.write(folder / ARRAYS, sight.archive)
     compared = None
     if sight.change:
         try:
             compared = compare(sight.change)
+            owned.add([POSITIONS])
             archive.write(folder / POSITIONS, compared)
         except HarnessError as error:
             say(str(error))
     elif (folder / POSITIONS).is_file():
         compared = archive.read(folder / POSITIONS, PositionArchive)
-    found = measure_object(sight.archive, Path(sight.archive.settings["root"]), folder, say)
-    drawn = draw(sight.archive, compared, found, sight.pictures, folder, figure_folder)
+    found = measure_object(sight.archive, Path(sight.archive.settings["root"]), owned, say)
+    drawn = draw(sight.archive, compared, found, sight.pictures, place, owned)
     if tracker:
         for name, path in drawn.items():
             tracker.image(name, path)
@@ -57,13 +62,15 @@ def write_and_log(
     return numbers | {"seconds/draw": seconds}
 
 
-def _withdraw(folder: Path, figure_folder: Path) -> None:
+def _withdraw(place: OutputFolder, owned: OwnedFiles) -> None:
     """Remove files that belong to earlier arrays, in case new ones are not written."""
-    for path in (folder / SPRITES / SPRITES_FILE, folder / OBJECT, figure_folder / f"{OBJECT_FIGURE}.png"):
-        path.unlink(missing_ok=True)
+    figure = place.figure_names([OBJECT_FIGURE])
+    owned.remove([f"{SPRITES}/{SPRITES_FILE}", OBJECT, *figure])
+    if not figure:  # a figure of the run, which has a fixed name
+        place.figure(OBJECT_FIGURE).unlink(missing_ok=True)
 
 
-def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str], None]) -> OnObject | None:
+def measure_object(seen: Archive, root: Path, owned: OwnedFiles, say: Callable[[str], None]) -> OnObject | None:
     """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
     try:
         found = localization.on_object(seen, root)
@@ -71,7 +78,8 @@ def measure_object(seen: Archive, root: Path, folder: Path, say: Callable[[str],
         say(str(error))
         found = None
     if found:
-        localization.write(folder / OBJECT, found)
+        owned.add([OBJECT])
+        localization.write(owned.path(OBJECT), found)
         say(found.sentence())
     return found
 
@@ -81,35 +89,42 @@ def draw(
     compared: PositionArchive | None,
     found: OnObject | None,
     pictures: Crops,
-    folder: Path,
-    figure_folder: Path,
+    place: OutputFolder,
+    owned: OwnedFiles,
 ) -> dict[str, Path]:
-    """Everything there is to see: pages, contact sheets and sprites in `folder`, plots in `figure_folder`.
+    """Draw everything: pages, contact sheets, sprites and plots. Files of other images are removed.
 
     Returns those figures that every run has, by their keys in W&B.
     """
-    from harness.explain.drawing.contact_sheets import contact_sheets
-    from harness.explain.drawing.image_page import draw_pictures
+    from harness.explain.drawing.contact_sheets import contact_sheets, sheet_names
+    from harness.explain.drawing.image_page import draw_pictures, file_name
     from harness.explain.drawing.plots import head_plots, object_figure, position_plots
 
-    pages = set(draw_pictures(seen, pictures, folder / "pictures"))
+    folder = place.path
+    written = {
+        "pictures": [f"pictures/{file_name(seen, index)}" for index in range(len(seen))],
+        "sheets": [f"sheets/{name}.jpg" for name in sheet_names(seen)],
+        SPRITES: [f"{SPRITES}/{name}" for name in (*sprite_names(seen), SPRITES_FILE)],
+    }
+    # Listed before they are written: after a crash they are still known as ours.
+    owned.add(name for names in written.values() for name in names)
+    draw_pictures(seen, pictures, folder / "pictures")
     sheets = contact_sheets(seen, pictures, folder / "sheets")
-    for left in {*(folder / "pictures").glob("*.jpg"), *(folder / "sheets").glob("*.jpg")} - pages - {*sheets.values()}:
-        left.unlink()  # of other images that were looked at before
     draw_sprites(seen, pictures, folder / SPRITES)
+    for subfolder, names in written.items():
+        owned.remove_stale(names, subfolder)
     plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
     if found:
         plots[OBJECT_FIGURE] = object_figure(found)
     if compared:
         plots |= position_plots(compared)
+    owned.add(place.figure_names(list(plots)))
     first = {
         f"attention/{name.removesuffix('_1')}": path
         for name, path in sheets.items()
         if name.endswith("_1") or not re.search(r"_\d+$", name)
     }
-    return first | {
-        f"figures/{name}": figures.save(figure, figure_folder / f"{name}.png") for name, figure in plots.items()
-    }
+    return first | {f"figures/{name}": figures.save(figure, place.figure(name)) for name, figure in plots.items()}
 
 
 def summary(seen: Archive, compared: PositionArchive | None) -> dict[str, Any]:

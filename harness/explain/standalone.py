@@ -20,6 +20,7 @@ from harness.explain import archive, output, test_set
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.images import of_files, resolve_image_paths
 from harness.explain.output import ARRAYS, POSITIONS
+from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
 from harness.model.architectures import head_layer
@@ -38,8 +39,7 @@ Say = Callable[[str], None]
 
 def test_pictures_of_run(
     run_folder: Path,
-    folder: Path,
-    figure_folder: Path,
+    place: OutputFolder,
     layer: int | None,
     data: str | None,
     cache_dir: str | None,
@@ -69,11 +69,11 @@ def test_pictures_of_run(
     )
     processes.close()
     assert sight is not None
-    output.write_and_log(sight, folder, figure_folder, None, say)
+    output.write_and_log(sight, place, None, say)
 
 
 def pictures_by_run(
-    run_folder: Path, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+    run_folder: Path, images: Sequence[Path], place: OutputFolder, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
     """Look at any images with a run's best checkpoint; each with its likeliest classes."""
     best = best_of(run_folder)
@@ -82,11 +82,11 @@ def pictures_by_run(
     root, files = resolve_image_paths(images)
     processes = Processes(config)
     subject = _subject_of(best, processes)
-    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+    return _look_at_files(subject, root, files, place, layer, config, processes, say)
 
 
 def pictures_by_weights(
-    weights: str, model: str, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+    weights: str, model: str, images: Sequence[Path], place: OutputFolder, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
     """Look at any images with weights that no run has trained; each with its likeliest classes."""
     layer = head_layer(model, layer, "--layer")
@@ -102,7 +102,7 @@ def pictures_by_weights(
     subject = ExplainedModel(
         loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing
     )
-    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+    return _look_at_files(subject, root, files, place, layer, config, processes, say)
 
 
 def _subject_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
@@ -111,11 +111,12 @@ def _subject_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
     return ExplainedModel(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
 
 
-def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
+def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     """Draw again from the arrays in a folder and the images themselves; no model is needed.
 
     Where there are no masks any more, what was measured with them of these arrays stays.
     """
+    folder, owned = place.path, place.open()
     seen = archive.read(folder / ARRAYS, Archive)
     positions = folder / POSITIONS
     compared = archive.read(positions, PositionArchive) if positions.is_file() else None
@@ -124,8 +125,8 @@ def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Arc
     except (KeyError, TypeError) as error:
         raise HarnessError(f"{folder / ARRAYS} does not say what its images are ({error}).") from error
     pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
-    found = output.measure_object(seen, root, folder, say)
-    output.draw(seen, compared, found, pictures, folder, figure_folder)
+    found = output.measure_object(seen, root, owned, say)
+    output.draw(seen, compared, found, pictures, place, owned)
     return seen
 
 
@@ -153,7 +154,7 @@ def _look_at_files(
     subject: ExplainedModel,
     root: Path,
     files: Sequence[str],
-    folder: Path,
+    place: OutputFolder,
     layer: int,
     config: RunConfig,
     processes: Processes,
@@ -169,7 +170,7 @@ def _look_at_files(
         sight = test_set.explain_dataset(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None
-        output.write_and_log(sight, folder, folder / "figures", None, say)
+        output.write_and_log(sight, place, None, say)
     tops = zip(sight.top_classes.tolist(), sight.top_probabilities.tolist(), strict=True)
     return [
         (root / file, [(subject.classes[index], value) for index, value in zip(*top, strict=True)])

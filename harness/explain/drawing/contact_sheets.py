@@ -52,6 +52,17 @@ def contact_sheets(archive: Archive, pictures: Callable[[int], np.ndarray], fold
     return paths
 
 
+def sheet_names(archive: Archive) -> list[str]:
+    """The names that `contact_sheets` gives, without drawing."""
+    known = int((archive.labels >= 0).sum())
+    groups = archive.labels if known else archive.predicted
+    counts = {"confidence": (len(archive), COLUMNS * ROWS), "error": (known, COLUMNS * ROWS)}
+    for name in ("class_means_rollout", "class_means_relevance"):
+        counts[name] = (len(np.unique(groups[groups >= 0])), CLASS_COLUMNS * CLASS_ROWS)
+    names = [f"{name}_{page + 1}" for name, (n, size) in counts.items() for page in range(_page_count(n, size))]
+    return [*names, "right_wrong"] if known else names
+
+
 def _sheets(archive: Archive, pictures: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
     known = np.flatnonzero(archive.labels >= 0)
     orders = {"confidence": by_confidence(archive), "error": by_error(archive)}
@@ -79,8 +90,12 @@ def by_error(archive: Archive) -> np.ndarray:
 
 def _pages(order: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Number of a page, from 1, and what is on it."""
-    for page in range(min(PAGES, math.ceil(len(order) / size))):
+    for page in range(_page_count(len(order), size)):
         yield page + 1, order[page * size : (page + 1) * size]
+
+
+def _page_count(n: int, size: int) -> int:
+    return min(PAGES, math.ceil(n / size))
 
 
 def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,9 +115,11 @@ def file_name(archive: Archive, index: int) -> str:
 
 def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
     """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
-    beside = path.with_name(f".{path.name}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
     try:
-        image.save(beside, format="JPEG", quality=quality, subsampling=subsampling)
+        with beside.open("xb") as file:  # x: never through a symbolic link of this name
+            image.save(file, format="JPEG", quality=quality, subsampling=subsampling)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

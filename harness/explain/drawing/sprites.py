@@ -31,7 +31,7 @@ MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
 
 
 def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """Write the sheets and what is on them, and remove those of an earlier look; `pictures(i)` is uint8 (S, S, 3)."""
+    """Write the sheets and their description; `pictures(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPRITES_FILE).unlink(missing_ok=True)
     chosen = evenly_spaced(len(archive), MOST)
@@ -41,11 +41,9 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
         part = [pictures(index) for index in chosen[first : first + COLUMNS * ROWS]]
         for picture in part:
             seen.update(np.ascontiguousarray(picture).data)
-        path = folder / f"{len(sheets):03}.jpg"
+        path = folder / sheet_name(len(sheets))
         save(Image.fromarray(sheet(part)), path, quality=QUALITY, subsampling=SUBSAMPLING)
         sheets.append(path)
-    for left in set(folder.glob("*.jpg")) - set(sheets):
-        left.unlink()
     about: dict[str, Any] = {
         "version": VERSION,
         "side": SIDE,
@@ -58,6 +56,15 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
     }
     write_atomically(folder / SPRITES_FILE, json.dumps(about).encode())
     return sheets
+
+
+def sprite_names(archive: Archive) -> list[str]:
+    """File names of all sheets of an archive."""
+    return [sheet_name(number) for number in range(math.ceil(min(len(archive), MOST) / (COLUMNS * ROWS)))]
+
+
+def sheet_name(number: int) -> str:
+    return f"{number:03}.jpg"
 
 
 def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:

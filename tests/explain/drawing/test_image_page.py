@@ -6,6 +6,7 @@ import dataclasses
 import errno
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -224,8 +225,8 @@ def test_every_picture_gets_a_file(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Image.Image, path: Path, **options: object) -> None:
-        Path(path).write_bytes(b"half")
+    def full(self: Image.Image, file: BinaryIO, **options: object) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
