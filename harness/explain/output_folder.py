@@ -1,4 +1,4 @@
-"""Where attention is written: a run's own folder or one that the user names, and which files in it are the program's."""
+"""Where attention is written: in a run's own folder or in one that the user names; and which of its files are ours."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert [path.read_text() for path in outside.iterdir()] == ["theirs"]
 
 
-@pytest.mark.parametrize(X)
+@pytest.mark.parametrize("content", ["", "[]", '{"files": []}', '{"files": ["a"], "about": "my files"}', "{\xff"])
 def test_a_list_that_is_not_the_programs_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / LIST).write_text(content, encoding="latin-1")
     with pytest.raises(HarnessError, match=r"\.files\.json is damaged"):
