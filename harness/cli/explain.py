@@ -13,17 +13,17 @@ from harness.options import SETTINGS
 
 @click.command(context_settings=SETTINGS)
 @click.argument("words", metavar="RUN [IMAGE...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--layer", type=click.IntRange(1), help="Layer whose heads are shown one by one. [default: the last]")
-@click.option("--redraw", is_flag=True, help="Draw again from the arrays of an earlier look; needs no model.")
-@click.option("--weights", help="Look with these weights in place of a run's: a file, or a name that --model has.")
+@click.option("--layer", type=click.IntRange(1), help="Layer whose heads are drawn one by one. [default: the last]")
+@click.option("--redraw", is_flag=True, help="Draw again from the saved arrays, without the model.")
+@click.option("--weights", help="Explain these weights instead of a run: a file, or the name of published weights of --model.")
 @click.option("--model", metavar=f"[{'|'.join(MODELS)}]", help="Architecture of --weights.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: in the run's attention/]"
+    "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: attention/ of the run, or ./attention]"
 )
 @click.option(
-    "--data", "data_folder", type=click.Path(), help="Folder the test images are in. [default: the run's own]"
+    "--data", "data_folder", type=click.Path(), help="Data folder with the test images. [default: the run's]"
 )
-@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 def explain(
     words: tuple[Path, ...],
     layer: int | None,
@@ -34,16 +34,16 @@ def explain(
     data_folder: str | None,
     cache_dir: str | None,
 ) -> None:
-    """Where a model looks: its attention by layer, by head and added up, for RUN's test images or for any others.
+    """Draw attention maps by layer, by head and over all layers, of RUN's test images or of other images.
 
-    IMAGE is an image, or a folder of them. With --weights and --model there is no RUN.
+    IMAGE is an image file or a folder of images. With --weights and --model, leave RUN out.
 
     \b
     Examples:
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/ --layer 6
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d --redraw
-      harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output looked
+      harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output holiday_attention
     """
     with errors_in_words():
         _refuse(words, layer, redraw, weights, model)
@@ -80,10 +80,10 @@ def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: s
         what = "the images to explain" if weights else "a run (and images), or --weights, --model and images"
         problems.append(f"Name {what}.")
     if bool(weights) != bool(model) and not redraw:
-        problems.append("--weights and --model go together: a file does not say what model it is for.")
+        problems.append("--weights and --model go together: a weights file does not name its architecture.")
     if model and model not in MODELS:
         problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}.")
     if redraw and layer:
-        problems.append("--layer cannot be chosen with --redraw: heads of other layers are not kept. Leave one out.")
+        problems.append("--layer cannot be chosen with --redraw: only the heads of one layer are saved. Leave one option out.")
     if problems:
         raise ConfigError(problems)

@@ -51,8 +51,8 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     """From the files themselves, the same to the last bit; refuses at once if some are not there."""
     if missing := [file for file in files if not (root / file).is_file()]:
         raise DataError(
-            f"{len(missing)} of {len(files)} images are not in {printable(root)} any more ({summarise(missing, 3)}). "
-            "Name the folder they are in with --data."
+            f"{len(missing)} of {len(files)} images are missing in {printable(root)} ({summarise(missing, 3)}). "
+            "Give their folder with --data."
         )
     rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
 

@@ -124,7 +124,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
             if size != expected:
                 raise DecodeError(f"{size[0]}x{size[1]} pixels, its image has {expected[0]}x{expected[1]}")
             if 0 < (brightest := int(np.asarray(mask).max())) < 128:
-                raise DecodeError(f"its brightest value is {brightest}; the object is to be white, 255")
+                raise DecodeError(f"its brightest value is {brightest}; object pixels must be 255")
             cells = crop(np.asarray(resized(mask, rule)), preprocessing.crop_size) / 255.0
         except DecodeError as error:
             problems.append(f"{path.relative_to(root)} ({error.reason})")

@@ -62,8 +62,8 @@ def test_pictures_of_run(
             ).model
         )
     except HarnessError as error:
-        say(f"What training began with is not there to compare positions with: {error}")
-    say(f"Looking at {len(dataset.test)} test images.")
+        say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
+    say(f"Explaining {len(dataset.test)} test images.")
     sight = test_set.explain_dataset(
         subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before
     )
@@ -94,7 +94,7 @@ def pictures_by_weights(
     config = RunConfig(data=str(root), model=model, weights=weights).resolved()
     classes = class_names(model, config.weights)
     if classes is IMAGENET:
-        say(f"Its {len(classes)} classes are taken for ImageNet's.")
+        say(f"The weights name no classes; the names of ImageNet's {len(classes)} classes are used.")
     loaded = build_model(model, num_classes=len(classes), weights=config.weights)
     for sentence in loaded.report:
         say(sentence)
@@ -123,7 +123,7 @@ def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     try:
         preprocessing, root = Preprocessing(**seen.settings["preprocessing"]), Path(data or seen.settings["root"])
     except (KeyError, TypeError) as error:
-        raise HarnessError(f"{folder / ARRAYS} does not say what its images are ({error}).") from error
+        raise HarnessError(f"{folder / ARRAYS} does not record its images ({error}).") from error
     pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
     found = output.measure_object(seen, root, owned, say)
     output.draw(seen, compared, found, pictures, place, owned)
@@ -139,7 +139,7 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
         return tuple(entry.meta["categories"])
     path = weights_path(model, weights)
     if path is None:
-        raise HarnessError("--weights none has nothing to show: name weights, or a run.")
+        raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
     if "classes" in (metadata := read_metadata(path)):
         return tuple(str(name) for name in json.loads(metadata["classes"]))
     head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
@@ -166,7 +166,7 @@ def _look_at_files(
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
         pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
-        say(f"Looking at {len(files)} images.")
+        say(f"Explaining {len(files)} images.")
         sight = test_set.explain_dataset(subject, pixels, pictures, str(root), layer, config, processes)
         processes.close()
         assert sight is not None

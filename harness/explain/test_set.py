@@ -70,14 +70,14 @@ def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: 
     subject = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
-    run_logger.console.say(f"Looking at {len(pictures)} test images: attention of every layer, rollout, relevance.")
+    run_logger.console.say(f"Explaining {len(pictures)} test images: attention of every layer, rollout, relevance.")
     try:
         sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, run.stop)
     except HarnessError as error:
         run_logger.problem("attention", str(error))
         return None
     if sight:
-        run_logger.console.say(f"Looked at {len(pictures)} images in {duration(sight.archive.settings['seconds'])}.")
+        run_logger.console.say(f"Explained {len(pictures)} images in {duration(sight.archive.settings['seconds'])}.")
     return sight
 
 

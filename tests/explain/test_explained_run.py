@@ -238,7 +238,7 @@ def test_an_error_of_one_process_is_told_by_all(
         (
             "harness.explain.attention.capture.class_row",
             "attention",
-            "self-test of attention capture could not be done",
+            "self-test of attention capture failed",
         ),
         ("harness.explain.output.draw", "attention maps", "They could not be drawn: division by zero."),
     ],
@@ -333,7 +333,7 @@ def test_pictures_draw_again_to_the_same_bytes_without_the_model(finished: Outco
 def test_redrawing_needs_the_pictures(finished: Outcome, tmp_path: Path) -> None:
     result = CliRunner().invoke(main.main, ["explain", str(finished.folder), "--redraw", "--data", str(tmp_path)])
     assert result.exit_code == 1
-    assert f"9 of 9 images are not in {tmp_path} any more" in result.output
+    assert f"9 of 9 images are missing in {tmp_path}" in result.output
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "--redraw"])
     assert result.exit_code == 1
     assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
@@ -394,7 +394,7 @@ def test_weights_that_no_run_has_trained(
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
     assert numbered.probability == pytest.approx([1 / 7])
     save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
-    assert "Its 1000 classes are taken for ImageNet's." in explain(
+    assert "The weights name no classes; the names of ImageNet's 1000 classes are used." in explain(
         "--weights", "imagenet.safetensors", "--model", "vit_demo", image
     )
     assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
@@ -413,7 +413,7 @@ def test_weights_that_no_run_has_trained(
         (["RUN", "nowhere.png", "EMPTY"], 1, "holds no images (.jpg"),
         (["RUN", "BROKEN"], 1, "not an image (text)"),
         (["EMPTY"], 1, "holds no best checkpoint"),
-        (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none has nothing to show"),
+        (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none cannot be explained"),
     ],
 )
 def test_what_cannot_be_done_is_said(

@@ -163,7 +163,7 @@ def test_bad_masks_are_named_together(tmp_path: Path) -> None:
     said = str(raised.value)
     assert "3 of 4 masks cannot be used" in said
     assert "masks/test/small.png (28x20 pixels, its image has 28x28)" in said
-    assert "masks/test/dark.png (its brightest value is 1; the object is to be white, 255)" in said
+    assert "masks/test/dark.png (its brightest value is 1; object pixels must be 255)" in said
     assert "masks/test/broken.png (empty file)" in said
 
 

@@ -165,7 +165,7 @@ def attentions(model: nn.Module) -> list[nn.MultiheadAttention]:
     modules = adapter.attention_modules(vision_transformer(model))
     problems = [
         f"Block {index}: its attention ({type(module).__name__}) is not the one torchvision builds. "
-        "Merge adapters into the weights before looking at attention."
+        "Merge adapters into the weights before capturing attention."
         for index, module in enumerate(modules)
         if not isinstance(module, nn.MultiheadAttention)
         or not module._qkv_same_embed_dim

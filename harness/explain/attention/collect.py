@@ -97,7 +97,7 @@ def collect(
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined.pop("positions"), kind="stable")
     if len(order) != total:
-        raise RuntimeError(f"{len(order)} images were seen of {total}")
+        raise RuntimeError(f"{len(order)} of {total} images were processed")
     ordered = {name: values[order] for name, values in joined.items()}
     top_classes, top_probabilities = ordered.pop("top_classes"), ordered.pop("top_probabilities")
     statistics, *lengths = (reduce(add, column).mean() for column in zip(*sums, strict=True))
@@ -165,10 +165,10 @@ def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
     try:
         found = self_test(model, next(iter(batches)).images[:TESTED].clone())
     except Exception as error:  # the other ranks wait for the outcome, whatever it is
-        raise HarnessError(f"The self-test of attention capture could not be done: {_in_words(error)}") from error
+        raise HarnessError(f"The self-test of attention capture failed: {_in_words(error)}") from error
     if not found["passed"]:
         raise HarnessError(
-            "Attention cannot be shown as it is: in the self-test, what was captured differs from the model's own by "
+            "Attention capture is not exact: in the self-test, captured attention differs from the model's by "
             f"{max(found['row_error'], found['matrix_error']):.2g} ({found['tolerance']:.0e} is allowed), and outputs "
             f"{'are the same' if found['logits_equal'] else 'changed'} while it was captured."
         )
@@ -186,7 +186,7 @@ def _one_pass(
     """What this rank sees of its images; None on all ranks if one lacks memory."""
     share, state, problem = _Share(), _GOES_ON, ""
     own = iter(batches)
-    with tqdm(total=total, desc="attention", unit="picture", disable=not _watched(processes), leave=False) as bar:
+    with tqdm(total=total, desc="attention", unit="image", disable=not _watched(processes), leave=False) as bar:
         # One round more than there are batches, so that ranks agree on the last one too.
         for _ in range(processes.largest(len(batches)) + 1):
             if (agreed := processes.largest(state)) == _OUT_OF_MEMORY:

@@ -66,7 +66,7 @@ def sheet_names(archive: Archive) -> list[str]:
 def _sheets(archive: Archive, pictures: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
     known = np.flatnonzero(archive.labels >= 0)
     orders = {"confidence": by_confidence(archive), "error": by_error(archive)}
-    titles = {"confidence": "the least sure first", "error": "the least probability of the truth first"}
+    titles = {"confidence": "lowest confidence first", "error": "lowest probability of the true class first"}
     for name, order in orders.items():
         for page, part in _pages(order, COLUMNS * ROWS):
             title = f"{titles[name]}: {_extent(page, part, len(order), COLUMNS * ROWS)}"
@@ -100,7 +100,7 @@ def _page_count(n: int, size: int) -> int:
 
 def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:
     first = (page - 1) * size + 1
-    left_out = f"; the last {total - PAGES * size} are on no page" if total > PAGES * size else ""
+    left_out = f"; the last {total - PAGES * size} are not shown" if total > PAGES * size else ""
     return f"{first} to {first + len(part) - 1} of {total}{left_out}"
 
 
@@ -137,7 +137,7 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
     write(image, (x, y + 17), known if word == "wrong" else word, 12, width=width)
     scale = " to ".join(map(percent, above_mean(archive.rollout[index])))
     mark = "⚠ " if archive.misleading[index] else ""
-    write(image, (x, y + 34), f"picture {index + 1}", 12, colour=PALE)
+    write(image, (x, y + 34), f"image {index + 1}", 12, colour=PALE)
     write(image, (x + width, y + 34), mark + scale, 12, colour=WARNING if mark else PALE, anchor="ra")
 
 
@@ -188,12 +188,12 @@ def _class_page(
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title, 18, bold=True, width=size[0] - 2 * MARGIN)
     scales = (
-        "mean, 0 to its own largest, printed below",
-        f"minus the mean of all, ± {percent(most)} and beyond",
+        "mean; from 0 to its largest value, printed below",
+        f"minus the mean over classes, ± {percent(most)} and beyond",
     )
     for x, scale in zip((MARGIN, size[0] // 2), scales, strict=True):
         write(image, (x + 128, 38), scale, 13, width=size[0] // 2 - 136 - MARGIN)
-    words = "n is the number of images: with few, a difference is chance and what is in single images."
+    words = "n: number of images. With few images, differences are mostly chance."
     write(image, (MARGIN, 64), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     for (x, y), (name, count), mean in zip(places, texts, means, strict=True):
         write(image, (x, y + side + 3), name, 12, width=2 * side)

@@ -160,7 +160,7 @@ def draw_picture(
     for places, maps, shared in _strips(archive, index, page):
         if shared:
             title = (places[0][0], places[0][1] - 8)
-            write(image, title, f"the same, all on one scale: 0 to {scale_end(maps, percent)}", 15, anchor="ls")
+            write(image, title, f"the same maps on one scale: 0 to {scale_end(maps, percent)}", 15, anchor="ls")
         else:
             for (x, y), cells in zip(places, maps, strict=True):
                 end = (x + page.side, y + page.side + 4)
@@ -176,7 +176,7 @@ def scale_end(cells: np.ndarray, unit: Callable[[float], str]) -> str:
 def draw_background(archive: Archive, page: Page) -> np.ndarray:
     """What is the same on every page: titles, numbers of layers and heads, the colour bar."""
     image = Image.new("RGB", (page.width, page.height), "white")
-    for (x, y), title in zip(page.large, ("what the model saw", *AGGREGATES), strict=True):
+    for (x, y), title in zip(page.large, ("model input", *AGGREGATES), strict=True):
         write(image, (x, y - 6), title, 15, anchor="ls", width=2 * page.side)
     for (x, y), title in zip(page.small, AGGREGATES.values(), strict=True):
         write(image, (x, y - 6), title, 13, anchor="ls", width=page.side)
@@ -227,7 +227,7 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
     share = (page.width - MARGIN - start) // 2
     for number, text in enumerate(names):
         write(image, (start + number * share, 14), text, 20, width=share - 24)
-    source = f"picture {index + 1} of {len(archive)}: {archive.files[index]}"
+    source = f"image {index + 1} of {len(archive)}: {archive.files[index]}"
     write(image, (MARGIN, 44), source, 14, colour=PALE, width=room * 3 // 8 - GAP)
     if archive.misleading[index]:
         taken, patches = percent(archive.outlier_attention[index]), percent(archive.outlier_share[index])
@@ -240,7 +240,7 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
 def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
     patches = archive.rollout.shape[1]
     lines = (
-        f"an even share is {percent(1 / (patches + 1))} per patch",
+        f"uniform attention: {percent(1 / (patches + 1))} per patch",
         f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(patches + 1):.2f} nats,",
         f"  distance {archive.distance[index, -1]:.0f} px, {percent(archive.class_share[index, -1])} on itself",
     )

@@ -52,7 +52,7 @@ def head_heatmaps(archive: Archive) -> Figure:
     cell = min(0.42, 12 / heads)
     width, height = max(cell * heads, 2.6) + 1.9, max(cell * layers, 1.6) + 1.1
     figure = Figure(figsize=(2 * width, 2 * height + 0.5), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"What the heads do, mean over {len(archive)} images", fontsize=12)
+    figure.suptitle(f"Statistics of the attention heads, mean over {len(archive)} images", fontsize=12)
     names = archive.statistic_names.tolist()
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _HEADS.items(), strict=True):
         values = archive.statistics[:, :, names.index(name)]
@@ -90,11 +90,11 @@ def distance_by_depth(archive: Archive) -> Figure:
     figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     axes.scatter(np.repeat(depth, heads), distances.ravel(), s=22, color=BLUE, alpha=0.7, label="one head")
-    axes.plot(depth, distances.mean(1), color=ORANGE, label="mean of the heads")
+    axes.plot(depth, distances.mean(1), color=ORANGE, label="mean over heads")
     side = math.isqrt(archive.rollout.shape[1])
     even = even_distance(side) * archive.settings["patch_size"]
-    axes.axhline(even, color="0.4", linestyle="--", label=f"attention spread evenly: {even:.0f} px")
-    title = f"How far heads look, mean over {len(archive)} images of {archive.settings['image_size']} px"
+    axes.axhline(even, color="0.4", linestyle="--", label=f"uniform attention: {even:.0f} px")
+    title = f"Attention distance by layer, mean over {len(archive)} images of {archive.settings['image_size']} px"
     axes.set(title=title, xlabel="layer", ylabel="mean attention distance (pixels)")
     farthest = float(np.max(distances, where=np.isfinite(distances), initial=even))
     axes.set_ylim(0, 1.05 * farthest or 1)
@@ -169,7 +169,7 @@ def map_figure(positions: PositionArchive) -> Figure:
     grid[1, 0].set_ylabel("after fine-tuning", fontsize=11)
     moved = change_map(before.patches, after.patches)
     image = grid[0, 3].imshow(moved, cmap=_COLOURS, vmin=0, interpolation="nearest")
-    grid[0, 3].set_title("how far each patch moved: |ΔP|\nover the typical length before", fontsize=10)
+    grid[0, 3].set_title("change of each patch: |ΔP|\ndivided by the typical length before", fontsize=10)
     figure.colorbar(image, ax=grid[:, 3], orientation="horizontal", fraction=0.04, pad=0.02)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -199,18 +199,18 @@ def object_figure(found: OnObject) -> Figure:
         errors = [[share.value - share.low], [share.high - share.value]]
         summed.errorbar(place, share.value, yerr=errors, fmt="o", color=BLUE, capsize=4)
     names = [
-        f"{one.name}\n{one.share.value:.1%}\n\nover chance\n{_points(one.above_chance)}\n"
-        f"over centre\n{_points(one.above_centre)}"
+        f"{one.name}\n{one.share.value:.1%}\n\nabove chance\n{_points(one.above_chance)}\n"
+        f"above centre\n{_points(one.above_centre)}"
         for one in found.aggregates
     ]
     summed.set_xticks(range(len(names)), names, fontsize=8, linespacing=1.4)
     summed.set_xlim(-0.5, len(names) - 0.5)
-    summed.set_xlabel("added up over layers; differences in percentage points")
+    summed.set_xlabel("maps over all layers; differences in percentage points")
     for axes in (by_layer, summed):
         axes.axhline(
             found.chance.value, color="0.4", linestyle="--", label=f"chance, the object's area: {found.chance}"
         )
-        width = f"a Gaussian at the centre, {found.centre_width:g} of the side wide: {found.centre}"
+        width = f"centre prior, a Gaussian {found.centre_width:g} of the side wide: {found.centre}"
         axes.axhline(found.centre.value, color=ORANGE, linestyle=":", label=width)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="y", color="0.9")
@@ -229,9 +229,9 @@ def _points(difference: Interval) -> str:
 
 
 def _about_tiles(side: int) -> list[str]:
-    text = "Each tile: the similarity of one patch's embedding with those of all patches, in their places."
+    text = "Each tile: the similarity of one patch's embedding with those of all patches, at their positions."
     step = math.ceil(side / _TILES)
-    return textwrap.wrap(text if step == 1 else f"{text} One patch in {step} has a tile, each way.", COLUMNS)
+    return textwrap.wrap(text if step == 1 else f"{text} Every {step} rows and columns, one patch has a tile.", COLUMNS)
 
 
 def _before_and_after(positions: PositionArchive) -> tuple[Positions, Positions]:

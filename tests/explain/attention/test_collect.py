@@ -178,7 +178,7 @@ def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest
         look(pictures(2))
     monkeypatch.undo()
     monkeypatch.setattr("harness.explain.attention.capture.class_row", lambda *_: 1 / 0)
-    with pytest.raises(HarnessError, match="self-test of attention capture could not be done: ZeroDivisionError"):
+    with pytest.raises(HarnessError, match="self-test of attention capture failed: ZeroDivisionError"):
         look(pictures(2))
 
 

@@ -76,11 +76,11 @@ def test_pages_are_filled_and_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     lines = drawn_texts(monkeypatch)
     paths = make(made_up_archive(n=14), tmp_path)
     assert [name for name in paths if name.startswith("confidence")] == [f"confidence_{page}" for page in (1, 2, 3)]
-    assert "The least sure first: 13 to 14 of 14" in lines
+    assert "Lowest confidence first: 13 to 14 of 14" in lines
     lines.clear()
     paths = make(made_up_archive(n=20), tmp_path)
     assert [name for name in paths if name.startswith("error")] == [f"error_{page}" for page in (1, 2, 3)]
-    title = "The least probability of the truth first: 13 to 18 of 20; the last 2 are on no page"
+    title = "Lowest probability of the true class first: 13 to 18 of 20; the last 2 are not shown"
     assert title in lines
     shown = [line for line in lines if line.startswith("picture ")]
     assert len(shown) == 2 * 18
@@ -92,7 +92,7 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     lines = drawn_texts(monkeypatch)
     contact_sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
     scale = f"⚠ {100 / 49:.3g} % to {100 * archive.rollout[0].max():.3g} %"
-    assert lines[2:6] == ["50 % ant", "right", "picture 1", scale]
+    assert lines[2:6] == ["50 % ant", "right", "image 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]
     assert lines[18:20] == ["86 % bee", "truth unknown"]
 

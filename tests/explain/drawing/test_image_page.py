@@ -149,7 +149,7 @@ def written(monkeypatch: pytest.MonkeyPatch, archive: Archive, index: int = 0) -
 def test_text_gives_prediction_truth_and_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     archive = made_up_archive()
     text = written(monkeypatch, archive, 1)
-    for line in ("wrong", "59 % predicted: cat", "20.5 % truth: bee", "picture 2 of 6: bee/1.png"):
+    for line in ("wrong", "59 % predicted: cat", "20.5 % truth: bee", "image 2 of 6: bee/1.png"):
         assert line in text.split("\n")
     for cells in (*archive.layers[1], *archive.heads[1], archive.rollout[1]):
         assert f"0 to {100 * float(cells.max()):.3g} %" in text

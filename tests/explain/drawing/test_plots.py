@@ -57,7 +57,7 @@ def test_heatmaps_show_every_statistic() -> None:
         assert axes.get_images()[0].get_clim() == (values.min(), values.max())
     titles = " ".join(axes.get_title() for axes in maps_of(figure))
     assert "(pixels)" in titles and "(nats)" in titles and titles.count("(share)") == 2
-    assert figure.get_suptitle() == "What the heads do, mean over 6 images"
+    assert figure.get_suptitle() == "Statistics of the attention heads, mean over 6 images"
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (12, 3), (32, 48)])
@@ -86,9 +86,9 @@ def test_distances_by_depth() -> None:
     lines = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()}
     assert lines["mean of the heads"] == [20, 55, 45]
     even = plots.even_distance(7) * 16
-    assert lines[f"attention spread evenly: {even:.0f} px"] == [even, even]
+    assert lines[f"uniform attention: {even:.0f} px"] == [even, even]
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 70
-    assert axes.get_title() == "How far heads look, mean over 6 images of 112 px"
+    assert axes.get_title() == "Attention distance by layer, mean over 6 images of 112 px"
 
 
 def test_even_distance_by_hand() -> None:
@@ -193,7 +193,7 @@ def test_object_figure_shows_every_share() -> None:
     ticks = [tick.get_text() for tick in summed.get_xticklabels()]
     for tick, one in zip(ticks, found.aggregates, strict=True):
         assert tick.startswith(f"{one.name}\n{one.share.value:.1%}")
-        assert f"over chance\n{100 * one.above_chance.value:+.1f} (" in tick
+        assert f"above chance\n{100 * one.above_chance.value:+.1f} (" in tick
     assert str(found.chance) in by_layer.get_legend_handles_labels()[1][0]
     figure.draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in summed.get_xticklabels()]
