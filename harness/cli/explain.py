@@ -15,14 +15,16 @@ from harness.options import SETTINGS
 @click.argument("words", metavar="RUN [IMAGE...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--layer", type=click.IntRange(1), help="Layer whose heads are drawn one by one. [default: the last]")
 @click.option("--redraw", is_flag=True, help="Draw again from the saved arrays, without the model.")
-@click.option("--weights", help="Explain these weights instead of a run: a file, or the name of published weights of --model.")
+@click.option(
+    "--weights", help="Explain these weights instead of a run: a file, or the name of published weights of --model."
+)
 @click.option("--model", metavar=f"[{'|'.join(MODELS)}]", help="Architecture of --weights.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: attention/ of the run, or ./attention]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to write to. [default: attention/ of the run, or ./attention]",
 )
-@click.option(
-    "--data", "data_folder", type=click.Path(), help="Data folder with the test images. [default: the run's]"
-)
+@click.option("--data", "data_folder", type=click.Path(), help="Data folder with the test images. [default: the run's]")
 @click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 def explain(
     words: tuple[Path, ...],
@@ -63,11 +65,11 @@ def explain(
             return
         if weights:
             assert model
-            predictions = standalone.pictures_by_weights(weights, model, images, place, layer, click.echo)
+            predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, click.echo)
         elif images:
-            predictions = standalone.pictures_by_run(words[0], images, place, layer, click.echo)
+            predictions = standalone.explain_images_with_run(words[0], images, place, layer, click.echo)
         else:
-            standalone.test_pictures_of_run(words[0], place, layer, data_folder, cache_dir, click.echo)
+            standalone.explain_run(words[0], place, layer, data_folder, cache_dir, click.echo)
             predictions = []
         for path, top in predictions:
             classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
@@ -84,6 +86,8 @@ def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: s
     if model and model not in MODELS:
         problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}.")
     if redraw and layer:
-        problems.append("--layer cannot be chosen with --redraw: only the heads of one layer are saved. Leave one option out.")
+        problems.append(
+            "--layer cannot be chosen with --redraw: only the heads of one layer are saved. Leave one option out."
+        )
     if problems:
         raise ConfigError(problems)

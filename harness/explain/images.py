@@ -65,10 +65,10 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     return load
 
 
-def crop(picture: np.ndarray, size: int) -> np.ndarray:
+def crop(image: np.ndarray, size: int) -> np.ndarray:
     """The central square (size, size, 3) of an image (H, W, 3)."""
-    top, left, height, width = centre_box(picture.shape[0], picture.shape[1], size)
-    return picture[top : top + height, left : left + width]
+    top, left, height, width = centre_box(image.shape[0], image.shape[1], size)
+    return image[top : top + height, left : left + width]
 
 
 def evenly_spaced(total: int, most: int) -> list[int]:

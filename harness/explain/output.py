@@ -1,4 +1,4 @@
-"""What was seen of a model, written down, drawn, and sent to W&B; by the main process alone."""
+"""Writes the result of explaining, draws it and logs it to W&B; on the main process only."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ OBJECT_FIGURE = "attention_object"
 
 
 def write_and_log(
-    sight: ExplainResult, place: OutputFolder, tracker: Tracker | None, say: Callable[[str], None]
+    result: ExplainResult, place: OutputFolder, tracker: Tracker | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write the arrays, draw them, send a fixed set of figures and a table to W&B; returns what a summary keeps."""
+    """Write and draw the arrays, log a fixed set of figures and a table to W&B; returns entries of summary.json."""
     start = time.perf_counter()
     folder, owned = place.path, place.open()
     _withdraw(place, owned)
     owned.add([ARRAYS])
-    archive.write(folder / ARRAYS, sight.archive)
+    archive.write(folder / ARRAYS, result.archive)
     compared = None
-    if sight.change:
+    if result.change:
         try:
-            compared = compare(sight.change)
+            compared = compare(result.change)
             owned.add([POSITIONS])
             archive.write(folder / POSITIONS, compared)
         except HarnessError as error:
             say(str(error))
     elif (folder / POSITIONS).is_file():
         compared = archive.read(folder / POSITIONS, PositionArchive)
-    found = measure_object(sight.archive, Path(sight.archive.settings["root"]), owned, say)
-    drawn = draw(sight.archive, compared, found, sight.pictures, place, owned)
+    on_object = measure_object(result.archive, Path(result.archive.settings["root"]), owned, say)
+    drawn = draw(result.archive, compared, on_object, result.images, place, owned)
     if tracker:
         for name, path in drawn.items():
             tracker.image(name, path)
-        table = list(rows(sight.archive, sight.pictures))
-        if len(table) < len(sight.archive):
-            say(f"W&B gets a table of {len(table)} of the {len(sight.archive)} images; {folder} has all.")
+        table = list(rows(result.archive, result.images))
+        if len(table) < len(result.archive):
+            say(f"The W&B table has {len(table)} of the {len(result.archive)} images; {folder} has all.")
         tracker.table("attention/pictures", COLUMNS, table)
     seconds = time.perf_counter() - start
-    say(f"Drew {len(sight.archive)} images in {duration(seconds)}: {folder}")
-    numbers = summary(sight.archive, compared) | (found.summary() if found else {})
+    say(f"Drew {len(result.archive)} images in {duration(seconds)}: {folder}")
+    numbers = summary(result.archive, compared) | (on_object.summary() if on_object else {})
     return numbers | {"seconds/draw": seconds}
 
 
@@ -70,25 +70,25 @@ def _withdraw(place: OutputFolder, owned: OwnedFiles) -> None:
         place.figure(OBJECT_FIGURE).unlink(missing_ok=True)
 
 
-def measure_object(seen: Archive, root: Path, owned: OwnedFiles, say: Callable[[str], None]) -> OnObject | None:
-    """How much attention is on the object, written and said; None, and no word, without masks beside the data."""
+def measure_object(arrays: Archive, root: Path, owned: OwnedFiles, say: Callable[[str], None]) -> OnObject | None:
+    """Measure the attention on the object, write it to object.json and print it; None without masks in the data."""
     try:
-        found = localization.on_object(seen, root)
-    except (HarnessError, OSError) as error:  # images can be drawn all the same
+        on_object = localization.on_object(arrays, root)
+    except (HarnessError, OSError) as error:  # the pages do not need masks
         say(str(error))
-        found = None
-    if found:
+        on_object = None
+    if on_object:
         owned.add([OBJECT])
-        localization.write(owned.path(OBJECT), found)
-        say(found.sentence())
-    return found
+        localization.write(owned.path(OBJECT), on_object)
+        say(on_object.sentence())
+    return on_object
 
 
 def draw(
-    seen: Archive,
+    arrays: Archive,
     compared: PositionArchive | None,
-    found: OnObject | None,
-    pictures: Crops,
+    on_object: OnObject | None,
+    images: Crops,
     place: OutputFolder,
     owned: OwnedFiles,
 ) -> dict[str, Path]:
@@ -97,25 +97,25 @@ def draw(
     Returns those figures that every run has, by their keys in W&B.
     """
     from harness.explain.drawing.contact_sheets import contact_sheets, sheet_names
-    from harness.explain.drawing.image_page import draw_pictures, file_name
+    from harness.explain.drawing.image_page import draw_pages, file_name
     from harness.explain.drawing.plots import head_plots, object_figure, position_plots
 
     folder = place.path
     written = {
-        "pictures": [f"pictures/{file_name(seen, index)}" for index in range(len(seen))],
-        "sheets": [f"sheets/{name}.jpg" for name in sheet_names(seen)],
-        SPRITES: [f"{SPRITES}/{name}" for name in (*sprite_names(seen), SPRITES_FILE)],
+        "pictures": [f"pictures/{file_name(arrays, index)}" for index in range(len(arrays))],
+        "sheets": [f"sheets/{name}.jpg" for name in sheet_names(arrays)],
+        SPRITES: [f"{SPRITES}/{name}" for name in (*sprite_names(arrays), SPRITES_FILE)],
     }
     # Listed before they are written: after a crash they are still known as ours.
     owned.add(name for names in written.values() for name in names)
-    draw_pictures(seen, pictures, folder / "pictures")
-    sheets = contact_sheets(seen, pictures, folder / "sheets")
-    draw_sprites(seen, pictures, folder / SPRITES)
+    draw_pages(arrays, images, folder / "pictures")
+    sheets = contact_sheets(arrays, images, folder / "sheets")
+    draw_sprites(arrays, images, folder / SPRITES)
     for subfolder, names in written.items():
         owned.remove_stale(names, subfolder)
-    plots = {f"attention_{name}": figure for name, figure in head_plots(seen).items()}
-    if found:
-        plots[OBJECT_FIGURE] = object_figure(found)
+    plots = {f"attention_{name}": figure for name, figure in head_plots(arrays).items()}
+    if on_object:
+        plots[OBJECT_FIGURE] = object_figure(on_object)
     if compared:
         plots |= position_plots(compared)
     owned.add(place.figure_names(list(plots)))
@@ -127,22 +127,22 @@ def draw(
     return first | {f"figures/{name}": figures.save(figure, place.figure(name)) for name, figure in plots.items()}
 
 
-def summary(seen: Archive, compared: PositionArchive | None) -> dict[str, Any]:
+def summary(arrays: Archive, compared: PositionArchive | None) -> dict[str, Any]:
     """Numbers for a run's summary; attention's are of the last layer."""
-    found: dict[str, Any] = {
-        "attention/n": len(seen),
-        "attention/entropy": float(seen.entropy[:, -1].mean()),
-        "attention/distance": float(seen.distance[:, -1].mean()),
-        "attention/misleading": float(seen.misleading.mean()),
-        "seconds/attention": seen.settings["seconds"],
+    entries: dict[str, Any] = {
+        "attention/n": len(arrays),
+        "attention/entropy": float(arrays.entropy[:, -1].mean()),
+        "attention/distance": float(arrays.distance[:, -1].mean()),
+        "attention/misleading": float(arrays.misleading.mean()),
+        "seconds/attention": arrays.settings["seconds"],
     }
     if compared:
         numbers = compared.numbers
-        found |= {
+        entries |= {
             "positions/verdict": numbers["verdict"],
             "positions/locality": numbers["after"]["locality"]["value"],
             "positions/decoding": numbers["after"]["decoding"]["value"],
             "positions/change": numbers["change"]["value"],
             "positions/strength": numbers["strength"],
         }
-    return found
+    return entries

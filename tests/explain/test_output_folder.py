@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_folder_with_files_of_the_user_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, redraw: bool
 ) -> None:
-    for work in ("pictures_by_run", "redraw"):
+    for work in ("explain_images_with_run", "redraw"):
         monkeypatch.setattr(standalone, work, lambda *_: pytest.fail("work was done"))
     monkeypatch.chdir(tmp_path)
     before = fill(tmp_path, name, "run/config.json", "image.png")
@@ -183,7 +183,9 @@ def test_all_written_names_are_known(tmp_path: Path) -> None:
 
 
 def test_names_of_classes_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standalone, "pictures_by_run", lambda *_: [(Path("a\x1b[2J.png"), [("cat\n\x1b[31mdog", 0.5)])])
+    monkeypatch.setattr(
+        standalone, "explain_images_with_run", lambda *_: [(Path("a\x1b[2J.png"), [("cat\n\x1b[31mdog", 0.5)])]
+    )
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "x.png", "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert result.output == "a\\x1b[2J.png: cat\\n\\x1b[31mdog 50.0%\n"

@@ -39,14 +39,14 @@ GAP, MARGIN, HEADER = 8, 16, 64
 SCORES = 4.0  # standard errors at the ends of the colours of a difference: below 2, a patch shows none
 
 
-def contact_sheets(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
+def contact_sheets(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
     """JPEG files by name: confidence_1, ..., error_1, ..., class_means_rollout_1, ..., right_wrong.
 
     `error` and `right_wrong` only where labels are known. `pictures(i)` is uint8 (H, W, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    for name, image in _sheets(archive, pictures):
+    for name, image in _sheets(archive, images):
         paths[name] = folder / f"{name}.jpg"
         save(image, paths[name])
     return paths
@@ -63,14 +63,14 @@ def sheet_names(archive: Archive) -> list[str]:
     return [*names, "right_wrong"] if known else names
 
 
-def _sheets(archive: Archive, pictures: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
+def _sheets(archive: Archive, images: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
     known = np.flatnonzero(archive.labels >= 0)
     orders = {"confidence": by_confidence(archive), "error": by_error(archive)}
     titles = {"confidence": "lowest confidence first", "error": "lowest probability of the true class first"}
     for name, order in orders.items():
         for page, part in _pages(order, COLUMNS * ROWS):
             title = f"{titles[name]}: {_extent(page, part, len(order), COLUMNS * ROWS)}"
-            yield f"{name}_{page}", contact_sheet(archive, pictures, part, title)
+            yield f"{name}_{page}", contact_sheet(archive, images, part, title)
     for name in ("rollout", "relevance"):
         yield from class_means(archive, name)
     if len(known):
@@ -104,9 +104,7 @@ def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:
     return f"{first} to {first + len(part) - 1} of {total}{left_out}"
 
 
-def contact_sheet(
-    archive: Archive, pictures: Callable[[int], np.ndarray], order: np.ndarray, title: str
-) -> Image.Image:
+def contact_sheet(archive: Archive, images: Callable[[int], np.ndarray], order: np.ndarray, title: str) -> Image.Image:
     """The images `order`, each beside its rollout over it, with prediction and truth; framed by right or wrong."""
     grid = math.isqrt(archive.rollout.shape[1])
     side = max(1, round(112 / grid)) * grid
@@ -116,9 +114,9 @@ def contact_sheet(
     pixels = np.full((size[1], size[0], 3), 255, np.uint8)
     places = [(MARGIN + i % columns * wide, HEADER + i // columns * high) for i in range(len(order))]
     for (x, y), index in zip(places, order, strict=True):
-        seen, cells = fitted(pictures(int(index)), side), archive.rollout[index]
+        crop, cells = fitted(images(int(index)), side), archive.rollout[index]
         pixels[y - frame : y + side + frame, x - frame : x + 2 * side + frame] = verdict(archive, int(index))[1]
-        pixels[y : y + side, x : x + 2 * side] = np.hstack([seen, overlay(seen, cells)])
+        pixels[y : y + side, x : x + 2 * side] = np.hstack([crop, overlay(crop, cells)])
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title[:1].upper() + title[1:], 18, bold=True, width=size[0] - 2 * MARGIN)
     legend = "Right: attention rollout above its mean, up to its largest value; both are printed. ⚠ maps may mislead."

@@ -94,7 +94,7 @@ class Page:
         return cls(factor, side, width, y + GAP, large, small, notes, tuple(strips))
 
 
-def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
+def draw_pages(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
     """A page for every image, as JPEG; `pictures(i)` is what the model saw of image i, uint8 (H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     page = Page.of(archive)
@@ -102,7 +102,7 @@ def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folde
     paths = []
     for index in range(len(archive)):
         path = folder / file_name(archive, index)
-        save(draw_picture(archive, index, pictures(index), page, background), path)
+        save(draw_page(archive, index, images(index), page, background), path)
         paths.append(path)
     return paths
 
@@ -129,10 +129,10 @@ def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling:
         raise
 
 
-def draw_picture(
+def draw_page(
     archive: Archive,
     index: int,
-    picture: np.ndarray,
+    crop: np.ndarray,
     page: Page | None = None,
     background: np.ndarray | None = None,
 ) -> Image.Image:
@@ -140,10 +140,10 @@ def draw_picture(
     page = page or Page.of(archive)
     pixels = (draw_background(archive, page) if background is None else background).copy()
     aggregates = (archive.layers[index].mean(0, dtype=np.float32), archive.rollout[index], archive.relevance[index])
-    seen = fitted(picture, 2 * page.side)
-    _paste(pixels, page.large[0], seen)
+    fitted_crop = fitted(crop, 2 * page.side)
+    _paste(pixels, page.large[0], fitted_crop)
     for cells, over, alone in zip(aggregates, page.large[1:], page.small, strict=True):
-        _paste(pixels, over, overlay(seen, cells))
+        _paste(pixels, over, overlay(fitted_crop, cells))
         _paste(pixels, alone, tile(cells, page.factor, largest(cells)))
     for places, maps, shared in _strips(archive, index, page):
         for place, cells in zip(places, maps, strict=True):

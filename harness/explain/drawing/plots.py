@@ -1,4 +1,4 @@
-"""Figures of a model rather than of an image: what its heads do, what is on the object, what became of its positions.
+"""Figures of a model: statistics of its heads, attention on the object, position embedding before and after.
 
 Figures are made without pyplot, as all figures of a run: one that is dropped is freed.
 """
@@ -40,7 +40,7 @@ _PARTNER = {
 
 
 def head_plots(archive: Archive) -> dict[str, Figure]:
-    """heads: layer x head heatmaps; distance: how far each head looks, by depth. Means over the images."""
+    """heads: layer x head heatmaps; distance: attention distance of each head by layer. Means over the images."""
     return {"heads": head_heatmaps(archive), "distance": distance_by_depth(archive)}
 
 
@@ -80,7 +80,7 @@ def _write_cells(axes: Axes, values: np.ndarray) -> None:
 
 
 def distance_by_depth(archive: Archive) -> Figure:
-    """A dot per head (Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right), and where all would look evenly."""
+    """A dot per head (Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right), and that of uniform attention."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -152,7 +152,7 @@ def similarity_figure(positions: PositionArchive) -> Figure:
 
 
 def map_figure(positions: PositionArchive) -> Figure:
-    """The class token's similarity with each patch, before above after on one scale, and how far each patch moved."""
+    """The class token's similarity with each patch, before above after on one scale, and the change of each patch."""
     from matplotlib.figure import Figure
 
     before, after = _before_and_after(positions)
@@ -187,21 +187,21 @@ def object_figure(found: OnObject) -> Figure:
 
     figure = Figure(figsize=(12, 5.5), dpi=_DPI, layout="constrained")
     by_layer, summed = figure.subplots(1, 2, sharey=True)
-    layers = [one.share for one in found.maps if one.name.startswith("layer ")]
-    numbers = [int(one.name.split()[1]) for one in found.maps if one.name.startswith("layer ")]
+    layers = [measured.share for measured in found.maps if measured.name.startswith("layer ")]
+    numbers = [int(measured.name.split()[1]) for measured in found.maps if measured.name.startswith("layer ")]
     by_layer.plot(numbers, [share.value for share in layers], color=BLUE, marker="o", markersize=4)
     lows, highs = ([getattr(share, end) for share in layers] for end in ("low", "high"))
     by_layer.fill_between(numbers, lows, highs, color=BLUE, alpha=0.2, linewidth=0)
     by_layer.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     by_layer.set(xlabel="layer, mean over heads", ylabel="share on the object, mean and 95 % interval")
-    for place, one in enumerate(found.aggregates):
-        share = one.share
+    for place, measured in enumerate(found.aggregates):
+        share = measured.share
         errors = [[share.value - share.low], [share.high - share.value]]
         summed.errorbar(place, share.value, yerr=errors, fmt="o", color=BLUE, capsize=4)
     names = [
-        f"{one.name}\n{one.share.value:.1%}\n\nabove chance\n{_points(one.above_chance)}\n"
-        f"above centre\n{_points(one.above_centre)}"
-        for one in found.aggregates
+        f"{measured.name}\n{measured.share.value:.1%}\n\nabove chance\n{_points(measured.above_chance)}\n"
+        f"above centre\n{_points(measured.above_centre)}"
+        for measured in found.aggregates
     ]
     summed.set_xticks(range(len(names)), names, fontsize=8, linespacing=1.4)
     summed.set_xlim(-0.5, len(names) - 0.5)
@@ -215,7 +215,7 @@ def object_figure(found: OnObject) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
-    highest = max(one.share.high for one in found.maps)
+    highest = max(measured.share.high for measured in found.maps)
     by_layer.set_ylim(0, min(1, 1.25 * max(highest, found.centre.value, found.chance.value)))
     by_layer.legend(frameon=False, fontsize=9, loc="upper left")
     figure.suptitle(f"Attention on the object, {found.n} images with masks", fontsize=12)
@@ -253,9 +253,9 @@ def _mosaic(patches: np.ndarray) -> np.ndarray:
     return framed.transpose(0, 2, 1, 3).reshape(count * side, count * side)[:-1, :-1]
 
 
-def _whole_pixels(cells: int, wanted: int) -> int:
+def _whole_pixels(cells: int, about: int) -> int:
     """About `wanted` pixels, a multiple of the cells: all of them are the same size then."""
-    return max(1, round(wanted / cells)) * cells
+    return max(1, round(about / cells)) * cells
 
 
 def _draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:

@@ -82,7 +82,7 @@ def test_pages_are_filled_and_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [name for name in paths if name.startswith("error")] == [f"error_{page}" for page in (1, 2, 3)]
     title = "Lowest probability of the true class first: 13 to 18 of 20; the last 2 are not shown"
     assert title in lines
-    shown = [line for line in lines if line.startswith("picture ")]
+    shown = [line for line in lines if line.startswith("image ")]
     assert len(shown) == 2 * 18
 
 

@@ -21,7 +21,7 @@ from tests.helpers.explained import made_up_archive, plain_pictures
 
 def page_of(archive: Archive, index: int = 0, picture: np.ndarray | None = None) -> tuple[np.ndarray, image_page.Page]:
     picture = plain_pictures(archive)[index] if picture is None else picture
-    return np.asarray(image_page.draw_picture(archive, index, picture)), image_page.Page.of(archive)
+    return np.asarray(image_page.draw_page(archive, index, picture)), image_page.Page.of(archive)
 
 
 def values_in(pixels: np.ndarray, place: tuple[int, int], page: image_page.Page, grid: int) -> np.ndarray:
@@ -142,7 +142,7 @@ def written(monkeypatch: pytest.MonkeyPatch, archive: Archive, index: int = 0) -
         write(image, place, text, size, **options)
 
     monkeypatch.setattr(image_page, "write", recording)
-    image_page.draw_picture(archive, index, plain_pictures(archive)[index])
+    image_page.draw_page(archive, index, plain_pictures(archive)[index])
     return "\n".join(lines)
 
 
@@ -214,11 +214,11 @@ def test_every_picture_gets_a_file(tmp_path: Path) -> None:
     archive = made_up_archive(n=3)
     archive = dataclasses.replace(archive, files=np.array(["../../etc/passwd", "a b/ü.jpeg", "." * 300]))
     pictures = plain_pictures(archive)
-    paths = image_page.draw_pictures(archive, lambda index: pictures[index], tmp_path / "new" / "folder")
+    paths = image_page.draw_pages(archive, lambda index: pictures[index], tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["00000-etc-passwd.jpg", "00001-a-b-ü.jpg", "00002-picture.jpg"]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(path.name for path in paths)
     for index, path in enumerate(paths):
-        exact = np.asarray(image_page.draw_picture(archive, index, pictures[index])).astype(int)
+        exact = np.asarray(image_page.draw_page(archive, index, pictures[index])).astype(int)
         with Image.open(path) as file:
             assert file.format == "JPEG"
             assert np.abs(np.asarray(file).astype(int) - exact).mean() < 3
@@ -232,5 +232,5 @@ def test_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Image.Image, "save", full)
     archive = made_up_archive(n=1)
     with pytest.raises(TrainingError, match="No space left"):
-        image_page.draw_pictures(archive, lambda index: plain_pictures(archive)[index], tmp_path)
+        image_page.draw_pages(archive, lambda index: plain_pictures(archive)[index], tmp_path)
     assert list(tmp_path.iterdir()) == []

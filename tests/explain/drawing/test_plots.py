@@ -84,7 +84,7 @@ def test_distances_by_depth() -> None:
     dots = np.asarray(axes.collections[0].get_offsets())
     assert dots.tolist() == [[1, 10], [1, 30], [2, 50], [2, 60], [3, 20], [3, 70]]
     lines = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()}
-    assert lines["mean of the heads"] == [20, 55, 45]
+    assert lines["mean over heads"] == [20, 55, 45]
     even = plots.even_distance(7) * 16
     assert lines[f"uniform attention: {even:.0f} px"] == [even, even]
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 70
@@ -127,7 +127,7 @@ def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
         assert box.width == pytest.approx(box.height) and 400 < box.width < 900
         assert abs(box.x0 - round(box.x0)) < 1e-6 and abs(box.y0 - round(box.y0)) < 1e-6
     words = figure.texts[0].get_text()
-    assert ("One patch in" in words) == (tiles < grid)
+    assert ("one patch has a tile" in " ".join(words.split())) == (tiles < grid)
 
 
 def test_numbers_verdict_and_rule_stand_beside() -> None:
