@@ -12,7 +12,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -37,61 +36,15 @@ from harness.explain.drawing.canvas import (
     tile,
     write,
 )
+from harness.explain.drawing.page_layout import GAP, MARGIN, Page
 from harness.files import disk_is_full, no_space
 
-TILE = 112  # pixels of a small map, about; large ones are twice that
-PER_ROW = 12  # maps of a strip side by side
-GAP, MARGIN = 8, 16  # multiples of 8: patches of 8 pixels are then JPEG's own blocks, small and exact
-HEADER, CAPTION, TITLE = 72, 24, 32  # heights of the parts of a page
 QUALITY = 90
 AGGREGATES = {  # of an image: over it, and beside it where there is less room
     "mean over layers": "layers' mean",
     "rollout": "rollout",
     "relevance for the prediction": "relevance",
 }
-
-
-@dataclass(frozen=True)
-class Page:
-    """Where everything is, the same for every image of an archive; places are (x, y) of a top left corner."""
-
-    factor: int  # pixels of a patch in a small map
-    side: int  # pixels of a small map
-    width: int
-    height: int
-    large: tuple[tuple[int, int], ...]  # the image, then an overlay for each aggregate
-    small: tuple[tuple[int, int], ...]  # a map for each aggregate
-    notes: tuple[int, int]
-    strips: tuple[tuple[tuple[int, int], ...], ...]  # layers, layers on one scale, heads, heads on one scale
-
-    @classmethod
-    def of(cls, archive: Archive) -> Page:
-        grid = math.isqrt(archive.rollout.shape[1])
-        factor = max(1, round(TILE / grid))
-        side = factor * grid
-        step = side + GAP
-        top = HEADER + CAPTION
-        large = tuple((MARGIN + index * (2 * side + GAP), top) for index in range(4))
-        right = large[-1][0] + 2 * side + 2 * GAP
-        small = tuple((right + index * step, top) for index in range(3))
-        y = top + 2 * side + 2 * CAPTION
-        width = small[-1][0] + side + MARGIN
-        strips = []
-        for count in (archive.layers.shape[1], archive.heads.shape[1]):
-            rows = math.ceil(count / PER_ROW)
-            columns = math.ceil(count / rows)
-            width = max(width, MARGIN + columns * step - GAP + MARGIN)
-            for _ in range(2):
-                y += TITLE
-                strips.append(
-                    tuple(
-                        (MARGIN + index % columns * step, y + index // columns * (side + CAPTION))
-                        for index in range(count)
-                    )
-                )
-                y += rows * (side + CAPTION)
-        notes = (right, top + side + CAPTION + GAP)
-        return cls(factor, side, width, y + GAP, large, small, notes, tuple(strips))
 
 
 def draw_pages(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
@@ -157,10 +110,11 @@ def draw_page(
         low, high = map(unit, above_mean(cells))
         write(image, (place[0], place[1] + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
     _write_notes(image, archive, index, page)
-    for places, maps, shared in _strips(archive, index, page):
+    for number, (places, maps, shared) in enumerate(_strips(archive, index, page)):
         if shared:
             title = (places[0][0], places[0][1] - 8)
-            write(image, title, f"the same maps on one scale: 0 to {scale_end(maps, percent)}", 15, anchor="ls")
+            text = f"the same maps on one scale: 0 to {scale_end(maps, percent)}"
+            write(image, title, text, 15, anchor="ls", width=page.title_width(number))
         else:
             for (x, y), cells in zip(places, maps, strict=True):
                 end = (x + page.side, y + page.side + 4)
@@ -184,13 +138,13 @@ def draw_background(archive: Archive, page: Page) -> np.ndarray:
     write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     titles = (
-        "Class token's attention on patches in each layer, mean over heads; each map on its own scale, printed below",
+        "Attention of the class token in each layer, mean over heads; each on its own scale",
         "",
-        f"Class token's attention on patches by each head of layer {layer}; each map on its own scale, printed below",
+        f"Attention of the class token by each head of layer {layer}; each on its own scale",
         "",
     )
-    for places, title in zip(page.strips, titles, strict=True):
-        write(image, (places[0][0], places[0][1] - 8), title, 15, anchor="ls", width=page.width - 2 * MARGIN)
+    for strip, (places, title) in enumerate(zip(page.strips, titles, strict=True)):
+        write(image, (places[0][0], places[0][1] - 8), title, 15, anchor="ls", width=page.title_width(strip))
         for number, (x, y) in enumerate(places, start=1):
             write(image, (x, y + page.side + 4), str(number), 13, bold=True)
     pixels = np.array(image)
