@@ -98,7 +98,8 @@ def draw(
     """
     from harness.explain.drawing.contact_sheets import contact_sheets, sheet_names
     from harness.explain.drawing.image_page import draw_pages, file_name
-    from harness.explain.drawing.plots import head_plots, object_figure, position_plots
+    from harness.explain.drawing.plots import head_plots, object_figure
+    from harness.explain.drawing.position_plots import position_plots
 
     folder = place.path
     written = {

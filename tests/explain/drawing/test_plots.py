@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.explain import localization
-from harness.explain.drawing import plots
+from harness.explain.drawing import plots, position_plots
 from harness.explain.positions import text
 from harness.explain.positions.measures import centred, change_map, cosine
 from harness.runs.rules import AGGREGATES
@@ -99,7 +99,7 @@ def test_even_distance_by_hand() -> None:
 
 def test_similarity_is_drawn_before_and_after_on_one_scale() -> None:
     after = destroyed()
-    figure = plots.similarity_figure(made_up_positions(after))
+    figure = position_plots.similarity_figure(made_up_positions(after))
     patches = [each.astype(np.float32).astype(float) for each in (place_embedding(), after)]
     expected = [*patches, *(centred(each) for each in patches)]
     panels = maps_of(figure)
@@ -118,7 +118,7 @@ def test_similarity_is_drawn_before_and_after_on_one_scale() -> None:
 @pytest.mark.parametrize(("grid", "tiles"), [(2, 2), (7, 7), (14, 14), (24, 12), (28, 14)])
 def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
     """Every cell of a mosaic is as large as every other, and large grids show some of their tiles."""
-    figure = plots.similarity_figure(made_up_positions(grid=grid))
+    figure = position_plots.similarity_figure(made_up_positions(grid=grid))
     for axes in maps_of(figure):
         cells = len(shown(axes))
         assert cells == tiles * (grid + 1) - 1
@@ -132,7 +132,7 @@ def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
 
 def test_numbers_verdict_and_rule_stand_beside() -> None:
     positions = made_up_positions(destroyed())
-    figure = plots.similarity_figure(positions)
+    figure = position_plots.similarity_figure(positions)
     text, numbers = figure.texts[0].get_text(), positions.numbers
     assert figure.get_suptitle() == "Position embedding: lost"
     for when in ("before", "after"):
@@ -162,7 +162,7 @@ def test_class_token_and_change_by_patch() -> None:
     after = place_embedding()
     after[10] += 3
     positions = made_up_positions(after)
-    figure = plots.map_figure(positions)
+    figure = position_plots.map_figure(positions)
     panels = {}
     for axes in maps_of(figure):
         place = axes.get_subplotspec()
