@@ -10,6 +10,7 @@ import numpy as np
 from harness import track
 from harness.data.dataset import Dataset
 from harness.explain import output
+from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
 from harness.probe.gain import gain_over_probe, probe_lines
 from harness.runs import figures
@@ -99,7 +100,7 @@ def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[
     folder = run_logger.folder
     try:
         return output.write_and_log(
-            explained, folder.attention, folder.figures, run_logger.tracker, run_logger.console.say
+            explained, OutputFolder.of_run(folder.path), run_logger.tracker, run_logger.console.say
         )
     except Exception as error:  # the run is trained and tested: a drawing error must not fail it
         run_logger.problem("attention maps", f"They could not be drawn: {str(error) or type(error).__name__}.")

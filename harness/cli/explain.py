@@ -7,27 +7,25 @@ from pathlib import Path
 import click
 
 from harness.config import MODELS
-from harness.errors import ConfigError, HarnessError, errors_in_words
+from harness.errors import ConfigError, errors_in_words
 from harness.options import SETTINGS
-from harness.runs.rules import ATTENTION_FILE, SPRITES_FOLDER
-
-# In the output folder.
-DRAWN_FOLDERS = ("pictures", "sheets", SPRITES_FOLDER, "figures")
 
 
 @click.command(context_settings=SETTINGS)
 @click.argument("words", metavar="RUN [IMAGE...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--layer", type=click.IntRange(1), help="Layer whose heads are shown one by one. [default: the last]")
-@click.option("--redraw", is_flag=True, help="Draw again from the arrays of an earlier look; needs no model.")
-@click.option("--weights", help="Look with these weights in place of a run's: a file, or a name that --model has.")
+@click.option("--layer", type=click.IntRange(1), help="Layer whose heads are drawn one by one. [default: the last]")
+@click.option("--redraw", is_flag=True, help="Draw again from the saved arrays, without the model.")
+@click.option(
+    "--weights", help="Explain these weights instead of a run: a file, or the name of published weights of --model."
+)
 @click.option("--model", metavar=f"[{'|'.join(MODELS)}]", help="Architecture of --weights.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder to write to. [default: in the run's attention/]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder to write to. [default: attention/ of the run, or ./attention]",
 )
-@click.option(
-    "--data", "data_folder", type=click.Path(), help="Folder the test images are in. [default: the run's own]"
-)
-@click.option("--cache-dir", type=click.Path(), help="Where decoded images are kept.")
+@click.option("--data", "data_folder", type=click.Path(), help="Data folder with the test images. [default: the run's]")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 def explain(
     words: tuple[Path, ...],
     layer: int | None,
@@ -38,57 +36,44 @@ def explain(
     data_folder: str | None,
     cache_dir: str | None,
 ) -> None:
-    """Where a model looks: its attention by layer, by head and added up, for RUN's test images or for any others.
+    """Draw attention maps by layer, by head and over all layers, of RUN's test images or of other images.
 
-    IMAGE is an image, or a folder of them. With --weights and --model there is no RUN.
+    IMAGE is an image file or a folder of images. With --weights and --model, leave RUN out.
 
     \b
     Examples:
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/ --layer 6
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d --redraw
-      harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output looked
+      harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output holiday_attention
     """
     with errors_in_words():
         _refuse(words, layer, redraw, weights, model)
         from harness.explain import standalone
+        from harness.explain.output_folder import OutputFolder
+        from harness.runs.rules import printable
 
         images = words if weights else words[1:]
-        folder, figures = _places(None if weights else words[0], bool(images), output)
-        _refuse_foreign_folder(folder)
+        if output or weights:
+            place = OutputFolder.named(output or Path("attention"))
+        else:
+            place = OutputFolder.of_run_images(words[0]) if images else OutputFolder.of_run(words[0])
+        place.open()  # refuses a folder with files of the user before any work
         if redraw:
-            standalone.redraw(folder, figures, data_folder, click.echo)
-            click.echo(f"Drawn again: {folder}")
+            standalone.redraw(place, data_folder, click.echo)
+            click.echo(f"Drawn again: {place.path}")
             return
         if weights:
             assert model
-            found = standalone.pictures_by_weights(weights, model, images, folder, layer, click.echo)
+            predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, click.echo)
         elif images:
-            found = standalone.pictures_by_run(words[0], images, folder, layer, click.echo)
+            predictions = standalone.explain_images_with_run(words[0], images, place, layer, click.echo)
         else:
-            standalone.test_pictures_of_run(words[0], folder, figures, layer, data_folder, cache_dir, click.echo)
-            found = []
-        for path, guesses in found:
-            click.echo(f"{path}: " + ", ".join(f"{name} {probability:.1%}" for name, probability in guesses))
-
-
-def _places(run: Path | None, given: bool, output: Path | None) -> tuple[Path, Path]:
-    """Where arrays and pages go, and where plots go: those of a run's test images are the run's own."""
-    if output or run is None:
-        folder = output or Path("attention")
-        return folder, folder / "figures"
-    folder = run / "attention"
-    return (folder / "given", folder / "given" / "figures") if given else (folder, run / "figures")
-
-
-def _refuse_foreign_folder(folder: Path) -> None:
-    """Drawing removes earlier pages from these subfolders, so they must be from this command and no links elsewhere."""
-    taken = [name for name in DRAWN_FOLDERS if (folder / name).is_symlink()]
-    if not (folder / ATTENTION_FILE).is_file():
-        taken += [name for name in DRAWN_FOLDERS if (folder / name).is_dir() and name not in taken]
-    if taken:
-        names = ", ".join(f"{name}/" for name in taken)
-        raise HarnessError(f"{folder} already holds {names}, which this command did not make. Choose another --output.")
+            standalone.explain_run(words[0], place, layer, data_folder, cache_dir, click.echo)
+            predictions = []
+        for path, top in predictions:
+            classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
+            click.echo(f"{printable(path)}: {classes}")
 
 
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:
@@ -97,10 +82,12 @@ def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: s
         what = "the images to explain" if weights else "a run (and images), or --weights, --model and images"
         problems.append(f"Name {what}.")
     if bool(weights) != bool(model) and not redraw:
-        problems.append("--weights and --model go together: a file does not say what model it is for.")
+        problems.append("--weights and --model go together: a weights file does not name its architecture.")
     if model and model not in MODELS:
         problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}.")
     if redraw and layer:
-        problems.append("--layer cannot be chosen with --redraw: heads of other layers are not kept. Leave one out.")
+        problems.append(
+            "--layer cannot be chosen with --redraw: only the heads of one layer are saved. Leave one option out."
+        )
     if problems:
         raise ConfigError(problems)

@@ -96,7 +96,7 @@ def draw_all(split: str, per_class: int, seed: int) -> tuple[Tensor, Tensor, Ten
     pictures = np.empty((count, scenes.SIZE, scenes.SIZE, 3), dtype=np.uint8)
     masks = np.empty((count, 1, scenes.SIZE, scenes.SIZE), dtype=np.uint8)
     labels = np.arange(count) // per_class
-    for i in tqdm(range(count), desc=f"Drawing {split} scenes", unit="picture"):
+    for i in tqdm(range(count), desc=f"Drawing {split} scenes", unit="image"):
         pictures[i], masks[i, 0] = scenes.draw(names[labels[i]], seed=seed, index=i % per_class + 1, split=split)
     return (
         torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
@@ -200,7 +200,7 @@ def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) 
 
 def main() -> None:
     """Parse the recipe, pretrain, save."""
-    parser = argparse.ArgumentParser(description="Make the demo weights from nothing.")
+    parser = argparse.ArgumentParser(description="Train the demo weights from scratch.")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="File to write.")
     for field in dataclasses.fields(Recipe):
         kind = float if isinstance(field.default, float) else int

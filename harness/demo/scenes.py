@@ -167,7 +167,7 @@ def _occupied(root: Path, marker: dict[str, Any]) -> bool:
     for split in _SPLITS:
         pictures = sum(1 for _ in root.glob(f"{split}/*/*.jpg"))
         if pictures != marker[split] * len(marker["classes"]):
-            raise DataError(f"{root / split} has lost or gained images: remove {root} to have it drawn again.")
+            raise DataError(f"{root / split} has missing or additional images: remove {root} to have it drawn again.")
     return True
 
 

@@ -52,8 +52,8 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     """From the files themselves, the same to the last bit; refuses at once if some are not there."""
     if missing := [file for file in files if not (root / file).is_file()]:
         raise DataError(
-            f"{len(missing)} of {len(files)} images are not in {printable(root)} any more ({summarise(missing, 3)}). "
-            "Name the folder they are in with --data."
+            f"{len(missing)} of {len(files)} images are missing in {printable(root)} ({summarise(missing, 3)}). "
+            "Give their folder with --data."
         )
     rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
 
@@ -66,10 +66,10 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
     return load
 
 
-def crop(picture: np.ndarray, size: int) -> np.ndarray:
+def crop(image: np.ndarray, size: int) -> np.ndarray:
     """The central square (size, size, 3) of an image (H, W, 3)."""
-    top, left, height, width = centre_box(picture.shape[0], picture.shape[1], size)
-    return picture[top : top + height, left : left + width]
+    top, left, height, width = centre_box(image.shape[0], image.shape[1], size)
+    return image[top : top + height, left : left + width]
 
 
 def evenly_spaced(total: int, most: int) -> list[int]:

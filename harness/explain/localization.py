@@ -87,8 +87,8 @@ class OnObject:
 def on_object(archive: Archive, root: Path) -> OnObject | None:
     """Attention on the objects of an archive's images; None where nothing can be measured.
 
-    `root` is the data's folder. Without masks beside it, an object that is in sight, or a map with any mass, there is
-    nothing. Raises DataError for masks that cannot be used, OSError where they may not be looked for.
+    `root` is the data's folder. None without masks, without an object inside the
+    crop, or if all maps are 0. Raises DataError for masks that cannot be used, OSError without access to them.
     """
     files = [str(file) for file in archive.files]
     having = [index for index, file in enumerate(files) if mask_path(root, file).is_file()]
@@ -124,7 +124,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
             if size != expected:
                 raise DecodeError(f"{size[0]}x{size[1]} pixels, its image has {expected[0]}x{expected[1]}")
             if 0 < (brightest := int(np.asarray(mask).max())) < 128:
-                raise DecodeError(f"its brightest value is {brightest}; the object is to be white, 255")
+                raise DecodeError(f"its brightest value is {brightest}; object pixels must be 255")
             cells = crop(np.asarray(resized(mask, rule)), preprocessing.crop_size) / 255.0
         except DecodeError as error:
             problems.append(f"{path.relative_to(root)} ({error.reason})")
@@ -136,10 +136,10 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
     return np.stack(found)
 
 
-def maps_of(archive: Archive, pictures: np.ndarray) -> dict[str, np.ndarray]:
+def maps_of(archive: Archive, indices: np.ndarray) -> dict[str, np.ndarray]:
     """Every map of those images, (n, P) each."""
-    layers = archive.layers[pictures].astype(np.float64)
-    aggregates = (layers.mean(1), archive.rollout[pictures], archive.relevance[pictures])
+    layers = archive.layers[indices].astype(np.float64)
+    aggregates = (layers.mean(1), archive.rollout[indices], archive.relevance[indices])
     return {
         **dict(zip(AGGREGATES, aggregates, strict=True)),
         **{f"layer {number}": layers[:, number - 1] for number in range(1, layers.shape[1] + 1)},

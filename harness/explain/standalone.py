@@ -1,4 +1,4 @@
-"""Attention of a finished run or of plain weights: computed again, or only drawn again."""
+"""Explains a finished run or plain weights: computes attention, or only draws it again."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from harness.explain import archive, output, test_set
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.images import of_files, resolve_image_paths
 from harness.explain.output import ARRAYS, POSITIONS
+from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
 from harness.model.architectures import head_layer
@@ -36,20 +37,19 @@ IMAGENET: tuple[str, ...] = tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categorie
 Say = Callable[[str], None]
 
 
-def test_pictures_of_run(
+def explain_run(
     run_folder: Path,
-    folder: Path,
-    figure_folder: Path,
+    place: OutputFolder,
     layer: int | None,
     data: str | None,
     cache_dir: str | None,
     say: Say,
 ) -> None:
-    """Look at every test image of a run with its best checkpoint, and compare its position embedding."""
+    """Explain every test image of a run with its best checkpoint, and compare its position embedding."""
     best, config, dataset = open_run(run_folder, data, cache_dir)
     layer = head_layer(config.model, layer, "--layer")
     processes = Processes(config)
-    subject = _subject_of(best, processes)
+    explained = _model_of(best, processes)
     before = None
     try:
         before = Embedding.of(
@@ -62,83 +62,84 @@ def test_pictures_of_run(
             ).model
         )
     except HarnessError as error:
-        say(f"What training began with is not there to compare positions with: {error}")
-    say(f"Looking at {len(dataset.test)} test images.")
-    sight = test_set.explain_dataset(
-        subject, dataset.pixels, dataset.test, config.data, layer, config, processes, before
+        say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
+    say(f"Explaining {len(dataset.test)} test images.")
+    result = test_set.explain_dataset(
+        explained, dataset.pixels, dataset.test, config.data, layer, config, processes, before
     )
     processes.close()
-    assert sight is not None
-    output.write_and_log(sight, folder, figure_folder, None, say)
+    assert result is not None
+    output.write_and_log(result, place, None, say)
 
 
-def pictures_by_run(
-    run_folder: Path, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+def explain_images_with_run(
+    run_folder: Path, images: Sequence[Path], place: OutputFolder, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
-    """Look at any images with a run's best checkpoint; each with its likeliest classes."""
+    """Explain any images with a run's best checkpoint; returns each with its top-5 classes."""
     best = best_of(run_folder)
     config = dataclasses.replace(best.config, weights="none", fresh=False, image_size=None, crop_pct=None)
     layer = head_layer(config.model, layer, "--layer")
     root, files = resolve_image_paths(images)
     processes = Processes(config)
-    subject = _subject_of(best, processes)
-    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+    explained = _model_of(best, processes)
+    return _explain_files(explained, root, files, place, layer, config, processes, say)
 
 
-def pictures_by_weights(
-    weights: str, model: str, images: Sequence[Path], folder: Path, layer: int | None, say: Say
+def explain_images_with_weights(
+    weights: str, model: str, images: Sequence[Path], place: OutputFolder, layer: int | None, say: Say
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
-    """Look at any images with weights that no run has trained; each with its likeliest classes."""
+    """Explain any images with weights outside a run; returns each with its top-5 classes."""
     layer = head_layer(model, layer, "--layer")
     root, files = resolve_image_paths(images)
     config = RunConfig(data=str(root), model=model, weights=weights).resolved()
     classes = class_names(model, config.weights)
     if classes is IMAGENET:
-        say(f"Its {len(classes)} classes are taken for ImageNet's.")
+        say(f"The weights name no classes; the names of ImageNet's {len(classes)} classes are used.")
     loaded = build_model(model, num_classes=len(classes), weights=config.weights)
     for sentence in loaded.report:
         say(sentence)
     processes = Processes(config)
-    subject = ExplainedModel(
+    explained = ExplainedModel(
         loaded.model.eval().to(processes.device), model, config.weights, classes, loaded.preprocessing
     )
-    return _look_at_files(subject, root, files, folder, layer, config, processes, say)
+    return _explain_files(explained, root, files, place, layer, config, processes, say)
 
 
-def _subject_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
+def _model_of(best: BestCheckpoint, processes: Processes) -> ExplainedModel:
     config = best.config
     model = best.model.to(processes.device)
     return ExplainedModel(model, config.model, config.weights, best.classes, best.preprocessing, config.run_name)
 
 
-def redraw(folder: Path, figure_folder: Path, data: str | None, say: Say) -> Archive:
+def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     """Draw again from the arrays in a folder and the images themselves; no model is needed.
 
-    Where there are no masks any more, what was measured with them of these arrays stays.
+    object.json and its figure stay if the masks were deleted.
     """
-    seen = archive.read(folder / ARRAYS, Archive)
+    folder, owned = place.path, place.open()
+    arrays = archive.read(folder / ARRAYS, Archive)
     positions = folder / POSITIONS
     compared = archive.read(positions, PositionArchive) if positions.is_file() else None
     try:
-        preprocessing, root = Preprocessing(**seen.settings["preprocessing"]), Path(data or seen.settings["root"])
+        preprocessing, root = Preprocessing(**arrays.settings["preprocessing"]), Path(data or arrays.settings["root"])
     except (KeyError, TypeError) as error:
-        raise HarnessError(f"{folder / ARRAYS} does not say what its images are ({error}).") from error
-    pictures = of_files(root, [str(file) for file in seen.files], preprocessing)
-    found = output.measure_object(seen, root, folder, say)
-    output.draw(seen, compared, found, pictures, folder, figure_folder)
-    return seen
+        raise HarnessError(f"{folder / ARRAYS} does not record its images ({error}).") from error
+    crops = of_files(root, [str(file) for file in arrays.files], preprocessing)
+    on_object = output.measure_object(arrays, root, owned, say)
+    output.draw(arrays, compared, on_object, crops, place, owned)
+    return arrays
 
 
 def class_names(model: str, weights: str) -> tuple[str, ...]:
-    """What the head of these weights tells apart: by name where that is known, else by number.
+    """Class names of the head of these weights; numbered if the file has none.
 
-    A thousand classes that nobody names are taken for ImageNet's, in their usual order.
+    A head of 1000 classes without names counts as ImageNet's.
     """
     if entry := published(model, weights):
         return tuple(entry.meta["categories"])
     path = weights_path(model, weights)
     if path is None:
-        raise HarnessError("--weights none has nothing to show: name weights, or a run.")
+        raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
     if "classes" in (metadata := read_metadata(path)):
         return tuple(str(name) for name in json.loads(metadata["classes"]))
     head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
@@ -149,29 +150,29 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(len(head)))
 
 
-def _look_at_files(
-    subject: ExplainedModel,
+def _explain_files(
+    explained: ExplainedModel,
     root: Path,
     files: Sequence[str],
-    folder: Path,
+    place: OutputFolder,
     layer: int,
     config: RunConfig,
     processes: Processes,
     say: Say,
 ) -> list[tuple[Path, list[tuple[str, float]]]]:
-    rule = subject.preprocessing
+    rule = explained.preprocessing
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         resize = Resize(rule.resize_size, rule.interpolation)
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
-        pictures = Pictures(np.arange(len(files)), unknown, tuple(files))
-        say(f"Looking at {len(files)} images.")
-        sight = test_set.explain_dataset(subject, pixels, pictures, str(root), layer, config, processes)
+        rows = Pictures(np.arange(len(files)), unknown, tuple(files))
+        say(f"Explaining {len(files)} images.")
+        result = test_set.explain_dataset(explained, pixels, rows, str(root), layer, config, processes)
         processes.close()
-        assert sight is not None
-        output.write_and_log(sight, folder, folder / "figures", None, say)
-    tops = zip(sight.top_classes.tolist(), sight.top_probabilities.tolist(), strict=True)
+        assert result is not None
+        output.write_and_log(result, place, None, say)
+    tops = zip(result.top_classes.tolist(), result.top_probabilities.tolist(), strict=True)
     return [
-        (root / file, [(subject.classes[index], value) for index, value in zip(*top, strict=True)])
+        (root / file, [(explained.classes[index], value) for index, value in zip(*top, strict=True)])
         for file, top in zip(files, tops, strict=True)
     ]

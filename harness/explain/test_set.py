@@ -1,6 +1,6 @@
-"""Where a finished run's model looks: everything that takes the model, done by all processes together.
+"""Explains the predictions of a finished run's model, on all processes together.
 
-What is seen is written down and drawn afterwards, by the main process alone: show.py.
+The main process writes and draws the result afterwards: output.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from harness.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class ExplainedModel:
-    """Whose attention is looked at."""
+    """The model whose attention is captured."""
 
     model: VisionTransformer  # in eval mode, on the device; neither compiled nor wrapped
     name: str  # of the architecture
@@ -45,46 +45,48 @@ class ExplainedModel:
 
 @dataclasses.dataclass(frozen=True)
 class ExplainResult:
-    """What was seen of a model."""
+    """Arrays of the explained images, and what drawing needs besides."""
 
     archive: Archive
-    pictures: Crops
+    images: Crops
     change: Change | None
     top_classes: np.ndarray  # (n, up to 5), the likeliest first ...
     top_probabilities: np.ndarray  # ... and how likely they are
 
 
 def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: Embedding) -> ExplainResult | None:
-    """Look at what --explain asks for, by the weights that were tested; None on all processes but the main one.
+    """Explain the images that --explain selects, with the tested weights; None on all processes but the main one.
 
-    The run is trained and tested: what goes wrong here is said and written down, and costs no more than the images.
+    The run is already trained and tested, so a HarnessError is logged and recorded and does not fail the run.
     """
     config, processes, run_logger = run.config, run.processes, run.run_logger
     if config.explain == "none":
         return None
     chosen = np.array(evenly_spaced(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
     files = tuple(data.test.files[index] for index in chosen)
-    pictures = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
-    # Accelerate has put mixed precision into the model's own forward; attention is looked at without.
+    images = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
+    # Accelerate has put mixed precision into the model's own forward; attention is captured without it.
     model = processes.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
-    subject = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)
+    explained = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
-    run_logger.console.say(f"Looking at {len(pictures)} test images: attention of every layer, rollout, relevance.")
+    run_logger.console.say(f"Explaining {len(images)} test images: attention of every layer, rollout, relevance.")
     try:
-        sight = explain_dataset(subject, data.pixels, pictures, config.data, layer, config, processes, before, run.stop)
+        result = explain_dataset(
+            explained, data.pixels, images, config.data, layer, config, processes, before, run.stop
+        )
     except HarnessError as error:
         run_logger.problem("attention", str(error))
         return None
-    if sight:
-        run_logger.console.say(f"Looked at {len(pictures)} images in {duration(sight.archive.settings['seconds'])}.")
-    return sight
+    if result:
+        run_logger.console.say(f"Explained {len(images)} images in {duration(result.archive.settings['seconds'])}.")
+    return result
 
 
 def explain_dataset(
-    subject: ExplainedModel,
+    explained: ExplainedModel,
     pixels: PixelCache,
-    pictures: Pictures,
+    images: Pictures,
     root: str,
     layer: int,
     config: RunConfig,
@@ -92,40 +94,40 @@ def explain_dataset(
     before: Embedding | None = None,
     stop: StopSignals | None = None,
 ) -> ExplainResult | None:
-    """Look at images, all processes together; None on all but the main one. Files are relative to `root`."""
-    after = Embedding.of(subject.model)
-    wanted = CollectOptions(layer, projections=(before.projection, after.projection) if before else ())
-    batches = explaining_batches(pixels, pictures, subject.preprocessing, config, processes)
+    """Explain images, all processes together; None on all but the main one. Files are relative to `root`."""
+    after = Embedding.of(explained.model)
+    options = CollectOptions(layer, projections=(before.projection, after.projection) if before else ())
+    batches = explaining_batches(pixels, images, explained.preprocessing, config, processes)
     start = time.perf_counter()
-    collected = collect(subject.model, batches, len(pictures), wanted, processes, stop)
+    collected = collect(explained.model, batches, len(images), options, processes, stop)
     if collected is None:
         return None
     settings = {
         "version": archive.VERSION,
-        "model": subject.name,
-        "weights": subject.weights,
-        "run": subject.run,
+        "model": explained.name,
+        "weights": explained.weights,
+        "run": explained.run,
         "root": root,
-        "patch_size": subject.model.patch_size,
-        "image_size": subject.model.image_size,
-        "grid": [subject.model.image_size // subject.model.patch_size] * 2,
+        "patch_size": explained.model.patch_size,
+        "image_size": explained.model.image_size,
+        "grid": [explained.model.image_size // explained.model.patch_size] * 2,
         "head_layer": layer,
-        "rollout": dataclasses.asdict(wanted.rollout),
-        "preprocessing": dataclasses.asdict(subject.preprocessing),
+        "rollout": dataclasses.asdict(options.rollout),
+        "preprocessing": dataclasses.asdict(explained.preprocessing),
         "self_test": collected.self_test,
         "seconds": time.perf_counter() - start,
     }
-    found = Archive(
-        files=np.array(pictures.files),
-        classes=np.array(subject.classes),
+    arrays = Archive(
+        files=np.array(images.files),
+        classes=np.array(explained.classes),
         statistics=collected.statistics,
         statistic_names=np.array(STATISTICS),
         settings=settings,
-        **collected.pictures,
+        **collected.per_image,
     )
     return ExplainResult(
-        found,
-        of_cache(pixels, pictures.positions, subject.preprocessing.crop_size),
+        arrays,
+        of_cache(pixels, images.positions, explained.preprocessing.crop_size),
         Change(before, after, collected.content_lengths) if before else None,
         collected.top_classes,
         collected.top_probabilities,

@@ -33,7 +33,7 @@ from harness.explain.attention.collect import CollectOptions, collect_batch
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
 from harness.explain.attention.rollout import Rollout, transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
-from harness.explain.drawing.image_page import draw_pictures
+from harness.explain.drawing.image_page import draw_pages
 from harness.model.architectures import ARCHITECTURES
 from harness.model.vit import build_model
 from tests.bench.pictures import photo
@@ -102,7 +102,7 @@ def drawings(model: str, pages: int, folder: Path) -> Work:
             figure.savefig(folder / f"{index}.jpg")
 
     return {
-        PAGES: lambda: draw_pictures(archive, seen.__getitem__, folder / "pages"),
+        PAGES: lambda: draw_pages(archive, seen.__getitem__, folder / "pages"),
         BY_MATPLOTLIB: by_matplotlib,
     }
 

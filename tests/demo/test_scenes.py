@@ -158,7 +158,7 @@ def test_write_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="other settings"):
         scenes.write(root, classes=TINY, train=1, valid=1, test=1, seed=1, progress=False)
     shutil.rmtree(root / "valid" / "ring_hang")
-    with pytest.raises(DataError, match="lost or gained"):
+    with pytest.raises(DataError, match="missing or additional"):
         scenes.write(root, classes=TINY, train=1, valid=1, test=1, progress=False)
 
 

@@ -29,8 +29,8 @@ from harness.train import Outcome, fit
 from harness.training.distributed import Processes
 from tests.test_train import on_ranks, settings
 
-PER_PICTURE = ("labels", "predicted", "probability", "label_probability", "layers", "heads", "class_share", "rollout")
-PER_PICTURE += ("relevance", "entropy", "distance", "outlier_share", "outlier_attention")
+PER_IMAGE = ("labels", "predicted", "probability", "label_probability", "layers", "heads", "class_share", "rollout")
+PER_IMAGE += ("relevance", "entropy", "distance", "outlier_share", "outlier_attention")
 
 
 @pytest.fixture(scope="module")
@@ -173,29 +173,29 @@ def test_however_it_was_trained(photos: Path, tmp_path: Path, changes: dict[str,
     if "precision" in changes:  # in float32 all the same
         explain(outcome.folder, "--output", tmp_path / "again")
         again = archive.read(tmp_path / "again" / "attention.npz", Archive)
-        for name in PER_PICTURE:
+        for name in PER_IMAGE:
             np.testing.assert_allclose(getattr(again, name), getattr(seen, name), rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def look_with(run: Path, output: Path) -> None:
+def explain_with(run: Path, output: Path) -> None:
     best, config, dataset = open_run(run)
     processes = Processes(config)
-    subject = ExplainedModel(best.model, config.model, "none", best.classes, best.preprocessing)
-    sight = test_set.explain_dataset(subject, dataset.pixels, dataset.test, config.data, 6, config, processes)
-    assert (sight is not None) == processes.is_main
-    if sight:
-        archive.write(output, sight.archive)
+    explained = ExplainedModel(best.model, config.model, "none", best.classes, best.preprocessing)
+    result = test_set.explain_dataset(explained, dataset.pixels, dataset.test, config.data, 6, config, processes)
+    assert (result is not None) == processes.is_main
+    if result:
+        archive.write(output, result.archive)
     processes.leave()
     processes.close()
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_the_number_of_processes_makes_no_difference(finished: Outcome, tmp_path: Path, world: int) -> None:
-    look_with(finished.folder, tmp_path / "1.npz")
-    on_ranks(world, lambda: look_with(finished.folder, tmp_path / "many.npz"))
+    explain_with(finished.folder, tmp_path / "1.npz")
+    on_ranks(world, lambda: explain_with(finished.folder, tmp_path / "many.npz"))
     one, many = (archive.read(tmp_path / name, Archive) for name in ("1.npz", "many.npz"))
     assert one.files.tolist() == many.files.tolist()
-    for name in (*PER_PICTURE, "statistics"):
+    for name in (*PER_IMAGE, "statistics"):
         np.testing.assert_allclose(getattr(many, name), getattr(one, name), rtol=1e-3, atol=1e-5, err_msg=name)
 
 
@@ -209,7 +209,7 @@ def test_a_run_of_two_processes_looks_at_every_picture_once(
     assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
-def test_an_error_of_one_process_is_told_by_all(
+def test_an_error_of_one_process_is_reported_once(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fit_and_fail() -> None:
@@ -238,7 +238,7 @@ def test_an_error_of_one_process_is_told_by_all(
         (
             "harness.explain.attention.capture.class_row",
             "attention",
-            "self-test of attention capture could not be done",
+            "self-test of attention capture failed",
         ),
         ("harness.explain.output.draw", "attention maps", "They could not be drawn: division by zero."),
     ],
@@ -254,7 +254,7 @@ def test_a_tested_run_is_not_lost_over_its_attention(
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_told_to_stop_while_looking_it_looks_again_later(
+def test_a_stop_signal_while_explaining_is_resumed_later(
     photos: Path, tmp_path: Path, world: int, undrawn: list[Archive]
 ) -> None:
     config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
@@ -296,7 +296,7 @@ def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None
     said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
     assert "Drew 9 images in" in said
     again, first = archive.read(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
-    for name in (*PER_PICTURE, "statistics"):
+    for name in (*PER_IMAGE, "statistics"):
         np.testing.assert_allclose(getattr(again, name), getattr(first, name), rtol=1e-3, atol=1e-4, err_msg=name)
     one, other = (
         archive.read(folder / "positions.npz", PositionArchive)
@@ -313,7 +313,7 @@ def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None
     np.testing.assert_allclose(seen.heads.mean(1, dtype=np.float64), seen.layers[:, 5], atol=1e-3)
 
 
-def test_pictures_draw_again_to_the_same_bytes_without_the_model(finished: Outcome, tmp_path: Path) -> None:
+def test_redrawing_gives_the_same_bytes_without_the_model(finished: Outcome, tmp_path: Path) -> None:
     copy = shutil.copytree(finished.folder, tmp_path / "copy")
     shutil.rmtree(copy / "checkpoints")
     drawn = {"pictures", "sheets"}
@@ -330,10 +330,10 @@ def test_pictures_draw_again_to_the_same_bytes_without_the_model(finished: Outco
     assert [name for name in again if again[name] != expected[name]] == []
 
 
-def test_redrawing_needs_the_pictures(finished: Outcome, tmp_path: Path) -> None:
+def test_redrawing_needs_the_images(finished: Outcome, tmp_path: Path) -> None:
     result = CliRunner().invoke(main.main, ["explain", str(finished.folder), "--redraw", "--data", str(tmp_path)])
     assert result.exit_code == 1
-    assert f"9 of 9 images are not in {tmp_path} any more" in result.output
+    assert f"9 of 9 images are missing in {tmp_path}" in result.output
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "--redraw"])
     assert result.exit_code == 1
     assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
@@ -346,7 +346,7 @@ def test_any_picture_is_looked_at_alone_as_among_others(finished: Outcome, photo
     two = archive.read(tmp_path / "two" / "attention.npz", Archive)
     assert [Path(two.settings["root"]) / str(file) for file in two.files] == chosen
     assert two.labels.tolist() == [-1, -1]
-    for name in set(PER_PICTURE) - {"labels", "label_probability"}:
+    for name in set(PER_IMAGE) - {"labels", "label_probability"}:
         found, expected = getattr(two, name), getattr(tested, name)[[4, 0]]
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=name)
     assert len(list((tmp_path / "two" / "pictures").iterdir())) == 2
@@ -394,7 +394,7 @@ def test_weights_that_no_run_has_trained(
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
     assert numbered.probability == pytest.approx([1 / 7])
     save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
-    assert "Its 1000 classes are taken for ImageNet's." in explain(
+    assert "The weights name no classes; the names of ImageNet's 1000 classes are used." in explain(
         "--weights", "imagenet.safetensors", "--model", "vit_demo", image
     )
     assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
@@ -413,10 +413,10 @@ def test_weights_that_no_run_has_trained(
         (["RUN", "nowhere.png", "EMPTY"], 1, "holds no images (.jpg"),
         (["RUN", "BROKEN"], 1, "not an image (text)"),
         (["EMPTY"], 1, "holds no best checkpoint"),
-        (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none has nothing to show"),
+        (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none cannot be explained"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_wrong_arguments_are_refused(
     finished: Outcome, photos: Path, tmp_path: Path, words: list[str], code: int, sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()

@@ -18,6 +18,7 @@ from harness.explain import archive, localization, output, standalone
 from harness.explain.archive import Archive
 from harness.explain.images import of_files
 from harness.explain.localization import centre_prior, coverage, energy, mask_path, measure, on_object
+from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
 from harness.model.vit import Preprocessing
 from harness.runs.rules import AGGREGATES
@@ -162,7 +163,7 @@ def test_bad_masks_are_named_together(tmp_path: Path) -> None:
     said = str(raised.value)
     assert "3 of 4 masks cannot be used" in said
     assert "masks/test/small.png (28x20 pixels, its image has 28x28)" in said
-    assert "masks/test/dark.png (its brightest value is 1; the object is to be white, 255)" in said
+    assert "masks/test/dark.png (its brightest value is 1; object pixels must be 255)" in said
     assert "masks/test/broken.png (empty file)" in said
 
 
@@ -175,7 +176,7 @@ def look(seen: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """What a summary keeps of a look, and what is said of it."""
     said: list[str] = []
     sight = ExplainResult(seen, lambda index: np.zeros((28, 28, 3), np.uint8), None, np.zeros(0), np.zeros(0))
-    return output.write_and_log(sight, folder / "attention", folder / "figures", None, said.append), said
+    return output.write_and_log(sight, OutputFolder.of_run(folder), None, said.append), said
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -263,7 +264,7 @@ def test_drawn_again_where_there_are_no_masks_what_was_measured_stays(tmp_path: 
     belonging = [tmp_path / "attention" / "object.json", tmp_path / "figures" / "attention_object.png"]
     before = [path.read_bytes() for path in belonging]
     shutil.rmtree(tmp_path / "data" / "masks")
-    standalone.redraw(tmp_path / "attention", tmp_path / "figures", None, print)
+    standalone.redraw(OutputFolder.of_run(tmp_path), None, print)
     assert [path.read_bytes() for path in belonging] == before
 
 
@@ -271,8 +272,9 @@ def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(t
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
     archive.write(tmp_path / "attention" / "attention.npz", archive_of(files, tmp_path))
+    (tmp_path / "config.json").write_text("{}")
     said: list[str] = []
-    standalone.redraw(tmp_path / "attention", tmp_path / "figures", None, said.append)
+    standalone.redraw(OutputFolder.of_run(tmp_path), None, said.append)
     assert json.loads((tmp_path / "attention" / "object.json").read_text())["n"] == 2
     assert json.loads((tmp_path / "attention" / "sprites" / "sprites.json").read_text())["pictures"] == [0, 1]
     assert (tmp_path / "figures" / "attention_object.png").is_file()

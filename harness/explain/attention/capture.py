@@ -165,7 +165,7 @@ def attentions(model: nn.Module) -> list[nn.MultiheadAttention]:
     modules = adapter.attention_modules(vision_transformer(model))
     problems = [
         f"Block {index}: its attention ({type(module).__name__}) is not the one torchvision builds. "
-        "Merge adapters into the weights before looking at attention."
+        "Merge adapters into the weights before capturing attention."
         for index, module in enumerate(modules)
         if not isinstance(module, nn.MultiheadAttention)
         or not module._qkv_same_embed_dim
@@ -200,13 +200,13 @@ def self_test(
         plain = forward(images)
         with observed(model, attentions(model), errors) as latest:
             watched = forward(images)
-            found = torch.stack(latest())
-    row_error, matrix_error, reference_error = found.amax(0).tolist()
+            differences = torch.stack(latest())
+    row_error, matrix_error, reference_error = differences.amax(0).tolist()
     allowed = max(TOLERANCE, SAME_ORDER * reference_error)
     logits_equal = torch.equal(plain, watched)
     return {
         "pictures": len(images),
-        "layers": len(found),
+        "layers": len(differences),
         "row_error": row_error,
         "matrix_error": matrix_error,
         "reference_error": reference_error,

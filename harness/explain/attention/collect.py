@@ -50,19 +50,19 @@ class CollectOptions:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Collected:
-    """What was seen of all images, in their order."""
+    """Arrays of all images, in their order."""
 
-    pictures: dict[str, np.ndarray]  # fields of `Archive` with one entry per image
+    per_image: dict[str, np.ndarray]  # fields of `Archive` with one entry per image
     statistics: np.ndarray  # (L, H, K) float64, STATISTICS as means over images
     top_classes: np.ndarray  # (n, up to TOP) int64, the likeliest first ...
     top_probabilities: np.ndarray  # ... and how likely they are
-    content_lengths: tuple[float, ...]  # root mean square, one per projection wanted
+    content_lengths: tuple[float, ...]  # root mean square, one per projection
     self_test: dict[str, Any]
 
 
 @dataclasses.dataclass
 class _Share:
-    """What one rank has seen."""
+    """Arrays of one rank's images."""
 
     batches: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     sums: list[list[RunningMean]] = dataclasses.field(
@@ -74,18 +74,18 @@ def collect(
     model: VisionTransformer,
     batches: EvalBatches,
     total: int,
-    wanted: CollectOptions,
+    options: CollectOptions,
     processes: Processes,
     stop: StopSignals | None = None,
 ) -> Collected | None:
-    """Look at all `total` images; on the main process what was seen of them, None on the others.
+    """Capture attention of all `total` images; None on all processes but the main one.
 
     Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. What goes wrong on any rank is a
-    HarnessError on all of them, and a failed self-test is one before the first image. Raises Stopped on all ranks
+    HarnessError on all of them, and a failed self-test is one before the first image. Raises StopRequested on all ranks
     when one received a stop signal.
     """
     tested = processes.on_main(lambda: _tested(model, batches))
-    while (share := _one_pass(model, batches, total, wanted, processes, stop)) is None:
+    while (share := _one_pass(model, batches, total, options, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
             raise HarnessError("Out of memory with attention of one image at a time: free memory on the device.")
@@ -97,12 +97,12 @@ def collect(
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined.pop("positions"), kind="stable")
     if len(order) != total:
-        raise RuntimeError(f"{len(order)} images were seen of {total}")
+        raise RuntimeError(f"{len(order)} of {total} images were processed")
     ordered = {name: values[order] for name, values in joined.items()}
     top_classes, top_probabilities = ordered.pop("top_classes"), ordered.pop("top_probabilities")
     statistics, *lengths = (reduce(add, column).mean() for column in zip(*sums, strict=True))
     return Collected(
-        pictures=ordered,
+        per_image=ordered,
         top_classes=top_classes,
         top_probabilities=top_probabilities,
         statistics=statistics.numpy(),
@@ -112,7 +112,7 @@ def collect(
 
 
 def collect_batch(
-    model: VisionTransformer, images: Tensor, labels: Tensor, wanted: CollectOptions
+    model: VisionTransformer, images: Tensor, labels: Tensor, options: CollectOptions
 ) -> tuple[dict[str, Tensor], RunningMean]:
     """Fields of `Archive` and the likeliest classes of the images of one batch; and sums of STATISTICS (L, H, K).
 
@@ -125,7 +125,7 @@ def collect_batch(
         capture_rows(model) as latest_rows,
         capture_tokens(model, patch_norms) as latest_norms,
         capture_matrices(
-            model, lambda matrix: (transition(matrix, wanted.rollout), head_statistics(matrix, distances))
+            model, lambda matrix: (transition(matrix, options.rollout), head_statistics(matrix, distances))
         ) as latest_matrices,
     ):
         logits = model(differentiable(images))
@@ -140,7 +140,7 @@ def collect_batch(
             top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
             probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
             known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-            seen = {
+            fields = {
                 "labels": labels.int(),
                 "predicted": predicted.int(),
                 "probability": probability.float(),
@@ -148,7 +148,7 @@ def collect_batch(
                 "top_classes": top_classes,
                 "top_probabilities": top_probabilities,
                 "layers": rows[..., 1:].mean(2).half(),
-                "heads": rows[:, wanted.head_layer - 1, :, 1:].half(),
+                "heads": rows[:, options.head_layer - 1, :, 1:].half(),
                 "class_share": rows[..., 0].mean(2),
                 "rollout": rollout(transitions).half(),
                 "entropy": by_layer["class_entropy"],
@@ -157,36 +157,37 @@ def collect_batch(
                 "outlier_attention": taken,
             }
             sums = RunningMean.of(by_head)
-        return seen | {"relevance": relevance_of(logits, predicted)}, sums
+        return fields | {"relevance": relevance_of(logits, predicted)}, sums
 
 
 def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
     """The self-test on some images of the first batch; HarnessError unless it passes."""
     try:
-        found = self_test(model, next(iter(batches)).images[:TESTED].clone())
+        report = self_test(model, next(iter(batches)).images[:TESTED].clone())
     except Exception as error:  # the other ranks wait for the outcome, whatever it is
-        raise HarnessError(f"The self-test of attention capture could not be done: {_in_words(error)}") from error
-    if not found["passed"]:
+        raise HarnessError(f"The self-test of attention capture failed: {_in_words(error)}") from error
+    if not report["passed"]:
         raise HarnessError(
-            "Attention cannot be shown as it is: in the self-test, what was captured differs from the model's own by "
-            f"{max(found['row_error'], found['matrix_error']):.2g} ({found['tolerance']:.0e} is allowed), and outputs "
-            f"{'are the same' if found['logits_equal'] else 'changed'} while it was captured."
+            "Attention capture is not exact: in the self-test, captured attention differs from the model's by "
+            f"{max(report['row_error'], report['matrix_error']):.2g} ({report['tolerance']:.0e} is allowed), "
+            "and outputs "
+            f"{'are the same' if report['logits_equal'] else 'changed'} while it was captured."
         )
-    return found
+    return report
 
 
 def _one_pass(
     model: VisionTransformer,
     batches: EvalBatches,
     total: int,
-    wanted: CollectOptions,
+    options: CollectOptions,
     processes: Processes,
     stop: StopSignals | None,
 ) -> _Share | None:
-    """What this rank sees of its images; None on all ranks if one lacks memory."""
+    """Arrays of this rank's images; None on all ranks if one lacks memory."""
     share, state, problem = _Share(), _GOES_ON, ""
     own = iter(batches)
-    with tqdm(total=total, desc="attention", unit="picture", disable=not _watched(processes), leave=False) as bar:
+    with tqdm(total=total, desc="attention", unit="image", disable=not _watched(processes), leave=False) as bar:
         # One round more than there are batches, so that ranks agree on the last one too.
         for _ in range(processes.largest(len(batches)) + 1):
             if (agreed := processes.largest(state)) == _OUT_OF_MEMORY:
@@ -198,7 +199,7 @@ def _one_pass(
             if (batch := next(own, None)) is None:
                 continue  # other ranks have an image more
             try:
-                _add(share, model, batch, wanted)
+                _add(share, model, batch, options)
             except Exception as error:  # every rank must come to the next agreement
                 state = _OUT_OF_MEMORY if should_reduce_batch_size(error) else _FAILED
                 problem = _in_words(error)
@@ -206,10 +207,12 @@ def _one_pass(
     return share
 
 
-def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, wanted: CollectOptions) -> None:
-    seen, statistics = collect_batch(model, batch.images, batch.labels, wanted)
-    share.batches.append({name: value.cpu().numpy() for name, value in (seen | {"positions": batch.positions}).items()})
-    lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in wanted.projections)
+def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, options: CollectOptions) -> None:
+    fields, statistics = collect_batch(model, batch.images, batch.labels, options)
+    share.batches.append(
+        {name: value.cpu().numpy() for name, value in (fields | {"positions": batch.positions}).items()}
+    )
+    lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in options.projections)
     count = len(batch.images)
     squares = (RunningMean(count, count * length.double().square()) for length in lengths)
     share.sums.append([each.to("cpu") for each in (statistics, *squares)])

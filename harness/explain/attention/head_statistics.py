@@ -1,4 +1,4 @@
-"""What each head of each block does over many images: how far it looks, how spread out, how much at the class token.
+"""Statistics of each head of each block over many images: attention distance, entropy, share on the class token.
 
 Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches, S statistics.
 """

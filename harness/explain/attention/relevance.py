@@ -55,16 +55,16 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     ):
 
         def relevance_of(logits: Tensor, classes: Tensor) -> Tensor:
-            seen = latest()
+            captured = latest()
             # Images do not mix, so the gradient of the sum is that of each one's own logit. Gradients come in the
             # order of the outputs that are asked for, whatever order the backward pass takes.
             chosen = logits.gather(1, classes.clone()[:, None]).sum()
-            gradients = torch.autograd.grad(chosen, [output for _, output in seen])
+            gradients = torch.autograd.grad(chosen, [output for _, output in captured])
             with torch.no_grad():
-                pictures, count, _ = seen[0][0].shape
-                row = torch.zeros(pictures, 1, count, device=logits.device)
+                batch, count, _ = captured[0][0].shape
+                row = torch.zeros(batch, 1, count, device=logits.device)
                 row[:, :, 0] = 1
-                for module, (tokens, _), gradient in reversed(list(zip(modules, seen, gradients, strict=True))):
+                for module, (tokens, _), gradient in reversed(list(zip(modules, captured, gradients, strict=True))):
                     weighted = attention_gradient(module, tokens, gradient).mul_(attention_matrix(module, tokens))
                     row = row + row @ weighted.clamp_min_(0).mean(1)
             return row[:, 0, 1:]

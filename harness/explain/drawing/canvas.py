@@ -70,12 +70,12 @@ def tile(cells: np.ndarray, factor: int, high: float, low: float = 0.0, table: s
     return enlarged(coloured(as_grid(cells), low, high, table), factor)
 
 
-def fitted(picture: np.ndarray, side: int) -> np.ndarray:
+def fitted(image: np.ndarray, side: int) -> np.ndarray:
     """An image (H, W, 3) as (side, side, 3): what the model saw is square."""
-    if picture.shape[:2] == (side, side):
-        return picture
-    way = cv2.INTER_AREA if side < min(picture.shape[:2]) else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(picture), (side, side), interpolation=way)
+    if image.shape[:2] == (side, side):
+        return image
+    way = cv2.INTER_AREA if side < min(image.shape[:2]) else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=way)
 
 
 def above_mean(cells: np.ndarray) -> tuple[float, float]:
@@ -87,11 +87,11 @@ def above_mean(cells: np.ndarray) -> tuple[float, float]:
     return mean, max(largest(cells), FLAT * mean)
 
 
-def overlay(picture: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """What of a map (P,) is `above_mean`, over the image (side, side, 3) in grey; side is a multiple of g."""
-    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     low, high = above_mean(cells)
-    map_ = tile(cells, len(picture) // math.isqrt(len(cells)), high, low)
+    map_ = tile(cells, len(image) // math.isqrt(len(cells)), high, low)
     return cv2.addWeighted(cv2.merge([grey, grey, grey]), 0.5, map_, 0.6, 0)
 
 

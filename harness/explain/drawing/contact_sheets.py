@@ -16,7 +16,6 @@ from PIL import Image
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import (
     DIVERGING,
-    INK,
     PALE,
     SEQUENTIAL,
     WARNING,
@@ -31,35 +30,45 @@ from harness.explain.drawing.canvas import (
     write,
 )
 from harness.explain.drawing.image_page import save, verdict
+from harness.explain.drawing.right_wrong import GAP, HEADER, MARGIN, aggregates, right_wrong
 
 COLUMNS, ROWS = 6, 10  # images of a page
 CLASS_COLUMNS, CLASS_ROWS = 8, 13  # classes of a page
 PAGES = 10  # of one order: what is looked for comes first
-GAP, MARGIN, HEADER = 8, 16, 64
-SCORES = 4.0  # standard errors at the ends of the colours of a difference: below 2, a patch shows none
 
 
-def contact_sheets(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
+def contact_sheets(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
     """JPEG files by name: confidence_1, ..., error_1, ..., class_means_rollout_1, ..., right_wrong.
 
     `error` and `right_wrong` only where labels are known. `pictures(i)` is uint8 (H, W, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    for name, image in _sheets(archive, pictures):
+    for name, image in _sheets(archive, images):
         paths[name] = folder / f"{name}.jpg"
         save(image, paths[name])
     return paths
 
 
-def _sheets(archive: Archive, pictures: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
+def sheet_names(archive: Archive) -> list[str]:
+    """The names that `contact_sheets` gives, without drawing."""
+    known = int((archive.labels >= 0).sum())
+    groups = archive.labels if known else archive.predicted
+    counts = {"confidence": (len(archive), COLUMNS * ROWS), "error": (known, COLUMNS * ROWS)}
+    for name in ("class_means_rollout", "class_means_relevance"):
+        counts[name] = (len(np.unique(groups[groups >= 0])), CLASS_COLUMNS * CLASS_ROWS)
+    names = [f"{name}_{page + 1}" for name, (n, size) in counts.items() for page in range(_page_count(n, size))]
+    return [*names, "right_wrong"] if known else names
+
+
+def _sheets(archive: Archive, images: Callable[[int], np.ndarray]) -> Iterator[tuple[str, Image.Image]]:
     known = np.flatnonzero(archive.labels >= 0)
     orders = {"confidence": by_confidence(archive), "error": by_error(archive)}
-    titles = {"confidence": "the least sure first", "error": "the least probability of the truth first"}
+    titles = {"confidence": "lowest confidence first", "error": "lowest probability of the true class first"}
     for name, order in orders.items():
         for page, part in _pages(order, COLUMNS * ROWS):
             title = f"{titles[name]}: {_extent(page, part, len(order), COLUMNS * ROWS)}"
-            yield f"{name}_{page}", contact_sheet(archive, pictures, part, title)
+            yield f"{name}_{page}", contact_sheet(archive, images, part, title)
     for name in ("rollout", "relevance"):
         yield from class_means(archive, name)
     if len(known):
@@ -79,19 +88,21 @@ def by_error(archive: Archive) -> np.ndarray:
 
 def _pages(order: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Number of a page, from 1, and what is on it."""
-    for page in range(min(PAGES, math.ceil(len(order) / size))):
+    for page in range(_page_count(len(order), size)):
         yield page + 1, order[page * size : (page + 1) * size]
+
+
+def _page_count(n: int, size: int) -> int:
+    return min(PAGES, math.ceil(n / size))
 
 
 def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:
     first = (page - 1) * size + 1
-    left_out = f"; the last {total - PAGES * size} are on no page" if total > PAGES * size else ""
+    left_out = f"; the last {total - PAGES * size} are not shown" if total > PAGES * size else ""
     return f"{first} to {first + len(part) - 1} of {total}{left_out}"
 
 
-def contact_sheet(
-    archive: Archive, pictures: Callable[[int], np.ndarray], order: np.ndarray, title: str
-) -> Image.Image:
+def contact_sheet(archive: Archive, images: Callable[[int], np.ndarray], order: np.ndarray, title: str) -> Image.Image:
     """The images `order`, each beside its rollout over it, with prediction and truth; framed by right or wrong."""
     grid = math.isqrt(archive.rollout.shape[1])
     side = max(1, round(112 / grid)) * grid
@@ -101,9 +112,9 @@ def contact_sheet(
     pixels = np.full((size[1], size[0], 3), 255, np.uint8)
     places = [(MARGIN + i % columns * wide, HEADER + i // columns * high) for i in range(len(order))]
     for (x, y), index in zip(places, order, strict=True):
-        seen, cells = fitted(pictures(int(index)), side), archive.rollout[index]
+        crop, cells = fitted(images(int(index)), side), archive.rollout[index]
         pixels[y - frame : y + side + frame, x - frame : x + 2 * side + frame] = verdict(archive, int(index))[1]
-        pixels[y : y + side, x : x + 2 * side] = np.hstack([seen, overlay(seen, cells)])
+        pixels[y : y + side, x : x + 2 * side] = np.hstack([crop, overlay(crop, cells)])
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title[:1].upper() + title[1:], 18, bold=True, width=size[0] - 2 * MARGIN)
     legend = "Right: attention rollout above its mean, up to its largest value; both are printed. ⚠ maps may mislead."
@@ -122,20 +133,8 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
     write(image, (x, y + 17), known if word == "wrong" else word, 12, width=width)
     scale = " to ".join(map(percent, above_mean(archive.rollout[index])))
     mark = "⚠ " if archive.misleading[index] else ""
-    write(image, (x, y + 34), f"picture {index + 1}", 12, colour=PALE)
+    write(image, (x, y + 34), f"image {index + 1}", 12, colour=PALE)
     write(image, (x + width, y + 34), mark + scale, 12, colour=WARNING if mark else PALE, anchor="ra")
-
-
-def aggregates(archive: Archive) -> dict[str, np.ndarray]:
-    """Maps (n, P) float32; relevance divided by its sum, for images differ in its scale."""
-    relevance = archive.relevance.astype(np.float32)
-    total = relevance.sum(1, keepdims=True)
-    return {
-        "mean over layers": archive.layers.mean(1, dtype=np.float32),
-        "last layer": archive.layers[:, -1].astype(np.float32),
-        "rollout": archive.rollout.astype(np.float32),
-        "relevance": np.divide(relevance, total, out=np.zeros_like(relevance), where=total > 0),
-    }
 
 
 def class_means(archive: Archive, name: str) -> Iterator[tuple[str, Image.Image]]:
@@ -173,89 +172,15 @@ def _class_page(
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title, 18, bold=True, width=size[0] - 2 * MARGIN)
     scales = (
-        "mean, 0 to its own largest, printed below",
-        f"minus the mean of all, ± {percent(most)} and beyond",
+        "mean; from 0 to its largest value, printed below",
+        f"minus the mean over classes, ± {percent(most)} and beyond",
     )
     for x, scale in zip((MARGIN, size[0] // 2), scales, strict=True):
         write(image, (x + 128, 38), scale, 13, width=size[0] // 2 - 136 - MARGIN)
-    words = "n is the number of images: with few, a difference is chance and what is in single images."
+    words = "n: number of images. With few images, differences are mostly chance."
     write(image, (MARGIN, 64), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     for (x, y), (name, count), mean in zip(places, texts, means, strict=True):
         write(image, (x, y + side + 3), name, 12, width=2 * side)
         write(image, (x, y + side + 19), f"0 to {percent(largest(mean))}", 12, colour=PALE)
         write(image, (x + 2 * side, y + side + 19), f"n = {count}", 12, colour=PALE, anchor="ra")
     return image
-
-
-def right_wrong(archive: Archive) -> Image.Image:
-    """Mean maps of rightly and wrongly classified images, their difference, and it in standard errors; numbers."""
-    known = archive.labels >= 0
-    right = known & (archive.labels == archive.predicted)
-    wrong = known & ~right
-    maps = aggregates(archive)
-    grid = math.isqrt(archive.rollout.shape[1])
-    factor = max(1, round(168 / grid))
-    side, left, top = factor * grid, 150, HEADER + 24
-    wide, high = side + GAP, side + 26
-    size = (left + len(maps) * wide + MARGIN + 430, top + 4 * high + MARGIN)
-    image = Image.new("RGB", size, "white")
-    write(image, (MARGIN, 10), f"{right.sum()} right against {wrong.sum()} wrong images", 18, bold=True)
-    words = (
-        "Mean maps; relevance of each image divided by its sum. Below 2 standard errors a patch shows no difference."
-    )
-    write(image, (MARGIN, 36), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
-    rows = ("right", "wrong", "right − wrong", "in standard errors")
-    for row, name in enumerate(rows):
-        write(image, (MARGIN, top + row * high + side // 2), name, 14, anchor="lm")
-    for column, (name, values) in enumerate(maps.items()):
-        x = left + column * wide
-        write(image, (x, top - 5), name, 14, anchor="ls")
-        for row, (cells, low, end, table) in enumerate(_compared(values[right], values[wrong])):
-            y = top + row * high
-            image.paste(Image.fromarray(tile(cells, factor, end, low, table)), (x, y))
-            scale = f"± {end:g}" if row == 3 else f"± {percent(end)}" if row == 2 else f"0 to {percent(end)}"
-            write(image, (x, y + side + 3), scale, 12)
-    _write_numbers(image, (left + len(maps) * wide + GAP, top), archive, right, wrong)
-    return image
-
-
-def _compared(right: np.ndarray, wrong: np.ndarray) -> list[tuple[np.ndarray, float, float, str]]:
-    """Four maps (P,), each with the ends of its scale and its colours; from (images, P) of each side.
-
-    NaN, which is drawn grey, where there are too few images: none for a mean, one for an error.
-    """
-    means = [part.mean(0) if len(part) else np.full(part.shape[1], np.nan) for part in (right, wrong)]
-    difference = means[0] - means[1]
-    if min(len(right), len(wrong)) > 1:
-        error = np.sqrt(right.var(0, ddof=1) / len(right) + wrong.var(0, ddof=1) / len(wrong))
-        scores = np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
-    else:
-        scores = np.full_like(difference, np.nan)
-    high, most = largest(np.stack(means)), largest(np.abs(difference))
-    same = [(mean, 0.0, high, SEQUENTIAL) for mean in means]
-    return [*same, (difference, -most, most, DIVERGING), (scores, -SCORES, SCORES, DIVERGING)]
-
-
-def _write_numbers(
-    image: Image.Image, place: tuple[int, int], archive: Archive, right: np.ndarray, wrong: np.ndarray
-) -> None:
-    """Mean and standard error over images."""
-    x, y = place
-    columns = {
-        "probability of the prediction": archive.probability,
-        "entropy, last layer (nats)": archive.entropy[:, -1],
-        "distance, last layer (pixels)": archive.distance[:, -1],
-        "class token on itself, last layer": archive.class_share[:, -1],
-        "maps may mislead (share)": archive.misleading.astype(np.float32),
-    }
-    for offset, title in ((250, "right"), (340, "wrong")):
-        write(image, (x + offset, y), title, 13, bold=True)
-    for row, (name, values) in enumerate(columns.items()):
-        line = y + 26 + 40 * row
-        write(image, (x, line), name, 13, width=245)
-        for offset, part in ((250, values[right]), (340, values[wrong])):
-            write(image, (x + offset, line), f"{part.mean():.3g}" if len(part) else "none", 13, colour=INK)
-            if len(part) > 1:
-                error = part.std(ddof=1) / math.sqrt(len(part))
-                write(image, (x + offset, line + 16), f"± {error:.2g}", 12, colour=PALE)
-    write(image, (x, y + 26 + 40 * len(columns)), "mean ± standard error over images", 12, colour=PALE)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -36,12 +36,9 @@ from harness.explain.drawing.canvas import (
     tile,
     write,
 )
+from harness.explain.drawing.page_layout import GAP, MARGIN, Page
 from harness.files import disk_is_full, no_space
 
-TILE = 112  # pixels of a small map, about; large ones are twice that
-PER_ROW = 12  # maps of a strip side by side
-GAP, MARGIN = 8, 16  # multiples of 8: patches of 8 pixels are then JPEG's own blocks, small and exact
-HEADER, CAPTION, TITLE = 72, 24, 32  # heights of the parts of a page
 QUALITY = 90
 AGGREGATES = {  # of an image: over it, and beside it where there is less room
     "mean over layers": "layers' mean",
@@ -50,50 +47,7 @@ AGGREGATES = {  # of an image: over it, and beside it where there is less room
 }
 
 
-@dataclass(frozen=True)
-class Page:
-    """Where everything is, the same for every image of an archive; places are (x, y) of a top left corner."""
-
-    factor: int  # pixels of a patch in a small map
-    side: int  # pixels of a small map
-    width: int
-    height: int
-    large: tuple[tuple[int, int], ...]  # the image, then an overlay for each aggregate
-    small: tuple[tuple[int, int], ...]  # a map for each aggregate
-    notes: tuple[int, int]
-    strips: tuple[tuple[tuple[int, int], ...], ...]  # layers, layers on one scale, heads, heads on one scale
-
-    @classmethod
-    def of(cls, archive: Archive) -> Page:
-        grid = math.isqrt(archive.rollout.shape[1])
-        factor = max(1, round(TILE / grid))
-        side = factor * grid
-        step = side + GAP
-        top = HEADER + CAPTION
-        large = tuple((MARGIN + index * (2 * side + GAP), top) for index in range(4))
-        right = large[-1][0] + 2 * side + 2 * GAP
-        small = tuple((right + index * step, top) for index in range(3))
-        y = top + 2 * side + 2 * CAPTION
-        width = small[-1][0] + side + MARGIN
-        strips = []
-        for count in (archive.layers.shape[1], archive.heads.shape[1]):
-            rows = math.ceil(count / PER_ROW)
-            columns = math.ceil(count / rows)
-            width = max(width, MARGIN + columns * step - GAP + MARGIN)
-            for _ in range(2):
-                y += TITLE
-                strips.append(
-                    tuple(
-                        (MARGIN + index % columns * step, y + index // columns * (side + CAPTION))
-                        for index in range(count)
-                    )
-                )
-                y += rows * (side + CAPTION)
-        notes = (right, top + side + CAPTION + GAP)
-        return cls(factor, side, width, y + GAP, large, small, notes, tuple(strips))
-
-
-def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
+def draw_pages(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
     """A page for every image, as JPEG; `pictures(i)` is what the model saw of image i, uint8 (H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     page = Page.of(archive)
@@ -101,7 +55,7 @@ def draw_pictures(archive: Archive, pictures: Callable[[int], np.ndarray], folde
     paths = []
     for index in range(len(archive)):
         path = folder / file_name(archive, index)
-        save(draw_picture(archive, index, pictures(index), page, background), path)
+        save(draw_page(archive, index, images(index), page, background), path)
         paths.append(path)
     return paths
 
@@ -114,9 +68,11 @@ def file_name(archive: Archive, index: int) -> str:
 
 def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
     """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
-    beside = path.with_name(f".{path.name}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
     try:
-        image.save(beside, format="JPEG", quality=quality, subsampling=subsampling)
+        with beside.open("xb") as file:  # x: never through a symbolic link of this name
+            image.save(file, format="JPEG", quality=quality, subsampling=subsampling)
         beside.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -126,10 +82,10 @@ def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling:
         raise
 
 
-def draw_picture(
+def draw_page(
     archive: Archive,
     index: int,
-    picture: np.ndarray,
+    crop: np.ndarray,
     page: Page | None = None,
     background: np.ndarray | None = None,
 ) -> Image.Image:
@@ -137,10 +93,10 @@ def draw_picture(
     page = page or Page.of(archive)
     pixels = (draw_background(archive, page) if background is None else background).copy()
     aggregates = (archive.layers[index].mean(0, dtype=np.float32), archive.rollout[index], archive.relevance[index])
-    seen = fitted(picture, 2 * page.side)
-    _paste(pixels, page.large[0], seen)
+    fitted_crop = fitted(crop, 2 * page.side)
+    _paste(pixels, page.large[0], fitted_crop)
     for cells, over, alone in zip(aggregates, page.large[1:], page.small, strict=True):
-        _paste(pixels, over, overlay(seen, cells))
+        _paste(pixels, over, overlay(fitted_crop, cells))
         _paste(pixels, alone, tile(cells, page.factor, largest(cells)))
     for places, maps, shared in _strips(archive, index, page):
         for place, cells in zip(places, maps, strict=True):
@@ -154,10 +110,11 @@ def draw_picture(
         low, high = map(unit, above_mean(cells))
         write(image, (place[0], place[1] + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
     _write_notes(image, archive, index, page)
-    for places, maps, shared in _strips(archive, index, page):
+    for number, (places, maps, shared) in enumerate(_strips(archive, index, page)):
         if shared:
             title = (places[0][0], places[0][1] - 8)
-            write(image, title, f"the same, all on one scale: 0 to {scale_end(maps, percent)}", 15, anchor="ls")
+            text = f"the same maps on one scale: 0 to {scale_end(maps, percent)}"
+            write(image, title, text, 15, anchor="ls", width=page.title_width(number))
         else:
             for (x, y), cells in zip(places, maps, strict=True):
                 end = (x + page.side, y + page.side + 4)
@@ -173,7 +130,7 @@ def scale_end(cells: np.ndarray, unit: Callable[[float], str]) -> str:
 def draw_background(archive: Archive, page: Page) -> np.ndarray:
     """What is the same on every page: titles, numbers of layers and heads, the colour bar."""
     image = Image.new("RGB", (page.width, page.height), "white")
-    for (x, y), title in zip(page.large, ("what the model saw", *AGGREGATES), strict=True):
+    for (x, y), title in zip(page.large, ("model input", *AGGREGATES), strict=True):
         write(image, (x, y - 6), title, 15, anchor="ls", width=2 * page.side)
     for (x, y), title in zip(page.small, AGGREGATES.values(), strict=True):
         write(image, (x, y - 6), title, 13, anchor="ls", width=page.side)
@@ -181,13 +138,13 @@ def draw_background(archive: Archive, page: Page) -> np.ndarray:
     write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     titles = (
-        "Class token's attention on patches in each layer, mean over heads; each map on its own scale, printed below",
+        "Attention of the class token in each layer, mean over heads; each on its own scale",
         "",
-        f"Class token's attention on patches by each head of layer {layer}; each map on its own scale, printed below",
+        f"Attention of the class token by each head of layer {layer}; each on its own scale",
         "",
     )
-    for places, title in zip(page.strips, titles, strict=True):
-        write(image, (places[0][0], places[0][1] - 8), title, 15, anchor="ls", width=page.width - 2 * MARGIN)
+    for strip, (places, title) in enumerate(zip(page.strips, titles, strict=True)):
+        write(image, (places[0][0], places[0][1] - 8), title, 15, anchor="ls", width=page.title_width(strip))
         for number, (x, y) in enumerate(places, start=1):
             write(image, (x, y + page.side + 4), str(number), 13, bold=True)
     pixels = np.array(image)
@@ -224,7 +181,7 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
     share = (page.width - MARGIN - start) // 2
     for number, text in enumerate(names):
         write(image, (start + number * share, 14), text, 20, width=share - 24)
-    source = f"picture {index + 1} of {len(archive)}: {archive.files[index]}"
+    source = f"image {index + 1} of {len(archive)}: {archive.files[index]}"
     write(image, (MARGIN, 44), source, 14, colour=PALE, width=room * 3 // 8 - GAP)
     if archive.misleading[index]:
         taken, patches = percent(archive.outlier_attention[index]), percent(archive.outlier_share[index])
@@ -237,7 +194,7 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
 def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
     patches = archive.rollout.shape[1]
     lines = (
-        f"an even share is {percent(1 / (patches + 1))} per patch",
+        f"uniform attention: {percent(1 / (patches + 1))} per patch",
         f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(patches + 1):.2f} nats,",
         f"  distance {archive.distance[index, -1]:.0f} px, {percent(archive.class_share[index, -1])} on itself",
     )

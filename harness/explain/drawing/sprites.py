@@ -30,22 +30,20 @@ QUALITY, SUBSAMPLING = 80, 2  # about 6 kB for a photograph; colours at half res
 MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
 
 
-def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """Write the sheets and what is on them, and remove those of an earlier look; `pictures(i)` is uint8 (S, S, 3)."""
+def draw_sprites(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
+    """Write the sheets and their description; `pictures(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPRITES_FILE).unlink(missing_ok=True)
     chosen = evenly_spaced(len(archive), MOST)
-    seen = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     sheets: list[Path] = []
     for first in range(0, len(chosen), COLUMNS * ROWS):
-        part = [pictures(index) for index in chosen[first : first + COLUMNS * ROWS]]
-        for picture in part:
-            seen.update(np.ascontiguousarray(picture).data)
-        path = folder / f"{len(sheets):03}.jpg"
-        save(Image.fromarray(sheet(part)), path, quality=QUALITY, subsampling=SUBSAMPLING)
+        sheet_images = [images(index) for index in chosen[first : first + COLUMNS * ROWS]]
+        for image in sheet_images:
+            digest.update(np.ascontiguousarray(image).data)
+        path = folder / sheet_name(len(sheets))
+        save(Image.fromarray(sheet(sheet_images)), path, quality=QUALITY, subsampling=SUBSAMPLING)
         sheets.append(path)
-    for left in set(folder.glob("*.jpg")) - set(sheets):
-        left.unlink()
     about: dict[str, Any] = {
         "version": VERSION,
         "side": SIDE,
@@ -54,16 +52,25 @@ def draw_sprites(archive: Archive, pictures: Callable[[int], np.ndarray], folder
         "sheets": [path.name for path in sheets],
         "pictures": chosen,
         # Runs that saw the same pixels have the same sheets, which a report then keeps once.
-        "pixels": seen.hexdigest(),
+        "pixels": digest.hexdigest(),
     }
     write_atomically(folder / SPRITES_FILE, json.dumps(about).encode())
     return sheets
 
 
-def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def sprite_names(archive: Archive) -> list[str]:
+    """File names of all sheets of an archive."""
+    return [sheet_name(number) for number in range(math.ceil(min(len(archive), MOST) / (COLUMNS * ROWS)))]
+
+
+def sheet_name(number: int) -> str:
+    return f"{number:03}.jpg"
+
+
+def sheet(images: Sequence[np.ndarray]) -> np.ndarray:
     """Up to COLUMNS x ROWS images (S, S, 3) as cells of one; those that are left over are black."""
-    rows = math.ceil(len(pictures) / COLUMNS)
+    rows = math.ceil(len(images) / COLUMNS)
     cells = np.zeros((rows, COLUMNS, SIDE, SIDE, 3), np.uint8)
-    for number, picture in enumerate(pictures):
-        cells[divmod(number, COLUMNS)] = fitted(picture, SIDE)
+    for number, image in enumerate(images):
+        cells[divmod(number, COLUMNS)] = fitted(image, SIDE)
     return cells.swapaxes(1, 2).reshape(rows * SIDE, COLUMNS * SIDE, 3)

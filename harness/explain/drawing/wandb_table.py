@@ -34,15 +34,15 @@ SIDE = 112  # pixels of an image, about
 STRIP_SIDE = 56  # pixels of a map in a strip, about
 
 
-def rows(archive: Archive, pictures: Crops) -> Iterator[list[Any]]:
+def rows(archive: Archive, crops: Crops) -> Iterator[list[Any]]:
     """COLUMNS of each image, at most MOST_ROWS of them, spread evenly; numbers are those of the last layer."""
     grid = math.isqrt(archive.rollout.shape[1])
     side, factor = grid * math.ceil(SIDE / grid), math.ceil(STRIP_SIDE / grid)
     for index in evenly_spaced(len(archive), MOST_ROWS):
-        seen, label = fitted(pictures(index), side), int(archive.labels[index])
+        image, label = fitted(crops(index), side), int(archive.labels[index])
         yield [
-            Image.fromarray(seen),
-            Image.fromarray(overlay(seen, archive.rollout[index])),
+            Image.fromarray(image),
+            Image.fromarray(overlay(image, archive.rollout[index])),
             Image.fromarray(strip(archive.layers[index], factor)),
             Image.fromarray(strip(archive.heads[index], factor)),
             str(archive.files[index]),

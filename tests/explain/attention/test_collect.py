@@ -76,7 +76,7 @@ def test_arrays_are_what_the_definitions_say_of_each_picture() -> None:
     attention = attention_by_torch(model, images)  # (n, L, H, N, N)
     with torch.no_grad():
         probabilities = model(images).double().softmax(1).numpy()
-    seen = found.pictures
+    seen = found.per_image
     np.testing.assert_allclose(seen["layers"], attention[:, :, :, 0, 1:].mean(2), atol=1e-3)
     np.testing.assert_allclose(seen["heads"], attention[:, 1, :, 0, 1:], atol=1e-3)
     np.testing.assert_allclose(seen["class_share"], attention[:, :, :, 0, 0].mean(2), atol=1e-5)
@@ -110,9 +110,9 @@ def test_batches_and_their_order_make_no_difference() -> None:
     whole = look(images, 7)
     for size, order in ((1, None), (3, [6, 2, 0, 5, 1, 4, 3])):
         parts = look(images, size, order=order)
-        assert whole.pictures.keys() == parts.pictures.keys()
-        for name, values in whole.pictures.items():
-            np.testing.assert_allclose(parts.pictures[name], values, rtol=2e-3, atol=1e-4, err_msg=name)
+        assert whole.per_image.keys() == parts.per_image.keys()
+        for name, values in whole.per_image.items():
+            np.testing.assert_allclose(parts.per_image[name], values, rtol=2e-3, atol=1e-4, err_msg=name)
         np.testing.assert_allclose(parts.statistics, whole.statistics, rtol=1e-5)
 
 
@@ -120,12 +120,12 @@ def test_outliers_are_found_with_the_attention_they_take() -> None:
     model, images = tiny_vit(), pictures(3)
     with torch.no_grad():
         model.encoder.pos_embedding[0, 6] *= 30  # patch 5, large from the first block on
-    found = look(images, model=model).pictures
+    found = look(images, model=model).per_image
     assert found["outlier_share"] == pytest.approx([1 / 16] * 3)
     weights = attention_by_torch(model, images)[:, :, :, 0, 1:].mean(2)
     taken = (weights[:, :, 5] / weights.sum(-1)).amax(1)
     np.testing.assert_allclose(found["outlier_attention"], taken, atol=1e-5)
-    assert not look(images).pictures["outlier_share"].any()
+    assert not look(images).per_image["outlier_share"].any()
 
 
 def test_unknown_labels_have_no_probability() -> None:
@@ -136,16 +136,16 @@ def test_unknown_labels_have_no_probability() -> None:
 
 def test_weights_that_train_nothing_or_little_can_be_looked_at() -> None:
     model, images = tiny_vit(), pictures(3)
-    expected = look(images, model=model).pictures["relevance"]
+    expected = look(images, model=model).per_image["relevance"]
     for parameter in model.parameters():
         parameter.requires_grad = False
-    np.testing.assert_allclose(look(images, model=model).pictures["relevance"], expected, atol=1e-6)
+    np.testing.assert_allclose(look(images, model=model).per_image["relevance"], expected, atol=1e-6)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16())
     rounded = look(images, model=model)
     assert rounded.self_test["passed"]
-    assert np.isfinite(rounded.pictures["relevance"]).all()
+    assert np.isfinite(rounded.per_image["relevance"]).all()
 
 
 def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(collect_module, "collect_batch", hungry)
     found = look(images, 7)
     assert sizes == [7, 4, 2, 2, 2, 1]
-    np.testing.assert_allclose(found.pictures["relevance"], expected.pictures["relevance"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.per_image["relevance"], expected.per_image["relevance"], rtol=1e-3, atol=1e-5)
 
     monkeypatch.setattr(collect_module, "collect_batch", lambda *_: hungry(None, images))
     with pytest.raises(HarnessError, match="Out of memory with attention of one image at a time"):
@@ -174,11 +174,11 @@ def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest
         return attention_matrix(attention, tokens)[:, :, 0] + 0.01
 
     monkeypatch.setattr("harness.explain.attention.capture.class_row", off)
-    with pytest.raises(HarnessError, match=r"differs from the model's own by 0\.01 \(1e-05 is allowed\)"):
+    with pytest.raises(HarnessError, match=r"differs from the model's by 0\.01 \(1e-05 is allowed\)"):
         look(pictures(2))
     monkeypatch.undo()
     monkeypatch.setattr("harness.explain.attention.capture.class_row", lambda *_: 1 / 0)
-    with pytest.raises(HarnessError, match="self-test of attention capture could not be done: ZeroDivisionError"):
+    with pytest.raises(HarnessError, match="self-test of attention capture failed: ZeroDivisionError"):
         look(pictures(2))
 
 

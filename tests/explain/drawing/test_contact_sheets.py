@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.explain.archive import Archive
-from harness.explain.drawing import canvas, contact_sheets
+from harness.explain.drawing import canvas, contact_sheets, right_wrong
 from tests.helpers.explained import made_up_archive, plain_pictures
 
 
@@ -27,6 +27,7 @@ def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         write(image, place, text, size, **options)
 
     monkeypatch.setattr(contact_sheets, "write", recording)
+    monkeypatch.setattr(right_wrong, "write", recording)
     return lines
 
 
@@ -59,10 +60,10 @@ def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong() -> None:
     archive, order = made_up_archive(n=9), np.array([4, 1, 8, 0, 3, 2, 7])
     pictures = plain_pictures(archive)
     pixels = np.asarray(contact_sheets.contact_sheet(archive, lambda index: pictures[index], order, "some"))
-    side, wide, high = 112, 2 * 112 + 2 * contact_sheets.GAP, 112 + 64
+    side, wide, high = 112, 2 * 112 + 2 * right_wrong.GAP, 112 + 64
     for number, index in enumerate(order):
-        x = contact_sheets.MARGIN + number % contact_sheets.COLUMNS * wide
-        y = contact_sheets.HEADER + number // contact_sheets.COLUMNS * high
+        x = right_wrong.MARGIN + number % contact_sheets.COLUMNS * wide
+        y = right_wrong.HEADER + number // contact_sheets.COLUMNS * high
         assert (pixels[y : y + side, x : x + side] == pictures[index][0, 0]).all()
         assert tuple(pixels[y - 1, x]) == (canvas.RIGHT if index % 2 == 0 else canvas.WRONG)
         # The brightest cell of the overlay, which lies over one grey, is where the map is largest.
@@ -76,13 +77,13 @@ def test_pages_are_filled_and_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     lines = drawn_texts(monkeypatch)
     paths = make(made_up_archive(n=14), tmp_path)
     assert [name for name in paths if name.startswith("confidence")] == [f"confidence_{page}" for page in (1, 2, 3)]
-    assert "The least sure first: 13 to 14 of 14" in lines
+    assert "Lowest confidence first: 13 to 14 of 14" in lines
     lines.clear()
     paths = make(made_up_archive(n=20), tmp_path)
     assert [name for name in paths if name.startswith("error")] == [f"error_{page}" for page in (1, 2, 3)]
-    title = "The least probability of the truth first: 13 to 18 of 20; the last 2 are on no page"
+    title = "Lowest probability of the true class first: 13 to 18 of 20; the last 2 are not shown"
     assert title in lines
-    shown = [line for line in lines if line.startswith("picture ")]
+    shown = [line for line in lines if line.startswith("image ")]
     assert len(shown) == 2 * 18
 
 
@@ -92,7 +93,7 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     lines = drawn_texts(monkeypatch)
     contact_sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
     scale = f"⚠ {100 / 49:.3g} % to {100 * archive.rollout[0].max():.3g} %"
-    assert lines[2:6] == ["50 % ant", "right", "picture 1", scale]
+    assert lines[2:6] == ["50 % ant", "right", "image 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]
     assert lines[18:20] == ["86 % bee", "truth unknown"]
 
@@ -114,7 +115,7 @@ def test_class_means_are_means() -> None:
     differences = means - means.mean(0)
     most = np.quantile(np.abs(differences), 0.99)
     for number in range(3):
-        x, y = contact_sheets.MARGIN + number * (2 * side + 2 + contact_sheets.GAP), contact_sheets.HEADER + 28
+        x, y = right_wrong.MARGIN + number * (2 * side + 2 + right_wrong.GAP), right_wrong.HEADER + 28
         for values, low, high, table, left in (
             (means[number], 0, means[number].max(), canvas.SEQUENTIAL, x),
             (differences[number], -most, most, canvas.DIVERGING, x + side + 2),
@@ -128,7 +129,7 @@ def test_class_means_are_means() -> None:
 def test_relevance_counts_every_picture_the_same() -> None:
     archive = made_up_archive()
     louder = dataclasses.replace(archive, relevance=archive.relevance * np.array([[1000], [1], [1], [1], [1], [0]]))
-    maps, again = (contact_sheets.aggregates(each)["relevance"] for each in (archive, louder))
+    maps, again = (right_wrong.aggregates(each)["relevance"] for each in (archive, louder))
     np.testing.assert_allclose(maps.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(again[:5], maps[:5], rtol=1e-5)
     assert (again[5] == 0).all()
@@ -137,7 +138,7 @@ def test_relevance_counts_every_picture_the_same() -> None:
 def test_right_against_wrong_by_hand() -> None:
     right = np.array([[1.0, 4, 2], [3, 4, 2]])
     wrong = np.array([[0.0, 1, 2], [0, 3, 2], [0, 5, 2], [0, 7, 2]])
-    compared = contact_sheets._compared(right, wrong)
+    compared = right_wrong._compared(right, wrong)
     np.testing.assert_allclose(compared[0][0], [2, 4, 2])
     np.testing.assert_allclose(compared[1][0], [0, 4, 2])
     assert compared[0][1:3] == compared[1][1:3] == (0, 4)
@@ -152,8 +153,8 @@ def test_too_few_wrong_pictures_are_grey_not_a_difference(wrong: int) -> None:
     archive = made_up_archive(n=7)
     archive.predicted[:] = archive.labels
     archive.predicted[:wrong] = (archive.labels[:wrong] + 1) % 3
-    pixels = np.asarray(contact_sheets.right_wrong(archive))
-    top = contact_sheets.HEADER + 24
+    pixels = np.asarray(right_wrong.right_wrong(archive))
+    top = right_wrong.HEADER + 24
     tiles = [pixels[top + row * (168 + 26) :][:168, 150 : 150 + 168] for row in range(4)]
     grey = [bool((part == canvas.NOT_FINITE).all()) for part in tiles]
     assert grey == ([False, True, True, True] if wrong == 0 else [False, False, False, True])
@@ -161,7 +162,7 @@ def test_too_few_wrong_pictures_are_grey_not_a_difference(wrong: int) -> None:
 
 def test_numbers_beside_right_and_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = drawn_texts(monkeypatch)
-    contact_sheets.right_wrong(made_up_archive())
+    right_wrong.right_wrong(made_up_archive())
     assert lines[0] == "3 right against 3 wrong images"
     at = lines.index("probability of the prediction")
     # 0.5, 0.68, 0.86 against 0.59, 0.77, 0.95; the deviation of both is 0.18, over √3.

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -14,16 +15,16 @@ from PIL import Image
 
 from harness.errors import TrainingError
 from harness.explain.archive import Archive
-from harness.explain.drawing import canvas, image_page
+from harness.explain.drawing import canvas, image_page, page_layout
 from tests.helpers.explained import made_up_archive, plain_pictures
 
 
-def page_of(archive: Archive, index: int = 0, picture: np.ndarray | None = None) -> tuple[np.ndarray, image_page.Page]:
+def page_of(archive: Archive, index: int = 0, picture: np.ndarray | None = None) -> tuple[np.ndarray, page_layout.Page]:
     picture = plain_pictures(archive)[index] if picture is None else picture
-    return np.asarray(image_page.draw_picture(archive, index, picture)), image_page.Page.of(archive)
+    return np.asarray(image_page.draw_page(archive, index, picture)), page_layout.Page.of(archive)
 
 
-def values_in(pixels: np.ndarray, place: tuple[int, int], page: image_page.Page, grid: int) -> np.ndarray:
+def values_in(pixels: np.ndarray, place: tuple[int, int], page: page_layout.Page, grid: int) -> np.ndarray:
     """The colours of a small map as shares of its scale, (g, g); every pixel of a cell must be alike."""
     x, y = place
     part = pixels[y : y + page.side, x : x + page.side].reshape(grid, page.factor, grid, page.factor, 3)
@@ -116,12 +117,15 @@ def test_overlay_shows_what_is_above_the_mean() -> None:
     assert canvas.above_mean(np.full(4, np.nan)) == (0, 0)
 
 
-@pytest.mark.parametrize(("layers", "heads", "grid"), [(1, 1, 7), (12, 12, 14), (24, 16, 14), (32, 16, 24), (6, 5, 1)])
+@pytest.mark.parametrize(
+    ("layers", "heads", "grid"),
+    [(1, 1, 7), (12, 12, 14), (24, 16, 14), (32, 16, 24), (6, 5, 1), (6, 4, 8), (6, 12, 14), (12, 3, 14)],
+)
 def test_nothing_overlaps_or_leaves_the_page(layers: int, heads: int, grid: int) -> None:
-    page = image_page.Page.of(made_up_archive(n=1, layers=layers, heads=heads, grid=grid))
+    page = page_layout.Page.of(made_up_archive(n=1, layers=layers, heads=heads, grid=grid))
     assert [len(places) for places in page.strips] == [layers, layers, heads, heads]
     boxes = [(x, y, 2 * page.side) for x, y in page.large] + [(x, y, page.side) for x, y in page.small]
-    boxes += [(x, y, page.side + image_page.CAPTION - 4) for places in page.strips for x, y in places]
+    boxes += [(x, y, page.side + page_layout.CAPTION - 4) for places in page.strips for x, y in places]
     used = np.zeros((page.height, page.width), int)
     for x, y, side in boxes:
         assert x >= 0 and y >= 0 and x + min(side, page.side if side < 2 * page.side else side) <= page.width
@@ -129,6 +133,18 @@ def test_nothing_overlaps_or_leaves_the_page(layers: int, heads: int, grid: int)
         used[y : y + side, x : x + (side if side == 2 * page.side else page.side)] += 1
     assert used.max() == 1
     assert page.factor * grid == page.side and 84 <= page.side <= 140
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(6, 4), (12, 12), (6, 12), (2, 3)])
+def test_the_width_of_the_page_is_used(layers: int, heads: int) -> None:
+    """Maps reach into the last third of the page, also for few layers and heads."""
+    page = page_layout.Page.of(made_up_archive(n=1, layers=layers, heads=heads))
+    for first in (0, 2):
+        rightmost = max(x + page.side for places in page.strips[first : first + 2] for x, _ in places)
+        assert rightmost > 2 / 3 * page.width
+    is_half = [2 * count <= page_layout.PER_ROW for count in (layers, heads)]
+    for half, own, shared in zip(is_half, page.strips[::2], page.strips[1::2], strict=True):
+        assert ({y for _, y in own} == {y for _, y in shared}) == half
 
 
 def written(monkeypatch: pytest.MonkeyPatch, archive: Archive, index: int = 0) -> str:
@@ -141,14 +157,14 @@ def written(monkeypatch: pytest.MonkeyPatch, archive: Archive, index: int = 0) -
         write(image, place, text, size, **options)
 
     monkeypatch.setattr(image_page, "write", recording)
-    image_page.draw_picture(archive, index, plain_pictures(archive)[index])
+    image_page.draw_page(archive, index, plain_pictures(archive)[index])
     return "\n".join(lines)
 
 
 def test_text_gives_prediction_truth_and_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     archive = made_up_archive()
     text = written(monkeypatch, archive, 1)
-    for line in ("wrong", "59 % predicted: cat", "20.5 % truth: bee", "picture 2 of 6: bee/1.png"):
+    for line in ("wrong", "59 % predicted: cat", "20.5 % truth: bee", "image 2 of 6: bee/1.png"):
         assert line in text.split("\n")
     for cells in (*archive.layers[1], *archive.heads[1], archive.rollout[1]):
         assert f"0 to {100 * float(cells.max()):.3g} %" in text
@@ -186,7 +202,7 @@ def test_class_names_stay_within_their_room(name: str) -> None:
     archive = made_up_archive(classes=(name, "bee", name + "2"))
     pixels, page = page_of(archive)
     assert pixels.shape == (page.height, page.width, 3)
-    assert (pixels[:, -image_page.MARGIN :] == 255).all() and (pixels[:, : image_page.MARGIN - 1] == 255).all()
+    assert (pixels[:, -page_layout.MARGIN :] == 255).all() and (pixels[:, : page_layout.MARGIN - 1] == 255).all()
     # The room between prediction and truth is empty, however long the first is.
     ink = (pixels[10:40] < 128).any((0, 2))
     words = np.flatnonzero(np.diff(np.flatnonzero(ink)) > 15)
@@ -213,23 +229,23 @@ def test_every_picture_gets_a_file(tmp_path: Path) -> None:
     archive = made_up_archive(n=3)
     archive = dataclasses.replace(archive, files=np.array(["../../etc/passwd", "a b/ü.jpeg", "." * 300]))
     pictures = plain_pictures(archive)
-    paths = image_page.draw_pictures(archive, lambda index: pictures[index], tmp_path / "new" / "folder")
+    paths = image_page.draw_pages(archive, lambda index: pictures[index], tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["00000-etc-passwd.jpg", "00001-a-b-ü.jpg", "00002-picture.jpg"]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(path.name for path in paths)
     for index, path in enumerate(paths):
-        exact = np.asarray(image_page.draw_picture(archive, index, pictures[index])).astype(int)
+        exact = np.asarray(image_page.draw_page(archive, index, pictures[index])).astype(int)
         with Image.open(path) as file:
             assert file.format == "JPEG"
             assert np.abs(np.asarray(file).astype(int) - exact).mean() < 3
 
 
 def test_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Image.Image, path: Path, **options: object) -> None:
-        Path(path).write_bytes(b"half")
+    def full(self: Image.Image, file: BinaryIO, **options: object) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
     archive = made_up_archive(n=1)
     with pytest.raises(TrainingError, match="No space left"):
-        image_page.draw_pictures(archive, lambda index: plain_pictures(archive)[index], tmp_path)
+        image_page.draw_pages(archive, lambda index: plain_pictures(archive)[index], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.explain import localization
-from harness.explain.drawing import plots
+from harness.explain.drawing import plots, position_plots
 from harness.explain.positions import text
 from harness.explain.positions.measures import centred, change_map, cosine
 from harness.runs.rules import AGGREGATES
@@ -57,7 +57,7 @@ def test_heatmaps_show_every_statistic() -> None:
         assert axes.get_images()[0].get_clim() == (values.min(), values.max())
     titles = " ".join(axes.get_title() for axes in maps_of(figure))
     assert "(pixels)" in titles and "(nats)" in titles and titles.count("(share)") == 2
-    assert figure.get_suptitle() == "What the heads do, mean over 6 images"
+    assert figure.get_suptitle() == "Statistics of the attention heads, mean over 6 images"
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (12, 3), (32, 48)])
@@ -84,11 +84,11 @@ def test_distances_by_depth() -> None:
     dots = np.asarray(axes.collections[0].get_offsets())
     assert dots.tolist() == [[1, 10], [1, 30], [2, 50], [2, 60], [3, 20], [3, 70]]
     lines = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()}
-    assert lines["mean of the heads"] == [20, 55, 45]
+    assert lines["mean over heads"] == [20, 55, 45]
     even = plots.even_distance(7) * 16
-    assert lines[f"attention spread evenly: {even:.0f} px"] == [even, even]
+    assert lines[f"uniform attention: {even:.0f} px"] == [even, even]
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 70
-    assert axes.get_title() == "How far heads look, mean over 6 images of 112 px"
+    assert axes.get_title() == "Attention distance by layer, mean over 6 images of 112 px"
 
 
 def test_even_distance_by_hand() -> None:
@@ -99,7 +99,7 @@ def test_even_distance_by_hand() -> None:
 
 def test_similarity_is_drawn_before_and_after_on_one_scale() -> None:
     after = destroyed()
-    figure = plots.similarity_figure(made_up_positions(after))
+    figure = position_plots.similarity_figure(made_up_positions(after))
     patches = [each.astype(np.float32).astype(float) for each in (place_embedding(), after)]
     expected = [*patches, *(centred(each) for each in patches)]
     panels = maps_of(figure)
@@ -118,7 +118,7 @@ def test_similarity_is_drawn_before_and_after_on_one_scale() -> None:
 @pytest.mark.parametrize(("grid", "tiles"), [(2, 2), (7, 7), (14, 14), (24, 12), (28, 14)])
 def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
     """Every cell of a mosaic is as large as every other, and large grids show some of their tiles."""
-    figure = plots.similarity_figure(made_up_positions(grid=grid))
+    figure = position_plots.similarity_figure(made_up_positions(grid=grid))
     for axes in maps_of(figure):
         cells = len(shown(axes))
         assert cells == tiles * (grid + 1) - 1
@@ -127,12 +127,12 @@ def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
         assert box.width == pytest.approx(box.height) and 400 < box.width < 900
         assert abs(box.x0 - round(box.x0)) < 1e-6 and abs(box.y0 - round(box.y0)) < 1e-6
     words = figure.texts[0].get_text()
-    assert ("One patch in" in words) == (tiles < grid)
+    assert ("one patch has a tile" in " ".join(words.split())) == (tiles < grid)
 
 
 def test_numbers_verdict_and_rule_stand_beside() -> None:
     positions = made_up_positions(destroyed())
-    figure = plots.similarity_figure(positions)
+    figure = position_plots.similarity_figure(positions)
     text, numbers = figure.texts[0].get_text(), positions.numbers
     assert figure.get_suptitle() == "Position embedding: lost"
     for when in ("before", "after"):
@@ -162,7 +162,7 @@ def test_class_token_and_change_by_patch() -> None:
     after = place_embedding()
     after[10] += 3
     positions = made_up_positions(after)
-    figure = plots.map_figure(positions)
+    figure = position_plots.map_figure(positions)
     panels = {}
     for axes in maps_of(figure):
         place = axes.get_subplotspec()
@@ -193,7 +193,7 @@ def test_object_figure_shows_every_share() -> None:
     ticks = [tick.get_text() for tick in summed.get_xticklabels()]
     for tick, one in zip(ticks, found.aggregates, strict=True):
         assert tick.startswith(f"{one.name}\n{one.share.value:.1%}")
-        assert f"over chance\n{100 * one.above_chance.value:+.1f} (" in tick
+        assert f"above chance\n{100 * one.above_chance.value:+.1f} (" in tick
     assert str(found.chance) in by_layer.get_legend_handles_labels()[1][0]
     figure.draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in summed.get_xticklabels()]

@@ -60,13 +60,6 @@ def test_pictures_are_made_smaller_whole(tmp_path: Path) -> None:
     assert found[:76, 84:].min() > 240 and found[84:].max() < 15 and found[:, :76].max() < 15
 
 
-def test_what_is_left_of_other_pictures_goes(tmp_path: Path) -> None:
-    first = draw(made_up_archive(n=120), tmp_path)
-    second = draw(made_up_archive(n=40), tmp_path)
-    assert (first["sheets"], second["sheets"]) == (["000.jpg", "001.jpg", "002.jpg"], ["000.jpg"])
-    assert first["pixels"] != second["pixels"]
-
-
 def test_same_pixels_have_the_same_name(tmp_path: Path) -> None:
     archive = made_up_archive(n=12)
     pictures = colours(len(archive))
