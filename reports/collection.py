@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.runs.metric_table import BY_KEY
 from harness.runs.rules import printable
 from reports import columns
 from reports.errors import ReportError
@@ -60,7 +61,8 @@ class Collection:
     @property
     def metric(self) -> str:
         """What the runs are ranked by, in words."""
-        return METRICS.get(self.board.metric) or printable(self.board.metric)
+        known = BY_KEY.get(self.board.metric)
+        return known.title if known else printable(self.board.metric)
 
     @property
     def name(self) -> str:
@@ -99,12 +101,3 @@ class Collection:
 
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
-
-
-# How metrics that runs are ranked by are called where people read.
-METRICS = {
-    "best/val_f1": "validation F1",
-    "best/val_accuracy": "validation accuracy",
-    "best/val_loss": "validation loss",
-    "test/f1": "test F1",
-}

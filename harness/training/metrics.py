@@ -13,6 +13,7 @@ import numpy as np
 from harness.errors import InfeasibleError
 from harness.files import replacing
 from harness.runs import resampling
+from harness.runs.metric_table import METRICS
 from harness.runs.predictions import PREDICTION_COLUMNS, TOP_CLASSES, TOP_COLUMNS
 
 CALIBRATION_BINS = 15
@@ -74,6 +75,11 @@ class Scores:
     class_f1: np.ndarray  # (C,) float64
     support: np.ndarray  # (C,) int64, images of each class
     confusion: np.ndarray  # (C, C) int64, rows = truth, columns = prediction
+
+    def by_key(self, prefix: str) -> dict[str, float]:
+        """The scores that the table of metrics lists under a prefix such as `val/`, by their keys."""
+        keys = [metric.key for metric in METRICS if metric.key.startswith(prefix)]
+        return {key: getattr(self, key.removeprefix(prefix)) for key in keys}
 
 
 def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
