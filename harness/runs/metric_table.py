@@ -24,7 +24,8 @@ class Metric:
     goal: Goal
     shown: tuple[str, ...]
     digits: int = 4  # in the leaderboard
-    meaning: str = ""  # explains the column of the leaderboard
+    column: str = ""  # short title, of its column in the leaderboard; empty: `heading`
+    meaning: str = ""  # explains that column
     per_epoch: bool = True  # logged once in each epoch; False: at every logging step
     log_axis: bool = False  # of its curve
 
@@ -58,6 +59,7 @@ METRICS = (
         "minimize",
         (LEADERBOARD, WANDB, CLOSING),
         digits=3,
+        column="ECE",
         meaning="expected calibration error: mean distance of confidence from accuracy",
     ),
 )

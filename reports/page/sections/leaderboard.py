@@ -71,7 +71,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "rows": rows,
         "metric": collection.metric,
         "best_first": _best_first(board.goal),
-        "scores": [(score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
+        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
         "settings": {name: shown(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
