@@ -30,6 +30,7 @@ def caveats(collection: Collection) -> list[Caveat]:
     runs = [row.run for row in collection.rows]
     found = [
         *_unfinished(collection),
+        *_damaged(collection),
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
@@ -79,6 +80,17 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
             said = f"{_runs(len(rows))} ended as {state}: not ranked."
         details = [f"{collection.label(row.run)}: {f'{row.reason} ({progress(row.run)})'.lstrip()}" for row in rows]
         yield Caveat(said, _first(details), is_grave=state not in ("running", "stopped"))
+
+
+def _damaged(collection: Collection) -> Iterator[Caveat]:
+    """Finished runs with damaged or missing files; an unfinished run's are part of the reason why it has no place."""
+    details = [
+        f"{collection.label(row.run)}: {printable('; '.join(row.run.problems))}"
+        for row in collection.board.finished
+        if row.run.problems
+    ]
+    if details:
+        yield Caveat(f"Files of {_runs(len(details))} are damaged or missing.", _first(details))
 
 
 def _skipped(runs: list[Run]) -> Iterator[Caveat]:
