@@ -86,11 +86,11 @@ class RunFolder:
                 raise no_space(self.metrics, error) from error
             raise
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self, remedy: str = START_OVER) -> list[dict[str, Any]]:
         """Rows of `metrics.jsonl`; a last line cut off by a crash is left out. Raises UnreadableError."""
         rows, problem = read_rows(self.metrics)
         if problem:
-            raise UnreadableError(self.metrics, problem)
+            raise UnreadableError(self.metrics, problem, remedy)
         return rows
 
     def keep_metrics_until(self, step: int, epochs: int) -> None:
