@@ -11,9 +11,6 @@ from typing import Any
 from harness.runs.predictions import PredictionTable, read_predictions
 from harness.runs.reading import UnreadableError, read_object, read_rows, run_folders, wrong_entries
 from harness.runs.rules import finite_number
-from harness.runs.rules import printable as shown
-
-__all__ = ["Run", "read_run", "read_runs", "shown"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ import numpy as np
 
 from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
 from harness.runs.reading import UnreadableError
-from harness.runs.rules import AGGREGATES
+from harness.runs.rules import AGGREGATES, printable
 from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.values import rounded
 
 LAYOUT = 2  # version of the files that are written here: another one, or other colours, draws all of them again
@@ -115,8 +115,8 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
 def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> str:
     """Write what all runs with these images share; returns the name of its data."""
     value: dict[str, Any] = {
-        "files": [shown(file) for file in attention.files],
-        "classes": [shown(name) for name in attention.classes],
+        "files": [printable(file) for file in attention.files],
+        "classes": [printable(name) for name in attention.classes],
         "labels": attention.labels.tolist(),
     }
     if sprites:
@@ -176,4 +176,4 @@ def _run_data(
 
 
 def _reason(run: Run, error: UnreadableError) -> str:
-    return shown(error.reason) if run.finished else f"{shown(run.state)}, no maps yet"
+    return printable(error.reason) if run.finished else f"{printable(run.state)}, no maps yet"

@@ -15,12 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.runs.resampling import LEVEL
-from harness.runs.rules import Goal, printable
+from harness.runs.rules import Goal, finite, printable
 from reports import columns
 from reports.columns import Column
 from reports.runs import Run
 from reports.stats.comparison import Comparison, compare
-from reports.values import finite
 
 # Entries of config.json that say where a run is kept, what it is called or how it is hurried, not what it computes.
 NOT_SETTINGS = (

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.runs import metric_table
-from harness.runs.rules import Goal
+from harness.runs.rules import Goal, printable
 from reports import caveats, columns
 from reports.collection import Collection
 from reports.command import reproducing
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
@@ -49,8 +49,8 @@ def section(collection: Collection, site: Site) -> Section | None:
             "key": collection.key(row.run),
             "place": row.place,
             "label": collection.label(row.run),
-            "name": shown(row.run.name),
-            "state": shown(row.run.state),
+            "name": printable(row.run.name),
+            "state": printable(row.run.state),
             "settings": {name: cells[number] for name, cells in settings.items()},
             "metric": _number(row.metric),
             "f1": _number(row.run.metric("test/f1")),
@@ -72,7 +72,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "metric": collection.metric,
         "best_first": _best_first(board.goal),
         "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
-        "settings": {name: shown(name).replace("_", " ") for name in board.settings},
+        "settings": {name: printable(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
             for name, cells in list(settings.items())[:MOST_FILTERS]
