@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.runs.resampling import LEVEL, RESAMPLES, difference_interval, holm, macro_f1, resampled, swap_test
+from harness.runs.paired import difference_interval, holm, resampled, swap_test
+from harness.runs.resampling import LEVEL, RESAMPLES, macro_f1
 from reports.runs import Run
 
 SWAPS = 10_000  # of the permutation test

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from harness.runs.resampling import LEVEL
 from harness.runs.rules import Goal, finite, printable
 from reports import columns
-from reports.columns import Column
 from reports.runs import Run
 from reports.stats.comparison import Comparison, compare
 
@@ -96,33 +89,6 @@ def ranked(runs: Iterable[Run], metric: str, goal: Goal) -> list[Run]:
     return [run for _, run in sorted(known, key=order)]
 
 
-def render(board: Leaderboard, width: int | None = None, *, colour: bool = False) -> str:
-    """Tables and notes as text of that width, by default the terminal's; plain unless `colour`, for terminals.
-
-    Numbers are never cut: where they do not fit, lines are longer than the width.
-    """
-    width = width or shutil.get_terminal_size(WIDTH_OF_NO_TERMINAL).columns
-    parts: list[Table | Text] = []
-    for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
-        if rows:
-            layouts = [build(board, *layout) for layout in _layouts(board, rows)]
-            chosen = next((one for one in layouts if columns.least_width(one) <= width), layouts[-1])
-            width = max(width, columns.least_width(chosen))
-            parts += [columns.table(chosen, width), Text()]
-    parts += map(Text, board.notes)
-    text = io.StringIO()
-    console = Console(
-        file=text,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
-    for part in parts:
-        console.print(part)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
-
-
 def to_json(board: Leaderboard) -> str:
     """The whole board, settings and numbers as they are."""
     content = {
@@ -133,21 +99,6 @@ def to_json(board: Leaderboard) -> str:
         "notes": board.notes,
     }
     return json.dumps(finite(content), indent=2, allow_nan=False)
-
-
-def wide_columns(board: Leaderboard) -> Iterator[list[Column]]:
-    """Columns of the finished runs, then of the others; one for each setting, however wide that is."""
-    for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
-        if rows:
-            yield build(board, *next(_layouts(board, rows)))
-
-
-def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
-    """A column for each of these settings."""
-    return [
-        Column(printable(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
-        for name in names
-    ]
 
 
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -162,54 +113,14 @@ def in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{printable(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
 
 
-def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
-    """Columns that name a run, the best way first: by each setting, by all of them in words, and by its folder."""
-    apart = settings_columns(board.settings, rows)
-    words = tuple(map(_in_words, rows))
-    together = [Column("settings", words, is_text=True)] if board.settings else []
-    folder = [Column("run", tuple(printable(row.run.name) for row in rows), is_text=True)]
-    settings_suffice = len(set(words)) == len(words) > 1
-    for settings in (apart, together):
-        yield settings, folder
-        if settings_suffice:
-            yield settings, []
-
-
-def _finished_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
-    rows = board.finished
-    runs = [row.run for row in rows]
-    return [
-        Column("", tuple(str(row.place) for row in rows)),
-        *settings,
-        Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
-        Column("test F1", tuple(columns.number(run.metric("test/f1")) for run in runs)),
-        Column("95 % interval", tuple(map(_interval, runs))),
-        Column("p (Holm)", tuple(_p(row.comparison) for row in rows)),
-        Column("epoch", tuple(map(_epoch, runs))),
-        Column("trained", tuple(columns.duration(run.metric("seconds/train")) for run in runs)),
-        *folder,
-    ]
-
-
-def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
-    rows = board.others
-    return [
-        *settings,
-        Column("state", tuple(printable(row.run.state)[:20] for row in rows)),
-        Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
-        *folder,
-        Column("reason", tuple(row.reason for row in rows), is_text=True),
-    ]
-
-
 def _notes(board: Leaderboard) -> Iterator[str]:
     if not board.finished:
         yield nothing_ranked(board) if board.others else "There are no runs."
         return
     best, *rest = board.finished
     n = best.run.metric("test/n")
-    name = _in_words(best) or printable(best.run.name)
-    score, interval = columns.number(best.run.metric("test/f1")), _interval(best.run)
+    name = in_words(best.settings) or printable(best.run.name)
+    score, interval = columns.number(best.run.metric("test/f1")), f1_interval(best.run)
     metric = printable(board.metric)
     yield f"Best by {metric}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
     if board.metric.startswith("test/"):
@@ -235,10 +146,10 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
         f"{'; ' * bool(rest)}{', '.join(rest)}.{' The best less each of these:' * bool(equal)}"
     )
     for row, one in equal[:NAMED]:
-        name = f"{row.place} ({_in_words(row) or printable(row.run.name)})"
+        name = f"{row.place} ({in_words(row.settings) or printable(row.run.name)})"
         if one.differing:
-            interval = columns.span(one.low, one.high)
-            yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {_p(one)}"
+            interval, p = columns.span(one.low, one.high), columns.p_value(one.p_holm)
+            yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {p}"
         else:
             yield f"  {name}: identical predictions"
     if len(equal) > NAMED:
@@ -250,21 +161,9 @@ def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
     )
 
 
-def _in_words(row: Row) -> str:
-    return in_words(row.settings)
-
-
-def _interval(run: Run) -> str:
+def f1_interval(run: Run) -> str:
+    """95 % interval of macro F1 on test, as text."""
     return columns.span(run.metric("test/f1_low"), run.metric("test/f1_high"))
-
-
-def _p(comparison: Comparison | None) -> str:
-    return columns.p_value(comparison.p_holm if comparison else None)
-
-
-def _epoch(run: Run) -> str:
-    best, epochs = run.metric("best/epoch"), run.config.get("epochs")
-    return "-" if best is None else f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}"
 
 
 def _reason(run: Run, metric: str) -> str:

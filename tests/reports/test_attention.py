@@ -160,13 +160,13 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
 def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = look(tmp_path / "a") / "attention" / "attention.npz"
     then = read_attention(tmp_path / "a").stamp
-    arrays = attention_files._read_arrays
+    arrays = attention_files.read_arrays
 
     def replaced(*words: Any) -> dict[str, np.ndarray]:
         found = arrays(*words)
         os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(attention_files, "_read_arrays", replaced)
+    monkeypatch.setattr(attention_files, "read_arrays", replaced)
     assert read_attention(tmp_path / "a").stamp == then
     assert read_attention(tmp_path / "a").stamp != then

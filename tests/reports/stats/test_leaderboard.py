@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from reports.runs import Run, read_run, read_runs
-from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, render, to_json
+from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, to_json
+from reports.stats.leaderboard_table import render
 from tests.reports.test_runs import write_run
 
 LABELS = np.repeat(np.arange(10), 10)
