@@ -16,20 +16,20 @@ from reports.columns import Column
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row, f1_interval, in_words
 
-WIDTH_OF_NO_TERMINAL = (110, 24)
+SIZE_WITHOUT_TERMINAL = (110, 24)
 
 
 def render(board: Leaderboard, width: int | None = None, *, colour: bool = False) -> str:
-    """Tables and notes as text of that width, by default the terminal's; plain unless `colour`, for terminals.
+    """Tables and notes as text, by default of the terminal's width; `colour` adds terminal codes.
 
-    Numbers are never cut: where they do not fit, lines are longer than the width.
+    Numbers are never cut: if they do not fit, lines are longer than the width.
     """
-    width = width or shutil.get_terminal_size(WIDTH_OF_NO_TERMINAL).columns
+    width = width or shutil.get_terminal_size(SIZE_WITHOUT_TERMINAL).columns
     parts: list[Table | Text] = []
     for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
         if rows:
             layouts = [build(board, *layout) for layout in _layouts(board, rows)]
-            chosen = next((one for one in layouts if columns.least_width(one) <= width), layouts[-1])
+            chosen = next((layout for layout in layouts if columns.least_width(layout) <= width), layouts[-1])
             width = max(width, columns.least_width(chosen))
             parts += [columns.table(chosen, width), Text()]
     parts += map(Text, board.notes)
@@ -47,14 +47,14 @@ def render(board: Leaderboard, width: int | None = None, *, colour: bool = False
 
 
 def wide_columns(board: Leaderboard) -> Iterator[list[Column]]:
-    """Columns of the finished runs, then of the others; one for each setting, however wide that is."""
+    """Columns of the finished runs, then of the others, with one column per setting at any width."""
     for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
         if rows:
             yield build(board, *next(_layouts(board, rows)))
 
 
 def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
-    """A column for each of these settings."""
+    """One column per setting."""
     return [
         Column(printable(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
         for name in names
@@ -62,7 +62,7 @@ def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
 
 
 def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
-    """Columns that name a run, the best way first: by each setting, by all of them in words, and by its folder."""
+    """Columns that identify a run, widest first: one per setting or one for all, with and without its folder."""
     apart = settings_columns(board.settings, rows)
     words = tuple(in_words(row.settings) for row in rows)
     together = [Column("settings", words, is_text=True)] if board.settings else []

@@ -126,7 +126,7 @@ def _doubt(collection: Collection) -> dict[str, Any]:
             "The other runs cannot be compared with it: see the leaderboard." if rest else "No other run has finished."
         )
         return {"answer": "Nothing to compare with", "sentence": reason, "others": []}
-    m, images = len(compared), compared[0][1].pictures
+    m, images = len(compared), compared[0][1].images
     equal = [row for row, comparison in compared if comparison.indistinguishable]
     higher = [
         row for row, comparison in compared if not comparison.indistinguishable and (comparison.difference or 0) < 0

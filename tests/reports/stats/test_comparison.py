@@ -120,7 +120,7 @@ def test_best_against_better_and_worse_runs(tmp_path: Path) -> None:
     )
     one_class = run_of(tmp_path / "one class", labels, np.zeros(500, int))
     same, close, far, hopeless = found = compare(best, [*others, one_class])
-    assert all(one.comparable and (one.comparisons, one.pictures) == (4, 500) for one in found)
+    assert all(one.comparable and (one.comparisons, one.images) == (4, 500) for one in found)
     assert [one.indistinguishable for one in found] == [True, True, False, False]
     assert [one.differing for one in found] == [0, 4, 35, 495]
 
