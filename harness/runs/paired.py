@@ -1,4 +1,4 @@
-"""Two models or more on the same images: a permutation test, a paired bootstrap, Holm's correction.
+"""Models on the same images: a permutation test, a paired bootstrap, Holm's correction.
 
 N images, C classes, R resamples. Numpy only; the same arguments give the same numbers.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.runs.resampling import LEVEL, class_f1
 
-# Elements of one block of resamples or swaps; working block by block bounds the memory.
+# Elements of one block of resamples or swaps. Blocks bound the memory.
 BLOCK = 2**22
 
 # Equal differences of macro F1 may differ in their last bits.
@@ -19,7 +19,7 @@ ROUNDING = 1e-12
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for being len(p_values) tests, by Holm's step-down method (1979)."""
+    """p-values adjusted for the number of tests, by Holm's step-down method (1979)."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
@@ -50,7 +50,7 @@ def swap_test(
     as_far = 0
     for size in _blocks(swaps, len(differing)):
         tosses = generator.integers(0, 256, (len(differing), -(-size // 8)), np.uint8)
-        # The narrowest integers that hold any sum: adding them up is what takes the time.
+        # The narrowest integers that hold any sum: the additions take most of the time.
         swapped = np.unpackbits(tosses, axis=1, count=size).astype(np.min_scalar_type(-2 * len(differing)))
         gained = _sums(swapped, every, other, num_classes) - _sums(swapped, every, one, num_classes)
         hit = _sums(swapped, other_right, labels, num_classes) - _sums(swapped, one_right, labels, num_classes)
@@ -66,17 +66,17 @@ def swap_test(
 def resampled(
     labels: np.ndarray, predicted: Sequence[np.ndarray], num_classes: int, *, resamples: int, seed: int = 0
 ) -> np.ndarray:
-    """(models, R) macro F1 of models' predictions (N,) on the same redrawn images."""
+    """(models, R) macro F1 of the models' predictions (N,) on the same redrawn images."""
     generator = np.random.Generator(np.random.Philox(seed))
-    every, rights = np.arange(len(labels)), [np.flatnonzero(labels == named) for named in predicted]
+    every, hits = np.arange(len(labels)), [np.flatnonzero(labels == of_model) for of_model in predicted]
     blocks = []
     for size in _blocks(resamples, len(labels)):
         weights = _weights(labels, num_classes, size, generator)
-        shown = _sums(weights, every, labels, num_classes)
+        support = _sums(weights, every, labels, num_classes)
         scores = []
-        for right, named in zip(rights, predicted, strict=True):
-            counted = shown + _sums(weights, every, named, num_classes)
-            scores.append(class_f1(_sums(weights, right, labels, num_classes), counted).mean(axis=0))
+        for hits_of_model, of_model in zip(hits, predicted, strict=True):
+            counted = support + _sums(weights, every, of_model, num_classes)
+            scores.append(class_f1(_sums(weights, hits_of_model, labels, num_classes), counted).mean(axis=0))
         blocks.append(scores)
     return np.concatenate(blocks, axis=1)
 
@@ -87,8 +87,8 @@ def difference_interval(
     """95 % interval of a difference of macro F1 between two models on the same images.
 
     `differences` (R,) are resampled ones, `differing` counts the images with different predictions, `p` is that of
-    `swap_test`. Percentiles less their bias; the interval holds 0 where the test does not reject it, and where no
-    prediction differs it is the exact bound on the share of images in which they would (Clopper & Pearson 1934).
+    `swap_test`. Percentiles minus their bias. The interval contains 0 if the test does not reject 0. If no prediction
+    differs, it is the exact bound on the share of images in which they would differ (Clopper & Pearson 1934).
     """
     outside = (1 - LEVEL) / 2
     if not differing:
@@ -96,29 +96,29 @@ def difference_interval(
         return -bound, bound
     bias = float(differences.mean()) - difference
     low, high = (float(bound) - bias for bound in np.quantile(differences, [outside, 1 - outside]))
-    held = [difference, 0.0] if p > 1 - LEVEL else [difference]
-    return max(min(low, *held), -1.0), min(max(high, *held), 1.0)
+    inside = [difference, 0.0] if p > 1 - LEVEL else [difference]
+    return max(min(low, *inside), -1.0), min(max(high, *inside), 1.0)
 
 
 def _weights(labels: np.ndarray, num_classes: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """(N, R) how much each image counts: of a stratum of n, n - 1 are drawn and count n / (n - 1) each."""
+    """(N, R) weights of images: of a stratum of n, n - 1 are drawn, each with weight n / (n - 1)."""
     count = np.bincount(labels, minlength=num_classes)
     stratum = np.where(count[labels] == 1, num_classes, labels)
     weights = np.empty((len(labels), resamples))
     for number in np.unique(stratum):
-        pictures = np.flatnonzero(stratum == number)
-        n = len(pictures)
+        images = np.flatnonzero(stratum == number)
+        n = len(images)
         drawn = max(n - 1, 1)
-        weights[pictures] = generator.multinomial(drawn, np.full(n, 1 / n), size=resamples).T * (n / drawn)
+        weights[images] = generator.multinomial(drawn, np.full(n, 1 / n), size=resamples).T * (n / drawn)
     return weights
 
 
-def _sums(rows: np.ndarray, pictures: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
-    """(count, R): row k is the sum of the rows (N, R) of those of the images whose key (N,) is k."""
+def _sums(rows: np.ndarray, images: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
+    """(count, R): row k is the sum of the rows (N, R) of `images` whose key (N,) is k."""
     sums = np.zeros((count, rows.shape[1]), rows.dtype)
-    # Row by row: each addition is long enough to run at the speed of memory, and nothing is sorted, copied or cast.
-    for picture, key in zip(pictures.tolist(), keys[pictures].tolist(), strict=True):
-        sums[key] += rows[picture]
+    # Row by row: an addition of this length runs at the speed of memory, without sorting, copies or casts.
+    for image, key in zip(images.tolist(), keys[images].tolist(), strict=True):
+        sums[key] += rows[image]
     return sums
 
 

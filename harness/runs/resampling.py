@@ -56,19 +56,19 @@ def bootstrap(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Intervals:
-    """Bootstrap intervals of macro F1 and accuracy over test images, the same for the same arguments.
+    """Bootstrap intervals of macro F1 and accuracy over test images. The same arguments give the same numbers.
 
-    They measure the sampling of the test set only: the model is held fixed, other seeds or splits would differ more.
+    They measure the sampling of the test set only: the model is fixed; other seeds or splits would differ more.
 
-    Test sets have a set number of images per class, so images are redrawn within their class. Drawing all n of a
-    small class understates its variance by (n - 1) / n; hence n - 1 are drawn and weigh n / (n - 1) each (the rescaling
-    bootstrap of Rao & Wu 1988). Classes with one image share a stratum. Macro F1 of few images per class is biased
-    downwards, and resampling biases it once more: that bias is estimated and taken off the percentiles (Efron &
-    Tibshirani 1993, chapters 10 and 13). Simulated with 100 classes of 5 images, macro F1 0.2 to 0.99, this covers
-    the truth in 90 to 99 % of the cases; the plain percentile interval over freely redrawn images in 65 to 89 %.
+    Test sets have a fixed number of images per class, so images are redrawn within their class. Drawing all n of a
+    small class understates its variance by (n - 1) / n; therefore n - 1 are drawn, each with weight n / (n - 1) (the
+    rescaling bootstrap of Rao & Wu 1988). Classes with one image share a stratum. Macro F1 of few images per class is
+    biased downwards, and resampling adds a bias: it is estimated and subtracted from the percentiles (Efron &
+    Tibshirani 1993, chapters 10 and 13). Simulated with 100 classes of 5 images, macro F1 0.2 to 0.99, the interval
+    covers the truth in 90 to 99 % of the cases; the plain percentile interval over freely redrawn images in 65 to 89 %.
 
-    Without a single error (or hit) resampling has nothing to vary: there the bound on that side is the exact binomial
-    one (Clopper & Pearson 1934), for F1 as for accuracy.
+    If all predictions are right, or all wrong, all resamples are equal. The bound on that side is then the exact
+    binomial one (Clopper & Pearson 1934), for F1 as for accuracy.
     """
     confusion = confusion_counts(labels, predicted, num_classes)
     n, hits = len(labels), int(np.trace(confusion))
@@ -86,34 +86,34 @@ def bootstrap(
 
 
 def _resampled(confusion: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Macro F1 and accuracy (R,) of resampled test sets: to redraw a class is to redraw its row of counts."""
+    """Macro F1 and accuracy (R,) of resampled test sets; a class is redrawn by redrawing its row of counts."""
     generator = np.random.Generator(np.random.Philox(seed))
     num_classes = len(confusion)
-    truth, named = np.nonzero(confusion)
-    counts = confusion[truth, named]
+    truth, guess = np.nonzero(confusion)
+    counts = confusion[truth, guess]
     stratum = np.where(confusion.sum(axis=1) == 1, num_classes, np.arange(num_classes))[truth]
-    hits, shown_as, shown = (np.zeros((num_classes, resamples)) for _ in range(3))
+    hits, predicted, support = (np.zeros((num_classes, resamples)) for _ in range(3))
     for number in np.unique(stratum):
         cells = np.flatnonzero(stratum == number)
         n = counts[cells].sum()
         drawn = max(n - 1, 1)
         weights = generator.multinomial(drawn, counts[cells] / n, size=resamples).T * (n / drawn)  # (cells, R)
-        diagonal = truth[cells] == named[cells]
+        diagonal = truth[cells] == guess[cells]
         hits[truth[cells][diagonal]] += weights[diagonal]
-        np.add.at(shown_as, named[cells], weights)
-        np.add.at(shown, truth[cells], weights)
-    return class_f1(hits, shown_as + shown).mean(axis=0), hits.sum(axis=0) / confusion.sum()
+        np.add.at(predicted, guess[cells], weights)
+        np.add.at(support, truth[cells], weights)
+    return class_f1(hits, predicted + support).mean(axis=0), hits.sum(axis=0) / confusion.sum()
 
 
 def _centred(values: np.ndarray, point: float, level: float) -> tuple[float, float]:
-    """Percentiles of resampled values, less their bias: the mean of the values minus the point."""
+    """Percentiles of resampled values minus their bias, which is the mean of the values minus the point."""
     bias = float(values.mean()) - point
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) - bias
     return max(min(float(low), point), 0.0), min(max(float(high), point), 1.0)
 
 
 def mean_intervals(values: np.ndarray, seed: int = 0) -> list[tuple[float, float, float]]:
-    """Means of the columns of (N, K), NaN left out: value, 2.5th and 97.5th percentile of each.
+    """Means of the columns of (N, K) without NaN: value, 2.5th and 97.5th percentile of each.
 
     Rows are drawn with replacement, the same ones for all columns.
     """
@@ -132,7 +132,7 @@ def mean_intervals(values: np.ndarray, seed: int = 0) -> list[tuple[float, float
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, JASA 22:209), good for few trials and shares of 0 and 1, too."""
+    """95 % interval of a share (Wilson 1927, JASA 22:209), which holds for few trials and for shares of 0 and 1."""
     if not trials:
         return 0.0, 1.0
     share, square = hits / trials, Z * Z / trials

@@ -21,7 +21,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about N images, one row each, in the order of the split."""
+    """The output of a model for N images, in the order of the split."""
 
     labels: np.ndarray  # (N,) int64
     logits: np.ndarray  # (N, C) float
@@ -62,10 +62,10 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the predictions of one split are worth. Ratios without a denominator count 0."""
+    """Scores of the predictions of one split. Ratios without a denominator count 0."""
 
     n: int
-    f1: float  # macro: plain mean over all C classes; a class nobody showed or named counts 0
+    f1: float  # macro: mean over all C classes; a class without images and predictions counts 0
     accuracy: float
     top5: float  # label among the min(5, C) largest logits
     loss: float  # mean cross entropy, nats
@@ -87,8 +87,8 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
     predictions = Predictions(labels, logits)
     n, num_classes = logits.shape
     confusion = resampling.confusion_counts(labels, predictions.predicted, num_classes)
-    hits, support, named = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    class_f1 = resampling.class_f1(hits, support + named)
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    class_f1 = resampling.class_f1(hits, support + predicted)
     return Scores(
         n=n,
         f1=float(class_f1.mean()),
@@ -96,7 +96,7 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
         top5=float((_rank_of_label(labels, logits) < min(5, num_classes)).mean()),
         loss=float(-predictions.log_probabilities[np.arange(n), labels].mean()),
         ece=calibration_error(predictions.probabilities.max(axis=1), predictions.predicted == labels),
-        class_precision=resampling.ratio(hits, named),
+        class_precision=resampling.ratio(hits, predicted),
         class_recall=resampling.ratio(hits, support),
         class_f1=class_f1,
         support=support,
@@ -116,10 +116,10 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = C
 
 
 def _rank_of_label(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """(N,) how many classes come before the label; of equal logits the lower class does, as in argmax."""
-    own = logits[np.arange(len(labels)), labels][:, None]
+    """(N,) number of classes that rank above the label; of equal logits the lower class ranks above, as in argmax."""
+    of_label = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
-    return ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    return ((logits > of_label) | ((logits == of_label) & earlier)).sum(axis=1)
 
 
 def predictions_rows(
