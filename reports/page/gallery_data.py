@@ -83,8 +83,8 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
-        if len(sprites.pictures) < len(attention):
-            note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are shown as maps alone"
+        if len(sprites.images) < len(attention):
+            note = f"{len(sprites.images)} of {len(attention)} images are there; the others are shown as maps only"
     except UnreadableError as error:
         note, remedy = f"{error.reason}, maps alone", "harness explain RUN --redraw"
     image_set = _write_images(site, attention, sprites)
@@ -130,10 +130,10 @@ def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> 
             for number, name in enumerate(sprites.sheets)
         ]
         places = [-1] * len(attention)  # -1: an image without a sprite
-        for place, index in enumerate(sprites.pictures):
+        for place, index in enumerate(sprites.images):
             places[index] = place
         per_sheet = sprites.columns * sprites.rows
-        counts = [min(per_sheet, len(sprites.pictures) - first) for first in range(0, len(sprites.pictures), per_sheet)]
+        counts = [min(per_sheet, len(sprites.images) - first) for first in range(0, len(sprites.images), per_sheet)]
         value |= {
             "places": places,
             "columns": sprites.columns,

@@ -142,7 +142,7 @@ def test_sprites_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]
     path = look(tmp_path / "a") / "attention" / "sprites" / "sprites.json"
     about = json.loads(path.read_text())
     found = read_sprites(tmp_path / "a", 6)
-    assert (found.sheets, found.pictures) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
+    assert (found.sheets, found.images) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
     path.write_text(json.dumps(about | change))
     with pytest.raises(UnreadableError, match=said):
         read_sprites(tmp_path / "a", 6)
