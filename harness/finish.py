@@ -111,9 +111,7 @@ def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Pro
     best = progress.best
     lines = {
         "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}",
-        "validation macro F1": f"{best['best/val_f1']:.4f}",
-        "validation accuracy": f"{best['best/val_accuracy']:.4f}",
-        **score_lines(results),
+        **score_lines(best | results),
         **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",
         "peak memory": f"{results['memory/peak_bytes'] / 2**30:.2f} GiB",

@@ -28,6 +28,7 @@ from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
 from harness.launch.cores import usable_cores
 from harness.runs.folder import BEST, RunFolder
+from harness.runs.reading import ANOTHER_RUN
 from harness.runs.resampling import bootstrap
 from harness.runs.rules import printable
 from harness.runs.summary import test_results
@@ -43,7 +44,7 @@ def best_of(run_folder: Path) -> BestCheckpoint:
         raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
-        if checkpoint_note := RunFolder(run_folder).read("manifest.json").get("checkpoint"):
+        if checkpoint_note := RunFolder(run_folder).read("manifest.json", ANOTHER_RUN).get("checkpoint"):
             raise HarnessError(f"{run_folder} no longer has its best checkpoint: {checkpoint_note}.")
         raise HarnessError(
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give a run folder whose run has "
@@ -74,7 +75,7 @@ def open_run(
 
 def data_change(run_folder: Path, dataset: Dataset) -> str:
     """One sentence if the run's data has changed since the run; empty if not, or if its manifest does not say."""
-    recorded = RunFolder(run_folder).read("manifest.json").get("data") or {}
+    recorded = RunFolder(run_folder).read("manifest.json", "Give --data, or another run folder.").get("data") or {}
     if recorded.get("fingerprint") in (None, dataset.fingerprint):
         return ""
     counts, before = dataset.facts()["images"], recorded.get("images")

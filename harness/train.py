@@ -157,10 +157,10 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
                 raise
             progress.epochs += 1
             if is_best := _better(scores, progress.best):
-                progress.best = {"best/epoch": progress.epochs} | _scores("best/val_", scores)
+                progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
                 if processes.is_main:
                     save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
-            row = {"step": progress.step, "epoch": progress.epochs} | _scores("val/", scores)
+            row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
             # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
             run_logger.validation(row, progress.best, is_best=is_best)
             writer.save()
@@ -255,10 +255,6 @@ def _training_row(
         "train/lr": lr,
         "train/images_per_second": images / seconds,
     }
-
-
-def _scores(prefix: str, scores: Scores) -> dict[str, float]:
-    return {f"{prefix}f1": scores.f1, f"{prefix}accuracy": scores.accuracy, f"{prefix}loss": scores.loss}
 
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""What a reader has to know before trusting the numbers: images left out, runs that failed, things that fell back."""
+"""What a reader must know before trusting the numbers: images left out, failed runs, differences between runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.runs import Run
 from reports.stats.leaderboard import Row
 from reports.values import is_number
 
-# Runs and files that a caveat names one by one; of more it gives the number.
+# Most runs and files that a caveat lists by name.
 NAMED = 6
 
 
@@ -22,14 +22,15 @@ NAMED = 6
 class Caveat:
     text: str
     details: tuple[str, ...] = ()
-    is_grave: bool = True  # not merely good to know
+    is_grave: bool = True  # the numbers may mislead; False: good to know
 
 
 def caveats(collection: Collection) -> list[Caveat]:
-    """The grave ones first."""
+    """All caveats of the runs, the grave ones first."""
     runs = [row.run for row in collection.rows]
-    found = [
+    all_caveats = [
         *_unfinished(collection),
+        *_damaged(collection),
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
@@ -41,13 +42,13 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_changed_code(collection),
         *_one_seed(collection),
     ]
-    return sorted(found, key=lambda caveat: not caveat.is_grave)
+    return sorted(all_caveats, key=lambda caveat: not caveat.is_grave)
 
 
 def part(run: Run, name: str) -> Mapping[str, Any]:
-    """An object of the manifest; empty where there is none."""
-    found = run.manifest.get(name)
-    return found if isinstance(found, Mapping) else {}
+    """An object of the manifest; empty if it is missing."""
+    value = run.manifest.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def strings(value: Any) -> list[str]:
@@ -55,7 +56,7 @@ def strings(value: Any) -> list[str]:
 
 
 def progress(run: Run) -> str:
-    """How far a run that has not finished has come: "epoch 2.7 of 5, step 40"."""
+    """Progress of an unfinished run: "epoch 2.7 of 5, step 40"."""
     row = next((row for row in reversed(run.rows) if is_number(row.get("epoch"))), None)
     if row is None:
         return "no step logged"
@@ -70,19 +71,30 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
         by_state.setdefault(printable(row.run.state), []).append(row)
     for state, rows in by_state.items():
         if state == "finished":
-            said = f"{_runs(len(rows))} finished, but cannot be ranked."
+            sentence = f"{_runs(len(rows))} finished, but cannot be ranked."
         elif state == "running":
-            said = f"{_runs(len(rows))} still running or killed; not ranked."
+            sentence = f"{_runs(len(rows))} still running or killed; not ranked."
         elif state == "unknown":
-            said = f"{_runs(len(rows))} of which it is not known how they ended: not ranked."
+            sentence = f"{_runs(len(rows))} without a state in summary.json; not ranked."
         else:
-            said = f"{_runs(len(rows))} ended as {state}: not ranked."
+            sentence = f"{_runs(len(rows))} ended as {state}; not ranked."
         details = [f"{collection.label(row.run)}: {f'{row.reason} ({progress(row.run)})'.lstrip()}" for row in rows]
-        yield Caveat(said, _first(details), is_grave=state not in ("running", "stopped"))
+        yield Caveat(sentence, _first(details), is_grave=state not in ("running", "stopped"))
+
+
+def _damaged(collection: Collection) -> Iterator[Caveat]:
+    """Finished runs with damaged or missing files; an unfinished run's are part of the reason why it has no place."""
+    details = [
+        f"{collection.label(row.run)}: {printable('; '.join(row.run.problems))}"
+        for row in collection.board.finished
+        if row.run.problems
+    ]
+    if details:
+        yield Caveat(f"Files of {_runs(len(details))} are damaged or missing.", _first(details))
 
 
 def _skipped(runs: list[Run]) -> Iterator[Caveat]:
-    """Images that could not be read: the same ones in most runs of a sweep, so said once."""
+    """Images that could not be read; listed once, because most runs of a sweep share them."""
     skipped: dict[str, str] = {}
     for run in runs:
         files = part(run, "data").get("skipped")
@@ -90,12 +102,13 @@ def _skipped(runs: list[Run]) -> Iterator[Caveat]:
             {printable(file): printable(why) for file, why in files.items()} if isinstance(files, Mapping) else {}
         )
     if skipped:
-        details = _first([f"{file}: {why}" for file, why in sorted(skipped.items())])
-        yield Caveat(f"{len(skipped)} image{'s' * (len(skipped) > 1)} could not be read and left out.", details)
+        one = len(skipped) == 1
+        counted = f"{len(skipped)} image{'' if one else 's'} could not be read and {'was' if one else 'were'}"
+        yield Caveat(f"{counted} left out.", _first([f"{file}: {why}" for file, why in sorted(skipped.items())]))
 
 
 def _problems(run: Run) -> Iterable[str]:
-    return [f"{printable(name)}: {printable(said)}" for name, said in part(run, "problems").items()]
+    return [f"{printable(name)}: {printable(problem)}" for name, problem in part(run, "problems").items()]
 
 
 def _cut_splits(run: Run) -> Iterable[str]:
@@ -103,7 +116,7 @@ def _cut_splits(run: Run) -> Iterable[str]:
 
 
 def _below_probe(collection: Collection) -> Iterator[Caveat]:
-    """Runs that fine-tuning left worse on test than the linear probe that their head started from."""
+    """Runs with a lower test F1 than the linear probe that their head started from."""
     details = []
     for row in collection.board.finished:
         gain, high = (row.run.metric(f"probe/{name}") for name in ("gain", "gain_high"))
@@ -116,11 +129,11 @@ def _below_probe(collection: Collection) -> Iterator[Caveat]:
         )
 
 
-def _by_text(collection: Collection, sentence: str, said: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:
-    """One caveat for each text, with the runs that say it unless all do."""
+def _by_text(collection: Collection, sentence: str, texts_of: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:
+    """One caveat per text, with the runs that have it unless all do."""
     by_text: dict[str, list[str]] = {}
     for row in collection.rows:
-        for text in said(row.run):
+        for text in texts_of(row.run):
             by_text.setdefault(text, []).append(collection.label(row.run))
     for text, labels in by_text.items():
         yield Caveat(sentence.format(text), () if len(labels) == len(collection.rows) else _first(labels))
@@ -136,14 +149,14 @@ def _out_of_memory(collection: Collection) -> Iterator[Caveat]:
         )
         if used is None or not isinstance(batch, int) or not isinstance(processes, int) or processes < 1:
             continue
-        asked = row.run.config.get("micro_batch")
-        asked = asked if isinstance(asked, int) else math.ceil(batch / processes)
-        if used < asked:
-            details.append(f"{collection.label(row.run)}: micro-batches of {used:.0f} in place of {asked}")
+        configured = row.run.config.get("micro_batch")
+        expected = configured if isinstance(configured, int) else math.ceil(batch / processes)
+        if used < expected:
+            details.append(f"{collection.label(row.run)}: micro-batches of {used:.0f} instead of {expected}")
     if details:
         yield Caveat(
-            f"Memory ran out in {_runs(len(details))}, which went on with smaller micro-batches; the global batch, and "
-            "with it the result, stays the same, the speed does not.",
+            f"Memory ran out in {_runs(len(details))}, which continued with smaller micro-batches. They are slower; "
+            "the global batch and the result are the same.",
             _first(details),
             is_grave=False,
         )
@@ -171,8 +184,8 @@ def _one_seed(collection: Collection) -> Iterator[Caveat]:
     seeds = {json.dumps(row.run.config["seed"]) for row in collection.board.finished if "seed" in row.run.config}
     if len(seeds) == 1:
         yield Caveat(
-            f"All finished runs have the same seed ({seeds.pop()}): how much a result changes from seed to seed is not "
-            "measured here, and none of the intervals includes it.",
+            f"All finished runs have the same seed ({seeds.pop()}). The variation between seeds is not measured, and "
+            "no interval includes it.",
             is_grave=False,
         )
 

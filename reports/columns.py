@@ -1,4 +1,4 @@
-"""Values as a reader wants them, and tables of them whose numbers are never cut."""
+"""Values as text, and tables for a terminal that never cut a number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.runs import rules
 from harness.runs.rules import printable
 
-# Cells of a terminal: what a column of text needs to wrap in, and the gap between two columns.
+# Characters: the narrowest column of wrapped text, and the gap between two columns.
 NARROWEST_TEXT = 20
 GAP = 2
 
@@ -23,11 +23,11 @@ GAP = 2
 class Column:
     header: str
     cells: tuple[str, ...]
-    is_text: bool = False  # may be broken anywhere; other cells stay in one piece
+    is_text: bool = False  # may wrap anywhere; other cells never wrap
 
     @property
     def full(self) -> int:
-        """Width at which nothing is broken into lines."""
+        """Width without any wrapping."""
         return max(map(cell_len, (self.header, *self.cells)))
 
     @property
@@ -41,14 +41,14 @@ def least_width(columns: Sequence[Column]) -> int:
 
 
 def table(columns: Sequence[Column], width: int) -> Table:
-    """The columns side by side, without lines; what is left of the width goes to text first, then to headers."""
+    """The columns side by side, without lines. Spare width goes to text first, then to headers."""
     built = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     widths = {column: column.least for column in columns}
     spare = max(0, width - least_width(columns))
-    by_wish = sorted(columns, key=lambda column: (not column.is_text, column.full))
-    for index, column in enumerate(by_wish):
-        rivals = sum(other.is_text == column.is_text for other in by_wish[index:])
-        more = min(column.full - column.least, spare // rivals)
+    by_priority = sorted(columns, key=lambda column: (not column.is_text, column.full))
+    for index, column in enumerate(by_priority):
+        sharing = sum(other.is_text == column.is_text for other in by_priority[index:])
+        more = min(column.full - column.least, spare // sharing)
         widths[column] += more
         spare -= more
     for column in columns:
@@ -60,17 +60,17 @@ def table(columns: Sequence[Column], width: int) -> Table:
 
 
 def spelled(values: Sequence[Any]) -> tuple[str, ...]:
-    """Values of one setting, in as few digits as tell them apart."""
+    """Values of one setting as text, with the fewest digits that keep different values different."""
     spellings: tuple[str, ...] = ()
     for digits in (4, 6, 9, 17):
-        spellings = tuple(value(one, digits) for one in values)
+        spellings = tuple(value(setting, digits) for setting in values)
         if len(set(spellings)) == len(set(map(json.dumps, values))):
             break
     return spellings
 
 
 def value(setting: Any, digits: int = 6) -> str:
-    """One entry of config.json; None stands for a default that depends on others."""
+    """One entry of config.json as text; None is a default that depends on other settings."""
     if isinstance(setting, float):
         return f"{setting:.{digits}g}"
     if setting is None:

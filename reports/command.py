@@ -1,4 +1,4 @@
-"""The commands that make a run again and use what it left."""
+"""Commands that repeat a run and use its results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ELSEWHERE = tuple(f"--{name.replace('_', '-')}=" for name in NOT_SETTINGS)
 
 
 def reproducing(run: Run) -> str:
-    """Trains the same settings again: by the arguments that the manifest has, else by every setting of the config.
+    """The command that trains the same settings again: from the arguments in the manifest, else from the whole config.
 
-    The run's folder is left out: there the same command would find the run finished, or set it aside.
+    Without the run's folder, in which the command would find the run finished.
     """
     words = run.manifest.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
@@ -30,7 +30,7 @@ def _every_setting(run: Run) -> Iterator[str]:
 
 
 def using(run: Run) -> list[tuple[str, str]]:
-    """What a finished run is good for, and how."""
+    """Uses of a finished run, each with its command."""
     folder = shlex.quote(str(run.path))
     best = shlex.quote(str(run.path / "checkpoints" / "best.safetensors"))
     data = shlex.quote(str(run.config.get("data", "DATA")))

@@ -1,4 +1,4 @@
-"""What stops a report, in the user's words."""
+"""The error of reports, in the user's words."""
 
 from __future__ import annotations
 

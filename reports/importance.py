@@ -1,4 +1,4 @@
-"""How much each setting has to do with being among the best, by the Optuna study that a sweep leaves in its folder."""
+"""Importance of each setting for a good result, from the Optuna study in the folder of a sweep."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from reports.collection import Collection
 
-# What our own sweeps call their ledger.
+# The trial queue of an offline sweep.
 STUDY = "study.db"
 
-# Trials that "among the best" holds at least.
+# The best trials are at least this many.
 FEWEST_BEST = 4
 
 
@@ -24,9 +24,9 @@ class Importance:
 
 
 def importance(collection: Collection) -> Importance | str | None:
-    """By PED-ANOVA (Watanabe et al., IJCAI 2023); None without a study, a sentence if one cannot be used.
+    """Importance by PED-ANOVA (Watanabe et al., IJCAI 2023); None without a study, a sentence if it cannot be used.
 
-    It asks how far the distribution of a setting among the best trials differs from that among all.
+    It compares the distribution of a setting among the best trials with that among all trials.
     """
     folders = {collection.folder, *(row.run.path.parent for row in collection.rows)}
     studies = sorted(folder / STUDY for folder in folders if (folder / STUDY).is_file())

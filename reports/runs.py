@@ -1,4 +1,4 @@
-"""The runs of a folder, as reports see them: finished or not, complete or damaged, of this version or another."""
+"""Run folders for reports: finished or not, complete or damaged, of this version or an earlier one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from typing import Any
 from harness.runs.predictions import PredictionTable, read_predictions
 from harness.runs.reading import UnreadableError, read_object, read_rows, run_folders, wrong_entries
 from harness.runs.rules import finite_number
-from harness.runs.rules import printable as shown
-
-__all__ = ["Run", "read_run", "read_runs", "shown"]
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run folder. What is missing or damaged is empty here and listed in `problems`."""
+    """One run folder. Missing and damaged files are empty here and listed in `problems`."""
 
     path: Path
     config: Mapping[str, Any]
@@ -32,7 +29,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """running, finished, failed, preempted, stopped, infeasible; "unknown" when the folder does not say."""
+        """running, finished, failed, preempted, stopped, infeasible; "unknown" if summary.json has none."""
         state = self.summary.get("state")
         return state if isinstance(state, str) and state else "unknown"
 

@@ -7,9 +7,7 @@ from typing import Any, TypeGuard
 
 from harness.runs.rules import finite
 
-__all__ = ["finite", "is_number", "rounded", "script"]
-
-# What could end a script element, or a line of JavaScript before there was JSON in it.
+# Characters that could end a script element or, in old JavaScript, a line.
 UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 

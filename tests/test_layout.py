@@ -42,7 +42,17 @@ LAYERS = (
 # The contract of the run folder, which reports read as well: standard library, numpy and harness.errors only.
 LIGHT = tuple(
     f"harness.runs.{name}"
-    for name in ("attention_files", "metric_table", "predictions", "reading", "resampling", "rules", "sprite_files")
+    for name in (
+        "attention_files",
+        "metric_table",
+        "npz_arrays",
+        "paired",
+        "predictions",
+        "reading",
+        "resampling",
+        "rules",
+        "sprite_files",
+    )
 )
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 

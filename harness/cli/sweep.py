@@ -174,7 +174,8 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         from harness.sweep.execution.progress import status_table
         from harness.sweep.session import leaderboard_of
         from reports.runs import read_runs
-        from reports.stats.leaderboard import render, to_json
+        from reports.stats.leaderboard import to_json
+        from reports.stats.leaderboard_table import render
 
         read, folder, trial_queue = begun(file, runs_dir, storage)
         entries, board = trial_queue.entries(), leaderboard_of(read_runs(folder), read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from harness.model.architectures import ARCHITECTURES, Architecture, check_archi
 from harness.model.pretrained import check_word, published, sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.weights import load_into, read_metadata, read_weights
+from harness.runs.rules import finite_number
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+MAX_SIZE = 65536  # pixels of a side
 DEFAULT_CROP_PCT = 0.875  # 224 of 256 pixels, as torchvision evaluates
 
 
@@ -90,27 +92,37 @@ def _own_preprocessing(model: str, weights: str) -> Preprocessing:
 
 
 def _parse_preprocessing(path: str, text: str) -> Preprocessing:
-    """Preprocessing from the JSON object that a checkpoint carries in its metadata."""
+    """Preprocessing from the metadata of a weights file."""
     try:
-        fields = json.loads(text)
-        own = Preprocessing(
-            int(fields["resize_size"]),
-            int(fields["crop_size"]),
-            fields["interpolation"],
-            _three(fields["mean"]),
-            _three(fields["std"]),
+        return checked_preprocessing(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: 'preprocessing' in its metadata cannot be used ({error}).") from error
+
+
+def checked_preprocessing(fields: object) -> Preprocessing:
+    """Preprocessing from the JSON object of a checkpoint's metadata. Raises ValueError, which names a wrong entry."""
+    if not isinstance(fields, Mapping):
+        raise ValueError("preprocessing is not an object")
+    resize_size, crop_size, interpolation = (fields.get(name) for name in ("resize_size", "crop_size", "interpolation"))
+    if type(crop_size) is not int or type(resize_size) is not int or not 8 <= crop_size <= resize_size <= MAX_SIZE:
+        raise ValueError(
+            f"crop_size is {crop_size!r} and resize_size {resize_size!r}: they must be whole numbers from 8 to "
+            f"{MAX_SIZE}, crop_size the smaller one"
         )
-        valid = (
-            8 <= own.crop_size <= own.resize_size <= 65536
-            and own.interpolation in ("bilinear", "bicubic")
-            and all(abs(value) < 256 for value in own.mean)
-            and all(0 < value < 256 for value in own.std)
-        )
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        valid = False
-    if not valid:
-        raise WeightsError(f"{path}: its metadata says in no usable way how images are prepared ('preprocessing').")
-    return own
+    if interpolation not in ("bilinear", "bicubic"):
+        raise ValueError(f"interpolation is {interpolation!r} instead of bilinear or bicubic")
+    mean, std = (_channels(name, fields.get(name)) for name in ("mean", "std"))
+    if min(std) <= 0:
+        raise ValueError(f"std is {list(std)}: it must be above 0")
+    return Preprocessing(resize_size, crop_size, interpolation, mean, std)
+
+
+def _channels(name: str, values: object) -> tuple[float, float, float]:
+    numbers = [finite_number(value) for value in values] if isinstance(values, list | tuple) else []
+    red, green, blue = numbers if len(numbers) == 3 else (None, None, None)
+    if red is None or green is None or blue is None or max(abs(red), abs(green), abs(blue)) >= 256:
+        raise ValueError(f"{name} is not a list of three numbers below 256")
+    return red, green, blue
 
 
 def _three(values: Iterable[float]) -> tuple[float, float, float]:

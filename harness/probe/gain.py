@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.runs.resampling import RESAMPLES, difference_interval, macro_f1, resampled, swap_test
+from harness.runs.paired import difference_interval, resampled, swap_test
+from harness.runs.resampling import RESAMPLES, macro_f1
 
 SWAPS = 10_000
 

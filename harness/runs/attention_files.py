@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from harness.runs.reading import DAMAGE, EXPLAIN_AGAIN, UnreadableError, kind_of, parse_json
+from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
+from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
 
 # Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
@@ -93,7 +94,7 @@ class Archive(_Misleading):
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:
-        _check_arrays({name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}, ATTENTION_FIELDS)
+        check_arrays({name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}, ATTENTION_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class PositionArchive:
     numbers: dict[str, Any]
 
     def __post_init__(self) -> None:
-        _check_arrays({name: getattr(self, name) for name in POSITION_FIELDS if name != "numbers"}, POSITION_FIELDS)
+        check_arrays({name: getattr(self, name) for name in POSITION_FIELDS if name != "numbers"}, POSITION_FIELDS)
         patches = len(self.before) - 1
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise ValueError(f"{patches} patches do not form a square grid")
@@ -162,12 +163,12 @@ def read_archive(path: Path, kind: type[Kind]) -> Kind:
     """A whole archive. Raises UnreadableError."""
     is_attention = kind is Archive
     fields = ATTENTION_FIELDS if is_attention else POSITION_FIELDS
-    values = _read_arrays(path, fields, fields)
+    values = read_arrays(path, fields, fields)
     _check_settings(path, values["settings"]) if is_attention else _check_numbers(path, values["numbers"])
     try:
         return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_positions(run_folder: Path) -> PositionArchive:
@@ -179,14 +180,14 @@ def read_attention(run_folder: Path) -> Attention:
     """Everything about the images of a run except their maps. Raises UnreadableError."""
     path = run_folder / "attention" / ATTENTION_FILE
     stamp = _stamp(path)  # first: a file that is replaced while it is read is then read again for the next page
-    arrays = _read_arrays(path, ATTENTION_FIELDS, ("files", "classes", "settings", *PER_IMAGE))
+    arrays = read_arrays(path, ATTENTION_FIELDS, ("files", "classes", "settings", *PER_IMAGE))
     _check_settings(path, arrays["settings"])
     files, classes = (tuple(map(str, arrays[name].tolist())) for name in ("files", "classes"))
     if not files:
-        raise _damaged(path, "it has no images")
+        raise damaged(path, "it has no images")
     labels, predicted = (arrays[name].astype(np.int64) for name in ("labels", "predicted"))
     if predicted.min() < 0 or max(predicted.max(), labels.max()) >= len(classes) or len(set(files)) < len(files):
-        raise _damaged(path, "its classes or images do not fit together")
+        raise damaged(path, "its classes or images do not fit together")
     numbers = {name: arrays[name].astype(np.float64) for name in PER_IMAGE if name not in ("labels", "predicted")}
     return Attention(path, files, classes, labels, predicted, settings=arrays["settings"], stamp=stamp, **numbers)
 
@@ -194,12 +195,12 @@ def read_attention(run_folder: Path) -> Attention:
 def read_maps(attention: Attention) -> Maps:
     """The maps of its images. Raises UnreadableError."""
     path, names = attention.path, ("layers", "heads", "rollout", "relevance")
-    arrays = _read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)})
+    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)})
     layers, heads, rollout, relevance = (arrays[name].astype(np.float32) for name in names)
     patches = rollout.shape[1]
     side = math.isqrt(patches)
     if 0 in (patches, layers.shape[1], heads.shape[1]) or side * side != patches:
-        raise _damaged(path, "its maps do not form a square grid")
+        raise damaged(path, "its maps do not form a square grid")
     is_finite = np.isfinite(relevance)
     total = relevance.sum(1, keepdims=True, where=is_finite)
     shares = np.divide(relevance, total, out=np.where(is_finite, np.float32(0), relevance), where=total > 0)
@@ -210,52 +211,10 @@ def read_maps(attention: Attention) -> Maps:
 def read_statistics(run_folder: Path) -> HeadStatistics:
     """The statistics of the heads of a run. Raises UnreadableError."""
     path = run_folder / "attention" / ATTENTION_FILE
-    arrays = _read_arrays(path, ATTENTION_FIELDS, ("statistics", "statistic_names"))
+    arrays = read_arrays(path, ATTENTION_FIELDS, ("statistics", "statistic_names"))
     if not arrays["statistics"].size:
-        raise _damaged(path, "its statistics are empty")
+        raise damaged(path, "its statistics are empty")
     return HeadStatistics(arrays["statistics"].astype(np.float64), tuple(map(str, arrays["statistic_names"].tolist())))
-
-
-def _read_arrays(
-    path: Path, fields: Mapping[str, tuple[str, str]], names: Iterable[str], sizes: Mapping[str, int] | None = None
-) -> dict[str, Any]:
-    """Those arrays of an npz file, and its JSON objects; `sizes` are axes whose length is known."""
-    if path.exists() and not path.is_file():
-        raise UnreadableError(path, "is not a file", EXPLAIN_AGAIN)
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays: dict[str, Any] = {name: content[name] for name in names}
-        _check_arrays(arrays, fields, sizes)
-        for name in arrays:
-            if not fields[name][1]:
-                arrays[name] = _object(name, str(arrays[name]))
-    except FileNotFoundError:
-        raise UnreadableError(path, "is missing", EXPLAIN_AGAIN) from None
-    except DAMAGE as error:
-        raise _damaged(path, error) from error
-    return arrays
-
-
-def _check_arrays(
-    arrays: Mapping[str, np.ndarray], fields: Mapping[str, tuple[str, str]], sizes: Mapping[str, int] | None = None
-) -> None:
-    """Raises ValueError for an array of another type, or of a size that does not fit the others."""
-    known = dict(sizes or {})
-    # Arrays with most axes first: they say how long the axes are.
-    for name, array in sorted(arrays.items(), key=lambda item: -len(fields[item[0]][1])):
-        kinds, axes = fields[name]
-        if array.dtype.kind not in kinds:
-            raise ValueError(f"{name} is of type {array.dtype}")
-        expected = tuple(known.setdefault(axis, size) for axis, size in zip(axes, array.shape, strict=False))
-        if array.shape != expected or array.ndim != len(axes):
-            raise ValueError(f"{name} is {array.shape}, not ({', '.join(str(known.get(axis, axis)) for axis in axes)})")
-
-
-def _object(name: str, text: str) -> dict[str, Any]:
-    value = parse_json(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is {kind_of(value)} instead of an object")
-    return value
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
@@ -267,17 +226,13 @@ def _check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
     """Text of the verdict and its rule, and the numbers that every reader uses; NaN is a number here."""
     for name in ("verdict", "rule"):
         if not isinstance(numbers.get(name), str):
-            raise _damaged(path, f"{name} is {kind_of(numbers.get(name))} instead of text")
+            raise damaged(path, f"{name} is {kind_of(numbers.get(name))} instead of text")
     for name in (*POSITION_NUMBERS, "change/value", "strength"):
         value: Any = numbers
         for key in name.split("/"):
             value = value.get(key) if isinstance(value, Mapping) else None
         if not isinstance(value, float) and finite_number(value) is None:
-            raise _damaged(path, f"{name} is {kind_of(value)} instead of a number")
-
-
-def _damaged(path: Path, why: object) -> UnreadableError:
-    return UnreadableError(path, f"is damaged ({why})", EXPLAIN_AGAIN)
+            raise damaged(path, f"{name} is {kind_of(value)} instead of a number")
 
 
 def _stamp(path: Path) -> str:

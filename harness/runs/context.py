@@ -1,4 +1,4 @@
-"""What the stages of a run share: made once when the run starts, and passed on as one object."""
+"""The collaborators that all stages of a run share, made once at its start."""
 
 from __future__ import annotations
 

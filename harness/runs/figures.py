@@ -1,6 +1,6 @@
-"""Figures of one run: how the losses went, and which classes are taken for which.
+"""Figures of one run: loss and score curves, and the confusion matrix.
 
-Figures are made without pyplot: nothing is shared between them, and one that is dropped is freed.
+Made without pyplot, which keeps every figure in memory until it is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _RED = "#CC0000"
 
-# Cross entropy this high, in nats, comes from weights that blew up; on a linear axis all else would be flat.
+# A cross entropy (nats) above this comes from diverged weights; on a linear axis all other values would look flat.
 _LOSS_OF_A_DIVERGED_RUN = 30.0
 
 
@@ -98,7 +98,7 @@ def _draw_scores(axes: Axes, epochs: Sequence[Mapping[str, Any]], best: Any) -> 
     if best is not None and finite_number(best.get("val/f1")) is not None:
         label = f"best: F1 {best['val/f1']:.4f} in epoch {best['epoch']:g}"
         axes.plot(best["epoch"], best["val/f1"], "*", color=BLUE, markersize=14, markeredgecolor="k", label=label)
-    # From 0, unless all scores are high: then from the tenth below them, to tell 0.97 from 0.98.
+    # From 0, unless all scores are high: then from the tenth below them, so that 0.97 and 0.98 differ visibly.
     bottom = max(0.0, math.floor(lowest * 10 - 0.5) / 10) if lowest >= 0.5 else 0.0
     margin = 0.03 * (1 - bottom)
     axes.set(title="Validation scores", xlabel="epoch", ylabel="score (0 to 1)", ylim=(bottom - margin, 1 + margin))
@@ -122,7 +122,7 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, by: str = "step") -> tu
 
 
 def _best(epochs: Sequence[Mapping[str, Any]], number: int | None) -> Mapping[str, Any] | None:
-    """The row of the epoch with that number, by default of the best one."""
+    """The row of an epoch, by default of the best one."""
     if number is None:
         return best_epoch(epochs)
     return next((row for row in epochs if row.get("epoch") == number and "step" in row), None)
@@ -131,7 +131,7 @@ def _best(epochs: Sequence[Mapping[str, Any]], number: int | None) -> Mapping[st
 def confusion_matrix(
     confusion: np.ndarray, classes: Sequence[str], scores: Scores, *, title: str = "Test set"
 ) -> Figure:
-    """Share of each class's images by predicted class, with the pairs most often confused beside it."""
+    """Share of each class's images by predicted class, with the top confusions beside it."""
     from matplotlib.figure import Figure
 
     names = [_plain(name) for name in classes]
@@ -139,7 +139,7 @@ def confusion_matrix(
     side = min(max(0.19 * len(names), 4.5), 19.0)  # inches of the matrix
     scale = 1.6 if side > 8 else 1.0
     label_size = min(max(0.55 * 72 * side / len(names), 4.0), 9.0)  # points of a class name
-    left = bottom = _inches(names, label_size) + 0.35 * scale  # names, then what the axis shows
+    left = bottom = _inches(names, label_size) + 0.35 * scale  # class names and the title of the axis
     below, above, beside = 0.75 * scale, 0.4 * scale, _inches(notes, 7.5 * scale) + 0.5
     width, height = left + side + beside, below + bottom + side + above
     figure = Figure(figsize=(width, height), dpi=150)
@@ -154,12 +154,12 @@ def confusion_matrix(
 
 
 def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[str]:
-    pairs = ["Most often confused", "(true → predicted, images)", "", *confused_pairs(confusion, names)]
+    pairs = ["Top confusions", "(true → predicted, images)", "", *confused_pairs(confusion, names)]
     return [*pairs, "", "Lowest F1", "(class, F1, images)", "", *weakest_classes(scores, names)]
 
 
 def _inches(lines: Sequence[str], size: float) -> float:
-    """Width of the longest of some lines of text, at a font size in points."""
+    """Width of the longest line of text, at a font size in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -171,7 +171,7 @@ def _inches(lines: Sequence[str], size: float) -> float:
 def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:
     support = confusion.sum(axis=1, keepdims=True)
     share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
-    # Nothing is white, and the smallest shares are the darkest: single errors stand out of an empty matrix.
+    # Zero is white and the smallest shares are the darkest, so that single errors are visible in an empty matrix.
     image = axes.imshow(np.ma.masked_equal(share, 0), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
     count = len(names)
     ticks = range(0, count, max(1, math.ceil(count / 200)))
@@ -195,21 +195,21 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
 
 
 def confused_pairs(confusion: np.ndarray, names: Sequence[str], limit: int = 15) -> list[str]:
-    """The largest counts off the diagonal, as text; of equal ones, the higher share of its class, then in order."""
-    truth, named = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
-    counts, support = confusion[truth, named], confusion.sum(axis=1)[truth]
-    order = np.lexsort((named, truth, -counts / support, -counts))
-    lines = [f"{names[truth[i]]} → {names[named[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
+    """The largest counts off the diagonal, as text; of equal ones, the larger share of its class comes first."""
+    truth, guess = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
+    counts, support = confusion[truth, guess], confusion.sum(axis=1)[truth]
+    order = np.lexsort((guess, truth, -counts / support, -counts))
+    lines = [f"{names[truth[i]]} → {names[guess[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
     if len(order) > limit:
         lines.append(f"and {len(order) - limit} more pairs, {counts[order[limit:]].sum()} images")
     return lines or ["none: every image is right"]
 
 
 def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> list[str]:
-    """The classes of lowest F1 below 1 among those that have images, as text."""
+    """The classes with images that have the lowest F1 below 1, as text."""
     order = np.argsort(scores.class_f1, kind="stable")
-    shown = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
-    lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in shown] or ["none below 1"]
+    weakest = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
+    lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in weakest] or ["none below 1"]
     absent = int((scores.support == 0).sum())
     return [*lines, f"without images, F1 0: {absent}"] if absent else lines
 

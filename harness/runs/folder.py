@@ -16,7 +16,7 @@ from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
 from harness.runs.predictions import PREDICTIONS_FILE
-from harness.runs.reading import UnreadableError, read_checked_object, read_rows
+from harness.runs.reading import START_OVER, UnreadableError, read_checked_object, read_rows
 from harness.runs.rules import SET_ASIDE, finite
 
 # In checkpoints/: weights of the best epoch, and everything that resuming needs.
@@ -51,10 +51,10 @@ class RunFolder:
             )
         return cls(Path(config.runs_dir) / f"{config.run_name}-{run_id}")
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str, remedy: str = START_OVER) -> dict[str, Any]:
         """`config.json`, `manifest.json` or `summary.json`; empty if the file is missing. Raises UnreadableError."""
         try:
-            return read_checked_object(self.path / name)
+            return read_checked_object(self.path / name, remedy)
         except FileNotFoundError:
             return {}
 
@@ -86,11 +86,11 @@ class RunFolder:
                 raise no_space(self.metrics, error) from error
             raise
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self, remedy: str = START_OVER) -> list[dict[str, Any]]:
         """Rows of `metrics.jsonl`; a last line cut off by a crash is left out. Raises UnreadableError."""
         rows, problem = read_rows(self.metrics)
         if problem:
-            raise UnreadableError(self.metrics, problem)
+            raise UnreadableError(self.metrics, problem, remedy)
         return rows
 
     def keep_metrics_until(self, step: int, epochs: int) -> None:

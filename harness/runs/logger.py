@@ -90,7 +90,7 @@ class RunLogger:
         return True
 
     def inputs(self, data: Dataset, loaded: Loaded) -> None:
-        """Which data and weights the run stands on."""
+        """Record the data and the initial weights of the run."""
         if not self._open:
             return
         weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
@@ -103,13 +103,13 @@ class RunLogger:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 
     def problem(self, part: str, sentence: str) -> None:
-        """Something that a run can do without went wrong: say it, and keep it in the manifest."""
+        """Report and record a problem that the run survives, such as a drawing error."""
         self.console.say(f"{sentence} The run continues without {part}.")
         if self._open:
             self.folder.update("manifest.json", {"problems": {part: sentence}})
 
     def resume(self, progress: Progress, total_steps: int) -> None:
-        """Start or resume; rows of steps that will be repeated are dropped."""
+        """Start or resume; drops rows of steps that will be repeated."""
         if not self._open:
             return
         if progress.step:
@@ -177,15 +177,15 @@ class RunLogger:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether somebody has pressed stop in W&B, or has left word of it in the folder."""
+        """Whether a stop was requested in W&B or by the file `stop` in the folder."""
         if not self._open:
             return False
         return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
 
     def prune_reason(self, signum: int) -> str | None:
-        """Why a stopped run must not be resumed later; None if it is only taken off the machine.
+        """Why a stopped run must not be resumed later; None if it may be resumed.
 
-        An agent sends the same signal when its server stops a run as it does when it is ended itself.
+        An agent sends the same signal if its server stops the run and if the agent itself ends.
         """
         if self._open:
             with contextlib.suppress(OSError):
@@ -197,14 +197,14 @@ class RunLogger:
         return None if signum else "stop requested"
 
     def on_hard_exit(self) -> None:
-        """The process is about to end hard, told to stop and too slow for it: have W&B queue the run again."""
+        """Before a hard exit after a shutdown that timed out: let W&B queue the run again."""
         if self._open and self.tracker:
             self.tracker.preempting()
             time.sleep(1)  # wandb sends from a separate process, which ends with this one
 
     @property
     def seconds(self) -> float:
-        """Since this process began, resumed parts not included."""
+        """Seconds since this process began, without earlier starts."""
         return time.perf_counter() - self._began
 
     def _row(self, row: Mapping[str, float]) -> None:

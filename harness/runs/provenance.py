@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, code, hardware."""
+"""Versions, code and hardware of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "torchmetrics", "wandb", "nump
 
 
 def provenance() -> dict[str, Any]:
-    """The part of the manifest that is known before any data is read."""
+    """The entries of the manifest that are known before the data is read."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(sys.argv),
@@ -31,17 +31,17 @@ def provenance() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    found = {"vit-harness": harness.__version__, "python": platform.python_version()}
+    known = {"vit-harness": harness.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            known[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            known[package] = "not installed"
+    return known
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit of the checkout that this code runs from, and whether it differs from it; empty outside a checkout."""
+    """Commit of the checkout of this code, and whether files were changed since; empty outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -49,7 +49,7 @@ def git_state(folder: Path) -> dict[str, Any]:
         ).stdout.strip()
 
     try:
-        # An installed copy inside somebody's own checkout is not that checkout's code.
+        # A copy that is installed inside another project's checkout is not code of that checkout.
         if not git("ls-files", "--", "config.py"):
             return {}
         return {

@@ -16,7 +16,9 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.runs.rules import SET_ASIDE
 
-START_OVER = "Start over with --fresh."
+# What to do about a damaged file: in the run that resumes from it, and in commands that use the run.
+START_OVER = "Give the same command with --fresh to start over."
+ANOTHER_RUN = "Train this run again with --fresh, or give another run folder."
 EXPLAIN_AGAIN = "Run `harness explain` without --redraw to make it."
 
 # What numpy raises for a damaged npz file.
@@ -74,7 +76,8 @@ def content_of(path: Path) -> bytes:
 def parse_json(content: bytes | str) -> Any:
     """The value. Raises ValueError for wrong syntax, text that is not UTF-8 and nesting that is too deep."""
     try:
-        return json.loads(content)
+        # json.loads would guess UTF-16 for some bytes.
+        return json.loads(content.decode() if isinstance(content, bytes) else content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -108,11 +111,11 @@ def wrong_entries(name: str, values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def read_checked_object(path: Path) -> dict[str, Any]:
+def read_checked_object(path: Path, remedy: str = START_OVER) -> dict[str, Any]:
     """As `read_object`, with the types of its entries checked."""
-    values = read_object(path)
+    values = read_object(path, remedy)
     for what in wrong_entries(path.name, values).values():
-        raise UnreadableError(path, what)
+        raise UnreadableError(path, what, remedy)
     return values
 
 

@@ -27,9 +27,6 @@ OUTLIER_ATTENTION = 0.5
 # ... and at least this many times their share of the patches.
 OUTLIER_EXCESS = 2.0
 
-# Verdicts about a position embedding after fine-tuning.
-RETAINED, ALTERED, LOST = "retained", "altered", "lost"
-
 # Colours that people with any colour vision can tell apart (Okabe & Ito 2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 

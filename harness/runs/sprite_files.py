@@ -20,7 +20,7 @@ class Sprites:
     columns: int
     rows: int
     sheets: tuple[str, ...]
-    pictures: tuple[int, ...]  # indices of the images in attention.npz
+    images: tuple[int, ...]  # indices of the images in attention.npz
     pixels: str  # equal for runs with the same pixels
 
     @property

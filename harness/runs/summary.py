@@ -7,6 +7,8 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.runs import metric_table
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,11 +19,7 @@ if TYPE_CHECKING:
 def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
     """Metrics of the test split by their keys, with 95 % bootstrap intervals and n."""
     return {
-        "test/f1": scores.f1,
-        "test/accuracy": scores.accuracy,
-        "test/loss": scores.loss,
-        "test/top5": scores.top5,
-        "test/ece": scores.ece,
+        **scores.by_key("test/"),
         "test/n": scores.n,
         **{f"test/{name}": value for name, value in dataclasses.asdict(intervals).items()},
     }
@@ -33,13 +31,11 @@ def per_class(classes: tuple[str, ...], scores: Scores) -> list[tuple[str, float
 
 
 def score_lines(results: dict[str, Any]) -> dict[str, str]:
-    """Test scores as lines of a closing table."""
+    """Scores as lines of a closing table."""
     return {
-        "test macro F1": _with_interval(results, "f1"),
-        "test accuracy": _with_interval(results, "accuracy"),
-        "test top-5": f"{results['test/top5']:.4f}",
-        "test loss": f"{results['test/loss']:.4f}",
-        "calibration error": f"{results['test/ece']:.4f}",
+        metric.title: _with_interval(results, metric.key)
+        for metric in metric_table.shown_in(metric_table.CLOSING)
+        if metric.key in results
     }
 
 
@@ -57,6 +53,9 @@ def peak_memory(device: torch.device) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _with_interval(results: dict[str, Any], name: str) -> str:
-    low, high = results[f"test/{name}_low"], results[f"test/{name}_high"]
-    return f"{results[f'test/{name}']:.4f}  (95 % interval {low:.4f} to {high:.4f}, n = {results['test/n']})"
+def _with_interval(results: dict[str, Any], key: str) -> str:
+    """The score, and its 95 % interval if it has one."""
+    value, low, high = f"{results[key]:.4f}", results.get(f"{key}_low"), results.get(f"{key}_high")
+    if low is None or high is None:
+        return value
+    return f"{value}  (95 % interval {low:.4f} to {high:.4f}, n = {results['test/n']})"

@@ -23,7 +23,8 @@ from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
 from reports.stats import positions
-from reports.stats.leaderboard import Leaderboard, leaderboard, render
+from reports.stats.leaderboard import Leaderboard, leaderboard
+from reports.stats.leaderboard_table import render
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:

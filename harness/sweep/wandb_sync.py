@@ -11,8 +11,8 @@ from pathlib import Path
 from harness import track
 from harness.errors import HarnessError
 from harness.runs.folder import BEST
-from harness.runs.rules import Goal
-from reports.runs import Run, read_runs, shown
+from harness.runs.rules import Goal, printable
+from reports.runs import Run, read_runs
 from reports.stats.leaderboard import ranked
 
 SWEEP_BEST = "sweep-best"
@@ -30,7 +30,7 @@ class Sent:
     reason: str = ""
 
     def line(self) -> str:
-        return f"{shown(self.run.name)}: {self.outcome}" + (f": {shown(self.reason)}" if self.reason else "")
+        return f"{printable(self.run.name)}: {self.outcome}" + (f": {printable(self.reason)}" if self.reason else "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,12 @@ from torch import Tensor
 from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
-from harness.errors import TrainingError
+from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
-from harness.model.vit import Preprocessing, build_model
+from harness.model.architectures import ARCHITECTURES
+from harness.model.state_dict_keys import HEAD, POSITIONS
+from harness.model.vit import Preprocessing, build_model, checked_preprocessing
+from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
 
@@ -32,23 +35,23 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         save_file(on_cpu, beside, texts)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path, remedy: str = START_OVER) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and metadata of a file written by `save_tensors`; TrainingError if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = {key: json.loads(value) for key, value in texts.items()}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise _damaged(path, str(error)) from error
+        metadata = {key: parse_json(value) for key, value in texts.items()}
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, str(error), remedy) from error
     expected = metadata.pop(CHECKSUM, None)
     if expected is not None and expected != _checksum(tensors, texts):
-        raise _damaged(path, "its content does not match its checksum")
+        raise _damaged(path, "its content does not match its checksum", remedy)
     return tensors, metadata
 
 
-def _damaged(path: Path, reason: str) -> TrainingError:
-    return TrainingError(f"{path} is damaged ({reason}). Give the same command with --fresh to start over.")
+def _damaged(path: Path, reason: str, remedy: str) -> TrainingError:
+    return TrainingError(f"{path} is damaged ({reason}). {remedy}")
 
 
 def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
@@ -113,8 +116,16 @@ def save_best(
 
 
 def best_scores(path: Path) -> dict[str, float]:
-    """The validation scores of a best checkpoint; empty if the file does not exist."""
-    return load_tensors(path)[1]["scores"] if path.exists() else {}
+    """The validation scores of a best checkpoint; empty if the file does not exist. TrainingError if damaged."""
+    if not path.exists():
+        return {}
+    stored = load_tensors(path)[1].get("scores")
+    scores: dict[str, float] = stored if isinstance(stored, dict) else {}
+    for key in ("best/epoch", "best/val_f1", "best/val_loss"):
+        value = scores.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise _damaged(path, f"{key} of its scores is {kind_of(value)} instead of a number", START_OVER)
+    return scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,21 +136,52 @@ class BestCheckpoint:
     config: RunConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    scores: dict[str, float]
 
 
 def load_best(path: Path) -> BestCheckpoint:
-    """The model of `best.safetensors` in evaluation mode, on the CPU in float32."""
-    weights, metadata = load_tensors(path)
+    """The model of `best.safetensors` in evaluation mode, on the CPU in float32. Raises TrainingError."""
+    weights, metadata = load_tensors(path, ANOTHER_RUN)
+    if missing := [key for key in ("config", "classes", "preprocessing") if key not in metadata]:
+        raise TrainingError(f"{path} is not a checkpoint of a run: its metadata lacks {', '.join(missing)}.")
     try:
-        config, classes = RunConfig.from_dict(metadata["config"]), tuple(metadata["classes"])
-        stored = metadata["preprocessing"]
-        preprocessing = Preprocessing(**stored | {"mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
-        scores = metadata["scores"]
-    except (KeyError, TypeError) as error:
-        raise TrainingError(f"{path} is not a checkpoint of a run: its metadata lacks {error}.") from error
-    model = build_model(
-        config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
-    ).model
-    model.load_state_dict(weights)
-    return BestCheckpoint(model.eval(), config, classes, preprocessing, scores)
+        config = _checked_config(metadata["config"])
+        preprocessing = checked_preprocessing(metadata["preprocessing"])
+        classes = _checked_classes(metadata["classes"], weights)
+        _check_image_size(config.model, preprocessing.crop_size, weights)
+        model = build_model(
+            config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
+        ).model
+        model.load_state_dict(weights)
+    except HarnessError as error:
+        raise _damaged(path, "; ".join(error.problems), ANOTHER_RUN) from error
+    except RuntimeError as error:
+        raise _damaged(path, f"its weights do not fit {config.model}", ANOTHER_RUN) from error
+    except ValueError as error:
+        raise _damaged(path, str(error), ANOTHER_RUN) from error
+    return BestCheckpoint(model.eval(), config, classes, preprocessing)
+
+
+def _checked_config(values: object) -> RunConfig:
+    if not isinstance(values, dict):
+        raise ValueError(f"config is {kind_of(values)} instead of an object")
+    try:
+        return RunConfig.from_dict(values)
+    except TypeError as error:
+        raise ValueError(f"config: {error}") from error
+
+
+def _checked_classes(names: object, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError("classes is not a list of different names")
+    head = weights.get(HEAD[0])
+    if head is not None and len(head) != len(names):
+        raise ValueError(f"it names {len(names)} classes and its head has {len(head)}")
+    return tuple(names)
+
+
+def _check_image_size(model: str, crop_size: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless images of this size have as many patches as the weights, before a model is built."""
+    patches_per_side, rest = divmod(crop_size, ARCHITECTURES[model].patch_size)
+    positions = weights.get(POSITIONS)
+    if rest or (positions is not None and positions.shape[1:2] != (patches_per_side**2 + 1,)):
+        raise ValueError(f"images of crop_size {crop_size} do not fit its position embedding")

@@ -13,6 +13,7 @@ import numpy as np
 from harness.errors import InfeasibleError
 from harness.files import replacing
 from harness.runs import resampling
+from harness.runs.metric_table import METRICS
 from harness.runs.predictions import PREDICTION_COLUMNS, TOP_CLASSES, TOP_COLUMNS
 
 CALIBRATION_BINS = 15
@@ -20,7 +21,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about N images, one row each, in the order of the split."""
+    """The output of a model for N images, in the order of the split."""
 
     labels: np.ndarray  # (N,) int64
     logits: np.ndarray  # (N, C) float
@@ -61,7 +62,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the predictions of one split are worth. Ratios without a denominator count 0."""
+    """Scores of the predictions of one split. Ratios without a denominator count 0."""
 
     n: int
     f1: float  # macro: mean over all C classes; a class without images and predictions counts 0
@@ -75,14 +76,19 @@ class Scores:
     support: np.ndarray  # (C,) int64, images of each class
     confusion: np.ndarray  # (C, C) int64, rows = truth, columns = prediction
 
+    def by_key(self, prefix: str) -> dict[str, float]:
+        """The scores that the table of metrics lists under a prefix such as `val/`, by their keys."""
+        keys = [metric.key for metric in METRICS if metric.key.startswith(prefix)]
+        return {key: getattr(self, key.removeprefix(prefix)) for key in keys}
+
 
 def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
     """Scores of logits (N, C) against labels (N,); equal to scikit-learn's with labels=range(C), zero_division=0."""
     predictions = Predictions(labels, logits)
     n, num_classes = logits.shape
     confusion = resampling.confusion_counts(labels, predictions.predicted, num_classes)
-    hits, support, named = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    class_f1 = resampling.class_f1(hits, support + named)
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    class_f1 = resampling.class_f1(hits, support + predicted)
     return Scores(
         n=n,
         f1=float(class_f1.mean()),
@@ -90,7 +96,7 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
         top5=float((_rank_of_label(labels, logits) < min(5, num_classes)).mean()),
         loss=float(-predictions.log_probabilities[np.arange(n), labels].mean()),
         ece=calibration_error(predictions.probabilities.max(axis=1), predictions.predicted == labels),
-        class_precision=resampling.ratio(hits, named),
+        class_precision=resampling.ratio(hits, predicted),
         class_recall=resampling.ratio(hits, support),
         class_f1=class_f1,
         support=support,
@@ -110,10 +116,10 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = C
 
 
 def _rank_of_label(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """(N,) how many classes come before the label; of equal logits the lower class does, as in argmax."""
-    own = logits[np.arange(len(labels)), labels][:, None]
+    """(N,) number of classes that rank above the label; of equal logits the lower class ranks above, as in argmax."""
+    of_label = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
-    return ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    return ((logits > of_label) | ((logits == of_label) & earlier)).sum(axis=1)
 
 
 def predictions_rows(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from harness.runs.rules import printable
 from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
@@ -18,7 +19,6 @@ from reports.page.section import Section
 from reports.page.sections import curves, effects, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
 from reports.page.site import Site
-from reports.runs import shown
 from reports.stats.leaderboard import nothing_ranked
 
 # In the order of the page.
@@ -46,8 +46,8 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     """
     if not Path(runs_dir).is_dir():
         raise ReportError(
-            f"{shown(runs_dir)} is not a folder. Give the folder that contains the run folders; for runs in W&B, add "
-            "--wandb."
+            f"{printable(runs_dir)} is not a folder. Give the folder that contains the run folders; for runs in W&B, "
+            "add --wandb."
         )
     collection = collect(runs_dir, gallery)
     try:
@@ -58,10 +58,10 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
             return site.root / "index.html"
     except FileNotFoundError as error:  # a file of a run: the folders of the page were just made
         raise ReportError(
-            f"A run was moved or deleted while it was read ({shown(error.filename)}). Repeat the command."
+            f"A run was moved or deleted while it was read ({printable(error.filename)}). Repeat the command."
         ) from error
     except OSError as error:
-        raise ReportError(f"The page cannot be written: {error.strerror} ({shown(error.filename)}).") from error
+        raise ReportError(f"The page cannot be written: {error.strerror} ({printable(error.filename)}).") from error
 
 
 def _write_assets(site: Site, sections: list[Section]) -> None:
@@ -95,7 +95,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
 
 def _states(collection: Collection) -> list[tuple[str, int]]:
     """How many runs are in each state, the finished ones first."""
-    counts = Counter(shown(row.run.state) for row in collection.rows)
+    counts = Counter(printable(row.run.state) for row in collection.rows)
     return sorted(counts.items(), key=lambda item: (item[0] != "finished", item[0]))
 
 
@@ -114,13 +114,15 @@ def _facts(collection: Collection) -> list[str]:
     starts = sorted(start for run in runs if isinstance(start := run.manifest.get("started"), str))
     facts = []
     if model:
-        facts.append(shown(model))
+        facts.append(printable(model))
     if data:
-        facts.append(f"{shown(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
+        facts.append(f"{printable(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
     if isinstance(images, dict):
-        facts.append(" + ".join(f"{shown(count)} {shown(split)}" for split, count in images.items()) + " images")
+        facts.append(
+            " + ".join(f"{printable(count)} {printable(split)}" for split, count in images.items()) + " images"
+        )
     if starts:
         facts.append(
-            shown(starts[0][:10] if starts[0][:10] == starts[-1][:10] else f"{starts[0][:10]} to {starts[-1][:10]}")
+            printable(starts[0][:10] if starts[0][:10] == starts[-1][:10] else f"{starts[0][:10]} to {starts[-1][:10]}")
         )
     return facts

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.runs.rules import printable
 from reports import columns
 from reports.page.site import Site
-from reports.runs import shown
 from reports.values import is_number
 
 # From low to high: one hue of changing lightness, so that it is readable without colour vision.
@@ -81,12 +81,12 @@ class Scale:
 
 def escaped(value: object) -> str:
     """Text from a run, escaped for Plotly, which reads tags and entities."""
-    return shown(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def readable(name: str) -> str:
     """The name of a setting as shown on the page."""
-    return shown(name).replace("_", " ")
+    return printable(name).replace("_", " ")
 
 
 def shortened(text: str, most: int = 18) -> str:

@@ -19,12 +19,12 @@ import numpy as np
 
 from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
 from harness.runs.reading import UnreadableError
-from harness.runs.rules import AGGREGATES
+from harness.runs.rules import AGGREGATES, printable
 from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.values import rounded
 
 LAYOUT = 2  # version of the files that are written here: another one, or other colours, draws all of them again
@@ -83,8 +83,8 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     note, remedy, sprites = "", "", None
     try:
         sprites = read_sprites(run.path, len(attention))
-        if len(sprites.pictures) < len(attention):
-            note = f"{len(sprites.pictures)} of {len(attention)} images are there, the others are shown as maps alone"
+        if len(sprites.images) < len(attention):
+            note = f"{len(sprites.images)} of {len(attention)} images are there; the others are shown as maps only"
     except UnreadableError as error:
         note, remedy = f"{error.reason}, maps alone", "harness explain RUN --redraw"
     image_set = _write_images(site, attention, sprites)
@@ -115,8 +115,8 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
 def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> str:
     """Write what all runs with these images share; returns the name of its data."""
     value: dict[str, Any] = {
-        "files": [shown(file) for file in attention.files],
-        "classes": [shown(name) for name in attention.classes],
+        "files": [printable(file) for file in attention.files],
+        "classes": [printable(name) for name in attention.classes],
         "labels": attention.labels.tolist(),
     }
     if sprites:
@@ -130,10 +130,10 @@ def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> 
             for number, name in enumerate(sprites.sheets)
         ]
         places = [-1] * len(attention)  # -1: an image without a sprite
-        for place, index in enumerate(sprites.pictures):
+        for place, index in enumerate(sprites.images):
             places[index] = place
         per_sheet = sprites.columns * sprites.rows
-        counts = [min(per_sheet, len(sprites.pictures) - first) for first in range(0, len(sprites.pictures), per_sheet)]
+        counts = [min(per_sheet, len(sprites.images) - first) for first in range(0, len(sprites.images), per_sheet)]
         value |= {
             "places": places,
             "columns": sprites.columns,
@@ -176,4 +176,4 @@ def _run_data(
 
 
 def _reason(run: Run, error: UnreadableError) -> str:
-    return shown(error.reason) if run.finished else f"{shown(run.state)}, no maps yet"
+    return printable(error.reason) if run.finished else f"{printable(run.state)}, no maps yet"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness.runs.rules import printable
 from reports.errors import ReportError
-from reports.runs import shown
 from reports.values import script
 
 # Lists the files that the page consists of, each with the key that it was made from. A folder without this file was not
@@ -33,7 +33,7 @@ class Site:
         # A run folder, for example, has figures/, which the page would overwrite.
         if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
             raise ReportError(
-                f"{shown(root)} has files that are not from a report ({', '.join(taken)}). "
+                f"{printable(root)} has files that are not from a report ({', '.join(taken)}). "
                 "Choose another folder with -o."
             )
 

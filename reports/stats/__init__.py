@@ -1,1 +1,1 @@
-"""What many runs say: leaderboard, comparison, mistakes, position embeddings."""
+"""Statistics of many runs: leaderboard, comparison, mistakes, position embeddings."""

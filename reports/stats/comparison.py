@@ -1,4 +1,4 @@
-"""How far runs lie behind the best one on the same test images, and whether that could be chance."""
+"""The best run against the others on the same test images: the difference of macro F1, its interval and p-value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.runs.resampling import LEVEL, RESAMPLES, difference_interval, holm, macro_f1, resampled, swap_test
+from harness.runs.paired import difference_interval, holm, resampled, swap_test
+from harness.runs.resampling import LEVEL, RESAMPLES, macro_f1
 from reports.runs import Run
 
 SWAPS = 10_000  # of the permutation test
@@ -15,7 +16,7 @@ SWAPS = 10_000  # of the permutation test
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The best run against another by macro F1 on the test images of both; no numbers where there is a reason."""
+    """The best run against another one by macro F1 on the same test images; without numbers if there is a reason."""
 
     run: Run
     reason: str = ""  # why the two cannot be compared; empty when they can
@@ -25,8 +26,8 @@ class Comparison:
     p: float | None = None  # two-sided, of this comparison alone
     p_holm: float | None = None  # adjusted for all comparisons with the best
     comparisons: int = 0  # how many those are
-    pictures: int = 0
-    differing: int = 0  # images of which the two say different things
+    images: int = 0
+    differing: int = 0  # images that the two predict differently
 
     @property
     def comparable(self) -> bool:
@@ -34,40 +35,40 @@ class Comparison:
 
     @property
     def indistinguishable(self) -> bool:
-        """Whether this run cannot be told from the best, with 5 % for any wrong "can be told" among all comparisons."""
+        """Whether the difference is not significant: 5 % chance of any false difference among all comparisons."""
         return self.p_holm is not None and self.p_holm > 1 - LEVEL
 
 
 def compare(
     best: Run, others: Sequence[Run], *, resamples: int = RESAMPLES, swaps: int = SWAPS, seed: int = 0
 ) -> list[Comparison]:
-    """Each of the others against the best, in their order; the same for the same arguments.
+    """Compare each of the others with the best, in their order. The same arguments give the same numbers.
 
-    The best must have been chosen by a validation metric: chosen by these images, its lead would be overstated. Only
-    the sampling of test images is measured. The models are held fixed; trained with other seeds they differ more.
+    The best run must have been chosen by a validation metric: if these images chose it, its lead is overstated. Only
+    the sampling of test images is measured. The models are fixed; trained with other seeds they would differ more.
 
-    p. If two models were equally good it would not matter which of them said what of an image. So their predictions
-    are swapped, image by image, by tosses of a coin; p is the share of outcomes as far apart as the models are (the
-    permutation test of Efron & Tibshirani 1993, chapter 15, for paired data). Unlike p-values of a bootstrap it holds
-    its level also between good models that differ in a handful of images. Holm's method (1979) adjusts p for the
-    number of comparisons with the best, however these depend on each other.
+    p: if two models are equally good, it does not matter which of the two made a prediction. Their predictions are
+    therefore swapped at random, image by image; p is the share of swaps with a difference at least as large as the
+    observed one (permutation test for paired data, Efron & Tibshirani 1993, chapter 15). Unlike bootstrap p-values it
+    keeps its level between good models that differ in a few images. Holm's method (1979) adjusts p for the number of
+    comparisons, whatever their dependence.
 
-    Interval. A paired bootstrap: images are redrawn within their class, n - 1 of n and rescaled (Rao & Wu 1988), the
-    same ones for all runs; classes with one image share a stratum. Resampling biases the macro F1 of each run; in a
-    difference that cancels between equals only, so it is estimated and taken off (Efron & Tibshirani 1993, chapter
-    10). Where two runs differ in few images, resampling has too little to vary: an interval holds 0 whenever the test
-    does not reject 0, and where they differ in none it is the exact bound on the share of images in which they would
-    (Clopper & Pearson 1934).
+    Interval: a paired bootstrap. Images are redrawn within their class, n - 1 of n and rescaled (Rao & Wu 1988), the
+    same ones for all runs; classes with one image share a stratum. Resampling biases the macro F1 of each run. In a
+    difference this bias cancels only between equal models, so it is estimated and subtracted (Efron & Tibshirani 1993,
+    chapter 10). If two runs differ in few images, there is too little to resample: an interval therefore contains 0
+    if the test does not reject 0. If they differ in none, it is the exact bound on the share of images in which they
+    would differ (Clopper & Pearson 1934).
 
-    Simulated with 100 classes of 5 images and 10 of 10, macro F1 0.2 to 0.99, also for models that are equally good
-    and good at different classes: of equals, p is at most 0.05 in 0 to 6 % of the cases; the interval covers the true
-    difference, 0 to 0.7, in 92 to 100 % (93 % or more where the two differ in 8 images or more).
+    Simulated with 100 classes of 5 images and 10 classes of 10, macro F1 0.2 to 0.99, also with equally good models
+    that are good at different classes. Equal models: p is at most 0.05 in 0 to 6 % of the cases. The interval covers
+    the true difference, 0 to 0.7, in 92 to 100 % (93 % or more if the two differ in at least 8 images).
     """
     reasons = [_obstacle(best, other) for other in others]
     compared = [other for other, reason in zip(others, reasons, strict=True) if not reason]
     labels, own, num_classes = best.predictions.labels, best.predictions.predicted, len(best.predictions.classes)
     predicted = [_aligned(best, other) for other in compared]
-    # Enough of them for the smallest possible p to stay small when it is multiplied.
+    # Holm multiplies p by up to the number of comparisons: the smallest possible p must stay small after that.
     swaps = max(swaps, 50 * len(compared))
     p_values = [swap_test(labels, own, theirs, num_classes, swaps=swaps, seed=seed) for theirs in predicted]
     scores = resampled(labels, [own, *predicted], num_classes, resamples=resamples, seed=seed) if compared else None
@@ -90,22 +91,27 @@ def compare(
 
 def _obstacle(best: Run, other: Run) -> str:
     """Why two runs cannot be compared image by image; empty when they can."""
-    one, two = best.predictions, other.predictions
-    if one.problem:
-        return f"the best run's predictions cannot be used: {one.problem}"
-    if two.problem:
-        return f"its predictions cannot be used: {two.problem}"
-    if set(one.classes) != set(two.classes):
+    of_best, of_other = best.predictions, other.predictions
+    if of_best.problem:
+        return f"the best run's predictions cannot be used: {of_best.problem}"
+    if of_other.problem:
+        return f"its predictions cannot be used: {of_other.problem}"
+    if set(of_best.classes) != set(of_other.classes):
         return "it was trained on other classes than the best run"
-    prints = [run.manifest.get("data") for run in (best, other)]
-    prints = [data.get("fingerprint") if isinstance(data, dict) else None for data in prints]
-    if None not in prints and prints[0] != prints[1]:
+    fingerprints = [(run.manifest.get("data") or {}).get("fingerprint") for run in (best, other)]
+    if None not in fingerprints and fingerprints[0] != fingerprints[1]:
         return "its data set is not the best run's (manifest.json: fingerprint)"
-    shown, own = ({f: p.classes[c] for f, c in zip(p.files, p.labels, strict=True)} for p in (one, two))
-    if shown == own:
+    labels_of_best, labels_of_other = (
+        {file: table.classes[label] for file, label in zip(table.files, table.labels, strict=True)}
+        for table in (of_best, of_other)
+    )
+    if labels_of_best == labels_of_other:
         return ""
-    same = len(shown.items() & own.items())
-    return f"it was tested on other images: {same} of its {len(own)} are among the {len(shown)} of the best run"
+    common = len(labels_of_best.items() & labels_of_other.items())
+    return (
+        f"it was tested on other images: {common} of its {len(labels_of_other)} are among the {len(labels_of_best)} of "
+        "the best run"
+    )
 
 
 def _aligned(best: Run, other: Run) -> np.ndarray:

@@ -1,42 +1,32 @@
-"""The runs of a sweep side by side, best first, and which of them the test images cannot tell from the best."""
+"""The runs of a sweep, best first, and which of them may be as good as the best by the test images."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from harness.runs.resampling import LEVEL
-from harness.runs.rules import Goal, printable
+from harness.runs.rules import Goal, finite, printable
 from reports import columns
-from reports.columns import Column
 from reports.runs import Run
 from reports.stats.comparison import Comparison, compare
-from reports.values import finite
 
-# Entries of config.json that say where a run is kept, what it is called or how it is hurried, not what it computes.
+# Entries of config.json that do not change what a run computes: folders, names, logging, speed.
 NOT_SETTINGS = (
     *("runs_dir", "cache_dir", "name", "project", "group", "tags", "fresh"),
     *("log_every", "checkpoint_every", "checkpoint_minutes", "threads", "workers"),
 )
 
-# Runs that the notes name one by one; of more they give the number.
+# Most runs that the notes list by name.
 NAMED = 10
-
-WIDTH_OF_NO_TERMINAL = (110, 24)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One run; `place` and `comparison` only where it finished with the metric."""
+    """One run; `place` and `comparison` are None unless it finished with the metric."""
 
     run: Run
     settings: dict[str, Any]  # those that vary among the runs
@@ -56,12 +46,12 @@ class Leaderboard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers say, line by line."""
+        """The result in sentences, one per line."""
         return tuple(_notes(self))
 
 
 def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal = "maximize") -> Leaderboard:
-    """Runs in order of a metric of their summaries; finished ones are compared with the best on the test images."""
+    """Rank runs by a metric of their summaries; compare finished ones with the best on the test images."""
     names = varying(runs)
     finished = ranked(runs, metric, goal)
     comparisons = [None, *compare(finished[0], finished[1:])] if finished else []
@@ -81,51 +71,26 @@ def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal 
 
 def nothing_ranked(board: Leaderboard) -> str:
     """Why there is no best run."""
-    finished = any(row.run.finished for row in board.others)
-    return f"No run has finished{f' with a {printable(board.metric)}' * finished}."
+    if any(row.run.finished for row in board.others):
+        return f"No run has finished with a {printable(board.metric)}."
+    return "No run has finished."
 
 
 def ranked(runs: Iterable[Run], metric: str, goal: Goal) -> list[Run]:
-    """The finished runs that have the metric, best first; of equal ones first that with the lower validation loss."""
+    """The finished runs that have the metric, best first; the lower validation loss decides between equal ones."""
     sign = -1 if goal == "maximize" else 1
     known = [(value, run) for run in runs if run.finished and (value := run.metric(metric)) is not None]
 
-    def order(one: tuple[float, Run]) -> tuple[float, float, str]:
-        loss = one[1].metric("best/val_loss")
-        return sign * one[0], math.inf if loss is None else loss, one[1].name
+    def order(value_and_run: tuple[float, Run]) -> tuple[float, float, str]:
+        value, run = value_and_run
+        loss = run.metric("best/val_loss")
+        return sign * value, math.inf if loss is None else loss, run.name
 
     return [run for _, run in sorted(known, key=order)]
 
 
-def render(board: Leaderboard, width: int | None = None, *, colour: bool = False) -> str:
-    """Tables and notes as text of that width, by default the terminal's; plain unless `colour`, for terminals.
-
-    Numbers are never cut: where they do not fit, lines are longer than the width.
-    """
-    width = width or shutil.get_terminal_size(WIDTH_OF_NO_TERMINAL).columns
-    parts: list[Table | Text] = []
-    for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
-        if rows:
-            layouts = [build(board, *layout) for layout in _layouts(board, rows)]
-            chosen = next((one for one in layouts if columns.least_width(one) <= width), layouts[-1])
-            width = max(width, columns.least_width(chosen))
-            parts += [columns.table(chosen, width), Text()]
-    parts += map(Text, board.notes)
-    text = io.StringIO()
-    console = Console(
-        file=text,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
-    for part in parts:
-        console.print(part)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
-
-
 def to_json(board: Leaderboard) -> str:
-    """The whole board, settings and numbers as they are."""
+    """The whole leaderboard, settings and numbers unrounded."""
     content = {
         "metric": board.metric,
         "goal": board.goal,
@@ -136,21 +101,6 @@ def to_json(board: Leaderboard) -> str:
     return json.dumps(finite(content), indent=2, allow_nan=False)
 
 
-def wide_columns(board: Leaderboard) -> Iterator[list[Column]]:
-    """Columns of the finished runs, then of the others; one for each setting, however wide that is."""
-    for rows, build in ((board.finished, _finished_columns), (board.others, _other_columns)):
-        if rows:
-            yield build(board, *next(_layouts(board, rows)))
-
-
-def settings_columns(names: Iterable[str], rows: Sequence[Row]) -> list[Column]:
-    """A column for each of these settings."""
-    return [
-        Column(printable(name).replace("_", " "), columns.spelled([row.settings.get(name, "?") for row in rows]))
-        for name in names
-    ]
-
-
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
     """Names of settings with more than one value among the runs, in the order of the configs."""
     names = dict.fromkeys(name for run in runs for name in run.config if name not in NOT_SETTINGS)
@@ -159,48 +109,8 @@ def varying(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """Entries of config.json for people to read."""
+    """Settings as text: "lr 0.0001, batch size 16"."""
     return ", ".join(f"{printable(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
-
-
-def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Column], list[Column]]]:
-    """Columns that name a run, the best way first: by each setting, by all of them in words, and by its folder."""
-    apart = settings_columns(board.settings, rows)
-    words = tuple(map(_in_words, rows))
-    together = [Column("settings", words, is_text=True)] if board.settings else []
-    folder = [Column("run", tuple(printable(row.run.name) for row in rows), is_text=True)]
-    settings_suffice = len(set(words)) == len(words) > 1
-    for settings in (apart, together):
-        yield settings, folder
-        if settings_suffice:
-            yield settings, []
-
-
-def _finished_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
-    rows = board.finished
-    runs = [row.run for row in rows]
-    return [
-        Column("", tuple(str(row.place) for row in rows)),
-        *settings,
-        Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
-        Column("test F1", tuple(columns.number(run.metric("test/f1")) for run in runs)),
-        Column("95 % interval", tuple(map(_interval, runs))),
-        Column("p (Holm)", tuple(_p(row.comparison) for row in rows)),
-        Column("epoch", tuple(map(_epoch, runs))),
-        Column("trained", tuple(columns.duration(run.metric("seconds/train")) for run in runs)),
-        *folder,
-    ]
-
-
-def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
-    rows = board.others
-    return [
-        *settings,
-        Column("state", tuple(printable(row.run.state)[:20] for row in rows)),
-        Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
-        *folder,
-        Column("reason", tuple(row.reason for row in rows), is_text=True),
-    ]
 
 
 def _notes(board: Leaderboard) -> Iterator[str]:
@@ -209,86 +119,76 @@ def _notes(board: Leaderboard) -> Iterator[str]:
         return
     best, *rest = board.finished
     n = best.run.metric("test/n")
-    name = _in_words(best) or printable(best.run.name)
-    score, interval = columns.number(best.run.metric("test/f1")), _interval(best.run)
+    name = in_words(best.settings) or printable(best.run.name)
+    score, interval = columns.number(best.run.metric("test/f1")), f1_interval(best.run)
     metric = printable(board.metric)
     yield f"Best by {metric}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
     if board.metric.startswith("test/"):
-        yield "It was chosen by the test images themselves: its lead on them is overstated, uncorrected below."
+        yield "The test images chose it: its lead on them is overstated, and the numbers below do not correct that."
     if not rest:
         yield "No other run has finished: there is nothing to compare it with."
     compared = [(row, row.comparison) for row in rest if row.comparison]
-    if comparable := [(row, one) for row, one in compared if one.comparable]:
-        yield from _told_apart(comparable)
-    for row, one in [(row, one) for row, one in compared if not one.comparable][:NAMED]:
-        yield f"{row.place} is not compared with the best: {one.reason}."
+    if comparable := [(row, comparison) for row, comparison in compared if comparison.comparable]:
+        yield from _significance(comparable)
+    for row, comparison in [(row, comparison) for row, comparison in compared if not comparison.comparable][:NAMED]:
+        yield f"{row.place} is not compared with the best: {comparison.reason}."
 
 
-def _told_apart(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
-    """Who cannot be told from the best, and how that was found."""
-    m, pictures = len(compared), compared[0][1].pictures
-    equal = [(row, one) for row, one in compared if one.indistinguishable]
-    lower = sum(not one.indistinguishable and (one.difference or 0) > 0 for _, one in compared)
+def _significance(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:
+    """Which runs may be as good as the best, and how that was decided."""
+    m, images = len(compared), compared[0][1].images
+    equal = [(row, comparison) for row, comparison in compared if comparison.indistinguishable]
+    lower = sum(not comparison.indistinguishable and (comparison.difference or 0) > 0 for _, comparison in compared)
     higher = m - len(equal) - lower
-    rest = [f"{count} score {how}" for count, how in ((lower, "lower"), (higher, "higher, unlike validation")) if count]
-    yield (
-        f"On the same {pictures} test images, {len(equal)} of {m} other runs cannot be told from it by macro F1"
-        f"{'; ' * bool(rest)}{', '.join(rest)}.{' The best less each of these:' * bool(equal)}"
-    )
-    for row, one in equal[:NAMED]:
-        name = f"{row.place} ({_in_words(row) or printable(row.run.name)})"
-        if one.differing:
-            interval = columns.span(one.low, one.high)
-            yield f"  {name}: {columns.number(one.difference)}, 95 % interval {interval}, p {_p(one)}"
+    sentence = f"On the same {images} test images, {len(equal)} of {m} other runs may be as good by macro F1"
+    if lower:
+        sentence += f"; {lower} score lower"
+    if higher:
+        sentence += f"; {higher} score higher, unlike on validation"
+    yield f"{sentence}. The best minus each of these:" if equal else f"{sentence}."
+    for row, comparison in equal[:NAMED]:
+        name = f"{row.place} ({in_words(row.settings) or printable(row.run.name)})"
+        if comparison.differing:
+            interval, p = columns.span(comparison.low, comparison.high), columns.p_value(comparison.p_holm)
+            yield f"  {name}: {columns.number(comparison.difference)}, 95 % interval {interval}, p {p}"
         else:
             yield f"  {name}: identical predictions"
     if len(equal) > NAMED:
         yield f"  and {len(equal) - NAMED} more"
     yield (
-        "How: the two runs' predictions swapped at random, image by image (two-sided permutation test; told apart "
-        f"where p is at most {1 - LEVEL:.2f} after Holm's correction for {m} comparison{'s' * (m > 1)}); intervals by "
-        "paired bootstrap, each for itself. Other training seeds would differ more than this tells."
+        "How: a two-sided permutation test swaps the predictions of the two runs at random, image by image. Runs "
+        f"differ if p is at most {1 - LEVEL:.2f} after Holm's correction for {m} comparison{'s' * (m > 1)}. "
+        "Intervals are by paired bootstrap, not corrected for the number of comparisons. Other training seeds would "
+        "differ more."
     )
 
 
-def _in_words(row: Row) -> str:
-    return in_words(row.settings)
-
-
-def _interval(run: Run) -> str:
+def f1_interval(run: Run) -> str:
+    """95 % interval of macro F1 on test, as text."""
     return columns.span(run.metric("test/f1_low"), run.metric("test/f1_high"))
 
 
-def _p(comparison: Comparison | None) -> str:
-    return columns.p_value(comparison.p_holm if comparison else None)
-
-
-def _epoch(run: Run) -> str:
-    best, epochs = run.metric("best/epoch"), run.config.get("epochs")
-    return "-" if best is None else f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}"
-
-
 def _reason(run: Run, metric: str) -> str:
-    given = run.summary.get("reason")
-    said = [given] if isinstance(given, str) else []
+    reason = run.summary.get("reason")
+    reasons = [reason] if isinstance(reason, str) else []
     if run.finished and run.metric(metric) is None:
-        said.append(f"its summary has no {metric}")
+        reasons.append(f"its summary has no {metric}")
     # An error message of several lines becomes one.
-    return printable(" ".join("; ".join([*said, *run.problems]).split()))
+    return printable(" ".join("; ".join([*reasons, *run.problems]).split()))
 
 
 def _as_json(row: Row) -> dict[str, Any]:
-    run, one = row.run, row.comparison
-    compared = one and {
-        "difference": one.difference,
-        "low": one.low,
-        "high": one.high,
-        "p": one.p,
-        "p_holm": one.p_holm,
-        "comparisons": one.comparisons,
-        "pictures": one.pictures,
-        "indistinguishable": one.indistinguishable,
-        "reason": one.reason or None,
+    run, comparison = row.run, row.comparison
+    compared = comparison and {
+        "difference": comparison.difference,
+        "low": comparison.low,
+        "high": comparison.high,
+        "p": comparison.p,
+        "p_holm": comparison.p_holm,
+        "comparisons": comparison.comparisons,
+        "pictures": comparison.images,
+        "indistinguishable": comparison.indistinguishable,
+        "reason": comparison.reason or None,
     }
     return {
         "run": run.name,

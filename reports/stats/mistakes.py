@@ -1,4 +1,4 @@
-"""What a run gets wrong: which classes it takes for which, how well it knows each, and where it was sure and wrong."""
+"""The mistakes of a run: confusions, scores of each class, and the most confident errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness.runs.rules import printable
 from reports.values import rounded
 
 PAIRS, PER_PAIR = 24, 6  # pairs of classes that are shown, and images of each
-ERRORS = 60  # the most confident ones
+ERRORS = 60  # most confident errors that are shown
 
 
 def mistakes(predictions: PredictionTable) -> Mapping[str, Any]:
-    """Data for the page's scripts: classes and images are numbers, and `images` has the file names of those shown."""
+    """Data for the page's scripts. Classes and images are numbers; each image that is shown is described once."""
     labels, predicted = predictions.labels, predictions.predicted
     counts = confusion_counts(labels, predicted, len(predictions.classes))
     wrong = np.flatnonzero(labels != predicted)
-    surest = wrong[np.argsort(-_sure(predictions, wrong), kind="stable")]
-    pairs = worst_pairs(counts, predictions)
-    shown_ones = dict.fromkeys([*surest[:ERRORS].tolist(), *(index for *_, some in pairs for index in some)])
+    errors = wrong[np.argsort(-_confidence(predictions, wrong), kind="stable")][:ERRORS].tolist()
+    pairs = top_confusions(counts, predictions)
+    images = dict.fromkeys([*errors, *(index for *_, of_pair in pairs for index in of_pair)])
     rows, columns = np.nonzero(counts)
     return {
         "classes": [printable(name) for name in predictions.classes],
@@ -32,7 +32,7 @@ def mistakes(predictions: PredictionTable) -> Mapping[str, Any]:
         "cells": [rows.tolist(), columns.tolist(), counts[rows, columns].tolist()],
         "perClass": per_class(counts),
         "pairs": pairs,
-        "errors": surest[:ERRORS].tolist(),
+        "errors": errors,
         "pictures": {
             index: [
                 printable(predictions.files[index]),
@@ -41,44 +41,43 @@ def mistakes(predictions: PredictionTable) -> Mapping[str, Any]:
                 rounded(predictions.probabilities[index], 4),
                 rounded(predictions.label_probabilities[index], 4),
             ]
-            for index in shown_ones
+            for index in images
         },
     }
 
 
-def worst_pairs(counts: np.ndarray, predictions: PredictionTable) -> list[tuple[int, int, int, list[int]]]:
-    """Truth, prediction, how often, and images, the surest first; the most frequent pair first.
+def top_confusions(counts: np.ndarray, predictions: PredictionTable) -> list[tuple[int, int, int, list[int]]]:
+    """Pairs of classes, most frequent first: truth, prediction, count, and images, most confident first.
 
-    Of pairs that are equally frequent, first the one that takes the larger share of its class, then the surer one.
+    Of equally frequent pairs, the one with the larger share of its class comes first, then the more confident one.
     """
     support = counts.sum(1)
-    found: list[tuple[tuple[float, ...], tuple[int, int, int, list[int]]]] = []
+    pairs: list[tuple[tuple[float, ...], tuple[int, int, int, list[int]]]] = []
     for truth, guess in zip(*np.nonzero(counts - np.diag(np.diag(counts))), strict=True):
-        some = np.flatnonzero((predictions.labels == truth) & (predictions.predicted == guess))
-        sure = _sure(predictions, some)
+        images = np.flatnonzero((predictions.labels == truth) & (predictions.predicted == guess))
+        confidence = _confidence(predictions, images)
         count = int(counts[truth, guess])
-        order = (-count, -count / support[truth], -float(sure.mean()), int(truth), int(guess))
-        found.append(
-            (order, (int(truth), int(guess), count, some[np.argsort(-sure, kind="stable")][:PER_PAIR].tolist()))
-        )
-    return [pair for _, pair in sorted(found)[:PAIRS]]
+        order = (-count, -count / support[truth], -float(confidence.mean()), int(truth), int(guess))
+        examples = images[np.argsort(-confidence, kind="stable")][:PER_PAIR].tolist()
+        pairs.append((order, (int(truth), int(guess), count, examples)))
+    return [pair for _, pair in sorted(pairs)[:PAIRS]]
 
 
 def per_class(counts: np.ndarray) -> list[tuple[float, ...]]:
-    """Of each class: F1, precision, recall and its 95 % interval; images, how many are right, what it is taken for.
+    """Of each class: F1, precision, recall and its 95 % interval, images, right predictions, most frequent confusion.
 
-    The last is -1 where it is taken for nothing else. A ratio without a denominator is 0.
+    The last is -1 if all predictions are right. A ratio without a denominator is 0.
     """
     rows = []
     others = counts - np.diag(np.diag(counts))
     for number, row in enumerate(counts):
         right, support, named = int(row[number]), int(row.sum()), int(counts[:, number].sum())
         low, high = wilson(right, support)
-        taken = int(others[number].argmax()) if others[number].any() else -1
+        confused_with = int(others[number].argmax()) if others[number].any() else -1
         numbers = (2 * right / max(support + named, 1), right / max(named, 1), right / max(support, 1), low, high)
-        rows.append((*(round(value, 4) for value in numbers), support, right, taken))
+        rows.append((*(round(value, 4) for value in numbers), support, right, confused_with))
     return rows
 
 
-def _sure(predictions: PredictionTable, some: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(predictions.probabilities[some], nan=-1.0)
+def _confidence(predictions: PredictionTable, images: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(predictions.probabilities[images], nan=-1.0)

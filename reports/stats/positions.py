@@ -1,4 +1,4 @@
-"""What fine-tuning did to the position embedding of every run of a sweep, ordered by learning rate.
+"""The position embeddings of the runs of a sweep before and after fine-tuning, by learning rate.
 
 Reads `attention/positions.npz` of run folders. P = g² patches, row by row, D hidden size.
 """
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-# Rows of the figure, at most.
+# Most rows of the figure.
 MOST = 12
 
 POSITIONS = Path("attention") / POSITIONS_FILE
 
-_TILES = 8  # of a panel, at most, each way
+_TILES = 8  # most tiles of a panel in each direction
 _PANEL = 240  # pixels of a panel, about
 _WORDS, _GAP, _MARGIN, _HEADING, _BAR, _LINE = 290, 24, 24, 74, 76, 20  # pixels
 _COLUMNS, _NOTE_COLUMNS = 36, 138  # characters
 _DPI = 120
-_COLOURS = "viridis"  # perceptually uniform, and told apart with any colour vision
+_COLOURS = "viridis"  # perceptually uniform, distinct with any colour vision
 _TINY = 1e-300
 _RATE = "lr"  # of config.json
 
@@ -73,8 +73,8 @@ def read(run: Run) -> Embeddings:
 def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
     """Up to `most` of the runs that have embeddings and a learning rate, by learning rate, then best/val_f1.
 
-    Of more, the best run of every learning rate, then every second best, and so on; of more learning rates than that,
-    evenly spread ones.
+    If there are more: the best run of every learning rate, then every second best, and so on. If there are more
+    learning rates than `most`: evenly spaced ones.
     """
     rates: dict[float, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (-(run.metric("best/val_f1") or 0), run.name)):
@@ -89,9 +89,9 @@ def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
 
 
 def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
-    """A row for each run, by learning rate: tiles before and after, how far each patch moved, numbers and verdict.
+    """A row for each run, by learning rate: tiles before and after, movement of each patch, numbers and verdict.
 
-    None where no run has embeddings. Of more than `most` runs it shows those that `choose` takes, and says so.
+    None if no run has embeddings. Of more than `most` runs it shows those that `choose` returns, with a note.
     """
     from matplotlib.figure import Figure
 
@@ -122,7 +122,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
         _draw(panels[2], moved, 0, max(float(moved.max()), _TINY))
         panels[2].set_xlabel(f"0 to {_digits(float(moved.max()))}", fontsize=8, labelpad=3)
         if number == 0:
-            for axes, title in zip(panels, ("before", "after", "how far patches moved"), strict=True):
+            for axes, title in zip(panels, ("before", "after", "movement of patches"), strict=True):
                 axes.set_title(title, fontsize=11, loc="left")
         place = (_MARGIN / width, (bottom + panel) / height)
         made.text(*place, f"learning rate {value(_rate(run))}", fontsize=11, fontweight="bold", va="top")
@@ -148,23 +148,23 @@ def _rate(run: Run) -> float | None:
 def _notes(
     runs: Sequence[Run], rows: Sequence[tuple[Run, Embeddings]], damaged: Sequence[str], most: int
 ) -> Iterator[str]:
-    """Which runs are shown, what is to be seen, and the rule of the verdicts."""
+    """Which runs are shown, what the panels mean, and the rule of the verdicts."""
     having = sum((run.path / POSITIONS).is_file() and _rate(run) is not None for run in runs)
     if having > most:
         yield (
             f"Shown: {len(rows)} of {having} runs: the best of every learning rate by validation F1, then the second "
-            "best, and so on; of more learning rates than rows, evenly spread ones."
+            "best, and so on. Of more learning rates than rows, evenly spaced ones are shown."
         )
     if missing := len(runs) - having:
         who = "1 more run has" if missing == 1 else f"{missing} more runs have"
-        yield f"{who} no position embedding to show: unfinished, diverged, or not looked at."
+        yield f"{who} no position embedding: unfinished, diverged or not explained."
     yield from damaged
     step = max(math.ceil(found.side / _TILES) for _, found in rows)
-    every = f" One patch in {step} has a tile, each way." if step > 1 else ""
+    every = f" One patch in {step} has a tile in each direction." if step > 1 else ""
     yield (
-        "Tiles: cosine similarity of a patch's embedding, less the mean over patches, with those of all patches in "
-        f"their places.{every} Locality: near patches are alike. R²: row and column can be read from the embedding. "
-        "Both are 1 at best. Movement: length of the change over the typical length before, each map on its own scale."
+        "Tiles: cosine similarity of a patch's embedding, minus the mean over patches, with the embedding of every "
+        f"patch.{every} Locality: near patches are similar. R²: row and column can be decoded from the embedding. Both "
+        "are at most 1. Movement: length of the change over the typical length before; each map has a separate scale."
     )
     yield from (f"Rule: {rule}" for rule in dict.fromkeys(str(found.numbers["rule"]) for _, found in rows))
 
@@ -193,7 +193,7 @@ def _mosaic(patches: np.ndarray) -> np.ndarray:
 
 
 def _moved(found: Embeddings) -> np.ndarray:
-    """Length of each patch's change over the typical length of an embedding before, (g, g)."""
+    """(g, g) length of each patch's change over the typical length of an embedding before."""
     typical = math.sqrt(float((found.before**2).sum(1).mean()))
     return (np.linalg.norm(found.after - found.before, axis=1) / max(typical, _TINY)).reshape(found.side, found.side)
 
@@ -205,9 +205,9 @@ def _draw(axes: Axes, cells: np.ndarray, low: float, high: float) -> AxesImage:
     return image
 
 
-def _whole_pixels(cells: int, wanted: int) -> int:
-    """About `wanted` pixels, a multiple of the cells: all of them are the same size then."""
-    return max(1, round(wanted / cells)) * cells
+def _whole_pixels(cells: int, target: int) -> int:
+    """About `target` pixels, a multiple of the cells, so that all cells have the same size."""
+    return max(1, round(target / cells)) * cells
 
 
 def _digits(number: float) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.errors import ReportError
 from reports.page.titles import TITLES
-from reports.runs import shown
 from reports.stats.leaderboard import Leaderboard
 from reports.wandb_report.findings import findings, warnings
 from reports.wandb_report.panels import columns_of, drawn, panels, placed, repeated
@@ -40,7 +40,7 @@ class Scope:
 
     @property
     def title(self) -> str:
-        return f"Report on {shown(self.name)[:100]}"
+        return f"Report on {printable(self.name)[:100]}"
 
     @property
     def view(self) -> str:
@@ -156,7 +156,7 @@ def _runset(scope: Scope, board: Leaderboard) -> wr.Runset:
     return wr.Runset(
         entity=scope.entity,
         project=scope.project,
-        name=shown(scope.name),
+        name=printable(scope.name),
         filters=scope.filters,
         groupby=[f"config.{name}" for name in repeated(board)],
         order=[wr.OrderBy(wr.SummaryMetric(board.metric), ascending=board.goal == "minimize")],

@@ -15,7 +15,8 @@ from reports.command import reproducing
 from reports.importance import Importance, importance
 from reports.page.sections.provenance import facts_of
 from reports.runs import Run
-from reports.stats.leaderboard import Leaderboard, Row, settings_columns, wide_columns
+from reports.stats.leaderboard import Leaderboard, Row
+from reports.stats.leaderboard_table import settings_columns, wide_columns
 from reports.stats.mistakes import mistakes
 from reports.values import is_number
 from reports.wandb_report.markdown import bullets, code, escaped, table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.runs.rules import printable
 from reports.columns import Column
-from reports.runs import shown
 
 # Most rows of a table; the number of the others is given below it.
 MOST_ROWS = 50
@@ -14,7 +14,7 @@ MOST_ROWS = 50
 
 def escaped(text: object) -> str:
     """Text from a run with the special characters of Markdown, TeX and HTML escaped."""
-    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", shown(text))
+    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", printable(text))
 
 
 def bullets(lines: Sequence[str]) -> str:
@@ -24,7 +24,7 @@ def bullets(lines: Sequence[str]) -> str:
 
 def code(line: str) -> str:
     """One line as a code block."""
-    return f"    {shown(line)}"
+    return f"    {printable(line)}"
 
 
 def table(columns: Sequence[Column]) -> str:

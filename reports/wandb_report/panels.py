@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.runs import metric_table
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
@@ -35,18 +36,14 @@ TABLES = {
 
 # Logged history to plot over the optimiser step: titles of the panels, and whether the axis is logarithmic.
 CURVES = {
-    "train/loss": ("Training loss", True),
-    "val/loss": ("Validation loss", True),
-    "val/f1": ("Validation macro F1", False),
-    "val/accuracy": ("Validation accuracy", False),
+    **{curve.key: (curve.caption, curve.log_axis) for curve in metric_table.shown_in(metric_table.CURVE)},
     "train/lr": ("Learning rate", True),
     "train/images_per_second": ("Training images per second", False),
 }
 
 # Summary keys that are columns of the table of runs, after the metric of the leaderboard.
-PINNED = ("test/f1", "test/f1_low", "test/f1_high", "test/accuracy", "test/ece", "best/epoch", "seconds/train")
-
-SCORES = {"test/f1": "Macro F1 on test", "test/accuracy": "Accuracy on test", "test/ece": "Calibration error on test"}
+SCORES = {score.key: score.caption for score in metric_table.shown_in(metric_table.WANDB)}
+PINNED = tuple(dict.fromkeys(["test/f1", "test/f1_low", "test/f1_high", *SCORES, "best/epoch", "seconds/train"]))
 COSTS = {"seconds/train": "Seconds of training", "memory/peak_bytes": "Peak memory in bytes"}
 
 MOST_RUNS = 100  # in one panel

@@ -139,7 +139,7 @@ def test_unusable_preprocessing_in_a_file_is_an_error(tmp_path: Path, change: An
     if isinstance(change, dict):
         change = dataclasses.asdict(Preprocessing(80, 64, "bicubic", *HALF)) | change
     path = save(tmp_path / "w.safetensors", demo(), change)
-    with pytest.raises(WeightsError, match=r"w\.safetensors: its metadata says in no usable way"):
+    with pytest.raises(WeightsError, match=r"w\.safetensors: 'preprocessing' in its metadata cannot be used"):
         preprocessing_for("vit_demo", path)
 
 

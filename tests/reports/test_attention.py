@@ -142,7 +142,7 @@ def test_sprites_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]
     path = look(tmp_path / "a") / "attention" / "sprites" / "sprites.json"
     about = json.loads(path.read_text())
     found = read_sprites(tmp_path / "a", 6)
-    assert (found.sheets, found.pictures) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
+    assert (found.sheets, found.images) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
     path.write_text(json.dumps(about | change))
     with pytest.raises(UnreadableError, match=said):
         read_sprites(tmp_path / "a", 6)
@@ -160,13 +160,13 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
 def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = look(tmp_path / "a") / "attention" / "attention.npz"
     then = read_attention(tmp_path / "a").stamp
-    arrays = attention_files._read_arrays
+    arrays = attention_files.read_arrays
 
     def replaced(*words: Any) -> dict[str, np.ndarray]:
         found = arrays(*words)
         os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(attention_files, "_read_arrays", replaced)
+    monkeypatch.setattr(attention_files, "read_arrays", replaced)
     assert read_attention(tmp_path / "a").stamp == then
     assert read_attention(tmp_path / "a").stamp != then

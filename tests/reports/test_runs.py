@@ -14,8 +14,9 @@ import pytest
 
 from harness.runs.predictions import CLASS_COLUMNS
 from harness.runs.resampling import bootstrap
+from harness.runs.rules import printable
 from harness.training import metrics
-from reports.runs import read_run, read_runs, shown
+from reports.runs import read_run, read_runs
 from tests import ROOT
 from tests.test_layout import LIGHT
 
@@ -171,8 +172,8 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_text_is_made_fit_for_a_terminal() -> None:
-    assert shown("täglich 1-5 °C") == "täglich 1-5 °C"
-    assert shown("\x1b[31mred\n\u202eevil\udcff") == r"\x1b[31mred\n\u202eevil\udcff"
+    assert printable("täglich 1-5 °C") == "täglich 1-5 °C"
+    assert printable("\x1b[31mred\n\u202eevil\udcff") == r"\x1b[31mred\n\u202eevil\udcff"
 
 
 def test_reports_load_no_heavy_package() -> None:

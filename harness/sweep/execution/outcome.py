@@ -10,9 +10,12 @@ from typing import Any
 
 from harness.runs.folder import RunFolder
 from harness.runs.reading import parse_row
-from harness.runs.rules import best_epoch
+from harness.runs.rules import best_epoch, finite_number
 
 Row = dict[str, Any]
+
+# What to do about a damaged run folder of a trial.
+RETRY = "Move the run folder away and repeat `harness sweep run`: it starts this trial again."
 
 
 class Rows:
@@ -62,12 +65,17 @@ def value_after(epochs: Sequence[Row], metric: str) -> float | None:
     return epochs[-1].get(metric)
 
 
+def read_summary(folder: RunFolder) -> dict[str, Any]:
+    """summary.json of a trial; empty if it is missing. Raises UnreadableError."""
+    return folder.read("summary.json", RETRY)
+
+
 def final_value(folder: RunFolder, metric: str) -> float | None:
-    """The metric of a finished run: from its summary, else from the last row that has it."""
-    summary = folder.read("summary.json")
+    """The metric of a finished run: from its summary, else from the last row that has it. Raises UnreadableError."""
+    summary = read_summary(folder)
     if metric in summary:
-        return summary[metric]
-    return next((row[metric] for row in reversed(folder.read_metrics()) if metric in row), None)
+        return finite_number(summary[metric])
+    return next((row[metric] for row in reversed(folder.read_metrics(RETRY)) if metric in row), None)
 
 
 def last_sign_of_progress(folder: RunFolder, log: Path) -> float:

@@ -18,7 +18,9 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES
 from harness.options import arguments
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.outcome import Rows, final_value, why_it_failed
+from harness.runs.reading import UnreadableError
+from harness.runs.rules import finite_number
+from harness.sweep.execution.outcome import Rows, final_value, read_summary, why_it_failed
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.running_trial import PARENT_IS_GONE, RunningTrial
@@ -112,8 +114,12 @@ class Runner:
             self.progress.event(task, f"infeasible: {error}")
             return
         folder = RunFolder.of(config, task.run_id)
-        if self._settle_by_summary(task, folder, folder.read("summary.json")):
-            return  # it ended after its runner did
+        try:
+            if self._settle_by_summary(task, folder, read_summary(folder)):
+                return  # it ended after its runner did
+        except UnreadableError as error:
+            self._end_failed(task, str(error))
+            return
         log = self.folder / "logs" / f"{task.number}.log"
         log.parent.mkdir(exist_ok=True)
         process = self._context.Process(
@@ -170,9 +176,11 @@ class Runner:
             trial.hung = True
             trial.tell_to_end()
             self.progress.event(trial.task, f"made no progress for {self.options.timeout:g} s: ending it")
-        elif trial.prune_reason and trial.folder.read("summary.json").get("state") == "running":
-            # A run clears earlier stop requests when it starts.
-            trial.folder.ask_to_stop(trial.prune_reason)
+        elif trial.prune_reason:
+            # A run clears earlier stop requests when it starts. A damaged summary is reported when the trial ends.
+            with contextlib.suppress(UnreadableError):
+                if read_summary(trial.folder).get("state") == "running":
+                    trial.folder.ask_to_stop(trial.prune_reason)
 
     def _report(self, trial: RunningTrial) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""
@@ -206,9 +214,15 @@ class Runner:
 
     def _settle(self, trial: RunningTrial) -> None:
         """Record how a trial ended once its process has ended."""
-        summary = trial.folder.read("summary.json")
-        if not self._settle_by_summary(trial.task, trial.folder, summary):
-            self._settle_unfinished(trial, summary)
+        try:
+            summary = read_summary(trial.folder)
+            if not self._settle_by_summary(trial.task, trial.folder, summary):
+                self._settle_unfinished(trial, summary)
+        except UnreadableError as error:
+            if self.trial_queue.owns(trial.task):
+                self._end_failed(trial.task, str(error))
+            else:
+                self.progress.event(trial.task, TAKEN_OVER)
         self._keep_best()
 
     def _settle_unfinished(self, trial: RunningTrial, summary: Mapping[str, Any]) -> None:
@@ -239,7 +253,9 @@ class Runner:
             self.progress.event(task, f"finished, but its {metric} is not a number")
         elif state == "finished":
             self.trial_queue.end(task, "finished", value=value)
-            self.progress.event(task, f"finished: {metric} {value:.4f}, test F1 {summary['test/f1']:.4f}")
+            test_f1 = finite_number(summary.get("test/f1"))
+            tested = "" if test_f1 is None else f", test F1 {test_f1:.4f}"
+            self.progress.event(task, f"finished: {metric} {value:.4f}{tested}")
         elif state in ("stopped", "infeasible"):
             self.trial_queue.end(task, state, reason=reason)
             self.progress.event(task, f"{state}: {reason}")
@@ -256,8 +272,12 @@ class Runner:
             self.progress.event(task, f"failed: {reason}. Trying again.")
             self._to_retry.append(task)
             return
+        self._end_failed(task, reason, f". Log: {trial.log}")
+
+    def _end_failed(self, task: ClaimedTrial, reason: str, details: str = "") -> None:
+        """Record that a trial failed for good; stop the sweep if trials only fail."""
         self.trial_queue.end(task, "failed", reason=reason)
-        self.progress.event(task, f"failed: {reason}. Log: {trial.log}")
+        self.progress.event(task, f"failed: {reason}{details}")
         self._failed += 1
         if self._failed >= MAX_EARLY_FAILURES and not self._ended_well and not self._stopping:
             self._stop(f"{self._failed} trials failed, and none has ended well", 1)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import NAMED_WEIGHTS, RunConfig
-from reports.runs import Run, shown
+from harness.runs.rules import printable
+from reports.runs import Run
 
 # A training step is a forward and a backward pass, and the latter costs twice the former.
 SCORING_TO_TRAINING = 3
@@ -89,7 +90,7 @@ def _machine(run: Run) -> str:
         return "an unknown machine"
     gpus = hardware.get("gpus")
     what = gpus[0] if isinstance(gpus, list) and gpus else f"{hardware.get('cpu')}, {hardware.get('cores')} cores"
-    return shown(what)
+    return printable(what)
 
 
 def _size(path: Path) -> int | None:

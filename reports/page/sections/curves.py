@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.runs.metric_table import BY_KEY
 from reports import caveats
 from reports.collection import Collection, Setting, in_order
 from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
@@ -33,11 +34,8 @@ RANGES = 4
 # States of runs whose training may continue.
 UNFINISHED = ("running", "preempted", "unknown")
 
-PANELS = {
-    "loss": ("train/loss", "Training loss"),
-    "val-loss": ("val/loss", "Validation loss"),
-    "val-f1": ("val/f1", "Validation macro F1"),
-}
+# Metrics by the names of their charts.
+PANELS = {"loss": "train/loss", "val-loss": "val/loss", "val-f1": "val/f1"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Level:
 
 def section(collection: Collection, site: Site) -> Section | None:
     # Runs that have logged anything.
-    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key, _ in PANELS.values())]
+    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key in PANELS.values())]
     if not rows:
         return None
     lines = [Line(row.run, collection.key(row.run), collection.label(row.run), _diverged(row.run)) for row in rows]
@@ -122,7 +120,8 @@ def _panel(
     site: Site, name: str, lines: Sequence[Line], colours: Mapping[str, str], guess: float | None, most: int
 ) -> Chart | None:
     """None where no run has logged the metric yet."""
-    key, title = PANELS[name]
+    key = PANELS[name]
+    title = BY_KEY[key].caption
     traces: list[dict[str, Any]] = []
     for place, line in enumerate(lines):
         epochs, values = _thinned(*_points(line.run, key), most)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.importance import Importance, importance
 from reports.page.charts import LINES, Chart, Scale, chart, escaped, readable
 from reports.page.heatmap import heat_map
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import shown
 from reports.stats.leaderboard import Row
 
 # A setting with at most so many values gets a mean per value.
@@ -44,7 +44,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "n": len(rows),
         "few": len(rows) < FEW,
         "metric": metric,
-        "left_out": [shown(name) for name in names[MOST_SETTINGS:]],
+        "left_out": [printable(name) for name in names[MOST_SETTINGS:]],
         "parallel": _parallel(site, rows, drawn, metric) if len(rows) > 2 else None,
         "heat": heat_map(site, collection, names),
         "single": [_single(site, collection, name, number) for number, name in enumerate(drawn)],

@@ -6,14 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from harness.runs import metric_table
+from harness.runs.rules import Goal, printable
 from reports import caveats, columns
 from reports.collection import Collection
 from reports.command import reproducing
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
+
+# Scores beside macro F1.
+SCORES = metric_table.shown_in(metric_table.LEADERBOARD)
 
 # Of the first MOST_FILTERS settings, those with at most MOST_CHOICES values get a filter.
 MOST_CHOICES = 12
@@ -44,15 +49,14 @@ def section(collection: Collection, site: Site) -> Section | None:
             "key": collection.key(row.run),
             "place": row.place,
             "label": collection.label(row.run),
-            "name": shown(row.run.name),
-            "state": shown(row.run.state),
+            "name": printable(row.run.name),
+            "state": printable(row.run.state),
             "settings": {name: cells[number] for name, cells in settings.items()},
             "metric": _number(row.metric),
             "f1": _number(row.run.metric("test/f1")),
             "span": [columns.number(row.run.metric(f"test/f1_{side}")) for side in ("low", "high")],
             "interval": _interval(row.run, start, end),
-            "accuracy": _number(row.run.metric("test/accuracy")),
-            "ece": _number(row.run.metric("test/ece"), 3),
+            "scores": [_number(row.run.metric(score.key), score.digits) for score in SCORES],
             "p": columns.p_value(row.comparison.p_holm) if row.comparison else "",
             "standing": _standing(row),
             "epochs": _epochs(row.run),
@@ -66,8 +70,9 @@ def section(collection: Collection, site: Site) -> Section | None:
     context = {
         "rows": rows,
         "metric": collection.metric,
-        "best_first": "ascending" if board.goal == "minimize" else "descending",
-        "settings": {name: shown(name).replace("_", " ") for name in board.settings},
+        "best_first": _best_first(board.goal),
+        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
+        "settings": {name: printable(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
             for name, cells in list(settings.items())[:MOST_FILTERS]
@@ -98,13 +103,17 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "n": row.run.metric("test/n"),
         "interval": _interval(row.run, 0, 1),
         "facts": {
-            "accuracy": columns.number(row.run.metric("test/accuracy"), 3),
-            "calibration error": columns.number(row.run.metric("test/ece"), 3),
+            **{score.heading: columns.number(row.run.metric(score.key), 3) for score in SCORES},
             "best epoch": _epochs(row.run).text,
             "trained in": columns.duration(row.run.metric("seconds/train")),
         },
         "doubt": _doubt(collection),
     }
+
+
+def _best_first(goal: Goal) -> str:
+    """How a column is sorted when its best value comes first."""
+    return "ascending" if goal == "minimize" else "descending"
 
 
 def _doubt(collection: Collection) -> dict[str, Any]:
@@ -117,7 +126,7 @@ def _doubt(collection: Collection) -> dict[str, Any]:
             "The other runs cannot be compared with it: see the leaderboard." if rest else "No other run has finished."
         )
         return {"answer": "Nothing to compare with", "sentence": reason, "others": []}
-    m, images = len(compared), compared[0][1].pictures
+    m, images = len(compared), compared[0][1].images
     equal = [row for row, comparison in compared if comparison.indistinguishable]
     higher = [
         row for row, comparison in compared if not comparison.indistinguishable and (comparison.difference or 0) < 0

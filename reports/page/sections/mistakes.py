@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.page.charts import chart
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import shown
 from reports.stats.mistakes import mistakes
 
 
@@ -19,7 +19,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             site.data(f"mistakes-{key}", mistakes(run.predictions))
             runs.append({"key": key, "label": label})
         elif run.finished:
-            missing.setdefault(shown(run.predictions.problem), []).append(label)
+            missing.setdefault(printable(run.predictions.problem), []).append(label)
     alt = (
         "Confusion matrix of the chosen run. The list of top confusions above has its largest entries, the table below "
         "every class."

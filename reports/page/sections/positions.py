@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.runs.attention_files import HeadStatistics, read_statistics
 from harness.runs.reading import UnreadableError
+from harness.runs.rules import printable
 from harness.runs.sprite_files import read_image
 from reports.collection import Collection
 from reports.columns import value
@@ -21,7 +22,7 @@ from reports.page.charts import Chart, chart
 from reports.page.gallery_data import best_and_worst
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.stats import positions
 from reports.values import is_number, rounded
 
@@ -74,13 +75,13 @@ def section(collection: Collection, site: Site) -> Section | None:
         try:
             numbers = positions.read(run).numbers
             lines.append(_line(run, label, numbers))
-            rules[shown(numbers["rule"])] = None
+            rules[printable(numbers["rule"])] = None
             measured.append(run)
         except FileNotFoundError:
-            reason = "positions.npz is missing" if run.finished else f"{shown(run.state)}, not measured yet"
+            reason = "positions.npz is missing" if run.finished else f"{printable(run.state)}, not measured yet"
             missing.setdefault(reason, []).append(label)
         except ValueError as error:
-            missing.setdefault(shown(error), []).append(label)
+            missing.setdefault(printable(error), []).append(label)
     heads = _heads(collection, site)
     best_first = [row.run for row in collection.rows if row.run in set(measured)]
     drawn = best_and_worst(best_first, collection.gallery)
@@ -119,7 +120,7 @@ def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
         return Line(
             value(run.config.get("lr")) if math.isfinite(_rate(run)) else "?",
             label,
-            shown(numbers["verdict"]),
+            printable(numbers["verdict"]),
             pairs,
             _digits(change["value"]),
             _span(change),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.runs.rules import printable
 from reports.caveats import part, strings
 from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.values import is_number
 
 
@@ -72,7 +73,7 @@ def facts_of(run: Run) -> dict[str, str]:
         "precision": run.manifest.get("precision"),
         "day started": (_text(run.manifest.get("started")) or "")[:10] or None,
     }
-    return {name: shown(value) for name, value in facts.items() if value is not None}
+    return {name: printable(value) for name, value in facts.items() if value is not None}
 
 
 def _code(git: Mapping[str, Any]) -> str | None:
@@ -83,4 +84,4 @@ def _code(git: Mapping[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return shown(value) if isinstance(value, str) else None
+    return printable(value) if isinstance(value, str) else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from harness.runs.rules import printable
 from reports import caveats, columns
 from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import Run, shown
+from reports.runs import Run
 from reports.stats.leaderboard import Row
 from reports.values import is_number
 
@@ -77,7 +78,7 @@ def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, An
         "lr": f"{model.lr:.0e}",
         "batch_size": model.batch_size,
         "study": columns.number(model.f1),
-        "ours": columns.number(f1) if f1 is not None else shown(run.state),
+        "ours": columns.number(f1) if f1 is not None else printable(run.state),
         "span": columns.span(run.metric("test/f1_low"), run.metric("test/f1_high")) if f1 is not None else "",
         "difference": f"{round(f1 - model.f1, 4) + 0.0:+.4f}" if f1 is not None else "",
         "label": collection.label(run),
@@ -98,7 +99,7 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
     }
     facts = []
     for name, values in ours.items():
-        here = ", ".join(dict.fromkeys("unknown" if value is None else shown(value) for value in values))
+        here = ", ".join(dict.fromkeys("unknown" if value is None else printable(value) for value in values))
         differs = here not in (STUDY_FACTS[name], WEIGHTS_OWN)
         if name == "training images":
             differs = not all(isinstance(value, int) and 13_400 <= value <= 13_600 for value in values)

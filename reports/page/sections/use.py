@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.command import reproducing, using
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.runs import shown
 
 
 def section(collection: Collection, site: Site) -> Section | None:
@@ -15,7 +15,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         return None
     context = {
         "label": collection.label(best),
-        "path": shown(best.path),
+        "path": printable(best.path),
         "commands": [*using(best), ("Train the same settings again", reproducing(best))],
         "has_model": (best.path / "checkpoints" / "best.safetensors").is_file(),
     }

@@ -132,19 +132,19 @@ def test_caveats_come_before_the_numbers(sweep: Path) -> None:
     assert (len(grave), len(mild)) == (5, 5)
     said = page.text_of("")
     for sentence in (
-        "1 run ended as infeasible: not ranked.",
-        "1 run ended as failed: not ranked.",
+        "1 run ended as infeasible; not ranked.",
+        "1 run ended as failed; not ranked.",
         "No space left",
-        "1 run of which it is not known how they ended: not ranked.",
+        "1 run without a state in summary.json; not ranked.",
         "config.json is damaged (",
         "; manifest.json is missing",
-        "1 image could not be read and left out.",
+        "1 image could not be read and was left out.",
         "train/a.jpg: truncated",
         "A split is not the data set's own. valid: 4 of train's 20 images set aside",
         "1 run still running or killed; not ranked.",
         "(epoch 1.5 of 3, step 3)",
         "Memory ran out in 1 run",
-        "micro-batches of 4 in place of 16",
+        "micro-batches of 4 instead of 16",
         "1 run started from code with changes that were not committed.",
         "All finished runs have the same seed (0)",
     ):

@@ -185,7 +185,7 @@ def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     assert notes["good"] == ""
     assert notes["sprites"] == "no small images, maps alone"
     assert {run.label: run.remedy for run in written.runs if run.remedy} == {"sprites": "harness explain RUN --redraw"}
-    assert notes["some"] == "2 of 6 images are there, the others are shown as maps alone"
+    assert notes["some"] == "2 of 6 images are there; the others are shown as maps only"
     without = {labels: reason for reason, labels in written.missing}
     assert without[("without",)] == "attention.npz is missing"
     assert without[("running",)] == "running, no maps yet"

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from harness.runs import resampling
-from harness.runs.resampling import difference_interval, holm, macro_f1, resampled, swap_test
+from harness.runs import paired
+from harness.runs.paired import difference_interval, holm, resampled, swap_test
+from harness.runs.resampling import macro_f1
 from reports.runs import Run, read_run
 from reports.stats.comparison import compare
 from tests.reports.test_runs import write_run
@@ -78,7 +79,7 @@ def test_blocks_are_parts_of_one_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the blocks, all resamples and swaps are done, and no two blocks are the same."""
     labels, one, other = two_models(np.random.default_rng(4), 10, 10, (0.8, 0.7))
     scores, p = resampled(labels, [one, other], 10, resamples=2003), swap_test(labels, one, other, 10, swaps=20_003)
-    monkeypatch.setattr(resampling, "BLOCK", 700)
+    monkeypatch.setattr(paired, "BLOCK", 700)
     in_blocks = resampled(labels, [one, other], 10, resamples=2003)
     assert scores.shape == in_blocks.shape == (2, 2003)
     assert scores.std(axis=1) == pytest.approx(in_blocks.std(axis=1), rel=0.1)
@@ -91,7 +92,7 @@ def test_resampled_scores_are_those_of_redrawn_test_sets() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2, 3])
     predicted = np.array([0, 1, 0, 1, 2, 2, 0])
     scores = resampled(labels, [predicted], 5, resamples=40, seed=7)[0]
-    weights = resampling._weights(labels, 5, 40, np.random.Generator(np.random.Philox(7)))
+    weights = paired._weights(labels, 5, 40, np.random.Generator(np.random.Philox(7)))
     assert weights.sum(axis=0) == pytest.approx(np.full(40, 7))
     assert set(np.unique(weights[:3])) <= {0, 1.5, 3}
     assert set(np.unique(weights[3:5])) == {0, 2}
@@ -119,7 +120,7 @@ def test_best_against_better_and_worse_runs(tmp_path: Path) -> None:
     )
     one_class = run_of(tmp_path / "one class", labels, np.zeros(500, int))
     same, close, far, hopeless = found = compare(best, [*others, one_class])
-    assert all(one.comparable and (one.comparisons, one.pictures) == (4, 500) for one in found)
+    assert all(one.comparable and (one.comparisons, one.images) == (4, 500) for one in found)
     assert [one.indistinguishable for one in found] == [True, True, False, False]
     assert [one.differing for one in found] == [0, 4, 35, 495]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from reports.runs import Run, read_run, read_runs
-from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, render, to_json
+from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, to_json
+from reports.stats.leaderboard_table import render
 from tests.reports.test_runs import write_run
 
 LABELS = np.repeat(np.arange(10), 10)
@@ -89,8 +90,8 @@ def test_the_text(runs: list[Run]) -> None:
     notes = " ".join(" ".join(lines[lines.index(next(line for line in lines if line.startswith("Best by"))) :]).split())
     assert notes.startswith(
         f"Best by best/val_f1: lr 1e-05, augment none, batch size 16. Test macro F1 0.9693, 95 % interval {interval}, "
-        "n = 100. On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 2 score lower. "
-        "The best less each of these: 2 (lr 1e-05, augment standard, batch size 16): 0.0"
+        "n = 100. On the same 100 test images, 1 of 3 other runs may be as good by macro F1; 2 score lower. "
+        "The best minus each of these: 2 (lr 1e-05, augment standard, batch size 16): 0.0"
     )
     assert "after Holm's correction for 3 comparisons" in notes
     assert "paired bootstrap" in notes
@@ -166,8 +167,8 @@ def test_a_run_that_is_better_on_the_test_pictures_is_called_so(tmp_path: Path) 
         write(tmp_path / name, value, errors)
     notes = leaderboard(read_runs(tmp_path)).notes
     assert notes[1] == (
-        "On the same 100 test images, 1 of 3 other runs cannot be told from it by macro F1; 1 score lower, "
-        "1 score higher, unlike validation. The best less each of these:"
+        "On the same 100 test images, 1 of 3 other runs may be as good by macro F1; 1 score lower; "
+        "1 score higher, unlike on validation. The best minus each of these:"
     )
     assert notes[2] == "  3 (c): identical predictions"
 
@@ -194,7 +195,7 @@ def test_two_hundred_runs(tmp_path: Path) -> None:
     apart = [row.run.name for row in board.finished[1:] if row.comparison and not row.comparison.indistinguishable]
     assert apart == [f"{number:03}" for number in range(99, -1, -1)]
     text = " ".join(render(board, 100).split())
-    assert "99 of 199 other runs cannot be told from it by macro F1; 100 score lower." in text
+    assert "99 of 199 other runs may be as good by macro F1; 100 score lower." in text
     assert "and 89 more How: " in text
     assert "correction for 199 comparisons" in text
 

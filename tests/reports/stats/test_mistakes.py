@@ -17,7 +17,7 @@ from reports.page.sections import mistakes as section
 from reports.page.site import Site
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
-from reports.stats.mistakes import ERRORS, PAIRS, PER_PAIR, mistakes, per_class, worst_pairs
+from reports.stats.mistakes import ERRORS, PAIRS, PER_PAIR, mistakes, per_class, top_confusions
 from tests.reports.page.test_gallery_data import data
 from tests.reports.test_runs import write_run
 
@@ -60,12 +60,12 @@ def test_interval_of_a_share() -> None:
     assert wilson(0, 0) == (0, 1)
 
 
-def test_worst_pairs_first() -> None:
+def test_most_frequent_confusions_come_first() -> None:
     labels = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
     predicted = [1, 1, 0, 2, 2, 0, 1, 0, 2, 2]
     sure = [0.5, 0.7, 0.9, 0.4, 0.6, 0.95, 0.9, 0.8, 0.9, 0.9]
     predictions = some(labels, predicted, sure)
-    pairs = worst_pairs(confusion_counts(predictions.labels, predictions.predicted, 3), predictions)
+    pairs = top_confusions(confusion_counts(predictions.labels, predictions.predicted, 3), predictions)
     # Twice each: the one of three images before the one of four. Then once each, of three before four.
     assert pairs == [(0, 1, 2, [1, 0]), (1, 2, 2, [4, 3]), (2, 0, 1, [7]), (1, 0, 1, [5])]
 

@@ -86,7 +86,7 @@ def test_rows_by_learning_rate(tmp_path: Path, kept: PositionArchive, lost: Posi
     assert f"|ΔP| / |P| {lost.numbers['change']['value']:.2f}" in said
     after = lost.numbers["after"]["locality"]["value"]
     assert f"locality {kept.numbers['before']['locality']['value']:.2f} → {after:.2g}" in said
-    assert "1 more run has no position embedding to show" in said
+    assert "1 more run has no position embedding: unfinished" in said
     # The rule, once and whole.
     sentences = " ".join(said.split())
     assert sentences.count(" ".join(str(lost.numbers["rule"]).split()).replace("$", r"\$")) == 1

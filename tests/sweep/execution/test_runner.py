@@ -18,6 +18,7 @@ from harness import train as train_module
 from harness.errors import ConfigError, HarnessError
 from harness.launch.proc import is_running
 from harness.runs.folder import RunFolder
+from harness.runs.logger import RunLogger
 from harness.sweep.execution import runner as runner_module
 from harness.sweep.execution.runner import Runner, RunnerOptions
 from harness.sweep.search.settings import Search
@@ -261,6 +262,37 @@ def test_what_keeps_failing_is_noted_and_the_others_go_on(
     again = entries(file, tmp_path / "runs")
     assert [entry.state for entry in again] == ["finished"] * 4
     assert [entry.run_id for entry in again] == [entry.run_id for entry in done]
+
+
+def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_continues(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
+    end = RunLogger.end
+
+    def end_damaged(logger: RunLogger, state: str, **options: Any) -> None:
+        end(logger, state, **options)
+        if logger.config.lr == 1e-2:
+            (logger.folder.path / "summary.json").write_text("[]")
+
+    monkeypatch.setattr(RunLogger, "end", end_damaged)
+    assert sweep_here(file, tmp_path / "runs", retries=0) == 1
+    done = entries(file, tmp_path / "runs")
+    assert [entry.state for entry in done] == ["finished", "failed", "finished", "failed"]
+    folder = run_folder(tmp_path / "runs", 1)
+    assert done[1].reason == (
+        f"{folder / 'summary.json'} is damaged (it holds a list instead of an object). Move the run folder away and "
+        "repeat `harness sweep run`: it starts this trial again."
+    )
+    monkeypatch.undo()
+
+    # The trial fails again as long as the folder is there, and is done once it is moved away.
+    assert sweep_here(file, tmp_path / "runs", retries=0) == 1
+    assert [entry.state for entry in entries(file, tmp_path / "runs")] == ["finished", "failed", "finished", "failed"]
+    for number in (1, 3):
+        run_folder(tmp_path / "runs", number).rename(tmp_path / f"damaged-{number}")
+    assert sweep_here(file, tmp_path / "runs", retries=0) == 0
+    assert [entry.state for entry in entries(file, tmp_path / "runs")] == ["finished"] * 4
 
 
 def test_a_sweep_in_which_nothing_works_is_given_up(
