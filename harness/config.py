@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
@@ -28,6 +29,10 @@ NAMED_WEIGHTS = {
 }
 
 _REQUIRED = object()
+# In place of a default: the recipe's value.
+BY_RECIPE = object()
+# What versions without a setting computed, of a setting that all versions have.
+_NO_VALUE = object()
 
 
 def option(
@@ -41,11 +46,13 @@ def option(
     above: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    earlier: Any = _NO_VALUE,
 ) -> Any:
     """A field of RunConfig: its default, its help text and the values it allows.
 
     `low`/`high` are inclusive bounds, `above`/`below` exclusive ones. `identity=False` marks a setting that does
-    not change what a run computes, such as a folder; it may differ when a run is resumed.
+    not change what a run computes, such as a folder; it may differ when a run is resumed. `earlier` is what versions
+    without the setting computed: at this value, a run has the identity that it had with them.
     """
     metadata = {
         "help": help,
@@ -56,15 +63,30 @@ def option(
         "above": above,
         "below": below,
         "identity": identity,
+        "earlier": earlier,
+        "by_recipe": default is BY_RECIPE,
     }
     if default is _REQUIRED:
         return dataclasses.field(metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=None if default is BY_RECIPE else default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Every setting of one run. Frozen: values derived from it are local variables where they are used."""
+    """Every setting of one run. Frozen: values derived from it are local variables where they are used.
+
+    A setting of the recipe that is None, or left out, takes the recipe's value.
+    """
+
+    # Recipe
+    recipe: str = option(
+        DEFAULT,
+        "Set of defaults: finetune for pretrained weights and new data; study for the settings of sweeps/grid.yaml. An "
+        "option that is given takes precedence.",
+        group="Recipe",
+        choices=tuple(RECIPES),
+        identity=False,
+    )
 
     # Data
     data: str = option(
@@ -121,17 +143,26 @@ class RunConfig:
 
     # Augmentation
     augment: str = option(
-        "none",
+        BY_RECIPE,
         "none; standard = random resized crop, flip and colour jitter; randaugment; trivialaugment.",
         group="Augmentation",
         choices=("none", "standard", "randaugment", "trivialaugment"),
     )
     color_jitter: float = option(
-        0.4,
+        BY_RECIPE,
         "Brightness, contrast and saturation strength of --augment standard; 0 disables it.",
         group="Augmentation",
         low=0,
         high=1,
+    )
+    crop_area: float = option(
+        BY_RECIPE,
+        "Smallest area of a random crop, as a fraction of the image. Crops near 1 suit small data sets. Has no effect "
+        "with --augment none.",
+        group="Augmentation",
+        above=0,
+        high=1,
+        earlier=0.08,
     )
     random_erasing: float = option(
         0.0, "Probability of erasing a rectangle from a training image.", group="Augmentation", low=0, high=1
@@ -145,7 +176,11 @@ class RunConfig:
         high=100,
     )
     label_smoothing: float = option(
-        0.0, "Label smoothing: probability mass spread evenly over all classes.", group="Augmentation", low=0, below=1
+        BY_RECIPE,
+        "Label smoothing: probability mass spread evenly over all classes.",
+        group="Augmentation",
+        low=0,
+        below=1,
     )
 
     # Model
@@ -163,13 +198,13 @@ class RunConfig:
         choices=("none", "backbone"),
     )
     head_init: str = option(
-        "zero",
+        BY_RECIPE,
         "Initial head: zero (as in the ViT paper), default (PyTorch's), or probe (a linear probe of the backbone).",
         group="Model",
         choices=("zero", "default", "probe"),
     )
     drop_path: float = option(
-        0.0,
+        BY_RECIPE,
         "Stochastic depth rate of the last block; rates rise linearly from 0 at the first.",
         group="Model",
         low=0,
@@ -177,10 +212,19 @@ class RunConfig:
     )
 
     # Optimisation
-    epochs: int = option(5, "Passes over the training set.", group="Optimisation", low=1, high=100_000)
-    lr: float = option(1e-5, "Peak learning rate.", group="Optimisation", above=0, high=1e6)
+    epochs: int = option(BY_RECIPE, "Passes over the training set.", group="Optimisation", low=1, high=100_000)
+    patience: int = option(
+        BY_RECIPE,
+        "Early stopping: epochs without a better validation score after which training ends; 0 disables it. The "
+        "schedule stays that of all --epochs.",
+        group="Optimisation",
+        low=0,
+        high=100_000,
+        earlier=0,
+    )
+    lr: float = option(BY_RECIPE, "Peak learning rate.", group="Optimisation", above=0, high=1e6)
     batch_size: int = option(
-        16,
+        BY_RECIPE,
         "Global batch size: images per optimiser step, over all processes.",
         group="Optimisation",
         low=1,
@@ -188,7 +232,7 @@ class RunConfig:
     )
     optimizer: str = option("adamw", "Optimiser.", group="Optimisation", choices=("adamw", "sgd"))
     weight_decay: float = option(
-        0.01,
+        BY_RECIPE,
         "Weight decay of matrices; norms, biases, class token and position embedding are not decayed.",
         group="Optimisation",
         low=0,
@@ -196,28 +240,30 @@ class RunConfig:
     )
     momentum: float = option(0.9, "Momentum of SGD.", group="Optimisation", low=0, below=1)
     layer_decay: float = option(
-        1.0,
+        BY_RECIPE,
         "Learning rate factor per block of distance from the head; 1 disables it.",
         group="Optimisation",
         above=0,
         high=1,
     )
     schedule: str = option(
-        "constant",
+        BY_RECIPE,
         "Learning rate after warm-up: constant, or half a cosine down to 0.",
         group="Optimisation",
         choices=("constant", "cosine"),
     )
     warmup_epochs: float = option(
-        0.0,
+        BY_RECIPE,
         "Epochs of linear learning rate warm-up from 0; fractions are allowed.",
         group="Optimisation",
         low=0,
         high=100_000,
     )
-    clip_grad: float = option(0.0, "Maximum gradient norm; 0 disables clipping.", group="Optimisation", low=0, high=1e6)
+    clip_grad: float = option(
+        BY_RECIPE, "Maximum gradient norm; 0 disables clipping.", group="Optimisation", low=0, high=1e6
+    )
     ema: bool = option(
-        False, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation"
+        BY_RECIPE, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation"
     )
     ema_decay: float = option(
         0.999, "Decay of the moving average per optimiser step.", group="Optimisation", low=0, below=1
@@ -260,7 +306,7 @@ class RunConfig:
     # Run
     runs_dir: str = option("runs", "Folder in which run folders are created.", group="Run", identity=False)
     name: str | None = option(
-        None, "Name of the run. [default: built from the settings, e.g. lr1e-05_bs16_none_s0]", group="Run"
+        None, "Name of the run. [default: built from the settings, e.g. lr0.0001_bs16_standard_s0]", group="Run"
     )
     project: str | None = option(
         None, "W&B project. [default: $WANDB_PROJECT, else vit-harness]", group="Run", identity=False
@@ -310,8 +356,17 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        problems = [problem for field in dataclasses.fields(self) for problem in _value_problems(self, field)]
-        if not problems:
+        # An unknown recipe is reported below, together with the other problems.
+        recipe = RECIPES[self.recipe if self.recipe in list(RECIPES) else DEFAULT]
+        missing = {name: value for name, value in recipe.items() if getattr(self, name) is None}
+        derived = {name: value for name, value in missing.items() if isinstance(value, Derived)}
+        for name in missing.keys() - derived.keys():
+            object.__setattr__(self, name, missing[name])
+        fields = [field for field in dataclasses.fields(self) if field.name not in derived]
+        problems = [problem for field in fields for problem in _value_problems(self, field)]
+        if not problems:  # derived values need valid ones
+            for name, value in derived.items():
+                object.__setattr__(self, name, value.of(vars(self)))
             problems = _combination_problems(self)
         if problems:
             raise ConfigError(problems)
@@ -325,9 +380,21 @@ class RunConfig:
     def identity(self) -> str:
         """Eight hex digits that two runs share when they compute the same thing from the same folder."""
         kept = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]
+            field.name: value
+            for field in dataclasses.fields(self)
+            if field.metadata["identity"] and (value := getattr(self, field.name)) != field.metadata["earlier"]
         }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Names of settings in which two runs compute something else; data and weights are compared by content."""
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.metadata["identity"]
+            and field.name not in ("data", "weights", "name")
+            and getattr(self, field.name) != getattr(other, field.name)
+        ]
 
     def resolved(self) -> RunConfig:
         """The same settings with every path absolute, so that they mean the same from any working directory."""
@@ -344,11 +411,13 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """The config of a saved run; ConfigError names unknown keys."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
+        """The config of a saved run, also of a version without recipes; ConfigError names unknown keys."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - set(fields)):
             raise ConfigError(f"unknown settings {', '.join(unknown)}: written by another version of this program?")
-        return cls(**values)
+        if empty := [name for name, value in values.items() if value is None and fields[name].metadata["by_recipe"]]:
+            raise ConfigError(f"{option_name(name)} is None; a saved run has a value." for name in empty)
+        return cls(**{"recipe": BEFORE_RECIPES} | dict(values))
 
 
 def value_type(field: dataclasses.Field[Any]) -> tuple[type, bool]:

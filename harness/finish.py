@@ -13,6 +13,7 @@ from harness.explain import output
 from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
 from harness.probe.gain import gain_over_probe, probe_lines
+from harness.probe.head import ProbeHead
 from harness.runs import figures
 from harness.runs.folder import BEST
 from harness.runs.logger import RunLogger
@@ -37,12 +38,12 @@ def finish_run(
     scores: Scores,
     progress: Progress,
     explained: ExplainResult | None,
-    probe_predicted: np.ndarray | None = None,
+    probe: ProbeHead | None = None,
 ) -> dict[str, Any]:
     """Write the results of the tested checkpoint and log them to W&B; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
     intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
-    results = test_results(scores, intervals)
+    results: dict[str, Any] = dict(test_results(scores, intervals))
     rows = folder.read_metrics()
     speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
     results |= {
@@ -52,6 +53,9 @@ def finish_run(
         "memory/peak_bytes": peak_memory(run_logger.device),
         "micro_batch": progress.micro_batch,
     }
+    if progress.epochs < config.epochs:
+        reason = f"epochs without a better validation score: {config.patience}"
+        results |= {"stopped_early/epoch": progress.epochs, "stopped_early/reason": reason}
     write_predictions(folder.predictions, data.test.files, data.classes, predictions)
     class_rows = per_class(data.classes, scores)
     write_csv(folder.path / CLASSES_FILE, CLASS_COLUMNS, class_rows)
@@ -60,8 +64,8 @@ def finish_run(
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
-    if probe_predicted is not None:
-        results |= gain_over_probe(predictions.labels, predictions.predicted, probe_predicted, len(data.classes))
+    if probe:
+        results |= gain_over_probe(predictions.labels, predictions.predicted, probe.test_predicted, len(data.classes))
     if explained:
         results |= _write_explanation(run_logger, explained)
     if tracker:
@@ -109,8 +113,9 @@ def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[
 
 def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
     best = progress.best
+    early = f" (stopped early after epoch {progress.epochs})" if "stopped_early/epoch" in results else ""
     lines = {
-        "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}",
+        "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}{early}",
         **score_lines(best | results),
         **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from harness.config import RunConfig, option_name, value_type
 from harness.errors import ConfigError
+from harness.recipes import default_text
 
 # Extra arguments for every run of a sweep; they come last, so they override the sweep file.
 SWEEP_ARGS = "HARNESS_SWEEP_ARGS"
@@ -58,7 +59,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for field in reversed(dataclasses.fields(RunConfig)):
         kind, _ = value_type(field)
         required = field.default is dataclasses.MISSING
-        settings: dict[str, Any] = {"type": kind, "help": field.metadata["help"]}
+        settings: dict[str, Any] = {"type": kind, "help": help_text(field)}
         if choices := field.metadata["choices"]:
             # Not click.Choice: RunConfig checks all values, so that all problems are reported together.
             settings["metavar"] = f"[{'|'.join(choices)}]"
@@ -74,13 +75,24 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--_wandb", "wandb_internal", hidden=True, expose_value=False)(command)
 
 
+def help_text(field: dataclasses.Field[Any]) -> str:
+    """The help of an option; with the default of each recipe if the recipe decides it."""
+    text: str = field.metadata["help"]
+    return f"{text}  [default: {default_text(field.name)}]" if field.metadata["by_recipe"] else text
+
+
 def arguments(config: RunConfig) -> list[str]:
-    """The command line that gives this config: every setting that is not its default."""
-    return [
-        f"{option_name(field.name)}={getattr(config, field.name)}"
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    ]
+    """The command line that gives this config: the settings of its recipe, and all others that are not the default.
+
+    The values of a recipe may change in a later version; the command line still means this config then.
+    """
+    fields = dataclasses.fields(config)
+    return words_of(config, [field.name for field in fields if getattr(config, field.name) != field.default])
+
+
+def words_of(config: RunConfig, names: Iterable[str]) -> list[str]:
+    """These settings as words of a command line: --lr=0.0001."""
+    return [f"{option_name(name)}={getattr(config, name)}" for name in names]
 
 
 def sweep_words() -> list[str]:

@@ -21,7 +21,7 @@ from harness.explain.positions.change import Embedding
 from harness.files import lack_of_resources
 from harness.finish import finish_run
 from harness.model.vit import model_for
-from harness.probe.head import probe_test_predictions, start_from_probe
+from harness.probe.head import start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
@@ -34,7 +34,7 @@ from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
-from harness.training.state import Progress, StateWriter, TrainState
+from harness.training.state import Progress, StateWriter, TrainState, stops_early
 from harness.training.step import training_step
 
 # What ranks agree on after each step; the largest wins.
@@ -148,6 +148,9 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     with run.stop.deferred():
         # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
+            # Decided from saved progress, so that a run that resumes decides the same.
+            if stops_early(progress, config.patience):
+                break
             _train_epoch(run, epoch, state, batches.train, writer)
             try:
                 _, scores = timed_evaluate(batches.val, len(data.val))
@@ -172,16 +175,12 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         state.model.eval()
         predictions, scores = timed_evaluate(batches.test, len(data.test))
         explained = test_set.explain_test_set(run, state, data, before)
-        probe_predicted = None
-        if probe:  # on the backbone as it was before training
-            backbone = processes.main_first(lambda: model_for(config, len(data.classes)))
-            probe_predicted = probe_test_predictions(probe, backbone, data, config, processes)
 
     # From here on the main process works alone: no other rank waits for it.
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe_predicted)
+    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe)
     state_file.unlink(missing_ok=True)  # a finished run is never resumed
     return summary
 

@@ -20,7 +20,9 @@ def reproducing(run: Run) -> str:
     words = run.manifest.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         words = list(_every_setting(run))
-    return shlex.join(["harness", "train", *(word for word in words if not word.startswith(ELSEWHERE))])
+    # A run without a recipe is of a version whose defaults are now those of the study.
+    recipe = [] if "recipe" in run.config else ["--recipe=study"]
+    return shlex.join(["harness", "train", *recipe, *(word for word in words if not word.startswith(ELSEWHERE))])
 
 
 def _every_setting(run: Run) -> Iterator[str]:

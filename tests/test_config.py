@@ -33,7 +33,7 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
     ("changes", "message"),
     [
         ({"model": "vit_s_16"}, "--weights imagenet does not exist for --model vit_s_16 (only for vit_b_16, vit_b_32,"),
-        ({"warmup_epochs": 6.0}, "--warmup-epochs 6 is longer than the training itself (--epochs 5)."),
+        ({"epochs": 5, "warmup_epochs": 6.0}, "--warmup-epochs 6 is longer than the training itself (--epochs 5)."),
         ({"name": "../up"}, "--name '../up' becomes a folder name"),
         ({"lr": "1e-4"}, "--lr is '1e-4'; it takes a value of type float."),
         ({"ema": 1}, "--ema is 1; it takes a value of type bool."),
@@ -60,7 +60,7 @@ def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:
 
 
 def test_the_name_tells_what_a_sweep_varies() -> None:
-    assert RunConfig(data="photos").run_name == "lr1e-05_bs16_none_s0"
+    assert RunConfig(data="photos", recipe="study").run_name == "lr1e-05_bs16_none_s0"
     assert (
         RunConfig(data="photos", lr=0.1, batch_size=64, augment="standard", seed=3).run_name == "lr0.1_bs64_standard_s3"
     )
@@ -80,6 +80,7 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
         assert (changed.identity != config.identity) == field.metadata["identity"], field.name
     kept_out = {field.name for field in dataclasses.fields(config) if not field.metadata["identity"]}
     assert kept_out == {
+        "recipe",
         "cache_dir",
         "workers",
         "micro_batch",
@@ -122,4 +123,4 @@ def test_models_and_weights_name_what_exists() -> None:
 def test_every_field_says_what_it_is() -> None:
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"].endswith((".", "]")), field.name
-        assert field.metadata["group"] in ("Data", "Augmentation", "Model", "Optimisation", "Compute", "Run")
+        assert field.metadata["group"] in ("Recipe", "Data", "Augmentation", "Model", "Optimisation", "Compute", "Run")

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "harness"
 # From the bottom up. A package or front-door module imports from layers below its own, and from nothing beside it.
 LAYERS = (
     ("harness.errors",),
-    ("harness.runs.light",),
+    ("harness.runs.light", "harness.recipes"),
     ("harness.config", "harness.files"),
     ("harness.options", "harness.launch", "harness.model", "harness.track"),
     ("harness.data", "harness.demo"),

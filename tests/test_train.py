@@ -34,6 +34,7 @@ fork = multiprocessing.get_context("fork")
 def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
     """The smallest real run: 21 images of 32 pixels in batches of 5, the last of one image."""
     values: dict[str, Any] = {
+        "recipe": "study",
         "data": str(photos),
         "runs_dir": str(runs),
         "model": "vit_demo",

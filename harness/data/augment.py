@@ -17,7 +17,7 @@ import torch
 
 from harness.data import auto_augment, rng
 
-CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # Szegedy et al. 2015, torchvision's RandomResizedCrop
+CROP_AREA, CROP_RATIO = 0.08, (3 / 4, 4 / 3)  # Szegedy et al. 2015, torchvision's RandomResizedCrop
 ERASE_AREA, ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)  # Zhong et al. 2017, torchvision's RandomErasing
 TRIES = 10
 
@@ -48,6 +48,7 @@ class Augment:
 
     policy: str = "none"  # none, standard, randaugment, trivialaugment
     color_jitter: float = 0.4
+    crop_area: float = CROP_AREA  # of the smallest crop, as a fraction of the image; the largest is the whole image
     random_erasing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -74,7 +75,8 @@ def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int
     if augment.policy == "standard" and augment.color_jitter > 0:
         jitter = jitter_steps(numbers[_FACTORS], numbers[_JITTER_ORDER], augment.color_jitter)
     operations = auto_augment.operations(augment.policy, numbers[_OPERATIONS], size)
-    return AugmentParams(crop_box(numbers[_CROP], height, width), numbers[_FLIP] < 0.5, jitter, operations, erase)
+    crop = crop_box(numbers[_CROP], height, width, augment.crop_area)
+    return AugmentParams(crop, numbers[_FLIP] < 0.5, jitter, operations, erase)
 
 
 def centre_box(height: int, width: int, size: int) -> Box:
@@ -83,11 +85,11 @@ def centre_box(height: int, width: int, size: int) -> Box:
     return Box(round((height - size) / 2), round((width - size) / 2), size, size)
 
 
-def crop_box(numbers: Sequence[float], height: int, width: int) -> Box:
+def crop_box(numbers: Sequence[float], height: int, width: int, smallest: float = CROP_AREA) -> Box:
     """torchvision's RandomResizedCrop from 22 uniform numbers: ten tries of area and ratio, then top and left."""
     low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
     for area_number, ratio_number in zip(numbers[0:20:2], numbers[1:20:2], strict=True):
-        area = height * width * (CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * area_number)
+        area = height * width * (smallest + (1 - smallest) * area_number)
         ratio = math.exp(low + (high - low) * ratio_number)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:

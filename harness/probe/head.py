@@ -22,6 +22,7 @@ class ProbeHead:
     """The probe that a run started from, and its scores on validation, the same on every rank."""
 
     probe: LinearProbe
+    test_predicted: np.ndarray  # int64 (N,): its classes of the test images; scored when the run has ended
     f1: float
     accuracy: float
     loss: float
@@ -40,11 +41,15 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
     """Fit the probe of the run's backbone, or read it from `path` where the run has fitted it before; set the head.
 
     Every rank calls it, with the model as it was built. The main process fits and writes; all get the same head.
+    The probe predicts the test images here, where the backbone is still the one it was fitted on; labels of test
+    images are not read.
     """
     loaded.model.to(processes.device)
     if not processes.on_main(path.is_file):
-        train, val = (features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val))
-        processes.on_main(lambda: _fit_and_write(path, train, val, data, processes.device))
+        train, val, test = (
+            features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
+        )
+        processes.on_main(lambda: _fit_and_write(path, train, val, test, data, processes.device))
     head = processes.on_main(lambda: _read(path))
     with torch.no_grad():
         loaded.model.heads.head.weight.copy_(head.probe.weight)
@@ -52,25 +57,19 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
     return head
 
 
-def probe_test_predictions(
-    head: ProbeHead, backbone: Loaded, data: Dataset, config: RunConfig, processes: Processes
-) -> np.ndarray:
-    """The probe's classes of the test images, int64 (N,) on the main process; `backbone` as it was before training."""
-    backbone.model.to(processes.device)
-    features = features_of(data.test, data.pixels, backbone, config, processes)
-    return head.probe.logits(features).argmax(axis=1) if processes.is_main else np.empty(0, np.int64)
-
-
-def _fit_and_write(path: Path, train: np.ndarray, val: np.ndarray, data: Dataset, device: torch.device) -> None:
+def _fit_and_write(
+    path: Path, train: np.ndarray, val: np.ndarray, test: np.ndarray, data: Dataset, device: torch.device
+) -> None:
     probe, scores = fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=device)
     metadata = {
         "inverse_strength": probe.inverse_strength,
         "scores": {"f1": scores.f1, "accuracy": scores.accuracy, "loss": scores.loss},
     }
-    save_tensors(path, {"weight": probe.weight, "bias": probe.bias}, metadata)
+    test_predicted = torch.from_numpy(probe.logits(test).argmax(axis=1))
+    save_tensors(path, {"weight": probe.weight, "bias": probe.bias, "test_predicted": test_predicted}, metadata)
 
 
 def _read(path: Path) -> ProbeHead:
     tensors, metadata = load_tensors(path)
     probe = LinearProbe(tensors["weight"], tensors["bias"], metadata["inverse_strength"])
-    return ProbeHead(probe, **metadata["scores"])
+    return ProbeHead(probe, tensors["test_predicted"].numpy(), **metadata["scores"])

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import track
+from harness import recipes, track
 from harness.config import RunConfig, option_name
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
-from harness.errors import TrainingError
+from harness.errors import ConfigError, HarnessError, TrainingError
 from harness.model.vit import Loaded
-from harness.options import SWEEP_ARGS, arguments, overridden
+from harness.options import SWEEP_ARGS, arguments, overridden, words_of
 from harness.runs.console import Console
-from harness.runs.folder import STOP, RunFolder
+from harness.runs.folder import STATE, STOP, RunFolder
 from harness.runs.provenance import provenance
 from harness.training.distributed import Processes
 from harness.training.state import Progress
@@ -50,9 +50,11 @@ class RunLogger:
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
             return False
+        self._check_settings()
         self._open = True
         (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
         earlier = self.folder.read("manifest.json")
+        recipe_notes = recipes.notes(self.config.to_dict())
         # W&B's id lives in the folder, so that the same command resumes the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
         self.folder.write("config.json", self.config.to_dict())
@@ -66,7 +68,7 @@ class RunLogger:
                 "processes": self._processes.world,
                 "device": str(self._processes.device.type),
                 "precision": self._processes.precision,
-                "notes": [*self._processes.notes, *photos.notes],
+                "notes": [*self._processes.notes, *photos.notes, *recipe_notes],
                 "ignored_files": photos.ignored,
                 "earlier_starts": [
                     *earlier.get("earlier_starts", []),
@@ -75,7 +77,7 @@ class RunLogger:
             },
         )
         self.folder.write("summary.json", {"state": "running"})
-        for note in photos.notes:
+        for note in (*photos.notes, *recipe_notes):
             self.console.say(note)
         # W&B locks what a sweep chose, so what was used instead needs separate keys.
         used = {f"override/{name}": getattr(self.config, name) for name in overridden()}
@@ -88,6 +90,20 @@ class RunLogger:
                 f"{chosen}. W&B keeps showing {chosen}; override/{name} there is the value that was used."
             )
         return True
+
+    def _check_settings(self) -> None:
+        """ConfigError if a state is there of other settings: a run of a sweep finds its folder by its id alone."""
+        if not (self.folder.checkpoints / STATE).exists():
+            return
+        try:
+            earlier = RunConfig.from_dict(self.folder.read("config.json"))
+        except (HarnessError, TypeError):  # damaged; it is written again
+            return
+        if names := self.config.differences(earlier):
+            raise ConfigError(
+                f"{self.folder.path} was begun with {' '.join(words_of(earlier, names))}, not with "
+                f"{' '.join(words_of(self.config, names))}. Give those settings to resume it, or --fresh to start over."
+            )
 
     def inputs(self, data: Dataset, loaded: Loaded) -> None:
         """Record the data and the initial weights of the run."""

@@ -51,6 +51,7 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
         augment=Augment(
             policy=config.augment,
             color_jitter=config.color_jitter,
+            crop_area=config.crop_area,
             random_erasing=config.random_erasing,
             mixup=config.mixup,
             cutmix=config.cutmix,

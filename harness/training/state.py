@@ -42,6 +42,11 @@ class Progress:
     )  # finite ones, for the message when a loss is not
 
 
+def stops_early(progress: Progress, patience: int) -> bool:
+    """Early stopping: whether the last `patience` epochs were not better than an earlier one; never with 0."""
+    return 0 < patience <= progress.epochs - progress.best.get("best/epoch", progress.epochs)
+
+
 class TrainState:
     """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
 

@@ -10,6 +10,7 @@ import click
 
 from harness.cli import main
 from harness.config import RunConfig, bounds_text, option_name, value_type
+from harness.recipes import default_text
 from tests import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
@@ -63,6 +64,8 @@ def settings_row(field: dataclasses.Field) -> str:
     values = ", ".join(field.metadata["choices"]) or ", ".join(filter(None, (kind.__name__, bounds_text(field))))
     if field.default is dataclasses.MISSING:
         default = "required"
+    elif field.metadata["by_recipe"]:
+        default = default_text(field.name)
     else:
         default = "" if field.default is None else f"`{field.default}`"
     star = "" if field.metadata["identity"] else " \\*"

@@ -25,6 +25,7 @@ fork = multiprocessing.get_context("fork")
 FORKED = "fork"
 
 TINY = (
+    "--recipe=study",
     *("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1"),
     "--explain=none",
 )

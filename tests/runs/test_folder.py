@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_the_same_settings_find_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig(data="photos", runs_dir=str(tmp_path))
+    config = RunConfig(data="photos", recipe="study", runs_dir=str(tmp_path))
     assert RunFolder.of(config).path == tmp_path / f"lr1e-05_bs16_none_s0-{config.identity}"
     # A sweep's agent names the run; the same settings may be tried twice.
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")

@@ -78,7 +78,8 @@ def _besides(run: Run) -> float | None:
     if run.manifest.get("earlier_starts") or total is None or training is None or not isinstance(counts, dict):
         return None
     try:
-        scored = run.config["epochs"] * counts["val"] + counts["test"]
+        epochs = run.metric("stopped_early/epoch") or run.config["epochs"]
+        scored = epochs * counts["val"] + counts["test"]
     except (KeyError, TypeError):
         return None
     return max(0.0, total - training - scored / (_training(run) * SCORING_TO_TRAINING))

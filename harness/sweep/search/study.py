@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 import yaml
 
+from harness import recipes
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.search.grid import grid_points, random_points
 from harness.sweep.search.hyperband import WandbHyperband
@@ -66,7 +67,12 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 
 def _define(study: optuna.Study, sweep: Sweep, search: Search, *, made_here: bool) -> None:
     """Fill a new study, or one that an interrupted process left half full; refuse another definition."""
-    definition = {"sweep": sweep.text, "overrides": list(sweep.overrides), "search": dataclasses.asdict(search)}
+    definition = {
+        "sweep": sweep.text,
+        "overrides": list(sweep.overrides),
+        "search": dataclasses.asdict(search),
+        "default_recipe": recipes.DEFAULT,
+    }
     if "search" in study.user_attrs:
         _refuse_changes(study.user_attrs, definition, sweep)
     elif "sweep_id" not in study.user_attrs:
@@ -112,7 +118,15 @@ def number_of_trials(sweep: Sweep, search: Search) -> int:
 
 
 def _refuse_changes(known: Mapping[str, Any], new: Mapping[str, Any], sweep: Sweep) -> None:
-    if _meaning(known) == _meaning(new):
+    default = known.get("default_recipe", recipes.BEFORE_RECIPES)
+    word = f"--recipe={default}"
+    if default != new["default_recipe"] and word not in (*sweep.command, *sweep.overrides):
+        raise ConfigError(
+            f"{sweep.path}: the sweep {sweep.name} was begun with an earlier version, whose defaults are now those of "
+            f"{word}. Add `- {word}` to `command`, before `${{args}}`, to resume it; or give the file another name."
+        )
+    # That word changes nothing: without it the earlier version had the same defaults.
+    if _meaning(known, word) == _meaning(new, word):
         return
     before, now = _written(known), _written(new)
     difference = "\n".join(difflib.unified_diff(before, now, "as it was begun", "now", lineterm="", n=1))
@@ -122,10 +136,13 @@ def _refuse_changes(known: Mapping[str, Any], new: Mapping[str, Any], sweep: Swe
     )
 
 
-def _meaning(definition: Mapping[str, Any]) -> str:
-    """Without comments and layout, which may change."""
-    parts = [yaml.safe_load(definition["sweep"]), definition["overrides"], definition["search"]]
-    return json.dumps(parts, sort_keys=True, default=str)
+def _meaning(definition: Mapping[str, Any], default: str) -> str:
+    """Without comments, layout and the word `default`, which may change."""
+    content = yaml.safe_load(definition["sweep"])
+    if isinstance(content.get("command"), list):
+        content["command"] = [word for word in content["command"] if word != default]
+    overrides = [word for word in definition["overrides"] if word != default]
+    return json.dumps([content, overrides, definition["search"]], sort_keys=True, default=str)
 
 
 def _written(definition: Mapping[str, Any]) -> list[str]:

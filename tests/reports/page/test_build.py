@@ -109,10 +109,12 @@ def test_commands_reproduce_runs(sweep: Path) -> None:
         button["aria-label"]: shlex.split(button["data-copy"]) for button in page.all("button", **{"class": "copy"})
     }
     best = "Copy the command: lr 1e-05, augment none, batch size 16"
-    assert commands[best] == ["harness", "train", "--data=my photos", "--lr=1e-05"]
+    # Runs of versions without recipes had the defaults of the study.
+    assert commands[best] == ["harness", "train", "--recipe=study", "--data=my photos", "--lr=1e-05"]
     # Without them, by what the config says; where a run is kept is not part of it.
     other = commands["Copy the command: lr 0.1, augment none, batch size 16"]
-    assert other == ["harness", "train", "--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]
+    expected = ["--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]
+    assert other == ["harness", "train", "--recipe=study", *expected]
     winner = str(sweep / "grid" / "best-0")
     assert commands["Copy the command: Predict the top-5 classes of images"][:3] == ["harness", "predict", winner]
 

@@ -89,7 +89,7 @@ def test_the_rest(runs: Path) -> None:
         ["2", "0.001", "0.8000"],
         ["3", "1e-05", "0.2000"],
     ]
-    assert "    harness train --lr=0.001" in said["leaderboard"]
+    assert "    harness train --recipe=study --lr=0.001" in said["leaderboard"]
     assert "Of 3 finished runs, 3 had the best epoch last" in said["curves"]
     assert ["data", "photos"] in cells(said["provenance"], "")
     assert "this page" not in warnings(found) and ":  (" not in warnings(found)
