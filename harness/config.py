@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.data.policies import POLICIES
 from harness.errors import ConfigError
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
@@ -122,9 +123,9 @@ class RunConfig:
     # Augmentation
     augment: str = option(
         "none",
-        "none; standard = random resized crop, flip and colour jitter; randaugment; trivialaugment.",
+        "; ".join(f"{name} = {policy.about}" for name, policy in POLICIES.items()) + ".",
         group="Augmentation",
-        choices=("none", "standard", "randaugment", "trivialaugment"),
+        choices=tuple(POLICIES),
     )
     color_jitter: float = option(
         0.4,

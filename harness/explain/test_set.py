@@ -22,7 +22,7 @@ from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
 from harness.model.architectures import head_layer
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.context import RunContext
 from harness.runs.rules import duration
 from harness.training.dataloaders import explaining_batches

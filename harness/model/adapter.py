@@ -5,6 +5,8 @@ Another model family needs these functions for its class. Shapes: P patches, D h
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -40,3 +42,14 @@ def class_token(model: VisionTransformer) -> Tensor:
 def patch_projection(model: VisionTransformer) -> Tensor:
     """(D, 3, p, p): the weights that turn patches into tokens."""
     return model.conv_proj.weight
+
+
+def parameter_depth(name: str, num_layers: int) -> int:
+    """Distance from the input, for layer-wise decay: embeddings 0, block i i + 1, last norm and head L + 1."""
+    if block := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", name):
+        return int(block[1]) + 1
+    if name.startswith(("conv_proj.", "class_token", "encoder.pos_embedding")):
+        return 0
+    if name.startswith(("encoder.ln.", "heads.")):
+        return num_layers + 1
+    raise ValueError(f"{name} is not a parameter of a VisionTransformer")

@@ -19,8 +19,9 @@ from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
 from harness.model.architectures import ARCHITECTURES
+from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
-from harness.model.vit import Preprocessing, build_model, checked_preprocessing
+from harness.model.vit import build_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it

@@ -10,7 +10,6 @@ from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.model import adapter
-from harness.model.vit import parameter_depth
 
 
 def build_optimizer(model: VisionTransformer, config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -36,7 +35,7 @@ def parameter_groups(model: VisionTransformer, *, weight_decay: float, layer_dec
             continue
         decayed = parameter.ndim >= 2 and name not in adapter.UNDECAYED
         decay = weight_decay if decayed else 0.0
-        scale = layer_decay ** (num_layers + 1 - parameter_depth(name, num_layers))
+        scale = layer_decay ** (num_layers + 1 - adapter.parameter_depth(name, num_layers))
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)
     return list(groups.values())

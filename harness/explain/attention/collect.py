@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.models import VisionTransformer
 from tqdm import tqdm
 
-from harness.data.loader import EvalBatch, EvalBatches
+from harness.data.eval_loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, head_statistics, patch_distances

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.loader import EvalBatch
+from harness.data.eval_loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
 from harness.explain.attention.capture import attention_matrix, attentions

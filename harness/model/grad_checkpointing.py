@@ -1,0 +1,26 @@
+"""Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): activations are computed twice and need less memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import VisionTransformer
+
+
+class RecomputedBlocks(nn.Sequential):
+    """Encoder blocks whose activations are computed again in the backward pass."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for block in self:
+            if self.training:  # blocks draw no random numbers, so the RNG state needs no saving
+                tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens)
+        return tokens
+
+
+def enable_grad_checkpointing(model: VisionTransformer) -> None:
+    """Compute every encoder block again in the backward pass; the names of weights do not change."""
+    model.encoder.layers = RecomputedBlocks(OrderedDict(model.encoder.layers.named_children())).train(model.training)
