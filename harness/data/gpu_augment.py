@@ -53,7 +53,7 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
 
 
 def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:
-    """Whole levels, float32 (b, 3, S, S), of the images at `images` (b,) in the cache; everything except the erasing."""
+    """Whole levels, float32 (b, 3, S, S), of the images at `images` (b,) in the cache; all except the erasing."""
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = drawn[start : start + _CHUNK]

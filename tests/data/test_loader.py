@@ -25,6 +25,8 @@ EVERYTHING = {
     "standard": Augment("standard", color_jitter=0.4, random_erasing=0.5),
     "randaugment": Augment("randaugment"),
     "trivialaugment": Augment("trivialaugment", random_erasing=0.5),
+    "augmix": Augment("augmix"),
+    "autoaugment": Augment("autoaugment"),
     "mixed": Augment("standard", color_jitter=0.0, mixup=0.8, cutmix=1.0),
 }
 
@@ -204,7 +206,7 @@ def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
     assert len({tuple(keep.tolist()) for keep in seen[0]}) > 1
 
 
-@pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment"])
+@pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment", "augmix"])
 def test_pictures_on_the_device_give_the_same_batches(name: str) -> None:
     on_device = gpu_augment.upload(CACHE, torch.device("cpu"))
     settings = EVERYTHING[name]
