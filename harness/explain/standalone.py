@@ -62,6 +62,8 @@ def explain_run(
                 seed=best.config.seed,
             ).model
         )
+        if before is None:
+            say(test_set.NO_POSITIONS)
     except HarnessError as error:
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")

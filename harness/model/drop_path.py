@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+
+from harness.model import adapter
 
 
 class DropPath(nn.Module):
@@ -23,11 +24,11 @@ class DropPath(nn.Module):
         return branch * self.scale[:, None, None]
 
 
-def add_drop_path(model: VisionTransformer) -> None:
+def add_drop_path(model: nn.Module) -> None:
     """Put a DropPath at the end of both residual branches of every block; the names of weights do not change."""
-    for block in model.encoder.layers:
-        block.dropout = nn.Sequential(block.dropout, DropPath())
-        block.mlp.append(DropPath())
+    parts = adapter.parts(model)
+    for block in parts.blocks:
+        parts.extend_branches(block, DropPath)
 
 
 def set_drop_path(model: nn.Module, scale: Tensor | None) -> None:

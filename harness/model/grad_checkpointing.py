@@ -6,7 +6,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import VisionTransformer
+
+from harness.model import adapter
 
 
 class RecomputedBlocks(nn.Sequential):
@@ -21,6 +22,8 @@ class RecomputedBlocks(nn.Sequential):
         return tokens
 
 
-def enable_grad_checkpointing(model: VisionTransformer) -> None:
+def enable_grad_checkpointing(model: nn.Module) -> None:
     """Compute every encoder block again in the backward pass; the names of weights do not change."""
-    model.encoder.layers = RecomputedBlocks(OrderedDict(model.encoder.layers.named_children())).train(model.training)
+    holder, name = adapter.parts(model).block_list
+    blocks = RecomputedBlocks(OrderedDict(getattr(holder, name).named_children()))
+    setattr(holder, name, blocks.train(model.training))

@@ -11,6 +11,7 @@ from torchvision.models import VisionTransformer
 
 from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.errors import WeightsError
+from harness.model import adapter
 from harness.model.architectures import ARCHITECTURES, Architecture, check_architecture
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
@@ -22,7 +23,7 @@ from harness.model.weights import load_into, read_metadata, read_weights
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to train, and where it comes from."""
+    """A model ready to train, and where its weights come from."""
 
     model: VisionTransformer
     preprocessing: Preprocessing
@@ -44,7 +45,7 @@ def build_model(
     seed: int = 0,
     grad_checkpointing: bool = False,
 ) -> Loaded:
-    """The named model for `num_classes`, on the CPU in float32, with its weights loaded and its head in place."""
+    """The named model with its weights and a head for `num_classes`, on the CPU in float32."""
     preprocessing = preprocessing_for(name, weights, image_size, crop_pct)
     path = weights_path(name, weights)
     model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
@@ -59,8 +60,8 @@ def build_model(
         ):
             report += ("It does not say how its images were prepared: ImageNet's mean and deviation are assumed.",)
     if freeze == "backbone":
-        for parameter_name, parameter in model.named_parameters():
-            parameter.requires_grad = parameter_name.startswith("heads.")
+        model.requires_grad_(False)
+        adapter.parts(model).head.requires_grad_(True)
     if drop_path > 0:
         add_drop_path(model)
     if grad_checkpointing:
@@ -88,9 +89,9 @@ def model_for(config: RunConfig, num_classes: int) -> Loaded:
 def _new_model(
     architecture: Architecture, image_size: int, num_classes: int, head_init: str, seed: int
 ) -> VisionTransformer:
-    """New weights that depend on the seed alone and leave the global random state as it was."""
+    """New weights that depend on the seed alone. The global random state does not change."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
         model = VisionTransformer(
             image_size=image_size,
             patch_size=architecture.patch_size,
@@ -100,13 +101,13 @@ def _new_model(
             mlp_dim=architecture.mlp_dim,
             num_classes=num_classes,
         )
-        if head_init == "default":  # torchvision's own is zero, as in the paper
+        if head_init == "default":  # torchvision's head is zero, as in the paper
             model.heads.head = nn.Linear(architecture.hidden_dim, num_classes)
     return model
 
 
 def _load_file(model: VisionTransformer, name: str, path: Path) -> tuple[str, ...]:
-    """Loads a weights file of any known naming; an error names the file, and the --model that it is for."""
+    """Load a weights file of any known naming. An error names the file, and the --model that the file is for."""
     state, _ = read_weights(path)
     try:
         state, renamed = to_torchvision(state)

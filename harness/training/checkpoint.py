@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from torchvision.models import VisionTransformer
+from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
@@ -133,7 +132,7 @@ def best_scores(path: Path) -> dict[str, float]:
 class BestCheckpoint:
     """A run's best checkpoint, ready to predict."""
 
-    model: VisionTransformer
+    model: nn.Module
     config: RunConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing

@@ -9,7 +9,8 @@ from tests.helpers.demo_vits import demo
 
 
 def test_depth_of_every_parameter() -> None:
-    depths = {name: adapter.parameter_depth(name, 6) for name, _ in demo().named_parameters()}
+    depth = adapter.parts(demo()).depth
+    depths = {name: depth(name) for name, _ in demo().named_parameters()}
     assert [name for name, depth in depths.items() if depth == 0] == [
         "class_token",
         "conv_proj.weight",
@@ -18,6 +19,6 @@ def test_depth_of_every_parameter() -> None:
     ]
     assert {depth for name, depth in depths.items() if "encoder_layer_4." in name} == {5}
     assert depths["encoder.ln.weight"] == depths["heads.head.bias"] == 7
-    assert adapter.parameter_depth("encoder.layers.encoder_layer_11.ln_1.weight", 12) == 12
+    assert depth("encoder.layers.encoder_layer_5.ln_1.weight") == 6
     with pytest.raises(ValueError, match=r"fc\.weight is not a parameter"):
-        adapter.parameter_depth("fc.weight", 6)
+        depth("fc.weight")
