@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.data.policies import POLICIES
 from harness.errors import ConfigError
 from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 
@@ -144,9 +145,9 @@ class RunConfig:
     # Augmentation
     augment: str = option(
         BY_RECIPE,
-        "none; standard = random resized crop, flip and colour jitter; randaugment; trivialaugment.",
+        "; ".join(f"{name} = {policy.about}" for name, policy in POLICIES.items()) + ".",
         group="Augmentation",
-        choices=("none", "standard", "randaugment", "trivialaugment"),
+        choices=tuple(POLICIES),
     )
     color_jitter: float = option(
         BY_RECIPE,

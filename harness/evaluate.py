@@ -10,7 +10,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
-from harness.data.loader import EvalBatches
+from harness.data.eval_loader import EvalBatches
 from harness.errors import InfeasibleError
 from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores, score

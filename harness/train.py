@@ -13,7 +13,8 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.loader import EvalBatches, TrainBatches
+from harness.data.eval_loader import EvalBatches
+from harness.data.loader import TrainBatches
 from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.explain import test_set

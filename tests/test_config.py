@@ -25,7 +25,8 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
     assert "--lr is nan; it must be a finite number above 0, at most 1e+06." in error.value.problems
     assert "--batch-size is 0; it must be a finite number at least 1, at most 1e+06." in error.value.problems
     assert (
-        "--augment is 'strong'; it must be one of none, standard, randaugment, trivialaugment." in error.value.problems
+        "--augment is 'strong'; it must be one of none, standard, randaugment, trivialaugment, augmix, autoaugment."
+        in error.value.problems
     )
 
 

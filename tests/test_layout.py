@@ -18,6 +18,7 @@ PACKAGE = ROOT / "harness"
 LAYERS = (
     ("harness.errors",),
     ("harness.runs.light", "harness.recipes"),
+    ("harness.data.policies",),
     ("harness.config", "harness.files"),
     ("harness.options", "harness.launch", "harness.model", "harness.track"),
     ("harness.data", "harness.demo"),
@@ -66,6 +67,8 @@ def unit(module: str) -> str:
     """The package or front-door module that a dotted name belongs to: harness.data.cache -> harness.data."""
     if module.startswith(LIGHT):
         return "harness.runs.light"
+    if module.startswith("harness.data.policies"):  # names that config.py needs, without the rest of the package
+        return "harness.data.policies"
     return ".".join(module.split(".")[:2])
 
 

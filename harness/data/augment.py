@@ -1,4 +1,4 @@
-"""Augmentation of one image: parameters drawn at random, then applied to uint8 pixels.
+"""Augmentation of one image: first its parameters are drawn at random, then they are applied to uint8 pixels.
 
 Crops and colours follow torchvision's definitions; OpenCV does the work, on all channels at once and without the GIL.
 """
@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from harness.data import auto_augment, rng
+from harness.data import auto_augment, rng, seeded_transform
+from harness.data.policies import POLICIES
+from harness.data.seeded_transform import SeededTransform
 
 CROP_AREA, CROP_RATIO = 0.08, (3 / 4, 4 / 3)  # Szegedy et al. 2015, torchvision's RandomResizedCrop
 ERASE_AREA, ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)  # Zhong et al. 2017, torchvision's RandomErasing
@@ -27,10 +29,10 @@ LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2, as torchvision rounds it
 # OpenCV rounds to the nearest level where torchvision drops the fraction; the rest keeps whole numbers whole.
 _TRUNCATE = -0.5 + 1e-3
 
-# Every image takes one block of uniform numbers; each use has its place in it, so no option shifts another's draws.
+# Each image has one block of uniform numbers, and each use a fixed place in it: no option shifts the draws of another.
 _CROP, _FLIP, _FACTORS, _JITTER_ORDER = slice(0, 22), 22, slice(23, 26), 26
-_OPERATIONS, _ERASE, _ERASE_BOX = slice(27, 33), 33, slice(34, 56)
-_BLOCK = 56
+_OPERATIONS, _ERASE, _ERASE_BOX, _TRANSFORM_SEED = slice(27, 33), 33, slice(34, 56), 56
+_BLOCK = 57
 
 
 class Box(NamedTuple):
@@ -46,7 +48,7 @@ class Box(NamedTuple):
 class Augment:
     """Augmentation settings; an alpha or probability of 0 disables that augmentation."""
 
-    policy: str = "none"  # none, standard, randaugment, trivialaugment
+    policy: str = "none"  # a name in policies.py
     color_jitter: float = 0.4
     crop_area: float = CROP_AREA  # of the smallest crop, as a fraction of the image; the largest is the whole image
     random_erasing: float = 0.0
@@ -62,21 +64,29 @@ class AugmentParams(NamedTuple):
     flip: bool
     jitter: tuple[tuple[int, float], ...]  # (BRIGHTNESS | CONTRAST | SATURATION, factor)
     operations: tuple[tuple[str, float], ...]  # (name, magnitude), see auto_augment.py
+    transform: SeededTransform | None
     erase: Box | None  # in the finished image, filled with 0 after normalising
 
 
-def recipe(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> AugmentParams:
-    """Draw the parameters for image `sample` of `height` x `width` pixels on its way to `size` x `size`."""
+def draw(augment: Augment, *, sample: int, epoch: int, height: int, width: int, size: int) -> AugmentParams:
+    """Draw the parameters of image `sample`, which has `height` x `width` pixels and becomes `size` x `size`."""
     numbers = rng.generator(augment.seed, rng.IMAGE, epoch=epoch, index=sample).random(_BLOCK).tolist()
     erase = erase_box(numbers[_ERASE_BOX], size) if numbers[_ERASE] < augment.random_erasing else None
-    if augment.policy == "none":
-        return AugmentParams(centre_box(height, width, size), False, (), (), erase)
+    policy = POLICIES[augment.policy]
+    if policy.crop_and_flip:
+        box, flip = crop_box(numbers[_CROP], height, width, augment.crop_area), numbers[_FLIP] < 0.5
+    else:
+        box, flip = centre_box(height, width, size), False
     jitter: tuple[tuple[int, float], ...] = ()
-    if augment.policy == "standard" and augment.color_jitter > 0:
+    if policy.color_jitter and augment.color_jitter > 0:
         jitter = jitter_steps(numbers[_FACTORS], numbers[_JITTER_ORDER], augment.color_jitter)
-    operations = auto_augment.operations(augment.policy, numbers[_OPERATIONS], size)
-    crop = crop_box(numbers[_CROP], height, width, augment.crop_area)
-    return AugmentParams(crop, numbers[_FLIP] < 0.5, jitter, operations, erase)
+    operations: tuple[tuple[str, float], ...] = ()
+    if policy.operations:
+        operations = auto_augment.operations(policy.operations, numbers[_OPERATIONS], size)
+    transform = None
+    if policy.transform:
+        transform = SeededTransform(augment.policy, int(numbers[_TRANSFORM_SEED] * 2**53))
+    return AugmentParams(box, flip, jitter, operations, transform, erase)
 
 
 def centre_box(height: int, width: int, size: int) -> Box:
@@ -121,16 +131,18 @@ def jitter_steps(factors: Sequence[float], order: float, strength: float) -> tup
     return tuple((operation, scaled[operation]) for operation in _JITTER_ORDERS[int(order * len(_JITTER_ORDERS))])
 
 
-def apply(image: np.ndarray, recipe: AugmentParams, size: int) -> np.ndarray:
-    """Pixels of one image: uint8 (H, W, 3) -> uint8 (size, size, 3), all but the erasing."""
-    box = recipe.box
+def apply(image: np.ndarray, params: AugmentParams, size: int) -> np.ndarray:
+    """Uint8 (size, size, 3) from the pixels of one image, uint8 (H, W, 3); everything except the erasing."""
+    box = params.box
     result = resize(image[box.top : box.top + box.height, box.left : box.left + box.width], size)
-    if recipe.flip:
+    if params.flip:
         result = cv2.flip(result, 1)
-    if recipe.jitter:
-        result = jitter(result, recipe.jitter)
-    if recipe.operations:
-        result = auto_augment.apply(result, recipe.operations)
+    if params.jitter:
+        result = jitter(result, params.jitter)
+    if params.operations:
+        result = auto_augment.apply(result, params.operations)
+    if params.transform:
+        result = seeded_transform.apply(result, params.transform)
     return result
 
 
@@ -141,8 +153,8 @@ def resize(crop: np.ndarray, size: int) -> np.ndarray:
         return crop
     if height <= size and width <= size:
         return cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
-    # OpenCV has no antialiased bilinear filter for shrinking; PyTorch has, at a third of the speed. The copy is for
-    # PyTorch, which needs writable, contiguous pixels.
+    # OpenCV has no antialiased bilinear filter for shrinking. PyTorch has one, at a third of the speed; it needs
+    # writable, contiguous pixels, and therefore a copy.
     tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None]
     shrunk = torch.nn.functional.interpolate(tensor, (size, size), mode="bilinear", antialias=True)
     return np.ascontiguousarray(shrunk[0].permute(1, 2, 0).numpy())

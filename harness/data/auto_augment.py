@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.data.policies import RandomOperations
+
 BINS = 31
-NUMBER_OF_OPERATIONS, MAGNITUDE = 2, 9  # RandAugment's defaults in torchvision
 
 OPERATIONS = (
     "Identity",
@@ -33,36 +34,33 @@ _WITHOUT_MAGNITUDE = ("Identity", "AutoContrast", "Equalize")
 _UNSIGNED = ("Posterize", "Solarize")
 
 
-def operations(name: str, numbers: Sequence[float], size: int) -> tuple[tuple[str, float], ...]:
-    """What policy `name` does to an image of `size` pixels, from six uniform numbers: (operation, magnitude)s."""
-    if name == "randaugment":
-        picks, bins = numbers[:NUMBER_OF_OPERATIONS], [MAGNITUDE] * NUMBER_OF_OPERATIONS
-    elif name == "trivialaugment":
-        picks, bins = numbers[:1], [int(numbers[2] * BINS)]
-    else:
-        return ()
+def operations(settings: RandomOperations, numbers: Sequence[float], size: int) -> tuple[tuple[str, float], ...]:
+    """(operation, magnitude) of each operation on an image of `size` pixels.
+
+    `numbers`: six uniform numbers, of which two choose operations, two magnitudes and two signs.
+    """
     drawn = []
-    for pick, bin, sign in zip(picks, bins, numbers[4:], strict=False):
-        operation = OPERATIONS[int(pick * len(OPERATIONS))]
-        drawn.append((operation, magnitude(name, operation, bin, size, negative=sign < 0.5)))
+    for choice, strength, sign in zip(numbers[: settings.count], numbers[2:4], numbers[4:], strict=False):
+        operation = OPERATIONS[int(choice * len(OPERATIONS))]
+        bin = int(strength * BINS) if settings.bin is None else settings.bin
+        drawn.append((operation, magnitude(operation, bin, size, wide=settings.wide, negative=sign < 0.5)))
     return tuple(drawn)
 
 
 @functools.cache
-def magnitude(name: str, operation: str, bin: int, size: int, *, negative: bool) -> float:
-    """Entry `bin` of an operation's 31 magnitudes; `negative` turns it round where the operation has two directions."""
+def magnitude(operation: str, bin: int, size: int, *, wide: bool, negative: bool) -> float:
+    """Entry `bin` of an operation's 31 magnitudes; `negative` changes its sign if the operation has two directions."""
     if operation in _WITHOUT_MAGNITUDE:
         return 0.0
-    trivial = name == "trivialaugment"
     if operation == "Posterize":  # bits kept of 8
-        return float(8 - round(bin / ((BINS - 1) / (6 if trivial else 4))))
-    low, high = 0.0, 0.99 if trivial else 0.9
+        return float(8 - round(bin / ((BINS - 1) / (6 if wide else 4))))
+    low, high = 0.0, 0.99 if wide else 0.9
     if operation in ("ShearX", "ShearY"):
-        high = 0.99 if trivial else 0.3
+        high = 0.99 if wide else 0.3
     elif operation in ("TranslateX", "TranslateY"):  # pixels
-        high = 32.0 if trivial else 150.0 / 331.0 * size
+        high = 32.0 if wide else 150.0 / 331.0 * size
     elif operation == "Rotate":  # degrees
-        high = 135.0 if trivial else 30.0
+        high = 135.0 if wide else 30.0
     elif operation == "Solarize":  # share of the largest level
         low, high = 1.0, 0.0
     # torch's own float32 steps: a translation is cut to whole pixels, where the last bit can matter.

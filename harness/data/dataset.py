@@ -11,7 +11,7 @@ from harness.data.cache import PixelCache, open_cache
 from harness.data.image_folder import ImageFolder, Split, fingerprint
 from harness.data.resize import Resize
 from harness.errors import UndecodableError
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

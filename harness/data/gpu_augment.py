@@ -1,7 +1,7 @@
 """Images that live in device memory as uint8, and augmentation of whole batches there.
 
-Legend: b images, S output side, K filter taps. Boxes and colour factors come from `augment.recipe`, so an image is
-cut and coloured as on the per-image path; pixels agree within two levels, and exactly where nothing is resized.
+Legend: b images, S output side, K filter taps. Boxes and colour factors come from `augment.draw`, so an image is
+cropped and coloured as on the per-image path; pixels agree within two levels, and exactly where nothing is resized.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
     return ResidentPixels(pixels.view(-1, 3), starts, torch.from_numpy(cache.widths.astype(np.int64)).to(device))
 
 
-def batch(resident: ResidentPixels, images: np.ndarray, recipes: Sequence[AugmentParams], size: int) -> torch.Tensor:
-    """Images `images` (b,) of the cache as whole levels, float32 (b, 3, S, S): all of a recipe but the erasing."""
+def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:
+    """Whole levels, float32 (b, 3, S, S), of the images at `images` (b,) in the cache; all except the erasing."""
     parts = []
     for start in range(0, len(images), _CHUNK):
-        chunk = recipes[start : start + _CHUNK]
-        boxes, flips = [recipe.box for recipe in chunk], [recipe.flip for recipe in chunk]
+        chunk = drawn[start : start + _CHUNK]
+        boxes, flips = [params.box for params in chunk], [params.flip for params in chunk]
         part = crop_and_resize(resident, images[start : start + _CHUNK], boxes, flips, size)
         parts.append(jitter(part, chunk) if chunk[0].jitter else part)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -107,13 +107,13 @@ def _taps(length: torch.Tensor, size: int, longest: int) -> tuple[torch.Tensor, 
     return taps.long().clamp(min=0).minimum(last), weight.float()
 
 
-def jitter(images: torch.Tensor, recipes: Sequence[AugmentParams]) -> torch.Tensor:
+def jitter(images: torch.Tensor, drawn: Sequence[AugmentParams]) -> torch.Tensor:
     """Brightness, contrast and saturation of float32 (b, 3, S, S) whole levels, each image in its own order.
 
     As torchvision blends uint8 tensors: x * f + (1 - f) * d, clamped, fraction dropped; d is 0 for brightness, the
     mean grey for contrast, the pixel's grey for saturation.
     """
-    steps = torch.tensor([recipe.jitter for recipe in recipes]).to(images.device, non_blocking=True)  # (b, 3, 2)
+    steps = torch.tensor([params.jitter for params in drawn]).to(images.device, non_blocking=True)  # (b, 3, 2)
     luma = torch.tensor(LUMA).to(images.device, non_blocking=True)[:, None, None]
     for step in steps.unbind(1):
         operation, factor = step[:, :, None, None, None].unbind(1)  # (b, 1, 1, 1)

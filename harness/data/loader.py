@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: which images a process takes, prepared ahead of the model by threads."""
+"""Batches for training: which images each process takes, prepared by threads ahead of the model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,50 +17,43 @@ from harness.data import gpu_augment, mixup, rng
 from harness.data.augment import Augment, AugmentParams
 from harness.data.cache import PixelCache
 from harness.data.gpu_augment import ResidentPixels
+from harness.data.policies import POLICIES
 from harness.data.prefetch import Normalise, Staging, work_ahead
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One process's share of a global batch, on the device; on a CPU its images are valid until the next is drawn."""
+    """One process's share of a global batch, on the device. On a CPU the next batch overwrites its images."""
 
     images: torch.Tensor  # float32 (b, 3, S, S), normalised
     targets: torch.Tensor  # float32 (b, C): smoothed and mixed
-    samples: np.ndarray  # int64 (b,): images of the train split
-    weight: torch.Tensor  # float32 (b,): 1, or 0 for the stand-in of a process whose share is empty
+    samples: np.ndarray  # int64 (b,): indices of the images in the train split
+    weight: torch.Tensor  # float32 (b,): 1; 0 for the placeholder of a process whose share is empty
     total: int  # images in the global batch
-    keep: torch.Tensor | None  # float32 (b, 2L): 0 where drop path drops a residual branch, else 1 / (1 - rate)
-
-
-class EvalBatch(NamedTuple):
-    """Images to score, on the device; on a CPU they are valid until the next batch is drawn."""
-
-    images: torch.Tensor  # float32 (b, 3, S, S), normalised
-    labels: torch.Tensor  # int64 (b,)
-    positions: torch.Tensor  # int64 (b,): places in the split
+    drop_path_scale: torch.Tensor | None  # float32 (b, 2L): 0 for a dropped residual branch, else 1 / (1 - rate)
 
 
 @dataclass(frozen=True)
 class _Share:
-    """A process's part of one global batch."""
+    """What one process loads of one global batch."""
 
     step: int
-    samples: np.ndarray  # int64: images to load, partners of mixed pairs included
-    skip: int  # loaded images in front of the process's own: 0, or 1 for a partner
+    samples: np.ndarray  # int64: images to load, including partners that other processes own
+    skip: int  # loaded images before the process's own: 0, or 1 for a partner
     count: int  # the process's own images, at least 1
     total: int  # images in the global batch
-    real: bool  # False for the stand-in of an empty share
+    is_real: bool  # False for the placeholder of an empty share
 
 
 def share_of(total: int, rank: int, world: int) -> tuple[int, int]:
-    """Start and stop of a process's slice of `total` images: contiguous, sizes differ by at most one."""
+    """Start and stop of a process's slice of `total` images. Slices are contiguous; sizes differ by at most 1."""
     base, extra = divmod(total, world)
     start = rank * base + min(rank, extra)
     return start, start + base + (rank < extra)
 
 
 class TrainBatches:
-    """The training split in batches: the same images, pixels and targets at any number of processes and workers."""
+    """The training split in batches. Their contents do not depend on the number of processes and workers."""
 
     def __init__(
         self,
@@ -82,9 +75,9 @@ class TrainBatches:
         workers: int = 1,
         on_device: ResidentPixels | None = None,
     ) -> None:
-        """`indices`, `labels` (N,): image in the cache and class of each sample; `batch_size` is global.
+        """`indices` and `labels` (N,): each sample's place in the cache and its class; `batch_size` is global.
 
-        `drop_path` (2L,) holds the rate of every residual branch; `on_device` the cache's copy there, if there is one.
+        `drop_path` (2L,): the rate of every residual branch. `on_device`: the cache in device memory, if it fits there.
         """
         self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
@@ -92,25 +85,24 @@ class TrainBatches:
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
         self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
         self._normalise = Normalise(mean, std)
-        # torchvision's policies work on one image at a time, on the CPU.
-        self._on_device = on_device if augment.policy in ("none", "standard") else None
+        self._on_device = on_device if POLICIES[augment.policy].works_on_device else None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         self.steps_per_epoch = math.ceil(len(self._indices) / batch_size)
 
     @functools.cached_property
     def _staging(self) -> Staging | None:
-        """Host buffers, kept from epoch to epoch; none where the images are on the device."""
+        """Host buffers, reused in every epoch; None if the images are on the device."""
         if self._on_device:
             return None
         most = math.ceil(min(self._batch_size, len(self._indices)) / self._world) + 2 * self._mixes
         return Staging(most, self._size, self._normalise, self._device)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """This process's share of every global batch of an epoch, from `start_step` on; one epoch at a time."""
+        """This process's share of every global batch of an epoch, from `start_step`. One epoch at a time."""
         order = rng.generator(self._augment.seed, rng.ORDER, epoch=epoch).permutation(len(self._indices))
         steps = range(start_step, self.steps_per_epoch)
         shares = [self._share(order[step * self._batch_size :][: self._batch_size], step) for step in steps]
-        # Work is done by our own threads, one image each; OpenCV's would only stand in their way.
+        # Our threads work on one image each; OpenCV's threads would compete with them for the cores.
         cv2.setNumThreads(0)
 
         def calls(share: _Share) -> list[Callable[[], Any]]:
@@ -122,49 +114,49 @@ class TrainBatches:
         prepared = work_ahead(map(calls, shares), self._workers)
         try:
             for share, parts in zip(shares, prepared, strict=True):
-                recipes = [recipe for part in parts for recipe in part]
-                yield self._finish(share, recipes, epoch)
+                drawn = [params for part in parts for params in part]
+                yield self._finish(share, drawn, epoch)
         finally:
             prepared.close()
 
     def _share(self, batch: np.ndarray, step: int) -> _Share:
-        """Cut this process's part out of a global batch, with the partner of a pair that two processes share."""
+        """This process's part of a global batch. If two processes share a mixed pair, both load both images."""
         start, stop = share_of(len(batch), self._rank, self._world)
-        real = start < stop
-        if not real:
+        is_real = start < stop
+        if not is_real:
             start, stop = 0, 1
         first, last = (start // 2 * 2, (stop + 1) // 2 * 2) if self._mixes else (start, stop)
-        return _Share(step, batch[first:last], start - first, stop - start, len(batch), real)
+        return _Share(step, batch[first:last], start - first, stop - start, len(batch), is_real)
 
     def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
-        """Draw for some images of a share and, on the per-image path, fill in their pixels; run by a thread."""
-        recipes = []
+        """Draw the parameters of these rows and, on the per-image path, write their pixels. Called by a thread."""
+        drawn = []
         for row in rows:
             sample = int(share.samples[row])
             image = self._cache.image(int(self._indices[sample]))
             height, width = image.shape[:2]
-            recipe = augmentation.recipe(
+            params = augmentation.draw(
                 self._augment, sample=sample, epoch=epoch, height=height, width=width, size=self._size
             )
             if self._staging:
-                self._staging.put(share.step, row, augmentation.apply(image, recipe, self._size))
-            recipes.append(recipe)
-        return recipes
+                self._staging.put(share.step, row, augmentation.apply(image, params, self._size))
+            drawn.append(params)
+        return drawn
 
-    def _finish(self, share: _Share, recipes: list[AugmentParams], epoch: int) -> Batch:
-        """From pixels or recipes to the finished batch on the device."""
+    def _finish(self, share: _Share, drawn: list[AugmentParams], epoch: int) -> Batch:
+        """The finished batch on the device, from the pixels that threads wrote or from images in device memory."""
         if self._staging:
-            images = self._staging.take(share.step, len(recipes))
+            images = self._staging.take(share.step, len(drawn))
         else:
             assert self._on_device
-            levels = gpu_augment.batch(self._on_device, self._indices[share.samples], recipes, self._size)
+            levels = gpu_augment.batch(self._on_device, self._indices[share.samples], drawn, self._size)
             images = self._normalise.tensor(levels)
-        for row, recipe in enumerate(recipes):
-            if recipe.erase:
-                top, left, height, width = recipe.erase
+        for row, params in enumerate(drawn):
+            if params.erase:
+                top, left, height, width = params.erase
                 images[row, :, top : top + height, left : left + width] = 0
 
-        # Only labels travel: the copy of a (b, C) float tensor would wait for the GPU's work so far.
+        # Only labels are copied to the device: copying (b, C) floats would wait until the GPU is idle.
         labels = self._labels[torch.from_numpy(share.samples)].to(self._device, non_blocking=True)
         targets = mixup.soft_targets(labels, self._num_classes, self._label_smoothing)
         mix = mixup.draw(self._augment, epoch=epoch, step=share.step, size=self._size)
@@ -173,11 +165,11 @@ class TrainBatches:
 
         own = slice(share.skip, share.skip + share.count)
         samples = share.samples[own]
-        weight = torch.full((share.count,), float(share.real), device=self._device)
-        return Batch(images[own], targets[own], samples, weight, share.total, self._keep(samples, epoch))
+        weight = torch.full((share.count,), float(share.is_real), device=self._device)
+        return Batch(images[own], targets[own], samples, weight, share.total, self._drop_path_scale(samples, epoch))
 
-    def _keep(self, samples: np.ndarray, epoch: int) -> torch.Tensor | None:
-        """Stochastic depth (Huang et al. 2016): each branch dropped with its rate, else scaled to keep the mean."""
+    def _drop_path_scale(self, samples: np.ndarray, epoch: int) -> torch.Tensor | None:
+        """Stochastic depth (Huang et al. 2016): drop each branch with its rate, else scale it to keep the mean."""
         if self._drop_path is None:
             return None
         branches = len(self._drop_path)
@@ -185,67 +177,5 @@ class TrainBatches:
             rng.generator(self._augment.seed, rng.DROP_PATH, epoch=epoch, index=int(sample)).random(branches)
             for sample in samples
         ]
-        keep = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)
-        return torch.from_numpy(keep.astype(np.float32)).to(self._device, non_blocking=True)
-
-
-class EvalBatches:
-    """A split to be scored, centre-cropped: every image exactly once over all processes, in batches per process."""
-
-    def __init__(
-        self,
-        *,
-        cache: PixelCache,
-        indices: np.ndarray,
-        labels: np.ndarray,
-        batch_size: int,
-        crop_size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 1,
-    ) -> None:
-        """`indices`, `labels` (N,): image in the cache and class of each place; `batch_size` is per process."""
-        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-        self._batch_size, self._size, self._workers = batch_size, crop_size, workers
-        self._device, self._normalise = torch.device(device), Normalise(mean, std)
-        self._positions = np.arange(rank, len(self._indices), world)
-
-    def halve(self) -> bool:
-        """Halve the batch size; False when it is 1 already."""
-        if self._batch_size == 1:
-            return False
-        self._batch_size = (self._batch_size + 1) // 2
-        return True
-
-    def __len__(self) -> int:
-        """Batches of this process."""
-        return math.ceil(len(self._positions) / self._batch_size)
-
-    def __iter__(self) -> Iterator[EvalBatch]:
-        batches = [self._positions[number * self._batch_size :][: self._batch_size] for number in range(len(self))]
-        cv2.setNumThreads(0)
-        staging = Staging(min(self._batch_size, len(self._positions)), self._size, self._normalise, self._device)
-
-        def calls(number: int) -> list[Callable[[], Any]]:
-            staging.reserve(number)
-            parts = np.array_split(np.arange(len(batches[number])), min(self._workers, len(batches[number])))
-            return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
-
-        prepared = work_ahead(map(calls, range(len(batches))), self._workers)
-        try:
-            for number, _ in enumerate(prepared):
-                positions = torch.from_numpy(batches[number])
-                images = staging.take(number, len(positions))
-                yield EvalBatch(images, self._labels[positions].to(self._device), positions.to(self._device))
-        finally:
-            prepared.close()
-
-    def _crop(self, number: int, positions: np.ndarray, rows: np.ndarray, staging: Staging) -> None:
-        for row in rows:
-            image = self._cache.image(int(self._indices[positions[row]]))
-            top, left, height, width = augmentation.centre_box(image.shape[0], image.shape[1], self._size)
-            staging.put(number, row, image[top : top + height, left : left + width])
+        scale = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)
+        return torch.from_numpy(scale.astype(np.float32)).to(self._device, non_blocking=True)

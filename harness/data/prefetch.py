@@ -1,4 +1,4 @@
-"""From uint8 images to normalised floats on the device: work ahead in threads, and the buffers it passes through."""
+"""From uint8 images to normalised floats on the device: threads that work ahead, and the buffers they fill."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import torch
 
-# Batches prepared while one is being used. A ring has one buffer more: the batch in use.
+# Batches that are prepared while one is in use. The ring has one buffer more, for the batch in use.
 AHEAD = 2
 
 
 class Normalise:
-    """(x / 255 - mean) / std, looked up for uint8, computed for tensors: ToTensor and Normalize in float32."""
+    """(x / 255 - mean) / std in float32, as ToTensor and Normalize: by table for uint8 images, computed for tensors."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
@@ -24,24 +24,24 @@ class Normalise:
         self._tables = self.tensor(levels).reshape(3, 256).contiguous().numpy()
 
     def tensor(self, images: torch.Tensor) -> torch.Tensor:
-        """Levels 0..255 of any dtype, (..., 3, H, W) -> float32, contiguous."""
-        # Not blocking, or the host would wait here for all the work the GPU still has.
+        """Normalise levels 0..255 of any dtype (..., 3, H, W); float32, contiguous."""
+        # non_blocking: otherwise the host would wait here until the GPU is idle.
         mean, std = (value.to(images.device, non_blocking=True)[:, None, None] for value in (self.mean, self.std))
-        # A new contiguous tensor, then in place: the device reads the levels once.
+        # One new contiguous tensor, changed in place: the device reads the levels once.
         floats = torch.empty(images.shape, dtype=torch.float32, device=images.device).copy_(images)
         return floats.div_(255).sub_(mean).div_(std)
 
     def image(self, image: np.ndarray, out: np.ndarray) -> None:
-        """uint8 (S, S, 3) into float32 (3, S, S)."""
+        """Normalise uint8 (S, S, 3) into `out`, float32 (3, S, S)."""
         for plane, table, out_plane in zip(cv2.split(image), self._tables, out, strict=True):
             cv2.LUT(plane, table, out_plane)
 
 
 class Staging:
-    """A ring of host buffers for batches of (S, S) images, reused: fresh ones cost three times the normalising.
+    """A ring of host buffers for batches of (S, S) images. Allocating new ones costs three times the normalising.
 
     On a CPU a buffer holds the finished floats, so a batch is valid until the next one is drawn. For a GPU it holds
-    pinned uint8, a quarter of the bytes to copy; normalising happens there, in memory of the batch's own.
+    pinned uint8, a quarter of the bytes to copy; the GPU normalises them into new memory.
     """
 
     def __init__(self, rows: int, size: int, normalise: Normalise, device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Staging:
             self._copied[number % len(self._buffers)].synchronize()
 
     def put(self, number: int, row: int, image: np.ndarray) -> None:
-        """Take uint8 (S, S, 3) as image `row` of batch `number`; called by threads."""
+        """Store uint8 (S, S, 3) as image `row` of batch `number`. Called by threads."""
         target = self._arrays[number % len(self._buffers)][row]
         if self._on_gpu:
             np.copyto(target, image)
@@ -77,12 +77,15 @@ class Staging:
 
 
 def work_ahead(batches: Iterable[list[Callable[[], Any]]], workers: int) -> Generator[list[Any], None, None]:
-    """Results of each list of calls, in order, while threads work on the next ones; errors arrive where they belong.
+    """Yields the results of each list of calls, in order, while threads work on the next AHEAD lists.
 
-    The list of a batch is asked for only when its buffer is free: not before all but AHEAD of those before it were
-    drawn and let go. Closing the iterator ends the threads.
+    A list is taken from `batches` only when its buffer is free: the batch AHEAD + 1 before it is no longer in use. An
+    error in a call is raised where its result would be yielded. Closing the iterator ends the threads.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
+    torch.get_num_threads()  # fixes the number for the calling thread, before a worker sets its own
+    # One thread of torch's per worker. More would compete for the cores, and the rounding of a sum over an image would
+    # depend on their number.
+    pool = ThreadPoolExecutor(workers, "images", initializer=torch.set_num_threads, initargs=(1,))
     pending: deque[list[Future[Any]]] = deque()
     remaining = iter(batches)
 

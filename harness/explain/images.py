@@ -14,7 +14,7 @@ from harness.data.decode import DecodeError, decode_pil
 from harness.data.folder_scan import EXTENSIONS, summarise
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.rules import printable
 
 # What an image is drawn from: its number to uint8 (S, S, 3).

@@ -23,7 +23,7 @@ from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
 from harness.explain.images import crop
 from harness.files import write_atomically
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.resampling import mean_intervals
 from harness.runs.rules import AGGREGATES
 

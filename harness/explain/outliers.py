@@ -1,7 +1,7 @@
 """Finds outlier patches: patches whose features are far larger than the rest.
 
 Darcet et al. 2024 (arXiv 2309.16588): they draw attention, but no longer describe their place in the image.
-Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
+Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.model.adapter import TokenLayout
+
 DEVIATIONS = 7.0  # median absolute deviations: among normally distributed norms, one in 850,000 is larger
 LARGER = 1.5  # times the median: if all norms are nearly equal, the deviation alone would mark any patch
 
 
-def patch_norms(tokens: Tensor) -> Tensor:
+def patch_norms(tokens: Tensor, layout: TokenLayout) -> Tensor:
     """Norms (B, P) of the patches' features (B, N, D); a reduction for `capture_tokens`."""
-    return tokens[:, 1:].norm(dim=-1)
+    return tokens[:, layout.prefix :].norm(dim=-1)
 
 
 def outliers(norms: Tensor) -> Tensor:
@@ -34,11 +36,11 @@ def _median(values: Tensor) -> Tensor:
     return (ordered[..., (count - 1) // 2, None] + ordered[..., count // 2, None]) / 2
 
 
-def attention_on(patches: Tensor, rows: Tensor) -> Tensor:
-    """Share (B, L) of the class token's attention on patches, mean over heads, that falls on the marked patches.
+def attention_on(patches: Tensor, rows: Tensor, layout: TokenLayout) -> Tensor:
+    """Share (B, L) of the attention on patches, mean over heads, that falls on the marked patches.
 
-    `patches` (B, L, P) marks inputs of each block; `rows` (B, L, H, N) is the attention of each block.
+    `patches` (B, L, P) marks inputs of each block; `rows` (B, L, H, N) is what `capture_rows` gives.
     """
-    attention = rows[..., 1:].mean(2)
+    attention = rows[..., layout.prefix :].mean(2)
     marked = (attention * patches).sum(-1)
     return marked / attention.sum(-1).clamp_min(torch.finfo(attention.dtype).tiny)

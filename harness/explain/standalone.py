@@ -24,9 +24,10 @@ from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
 from harness.model.architectures import head_layer
+from harness.model.preprocessing import Preprocessing
 from harness.model.pretrained import published, weights_path
 from harness.model.state_dict_keys import HEAD, to_torchvision
-from harness.model.vit import Preprocessing, build_model
+from harness.model.vit import build_model
 from harness.model.weights import read_metadata, read_weights
 from harness.predict import best_of, open_run
 from harness.training.checkpoint import BestCheckpoint
@@ -61,6 +62,8 @@ def explain_run(
                 seed=best.config.seed,
             ).model
         )
+        if before is None:
+            say(test_set.NO_POSITIONS)
     except HarnessError as error:
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")

@@ -9,7 +9,7 @@ import dataclasses
 import time
 
 import numpy as np
-from torchvision.models import VisionTransformer
+from torch import nn
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache
@@ -21,8 +21,9 @@ from harness.explain.attention.collect import CollectOptions, collect
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
+from harness.model import adapter
 from harness.model.architectures import head_layer
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.context import RunContext
 from harness.runs.rules import duration
 from harness.training.dataloaders import explaining_batches
@@ -30,12 +31,14 @@ from harness.training.distributed import Processes
 from harness.training.signals import StopSignals
 from harness.training.state import TrainState
 
+NO_POSITIONS = "The model has no learned position embedding: its position figures are left out."
+
 
 @dataclasses.dataclass(frozen=True)
 class ExplainedModel:
     """The model whose attention is captured."""
 
-    model: VisionTransformer  # in eval mode, on the device; neither compiled nor wrapped
+    model: nn.Module  # in eval mode, on the device; neither compiled nor wrapped
     name: str  # of the architecture
     weights: str
     classes: tuple[str, ...]
@@ -54,7 +57,9 @@ class ExplainResult:
     top_probabilities: np.ndarray  # ... and how likely they are
 
 
-def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: Embedding) -> ExplainResult | None:
+def explain_test_set(
+    run: RunContext, state: TrainState, data: Dataset, before: Embedding | None
+) -> ExplainResult | None:
     """Explain the images that --explain selects, with the tested weights; None on all processes but the main one.
 
     The run is already trained and tested, so a HarnessError is logged and recorded and does not fail the run.
@@ -71,6 +76,8 @@ def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: 
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
     run_logger.console.say(f"Explaining {len(images)} test images: attention of every layer, rollout, relevance.")
+    if before is None:
+        run_logger.console.say(NO_POSITIONS)
     try:
         result = explain_dataset(
             explained, data.pixels, images, config.data, layer, config, processes, before, run.stop
@@ -95,8 +102,10 @@ def explain_dataset(
     stop: StopSignals | None = None,
 ) -> ExplainResult | None:
     """Explain images, all processes together; None on all but the main one. Files are relative to `root`."""
+    parts = adapter.parts(explained.model)
     after = Embedding.of(explained.model)
-    options = CollectOptions(layer, projections=(before.projection, after.projection) if before else ())
+    compared = (before, after) if before and after else None
+    options = CollectOptions(layer, projections=tuple(each.projection for each in compared or ()))
     batches = explaining_batches(pixels, images, explained.preprocessing, config, processes)
     start = time.perf_counter()
     collected = collect(explained.model, batches, len(images), options, processes, stop)
@@ -108,9 +117,9 @@ def explain_dataset(
         "weights": explained.weights,
         "run": explained.run,
         "root": root,
-        "patch_size": explained.model.patch_size,
-        "image_size": explained.model.image_size,
-        "grid": [explained.model.image_size // explained.model.patch_size] * 2,
+        "patch_size": parts.patch_size,
+        "image_size": parts.image_size,
+        "grid": [parts.grid] * 2,
         "head_layer": layer,
         "rollout": dataclasses.asdict(options.rollout),
         "preprocessing": dataclasses.asdict(explained.preprocessing),
@@ -128,7 +137,7 @@ def explain_dataset(
     return ExplainResult(
         arrays,
         of_cache(pixels, images.positions, explained.preprocessing.crop_size),
-        Change(before, after, collected.content_lengths) if before else None,
+        Change(*compared, collected.content_lengths) if compared else None,
         collected.top_classes,
         collected.top_probabilities,
     )

@@ -1,42 +1,135 @@
-"""What training and explanation need from a model's parts: the one file that names torchvision's attributes.
+"""The parts of a Vision Transformer that training and explanation use: the one file that names a family's attributes.
 
-Another model family needs these functions for its class. Shapes: P patches, D hidden size, p patch side.
+Shapes: B images, N tokens (first T prefix tokens, then P patches row by row), D hidden size, p side of a patch.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-# Parameters that weight decay leaves alone although they have two or more dimensions.
-UNDECAYED = ("class_token", "encoder.pos_embedding")
+from harness.errors import HarnessError
 
 
-def blocks(model: VisionTransformer) -> list[nn.Module]:
-    """The encoder blocks, from input to output."""
-    return list(model.encoder.layers)
+@dataclass(frozen=True)
+class TokenLayout:
+    """Where the class token, registers and patches are among the tokens, and which of them the head reads."""
+
+    prefix: int  # T: class token and registers
+    has_class_token: bool  # if so, it is the first token
+    pools_patches: bool  # the head reads the mean of all patches; if False, the class token
+
+    def pool(self, values: Tensor) -> Tensor:
+        """What the head reads of values of all tokens: (..., N, K) -> (..., 1, K)."""
+        if self.pools_patches:
+            return values[..., self.prefix :, :].mean(-2, keepdim=True)
+        return values[..., :1, :]
 
 
-def attention_modules(model: VisionTransformer) -> list[nn.MultiheadAttention]:
-    """The self-attention module of each block, from input to output."""
-    return [block.self_attention for block in model.encoder.layers]
+@dataclass(frozen=True, eq=False)
+class VitParts:
+    """The parts of one model. Tensors and modules are the model's own, not copies."""
+
+    layout: TokenLayout
+    image_size: int  # pixels of a side
+    patch_projection: nn.Conv2d  # weights (D, 3, p, p); it makes the patches
+    class_token: Tensor | None  # (1, 1, D)
+    positions: Tensor | None  # (1, Q + P, D), learned and added to the tokens; None if a family has none
+    positioned_prefix: int  # Q: how many of the prefix tokens have a position
+    block_list: tuple[nn.Module, str]  # the module and its attribute that hold the blocks, an nn.Sequential
+    attention: Callable[[Any], nn.Module]  # the self-attention of a block
+    extend_branches: Callable[[Any, type[nn.Module]], None]  # adds a module at the end of both branches of a block
+    final_norm: nn.Module  # its input is what leaves the last block
+    head: nn.Linear  # its input (B, D) is what the probe calls features
+    head_name: str  # of the head in the model's state
+    positions_name: str | None
+    undecayed: frozenset[str]  # parameters of two or more dimensions that have no weight decay
+    depth: Callable[[str], int]  # distance of a parameter from the input, for layer-wise decay; ValueError if unknown
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """From input to output."""
+        holder, name = self.block_list
+        return list(getattr(holder, name))
+
+    @property
+    def attentions(self) -> list[nn.Module]:
+        """The self-attention of each block, from input to output."""
+        return [self.attention(block) for block in self.blocks]
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels of a side of a patch, p."""
+        return self.patch_projection.kernel_size[0]
+
+    @property
+    def grid(self) -> int:
+        """Patches per row and per column; P is its square."""
+        return self.image_size // self.patch_size
+
+    def patch_positions(self) -> Tensor | None:
+        """(1, P, D)."""
+        return None if self.positions is None else self.positions[:, self.positioned_prefix :]
+
+    def class_position(self) -> Tensor | None:
+        """(1, 1, D): what is added to the class token; 0 if it has no position of its own."""
+        if self.positions is None:
+            return None
+        return self.positions[:, :1] if self.positioned_prefix else torch.zeros_like(self.positions[:, :1])
 
 
-def final_norm(model: VisionTransformer) -> nn.Module:
-    """The norm whose input is the output of the last block."""
-    return model.encoder.ln
+def torchvision_parts(model: VisionTransformer) -> VitParts:
+    """Of torchvision.models.VisionTransformer."""
+    num_layers = len(model.encoder.layers)
+
+    def extend_branches(block: Any, module: type[nn.Module]) -> None:
+        block.dropout = nn.Sequential(block.dropout, module())
+        block.mlp.append(module())
+
+    def depth(name: str) -> int:
+        if block := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", name):
+            return int(block[1]) + 1
+        if name.startswith(("conv_proj.", "class_token", "encoder.pos_embedding")):
+            return 0
+        if name.startswith(("encoder.ln.", "heads.")):
+            return num_layers + 1
+        raise ValueError(f"{name} is not a parameter of a VisionTransformer")
+
+    return VitParts(
+        layout=TokenLayout(prefix=1, has_class_token=True, pools_patches=False),
+        image_size=model.image_size,
+        patch_projection=model.conv_proj,
+        class_token=model.class_token,
+        positions=model.encoder.pos_embedding,
+        positioned_prefix=1,
+        block_list=(model.encoder, "layers"),
+        attention=lambda block: block.self_attention,
+        extend_branches=extend_branches,
+        final_norm=model.encoder.ln,
+        head=model.heads.head,
+        head_name="heads.head",
+        positions_name="encoder.pos_embedding",
+        undecayed=frozenset({"class_token", "encoder.pos_embedding"}),
+        depth=depth,
+    )
 
 
-def position_embedding(model: VisionTransformer) -> Tensor:
-    """(1, 1 + P, D): class token first, then the patches row by row."""
-    return model.encoder.pos_embedding
+# One function for each family of models.
+FAMILIES: dict[type[nn.Module], Callable[[Any], VitParts]] = {VisionTransformer: torchvision_parts}
 
 
-def class_token(model: VisionTransformer) -> Tensor:
-    """(1, 1, D)."""
-    return model.class_token
-
-
-def patch_projection(model: VisionTransformer) -> Tensor:
-    """(D, 3, p, p): the weights that turn patches into tokens."""
-    return model.conv_proj.weight
+def parts(model: nn.Module) -> VitParts:
+    """The parts of a model of a known family; HarnessError for another one."""
+    for family, describe in FAMILIES.items():
+        if isinstance(model, family):
+            return describe(model)
+    known = ", ".join(f"{family.__name__} of {family.__module__.partition('.')[0]}" for family in FAMILIES)
+    raise HarnessError(
+        f"The parts of {type(model).__name__} are not known. Known are those of {known}; see harness/model/adapter.py."
+    )

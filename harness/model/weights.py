@@ -14,11 +14,12 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+from torch import Tensor, nn
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from harness.errors import WeightsError
-from harness.model.state_dict_keys import HEAD, POSITIONS, listed
+from harness.model import adapter
+from harness.model.state_dict_keys import POSITIONS, listed
 
 # Where training programs put the weights inside a checkpoint; the first one found is taken.
 CONTAINERS = ("model", "state_dict", "model_state_dict", "model_ema")
@@ -121,31 +122,39 @@ def unwrap(contents: Any) -> dict[str, object]:
     return state
 
 
-def interpolate_positions(pos_embedding: Tensor, grid: int) -> Tensor:
-    """Positions (1, 1 + g*g, D) for another grid, (1, 1 + grid*grid, D): bicubic, corners aligned, class token kept."""
-    patches = pos_embedding.shape[1] - 1
+def interpolate_positions(positions: Tensor, grid: int, prefix: int = 1) -> Tensor:
+    """Positions (1, prefix + g*g, D) for another grid, (1, prefix + grid*grid, D): bicubic, corners aligned.
+
+    Those of the prefix tokens stay as they are.
+    """
+    patches = positions.shape[1] - prefix
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        first = "one for the class token and one" if prefix == 1 else f"{prefix} for the prefix tokens and one"
         raise WeightsError(
-            f"The weights have {pos_embedding.shape[1]} positional embeddings; there must be one for the class token "
-            "and one for each field of a square grid."
+            f"The weights have {positions.shape[1]} positional embeddings; there must be {first} for each field of a "
+            "square grid."
         )
-    # An image of `grid` pixels in patches of one pixel has that grid.
-    return interpolate_embeddings(grid, 1, {POSITIONS: pos_embedding})[POSITIONS]
+    # torchvision resizes what follows the first position, which it keeps. An image of `grid` pixels in patches of one
+    # pixel has that grid.
+    after_one = torch.cat([positions[:, :1], positions[:, prefix:]], dim=1)
+    resized = interpolate_embeddings(grid, 1, {POSITIONS: after_one})[POSITIONS]
+    return torch.cat([positions[:, :prefix], resized[:, 1:]], dim=1)
 
 
-def load_into(model: VisionTransformer, state: dict[str, Tensor]) -> tuple[str, ...]:
-    """Loads a state under torchvision's names; returns sentences about the head, the positions and the dtype.
+def load_into(model: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:
+    """Loads a state under the model's own names; returns sentences about the head, the positions and the dtype.
 
     The model keeps its new head unless the file has one of the same size. All other names and shapes must match.
     """
-    own = model.state_dict()
-    state, head_sentence = _with_head(own, state)
+    own, parts = model.state_dict(), adapter.parts(model)
+    state, head_sentence = _with_head(own, state, parts.head_name)
     sentences = [head_sentence]
-    grid = model.image_size // model.patch_size
-    positions = state.get(POSITIONS)
-    if positions is not None and positions.dim() == 3 and positions.shape[0] == 1 and positions.shape[1] != 1 + grid**2:
-        state[POSITIONS] = interpolate_positions(positions.to(torch.float32), grid)
-        old = math.isqrt(positions.shape[1] - 1)
+    grid, prefix, name = parts.grid, parts.positioned_prefix, parts.positions_name
+    positions = state.get(name) if name else None
+    count = prefix + grid**2
+    if name and positions is not None and positions.dim() == 3 and len(positions) == 1 and positions.shape[1] != count:
+        state[name] = interpolate_positions(positions.to(torch.float32), grid, prefix)
+        old = math.isqrt(positions.shape[1] - prefix)
         sentences.append(f"Positional embeddings were resized from a grid of {old}x{old} to {grid}x{grid} (bicubic).")
     _check_fit(own, state)
     others = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
@@ -155,14 +164,15 @@ def load_into(model: VisionTransformer, state: dict[str, Tensor]) -> tuple[str, 
     return tuple(sentences)
 
 
-def _with_head(own: dict[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def _with_head(own: dict[str, Tensor], state: dict[str, Tensor], name: str) -> tuple[dict[str, Tensor], str]:
     """The state with the file's head where it fits, else with the model's own."""
-    classes = own[HEAD[0]].shape[0]
-    if all(name in state and state[name].shape == own[name].shape for name in HEAD):
+    head = (f"{name}.weight", f"{name}.bias")
+    classes = own[head[0]].shape[0]
+    if all(key in state and state[key].shape == own[key].shape for key in head):
         return dict(state), f"The head for {classes} classes is the file's."
-    weight = state.get(HEAD[0])
+    weight = state.get(head[0])
     before = "has none" if weight is None or weight.dim() != 2 else f"has one for {weight.shape[0]}"
-    return state | {name: own[name] for name in HEAD}, f"New head for {classes} classes; the file {before}."
+    return state | {key: own[key] for key in head}, f"New head for {classes} classes; the file {before}."
 
 
 def _check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache, cache_directory
 from harness.data.dataset import Pictures
 from harness.evaluate import outputs_of
 from harness.files import replacing
+from harness.model import adapter
 from harness.model.vit import Loaded
 from harness.training.dataloaders import scoring_batches
 from harness.training.distributed import Processes
@@ -37,7 +37,7 @@ def features_of(
     """
     model = loaded.model
     path = cache_directory(config.cache_dir) / "features" / f"{_key(split, pixels, loaded, config)}.safetensors"
-    width = model.hidden_dim
+    width = adapter.parts(model).head.in_features
     kept = _read(path, len(split), width) if processes.is_main else None
     if processes.from_main(kept is not None):  # a flag: the other ranks have no use for the features
         return np.empty((0, width), np.float32) if kept is None else kept
@@ -51,13 +51,13 @@ def features_of(
 
 
 @contextlib.contextmanager
-def without_head(model: VisionTransformer) -> Iterator[None]:
-    """Within it, the model returns features (B, D): the class token after the last norm."""
-    heads, model.heads = model.heads, nn.Identity()
+def without_head(model: nn.Module) -> Iterator[None]:
+    """Within it, the model returns features (B, D): what its head would read."""
+    handle = adapter.parts(model).head.register_forward_hook(lambda head, inputs, output: inputs[0])
     try:
         yield
     finally:
-        model.heads = heads
+        handle.remove()
 
 
 def _key(split: Pictures, pixels: PixelCache, loaded: Loaded, config: RunConfig) -> str:

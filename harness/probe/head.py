@@ -10,6 +10,7 @@ import torch
 
 from harness.config import RunConfig
 from harness.data.dataset import Dataset
+from harness.model import adapter
 from harness.model.vit import Loaded
 from harness.probe.features import features_of
 from harness.probe.linear_probe import LinearProbe, fit_probe
@@ -51,9 +52,10 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
         )
         processes.on_main(lambda: _fit_and_write(path, train, val, test, data, processes.device))
     head = processes.on_main(lambda: _read(path))
+    linear = adapter.parts(loaded.model).head
     with torch.no_grad():
-        loaded.model.heads.head.weight.copy_(head.probe.weight)
-        loaded.model.heads.head.bias.copy_(head.probe.bias)
+        linear.weight.copy_(head.probe.weight)
+        linear.bias.copy_(head.probe.bias)
     return head
 
 

@@ -79,7 +79,7 @@ class Archive(_Misleading):
     classes: np.ndarray  # (C,) str
     layers: np.ndarray  # (n, L, P) float16: attention on patches, mean over heads
     heads: np.ndarray  # (n, H, P) float16: attention on patches of each head of the layer settings["head_layer"]
-    class_share: np.ndarray  # (n, L) float32: attention of the class token on itself, mean over heads
+    class_share: np.ndarray  # (n, L) float32: attention that is not on patches, mean over heads
     rollout: np.ndarray  # (n, P) float16
     relevance: np.ndarray  # (n, P) float32: for the predicted class; images differ in scale
     entropy: np.ndarray  # (n, L) float32: of the class token's attention, mean over heads, in nats

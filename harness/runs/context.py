@@ -6,7 +6,7 @@ import dataclasses
 
 from harness.config import RunConfig
 from harness.data.image_folder import ImageFolder
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.logger import RunLogger
 from harness.training.distributed import Processes
 from harness.training.signals import StopSignals

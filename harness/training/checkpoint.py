@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from torchvision.models import VisionTransformer
+from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
 from harness.model.architectures import ARCHITECTURES
+from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
-from harness.model.vit import Preprocessing, build_model, checked_preprocessing
+from harness.model.vit import build_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
@@ -132,7 +132,7 @@ def best_scores(path: Path) -> dict[str, float]:
 class BestCheckpoint:
     """A run's best checkpoint, ready to predict."""
 
-    model: VisionTransformer
+    model: nn.Module
     config: RunConfig
     classes: tuple[str, ...]
     preprocessing: Preprocessing

@@ -9,10 +9,13 @@ from harness.data import gpu_augment
 from harness.data.augment import Augment
 from harness.data.cache import PixelCache
 from harness.data.dataset import Dataset, Pictures
-from harness.data.loader import EvalBatches, TrainBatches
+from harness.data.eval_loader import EvalBatches
+from harness.data.loader import TrainBatches
+from harness.data.policies import POLICIES
 from harness.launch.cores import usable_cores
 from harness.model.architectures import ARCHITECTURES
-from harness.model.vit import Preprocessing, drop_path_rates
+from harness.model.drop_path import drop_path_rates
+from harness.model.preprocessing import Preprocessing
 from harness.training.distributed import Processes
 
 # Enough to keep a GPU busy. Training on a CPU needs all cores itself and gets one worker.
@@ -34,7 +37,7 @@ class Batches:
 
 def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
     fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
-    keep_on_device = fits and config.augment in ("none", "standard")
+    keep_on_device = fits and POLICIES[config.augment].works_on_device
     train = TrainBatches(
         cache=data.pixels,
         indices=data.train.positions,

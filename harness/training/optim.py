@@ -6,14 +6,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.model import adapter
-from harness.model.vit import parameter_depth
 
 
-def build_optimizer(model: VisionTransformer, config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -> torch.optim.Optimizer:
     """AdamW or SGD over groups of equal decay and learning-rate scale; `lr_scale` is relative to `lr`."""
     groups = parameter_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     if config.optimizer == "sgd":
@@ -22,21 +20,22 @@ def build_optimizer(model: VisionTransformer, config: RunConfig, device: torch.d
     return torch.optim.AdamW(groups, lr=config.lr, fused=device.type in ("cpu", "cuda"))
 
 
-def parameter_groups(model: VisionTransformer, *, weight_decay: float, layer_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: float) -> list[dict]:
     """Trainable parameters grouped by (decayed or not, depth), in the model's order.
 
     Norms, biases, the class token and the position embedding are not decayed (ViT paper, appendix B.1). With
     layer-wise decay (Clark et al. 2020, ELECTRA), a parameter k blocks below the head learns at
     `layer_decay ** k` of the learning rate.
     """
-    num_layers = len(adapter.blocks(model))
+    parts = adapter.parts(model)
+    head_depth = len(parts.blocks) + 1
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decayed = parameter.ndim >= 2 and name not in adapter.UNDECAYED
+        decayed = parameter.ndim >= 2 and name not in parts.undecayed
         decay = weight_decay if decayed else 0.0
-        scale = layer_decay ** (num_layers + 1 - parameter_depth(name, num_layers))
+        scale = layer_decay ** (head_depth - parts.depth(name))
         group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)
     return list(groups.values())

@@ -11,7 +11,7 @@ from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.data.image_folder import ImageFolder, load_image_folder
 from harness.errors import ConfigError, HarnessError
 from harness.model.architectures import head_layer
-from harness.model.vit import Preprocessing, preprocessing_for
+from harness.model.preprocessing import Preprocessing, preprocessing_for
 from harness.model.weights_header import check_header
 
 T = TypeVar("T")

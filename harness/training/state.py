@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.errors import TrainingError
@@ -50,7 +49,7 @@ def stops_early(progress: Progress, patience: int) -> bool:
 class TrainState:
     """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
 
-    def __init__(self, model: VisionTransformer, config: RunConfig, accelerator: Accelerator) -> None:
+    def __init__(self, model: nn.Module, config: RunConfig, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.model = model.to(accelerator.device)
         self.average = MovingAverage(model, config.ema_decay) if config.ema else None

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from harness.config import RunConfig
 from harness.data.loader import Batch
 from harness.errors import InfeasibleError, TrainingError
-from harness.model.vit import set_drop_path
+from harness.model.drop_path import set_drop_path
 from harness.training.distributed import Processes
 from harness.training.optim import set_learning_rate
 from harness.training.state import TrainState
@@ -73,15 +73,15 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
         part = slice(start, start + size)
         synchronise = exchange and start + size >= count
         with contextlib.nullcontext() if synchronise else processes.accelerator.no_sync(state.wrapped):
-            if batch.keep is not None:
-                set_drop_path(state.model, batch.keep[part])
+            if batch.drop_path_scale is not None:
+                set_drop_path(state.model, batch.drop_path_scale[part])
             logits = state.wrapped(batch.images[part])
             losses = cross_entropy(logits.float(), batch.targets[part], reduction="none") * batch.weight[part]
             loss = losses.sum() / batch.total
             # Averaging over ranks divides by their number, but the loss is already a mean over the global batch.
             processes.accelerator.backward(loss * processes.world)
         total += loss.detach()
-    if batch.keep is not None:
+    if batch.drop_path_scale is not None:
         set_drop_path(state.model, None)
     return total
 

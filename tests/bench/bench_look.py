@@ -40,6 +40,7 @@ from tests.bench.pictures import photo
 from tests.bench.real_run import lap
 from tests.bench.table import at_most, ratios, show, spread
 from tests.helpers.explained import made_up_archive
+from tests.helpers.tiny_vits import CLASS_TOKEN
 
 PICTURES = 500  # of the study's test set
 CAPTURE, DRAWING, HOPED_FOR = 1.05, 60.0, 20.0  # targets: times plain evaluation; seconds
@@ -71,7 +72,13 @@ def captures(model: str, batch_size: int) -> Work:
     def matrices() -> None:
         with (
             capture_rows(vit) as latest,
-            capture_matrices(vit, lambda matrix: (transition(matrix, Rollout()), head_statistics(matrix, distances))),
+            capture_matrices(
+                vit,
+                lambda matrix: (
+                    transition(matrix, Rollout(), CLASS_TOKEN),
+                    head_statistics(matrix, distances, CLASS_TOKEN),
+                ),
+            ),
         ):
             vit(images)
             latest()

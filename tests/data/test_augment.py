@@ -41,7 +41,7 @@ def kolmogorov_smirnov(first: list[float], second: list[float]) -> float:
 
 def recipes(settings: Augment, height: int = 256, width: int = 341, epoch: int = 0) -> list[augment.AugmentParams]:
     return [
-        augment.recipe(settings, sample=sample, epoch=epoch, height=height, width=width, size=224)
+        augment.draw(settings, sample=sample, epoch=epoch, height=height, width=width, size=224)
         for sample in range(DRAWS)
     ]
 
@@ -138,7 +138,7 @@ def test_switching_one_augmentation_on_leaves_the_others_as_they_were() -> None:
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (256, 341), (225, 227), (227, 225), (231, 300)])
 def test_no_augmentation_is_torchvisions_centre_crop(height: int, width: int) -> None:
     picture = photo(0, height, width)
-    recipe = augment.recipe(Augment("none"), sample=3, epoch=2, height=height, width=width, size=224)
+    recipe = augment.draw(Augment("none"), sample=3, epoch=2, height=height, width=width, size=224)
     expected = np.asarray(v2.CenterCrop(224)(Image.fromarray(picture)))
     assert np.array_equal(augment.apply(picture, recipe, 224), expected)
 
@@ -200,7 +200,7 @@ def test_jitter_in_any_order_stays_close_to_torchvisions() -> None:
 
 def test_the_steps_of_apply_come_in_torchvisions_order() -> None:
     picture = photo(5, 256, 256)
-    recipe = augment.recipe(Augment("standard"), sample=1, epoch=0, height=256, width=256, size=64)
+    recipe = augment.draw(Augment("standard"), sample=1, epoch=0, height=256, width=256, size=64)
     assert recipe.flip
     assert recipe.jitter
     plain = recipe._replace(flip=False, jitter=())

@@ -11,8 +11,15 @@ from torchvision.transforms import InterpolationMode, v2
 
 from harness.data import augment, auto_augment
 from harness.data.augment import Augment
+from harness.data.policies import POLICIES
 
 REFERENCES = {"randaugment": v2.RandAugment(), "trivialaugment": v2.TrivialAugmentWide()}
+
+
+def is_wide(name: str) -> bool:
+    settings = POLICIES[name].operations
+    assert settings is not None
+    return settings.wide
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -24,9 +31,9 @@ def test_operations_and_magnitudes_are_torchvisions(name: str, size: int) -> Non
         table = magnitudes(31, size, size)
         for bin in range(31):
             expected = 0.0 if table is None else float(table[bin])
-            assert auto_augment.magnitude(name, operation, bin, size, negative=False) == expected
+            assert auto_augment.magnitude(operation, bin, size, wide=is_wide(name), negative=False) == expected
             opposite = -expected if signed else expected
-            assert auto_augment.magnitude(name, operation, bin, size, negative=True) == opposite
+            assert auto_augment.magnitude(operation, bin, size, wide=is_wide(name), negative=True) == opposite
 
 
 @pytest.mark.parametrize("operation", auto_augment.OPERATIONS)
@@ -37,7 +44,7 @@ def test_pixels_of_every_operation_are_torchvisions(name: str, operation: str) -
     changed = False
     for bin in (0, 9, 17, 30):
         for negative in (False, True):
-            magnitude = auto_augment.magnitude(name, operation, bin, 64, negative=negative)
+            magnitude = auto_augment.magnitude(operation, bin, 64, wide=is_wide(name), negative=negative)
             ours = auto_augment.apply(picture, [(operation, magnitude)])
             theirs = REFERENCES[name]._apply_image_or_video_transform(
                 Image.fromarray(picture), operation, magnitude, interpolation=InterpolationMode.NEAREST, fill={}
@@ -59,7 +66,7 @@ def test_randaugment_draws_two_operations_of_magnitude_nine_and_either_sign() ->
     counts: collections.Counter[str] = collections.Counter()
     rotations = []
     for sample in range(2800):
-        recipe = augment.recipe(Augment("randaugment"), sample=sample, epoch=0, height=64, width=64, size=32)
+        recipe = augment.draw(Augment("randaugment"), sample=sample, epoch=0, height=64, width=64, size=32)
         assert len(recipe.operations) == 2
         assert recipe.jitter == ()
         counts.update(operation for operation, _ in recipe.operations)
@@ -75,7 +82,7 @@ def test_trivialaugment_draws_one_operation_of_any_magnitude() -> None:
     counts: collections.Counter[str] = collections.Counter()
     rotations = set()
     for sample in range(4200):
-        recipe = augment.recipe(Augment("trivialaugment"), sample=sample, epoch=0, height=64, width=64, size=32)
+        recipe = augment.draw(Augment("trivialaugment"), sample=sample, epoch=0, height=64, width=64, size=32)
         ((operation, magnitude),) = recipe.operations
         counts[operation] += 1
         if operation == "Rotate":
@@ -88,6 +95,6 @@ def test_trivialaugment_draws_one_operation_of_any_magnitude() -> None:
 
 def test_a_policy_follows_crop_and_flip() -> None:
     picture = np.random.default_rng(2).integers(0, 256, (80, 70, 3)).astype(np.uint8)
-    recipe = augment.recipe(Augment("randaugment"), sample=4, epoch=1, height=80, width=70, size=32)
+    recipe = augment.draw(Augment("randaugment"), sample=4, epoch=1, height=80, width=70, size=32)
     before = augment.apply(picture, recipe._replace(operations=()), 32)
     assert np.array_equal(augment.apply(picture, recipe, 32), auto_augment.apply(before, recipe.operations))

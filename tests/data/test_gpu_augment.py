@@ -35,7 +35,7 @@ def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarra
     recipes = []
     for sample, picture in enumerate(pictures):
         height, width = PHOTOS[picture].shape[:2]
-        recipes.append(augment.recipe(settings, sample=sample, epoch=0, height=height, width=width, size=size))
+        recipes.append(augment.draw(settings, sample=sample, epoch=0, height=height, width=width, size=size))
     single = np.stack(
         [augment.apply(CACHE.image(int(p)), recipe, size) for p, recipe in zip(pictures, recipes, strict=True)]
     )

@@ -1,20 +1,17 @@
-"""Batches are the same at any number of processes, workers and restarts; evaluation sees every image once."""
+"""Batches are the same at any number of processes, workers and restarts."""
 
 from __future__ import annotations
 
-import io
 import threading
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torchvision.transforms import v2
 
 from harness.data import augment, gpu_augment, mixup
 from harness.data.augment import Augment
-from harness.data.loader import Batch, EvalBatches, TrainBatches, share_of
+from harness.data.loader import Batch, TrainBatches, share_of
 from harness.data.prefetch import Normalise
 from tests.helpers.pixel_caches import cache_of
 
@@ -28,6 +25,8 @@ EVERYTHING = {
     "standard": Augment("standard", color_jitter=0.4, random_erasing=0.5),
     "randaugment": Augment("randaugment"),
     "trivialaugment": Augment("trivialaugment", random_erasing=0.5),
+    "augmix": Augment("augmix"),
+    "autoaugment": Augment("autoaugment"),
     "mixed": Augment("standard", color_jitter=0.0, mixup=0.8, cutmix=1.0),
 }
 
@@ -63,7 +62,7 @@ def drawn(loader: TrainBatches, epoch: int = 0, start_step: int = 0) -> list[Bat
     """All batches of an epoch, copied: a batch is valid until the next one is drawn."""
     copies = []
     for batch in loader.epoch(epoch, start_step):
-        keep = None if batch.keep is None else batch.keep.clone()
+        keep = None if batch.drop_path_scale is None else batch.drop_path_scale.clone()
         copies.append(
             Batch(batch.images.clone(), batch.targets.clone(), batch.samples, batch.weight.clone(), batch.total, keep)
         )
@@ -71,15 +70,15 @@ def drawn(loader: TrainBatches, epoch: int = 0, start_step: int = 0) -> list[Bat
 
 
 def same(first: Batch, second: Batch) -> bool:
-    assert first.keep is not None
-    assert second.keep is not None
+    assert first.drop_path_scale is not None
+    assert second.drop_path_scale is not None
     return (
         torch.equal(first.images, second.images)
         and torch.equal(first.targets, second.targets)
         and np.array_equal(first.samples, second.samples)
         and torch.equal(first.weight, second.weight)
         and first.total == second.total
-        and torch.equal(first.keep, second.keep)
+        and torch.equal(first.drop_path_scale, second.drop_path_scale)
     )
 
 
@@ -92,7 +91,7 @@ def joined(shares: list[Batch]) -> Batch:
         np.concatenate([share.samples for share in real]),
         torch.cat([share.weight for share in real]),
         shares[0].total,
-        torch.cat([share.keep for share in real if share.keep is not None]),
+        torch.cat([share.drop_path_scale for share in real if share.drop_path_scale is not None]),
     )
 
 
@@ -162,7 +161,7 @@ def test_images_and_targets_belong_to_their_samples() -> None:
         for image, target, sample in zip(batch.images, batch.targets, batch.samples, strict=True):
             picture = CACHE.image(int(INDICES[sample]))
             height, width = picture.shape[:2]
-            recipe = augment.recipe(settings, sample=int(sample), epoch=3, height=height, width=width, size=SIZE)
+            recipe = augment.draw(settings, sample=int(sample), epoch=3, height=height, width=width, size=SIZE)
             expected = np.empty((3, SIZE, SIZE), np.float32)
             normalise.image(augment.apply(picture, recipe, SIZE), expected)
             if recipe.erase:
@@ -191,13 +190,13 @@ def test_a_mixed_batch_is_the_plain_one_mixed() -> None:
 
 
 def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
-    assert all(batch.keep is None for batch in drawn(batches(drop_path=None)))
+    assert all(batch.drop_path_scale is None for batch in drawn(batches(drop_path=None)))
     seen: dict[int, list[torch.Tensor]] = {}
     for epoch in range(60):
         for batch in drawn(batches(crop_size=1), epoch):
-            assert batch.keep is not None
-            assert batch.keep.shape == (len(batch.samples), 4)
-            for sample, keep in zip(batch.samples, batch.keep, strict=True):
+            assert batch.drop_path_scale is not None
+            assert batch.drop_path_scale.shape == (len(batch.samples), 4)
+            for sample, keep in zip(batch.samples, batch.drop_path_scale, strict=True):
                 seen.setdefault(int(sample), []).append(keep)
     values = torch.stack([keep for keeps in seen.values() for keep in keeps])  # (1020, 4)
     for branch, rate in enumerate(DROP_PATH):
@@ -207,7 +206,7 @@ def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
     assert len({tuple(keep.tolist()) for keep in seen[0]}) > 1
 
 
-@pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment"])
+@pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment", "augmix"])
 def test_pictures_on_the_device_give_the_same_batches(name: str) -> None:
     on_device = gpu_augment.upload(CACHE, torch.device("cpu"))
     settings = EVERYTHING[name]
@@ -228,7 +227,9 @@ def test_a_gpu_gives_the_batches_of_the_cpu(name: str, resides: bool) -> None:
     ours = drawn(batches(EVERYTHING[name], device=gpu, on_device=on_device, workers=2))
     for a, b in zip(drawn(batches(EVERYTHING[name])), ours, strict=True):
         assert all(
-            value.device.type == "cuda" for value in (b.images, b.targets, b.weight, b.keep) if value is not None
+            value.device.type == "cuda"
+            for value in (b.images, b.targets, b.weight, b.drop_path_scale)
+            if value is not None
         )
         assert torch.equal(a.targets, b.targets.cpu())
         levels = (a.images - b.images.cpu()).abs() * torch.tensor(STD)[:, None, None] * 255
@@ -248,59 +249,3 @@ def test_leaving_an_epoch_early_ends_the_threads() -> None:
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
     with pytest.raises(AssertionError, match="A crop of 21 pixels does not fit into an image of 20 x"):
         drawn(batches(EVERYTHING["none"], crop_size=21, workers=2))
-
-
-def evaluated(**changes: object) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    arguments: dict[str, object] = {
-        "cache": CACHE,
-        "indices": INDICES,
-        "labels": LABELS,
-        "batch_size": 4,
-        "crop_size": SIZE,
-        "mean": MEAN,
-        "std": STD,
-    }
-    loader = EvalBatches(**{**arguments, **changes})  # type: ignore[arg-type]
-    seen = [(images.clone(), labels, positions) for images, labels, positions in loader]
-    assert len(seen) == len(loader)
-    return seen
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 20])
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_picture_is_scored_once(world: int, workers: int) -> None:
-    reference = {
-        int(p): image for images, _, positions in evaluated() for image, p in zip(images, positions, strict=True)
-    }
-    seen: list[int] = []
-    for rank in range(world):
-        for images, labels, positions in evaluated(rank=rank, world=world, workers=workers):
-            assert images.dtype == torch.float32
-            assert labels.dtype == positions.dtype == torch.int64
-            assert len(images) == len(labels) == len(positions) <= 4
-            assert labels.tolist() == LABELS[positions.numpy()].tolist()
-            assert all(torch.equal(image, reference[int(p)]) for image, p in zip(images, positions, strict=True))
-            seen += positions.tolist()
-    assert sorted(seen) == list(range(PICTURES))
-
-
-def test_a_process_without_pictures_yields_nothing() -> None:
-    assert evaluated(rank=17, world=20) == []
-
-
-def test_evaluation_pixels_are_torchvisions() -> None:
-    pictures = []
-    for picture in some_pictures(6):
-        file = io.BytesIO()
-        Image.fromarray(cv2.resize(picture, (70, 61))).save(file, "JPEG")
-        pictures.append(Image.open(file).convert("RGB"))
-    cache = cache_of([np.asarray(v2.functional.resize(picture, 40)) for picture in pictures])
-    pipeline = v2.Compose(
-        [v2.Resize(40), v2.CenterCrop(33), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    )
-    ((images, _, positions),) = evaluated(
-        cache=cache, indices=np.arange(6), labels=np.zeros(6), batch_size=8, crop_size=33
-    )
-    assert positions.tolist() == list(range(6))
-    for image, picture in zip(images, pictures, strict=True):
-        assert (image - pipeline(picture)).abs().max() < 1e-6

@@ -79,3 +79,13 @@ def test_a_buffer_returns_only_after_the_batches_ahead() -> None:
     assert all(images.shape == (1, 3, 8, 8) and images.is_contiguous() for images in taken)
     assert len({images.data_ptr() for images in taken[: AHEAD + 1]}) == AHEAD + 1
     assert taken[0].data_ptr() == taken[AHEAD + 1].data_ptr()
+
+
+def test_each_worker_computes_with_one_thread_and_the_caller_keeps_its_number() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert list(work_ahead([[torch.get_num_threads]] * 3, 2)) == [[1]] * 3
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

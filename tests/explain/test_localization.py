@@ -20,7 +20,7 @@ from harness.explain.images import of_files
 from harness.explain.localization import centre_prior, coverage, energy, mask_path, measure, on_object
 from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
-from harness.model.vit import Preprocessing
+from harness.model.preprocessing import Preprocessing
 from harness.runs.rules import AGGREGATES
 from tests.helpers.explained import made_up_archive
 

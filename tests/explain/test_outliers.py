@@ -6,12 +6,12 @@ import torch
 
 from harness.explain.attention.capture import capture_rows, capture_tokens
 from harness.explain.outliers import attention_on, outliers, patch_norms
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, pictures, tiny_vit
 
 
 def test_norms_are_of_patches() -> None:
     tokens = torch.tensor([[[100.0, 0], [3, 4], [0, 2]]])
-    assert torch.equal(patch_norms(tokens), torch.tensor([[5.0, 2]]))
+    assert torch.equal(patch_norms(tokens, CLASS_TOKEN), torch.tensor([[5.0, 2]]))
 
 
 def test_the_rule_by_hand() -> None:
@@ -56,21 +56,29 @@ def test_normally_distributed_norms_have_hardly_any() -> None:
 def test_attention_on_them_by_hand() -> None:
     rows = torch.tensor([[[[0.2, 0.6, 0.2, 0.0], [0.2, 0.0, 0.0, 0.8]]]])  # one image, one block, two heads
     # Over heads (0.3, 0.1, 0.4) on the patches, of 0.8 in all.
-    torch.testing.assert_close(attention_on(torch.tensor([[[True, False, False]]]), rows), torch.tensor([[0.375]]))
-    torch.testing.assert_close(attention_on(torch.tensor([[[True, True, True]]]), rows), torch.tensor([[1.0]]))
+    torch.testing.assert_close(
+        attention_on(torch.tensor([[[True, False, False]]]), rows, CLASS_TOKEN), torch.tensor([[0.375]])
+    )
+    torch.testing.assert_close(
+        attention_on(torch.tensor([[[True, True, True]]]), rows, CLASS_TOKEN), torch.tensor([[1.0]])
+    )
     only_itself = torch.tensor([[[[1.0, 0, 0, 0]]]])
-    assert attention_on(torch.tensor([[[True, False, False]]]), only_itself).item() == 0
+    assert attention_on(torch.tensor([[[True, False, False]]]), only_itself, CLASS_TOKEN).item() == 0
 
 
 def test_of_a_model_with_one_patch_blown_up() -> None:
     model, images = tiny_vit(), pictures(2)
     with torch.no_grad():
         model.encoder.pos_embedding[0, 1 + 5] *= 30
-    with torch.no_grad(), capture_rows(model) as rows, capture_tokens(model, patch_norms) as norms:
+    with (
+        torch.no_grad(),
+        capture_rows(model) as rows,
+        capture_tokens(model, lambda tokens: patch_norms(tokens, CLASS_TOKEN)) as norms,
+    ):
         model(images)
     found = outliers(torch.stack(norms(), dim=1))
     assert found.shape == (2, 4, 16)
     assert found[:, 0].nonzero().tolist() == [[0, 5], [1, 5]]
-    taken = attention_on(found[:, :-1], rows())
+    taken = attention_on(found[:, :-1], rows(), CLASS_TOKEN)
     expected = rows()[..., 1 + 5].mean(2) / rows()[..., 1:].mean(2).sum(-1)
     torch.testing.assert_close(taken[:, 0], expected[:, 0])

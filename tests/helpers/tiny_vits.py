@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from harness.model.adapter import TokenLayout
+
+CLASS_TOKEN = TokenLayout(prefix=1, has_class_token=True, pools_patches=False)
+
 
 def tiny_vit(
     *, image_size: int = 32, patch_size: int = 8, layers: int = 3, heads: int = 3, seed: int = 0

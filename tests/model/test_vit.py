@@ -1,49 +1,28 @@
-"""Models by name, the preparation of images, stochastic depth and recomputation."""
+"""Models by name: architectures, new weights, and weights from files."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import safetensors.torch
 import torch
 import torchvision
 from PIL import Image
-from torch import Tensor
 from torchvision.models import VisionTransformer
 from torchvision.transforms._presets import ImageClassification
 
 from harness.config import MODELS
-from harness.errors import ConfigError, WeightsError
-from harness.model import vit as models
+from harness.errors import WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
-from harness.model.vit import Preprocessing, build_model, preprocessing_for
+from harness.model.preprocessing import Preprocessing
+from harness.model.vit import build_model
+from tests.helpers.demo_vits import demo, pictures, save
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-def demo(**options: Any) -> VisionTransformer:
-    defaults: dict[str, Any] = {"num_classes": 3, "weights": "none", "head_init": "default"}
-    return build_model("vit_demo", **defaults | options).model
-
-
-def pictures(count: int = 4) -> Tensor:
-    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(5))
-
-
-def save(path: Path, model: VisionTransformer, preprocessing: object = None) -> str:
-    text = preprocessing if isinstance(preprocessing, str) else json.dumps(preprocessing)
-    metadata = {} if preprocessing is None else {"preprocessing": text}
-    safetensors.torch.save_file(model.state_dict(), path, metadata)
-    return str(path)
 
 
 # Architectures
@@ -72,83 +51,6 @@ def test_small_architectures_have_the_published_number_of_parameters() -> None:
             )
     assert counts == {"vit_s_16": 22_050_664, "vit_ti_16": 5_717_416}  # DeiT-S and DeiT-Ti
     assert ARCHITECTURES["vit_demo"] == Architecture(64, 8, 6, 4, 128, 256)
-
-
-# Preprocessing
-
-
-@pytest.mark.parametrize(
-    ("model", "weights", "options", "expected"),
-    [
-        ("vit_b_16", "imagenet", {}, Preprocessing(256, 224, "bilinear", *IMAGENET)),
-        ("vit_l_16", "imagenet", {}, Preprocessing(242, 224, "bilinear", *IMAGENET)),
-        ("vit_b_16", "imagenet-swag", {}, Preprocessing(384, 384, "bicubic", *IMAGENET)),
-        ("vit_h_14", "imagenet-swag", {}, Preprocessing(518, 518, "bicubic", *IMAGENET)),
-        ("vit_h_14", "imagenet-swag-linear", {}, Preprocessing(224, 224, "bicubic", *IMAGENET)),
-        ("vit_b_16", "imagenet", {"image_size": 384}, Preprocessing(439, 384, "bilinear", *IMAGENET)),
-        ("vit_l_16", "imagenet", {"image_size": 448}, Preprocessing(484, 448, "bilinear", *IMAGENET)),
-        ("vit_b_16", "imagenet", {"crop_pct": 1.0}, Preprocessing(224, 224, "bilinear", *IMAGENET)),
-        (
-            "vit_b_16",
-            "imagenet-swag",
-            {"image_size": 224, "crop_pct": 0.9},
-            Preprocessing(249, 224, "bicubic", *IMAGENET),
-        ),
-        ("vit_s_16", "none", {}, Preprocessing(256, 224, "bilinear", *IMAGENET)),
-        ("vit_demo", "none", {}, Preprocessing(73, 64, "bilinear", *IMAGENET)),
-        ("vit_demo", "demo", {}, Preprocessing(64, 64, "bilinear", *HALF)),
-    ],
-)
-def test_preprocessing_goes_with_the_weights(
-    model: str, weights: str, options: dict[str, Any], expected: Preprocessing
-) -> None:
-    assert preprocessing_for(model, weights, **options) == expected
-
-
-def test_preprocessing_of_files(tmp_path: Path) -> None:
-    own = Preprocessing(80, 64, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    path = save(tmp_path / "own.safetensors", demo(), dataclasses.asdict(own))
-    assert preprocessing_for("vit_demo", path) == own
-    assert preprocessing_for("vit_demo", path, image_size=128) == dataclasses.replace(
-        own, resize_size=160, crop_size=128
-    )
-    assert preprocessing_for("vit_demo", path, crop_pct=1.0) == dataclasses.replace(own, resize_size=64)
-    plain = save(tmp_path / "plain.safetensors", demo())
-    assert preprocessing_for("vit_demo", plain) == Preprocessing(73, 64, "bilinear", *IMAGENET)
-    np.savez(tmp_path / "google.npz", a=np.ones(1))
-    assert preprocessing_for("vit_b_16", str(tmp_path / "google.npz")) == Preprocessing(256, 224, "bilinear", *HALF)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "[",
-        "[]",
-        "[" * 100_000,
-        {"mean": [0.5, 0.5]},
-        {"std": [0, 1, 1]},
-        {"std": [float("nan")] * 3},
-        {"resize_size": 10},
-        {"crop_size": 10**9, "resize_size": 10**9},
-        {"crop_size": float("inf")},
-        {"interpolation": "nearest"},
-        {"mean": None},
-    ],
-)
-def test_unusable_preprocessing_in_a_file_is_an_error(tmp_path: Path, change: Any) -> None:
-    if isinstance(change, dict):
-        change = dataclasses.asdict(Preprocessing(80, 64, "bicubic", *HALF)) | change
-    path = save(tmp_path / "w.safetensors", demo(), change)
-    with pytest.raises(WeightsError, match=r"w\.safetensors: 'preprocessing' in its metadata cannot be used"):
-        preprocessing_for("vit_demo", path)
-
-
-@pytest.mark.parametrize(("size", "advice"), [(225, "224 or 240"), (9, "16")])
-def test_an_image_size_that_is_no_whole_number_of_patches(size: int, advice: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        preprocessing_for("vit_b_16", "none", image_size=size)
-    expected = f"--image-size {size} is not a multiple of vit_b_16's patch size, 16; take {advice}."
-    assert caught.value.problems == (expected,)
 
 
 # New weights
@@ -269,106 +171,3 @@ def test_real_weights_know_real_photographs() -> None:
         with torch.inference_mode():
             found = [imagenet_names[index] for index in loaded.model.eval()(batch).argmax(1)]
         assert found == [name] * 5
-
-
-# Stochastic depth
-
-
-def test_rates_rise_linearly_and_are_equal_within_a_block() -> None:
-    rates = models.drop_path_rates(6, 0.5).tolist()
-    assert rates == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5])
-
-
-def test_drop_path_keeps_names_and_changes_nothing_without_factors_or_in_evaluation() -> None:
-    plain, dropping = demo().train(), demo(drop_path=0.2).train()
-    assert list(dropping.state_dict()) == list(plain.state_dict())
-    expected = plain(pictures())
-    assert torch.equal(dropping(pictures()), expected)
-    models.set_drop_path(dropping, torch.zeros(4, 12))
-    assert not torch.allclose(dropping(pictures()), expected)
-    torch.testing.assert_close(dropping.eval()(pictures()), plain.eval()(pictures()), rtol=0, atol=0)
-    models.set_drop_path(dropping.train(), None)
-    assert torch.equal(dropping(pictures()), expected)
-
-
-def test_each_sample_and_branch_has_its_own_factor() -> None:
-    model = demo(drop_path=0.2).train()
-    keep = torch.ones(4, 12)
-    keep[1] = 0  # sample 1 skips every branch
-    keep[2, 2 * 3] = 0  # sample 2 skips the attention of block 3
-    keep[3, 2 * 5 + 1] = 2  # sample 3 doubles the MLP of the last block
-    models.set_drop_path(model, keep)
-    tokens = {}
-    for index, block in enumerate(model.encoder.layers):
-        block.register_forward_hook(lambda _, inputs, output, i=index: tokens.update({i: (inputs[0], output)}))
-    model(pictures())
-    for index, block in enumerate(model.encoder.layers):
-        before, after = tokens[index]
-        normed = block.ln_1(before)
-        attention = block.self_attention(normed, normed, normed, need_weights=False)[0] * keep[:, 2 * index, None, None]
-        middle = before + attention
-        hidden = torch.nn.functional.gelu(block.mlp[0](block.ln_2(middle)))
-        expected = middle + block.mlp[3](hidden) * keep[:, 2 * index + 1, None, None]
-        torch.testing.assert_close(after, expected)
-        assert torch.equal(after[1], before[1])
-
-
-def test_scaled_factors_keep_the_expectation_of_a_branch() -> None:
-    drop = models.DropPath().train()
-    rate = 0.3
-    drop.keep = (torch.rand(20_000, generator=torch.Generator().manual_seed(0)) >= rate) / (1 - rate)
-    mean = drop(torch.ones(20_000, 2, 3)).mean(0)
-    assert mean == pytest.approx(torch.ones(2, 3), abs=4 * (rate / (1 - rate) / 20_000) ** 0.5)  # 4 standard errors
-
-
-def test_factors_for_another_number_of_branches_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        models.set_drop_path(demo(), torch.ones(4, 12))
-    models.set_drop_path(demo(), None)
-
-
-# Gradient checkpointing
-
-
-@pytest.mark.parametrize("drop_path", [0.0, 0.3])
-def test_recomputation_gives_the_same_gradients_and_keeps_names(drop_path: float) -> None:
-    plain, recomputed = demo(drop_path=drop_path), demo(drop_path=drop_path, grad_checkpointing=True)
-    assert list(recomputed.state_dict()) == list(plain.state_dict())
-    keep = (torch.rand(4, 12, generator=torch.Generator().manual_seed(0)) > 0.3) / 0.7
-    calls = []
-    recomputed.encoder.layers[2].ln_1.register_forward_hook(lambda *_: calls.append(1))
-    for model in (plain, recomputed):
-        models.set_drop_path(model.train(), keep if drop_path else None)
-        model(pictures()).square().sum().backward()
-    assert len(calls) == 2  # once forward, once again in the backward pass
-    for (name, expected), actual in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
-        assert expected.grad.any(), name
-        assert torch.equal(actual.grad, expected.grad), name
-    recomputed.eval()(pictures()).sum().backward()
-    assert len(calls) == 3  # nothing is recomputed outside training
-
-
-def test_a_copy_of_a_recomputing_model_has_blocks_of_its_own() -> None:
-    model = demo(drop_path=0.1, grad_checkpointing=True).train()
-    twin = copy.deepcopy(model)
-    torch.nn.init.zeros_(twin.encoder.layers[0].mlp[3].weight)
-    assert model.encoder.layers[0].mlp[3].weight.any()
-    assert not torch.equal(twin(pictures()), model(pictures()))
-
-
-# Layer-wise decay
-
-
-def test_depth_of_every_parameter() -> None:
-    depths = {name: models.parameter_depth(name, 6) for name, _ in demo().named_parameters()}
-    assert [name for name, depth in depths.items() if depth == 0] == [
-        "class_token",
-        "conv_proj.weight",
-        "conv_proj.bias",
-        "encoder.pos_embedding",
-    ]
-    assert {depth for name, depth in depths.items() if "encoder_layer_4." in name} == {5}
-    assert depths["encoder.ln.weight"] == depths["heads.head.bias"] == 7
-    assert models.parameter_depth("encoder.layers.encoder_layer_11.ln_1.weight", 12) == 12
-    with pytest.raises(ValueError, match=r"fc\.weight is not a parameter"):
-        models.parameter_depth("fc.weight", 6)

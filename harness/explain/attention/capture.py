@@ -1,7 +1,7 @@
 """Attention of every encoder block, computed beside the model's own forward pass, which stays as it is bit for bit.
 
-Shapes: B images, L blocks, H heads, N tokens (class token first, then the patches row by row), D hidden size,
-d = D / H.
+Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first, then the patches row by row),
+D hidden size, d = D / H.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from accelerate.utils import is_compiled_module
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.models import VisionTransformer
 
 from harness.errors import HarnessError
 from harness.model import adapter
+from harness.model.adapter import TokenLayout
 
 T = TypeVar("T")
 
@@ -53,10 +53,18 @@ def attention_matrix(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor
         return (query / math.sqrt(size // heads) @ key.transpose(2, 3)).softmax(-1)
 
 
+def pooled_row(attention: nn.MultiheadAttention, tokens: Tensor, layout: TokenLayout) -> Tensor:
+    """How much the tokens that the head reads attend to each token (B, H, N): the class token's row, or a mean."""
+    if not layout.pools_patches:
+        return class_row(attention, tokens)
+    return layout.pool(attention_matrix(attention, tokens))[..., 0, :]
+
+
 @contextlib.contextmanager
 def capture_rows(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-    """Yields a function that gives the class token's attention in the model's latest forward pass, (B, L, H, N)."""
-    with observed(model, attentions(model), lambda module, tokens, _: class_row(module, tokens)) as latest:
+    """Yields a function that gives `pooled_row` of all blocks in the model's latest forward pass, (B, L, H, N)."""
+    layout = adapter.parts(plain_model(model)).layout
+    with observed(model, attentions(model), lambda module, tokens, _: pooled_row(module, tokens, layout)) as latest:
         yield lambda: torch.stack(latest(), dim=1)
 
 
@@ -77,10 +85,8 @@ def capture_matrices(model: nn.Module, reduce: Callable[[Tensor], T]) -> Iterato
 @contextlib.contextmanager
 def capture_tokens(model: nn.Module, reduce: Callable[[Tensor], T]) -> Iterator[Callable[[], list[T]]]:
     """The same of the residual stream (B, N, D) in float32: what enters each block, then what leaves the last."""
-    vit = vision_transformer(model)
-    with observed(
-        model, [*adapter.blocks(vit), adapter.final_norm(vit)], lambda _, tokens, __: reduce(tokens.float())
-    ) as latest:
+    parts = adapter.parts(plain_model(model))
+    with observed(model, [*parts.blocks, parts.final_norm], lambda _, tokens, __: reduce(tokens.float())) as latest:
         yield latest
 
 
@@ -94,7 +100,7 @@ def observed(
     the latest pass alone, so a pass that failed half way leaves nothing behind. Hooks are gone at the end, whatever
     happened; a pass or a whole block of code in which they did not all fire once is an error, never a silent gap.
     """
-    transformer = vision_transformer(model)
+    transformer = plain_model(model)
     calls: list[tuple[int, T]] = []  # which module, and what was observed, in this pass
     passes: list[dict[int, T]] = []  # the latest one, once it is complete
     ran = False
@@ -144,8 +150,8 @@ def observed(
             handle.remove()
 
 
-def vision_transformer(model: nn.Module) -> VisionTransformer:
-    """The VisionTransformer inside DistributedDataParallel; refuses models whose attention cannot be seen."""
+def plain_model(model: nn.Module) -> nn.Module:
+    """The Vision Transformer inside DistributedDataParallel; refuses a compiled model, where hooks would not fire."""
     while isinstance(model, DistributedDataParallel):
         model = model.module
     if any(is_compiled_module(module) or module._compiled_call_impl is not None for module in model.modules()):
@@ -153,28 +159,31 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
             "The model is compiled, and hooks added to it now would never fire. Give the model that torch.compile was "
             "called on (its `_orig_mod`), or run with --compile false."
         )
-    if not isinstance(model, VisionTransformer):
-        raise HarnessError(
-            f"Attention is captured from torchvision's VisionTransformer; this model is a {type(model).__name__}."
-        )
     return model
 
 
 def attentions(model: nn.Module) -> list[nn.MultiheadAttention]:
     """The attention modules of all blocks, in order; refuses those that do not compute what is recomputed here."""
-    modules = adapter.attention_modules(vision_transformer(model))
+    modules = adapter.parts(plain_model(model)).attentions
     problems = [
         f"Block {index}: its attention ({type(module).__name__}) is not the one torchvision builds. "
         "Merge adapters into the weights before capturing attention."
         for index, module in enumerate(modules)
-        if not isinstance(module, nn.MultiheadAttention)
-        or not module._qkv_same_embed_dim
-        or module.bias_k is not None
-        or module.add_zero_attn
+        if not _is_plain(module)
     ]
     if problems:
         raise HarnessError(problems)
-    return modules
+    return [module for module in modules if isinstance(module, nn.MultiheadAttention)]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is self-attention that `attention_matrix` computes: one projection, no added tokens."""
+    return (
+        isinstance(module, nn.MultiheadAttention)
+        and module._qkv_same_embed_dim
+        and module.bias_k is None
+        and not module.add_zero_attn
+    )
 
 
 def self_test(
@@ -188,11 +197,13 @@ def self_test(
     scores of thousands; and if logits are the same bits with and without capture.
     """
 
+    layout = adapter.parts(plain_model(model)).layout
+
     def errors(module: nn.MultiheadAttention, tokens: Tensor, _: Any) -> Tensor:
         with torch.autocast(tokens.device.type, enabled=False):
             exact, reference = _own_weights(module, tokens.double()), _own_weights(module, tokens.float())
-        row, matrix = class_row(module, tokens), attention_matrix(module, tokens)
-        differences = (row - exact[:, :, 0], matrix - exact, reference - exact)
+        row, matrix = pooled_row(module, tokens, layout), attention_matrix(module, tokens)
+        differences = (row - layout.pool(exact)[..., 0, :], matrix - exact, reference - exact)
         return torch.stack([difference.abs().amax() for difference in differences])
 
     forward = forward or model

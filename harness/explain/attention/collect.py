@@ -1,6 +1,6 @@
 """Attention of many images, collected over processes: what an `Archive` holds of each, every image exactly once.
 
-In float32, whatever the precision of the run. B images, L blocks, H heads, N tokens (class token first), P patches.
+In float32, whatever the precision of the run. B images, L blocks, H heads, N tokens (T prefix tokens first), P patches.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch import Tensor
-from torchvision.models import VisionTransformer
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from harness.data.loader import EvalBatch, EvalBatches
+from harness.data.eval_loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, head_statistics, patch_distances
@@ -27,6 +26,7 @@ from harness.explain.attention.relevance import capture_relevance, differentiabl
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.explain.positions.content import content_length
+from harness.model import adapter
 from harness.training.distributed import Processes
 from harness.training.signals import StopRequested, StopSignals
 
@@ -45,7 +45,7 @@ class CollectOptions:
 
     head_layer: int  # 1 to L: the block whose heads are kept apart
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
-    projections: tuple[Tensor, ...] = ()  # `conv_proj.weight`s to measure what images put in beside positions
+    projections: tuple[Tensor, ...] = ()  # weights of patch projections, to measure what images put in beside positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class _Share:
 
 
 def collect(
-    model: VisionTransformer,
+    model: nn.Module,
     batches: EvalBatches,
     total: int,
     options: CollectOptions,
@@ -112,20 +112,22 @@ def collect(
 
 
 def collect_batch(
-    model: VisionTransformer, images: Tensor, labels: Tensor, options: CollectOptions
+    model: nn.Module, images: Tensor, labels: Tensor, options: CollectOptions
 ) -> tuple[dict[str, Tensor], RunningMean]:
     """Fields of `Archive` and the likeliest classes of the images of one batch; and sums of STATISTICS (L, H, K).
 
     Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
     """
-    side = model.image_size // model.patch_size
-    distances = patch_distances((side, side), model.patch_size, images.device)
+    parts = adapter.parts(model)
+    layout, first = parts.layout, parts.layout.prefix
+    distances = patch_distances((parts.grid, parts.grid), parts.patch_size, images.device)
     with (
         capture_relevance(model) as relevance_of,
         capture_rows(model) as latest_rows,
-        capture_tokens(model, patch_norms) as latest_norms,
+        capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as latest_norms,
         capture_matrices(
-            model, lambda matrix: (transition(matrix, options.rollout), head_statistics(matrix, distances))
+            model,
+            lambda matrix: (transition(matrix, options.rollout, layout), head_statistics(matrix, distances, layout)),
         ) as latest_matrices,
     ):
         logits = model(differentiable(images))
@@ -136,7 +138,7 @@ def collect_batch(
             by_head = torch.stack(statistics, dim=1)  # (B, L, H, K)
             by_layer = dict(zip(STATISTICS, by_head.mean(2).unbind(-1), strict=True))
             marked = outliers(torch.stack(latest_norms()[:-1], dim=1))  # (B, L, P), as they enter each block
-            taken, layer = attention_on(marked, rows).max(1)
+            taken, layer = attention_on(marked, rows, layout).max(1)
             top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
             probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
             known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
@@ -147,10 +149,10 @@ def collect_batch(
                 "label_probability": known.where(labels >= 0, torch.nan).float(),
                 "top_classes": top_classes,
                 "top_probabilities": top_probabilities,
-                "layers": rows[..., 1:].mean(2).half(),
-                "heads": rows[:, options.head_layer - 1, :, 1:].half(),
-                "class_share": rows[..., 0].mean(2),
-                "rollout": rollout(transitions).half(),
+                "layers": rows[..., first:].mean(2).half(),
+                "heads": rows[:, options.head_layer - 1, :, first:].half(),
+                "class_share": rows[..., :first].sum(-1).mean(2),  # what is not on patches
+                "rollout": rollout(transitions, layout).half(),
                 "entropy": by_layer["class_entropy"],
                 "distance": by_layer["distance"],
                 "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
@@ -160,7 +162,7 @@ def collect_batch(
         return fields | {"relevance": relevance_of(logits, predicted)}, sums
 
 
-def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
+def _tested(model: nn.Module, batches: EvalBatches) -> dict[str, Any]:
     """The self-test on some images of the first batch; HarnessError unless it passes."""
     try:
         report = self_test(model, next(iter(batches)).images[:TESTED].clone())
@@ -177,7 +179,7 @@ def _tested(model: VisionTransformer, batches: EvalBatches) -> dict[str, Any]:
 
 
 def _one_pass(
-    model: VisionTransformer,
+    model: nn.Module,
     batches: EvalBatches,
     total: int,
     options: CollectOptions,
@@ -207,7 +209,7 @@ def _one_pass(
     return share
 
 
-def _add(share: _Share, model: VisionTransformer, batch: EvalBatch, options: CollectOptions) -> None:
+def _add(share: _Share, model: nn.Module, batch: EvalBatch, options: CollectOptions) -> None:
     fields, statistics = collect_batch(model, batch.images, batch.labels, options)
     share.batches.append(
         {name: value.cpu().numpy() for name, value in (fields | {"positions": batch.positions}).items()}

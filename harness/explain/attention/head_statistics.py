@@ -1,6 +1,6 @@
 """Statistics of each head of each block over many images: attention distance, entropy, share on the class token.
 
-Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches, S statistics.
+Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches, S statistics.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from harness.model.adapter import TokenLayout
 
 # The last axis of `head_statistics`, in this order.
 STATISTICS = ("distance", "entropy", "class_entropy", "patches_on_class", "class_on_class")
@@ -28,25 +30,27 @@ def entropy(attention: Tensor) -> Tensor:
     return logarithm.mul_(attention).sum(-1).neg_()
 
 
-def head_statistics(attention: Tensor, distances: Tensor) -> Tensor:
+def head_statistics(attention: Tensor, distances: Tensor, layout: TokenLayout) -> Tensor:
     """STATISTICS of every image and head (B, H, S) from one block's attention (B, H, N, N); distances (P, P).
 
     - distance: mean over patches i of Σ_j ã_ij ‖r_i - r_j‖ in pixels, ã the attention among patches, each row divided
       by its sum (mean attention distance, Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right)
-    - entropy, class_entropy: of a row over all N tokens; mean over all N rows, and the class token's
+    - entropy, class_entropy: of a row over all N tokens; mean over all N rows, and of the rows that the head reads
     - patches_on_class: mean attention of the patches on the class token, which `distance` leaves out
-    - class_on_class: attention of the class token on itself
+    - class_on_class: attention of the class token on itself; this and the one before are NaN without a class token
     """
-    between = attention[..., 1:, 1:]
+    first = layout.prefix
+    between = attention[..., first:, first:]
     total = between.sum(-1).clamp_min(torch.finfo(attention.dtype).tiny)
     distance = (between * distances).sum(-1) / total
     entropies = entropy(attention)
+    on_class = attention[..., 0] if layout.has_class_token else torch.full_like(attention[..., 0], torch.nan)
     values = (
         distance.mean(-1),
         entropies.mean(-1),
-        entropies[..., 0],
-        attention[..., 1:, 0].mean(-1),
-        attention[..., 0, 0],
+        layout.pool(entropies[..., None])[..., 0, 0],
+        on_class[..., first:].mean(-1),
+        on_class[..., 0],
     )
     return torch.stack(values, dim=-1)
 

@@ -1,6 +1,6 @@
 """Gradient-weighted attention: which patches the attention that a class depends on leads to.
 
-Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches, D hidden size, d = D / H.
+Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches, D hidden size, d = D / H.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from harness.explain.attention.capture import attention_matrix, attentions, observed, vision_transformer
+from harness.explain.attention.capture import attention_matrix, attentions, observed, plain_model
+from harness.model import adapter
 
 
 def relevance(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -32,16 +33,16 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     """Yields a function of the latest forward pass's logits (B, C) and classes (B,): the relevance (B, P) of patches.
 
     By generic attention explanation ("GAE"): Ā_l = mean over heads of (∇A_l ⊙ A_l)⁺, with ∇A_l the gradient of the
-    class's logit with respect to block l's attention; R_0 = I, R_l = R_{l-1} + Ā_l R_{l-1}; the map is the class
-    token's row of R_L without its own entry. (Chefer, Gur and Wolf 2021, arXiv 2103.15679, for self-attention.) Not
-    normalised: maps of different images differ in scale.
+    class's logit with respect to block l's attention; R_0 = I, R_l = R_{l-1} + Ā_l R_{l-1}; the map is the row of R_L
+    that the head reads, without the prefix tokens. (Chefer, Gur and Wolf 2021, arXiv 2103.15679, for self-attention.)
+    Not normalised: maps of different images differ in scale.
 
     Only that row is computed, from the last block down: O(L N²). Give the model in eval mode, and `differentiable`
     images; gradients are on inside, whatever they were before. The model runs as it always does, and no block keeps
     its (B, H, N, N). Weights may be frozen: no gradient of theirs is computed, nor any before the first attention.
     """
-    transformer = vision_transformer(model)  # not DistributedDataParallel, which would wait for a backward pass
-    modules = attentions(transformer)
+    transformer = plain_model(model)  # not DistributedDataParallel, which would wait for a backward pass
+    modules, layout = attentions(transformer), adapter.parts(transformer).layout
 
     def observe(_: Any, tokens: Tensor, output: tuple[Tensor, None]) -> tuple[Tensor, Tensor]:
         return tokens.detach(), output[0]
@@ -62,12 +63,11 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
             gradients = torch.autograd.grad(chosen, [output for _, output in captured])
             with torch.no_grad():
                 batch, count, _ = captured[0][0].shape
-                row = torch.zeros(batch, 1, count, device=logits.device)
-                row[:, :, 0] = 1
+                row = layout.pool(torch.eye(count, device=logits.device)).expand(batch, 1, count)
                 for module, (tokens, _), gradient in reversed(list(zip(modules, captured, gradients, strict=True))):
                     weighted = attention_gradient(module, tokens, gradient).mul_(attention_matrix(module, tokens))
                     row = row + row @ weighted.clamp_min_(0).mean(1)
-            return row[:, 0, 1:]
+            return row[:, 0, layout.prefix :]
 
         yield relevance_of
 

@@ -1,6 +1,6 @@
 """Attention rollout: how attention adds up over blocks when each passes half of every token straight on.
 
-Shapes: B images, L blocks, H heads, N tokens (class token first), P = N - 1 patches.
+Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ConfigError
+from harness.model.adapter import TokenLayout
 
 # One block's heads (B, H, N, N) as one matrix (B, N, N).
 FUSIONS = {
@@ -43,46 +44,46 @@ class Rollout:
             raise ConfigError(problems)
 
 
-def transition(attention: Tensor, settings: Rollout) -> Tensor:
+def transition(attention: Tensor, settings: Rollout, layout: TokenLayout) -> Tensor:
     """What each token after a block (rows) is made of before it (columns), (B, N, N), from attention (B, H, N, N).
 
     Â = (1 - r) Ã + r I with Ã the fused heads, discarded entries removed, each row divided by its sum: every row of Â
     sums to 1. (Abnar and Zuidema 2020, arXiv 2005.00928, with r = ½ and the mean over heads.)
     """
-    fused = _rows_to_one(_without_smallest(FUSIONS[settings.fusion](attention), settings.discard))
+    fused = _rows_to_one(_without_smallest(FUSIONS[settings.fusion](attention), settings.discard, layout.prefix))
     unchanged = torch.eye(fused.shape[-1], device=fused.device, dtype=fused.dtype)
     # A row that lost everything to underflow keeps its token.
     return _rows_to_one(fused.mul_(1 - settings.residual).add_(settings.residual * unchanged))
 
 
-def class_row_of_product(transitions: Sequence[Tensor]) -> Tensor:
-    """The class token's row (B, N) of Â_L ... Â_1, from Â_1 to Â_L (each (B, N, N)); it sums to 1.
+def row_of_product(transitions: Sequence[Tensor], layout: TokenLayout) -> Tensor:
+    """The row (B, N) of Â_L ... Â_1 that the head reads, from Â_1 to Â_L (each (B, N, N)); it sums to 1.
 
     Multiplied from the last block down, a vector by a matrix at a time: O(L N²) where the whole product takes O(L N³).
     """
-    row = transitions[-1][:, :1]
+    row = layout.pool(transitions[-1])
     for matrix in reversed(transitions[:-1]):
         row = row @ matrix
     return row[:, 0]
 
 
-def rollout(transitions: Sequence[Tensor]) -> Tensor:
-    """The rollout map (B, P): what share of the last class token comes from each patch; the rest is its own."""
-    return class_row_of_product(transitions)[:, 1:]
+def rollout(transitions: Sequence[Tensor], layout: TokenLayout) -> Tensor:
+    """The rollout map (B, P): the share of each patch in what the head reads. The rest comes from the prefix tokens."""
+    return row_of_product(transitions, layout)[:, layout.prefix :]
 
 
-def _without_smallest(fused: Tensor, share: float) -> Tensor:
-    """Sets the smallest entries between patches to 0, per image; what the class token gives and gets stays.
+def _without_smallest(fused: Tensor, share: float, prefix: int) -> Tensor:
+    """Sets the smallest entries between patches to 0, per image; attention of and on prefix tokens stays.
 
     Entries equal to the smallest that stays do stay, so that nothing depends on how ties are broken.
     """
     if share == 0:
         return fused
-    between = fused[:, 1:, 1:]
+    between = fused[:, prefix:, prefix:]
     entries = between.flatten(1)
     threshold = entries.sort(1).values[:, int(share * entries.shape[1])]  # sort: deterministic on every device
     kept = fused.clone()
-    kept[:, 1:, 1:] = between.where(between >= threshold[:, None, None], 0)
+    kept[:, prefix:, prefix:] = between.where(between >= threshold[:, None, None], 0)
     return kept
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import Tensor
-from torchvision.models import VisionTransformer
+import torch
+from torch import Tensor, nn
 
 from harness.explain.archive import PositionArchive
 from harness.explain.positions import measures
@@ -28,13 +28,19 @@ RULE = (
 class Embedding:
     """What a model adds to its patches, and the projection that makes them of images."""
 
-    position: Tensor  # (1, P + 1, D)
-    class_token: Tensor  # (1, 1, D)
+    position: Tensor  # (1, 1 + P, D); the first is P_0, the class token's, 0 if it has none
+    class_token: Tensor  # (1, 1, D); 0 if the model has none
     projection: Tensor  # (D, 3, p, p)
 
     @classmethod
-    def of(cls, model: VisionTransformer) -> Embedding:
-        tensors = (adapter.position_embedding(model), adapter.class_token(model), adapter.patch_projection(model))
+    def of(cls, model: nn.Module) -> Embedding | None:
+        """Copies on the CPU; None if the model has no learned position embedding. Those of registers are left out."""
+        parts = adapter.parts(model)
+        first, patches = parts.class_position(), parts.patch_positions()
+        if first is None or patches is None:
+            return None
+        token = torch.zeros_like(first) if parts.class_token is None else parts.class_token
+        tensors = (torch.cat([first, patches], dim=1), token, parts.patch_projection.weight)
         return cls(*(tensor.detach().clone().cpu() for tensor in tensors))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 def content_length(images: Tensor, weight: Tensor) -> Tensor:
     """Root mean square length of what patches put into the sum with their position: the projection without its bias.
 
-    Images (B, 3, g p, g p), normalised; `conv_proj.weight` (D, 3, p, p).
+    Images (B, 3, g p, g p), normalised; `weight` of the patch projection (D, 3, p, p).
     """
     with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         content = torch.nn.functional.conv2d(images.float(), weight.float(), stride=weight.shape[-1])

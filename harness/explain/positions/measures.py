@@ -42,7 +42,7 @@ class Positions:
 
     @classmethod
     def of(cls, pos_embedding: Tensor, class_token: Tensor) -> Positions:
-        """From `encoder.pos_embedding` (1, 1 + P, D) and `class_token` (1, 1, D) of a VisionTransformer."""
+        """From the position embedding (1, 1 + P, D), P_0 first, and the class token (1, 1, D)."""
         embedding, token = (value.detach().double().cpu().numpy()[0] for value in (pos_embedding, class_token))
         return cls(embedding[1:], embedding[0], token[0])
 

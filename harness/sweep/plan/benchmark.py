@@ -12,7 +12,8 @@ import torch
 from harness.config import RunConfig
 from harness.data.loader import Batch
 from harness.launch.cores import usable_cores
-from harness.model.vit import build_model, preprocessing_for
+from harness.model.preprocessing import preprocessing_for
+from harness.model.vit import build_model
 from harness.sweep.plan.throughput import Pace
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
 from harness.training.distributed import Processes
@@ -75,7 +76,7 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
         samples=np.arange(count),
         weight=torch.ones(count, device=device),
         total=count,
-        keep=None,
+        drop_path_scale=None,
     )
 
 

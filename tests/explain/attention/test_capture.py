@@ -25,7 +25,7 @@ from harness.explain.attention.capture import (
 )
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.runs import rules
-from tests.helpers.tiny_vits import attention_by_torch, embedded, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, pictures, tiny_vit
 
 SIZES = [  # image, patch, heads
     pytest.param(32, 8, 3, id="odd heads, 4x4"),
@@ -194,16 +194,20 @@ def test_nothing_waits_for_the_device() -> None:
         distances = head_statistics.patch_distances((4, 4), 8)
         with (
             capture_rows(model) as rows,
-            capture_tokens(model, outliers.patch_norms) as norms,
+            capture_tokens(model, lambda tokens: outliers.patch_norms(tokens, CLASS_TOKEN)) as norms,
             capture_matrices(
-                model, lambda matrix: (transition(matrix, settings), head_statistics.head_statistics(matrix, distances))
+                model,
+                lambda matrix: (
+                    transition(matrix, settings, CLASS_TOKEN),
+                    head_statistics.head_statistics(matrix, distances, CLASS_TOKEN),
+                ),
             ) as reduced,
         ):
             model(images)
         transitions, statistics = zip(*reduced(), strict=True)
         found = outliers.outliers(torch.stack(norms(), 1))
-        taken = outliers.attention_on(found[:, :-1], rows())
-        assert rollout(transitions).shape == (4, 16)
+        taken = outliers.attention_on(found[:, :-1], rows(), CLASS_TOKEN)
+        assert rollout(transitions, CLASS_TOKEN).shape == (4, 16)
         assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
         assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
 
@@ -251,7 +255,12 @@ def test_a_block_that_was_not_seen_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_other_models_are_refused() -> None:
-    with pytest.raises(HarnessError, match="this model is a Linear"), capture_rows(nn.Linear(2, 2)):
+    with (
+        pytest.raises(
+            HarnessError, match="The parts of Linear are not known"
+        ),
+        capture_rows(nn.Linear(2, 2)),
+    ):
         pass
     model = tiny_vit()
     model.encoder.layers[0].self_attention = nn.Identity()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.loader import EvalBatch
+from harness.data.eval_loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
 from harness.explain.attention.capture import attention_matrix, attentions
@@ -19,7 +19,7 @@ from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.explain.positions.content import content_length
 from harness.training.signals import StopRequested
-from tests.helpers.tiny_vits import attention_by_torch, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, hooks_left, pictures, tiny_vit
 
 
 class Alone:
@@ -80,7 +80,7 @@ def test_arrays_are_what_the_definitions_say_of_each_picture() -> None:
     np.testing.assert_allclose(seen["layers"], attention[:, :, :, 0, 1:].mean(2), atol=1e-3)
     np.testing.assert_allclose(seen["heads"], attention[:, 1, :, 0, 1:], atol=1e-3)
     np.testing.assert_allclose(seen["class_share"], attention[:, :, :, 0, 0].mean(2), atol=1e-5)
-    maps = rollout([transition(attention[:, layer], Rollout()) for layer in range(3)])
+    maps = rollout([transition(attention[:, layer], Rollout(), CLASS_TOKEN) for layer in range(3)], CLASS_TOKEN)
     np.testing.assert_allclose(seen["rollout"], maps, atol=1e-4)
     assert seen["layers"].dtype == seen["heads"].dtype == seen["rollout"].dtype == np.float16
 
@@ -94,7 +94,8 @@ def test_arrays_are_what_the_definitions_say_of_each_picture() -> None:
     np.testing.assert_allclose(seen["relevance"], of_predicted, rtol=1e-3, atol=1e-5)
 
     distances = patch_distances((4, 4), 8)
-    by_picture = torch.stack([head_statistics(attention[:, layer], distances) for layer in range(3)], 1)  # (n, L, H, K)
+    # (n, L, H, K)
+    by_picture = torch.stack([head_statistics(attention[:, i], distances, CLASS_TOKEN) for i in range(3)], 1)
     np.testing.assert_allclose(found.statistics, by_picture.double().mean(0), atol=1e-4)
     for name, statistic in (("entropy", "class_entropy"), ("distance", "distance")):
         mean = by_picture[..., STATISTICS.index(statistic)].mean(2)

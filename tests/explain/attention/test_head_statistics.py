@@ -11,14 +11,20 @@ import torch
 
 from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, entropy, head_statistics, patch_distances
-from tests.helpers.tiny_vits import attention_by_torch, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, pictures, tiny_vit
 
 
 def statistics(
     attention: torch.Tensor, grid: tuple[int, int] = (2, 2), patch_size: int = 10
 ) -> dict[str, torch.Tensor]:
     """By name, (B, H) each."""
-    return dict(zip(STATISTICS, head_statistics(attention, patch_distances(grid, patch_size)).unbind(-1), strict=True))
+    return dict(
+        zip(
+            STATISTICS,
+            head_statistics(attention, patch_distances(grid, patch_size), CLASS_TOKEN).unbind(-1),
+            strict=True,
+        )
+    )
 
 
 def test_distances_are_in_pixels_row_by_row() -> None:
@@ -89,7 +95,10 @@ def test_entropy_is_torchs() -> None:
 def test_of_a_model_per_head_and_by_brute_force() -> None:
     model, images = tiny_vit(image_size=28, patch_size=4), pictures(2, 28)
     distances = patch_distances((7, 7), 4)
-    with torch.no_grad(), capture_matrices(model, lambda matrix: head_statistics(matrix, distances)) as layers:
+    with (
+        torch.no_grad(),
+        capture_matrices(model, lambda matrix: head_statistics(matrix, distances, CLASS_TOKEN)) as layers,
+    ):
         model(images)
     found = torch.stack(layers(), dim=1)
     assert found.shape == (2, 3, 3, 5)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from harness.errors import ConfigError
 from harness.explain.attention.capture import capture_matrices
-from harness.explain.attention.rollout import Rollout, class_row_of_product, rollout, transition
-from tests.helpers.tiny_vits import attention_by_torch, pictures, tiny_vit
+from harness.explain.attention.rollout import Rollout, rollout, row_of_product, transition
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, pictures, tiny_vit
 
 PUBLISHED = Rollout()
 
@@ -20,20 +20,23 @@ def random_attention(pictures: int = 3, heads: int = 4, tokens: int = 10, layer:
 
 
 def of_model(model: torch.nn.Module, images: Tensor, settings: Rollout) -> Tensor:
-    with torch.no_grad(), capture_matrices(model, lambda matrix: transition(matrix, settings)) as transitions:
+    with (
+        torch.no_grad(),
+        capture_matrices(model, lambda matrix: transition(matrix, settings, CLASS_TOKEN)) as transitions,
+    ):
         model(images)
-        return rollout(transitions())
+        return rollout(transitions(), CLASS_TOKEN)
 
 
 def test_two_blocks_worked_out_by_hand() -> None:
     # Heads of block 1 average to [[.5, .5, 0], [0, 1, 0], [1, 0, 0]], half of which and half the identity is Â_1.
     first = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [1, 0, 0]], [[0.0, 1, 0], [0, 1, 0], [1, 0, 0]]])
     second = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [0, 0, 1]]]).expand(2, 3, 3)
-    one, two = transition(first[None], PUBLISHED), transition(second[None], PUBLISHED)
+    one, two = transition(first[None], PUBLISHED, CLASS_TOKEN), transition(second[None], PUBLISHED, CLASS_TOKEN)
     assert torch.equal(one[0], torch.tensor([[0.75, 0.25, 0], [0, 1, 0], [0.5, 0, 0.5]]))
     # Row 0 of Â_2 is (½, 0, ½): half of row 0 and half of row 2 of Â_1.
-    assert torch.equal(class_row_of_product([one, two]), torch.tensor([[0.625, 0.125, 0.25]]))
-    assert torch.equal(rollout([one, two]), torch.tensor([[0.125, 0.25]]))
+    assert torch.equal(row_of_product([one, two], CLASS_TOKEN), torch.tensor([[0.625, 0.125, 0.25]]))
+    assert torch.equal(rollout([one, two], CLASS_TOKEN), torch.tensor([[0.125, 0.25]]))
 
 
 @pytest.mark.parametrize(
@@ -49,20 +52,20 @@ def test_two_blocks_worked_out_by_hand() -> None:
     ids=str,
 )
 def test_the_row_is_that_of_the_whole_product(settings: Rollout) -> None:
-    transitions = [transition(random_attention(layer=layer), settings) for layer in range(5)]
+    transitions = [transition(random_attention(layer=layer), settings, CLASS_TOKEN) for layer in range(5)]
     product = torch.eye(10, dtype=torch.float64)
     for matrix in transitions:
         torch.testing.assert_close(matrix.sum(-1), torch.ones(3, 10, dtype=torch.float64))
         product = matrix @ product
-    row = class_row_of_product(transitions)
+    row = row_of_product(transitions, CLASS_TOKEN)
     torch.testing.assert_close(row, product[:, 0], atol=1e-12, rtol=0)
     torch.testing.assert_close(row.sum(-1), torch.ones(3, dtype=torch.float64))
-    assert torch.equal(rollout(transitions), row[:, 1:])
+    assert torch.equal(rollout(transitions, CLASS_TOKEN), row[:, 1:])
 
 
 def test_the_order_of_blocks_matters() -> None:
-    transitions = [transition(random_attention(layer=layer), PUBLISHED) for layer in range(5)]
-    assert (rollout(transitions) - rollout(transitions[::-1])).abs().max() > 1e-2
+    transitions = [transition(random_attention(layer=layer), PUBLISHED, CLASS_TOKEN) for layer in range(5)]
+    assert (rollout(transitions, CLASS_TOKEN) - rollout(transitions[::-1], CLASS_TOKEN)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize(("fusion", "reduce"), [("mean", torch.mean), ("max", torch.amax), ("min", torch.amin)])
@@ -74,35 +77,35 @@ def test_heads_are_fused_and_rows_divided_by_their_sums(fusion: str, reduce: obj
         for row in range(10):
             expected[picture, row] = 0.7 * fused[picture, row] / fused[picture, row].sum()
             expected[picture, row, row] += 0.3
-    torch.testing.assert_close(transition(attention, Rollout(fusion, 0.3)), expected)
+    torch.testing.assert_close(transition(attention, Rollout(fusion, 0.3), CLASS_TOKEN), expected)
 
 
 def test_the_smallest_entries_between_patches_go_and_the_class_tokens_stay() -> None:
     attention = torch.tensor([[0.1, 0.2, 0.7], [0.05, 0.9, 0.05], [0.6, 0.3, 0.1]])[None, None]
     # Of 0.9, 0.05, 0.3 and 0.1 half are discarded; 0.1, 0.2, 0.7, 0.05 and 0.6 are the class token's.
     kept = torch.tensor([[0.1, 0.2, 0.7], [0.05 / 0.95, 0.9 / 0.95, 0], [0.6 / 0.9, 0.3 / 0.9, 0]])
-    torch.testing.assert_close(transition(attention, Rollout("mean", 0.0, 0.5))[0], kept)
+    torch.testing.assert_close(transition(attention, Rollout("mean", 0.0, 0.5), CLASS_TOKEN)[0], kept)
     torch.testing.assert_close(
-        transition(attention, Rollout("mean", 0.0, 0.99))[0, 1], torch.tensor([0.05, 0.9, 0]) / 0.95
+        transition(attention, Rollout("mean", 0.0, 0.99), CLASS_TOKEN)[0, 1], torch.tensor([0.05, 0.9, 0]) / 0.95
     )
 
 
 def test_equal_entries_are_not_discarded() -> None:
     even = torch.full((1, 2, 5, 5), 0.2)
-    assert torch.equal(transition(even, Rollout("mean", 0.0, 0.9)), even[:, 0])
+    assert torch.equal(transition(even, Rollout("mean", 0.0, 0.9), CLASS_TOKEN), even[:, 0])
 
 
 def test_each_picture_has_its_own_smallest() -> None:
     attention, settings = random_attention(), Rollout("mean", 0.5, 0.7)
     attention[0] = attention[0].softmax(-1)  # far flatter: all of it would survive or fall by another's threshold
-    together = transition(attention, settings)
+    together = transition(attention, settings, CLASS_TOKEN)
     assert ((together[:, 1:, 1:] == 0).sum((1, 2)) >= int(0.7 * 81) - 9).all()  # the diagonal is the residual's
-    assert torch.equal(together, torch.cat([transition(one[None], settings) for one in attention]))
+    assert torch.equal(together, torch.cat([transition(one[None], settings, CLASS_TOKEN) for one in attention]))
 
 
 def test_a_token_that_lost_all_its_attention_keeps_itself() -> None:
     apart = torch.tensor([[[1.0, 0], [0, 1]], [[0.0, 1], [0, 1]]])[None]
-    assert torch.equal(transition(apart, Rollout("min"))[0], torch.eye(2))
+    assert torch.equal(transition(apart, Rollout("min"), CLASS_TOKEN)[0], torch.eye(2))
 
 
 @pytest.mark.parametrize("settings", [PUBLISHED, Rollout("max", 0.5, 0.9)], ids=str)

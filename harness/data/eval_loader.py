@@ -1,0 +1,87 @@
+"""Batches for evaluation: every image exactly once over all processes, prepared by threads ahead of the model."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from harness.data.augment import centre_box
+from harness.data.cache import PixelCache
+from harness.data.prefetch import Normalise, Staging, work_ahead
+
+
+class EvalBatch(NamedTuple):
+    """Images to score, on the device. On a CPU the next batch overwrites them."""
+
+    images: torch.Tensor  # float32 (b, 3, S, S), normalised
+    labels: torch.Tensor  # int64 (b,)
+    positions: torch.Tensor  # int64 (b,): indices in the split
+
+
+class EvalBatches:
+    """The centre crops of a split, in batches: every image exactly once over all processes."""
+
+    def __init__(
+        self,
+        *,
+        cache: PixelCache,
+        indices: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        crop_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+    ) -> None:
+        """`indices` and `labels` (N,): each image's place in the cache and its class; `batch_size` is per process."""
+        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._batch_size, self._size, self._workers = batch_size, crop_size, workers
+        self._device, self._normalise = torch.device(device), Normalise(mean, std)
+        self._positions = np.arange(rank, len(self._indices), world)
+
+    def halve(self) -> bool:
+        """Halve the batch size; False if it is already 1."""
+        if self._batch_size == 1:
+            return False
+        self._batch_size = (self._batch_size + 1) // 2
+        return True
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return math.ceil(len(self._positions) / self._batch_size)
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        batches = [self._positions[number * self._batch_size :][: self._batch_size] for number in range(len(self))]
+        cv2.setNumThreads(0)
+        staging = Staging(min(self._batch_size, len(self._positions)), self._size, self._normalise, self._device)
+
+        def calls(number: int) -> list[Callable[[], Any]]:
+            staging.reserve(number)
+            parts = np.array_split(np.arange(len(batches[number])), min(self._workers, len(batches[number])))
+            return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
+
+        prepared = work_ahead(map(calls, range(len(batches))), self._workers)
+        try:
+            for number, _ in enumerate(prepared):
+                positions = torch.from_numpy(batches[number])
+                images = staging.take(number, len(positions))
+                yield EvalBatch(images, self._labels[positions].to(self._device), positions.to(self._device))
+        finally:
+            prepared.close()
+
+    def _crop(self, number: int, positions: np.ndarray, rows: np.ndarray, staging: Staging) -> None:
+        """Write the pixels of these rows of batch `number`. Called by a thread."""
+        for row in rows:
+            image = self._cache.image(int(self._indices[positions[row]]))
+            top, left, height, width = centre_box(image.shape[0], image.shape[1], self._size)
+            staging.put(number, row, image[top : top + height, left : left + width])

@@ -1,0 +1,72 @@
+"""Evaluation sees every image once, at any number of processes and workers, with torchvision's pixels."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from harness.data.eval_loader import EvalBatches
+from tests.data.test_loader import CACHE, INDICES, LABELS, MEAN, PICTURES, SIZE, STD, some_pictures
+from tests.helpers.pixel_caches import cache_of
+
+
+def evaluated(**changes: object) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    arguments: dict[str, object] = {
+        "cache": CACHE,
+        "indices": INDICES,
+        "labels": LABELS,
+        "batch_size": 4,
+        "crop_size": SIZE,
+        "mean": MEAN,
+        "std": STD,
+    }
+    loader = EvalBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+    seen = [(images.clone(), labels, positions) for images, labels, positions in loader]
+    assert len(seen) == len(loader)
+    return seen
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_picture_is_scored_once(world: int, workers: int) -> None:
+    reference = {
+        int(p): image for images, _, positions in evaluated() for image, p in zip(images, positions, strict=True)
+    }
+    seen: list[int] = []
+    for rank in range(world):
+        for images, labels, positions in evaluated(rank=rank, world=world, workers=workers):
+            assert images.dtype == torch.float32
+            assert labels.dtype == positions.dtype == torch.int64
+            assert len(images) == len(labels) == len(positions) <= 4
+            assert labels.tolist() == LABELS[positions.numpy()].tolist()
+            assert all(torch.equal(image, reference[int(p)]) for image, p in zip(images, positions, strict=True))
+            seen += positions.tolist()
+    assert sorted(seen) == list(range(PICTURES))
+
+
+def test_a_process_without_pictures_yields_nothing() -> None:
+    assert evaluated(rank=17, world=20) == []
+
+
+def test_evaluation_pixels_are_torchvisions() -> None:
+    pictures = []
+    for picture in some_pictures(6):
+        file = io.BytesIO()
+        Image.fromarray(cv2.resize(picture, (70, 61))).save(file, "JPEG")
+        pictures.append(Image.open(file).convert("RGB"))
+    cache = cache_of([np.asarray(v2.functional.resize(picture, 40)) for picture in pictures])
+    pipeline = v2.Compose(
+        [v2.Resize(40), v2.CenterCrop(33), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    )
+    ((images, _, positions),) = evaluated(
+        cache=cache, indices=np.arange(6), labels=np.zeros(6), batch_size=8, crop_size=33
+    )
+    assert positions.tolist() == list(range(6))
+    for image, picture in zip(images, pictures, strict=True):
+        assert (image - pipeline(picture)).abs().max() < 1e-6
