@@ -83,8 +83,8 @@ def test_goals_and_runs_without_the_metric(tmp_path: Path) -> None:
     assert keep_best(tmp_path, 1, "best/val_f1", "minimize") == [tmp_path / "1", tmp_path / "2"]
 
 
-def test_what_is_still_needed_stays(sweep: Path) -> None:
-    lost = keep_best(sweep, 1, "best/val_f1", "maximize", still_needed=[sweep / "0", sweep / "stopped"])
+def test_what_is_in_use_stays(sweep: Path) -> None:
+    lost = keep_best(sweep, 1, "best/val_f1", "maximize", in_use=[sweep / "0", sweep / "stopped"])
     assert [path.name for path in lost] == ["2", "3", "4", "infeasible"]
     assert (checkpoints(sweep)["0"], checkpoints(sweep)["stopped"]) == (["b"], ["b", "s"])
 

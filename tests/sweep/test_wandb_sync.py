@@ -20,7 +20,7 @@ from harness.cli import main
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
 from harness.sweep.retention import keep_best
-from harness.sweep.wandb_sync import upload
+from harness.sweep.wandb_sync import sync_sweep
 from harness.track import server as server_module
 from tests.helpers.forked import in_child
 from tests.helpers.wandb_server import API_KEY, ENTITY, WandbServer
@@ -75,12 +75,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 def send(folder: Path, **options: Any) -> dict[str, Any]:
-    """What `upload` reports, from a process of its own."""
+    """What `sync_sweep` reports, from a process of its own."""
 
     def work() -> dict[str, Any]:
         said: list[str] = []
         try:
-            report = upload(folder, say=said.append, **options)
+            report = sync_sweep(folder, say=said.append, **options)
             return {"said": said, "text": report.text().splitlines(), "exit_code": report.exit_code}
         except HarnessError as error:
             return {"said": said, "error": str(error)}

@@ -146,8 +146,8 @@ class TrialQueue:
         """Queue failed trials again that have attempts left, with the ids of their runs."""
         for record in self.records():
             if record.state == "failed" and record.attempts <= retries:
-                attributes = {"point": record.point, "attempts": record.attempts, "settings": record.settings}
-                attributes["run_id"] = record.run_id
+                attributes: dict[str, Any] = {"point": record.point, "attempts": record.attempts}
+                attributes |= {"settings": record.settings, "run_id": record.run_id}
                 self._study.enqueue_trial(self._frozen(record.number).params, user_attrs=attributes)
 
     def records(self) -> list[TrialRecord]:

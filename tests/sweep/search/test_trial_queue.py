@@ -36,9 +36,9 @@ def sweep_of(tmp_path: Path, **keys: Any) -> Sweep:
 def take_all(trial_queue: TrialQueue, value: Any) -> list[dict[str, Any]]:
     """Do every trial, each worth value(settings)."""
     done = []
-    while task := trial_queue.claim():
-        trial_queue.end(task, "finished", value=value(task.settings))
-        done.append(task.settings)
+    while claimed := trial_queue.claim():
+        trial_queue.end(claimed, "finished", value=value(claimed.settings))
+        done.append(claimed.settings)
     return done
 
 
@@ -48,13 +48,13 @@ def quality(settings: dict[str, Any]) -> float:
 
 def test_a_grid_is_taken_in_order_and_then_there_is_nothing_left(tmp_path: Path) -> None:
     trial_queue = TrialQueue.open(sweep_of(tmp_path), Search(), tmp_path, None)
-    assert [entry.state for entry in trial_queue.entries()] == ["waiting"] * 4
+    assert [entry.state for entry in trial_queue.records()] == ["waiting"] * 4
     taken = take_all(trial_queue, lambda _: 0.5)
     assert taken == [
         {"augment": augment, "lr": lr} for augment in GRID["augment"]["values"] for lr in GRID["lr"]["values"]
     ]
     assert trial_queue.claim() is None
-    assert [(entry.state, entry.value, entry.run_id) for entry in trial_queue.entries()] == [
+    assert [(entry.state, entry.value, entry.run_id) for entry in trial_queue.records()] == [
         ("finished", 0.5, f"{trial_queue.sweep_id}-{number}") for number in range(4)
     ]
     # What Optuna itself makes of it: the best trial, and parameters that its importances can be computed from.
@@ -75,10 +75,10 @@ def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(m
     in_parts: list[dict[str, Any]] = []
     while True:
         trial_queue = TrialQueue.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
-        if (task := trial_queue.claim()) is None:
+        if (claimed := trial_queue.claim()) is None:
             break
-        trial_queue.end(task, "finished", value=quality(task.settings))
-        in_parts.append(task.settings)
+        trial_queue.end(claimed, "finished", value=quality(claimed.settings))
+        in_parts.append(claimed.settings)
     assert in_parts == at_once
     assert len({str(settings) for settings in at_once}) == 14
     for settings in at_once:
@@ -109,13 +109,13 @@ def test_infeasible_settings_are_kept_away_from(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
     trial_queue = TrialQueue.open(sweep, Search(count=40, seed=0), tmp_path, None)
     tried = []
-    while task := trial_queue.claim():
-        lr = task.settings["lr"]
+    while claimed := trial_queue.claim():
+        lr = claimed.settings["lr"]
         tried.append(lr)
         if lr > 1e-2:
-            trial_queue.end(task, "infeasible", reason="the loss became nan")
+            trial_queue.end(claimed, "infeasible", reason="the loss became nan")
         else:
-            trial_queue.end(task, "finished", value=math.log10(lr))  # the best is next to the edge
+            trial_queue.end(claimed, "finished", value=math.log10(lr))  # the best is next to the edge
     assert sum(lr > 1e-2 for lr in tried[-10:]) <= 4
     assert max(lr for lr in tried if lr <= 1e-2) > 5e-3
 
@@ -130,29 +130,29 @@ def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp
     search, numbers = Search(count=5), []
 
     def take_and_die() -> None:
-        task = TrialQueue.open(sweep, search, tmp_path, None).claim()
-        assert task is not None
-        (tmp_path / "taken").write_text(f"{task.number} {task.settings}")
+        claimed = TrialQueue.open(sweep, search, tmp_path, None).claim()
+        assert claimed is not None
+        (tmp_path / "taken").write_text(f"{claimed.number} {claimed.settings}")
         os._exit(1)
 
     child = fork.Process(target=take_and_die)
     child.start()
     child.join(30)
     trial_queue = TrialQueue.open(sweep, search, tmp_path, None)
-    assert trial_queue.entries()[0].state == "interrupted"
-    task = trial_queue.claim()
-    assert task is not None
-    assert f"{task.number} {task.settings}" == (tmp_path / "taken").read_text()
-    assert trial_queue.entries()[0].state == "running"
-    assert trial_queue.entries()[0].owner == platform.node()
+    assert trial_queue.records()[0].state == "interrupted"
+    claimed = trial_queue.claim()
+    assert claimed is not None
+    assert f"{claimed.number} {claimed.settings}" == (tmp_path / "taken").read_text()
+    assert trial_queue.records()[0].state == "running"
+    assert trial_queue.records()[0].owner == platform.node()
     # Ours now: whoever asks next gets the next one.
     while (one := trial_queue.claim()) is not None:
         numbers.append(one.number)
     assert numbers == [1, 2, 3, 4]
-    trial_queue.release(task)
+    trial_queue.release(claimed)
     again = trial_queue.claim()
     assert again is not None
-    assert (again.number, again.settings) == (task.number, task.settings)
+    assert (again.number, again.settings) == (claimed.number, claimed.settings)
 
 
 def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
@@ -170,7 +170,7 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (0, 1)
-    assert here.entries()[0].owner == "another"
+    assert here.records()[0].owner == "another"
 
     now = time.time()
     monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
@@ -187,28 +187,28 @@ def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
     """As when a machine sleeps: it finds that it was taken for gone."""
     sweep, url = sweep_of(tmp_path), storage.format(tmp_path)
     here, elsewhere = (TrialQueue.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
-    task = here.claim()
-    assert task is not None and here.owns(task)
+    claimed = here.claim()
+    assert claimed is not None and here.owns(claimed)
     monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
-        there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == task.number)
+        there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == claimed.number)
         taken = elsewhere.claim()
-        assert taken is not None and taken.number == task.number
-    assert not here.owns(task)
-    here.release(task)
-    assert elsewhere.entries()[0].owner == "another"
+        assert taken is not None and taken.number == claimed.number
+    assert not here.owns(claimed)
+    here.release(claimed)
+    assert elsewhere.records()[0].owner == "another"
 
     # And here, where it is about to be claimed back, its end comes in between.
     def ends(trial: Any) -> bool:
-        if trial.number == task.number:
+        if trial.number == claimed.number:
             elsewhere.end(taken, "finished", value=0.5)
-        return trial.number == task.number
+        return trial.number == claimed.number
 
     monkeypatch.setattr(ledger_module, "is_abandoned", ends)
     following = here.claim()
     assert following is not None and following.number == 1
-    assert not here.heartbeat(task) and here.entries()[0].value == 0.5
+    assert not here.heartbeat(claimed) and here.records()[0].value == 0.5
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
@@ -246,7 +246,7 @@ def test_a_study_whose_maker_died_half_way_is_filled_up(tmp_path: Path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             TrialQueue.open(sweep, Search(), tmp_path, None)
     trial_queue = TrialQueue.open(sweep, Search(), tmp_path, None)
-    assert [entry.point for entry in trial_queue.entries()] == [0, 1, 2, 3]
+    assert [entry.point for entry in trial_queue.records()] == [0, 1, 2, 3]
     assert len(take_all(trial_queue, lambda _: 0.0)) == 4
 
 
