@@ -12,7 +12,7 @@ from harness.sweep.spec.sweep_file import read_sweep
 from reports.page.build import build
 from tests import ROOT
 from tests.helpers.pages import Page
-from tests.helpers.sweeping import entries, sweep_here
+from tests.helpers.sweeping import records, sweep_here
 
 DEMO = ROOT / "sweeps" / "demo.yaml"
 
@@ -37,7 +37,7 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     scenes.write(tmp_path / "demo" / "data", progress=False)
     assert sweep_here(DEMO, tmp_path / "runs", words=("--threads=1", "--explain=none")) == 0
     found = {}
-    for entry in entries(DEMO, tmp_path / "runs"):
+    for entry in records(DEMO, tmp_path / "runs"):
         assert entry.settings is not None
         [summary] = (tmp_path / "runs" / "demo").glob(f"*-{entry.number}/summary.json")
         found[entry.settings["lr"], entry.settings["augment"]] = json.loads(summary.read_text())

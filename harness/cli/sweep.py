@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.spec.sweep_file import Sweep
 
-# Seconds that `stop` waits for trials to save their state; they have 30 of them.
+# Seconds that `stop` waits; trials have 30 of them to save their state.
 STOP_TIMEOUT = 60.0
 
 
@@ -36,17 +36,15 @@ def sweep() -> None:
       harness sweep run sweeps/grid.yaml --workers 2 -- --data my_images --model vit_ti_16 --weights deit_tiny.pth
       harness sweep status sweeps/grid.yaml
 
-    What comes after `--` (or in $HARNESS_SWEEP_ARGS) wins over the file.
+    Options after `--` or in $HARNESS_SWEEP_ARGS take precedence over the file.
     """
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command takes: the file, and where its sweep is kept."""
+    """The file, and where its sweep is stored: for every command."""
     for decorate in (
-        click.option("--storage", help="Optuna storage: a database URL, or the file of a journal. [default: SQLite]"),
-        click.option(
-            "--runs-dir", default="runs", show_default=True, help="Folder that the sweep's folder is made in."
-        ),
+        click.option("--storage", help="Optuna storage: a database URL or a journal file. [default: SQLite]"),
+        click.option("--runs-dir", default="runs", show_default=True, help="Folder that holds the sweep's folder."),
         click.argument("file", type=click.Path(path_type=Path)),
     ):
         command = decorate(command)
@@ -54,20 +52,24 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What decides which trials there are."""
+    """The options that decide which trials there are."""
     for decorate in (
         click.argument("words", metavar="[-- RUN OPTIONS]", nargs=-1, type=click.UNPROCESSED),
         click.option(
-            "--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", show_default=True, help="Of method bayes."
+            "--algorithm",
+            type=click.Choice(["tpe", "gp"]),
+            default="tpe",
+            show_default=True,
+            help="Sampler of method bayes.",
         ),
         click.option(
             "--seed",
             type=click.IntRange(0, 2**31 - 1),
             default=0,
             show_default=True,
-            help="Seed of methods random and bayes.",
+            help="Seed of random and bayes.",
         ),
-        click.option("--count", type=click.IntRange(1), help="Trials of methods random and bayes. [default: run_cap]"),
+        click.option("--count", type=click.IntRange(1), help="Trials of random and bayes. [default: run_cap]"),
     ):
         command = decorate(command)
     return command
@@ -77,8 +79,8 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @common_options
 @search_options
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
-@click.option("--probe/--no-probe", default=True, help="Measure the speed where no earlier run tells it.")
-@click.option("--keep", type=click.IntRange(1), help="Checkpoints that will be kept. [default: all]")
+@click.option("--probe/--no-probe", default=True, help="Measure the speed if no earlier run shows it.")
+@click.option("--keep", type=click.IntRange(1), help="Number of checkpoints to keep. [default: all]")
 def plan(
     file: Path,
     runs_dir: str,
@@ -91,7 +93,7 @@ def plan(
     probe: bool,
     keep: int | None,
 ) -> None:
-    """Check FILE, list its trials, and estimate their time and disk. Starts nothing; exit 2 on problems.
+    """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
     \b
     Example:
@@ -101,9 +103,9 @@ def plan(
         from harness.sweep.plan.plan import plan as make_plan
         from harness.sweep.plan.plan import render
 
-        read = read_file(file, words)
+        spec = read_file(file, words)
         click.echo(
-            render(make_plan(read, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers, keep=keep))
+            render(make_plan(spec, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers, keep=keep))
         )
 
 
@@ -112,16 +114,20 @@ def plan(
 @search_options
 @click.option("--workers", type=click.IntRange(1), help="Trials at a time. [default: as the GPUs allow, or 1]")
 @click.option(
-    "--gpus-per-run", type=float, help="GPUs per trial (0.5: two trials share one). [default: 1, or as --workers need]"
+    "--gpus-per-run", type=float, help="GPUs per trial (0.5: two trials share one). [default: 1, or less for --workers]"
 )
 @click.option(
-    "--processes-per-run", type=click.IntRange(1), default=1, show_default=True, help="The same without GPUs."
+    "--processes-per-run", type=click.IntRange(1), default=1, show_default=True, help="Processes per trial on a CPU."
 )
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Retries per failed trial.")
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=3600.0, show_default=True, help="Seconds without progress; 0: none."
+    "--timeout",
+    type=click.FloatRange(0),
+    default=3600.0,
+    show_default=True,
+    help="Seconds without progress after which a trial is ended; 0: no limit.",
 )
-@click.option("--keep", type=click.IntRange(1), help="Checkpoints to keep, those of the best. [default: all]")
+@click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
 def run(
     file: Path,
     runs_dir: str,
@@ -149,13 +155,10 @@ def run(
         from harness.sweep.execution.runner import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
-        read = read_file(file, words)
+        spec = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, options = (
-            Search(count, seed, algorithm),
-            RunnerOptions(retries, timeout, keep),
-        )
-        sys.exit(run_sweep(read, search, sweep_folder(read, runs_dir), slots, options, storage))
+        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep)
+        sys.exit(run_sweep(spec, search, sweep_folder(spec, runs_dir), slots, options, storage))
 
 
 @sweep.command()
@@ -177,20 +180,20 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
-        read, folder, trial_queue = begun(file, runs_dir, storage)
-        entries, board = trial_queue.entries(), leaderboard_of(read_runs(folder), read)
+        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        records, board = trial_queue.records(), leaderboard_of(read_runs(folder), spec)
         if as_json:
-            trials = [dataclasses.asdict(entry) for entry in entries]
+            trials = [dataclasses.asdict(record) for record in records]
             click.echo(json.dumps({"trials": trials, "board": json.loads(to_json(board))}, indent=1))
         else:
-            click.echo(status_table(entries, read))
+            click.echo(status_table(records, spec))
             click.echo(render(board))
 
 
 @sweep.command()
 @common_options
 def stop(file: Path, runs_dir: str, storage: str | None) -> None:
-    """End the sweep of FILE wherever it runs: trials save their state, and the next `run` resumes them.
+    """Stop the sweep of FILE on all machines. Trials save their state; the next `run` resumes them.
 
     \b
     Example:
@@ -199,22 +202,23 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
     with errors_in_words():
         from harness.sweep.session import is_running_here
 
-        read, folder, trial_queue = begun(file, runs_dir, storage)
-        trial_queue.ask_to_stop()
+        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        trial_queue.request_stop()
         deadline = time.monotonic() + STOP_TIMEOUT
-        while is_running_here(folder) or any(entry.state == "running" for entry in trial_queue.entries()):
+        while is_running_here(folder) or any(record.state == "running" for record in trial_queue.records()):
             if time.monotonic() > deadline:
                 raise HarnessError(
-                    f"Asked to stop, but still running after {STOP_TIMEOUT:.0f} s; harness sweep status tells where."
+                    f"The sweep is still running {STOP_TIMEOUT:.0f} s after the request to stop. "
+                    "`harness sweep status` shows which trials run."
                 )
             time.sleep(0.2)
-        click.echo(f"The sweep {read.name} is stopped. To resume: harness sweep run {shlex.quote(str(file))}")
+        click.echo(f"The sweep {spec.name} is stopped. To resume: harness sweep run {shlex.quote(str(file))}")
 
 
 @sweep.command()
 @common_options
 def sync(file: Path, runs_dir: str, storage: str | None) -> None:
-    """Send the runs of FILE that were kept offline to W&B, each once, and mark the best one's model `sweep-best`.
+    """Send the offline runs of FILE to W&B, each once, and mark the model of the best run as `sweep-best`.
 
     \b
     Example:
@@ -222,26 +226,26 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     """
     with errors_in_words():
         from harness.sweep.session import sweep_folder
-        from harness.sweep.wandb_sync import upload
+        from harness.sweep.wandb_sync import sync_sweep
 
-        read = read_file(file, ())
-        report = upload(sweep_folder(read, runs_dir), metric=read.metric.name, goal=read.metric.goal)
+        spec = read_file(file, ())
+        report = sync_sweep(sweep_folder(spec, runs_dir), metric=spec.metric.name, goal=spec.metric.goal)
         click.echo(report.text())
         sys.exit(report.exit_code)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
-    """The sweep of a file, with what wins over it: $HARNESS_SWEEP_ARGS, then the words of the command line."""
+    """The sweep of a file, with its overrides: $HARNESS_SWEEP_ARGS, then the command line."""
     from harness.sweep.spec.sweep_file import read_sweep
 
     return read_sweep(file, (*sweep_words(), *words))
 
 
 def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
-    """A sweep that has begun: its file, its folder and its trial_queue."""
+    """A sweep that has begun: its content, its folder and its trial queue."""
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
-    read = read_file(file, ())
-    folder = sweep_folder(read, runs_dir)
-    return read, folder, TrialQueue.begun(read, folder, storage)
+    spec = read_file(file, ())
+    folder = sweep_folder(spec, runs_dir)
+    return spec, folder, TrialQueue.begun(spec, folder, storage)

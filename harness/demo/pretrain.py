@@ -1,9 +1,9 @@
-"""Makes `vit_demo.safetensors`, the weights of `--weights demo`, from nothing: python -m harness.demo.pretrain
+"""Trains the weights of `--weights demo`, `vit_demo.safetensors`, from scratch: python -m harness.demo.pretrain
 
-A small ViT learns to name the sports of scenes.PRETRAIN_CLASSES, none of which is in the demo data, and to outline
-their objects. The outlines make it learn from far fewer images: they tell every patch what the class tells one
-token. What is kept is the backbone, in float16; both heads are left out. It takes about a quarter of an hour of one
-core, and gives the same weights again where libraries, processor and --threads are the same.
+A small ViT learns to classify the sports of scenes.PRETRAIN_CLASSES, which are not in the demo data, and to outline
+their objects. With outlines it needs far fewer images: they give a target to every patch, the class only to one token.
+The file holds the backbone in float16, without both heads. Training takes about 15 minutes on one core. The weights
+are the same for the same libraries, processor and --threads.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ PREPROCESSING = {
     "std": [0.5, 0.5, 0.5],
 }
 _HELD_OUT = 20  # images per class
-_LARGEST_SHIFT = 4  # pixels, either way
+_LARGEST_SHIFT = 4  # pixels, in each direction
 _PATCH = ARCHITECTURES["vit_demo"].patch_size
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything the weights depend on besides the versions of the libraries."""
+    """Everything that the weights depend on, except the versions of the libraries. Stored with the weights."""
 
     epochs: int = 6
-    pictures: int = 800  # per class
+    pictures: int = 800  # training images per class; named as in the metadata of the shipped weights
     batch_size: int = 16
     lr: float = 1e-3
     warmup: int = 300  # steps
@@ -57,7 +57,7 @@ class Recipe:
 
 
 class Learner(nn.Module):
-    """The ViT with its classification head, and a second head that outlines the object in every patch."""
+    """The ViT with its classification head, and a second head that predicts the object's mask in every patch."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -68,19 +68,19 @@ class Learner(nn.Module):
             self.vit.encoder.pos_embedding[0, 1:] = 0.3 * grid_waves(grid, sizes["hidden_dim"])
         self.outline = nn.Linear(sizes["hidden_dim"], _PATCH**2)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) in -1..1 -> class logits (B, classes), outline logits (B, patches, pixels of a patch)."""
-        patches = self.vit.conv_proj(pictures).flatten(2).transpose(1, 2)
+        patches = self.vit.conv_proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.vit.class_token.expand(len(patches), -1, -1), patches], dim=1)
         tokens = self.vit.encoder(tokens)
         return self.vit.heads(tokens[:, 0]), self.outline(tokens[:, 1:])
 
 
 def grid_waves(grid: int, width: int) -> Tensor:
-    """Sines and cosines of row and column (grid * grid, width): where the learned positions start.
+    """Sines and cosines of row and column (grid * grid, width): the initial position embedding.
 
-    After Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k" (arXiv 2205.01580), with a base that
-    suits a grid this small.
+    After Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k" (arXiv 2205.01580), with a smaller base for
+    this small grid.
     """
     frequencies = 100.0 ** -(torch.arange(width // 4) / (width // 4))
     angles = torch.arange(grid)[:, None] * frequencies
@@ -90,25 +90,25 @@ def grid_waves(grid: int, width: int) -> Tensor:
 
 
 def draw_all(split: str, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images uint8 (N, 3, S, S), masks uint8 (N, 1, S, S) and labels int64 (N,) of every pretraining class."""
+    """Images uint8 (N, 3, S, S), masks uint8 (N, 1, S, S) and labels int64 (N,) of all pretraining classes."""
     names = scenes.PRETRAIN_CLASSES
     count = len(names) * per_class
-    pictures = np.empty((count, scenes.SIZE, scenes.SIZE, 3), dtype=np.uint8)
+    images = np.empty((count, scenes.SIZE, scenes.SIZE, 3), dtype=np.uint8)
     masks = np.empty((count, 1, scenes.SIZE, scenes.SIZE), dtype=np.uint8)
     labels = np.arange(count) // per_class
     for i in tqdm(range(count), desc=f"Drawing {split} scenes", unit="image"):
-        pictures[i], masks[i, 0] = scenes.draw(names[labels[i]], seed=seed, index=i % per_class + 1, split=split)
+        images[i], masks[i, 0] = scenes.draw(names[labels[i]], seed=seed, index=i % per_class + 1, split=split)
     return (
-        torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(masks),
         torch.from_numpy(labels),
     )
 
 
-def shifted(pictures: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Every image, with its mask, mirrored or not and moved by a few pixels; the edge is repeated."""
+def shifted(images: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Images and their masks, shifted by a few pixels and half of them mirrored; edge pixels are repeated."""
     margin, side = _LARGEST_SHIFT, scenes.SIZE
-    both = F.pad(torch.cat([pictures, masks], dim=1).float(), (margin,) * 4, mode="replicate")
+    both = F.pad(torch.cat([images, masks], dim=1).float(), (margin,) * 4, mode="replicate")
     moved = []
     for padded in both:
         top, left = rng.integers(0, 2 * margin + 1, size=2)
@@ -119,16 +119,16 @@ def shifted(pictures: Tensor, masks: Tensor, rng: np.random.Generator) -> tuple[
 
 
 def outlines(masks: Tensor) -> Tensor:
-    """Masks (B, 1, S, S) as the pixels of each patch (B, patches, pixels of a patch)."""
+    """Masks (B, 1, S, S) cut into patches: (B, patches, pixels of a patch)."""
     return F.unfold(masks, _PATCH, stride=_PATCH).transpose(1, 2)
 
 
 def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
-    """The trained ViT and its accuracy on held-out scenes of the same sports."""
+    """Train; returns the ViT and its accuracy on held-out scenes of the same sports."""
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     train = draw_all("train", recipe.pictures, recipe.seed)
-    pictures, _, labels = draw_all("valid", _HELD_OUT, recipe.seed)
+    images, _, labels = draw_all("valid", _HELD_OUT, recipe.seed)
     learner = Learner(len(scenes.PRETRAIN_CLASSES))
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
@@ -139,11 +139,11 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
         lambda step: min(1, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / steps)),
     )
     accuracy = 0.0
-    # On a CPU, attention written out is several times faster in bfloat16 than the fused kernel's backward pass.
+    # On a CPU in bfloat16, the backward pass of the fused attention kernel is several times slower.
     with sdpa_kernel(SDPBackend.MATH):
         for epoch in range(recipe.epochs):
             train_epoch(learner, train, optimizer, schedule, recipe, epoch)
-            accuracy = measure(learner, pictures, labels)
+            accuracy = measure(learner, images, labels)
             print(f"Epoch {epoch + 1}: accuracy {accuracy:.4f} on held-out scenes", flush=True)
     return learner.vit, accuracy
 
@@ -157,12 +157,12 @@ def train_epoch(
     epoch: int,
 ) -> None:
     """One pass over the images in full batches."""
-    pictures, masks, labels = train
+    images, masks, labels = train
     rng = np.random.Generator(np.random.Philox(key=[recipe.seed, epoch]))
     steps = len(labels) // recipe.batch_size
     order = torch.from_numpy(rng.permutation(len(labels))[: steps * recipe.batch_size])
     for rows in tqdm(order.split(recipe.batch_size), desc=f"Epoch {epoch + 1}", unit="step"):
-        inputs, targets = shifted(pictures[rows], masks[rows], rng)
+        inputs, targets = shifted(images[rows], masks[rows], rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits, drawn = learner(inputs)
         loss = F.cross_entropy(logits.float(), labels[rows], label_smoothing=recipe.label_smoothing)
@@ -175,16 +175,16 @@ def train_epoch(
 
 
 @torch.no_grad()
-def measure(learner: Learner, pictures: Tensor, labels: Tensor) -> float:
-    """Share of the images whose class is the model's first guess."""
+def measure(learner: Learner, images: Tensor, labels: Tensor) -> float:
+    """Accuracy: the fraction of images with the right prediction."""
     learner.eval()
-    guesses = [learner(batch.float() / 127.5 - 1)[0].argmax(dim=1) for batch in pictures.split(100)]
+    predictions = [learner(batch.float() / 127.5 - 1)[0].argmax(dim=1) for batch in images.split(100)]
     learner.train()
-    return (torch.cat(guesses) == labels).float().mean().item()
+    return (torch.cat(predictions) == labels).float().mean().item()
 
 
 def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) -> None:
-    """The backbone in float16 under torchvision's names; without a head, as that knows other classes."""
+    """Save the backbone in float16 under torchvision's names, without the head, which is for other classes."""
     state = {name: tensor.half().contiguous() for name, tensor in vit.state_dict().items() if name[:6] != "heads."}
     source = {
         "script": "python -m harness.demo.pretrain",
@@ -205,9 +205,9 @@ def main() -> None:
     for field in dataclasses.fields(Recipe):
         kind = float if isinstance(field.default, float) else int
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    given = vars(parser.parse_args())
-    output = given.pop("output")
-    recipe = Recipe(**given)
+    options = vars(parser.parse_args())
+    output = options.pop("output")
+    recipe = Recipe(**options)
     vit, accuracy = pretrain(recipe)
     save(vit, recipe, accuracy, output)
 

@@ -1,9 +1,9 @@
-"""Built-in data: small sport-like scenes whose class is their shape and arrangement, never their colour.
+"""Built-in data: small scenes of sports. The class is in shapes and their arrangement, never in colour.
 
-A scene is an athlete in a pose, the things the sport is played with, and a marked ground. Palette, light, place,
-scale, direction, clutter and distractors are random. Each image comes with the mask of its object: athlete and
-things together. Every random number of an image is drawn from a counter-based generator (Salmon et al., 2011:
-"Parallel random numbers: as easy as 1, 2, 3"), so an image depends on its class, split, index and seed alone.
+A scene is an athlete in a pose, the equipment of the sport, and a marked ground. Palette, light, place, scale,
+direction, clutter and distractors are random. Each image has a mask of its object: the athlete and the equipment.
+Random numbers come from a counter-based generator (Salmon et al., 2011: "Parallel random numbers: as easy as 1, 2,
+3"), so an image depends only on its class, split, index and seed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from harness.demo.scenery.sports import DEMO_SPORTS, PRETRAIN_SPORTS, Sport
 from harness.errors import DataError
 
 SIZE = 64  # pixels, the side of an image
-_DETAIL = 4  # drawn this many times larger, then averaged
-_STREAM = 0x5CE9E5  # keeps these random numbers apart from every other use of the seed
+_DETAIL = 4  # scenes are drawn this many times larger and then averaged
+_STREAM = 0x5CE9E5  # separates these random numbers from other uses of the seed
 _SPLITS = ("train", "valid", "test")
 _MARKER = "scenes.json"
 _SPORTS = DEMO_SPORTS | PRETRAIN_SPORTS
@@ -61,7 +61,7 @@ def draw(class_name: str, *, seed: int, index: int, split: str = "train") -> tup
 
 
 def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
-    """The athlete, every joint a little off its pose, with the sport's things in front and behind."""
+    """The athlete, with joints near those of the pose, and the equipment in front and behind."""
     joints = {name: (x + rng.normal(0, 0.014), y + rng.normal(0, 0.014)) for name, (x, y) in POSES[sport.pose].items()}
     behind: list[Shape] = []
     front: list[Shape] = []
@@ -80,7 +80,7 @@ def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
 def _fit(
     box: tuple[float, float, float, float], base: float, side: int, rng: np.random.Generator
 ) -> tuple[Points, Points]:
-    """Origin (2,) and axes (2, 2) that put y = 0 on row `base` and the whole object inside the image."""
+    """Origin (2,) and axes (2, 2) that place y = 0 on row `base` and the whole object inside the image."""
     left, bottom, right, top = box
     margin = 0.03 * side
     room = min((side - 2 * margin) / (right - left), (base - margin) / top, (side - margin - base) / max(-bottom, 1e-3))
@@ -101,21 +101,22 @@ def write(
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Write `train`, `valid` and `test` images per class as an image folder, the masks beside them in `masks/`.
+    """Write an image folder with so many `train`, `valid` and `test` images per class, and their masks in `masks/`.
 
-    The folder appears whole or not at all. The same data again is left as it is; any other content is an error.
+    The folder appears only when it is complete. If it exists with the same data, it is unchanged; any other content
+    raises DataError.
     """
     root = Path(root)
     counts = dict(zip(_SPLITS, (train, valid, test), strict=True))
     marker: dict[str, Any] = {"classes": list(classes), **counts, "seed": seed, "size": SIZE}
     _check(classes, counts, seed)
-    if _occupied(root, marker):
+    if _exists(root, marker):
         return root
     aside: Path | None = None
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-        partial = aside / "scenes"  # unlike a temporary folder itself, readable for whoever the umask allows
+        partial = aside / "scenes"  # a temporary folder itself is readable only for its owner
         todo = [(split, name, index) for split in _SPLITS for name in classes for index in range(1, counts[split] + 1)]
         terminal = sys.stderr.isatty()
         if progress and not terminal:  # a bar would fill a log with one line per update
@@ -127,7 +128,7 @@ def write(
         (partial / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
         partial.replace(root)
     except OSError as error:
-        if _occupied(root, marker):  # another process has just written the same
+        if _exists(root, marker):  # another process has written the same data meanwhile
             return root
         raise DataError(f"Cannot write the built-in data to {root}: {error.strerror or error}.") from error
     finally:
@@ -137,7 +138,7 @@ def write(
 
 
 def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
-    """Raise DataError with everything that is wrong with what is asked for."""
+    """Raise DataError with all problems of the arguments."""
     problems = [f"There is no built-in class {name!r}." for name in classes if name not in _SPORTS]
     if problems:
         problems.append(f"The built-in classes are {', '.join(DEMO_CLASSES + PRETRAIN_CLASSES)}.")
@@ -152,29 +153,30 @@ def _check(classes: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
         raise DataError(problems)
 
 
-def _occupied(root: Path, marker: dict[str, Any]) -> bool:
-    """True where `root` already holds this very data; DataError where it holds anything else."""
+def _exists(root: Path, marker: dict[str, Any]) -> bool:
+    """Whether `root` already holds this data. Raises DataError for any other content."""
     try:
         if not root.exists() or not any(root.iterdir()):
             return False
-        found = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+        existing = json.loads((root / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if found is None:
-        raise DataError(f"{root} exists and is not the built-in data: choose another folder, or empty this one.")
-    if found != marker:
-        raise DataError(f"{root} holds built-in data drawn with other settings: choose another folder.")
+        existing = None
+    if existing is None:
+        raise DataError(f"{root} exists and does not hold the built-in data: choose another folder, or empty this one.")
+    if existing != marker:
+        raise DataError(f"{root} holds built-in data with other settings: choose another folder.")
     for split in _SPLITS:
-        pictures = sum(1 for _ in root.glob(f"{split}/*/*.jpg"))
-        if pictures != marker[split] * len(marker["classes"]):
-            raise DataError(f"{root / split} has missing or additional images: remove {root} to have it drawn again.")
+        images = sum(1 for _ in root.glob(f"{split}/*/*.jpg"))
+        if images != marker[split] * len(marker["classes"]):
+            raise DataError(f"{root / split} has missing or additional images: remove {root} and draw it again.")
     return True
 
 
 def _write_one(root: Path, split: str, name: str, index: int, seed: int) -> None:
     pixels, mask = draw(name, seed=seed, index=index, split=split)
-    picture, outline = root / split / name / f"{index:04d}.jpg", root / "masks" / split / name / f"{index:04d}.png"
-    for path in (picture, outline):
+    image_path = root / split / name / f"{index:04d}.jpg"
+    mask_path = root / "masks" / split / name / f"{index:04d}.png"
+    for path in (image_path, mask_path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(picture, quality=92, subsampling=0)
-    Image.fromarray(mask.astype(np.uint8) * 255).save(outline)
+    Image.fromarray(pixels).save(image_path, quality=92, subsampling=0)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(mask_path)

@@ -34,7 +34,7 @@ GRACE_SECONDS = 30.0
 GPU_SHARE = "HARNESS_GPU_SHARE"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -126,7 +126,7 @@ def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: fl
             child.terminate()
         deadline.start()
 
-    with _handling(stop):
+    with handling_stop_signals(stop):
         try:
             child.wait()
         finally:
@@ -138,12 +138,12 @@ def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: fl
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling_stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Have `handler` called for the signals that ask a launcher to stop, but those that are ignored (nohup, `&`)."""
     if threading.current_thread() is not threading.main_thread():
         yield  # handlers can only be set in the main thread; whoever owns it decides about signals
         return
-    previous = {signum: signal.getsignal(signum) for signum in _STOP_SIGNALS}
+    previous = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
     taken = [signum for signum, old in previous.items() if old is not signal.SIG_IGN]
     for signum in taken:
         signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""Which checkpoints of a sweep stay on disk: those of its best runs, and all that a run needs to resume."""
+"""Which checkpoints of a sweep stay on disk: those of its best runs, and of runs that can be resumed."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from harness.runs.rules import Goal
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import ranked
 
-# Runs that ended without a result: they are not resumed.
-GIVEN_UP = ("stopped", "infeasible")
+# Besides `finished`: states of runs that are not resumed.
+NOT_RESUMED = ("stopped", "infeasible")
 
 
-def keep_best(
-    sweep_folder: Path, keep: int, metric: str, goal: Goal, *, still_needed: Collection[Path] = ()
-) -> list[Path]:
-    """Delete checkpoints of all ended runs but the best `keep`; the folders of runs that lost theirs now.
+def keep_best(sweep_folder: Path, keep: int, metric: str, goal: Goal, *, in_use: Collection[Path] = ()) -> list[Path]:
+    """Delete the checkpoints of ended runs, except the best `keep`; returns the folders that lost their best one.
 
-    Only runs that are not resumed: finished, stopped and infeasible ones. One whose process has not ended yet
-    is left for the next time, and so are the folders `still_needed`. Metrics, predictions and figures stay.
+    Runs that can be resumed keep their checkpoints; so do the folders `in_use`, and runs whose process has not ended
+    yet, until the next call. Metrics, predictions and figures stay.
     """
     runs = read_runs(sweep_folder)
-    worth_it = ranked(runs, metric, goal)[:keep]
-    needed = {path.resolve() for path in still_needed}
-    lost = []
+    best_runs = ranked(runs, metric, goal)[:keep]
+    skipped = {path.resolve() for path in in_use}
+    changed = []
     for run in runs:
-        if not (run.finished or run.state in GIVEN_UP) or run.path.resolve() in needed:
+        if not (run.finished or run.state in NOT_RESUMED) or run.path.resolve() in skipped:
             continue
-        # A finished run that was killed in its last moment has still the state it could have gone on from.
-        unneeded = [STATE] if run in worth_it else [STATE, BEST]
-        files = [path for name in unneeded if (path := run.path / "checkpoints" / name).exists()]
-        # Its process may be alive, telling W&B about the checkpoint; or a folder cannot be written to.
+        # A finished run that was killed before its end still has the state to resume from.
+        names = [STATE] if run in best_runs else [STATE, BEST]
+        files = [path for name in names if (path := run.path / "checkpoints" / name).exists()]
+        # A run whose process is still sending its checkpoint to W&B, or a folder that is not writable, is skipped.
         with contextlib.suppress(HarnessError, OSError):
             if files and _delete(run, files, keep):
-                lost.append(run.path)
-    return lost
+                changed.append(run.path)
+    return changed
 
 
 def _delete(run: Run, files: list[Path], keep: int) -> bool:
-    """Whether the best checkpoint was among them. Noted first: a kill in between is put right the next time."""
+    """Delete checkpoints; returns whether the best one was among them. Raises HarnessError while the run is running."""
     folder = RunFolder(run.path)
     with folder.locked():
-        best_goes = any(path.name == BEST for path in files)
-        if best_goes:
-            why = f"not among the best {keep} of the sweep" if run.finished else f"the run was {run.state}"
-            # A disk too full for the note is a reason the more to delete.
+        has_best = any(path.name == BEST for path in files)
+        if has_best:
+            reason = f"not among the best {keep} of the sweep" if run.finished else f"the run was {run.state}"
+            # Written before the deletion: if this process is killed in between, the next call deletes the files. A disk
+            # that is too full for the note needs the deletion even more.
             with contextlib.suppress(HarnessError):
-                folder.update("manifest.json", {"checkpoint": f"deleted: {why}"})
+                folder.update("manifest.json", {"checkpoint": f"deleted: {reason}"})
         for path in files:
             path.unlink(missing_ok=True)
-    return best_goes
+    return has_best

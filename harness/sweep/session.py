@@ -1,4 +1,4 @@
-"""One sitting of a sweep on this machine, from its file to its leaderboard."""
+"""`harness sweep run`: check the inputs of a sweep, run its trials, print its leaderboard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from reports.stats.leaderboard_table import render
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
-    """Where a sweep keeps its study and its runs."""
+    """The folder of a sweep's study and runs."""
     return Path(runs_dir).expanduser().resolve() / sweep.name
 
 
@@ -40,36 +40,36 @@ def run_sweep(
     options: RunnerOptions,
     storage: str | None = None,
 ) -> int:
-    """Start or resume a sweep and run it until all trials are done or it is stopped; returns the exit code."""
+    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
     check_inputs(sweep, search)
-    with locked(folder), ledger_errors_in_words(sweep):
+    with locked(folder), storage_errors_in_words(sweep):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
-        trial_queue.queue_failed_again(options.retries)
+        trial_queue.requeue_failed(options.retries)
         code = Runner(sweep, trial_queue, folder, slots, options).run()
-    if code in (0, 1):  # who has said stop does not wait for statistics
+    if code in (0, 1):  # not after a signal: the user does not wait for statistics
         runs = read_runs(folder)
         print(render(leaderboard_of(runs, sweep)))
         if path := draw_positions(runs, folder):
-            print(f"What training did to the position embeddings, by learning rate: {path}")
+            print(f"Change of the position embeddings, by learning rate: {path}")
     return code
 
 
 @contextlib.contextmanager
-def ledger_errors_in_words(sweep: Sweep) -> Iterator[None]:
-    """A database that is full, locked or gone gives one sentence instead of a traceback."""
+def storage_errors_in_words(sweep: Sweep) -> Iterator[None]:
+    """Raise HarnessError if the database of the trial queue is full, locked or gone."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        why = str(error.__cause__ or error).splitlines()[0]
+        cause = str(error.__cause__ or error).splitlines()[0]
         raise HarnessError(
-            f"The trial queue of the sweep {sweep.name} cannot be read or written ({why}). Running trials save their "
-            "state; repeat the command once it can be reached."
+            f"The trial queue of the sweep {sweep.name} cannot be read or written ({cause}). Running trials have saved "
+            "their state. Repeat the command when the storage is available again."
         ) from error
 
 
 def check_inputs(sweep: Sweep, search: Search) -> None:
-    """What would go wrong in every trial, or in one that is known, said before the first."""
+    """Check the settings, weights and images of all trials before the first one. Raises HarnessError."""
     configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
     for config in {(config.data, config.split_seed, config.split_fraction): config for config in configs}.values():
         load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
@@ -80,24 +80,24 @@ def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
 
 
 def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
-    """The position embeddings of a sweep's runs in one figure, `positions.png`; None where no run has any."""
-    drawn = positions.figure(runs)
-    return figures.save(drawn, folder / "positions.png") if drawn else None
+    """The position embeddings of a sweep's runs in one figure, `positions.png`; None if no run has any."""
+    figure = positions.figure(runs)
+    return figures.save(figure, folder / "positions.png") if figure else None
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a sweep against a second runner on this machine; other machines may work on it, too."""
+    """Lock a sweep against a second runner on this machine. Other machines may run it at the same time."""
     refusal = (
-        "The sweep in {folder} is running here already ({holder}). To do more at a time, stop it (harness sweep stop) "
-        "and run it with more --workers."
+        "The sweep in {folder} is already running on this machine ({holder}). To run more trials at a time, stop it "
+        "(harness sweep stop) and start it with more --workers."
     )
     with files.locked(folder / f".lock-{platform.node()}", refusal):
         yield
 
 
 def is_running_here(folder: Path) -> bool:
-    """Whether a runner on this machine holds the sweep."""
+    """Whether a runner on this machine has locked the sweep."""
     try:
         with locked(folder):
             return False

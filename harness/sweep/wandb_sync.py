@@ -1,4 +1,4 @@
-"""Sending a sweep that was kept offline to W&B: every run once, and the alias for the best model."""
+"""`harness sweep sync`: send the offline runs of a sweep to W&B, and mark the model of the best run."""
 
 from __future__ import annotations
 
@@ -17,93 +17,99 @@ from reports.stats.leaderboard import ranked
 
 SWEEP_BEST = "sweep-best"
 
-# Runs sent at a time, each by a separate process.
-AT_A_TIME = 4
+# Runs that are sent at the same time, each by its own process.
+PARALLEL_UPLOADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Sent:
-    """What became of one run."""
+class Upload:
+    """The result of sending one run."""
 
     run: Run
-    outcome: str  # sent; there already; not sent; not kept: it was not recorded for W&B
+    result: str  # sent, already sent, not sent, not recorded
     reason: str = ""
 
+    @property
+    def in_wandb(self) -> bool:
+        return self.result in ("sent", "already sent")
+
     def line(self) -> str:
-        return f"{printable(self.run.name)}: {self.outcome}" + (f": {printable(self.reason)}" if self.reason else "")
+        reason = f": {printable(self.reason)}" if self.reason else ""
+        return f"{printable(self.run.name)}: {self.result}{reason}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What became of a sweep."""
+class SyncReport:
+    """The result of sending a sweep."""
 
-    runs: tuple[Sent, ...]
-    best: str  # a sentence on the alias
-    best_is_marked: bool
+    uploads: tuple[Upload, ...]
+    best: str  # a sentence about the alias
+    best_is_correct: bool
 
     @property
     def exit_code(self) -> int:
-        return int(any(one.outcome == "not sent" for one in self.runs) or not self.best_is_marked)
+        return int(any(upload.result == "not sent" for upload in self.uploads) or not self.best_is_correct)
 
     def text(self) -> str:
-        """The summary; the runs were said one by one."""
-        counts = Counter(one.outcome for one in self.runs)
-        parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        return f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}: {parts}.\n{self.best}"
+        """The summary, without a line per run."""
+        counts = Counter(upload.result for upload in self.uploads)
+        parts = ", ".join(f"{count} {result}" for result, count in counts.items())
+        return f"{len(self.uploads)} run{'s' * (len(self.uploads) != 1)}: {parts}.\n{self.best}"
 
 
-def upload(
+def sync_sweep(
     sweep_folder: Path,
     *,
     metric: str = "best/val_f1",
     goal: Goal = "maximize",
     say: Callable[[str], None] = print,
-) -> Report:
-    """Send the runs of a sweep that W&B lacks, and give the model of the best one the alias `sweep-best`.
+) -> SyncReport:
+    """Send the runs of a sweep that W&B does not have, and give the model of the best run the alias `sweep-best`.
 
-    Each run is said as it is done. Raises HarnessError when nobody is logged in or the server does not answer.
+    Prints a line per run as soon as it is sent. Raises HarnessError without a login or an answer from the server.
     """
     runs = read_runs(sweep_folder)
     if not runs:
         raise HarnessError(f"{sweep_folder} holds no runs. Start the sweep first: harness sweep run.")
+    uploads = []
     with track.reach() as server:
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            sent = []
-            for one in pool.map(_send, runs):
-                sent.append(one)
-                say(one.line())
-        best, is_marked = _mark_best(server, ranked(runs, metric, goal), sent)
-    return Report(tuple(sent), best, is_marked)
+        with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
+            for upload in pool.map(_send, runs):
+                uploads.append(upload)
+                say(upload.line())
+        in_wandb = [upload.run for upload in uploads if upload.in_wandb]
+        best, is_correct = _mark_best(server, ranked(runs, metric, goal), in_wandb)
+    return SyncReport(tuple(uploads), best, is_correct)
 
 
-def _send(run: Run) -> Sent:
+def _send(run: Run) -> Upload:
     if not any((run.path / "wandb").glob("*run-*/*.wandb")):
-        return Sent(run, "not kept", "it was made with W&B disabled")
+        return Upload(run, "not recorded", "W&B was disabled")
     try:
-        left = track.waiting(run.path)
+        is_unsent = bool(track.waiting(run.path))
         track.send(run.path)
     except HarnessError as error:
-        return Sent(run, "not sent", str(error))
+        return Upload(run, "not sent", str(error))
     except OSError as error:
-        return Sent(run, "not sent", f"{error.filename or run.path}: {error.strerror}")
-    return Sent(run, "sent" if left else "there already")
+        return Upload(run, "not sent", f"{error.filename or run.path}: {error.strerror}")
+    return Upload(run, "sent" if is_unsent else "already sent")
 
 
-def _mark_best(server: track.Server, finished: list[Run], sent: list[Sent]) -> tuple[str, bool]:
-    """A sentence about the alias, and whether it is where it belongs."""
-    there = [one.run for one in sent if one.outcome in ("sent", "there already")]
+def _mark_best(server: track.Server, finished: list[Run], in_wandb: list[Run]) -> tuple[str, bool]:
+    """Move the alias to the best of the finished runs; returns a sentence, and whether the alias is correct."""
     if not finished:
-        return f"No run has finished yet: nothing is {SWEEP_BEST}.", True
+        return f"No run has finished yet, so no model is marked {SWEEP_BEST}.", True
     best, *others = finished
     name = track.model_name(best.path)
-    if best not in there:
+    if best not in in_wandb:
         return f"{name} is not marked {SWEEP_BEST}: its run is not in W&B.", False
     try:
         project = server.project_of(best.path)
         if not server.has_model(project, best.path):
-            lost = "" if (best.path / "checkpoints" / BEST).exists() else f" Its {BEST} is not in its folder, either."
-            return f"{name} is not marked {SWEEP_BEST}: W&B has no such model.{lost}", False
-        server.move_alias(SWEEP_BEST, project, best.path, [run.path for run in others if run in there])
+            is_lost = not (best.path / "checkpoints" / BEST).exists()
+            lost = f" Its folder has no {BEST} either." if is_lost else ""
+            return f"{name} is not marked {SWEEP_BEST}: W&B does not have this model.{lost}", False
+        server.move_alias(SWEEP_BEST, project, best.path, [run.path for run in others if run in in_wandb])
     except HarnessError as error:
         return f"{name} is not marked {SWEEP_BEST}: {error}", False
     return f"{project}/{name} is marked {SWEEP_BEST}.", True

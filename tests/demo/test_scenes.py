@@ -1,4 +1,4 @@
-"""Built-in data: what is drawn, what is written, and the weights that come with it."""
+"""The built-in data: scenes, image folders, and the weights of `--weights demo`."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_classes_are_ten_and_more_others() -> None:
+def test_there_are_ten_demo_classes_and_other_pretraining_classes() -> None:
     assert len(scenes.DEMO_CLASSES) == 10
     assert 20 <= len(scenes.PRETRAIN_CLASSES) <= 30
     assert not set(scenes.DEMO_CLASSES) & set(scenes.PRETRAIN_CLASSES)
     assert list(scenes.DEMO_CLASSES) == sorted(scenes.DEMO_CLASSES)
 
 
-def test_no_demo_sport_is_a_pretraining_sport_under_another_name() -> None:
+def test_no_demo_sport_equals_a_pretraining_sport_with_another_name() -> None:
     pretrained = {(sport.pose, *(part.shapes for part in sport.parts)) for sport in PRETRAIN_SPORTS.values()}
     for name, sport in DEMO_SPORTS.items():
         assert (sport.pose, *(part.shapes for part in sport.parts)) not in pretrained, name
 
 
 @pytest.mark.parametrize("name", ALL_CLASSES)
-def test_scene_has_the_right_form_and_a_sensible_mask(name: str) -> None:
+def test_a_scene_has_the_right_shape_and_a_plausible_mask(name: str) -> None:
     for index in (1, 2, 3):
         pixels, mask = scenes.draw(name, seed=0, index=index)
         assert pixels.shape == (64, 64, 3)
@@ -56,14 +56,14 @@ def test_scene_has_the_right_form_and_a_sensible_mask(name: str) -> None:
         assert pixels.std() > 8
 
 
-def test_object_stays_inside_the_picture() -> None:
+def test_the_object_is_inside_the_image() -> None:
     for name in scenes.DEMO_CLASSES:
         mask = scenes.draw(name, seed=0, index=1)[1]
         border = np.concatenate([mask[0], mask[:, 0], mask[:, -1]])
         assert not border.any(), name
 
 
-def test_scene_depends_on_class_seed_split_and_index_alone() -> None:
+def test_a_scene_depends_only_on_class_seed_split_and_index() -> None:
     first = scenes.draw("goal_kick", seed=3, index=5)
     scenes.draw("oar_race", seed=1, index=1)
     again = scenes.draw("goal_kick", seed=3, index=5)
@@ -100,13 +100,13 @@ def test_colour_alone_does_not_give_the_class() -> None:
     assert np.mean(guesses == np.arange(10)[:, None]) < 0.35
 
 
-def test_every_pose_has_every_joint_and_stands_no_lower_than_the_ground() -> None:
+def test_every_pose_has_every_joint_at_or_above_the_ground() -> None:
     for name, joints in POSES.items():
         assert tuple(joints) == JOINTS, name
         assert min(y for _, y in joints.values()) >= 0, name
 
 
-def test_poses_draw_bodies_of_about_one_height() -> None:
+def test_a_body_is_about_one_unit_high_and_scales() -> None:
     ink = choose_ink([(90, 90, 90)], np.random.default_rng(0))
     left, bottom, right, top = bounds(body(POSES["stand"], ink))
     assert 0.95 < top - bottom < 1.1
@@ -114,7 +114,7 @@ def test_poses_draw_bodies_of_about_one_height() -> None:
     assert twice == pytest.approx((2 * left + 1, 2 * bottom, 2 * right + 1, 2 * top))
 
 
-def test_write_lays_out_an_image_folder_with_masks_beside_it(tmp_path: Path) -> None:
+def test_write_makes_an_image_folder_with_masks(tmp_path: Path) -> None:
     root = scenes.write(tmp_path / "new" / "data", classes=TINY, train=3, valid=2, test=1, seed=7, progress=False)
     files = contents(root)
     expected = {
@@ -135,7 +135,7 @@ def test_write_lays_out_an_image_folder_with_masks_beside_it(tmp_path: Path) -> 
         assert np.abs(np.asarray(stored).astype(int) - pixels).mean() < 6
 
 
-def test_write_again_changes_nothing_and_elsewhere_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_writing_again_changes_nothing_and_another_folder_gets_the_same_bytes(tmp_path: Path) -> None:
     one = scenes.write(tmp_path / "one", classes=TINY, train=2, valid=1, test=1, progress=False)
     times = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     scenes.write(one, classes=TINY, train=2, valid=1, test=1, progress=False)
@@ -144,7 +144,7 @@ def test_write_again_changes_nothing_and_elsewhere_gives_the_same_bytes(tmp_path
     assert contents(two) == contents(one)
 
 
-def test_write_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(DataError, match="choose another folder"):
@@ -183,25 +183,25 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_write_names_every_problem_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
         scenes.write(tmp_path / "data", classes=("chess",), train=0, valid=10_000, seed=-1, progress=False)
-    text = str(caught.value)
+    text = str(error.value)
     for part in ("'chess'", "train=0", "valid=10000", "seed=-1", "two different classes", "goal_kick"):
         assert part in text
     assert not (tmp_path / "data").exists()
 
 
-def test_weights_fit_the_demo_model_and_leave_out_the_head() -> None:
+def test_the_weights_fit_the_demo_model_and_have_no_head() -> None:
     assert pretrain.OUTPUT.stat().st_size <= 2_000_000
     expected = VisionTransformer(**asdict(ARCHITECTURES["vit_demo"]), num_classes=10).state_dict()
     with safe_open(pretrain.OUTPUT, framework="pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     shapes = {name: tensor.shape for name, tensor in expected.items() if not name.startswith("heads.")}
-    assert {name: tensor.shape for name, tensor in found.items()} == shapes
-    assert {tensor.dtype for tensor in found.values()} == {torch.float16}
-    assert all(torch.isfinite(tensor).all() for tensor in found.values())
+    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     assert json.loads(metadata["preprocessing"]) == {
         "resize_size": 64,
         "crop_size": 64,
@@ -214,7 +214,7 @@ def test_weights_fit_the_demo_model_and_leave_out_the_head() -> None:
     assert source["held_out_accuracy"] > 0.9
 
 
-def test_positions_of_the_weights_know_the_grid() -> None:
+def test_neighbouring_positions_of_the_weights_are_similar() -> None:
     with safe_open(pretrain.OUTPUT, framework="pt") as file:
         positions = file.get_tensor("encoder.pos_embedding")[0, 1:].float()
     unit = torch.nn.functional.normalize(positions - positions.mean(dim=0), dim=1)
@@ -224,7 +224,7 @@ def test_positions_of_the_weights_know_the_grid() -> None:
     assert similarity[0, 0, 7, 7] < 0
 
 
-def test_pretraining_makes_the_same_weights_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_is_reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "_HELD_OUT", 1)
     recipe = pretrain.Recipe(epochs=1, pictures=1, batch_size=14, warmup=1)
     threads = torch.get_num_threads()
@@ -240,16 +240,16 @@ def test_pretraining_makes_the_same_weights_again(tmp_path: Path, monkeypatch: p
     assert all(torch.equal(tensor, made[1][1][name]) for name, tensor in made[0][1].items())
 
 
-def test_outlines_follow_the_order_of_the_patches() -> None:
+def test_outlines_have_the_order_of_the_patches() -> None:
     masks = torch.arange(64 * 64.0).view(1, 1, 64, 64)
     rows = pretrain.outlines(masks)
     assert rows.shape == (1, 64, 64)
     assert torch.equal(rows[0, 9].view(8, 8), masks[0, 0, 8:16, 8:16])
 
 
-def test_shifted_moves_picture_and_mask_together() -> None:
+def test_shifted_moves_image_and_mask_together() -> None:
     drawn = [scenes.draw("goal_kick", seed=0, index=index)[1] for index in range(1, 5)]
     masks = torch.from_numpy(np.stack(drawn)[:, None].astype(np.uint8))
-    pictures, moved_masks = pretrain.shifted(masks.expand(-1, 3, -1, -1) * 255, masks, np.random.default_rng(0))
-    assert torch.equal((pictures[:, :1] + 1) / 2, moved_masks)
+    images, moved_masks = pretrain.shifted(masks.expand(-1, 3, -1, -1) * 255, masks, np.random.default_rng(0))
+    assert torch.equal((images[:, :1] + 1) / 2, moved_masks)
     assert not torch.equal(moved_masks, masks.float())

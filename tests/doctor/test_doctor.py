@@ -39,7 +39,7 @@ def clean_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """A web server that knows nothing: it answers 404."""
+    """A web server that answers 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -55,15 +55,15 @@ def server() -> Iterator[str]:
     serving.server_close()
 
 
-def test_every_check_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_check_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
     checks = doctor.examine(tmp_path / "runs", tmp_path / "cache")
-    assert [one.name for one in checks] == [
+    assert [result.name for result in checks] == [
         *("Python", "packages", "torch", "GPU", "CPU", "memory", "shared memory", "ports"),
         *("runs folder", "cache folder", "file locks", "open files", "W&B", "accelerate"),
     ]
-    assert all(bool(one.remedy) == (one.state != "ok") for one in checks)
-    assert not any("the check itself failed" in one.detail for one in checks)
+    assert all(bool(result.remedy) == (result.state != "ok") for result in checks)
+    assert not any("the check itself failed" in result.detail for result in checks)
     assert json.loads(doctor.to_json(checks))[3] == {
         "name": "GPU",
         "state": "ok",
@@ -79,7 +79,7 @@ def test_a_broken_check_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
     monkeypatch.setattr(machine, "memory", broken)
-    found = {one.name: one for one in doctor.examine()}
+    found = {result.name: result for result in doctor.examine()}
     assert found["memory"].detail == "the check itself failed: RuntimeError: no such thing"
     assert found["open files"].state == "ok"
 
@@ -98,13 +98,13 @@ def test_text_is_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.render(checks[:1]).endswith("Everything works.")
 
 
-def test_probe_tells_what_torch_says() -> None:
+def test_the_probe_agrees_with_torch() -> None:
     found = software.probe_in_subprocess()
     assert (found["torch"], found["cuda"], found["errors"]) == (torch.__version__, torch.version.cuda, {})
     assert len(found["devices"]) == torch.cuda.device_count()
 
 
-def test_crash_of_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_crash_of_torch_is_a_failed_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'libcudart.so.13: no such file' >&2\nkill -ABRT $$\n")
     python.chmod(0o755)
@@ -114,7 +114,7 @@ def test_crash_of_torch_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert found.detail == "importing torch ended with code -6: libcudart.so.13: no such file"
 
 
-def test_mismatched_torchvision_says_so() -> None:
+def test_a_mismatched_torchvision_has_a_remedy() -> None:
     error = "RuntimeError: operator torchvision::nms does not exist"
     found = software.torch_check({**HEALTHY, "errors": {"torchvision": error}})
     assert found.detail == f"import torchvision: {error}"

@@ -86,8 +86,8 @@ def trial_queue(file: Path, runs: Path) -> TrialQueue:
     return TrialQueue.begun(sweep, sweep_folder(sweep, runs), None)
 
 
-def entries(file: Path, runs: Path) -> list[TrialRecord]:
-    return trial_queue(file, runs).entries()
+def records(file: Path, runs: Path) -> list[TrialRecord]:
+    return trial_queue(file, runs).records()
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Sweeps as people with an account start them: the real `wandb sweep` and `wandb agent`, to their end or stopped."""
+"""Sweeps with the real `wandb sweep` and `wandb agent`, against a local server: to their end, or stopped."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 ONE_PROCESS = ("accelerate", "launch", "--num_processes=1")
 TWO_PROCESSES = ("${env}", "${interpreter}", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
-# Seconds after which nothing of a run may be left.
-AT_MOST = 10
+# Seconds after which no process of a run may be left.
+END_TIMEOUT = 10
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def summary_of(agents: Agents, run_id: str) -> dict[str, Any]:
 
 
 def rows_of(agents: Agents, run_id: str) -> list[dict[str, Any]]:
-    """What the run has logged so far."""
+    """The rows that the run has logged so far."""
     files = list(agents.folder.glob(f"runs/*-{run_id}/metrics.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -52,21 +52,21 @@ def steps(rows: list[dict[str, Any]]) -> list[int]:
     return [row["step"] for row in rows if "train/loss" in row]
 
 
-def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server: WandbServer) -> None:
-    """Through `accelerate launch`, at the same time, with what HARNESS_SWEEP_ARGS puts in place of the file's."""
+def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+    """Through `accelerate launch`, at the same time, with HARNESS_SWEEP_ARGS overriding the file."""
     agents = Agents(server, tmp_path, HARNESS_SWEEP_ARGS=f"--data '{photos}' --epochs 1")
     launcher = ("accelerate", "launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
     parameters = {"lr": {"values": [1e-3, 1e-2]}, "epochs": {"value": 3}, "augment": {"values": ["standard", "none"]}}
     sweep = agents.create(launcher, "--data=elsewhere", parameters=parameters, run_cap=3)
     try:
-        # One of them is the program as it is installed.
+        # One of them is the installed program.
         started = [agents.start(["wandb"]), agents.start()]
         assert [agent.wait(200) for agent in started] == [0, 0], agents.logs()
-        assert wait_for(lambda: not agents.alive(), AT_MOST), agents.alive()
+        assert wait_for(lambda: not agents.alive(), END_TIMEOUT), agents.alive()
     finally:
         agents.end()
 
-    # Every point once, in W&B's order, and by both agents.
+    # Every point once, in W&B's order, by both agents.
     assert [(trial.point["augment"], trial.point["lr"]) for trial in sweep.trials.values()] == [
         ("standard", 1e-3),
         ("standard", 1e-2),
@@ -83,7 +83,7 @@ def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server:
         assert (run.sweep, run.entity, run.project, run.exit_code) == (sweep.id, "team", "zoo", 0)
         assert run.fields["displayName"] == f"lr{lr:g}_bs5_{augment}_s0"
         assert folder_of(agents, run_id).name == f"{run.fields['displayName']}-{run_id}"
-        # What the sweep chose is locked, so what was used instead has a key of its own.
+        # W&B locks values of the sweep, so an overriding value has a separate key.
         assert {key: run.config[key] for key in ("lr", "augment", "epochs", "override/epochs", "data")} == {
             **trial.point,
             "override/epochs": 1,
@@ -101,17 +101,17 @@ def test_two_agents_work_a_grid_to_its_end(photos: Path, tmp_path: Path, server:
             key for row in run.history for key in row
         }
         assert any(name.startswith("media/images/figures/confusion_matrix") for name in run.files)
-    said = agents.logs()
-    assert said.count("--epochs is 1 by HARNESS_SWEEP_ARGS, in place of the sweep's 3") == 3
-    # The images were decoded by one of the first two runs, for all.
-    assert said.count("decoding images, once: done") == 1
+    output = agents.logs()
+    assert output.count("--epochs is 1 by HARNESS_SWEEP_ARGS, in place of the sweep's 3") == 3
+    # One of the first two runs decoded the images, for all runs.
+    assert output.count("decoding images, once: done") == 1
 
 
 @pytest.mark.parametrize("launcher", [ONE_PROCESS, TWO_PROCESSES], ids=["1 process", "2 processes"])
 def test_stopped_by_the_server_or_with_the_agent(
     photos: Path, tmp_path: Path, server: WandbServer, launcher: tuple[str, ...]
 ) -> None:
-    """Three runs in a row that would train for ever: what ends them, and that nothing is left of them."""
+    """Three runs that would train forever, one after the other: how they end, and that no process is left."""
     agents = Agents(server, tmp_path, ACCELERATE_USE_CPU="true")
     sweep = agents.create(
         launcher,
@@ -119,34 +119,34 @@ def test_stopped_by_the_server_or_with_the_agent(
         "--epochs=100000",
         "--log-every=5",
         "--optimizer=sgd",
-        parameters={"lr": {"values": [1e-3, 1e-45, 1e-4]}},  # at 1e-45 nothing is learned
+        parameters={"lr": {"values": [1e-3, 1e-45, 1e-4]}},  # 1e-45 trains nothing
         metric={"name": "best/val_loss", "goal": "minimize"},
         early_terminate={"type": "hyperband", "max_iter": 9, "s": 1, "eta": 3},
     )
     button, hyperband, preempted = (f"{sweep.id}-{number:03}" for number in (1, 2, 3))
 
-    def trains(run_id: str) -> None:
-        """Until it has done a few epochs more."""
+    def wait_until_it_trains(run_id: str) -> None:
+        """Wait until the run has trained a few more epochs."""
         before = len(rows_of(agents, run_id))
         assert wait_for(lambda: len(rows_of(agents, run_id)) >= before + 8, 120), agents.logs()
 
-    def ends(run_id: str | None = None) -> None:
-        assert wait_for(lambda: not agents.alive(run_id), AT_MOST), agents.alive(run_id)
+    def wait_until_it_ends(run_id: str | None = None) -> None:
+        assert wait_for(lambda: not agents.alive(run_id), END_TIMEOUT), agents.alive(run_id)
 
-    def was_preempted() -> int:
-        """The step that it was saved at."""
+    def preempted_step() -> int:
+        """The step at which the preempted run was saved."""
         run = server.runs[preempted]
         assert (run.state, run.exit_code, summary_of(agents, preempted)["state"]) == ("preempted", 143, "preempted")
         return saved_step(folder_of(agents, preempted))
 
     try:
         agent = agents.start()
-        trains(button)
+        wait_until_it_trains(button)
         server.stop_asked.add(button)
-        ends(button)
-        # W&B sees values of the metric when the client next sends them.
+        wait_until_it_ends(button)
+        # The server prunes the run when the client has sent the values of the metric.
         assert wait_for(lambda: hyperband in server.stop_asked, 120), agents.logs()
-        ends(hyperband)
+        wait_until_it_ends(hyperband)
         for run_id in (button, hyperband):
             run, summary = server.runs[run_id], summary_of(agents, run_id)
             assert (run.state, run.preempting, run.summary["state"]) == ("finished", False, "stopped")
@@ -154,31 +154,31 @@ def test_stopped_by_the_server_or_with_the_agent(
             assert saved_step(folder_of(agents, run_id)) == rows_of(agents, run_id)[-1]["step"]
         assert server.operations.count("RunStoppedStatus") == 2
 
-        trains(preempted)
+        wait_until_it_trains(preempted)
         agent.terminate()
-        ends()
+        wait_until_it_ends()
         assert agent.wait() == -signal.SIGTERM
-        saved = [was_preempted()]
+        saved = [preempted_step()]
 
         agent = agents.start()
-        trains(preempted)
-        agent.send_signal(signal.SIGINT)  # W&B: the first waits for the run,
-        trains(preempted)
-        agent.send_signal(signal.SIGINT)  # the second ends it
-        ends()
+        wait_until_it_trains(preempted)
+        agent.send_signal(signal.SIGINT)  # the first one makes the agent wait for its run,
+        wait_until_it_trains(preempted)
+        agent.send_signal(signal.SIGINT)  # the second one ends the run
+        wait_until_it_ends()
         assert agent.wait() == 0
-        saved.append(was_preempted())
+        saved.append(preempted_step())
 
         agent = agents.start()
-        trains(preempted)
+        wait_until_it_trains(preempted)
         agent.kill()
-        ends()
-        saved.append(was_preempted())
+        wait_until_it_ends()
+        saved.append(preempted_step())
     finally:
         agents.end()
 
     assert {run_id: trial.starts for run_id, trial in sweep.trials.items()} == {button: 1, hyperband: 1, preempted: 3}
-    # The third went on as the same run: no step of it is done twice, none is lost, here or at W&B.
+    # The third run was resumed: no step is repeated or lost, on disk or in W&B.
     assert list(server.runs) == [button, hyperband, preempted]
     done = steps(rows_of(agents, preempted))
     assert done == sorted(set(done) | set(saved))
@@ -203,7 +203,7 @@ def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
     sweep.points = [
         *({"lr": 1e6}, {"lr": 1e6, "seed": 1}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
         *({"lr": -1}, {"lr": 1e-3, "data": str(tmp_path / "nowhere")}, {"lr": 1e-3, "weights": "nothing"}),
-        {"lr": 1e-3, "seed": 2},  # is not tried any more
+        {"lr": 1e-3, "seed": 2},  # the agent has stopped by then
     ]
     try:
         agent = agents.start()
@@ -215,7 +215,7 @@ def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
     assert len(sweep.trials) == 7
     assert "Detected 3 failed runs" in agents.logs()
     infeasible = list(sweep.trials)[:4]
-    assert list(server.runs) == infeasible  # the others were refused before W&B heard of them
+    assert list(server.runs) == infeasible  # the other trials failed before they opened a W&B run
     for run_id, reason in zip(infeasible, ("loss became", "loss became", "cut.jpg", "loss became"), strict=True):
         run, summary = server.runs[run_id], summary_of(agents, run_id)
         assert (run.state, run.summary["state"], summary["state"]) == ("finished", "infeasible", "infeasible")

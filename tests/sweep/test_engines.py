@@ -1,4 +1,4 @@
-"""One sweep file, two engines: W&B's client and agent against the stand-in server, and ours without a network."""
+"""One sweep file, two engines: W&B's client and agent with a local server, and `harness sweep run` offline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: str, environment: dict[str, str], log: Path) -> str:
-    """Run a program in the repository's root, as its user would; what it says."""
+    """Run a program in the root of the repository; returns its output."""
     with log.open("w") as file:
         done = subprocess.run(
             [sys.executable, "-m", *command],
@@ -36,18 +36,18 @@ def run(*command: str, environment: dict[str, str], log: Path) -> str:
 
 
 def summaries(runs: Path) -> dict[tuple[float, str], dict[str, float]]:
-    found = {}
+    by_settings = {}
     for path in runs.rglob("summary.json"):
         config = json.loads((path.parent / "config.json").read_text())
-        found[config["lr"], config["augment"]] = json.loads(path.read_text())
-    return found
+        by_settings[config["lr"], config["augment"]] = json.loads(path.read_text())
+    return by_settings
 
 
-def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) -> None:
+def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     data = scenes.write(tmp_path / "scenes", progress=False)
-    own = Path(sys.executable).parent  # where `accelerate` and `python` are
+    programs = Path(sys.executable).parent  # `accelerate` and `python`
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment |= {"PATH": f"{own}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
+    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
     words = f"--data={data} --epochs=2 --threads=1 --explain=none"
     with WandbServer() as server:
         online = environment | {
@@ -55,15 +55,15 @@ def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) ->
             "WANDB_API_KEY": API_KEY,
             "HARNESS_SWEEP_ARGS": f"{words} --runs-dir={tmp_path / 'online'}",
         }
-        said = run("wandb", "sweep", "--project", "p", FILE, environment=online, log=tmp_path / "sweep.log")
+        output = run("wandb", "sweep", "--project", "p", FILE, environment=online, log=tmp_path / "sweep.log")
         [sweep_id] = server.sweeps
-        assert f"wandb agent team/p/{sweep_id}" in said
+        assert f"wandb agent team/p/{sweep_id}" in output
         run("wandb", "agent", f"team/p/{sweep_id}", environment=online, log=tmp_path / "agent.log")
         run_of = {(run.config["lr"], run.config["augment"]): run for run in server.runs.values()}
     assert server.refused == []
 
     offline = environment | {"HARNESS_SWEEP_ARGS": words}
-    said = run(
+    output = run(
         "harness.cli", "sweep", "run", FILE, "--runs-dir", str(tmp_path / "offline"),
         environment=offline, log=tmp_path / "run.log",
     )  # fmt: skip
@@ -77,11 +77,11 @@ def test_both_engines_do_the_same_trials_with_the_same_scores(tmp_path: Path) ->
         assert run_of[point].summary["best/val_f1"] == summary["best/val_f1"]
         assert run_of[point].fields["sweep"]
         assert run_of[point].exit_code == 0
-    assert "[4/4]" in said
+    assert "[4/4]" in output
 
 
-def test_a_trial_is_forked_from_a_parent_that_has_imported_all_and_touched_no_device(tmp_path: Path) -> None:
-    """The modules that it loads neither start CUDA, nor ask how many devices there are, nor start a thread."""
+def test_the_fork_server_has_imported_everything_and_used_no_device(tmp_path: Path) -> None:
+    """Its imports neither initialise CUDA, nor count devices, nor start a thread."""
     check = (
         "import harness.sweep.execution.preload, os, sys, torch, wandb\n"
         "assert not torch.cuda.is_initialized()\n"

@@ -25,7 +25,7 @@ def write(folder: Path, value: float | None, *, state: str = "finished", files: 
 
 
 def checkpoints(sweep: Path) -> dict[str, list[str]]:
-    """What is left, the short way: b(est) and s(tate)."""
+    """The checkpoints of each run by their first letters: b(est) and s(tate)."""
     return {
         folder.name: sorted(path.name[0] for path in (folder / "checkpoints").iterdir())
         for folder in sorted(sweep.iterdir())
@@ -43,30 +43,30 @@ def sweep(tmp_path: Path) -> Path:
         write(tmp_path / f"{index}", value)
     for state in ("running", "preempted", "failed", "stopped", "infeasible"):
         write(tmp_path / state, 0.99, state=state, files=both)
-    write(tmp_path / "4", 0.8, files=both)  # killed in its last moment
+    write(tmp_path / "4", 0.8, files=both)  # killed just before its end
     return tmp_path
 
 
-NEEDED = {"running": ["b", "s"], "preempted": ["b", "s"], "failed": ["b", "s"]}
-GIVEN_UP = {"stopped": [], "infeasible": []}
+RESUMABLE = {"running": ["b", "s"], "preempted": ["b", "s"], "failed": ["b", "s"]}
+NOT_RESUMED = {"stopped": [], "infeasible": []}
 
 
-def test_the_best_stay_and_what_a_resume_needs(sweep: Path) -> None:
+def test_best_checkpoints_and_states_to_resume_from_stay(sweep: Path) -> None:
     before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file() and path.suffix != ".safetensors"}
-    lost = keep_best(sweep, 2, "best/val_f1", "maximize")
-    assert [path.name for path in lost] == ["0", "2", "3", "infeasible", "stopped"]
-    assert checkpoints(sweep) == {"0": [], "1": ["b"], "2": [], "3": [], "4": ["b"]} | NEEDED | GIVEN_UP
+    changed = keep_best(sweep, 2, "best/val_f1", "maximize")
+    assert [path.name for path in changed] == ["0", "2", "3", "infeasible", "stopped"]
+    assert checkpoints(sweep) == {"0": [], "1": ["b"], "2": [], "3": [], "4": ["b"]} | RESUMABLE | NOT_RESUMED
     assert note(sweep / "0") == "deleted: not among the best 2 of the sweep"
     assert note(sweep / "stopped") == "deleted: the run was stopped"
     assert [note(sweep / name) for name in ("1", "4", "running", "preempted", "failed")] == [None] * 5
-    # Nothing else is touched, and what the manifest said it says.
+    # No other file changes, and the manifest keeps its other entries.
     assert {path for path, content in before.items() if path.read_bytes() != content} == {
-        folder / "manifest.json" for folder in lost
+        folder / "manifest.json" for folder in changed
     }
     assert json.loads((sweep / "0" / "manifest.json").read_text())["data"] == {"fingerprint": "f00d"}
 
 
-def test_again_is_nothing_and_a_better_run_takes_a_place(sweep: Path) -> None:
+def test_repeating_deletes_nothing_and_a_better_run_replaces_a_worse_one(sweep: Path) -> None:
     keep_best(sweep, 2, "best/val_f1", "maximize")
     assert keep_best(sweep, 2, "best/val_f1", "maximize") == []
     write(sweep / "5", 0.85)
@@ -77,19 +77,19 @@ def test_again_is_nothing_and_a_better_run_takes_a_place(sweep: Path) -> None:
     assert kept == ["1", "5", "failed", "preempted", "running"]
 
 
-def test_goals_and_runs_without_the_metric(tmp_path: Path) -> None:
+def test_minimize_and_runs_without_the_metric(tmp_path: Path) -> None:
     for index, value in enumerate((0.3, 0.9, None)):
         write(tmp_path / f"{index}", value)
     assert keep_best(tmp_path, 1, "best/val_f1", "minimize") == [tmp_path / "1", tmp_path / "2"]
 
 
-def test_what_is_still_needed_stays(sweep: Path) -> None:
-    lost = keep_best(sweep, 1, "best/val_f1", "maximize", still_needed=[sweep / "0", sweep / "stopped"])
-    assert [path.name for path in lost] == ["2", "3", "4", "infeasible"]
+def test_folders_in_use_keep_their_checkpoints(sweep: Path) -> None:
+    changed = keep_best(sweep, 1, "best/val_f1", "maximize", in_use=[sweep / "0", sweep / "stopped"])
+    assert [path.name for path in changed] == ["2", "3", "4", "infeasible"]
     assert (checkpoints(sweep)["0"], checkpoints(sweep)["stopped"]) == (["b"], ["b", "s"])
 
 
-def test_a_run_whose_process_lives_is_left_for_the_next_time(sweep: Path) -> None:
+def test_a_run_whose_process_is_alive_is_skipped_until_the_next_call(sweep: Path) -> None:
     with RunFolder(sweep / "0").locked():
         assert sweep / "0" not in keep_best(sweep, 1, "best/val_f1", "maximize")
         assert (checkpoints(sweep)["0"], note(sweep / "0")) == (["b"], None)
@@ -97,7 +97,7 @@ def test_a_run_whose_process_lives_is_left_for_the_next_time(sweep: Path) -> Non
 
 
 @pytest.mark.parametrize("moment", ["write_atomically", "unlink"])
-def test_killed_in_between_it_is_put_right_the_next_time(
+def test_a_deletion_that_was_killed_is_completed_by_the_next_call(
     sweep: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any, **__: Any) -> None:
@@ -122,9 +122,7 @@ def test_killed_in_between_it_is_put_right_the_next_time(
     assert note(sweep / "0") == "deleted: not among the best 1 of the sweep"
 
 
-def test_damaged_runs_and_folders_that_cannot_be_written_cost_nothing(
-    sweep: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_runs_and_read_only_folders_are_skipped(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sweep / "0" / "manifest.json").write_text("{")
     (sweep / "2" / "summary.json").write_text("{")
     unlink = Path.unlink
@@ -135,6 +133,6 @@ def test_damaged_runs_and_folders_that_cannot_be_written_cost_nothing(
         unlink(path, **options)
 
     monkeypatch.setattr(retention.Path, "unlink", refuse)
-    lost = keep_best(sweep, 1, "best/val_f1", "maximize")
-    assert [path.name for path in lost] == ["0", "4", "infeasible", "stopped"]
-    assert (checkpoints(sweep)["2"], checkpoints(sweep)["3"]) == (["b"], ["b"])  # 2 may be anything
+    changed = keep_best(sweep, 1, "best/val_f1", "maximize")
+    assert [path.name for path in changed] == ["0", "4", "infeasible", "stopped"]
+    assert (checkpoints(sweep)["2"], checkpoints(sweep)["3"]) == (["b"], ["b"])  # the state of run 2 is unknown

@@ -1,4 +1,4 @@
-"""The sweep files: what a real W&B agent makes of them, and that it is what we make of them."""
+"""The sweep files in `sweeps/`: a real W&B agent starts the same runs as this package."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 
 def points_of(sweep: Sweep) -> list[dict[str, Any]]:
-    """All points of a grid or a random search; of a Bayesian one those at its ends, and many more."""
+    """All points of a grid or a random search; many points of a Bayesian search, including its ends."""
     if sweep.method == "grid":
         return grid_points(sweep)
     return random_points(sweep, sweep.run_cap or 0, seed=0) if sweep.method == "random" else probe_points(sweep)
 
 
-def started_by_the_agent(content: dict[str, Any], point: dict[str, Any]) -> list[str]:
-    """The command line of a trial, by the functions of the real client; the point has been to the server and back."""
+def command_of_agent(content: dict[str, Any], point: dict[str, Any]) -> list[str]:
+    """The command line of a trial, from functions of W&B's client. The server sends the point as JSON."""
     received = {name: {"value": value} for name, value in json.loads(json.dumps(point)).items()}
     macros = create_sweep_command_args({"args": received})
     macros |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [content["program"]]}
@@ -43,18 +43,18 @@ def started_by_the_agent(content: dict[str, Any], point: dict[str, Any]) -> list
     return words
 
 
-def test_there_are_four() -> None:
+def test_there_are_four_files() -> None:
     assert [path.name for path in FILES] == ["bayes.yaml", "demo.yaml", "grid.yaml", "random.yaml"]
 
 
-def test_the_agent_starts_the_runs_that_we_do(path: Path) -> None:
+def test_the_agent_starts_the_same_runs(path: Path) -> None:
     sweep, content = read_sweep(path), load_sweep_config(str(path))
     assert content
     points = points_of(sweep)
     assert check_points(sweep, points) == []
     assert equal_points(sweep, points) == []
     for point in points:
-        words = started_by_the_agent(content, point)
+        words = command_of_agent(content, point)
         assert words[:6] == LAUNCH
         config = parse(words[6:])
         assert config == sweep.config(point)
@@ -63,20 +63,20 @@ def test_the_agent_starts_the_runs_that_we_do(path: Path) -> None:
     assert (ROOT / LAUNCH[5]).is_file()
 
 
-def test_what_is_fixed_can_be_pointed_elsewhere(path: Path) -> None:
+def test_fixed_settings_can_be_overridden(path: Path) -> None:
     words = ("--data", "my_images", "--model", "vit_ti_16", "--weights", "deit.pth", "--epochs=2")
     sweep = read_sweep(path, words)
     config = sweep.config(points_of(sweep)[0])
     assert (config.data, config.model, config.weights, config.epochs) == ("my_images", "vit_ti_16", "deit.pth", 2)
 
 
-def test_each_optimises_the_validation_score(path: Path) -> None:
+def test_each_file_optimises_the_validation_score(path: Path) -> None:
     sweep = read_sweep(path)
     assert (sweep.metric.name, sweep.metric.goal) == ("best/val_f1", "maximize")
     assert sweep.method == "grid" or sweep.run_cap
 
 
-def test_each_begins_with_what_it_is_for(path: Path) -> None:
+def test_each_file_begins_with_its_purpose_and_commands(path: Path) -> None:
     text = path.read_text()
     head = text[: text.index("program:")]
     assert all(line.startswith("#") for line in head.splitlines())
@@ -93,9 +93,9 @@ def test_each_begins_with_what_it_is_for(path: Path) -> None:
 def test_the_grid_holds_the_five_settings_of_the_study() -> None:
     sweep = read_sweep(ROOT / "sweeps" / "grid.yaml")
     configs = [sweep.config(point) for point in grid_points(sweep)]
-    found = {(config.lr, config.batch_size, config.augment) for config in configs}
-    assert len(configs) == len(found) == 12
-    assert found >= {
+    settings = {(config.lr, config.batch_size, config.augment) for config in configs}
+    assert len(configs) == len(settings) == 12
+    assert settings >= {
         (1e-5, 16, "none"),
         (1e-3, 16, "standard"),
         (1e-1, 16, "standard"),
@@ -112,7 +112,7 @@ def test_the_grid_holds_the_five_settings_of_the_study() -> None:
         )
 
 
-def test_the_demo_is_on_the_pictures_that_make_demo_draws() -> None:
+def test_the_demo_trains_on_the_scenes_of_make_demo() -> None:
     sweep = read_sweep(ROOT / "sweeps" / "demo.yaml")
     configs = [sweep.config(point) for point in grid_points(sweep)]
     assert [(config.lr, config.augment) for config in configs] == [
@@ -126,7 +126,7 @@ def test_the_demo_is_on_the_pictures_that_make_demo_draws() -> None:
     }
 
 
-def test_the_search_compares_runs_early_enough() -> None:
+def test_the_bayesian_search_compares_runs_before_their_end() -> None:
     sweep = read_sweep(ROOT / "sweeps" / "bayes.yaml")
     assert sweep.early_terminate
     config = sweep.config(probe_points(sweep)[0])

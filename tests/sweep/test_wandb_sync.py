@@ -1,4 +1,4 @@
-"""Sweeps kept offline, sent to a local stand-in for W&B's server by the real client."""
+"""Offline sweeps, sent to a local stand-in for W&B's server by the real client."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from harness.cli import main
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
 from harness.sweep.retention import keep_best
-from harness.sweep.wandb_sync import upload
+from harness.sweep.wandb_sync import sync_sweep
 from harness.track import server as server_module
 from tests.helpers.forked import in_child
 from tests.helpers.wandb_server import API_KEY, ENTITY, WandbServer
 from tests.test_train import settings
 from tests.track.test_tracked_run import rows, run, signal_at
 
-# The server's threads hold nothing that a forked child uses, and the child ends before they do.
+# A forked child uses nothing of the server's threads and ends before them.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 GOOD, POOR = "lr0.001_bs5_none_s0-5eed-0", "lr1e-06_bs5_none_s0-5eed-1"
@@ -35,7 +35,7 @@ GOOD, POOR = "lr0.001_bs5_none_s0-5eed-0", "lr1e-06_bs5_none_s0-5eed-1"
 
 @pytest.fixture(scope="module")
 def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of two runs of two epochs, the first taken off the machine in its second epoch and gone on with."""
+    """A sweep of two runs of two epochs; the first was preempted in its second epoch and resumed."""
     folder = tmp_path_factory.mktemp("sweeps") / "small"
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_MODE", "offline")
@@ -51,7 +51,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(settings(photos, folder, lr=1e-6)) == 0
     patch.undo()
     assert sorted(path.name for path in folder.iterdir()) == [GOOD, POOR]
-    # Their validation images do not tell the two apart.
+    # Both have the same validation score, so set one.
     for name, value in ((GOOD, 0.9), (POOR, 0.5)):
         path = folder / name / "summary.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"best/val_f1": value}))
@@ -65,7 +65,7 @@ def sweep(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """Somebody is logged in to it."""
+    """A server with a logged-in user."""
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", API_KEY)
@@ -75,15 +75,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 def send(folder: Path, **options: Any) -> dict[str, Any]:
-    """What `upload` reports, from a process of its own."""
+    """The report of `sync_sweep`, called in a separate process."""
 
     def work() -> dict[str, Any]:
-        said: list[str] = []
+        lines: list[str] = []
         try:
-            report = upload(folder, say=said.append, **options)
-            return {"said": said, "text": report.text().splitlines(), "exit_code": report.exit_code}
+            report = sync_sweep(folder, say=lines.append, **options)
+            return {"lines": lines, "text": report.text().splitlines(), "exit_code": report.exit_code}
         except HarnessError as error:
-            return {"said": said, "error": str(error)}
+            return {"lines": lines, "error": str(error)}
 
     return in_child(work)
 
@@ -93,18 +93,18 @@ def aliases(server: WandbServer) -> dict[str, set[str]]:
     return {artifact.collection: artifact.aliases for artifact in models}
 
 
-def unsent_anywhere(sweep: Path) -> list[Path]:
+def unsent_folders(sweep: Path) -> list[Path]:
     return [path for folder in sweep.iterdir() for path in track.waiting(folder)]
 
 
-def test_a_sweep_arrives_once_and_its_best_model_is_marked(sweep: Path, server: WandbServer) -> None:
-    # As kill -9 may leave the file of the first start: in the middle of a record.
+def test_a_sweep_is_sent_once_and_its_best_model_is_marked(sweep: Path, server: WandbServer) -> None:
+    # kill -9 may leave a partial record at the end of the first start's file.
     first, _ = sorted((sweep / GOOD / "wandb").glob("offline-run-*"))
     log = first / "run-5eed-0.wandb"
     log.write_bytes(log.read_bytes()[:-3])
 
     report = send(sweep)
-    assert report["said"] == [f"{GOOD}: sent", f"{POOR}: sent"]
+    assert report["lines"] == [f"{GOOD}: sent", f"{POOR}: sent"]
     assert report["text"] == ["2 runs: 2 sent.", f"{ENTITY}/pictures/{GOOD}-model is marked sweep-best."]
     assert report["exit_code"] == 0
     for name, folder in (("5eed-0", GOOD), ("5eed-1", POOR)):
@@ -119,12 +119,12 @@ def test_a_sweep_arrives_once_and_its_best_model_is_marked(sweep: Path, server: 
         f"{GOOD}-model": {"best", "latest", "sweep-best"},
         f"{POOR}-model": {"best", "latest"},
     }
-    assert unsent_anywhere(sweep) == []
+    assert unsent_folders(sweep) == []
 
-    # Once more: nothing is sent again; with another goal the alias moves.
+    # The same call again sends nothing; with another goal the alias moves.
     lengths, operations = [len(received.history) for received in server.runs.values()], len(server.operations)
     report = send(sweep, goal="minimize")
-    assert report["said"] == [f"{GOOD}: there already", f"{POOR}: there already"]
+    assert report["lines"] == [f"{GOOD}: already sent", f"{POOR}: already sent"]
     assert [len(received.history) for received in server.runs.values()] == lengths
     assert not {"UpsertBucket", "CreateArtifact", "CreateRunFiles"} & set(server.operations[operations:])
     assert aliases(server) == {
@@ -133,22 +133,22 @@ def test_a_sweep_arrives_once_and_its_best_model_is_marked(sweep: Path, server: 
     }
 
 
-def test_a_run_without_its_checkpoint_arrives_without_a_model(sweep: Path, server: WandbServer) -> None:
+def test_a_run_without_its_checkpoint_is_sent_without_a_model(sweep: Path, server: WandbServer) -> None:
     assert keep_best(sweep, 1, "best/val_f1", "maximize") == [sweep / POOR]
     report = send(sweep)
     assert report["exit_code"] == 0
-    assert report["said"] == [f"{GOOD}: sent", f"{POOR}: sent"]
+    assert report["lines"] == [f"{GOOD}: sent", f"{POOR}: sent"]
     received = server.runs["5eed-1"]
     assert [row["step"] for row in rows(received, "train/loss")] == list(range(1, 11))
     assert received.exit_code == 0
     assert {path.split("/")[1] for path in received.files if path.startswith("media")} == {"images", "table"}
     assert aliases(server) == {f"{GOOD}-model": {"best", "latest", "sweep-best"}}
-    # Nothing of it is left half done, where somebody could take it for a model.
+    # The artifact stays a draft, which nobody can take for a model.
     [draft] = [artifact for artifact in server.drafts.values() if artifact.version is None]
     assert (draft.collection, draft.files, draft.manifest) == (f"{POOR}-model", {}, {})
 
 
-def test_runs_that_go_on_or_were_not_kept_are_said(sweep: Path, server: WandbServer) -> None:
+def test_runs_that_are_running_or_were_not_recorded_are_reported(sweep: Path, server: WandbServer) -> None:
     shutil.rmtree(sweep / POOR / "wandb")
     held, holding = multiprocessing.Pipe(duplex=False)
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(sweep / GOOD, holding))
@@ -159,9 +159,9 @@ def test_runs_that_go_on_or_were_not_kept_are_said(sweep: Path, server: WandbSer
     finally:
         holder.kill()
         holder.join()
-    assert report["said"] == [
+    assert report["lines"] == [
         f"{GOOD}: not sent: it is running (pid {holder.pid})",
-        f"{POOR}: not kept: it was made with W&B disabled",
+        f"{POOR}: not recorded: W&B was disabled",
     ]
     assert report["text"][1] == f"{GOOD}-model is not marked sweep-best: its run is not in W&B."
     assert report["exit_code"] == 1
@@ -174,12 +174,12 @@ def hold(folder: Path, ready: Connection) -> None:
         signal.pause()
 
 
-def test_without_login_or_server_one_sentence_says_so(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_login_or_server_there_is_one_sentence(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "REACH_TIMEOUT", 2)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     not_logged_in = "Not logged in to W&B: `wandb login` once, then the same command again."
-    assert send(sweep) == {"said": [], "error": not_logged_in}
+    assert send(sweep) == {"lines": [], "error": not_logged_in}
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     report = send(sweep)
@@ -190,11 +190,11 @@ def test_without_login_or_server_one_sentence_says_so(sweep: Path, monkeypatch: 
         report = send(sweep)
         assert report["error"].startswith("W&B cannot be reached: ")
         assert "user is not logged in" in report["error"]
-    assert len(unsent_anywhere(sweep)) == 3
+    assert len(unsent_folders(sweep)) == 3
     assert send(sweep / "nothing")["error"].endswith("holds no runs. Start the sweep first: harness sweep run.")
 
 
-def test_a_run_without_checkpoint_is_refused_in_a_sentence(sweep: Path) -> None:
+def test_commands_that_need_a_deleted_checkpoint_end_with_a_sentence(sweep: Path) -> None:
     keep_best(sweep, 1, "best/val_f1", "maximize")
     for command in (["evaluate", str(sweep / POOR)], ["predict", str(sweep / POOR), "x.jpg"]):
         result = CliRunner().invoke(main.main, command)

@@ -12,7 +12,7 @@ BLOCK = 32 * 1024
 
 
 def log(lengths: list[int]) -> tuple[bytes, list[int]]:
-    """A file as wandb writes it, with records of these lengths, and where each of them ends."""
+    """A log file of wandb with records of these lengths, and the position at which each ends."""
     content, ends = bytearray(b":W&B" + struct.pack("<HB", 0xBEE1, 0)), []
     for length in lengths:
         left, begun = length, False
@@ -32,7 +32,7 @@ def log(lengths: list[int]) -> tuple[bytes, list[int]]:
 
 
 @pytest.mark.parametrize("lengths", [[10, 20, 30], [0, 5], [100_000, 40], [BLOCK - 14, 3, 70_000], [BLOCK - 20, 9]])
-def test_any_cut_leaves_the_records_before_it(tmp_path: Path, lengths: list[int]) -> None:
+def test_a_file_cut_anywhere_keeps_its_complete_records(tmp_path: Path, lengths: list[int]) -> None:
     content, ends = log(lengths)
     path = tmp_path / "run.wandb"
     path.write_bytes(content)
@@ -43,11 +43,11 @@ def test_any_cut_leaves_the_records_before_it(tmp_path: Path, lengths: list[int]
         expected = max([7, *(end for end in ends if end <= cut)])
         assert truncate_partial_record(path) == (expected < cut)
         assert path.read_bytes() == content[:expected]
-        # What is written next begins where a reader looks for it.
+        # The repaired file needs no second repair.
         assert not truncate_partial_record(path)
 
 
-def test_zeros_after_a_loss_of_power_go(tmp_path: Path) -> None:
+def test_zeros_after_a_power_failure_are_removed(tmp_path: Path) -> None:
     content, ends = log([10, 20])
     path = tmp_path / "run.wandb"
     path.write_bytes(content[: ends[0]] + bytes(3000))
@@ -56,7 +56,7 @@ def test_zeros_after_a_loss_of_power_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b":W&", b"something else", log([10])[0] + b"\xff" * 50])
-def test_what_is_damaged_otherwise_stays(tmp_path: Path, content: bytes) -> None:
+def test_other_damage_is_left_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.wandb"
     path.write_bytes(content)
     assert not truncate_partial_record(path)

@@ -1,4 +1,4 @@
-"""Whole runs against a local stand-in for W&B's server: what a person finds there, however the run went."""
+"""Whole runs against a local stand-in for W&B's server: finished, killed, preempted and infeasible ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reports.wandb_report.panels import COSTS, CURVES, IMAGES, PINNED, SCORES, T
 from tests.helpers.wandb_server import API_KEY, ENTITY, Run, WandbServer
 from tests.test_train import settings
 
-# The server's threads hold nothing that a forked child uses, and the child ends before they do.
+# A forked child uses nothing of the server's threads and ends before them.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 TRAIN_KEYS = {"step", "epoch", "train/loss", "train/lr", "train/images_per_second"}
@@ -36,7 +36,7 @@ BEST_KEYS = {"step", "best/epoch", "best/val_f1", "best/val_accuracy", "best/val
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """Somebody is logged in to it, and has set nothing else."""
+    """A server with a logged-in user; no other variable of W&B is set."""
     with WandbServer() as server:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             monkeypatch.delenv(name)
@@ -48,7 +48,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 def run(config: RunConfig, prepare: Callable[[], None] = lambda: None) -> int:
-    """Exit code of the run's command in a process of its own, in which `prepare` may change the program first."""
+    """Exit code of the run's command in a separate process, in which `prepare` may change the program first."""
 
     def command() -> None:
         prepare()
@@ -64,48 +64,48 @@ def run(config: RunConfig, prepare: Callable[[], None] = lambda: None) -> int:
 
 
 def signal_at(step: int, signum: int, *, first: Callable[[], None] = lambda: None) -> Callable[[], None]:
-    """Make the program do something and then send itself a signal, in the middle of a step."""
+    """Make the program call `first` and then send itself a signal, at the end of a step."""
 
     def prepare() -> None:
-        optimise = train_module.training_step
+        training_step = train_module.training_step
 
-        def optimise_and_signal(state: Any, *rest: Any) -> Any:
-            loss = optimise(state, *rest)
+        def step_and_signal(state: Any, *rest: Any) -> Any:
+            loss = training_step(state, *rest)
             if state.progress.step == step:
                 first()
                 os.kill(os.getpid(), signum)
             return loss
 
-        train_module.training_step = optimise_and_signal
+        train_module.training_step = step_and_signal
 
     return prepare
 
 
-def die_untested(*, first: Callable[[], None]) -> Callable[[], None]:
-    """Make the program kill itself when all epochs are trained and validated, and before anything is said of a test."""
+def die_before_test(*, first: Callable[[], None]) -> Callable[[], None]:
+    """Make the program kill itself after the last validation, before the test."""
 
     def prepare() -> None:
-        def conclude(*_: object) -> None:
+        def die(*_: object) -> None:
             first()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        train_module.finish_run = conclude
+        train_module.finish_run = die
 
     return prepare
 
 
 def wait_for_rows(runs: Path, count: int) -> None:
-    """Until this process's wandb file holds them: it is written once a second, and the rest would die with us."""
+    """Wait until wandb's log file holds so many rows. It is written once per second; kill -9 loses the rest."""
     newest = max(runs.glob("*/wandb/offline-run-*/*.wandb"))
     deadline = time.monotonic() + 30
-    # Every row has wandb's own step, and so has the summary that goes with it.
+    # Each row holds wandb's own step, and so does the summary that follows it.
     while newest.read_bytes().count(b"_step") < 2 * count:
         assert time.monotonic() < deadline, f"fewer than {count} rows in {newest}"
         time.sleep(0.02)
 
 
 def numbers(path: Path) -> list[list[Any]]:
-    """Rows of a CSV file without its head, numbers as floats."""
+    """Rows of a CSV file without its header, numbers as floats."""
 
     def value(cell: str) -> Any:
         try:
@@ -118,15 +118,15 @@ def numbers(path: Path) -> list[list[Any]]:
 
 
 def rows(received: Run, key: str) -> list[dict[str, Any]]:
-    """History rows with the key, without what W&B itself adds to each."""
-    kept = [row for row in received.history if key in row]
-    return [{name: value for name, value in row.items() if not name.startswith("_")} for row in kept]
+    """History rows with the key, without the keys that W&B adds."""
+    selected = [row for row in received.history if key in row]
+    return [{name: value for name, value in row.items() if not name.startswith("_")} for row in selected]
 
 
 def assert_everything_arrived(server: WandbServer, folder: Path, config: RunConfig, twice: Sequence[int] = ()) -> Run:
-    """A finished run of two epochs of five steps is one run with all that its folder holds.
+    """W&B has one run, with everything from the folder of a finished run of two epochs of five steps.
 
-    `twice` are the steps that were logged, lost with their process, and done again.
+    `twice` are steps that were logged and trained again, because the process was killed after them.
     """
     summary, manifest = (json.loads((folder / name).read_text()) for name in ("summary.json", "manifest.json"))
     [received] = server.runs.values()
@@ -171,7 +171,7 @@ def assert_files_arrived(
         assert len(content["data"]) == count
         # The table in W&B leaves out the columns of the top five classes.
         assert content["data"] == [row[:5] for row in numbers(folder / f"{name}.csv")]
-        [artifact] = [one for one in server.artifacts if f"test/{name}.table.json" in one.files]
+        [artifact] = [item for item in server.artifacts if f"test/{name}.table.json" in item.files]
         assert json.loads(artifact.files[f"test/{name}.table.json"])["data"] == content["data"]
 
     [model] = [artifact for artifact in server.artifacts if artifact.type == "model"]
@@ -199,10 +199,10 @@ def test_a_run_online(photos: Path, tmp_path: Path, server: WandbServer, capfd: 
     [folder] = tmp_path.iterdir()
     received = assert_everything_arrived(server, folder, config)
     assert [artifact.type for artifact in received.used] == ["dataset"]
-    said = capfd.readouterr()
-    assert f"W&B: {server.url}/{ENTITY}/{track.PROJECT}/runs/{received.name}" in said.out.splitlines()
-    assert "wandb" not in said.err
-    # Hardware is watched without being asked for.
+    output = capfd.readouterr()
+    assert f"W&B: {server.url}/{ENTITY}/{track.PROJECT}/runs/{received.name}" in output.out.splitlines()
+    assert "wandb" not in output.err
+    # W&B measures the hardware by default.
     assert any("system" in key for line in received.lines["wandb-events.jsonl"] for key in json.loads(line))
 
 
@@ -211,11 +211,11 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
 ) -> None:
     config = labelled(photos, tmp_path / "runs")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    # Seven steps, a validation and its best: the last save is that of step 5, so two steps are done again.
+    # Nine rows: seven steps, a validation and its best values. The last save is at step 5: two steps are repeated.
     killed = signal_at(8, signal.SIGKILL, first=lambda: wait_for_rows(tmp_path / "runs", 9))
     assert run(config, killed) == -signal.SIGKILL
-    # Nothing is left to train then: that process learns from the run folder only what it shows.
-    assert run(config, die_untested(first=lambda: wait_for_rows(tmp_path / "runs", 7))) == -signal.SIGKILL
+    # After this kill nothing is left to train: the last process only tests.
+    assert run(config, die_before_test(first=lambda: wait_for_rows(tmp_path / "runs", 7))) == -signal.SIGKILL
     assert run(config) == 0
     assert server.operations == []
 
@@ -224,14 +224,14 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
     shutil.copytree(folder, copy, symlinks=True)
     shutil.rmtree(folder)
     monkeypatch.delenv("WANDB_MODE")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as end:
         main.main(["sync", str(copy)])
-    assert ended.value.code == 0
+    assert end.value.code == 0
     assert_everything_arrived(server, copy, config, twice=(6, 7))
 
 
 @pytest.mark.parametrize(("sweep", "code"), [(None, 1), ("abc", 0)])
-def test_a_run_that_cannot_be_trained(
+def test_an_infeasible_run(
     photos: Path, tmp_path: Path, server: WandbServer, sweep: str | None, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if sweep:
@@ -244,7 +244,7 @@ def test_a_run_that_cannot_be_trained(
     assert {artifact.type for artifact in server.artifacts} == {"dataset"}
 
 
-def test_a_run_that_is_preempted_goes_on_as_the_same(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+def test_a_preempted_run_resumes_as_the_same_run(photos: Path, tmp_path: Path, server: WandbServer) -> None:
     config = labelled(photos, tmp_path)
     assert run(config, signal_at(7, signal.SIGTERM)) == 143
     [received] = server.runs.values()
@@ -255,26 +255,26 @@ def test_a_run_that_is_preempted_goes_on_as_the_same(photos: Path, tmp_path: Pat
     assert_everything_arrived(server, folder, config)
 
 
-def test_a_run_too_slow_to_stop_is_queued_again_all_the_same(
+def test_a_run_that_stops_too_slowly_is_still_queued_again(
     photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = labelled(photos, tmp_path)
     monkeypatch.setattr("harness.training.signals.SECONDS_TO_STOP", 0.2)
 
     def prepare() -> None:
-        optimise = train_module.training_step
+        training_step = train_module.training_step
 
-        def optimise_for_ever(state: Any, *rest: Any) -> Any:
+        def never_end(state: Any, *rest: Any) -> Any:
             if state.progress.step == 7:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(60)
-            return optimise(state, *rest)
+            return training_step(state, *rest)
 
-        train_module.training_step = optimise_for_ever
+        train_module.training_step = never_end
 
     assert run(config, prepare) == 143
     [received] = server.runs.values()
-    # W&B takes a preempting run that falls silent for preempted.
+    # W&B marks a preempting run as preempted when its heartbeats end.
     assert (received.exit_code, received.preempting) == (None, True)
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
@@ -301,7 +301,7 @@ def test_attention_arrives_as_figures_and_one_table(
     sheets = ("pictures", "confidence", "error", "class_means_rollout", "class_means_relevance", "right_wrong")
     plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
     assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
-    # What a dashboard shows is what a run logs.
+    # The panels of a W&B report show exactly these keys.
     assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
     assert {key for keys in TABLES.values() for key in keys} <= received.summary.keys()
     assert {*CURVES, *SCORES, *COSTS, *PINNED} <= received.summary.keys()
@@ -312,7 +312,7 @@ def test_attention_arrives_as_figures_and_one_table(
 
     with (folder / "predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
-    [artifact] = [one for one in server.artifacts if "attention/pictures.table.json" in one.files]
+    [artifact] = [item for item in server.artifacts if "attention/pictures.table.json" in item.files]
     assert images["attention/pictures"]["attention/pictures"]["artifact_path"].endswith("attention/pictures.table.json")
     content = json.loads(artifact.files["attention/pictures.table.json"])
     table = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]

@@ -1,4 +1,4 @@
-"""Tracking against a local stand-in for W&B's server: what arrives, and what happens when nothing can."""
+"""The tracker against a local stand-in for W&B's server: what it sends, and what happens on failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.track.settings import seconds_of, wandb_settings
 from tests import ROOT
 from tests.helpers.wandb_server import API_KEY, WandbServer
 
-# One process of training as wandb sees it. Its last printed line tells what the tracker said of itself.
+# One training process. Its last line of output holds facts about the tracker.
 PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
@@ -74,11 +74,17 @@ print(json.dumps({"mode": tracker.mode, "url": tracker.url, "cwd": os.getcwd()})
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Variables of a person who has never used W&B."""
+    """The environment of a user who has never used W&B."""
     (tmp_path / "home").mkdir()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "XDG_", "NETRC"))}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "XDG_", "NETRC"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, "HOME": str(tmp_path / "home"), "PATH": path, "PYTHONPATH": str(ROOT), "WANDB_ERROR_REPORTING": "0"}
+    return {
+        **inherited,
+        "HOME": str(tmp_path / "home"),
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "WANDB_ERROR_REPORTING": "0",
+    }
 
 
 @pytest.fixture
@@ -100,7 +106,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(environment: dict[str, str], *arguments: object, program: str = PROGRAM) -> list[str]:
-    """Lines that the program prints; nothing may be written to stderr."""
+    """Lines that the program prints; it must not write to stderr."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, cwd=environment["HOME"]
@@ -110,7 +116,7 @@ def run(environment: dict[str, str], *arguments: object, program: str = PROGRAM)
 
 
 def assert_everything_arrived(server: WandbServer, folder: Path) -> None:
-    """What PROGRAM logged after its rows, as the server has it."""
+    """Compare everything that PROGRAM logs after its rows with what the server received."""
     [received] = server.runs.values()
     assert (received.name, received.fields["jobType"], received.exit_code) == ("run-1", "train", 0)
     assert (received.config["lr"], received.config["batch_size"], received.config["classes"]) == (1e-5, 16, 3)
@@ -143,10 +149,10 @@ def training_rows(server: WandbServer) -> list[tuple[int, float]]:
     return [(row["step"], row["train/loss"]) for row in server.runs["run-1"].history if "train/loss" in row]
 
 
-def test_online_run_arrives_whole(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
-    *said, last = run(environment, folder, 0, 4, "finish")
+def test_an_online_run_arrives_completely(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+    *lines, last = run(environment, folder, 0, 4, "finish")
     url = f"{server.url}/team/vit-harness/runs/run-1"
-    assert said == [f"W&B: {url}"]
+    assert lines == [f"W&B: {url}"]
     assert json.loads(last) == {"mode": "online", "url": url, "cwd": environment["HOME"]}
 
     assert_everything_arrived(server, folder)
@@ -155,15 +161,15 @@ def test_online_run_arrives_whole(environment: dict[str, str], server: WandbServ
     assert [artifact.collection for artifact in received.used] == ["my-photos"]
     assert received.history[0]["train/lr"] == 1e-5
     assert "train/lr" not in received.history[2]
-    (first, one), (second, not_a_number), *rest = training_rows(server)
-    assert (first, one, second, rest) == (0, 1, 10, [(20, 1 / 3), (30, 1 / 4)])
-    assert math.isnan(not_a_number)
-    # Neither a copy of the checkpoint nor anything else of size is left outside the run folder, or twice inside it.
+    first, (second_step, second_loss), *others = training_rows(server)
+    assert (first, second_step, others) == ((0, 1), 10, [(20, 1 / 3), (30, 1 / 4)])
+    assert math.isnan(second_loss)
+    # The checkpoint was not copied, neither outside the run folder nor inside it.
     copies = [path for path in folder.parents[1].rglob("*") if path.is_file() and path.stat().st_size == 25600]
     assert copies == [folder / "checkpoints" / "best.safetensors"]
 
 
-def test_killed_resumed_and_copied_offline_run_arrives_whole(
+def test_a_killed_resumed_and_copied_offline_run_arrives_completely(
     environment: dict[str, str], server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment |= {"WANDB_MODE": "offline"}
@@ -186,13 +192,15 @@ def test_killed_resumed_and_copied_offline_run_arrives_whole(
     assert_everything_arrived(server, copy)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 1 / 5), (50, 1 / 6)]
 
-    # Once is enough: wandb marks what it has sent.
+    # Again, nothing is sent: wandb marks files that it has sent.
     rows = len(server.runs["run-1"].history)
     assert track.sync(copy) == 0
     assert len(server.runs["run-1"].history) == rows
 
 
-def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+def test_a_server_that_fails_during_a_run_loses_nothing(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
     environment |= {"WANDB_FINISH_TIMEOUT": "2"}
     command = [sys.executable, "-c", PROGRAM, str(folder), "2", "4", "pause"]
     with subprocess.Popen(
@@ -203,30 +211,30 @@ def test_server_that_dies_mid_run_costs_nothing(environment: dict[str, str], ser
             while "paused" not in process.stdout.readline():
                 pass
             server.stop()
-            output, _ = process.communicate("go on\n", timeout=120)
+            output, _ = process.communicate("continue\n", timeout=120)
         finally:
             process.kill()
     assert process.returncode == 0
     lines = [line for line in output.splitlines() if not line.startswith("Waiting ")]
-    complaint, hint, _ = lines
-    assert complaint.startswith("W&B: ")
-    assert complaint.endswith(f". The run continues; everything is in {folder}.")
+    error, hint, _ = lines
+    assert error.startswith("W&B: ")
+    assert error.endswith(f". The run continues; everything is in {folder}.")
     assert server.artifacts == []
 
     server.start()
-    said, command_line = hint.split("To send the rest: ")
-    assert said == "W&B did not receive everything. "
+    sentence, command_line = hint.split("To send the rest: ")
+    assert sentence == "W&B did not receive everything. "
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
     assert_everything_arrived(server, folder)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4), (40, 0.125)]
 
 
-def test_death_of_wandbs_own_process_costs_nothing_before_it(
+def test_the_death_of_wandbs_service_process_loses_nothing_logged_before(
     environment: dict[str, str], server: WandbServer, folder: Path
 ) -> None:
-    """As when memory runs out; what came before and the checkpoint arrive later."""
-    complaint, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
-    assert complaint.startswith("W&B: ")
+    """The kernel kills it like this if memory runs out. Earlier rows and the checkpoint arrive later."""
+    error, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
+    assert error.startswith("W&B: ")
     command_line = hint.removeprefix("W&B did not receive everything. To send the rest: ")
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
     assert training_rows(server) == [(20, 1 / 3), (30, 1 / 4)]
@@ -234,8 +242,8 @@ def test_death_of_wandbs_own_process_costs_nothing_before_it(
     assert list(server.versions("model-run-1")[0].files) == ["best.safetensors"]
 
 
-def test_without_login_or_server_one_line_says_so(environment: dict[str, str], folder: Path) -> None:
-    """Several runs of one process, one after the other."""
+def test_without_login_or_server_one_line_is_printed(environment: dict[str, str], folder: Path) -> None:
+    """Five runs in one process, one after the other."""
     program = """
 import os, sys
 from pathlib import Path
@@ -279,14 +287,16 @@ for case in (
     assert list((folder / "disabled").iterdir()) == []
 
 
-def test_variables_are_obeyed_and_options_win(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
+def test_variables_apply_and_options_take_precedence(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
     program = """
 import os, sys
 from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 
-def go(run_id, variables, **options):
+def run(run_id, variables, **options):
     os.environ |= variables
     config = RunConfig(data="photos", **options)
     tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
@@ -298,26 +308,26 @@ chosen = {
     "WANDB_PROJECT": "zoo", "WANDB_ENTITY": "friends", "WANDB_NAME": "zebra", "WANDB_RUN_GROUP": "stripes",
     "WANDB_TAGS": "a,b", "WANDB_JOB_TYPE": "trial", "WANDB_NOTES": "why", "WANDB_DIR": sys.argv[1] + "/mine",
 }
-go("variables", chosen)
-go("options", chosen, project="farm", name="cow", group="brown", tags="c, d")
+run("variables", chosen)
+run("options", chosen, project="farm", name="cow", group="brown", tags="c, d")
 agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "of-agent", "WANDB_PROJECT": "swept", "WANDB_ENTITY": "team"}
 agent |= {"WANDB_SWEEP_PARAM_PATH": sys.argv[1] + "/swept.yaml", "WANDB_DIR": sys.argv[1] + "/agent"}
-go("ours", agent, project="ignored", lr=0.5)
+run("ours", agent, project="ignored", lr=0.5)
 """
     (folder / "swept.yaml").write_text("wandb_version: 1\nlr:\n  value: 0.5\n")
     assert run(environment, folder, program=program) == []
-    chosen, given, swept = server.runs["variables"], server.runs["options"], server.runs["of-agent"]
+    by_variables, by_options, swept = server.runs["variables"], server.runs["options"], server.runs["of-agent"]
     assert set(server.runs) == {"variables", "options", "of-agent"}
 
-    def told(received: Any) -> tuple[Any, ...]:
-        fields = (received.fields.get(key) for key in ("displayName", "groupName", "tags", "jobType", "notes"))
-        return (received.entity, received.project, *fields)
+    def fields_of(received: Any) -> tuple[Any, ...]:
+        labels = (received.fields.get(key) for key in ("displayName", "groupName", "tags", "jobType", "notes"))
+        return (received.entity, received.project, *labels)
 
-    assert told(chosen) == ("friends", "zoo", "zebra", "stripes", ["a", "b"], "trial", "why")
-    assert told(given) == ("friends", "farm", "cow", "brown", ["c", "d"], "trial", "why")
-    assert told(swept) == ("team", "swept", "lr0.5_bs16_none_s0", None, None, "train", None)
+    assert fields_of(by_variables) == ("friends", "zoo", "zebra", "stripes", ["a", "b"], "trial", "why")
+    assert fields_of(by_options) == ("friends", "farm", "cow", "brown", ["c", "d"], "trial", "why")
+    assert fields_of(swept) == ("team", "swept", "lr0.5_bs16_none_s0", None, None, "train", None)
     assert (swept.fields["sweep"], swept.config["lr"], swept.config["batch_size"]) == ("sweep1", 0.5, 16)
-    # A person's WANDB_DIR is obeyed; an agent always sets it, and a run's files belong into the run's folder.
+    # WANDB_DIR applies if a user has set it. An agent always sets it; its runs keep their files in the run folder.
     assert len(list((folder / "mine" / "wandb").glob("run-*"))) == 2
     assert len(list((folder / "run" / "wandb").glob("run-*"))) == 1
     assert not (folder / "agent").exists()
@@ -330,28 +340,28 @@ def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServe
     assert len(server.versions("model-run-1")) == 1
 
 
-def test_a_sweeps_server_is_asked_whether_it_wants_the_run(
+def test_the_server_of_a_sweep_is_asked_whether_it_stopped_the_run(
     environment: dict[str, str], server: WandbServer, folder: Path
 ) -> None:
-    """A run of no sweep, one that is wanted, one that is not, and one whose server is gone by then."""
+    """A run outside sweeps, a run to continue, a stopped run, and a run whose server has failed."""
     program = """
 import os, sys
 from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 
-def asked(run_id):
+def print_answer(run_id):
     tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
     print("started", flush=True)
     sys.stdin.readline()
     print(tracker.asked_to_stop(), flush=True)
     tracker.finish(0)
 
-asked("plain")
+print_answer("plain")
 os.environ["WANDB_SWEEP_ID"] = "sweep1"
-for run_id in ("wanted", "stopped", "cut-off"):
+for run_id in ("running", "stopped", "cut-off"):
     os.environ["WANDB_RUN_ID"] = run_id
-    asked(run_id)
+    print_answer(run_id)
 """
     command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(
@@ -368,10 +378,10 @@ for run_id in ("wanted", "stopped", "cut-off"):
             for number in range(4):
                 assert process.stdout.readline() == "started\n"
                 if number == 2:
-                    server.stop_asked.add("stopped")  # wandb itself hears of it when it asks again, every 15 s
+                    server.stop_asked.add("stopped")  # wandb itself polls only every 15 s
                 if number == 3:
                     server.stop()
-                process.stdin.write("go on\n")
+                process.stdin.write("continue\n")
                 process.stdin.flush()
                 answers.append(process.stdout.readline().strip())
             assert process.wait(60) == 0
@@ -381,7 +391,7 @@ for run_id in ("wanted", "stopped", "cut-off"):
     assert server.operations.count("RunStoppedStatus") == 2
 
 
-def test_impossible_variable_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
+def test_an_invalid_variable_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
     program = """
 import sys
 from pathlib import Path
@@ -400,7 +410,7 @@ except ConfigError as error:
 
 
 class BrokenRun:
-    """A wandb run that raises whenever it is asked for anything."""
+    """A wandb run whose methods raise errors."""
 
     settings = SimpleNamespace(sync_dir="/nowhere/wandb/run-1")
     url = "http://somewhere"
@@ -413,49 +423,49 @@ class BrokenRun:
         raise ConnectionResetError("service is gone")
 
 
-def test_errors_of_wandb_are_said_once(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_only_the_first_error_of_wandb_is_printed(tmp_path: Path) -> None:
+    lines: list[str] = []
     tracker = track.Tracker(
-        lambda mode: BrokenRun(), "online", folder=tmp_path, stop=threading.Event(), say=said.append
+        lambda mode: BrokenRun(), "online", folder=tmp_path, stop=threading.Event(), say=lines.append
     )
     tracker.log({"step": 1})
     tracker.log({"step": 2})
     tracker.summarize({"best/epoch": 1})
     tracker.preempting()
-    assert said == [f"W&B: service is gone. The run continues; everything is in {tmp_path}."]
+    assert lines == [f"W&B: service is gone. The run continues; everything is in {tmp_path}."]
 
 
 class SilentRun(BrokenRun):
     """A wandb run whose server does not answer."""
 
-    asked = 0
+    requests = 0
 
     def log(self, row: dict[str, Any]) -> None:
-        SilentRun.asked += 1
+        SilentRun.requests += 1
         raise TimeoutError("no answer within 30 s")
 
 
-def test_a_silent_server_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_limit_passes_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track.Tracker, "_log_table", lambda tracker, *_: tracker._run.log({}))
     tracker = track.Tracker(
         lambda mode: SilentRun(), "online", folder=tmp_path, stop=threading.Event(), say=lambda line: None
     )
     for _ in range(3):
         tracker.table("test/predictions", ["file"], [])
-    assert SilentRun.asked == 1
+    assert SilentRun.requests == 1
     assert len(tracker._failed_artifacts) == 3
 
 
-def test_time_limits_are_short_and_w_and_b_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_limits_are_short_and_variables_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
-    chosen = wandb_settings(threading.Event())
-    assert (chosen.init_timeout, chosen.finish_timeout) == (10, 30)
+    settings = wandb_settings(threading.Event())
+    assert (settings.init_timeout, settings.finish_timeout) == (10, 30)
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "7")
     assert seconds_of("WANDB_FINISH_TIMEOUT", 30) == 7
 
 
-def test_waiting_is_said_only_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_reported_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "SILENT_SECONDS", 0.2)
     lines: list[str] = []
     with service.waiting_reported(lines.append, "short"):
@@ -470,14 +480,14 @@ def test_importing_the_module_does_not_import_wandb(environment: dict[str, str])
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("text", "name"),
     [("100 Sports (v2)", "100-Sports-v2"), ("été/été", "t-t"), ("///", "unnamed"), ("a" * 200, "a" * 128)],
 )
-def test_artifact_names(given: str, kept: str) -> None:
-    assert track.artifact_name(given) == kept
+def test_artifact_names(text: str, name: str) -> None:
+    assert track.artifact_name(text) == name
 
 
-def test_sync_command_is_fit_for_a_shell() -> None:
+def test_the_sync_command_is_quoted_for_a_shell() -> None:
     root = Path("/runs/it's mine")
     offline, online = root / "wandb" / "offline-run-1", root / "wandb" / "run-1"
     assert track.sync_command(root, [offline]) == """cd '/runs/it'"'"'s mine' && wandb sync wandb/offline-run-1"""

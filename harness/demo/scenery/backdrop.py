@@ -1,6 +1,6 @@
-"""What surrounds a built-in scene: sky, skyline, things that only distract, and the light.
+"""The surroundings of a built-in scene: sky, skyline, distractors and light.
 
-Nothing here depends on the class. Drawn in pixels of the large canvas, before it is reduced.
+They do not depend on the class. They are drawn on the large canvas, before it is reduced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from harness.demo.scenery.shapes import shade
 
 
 def paint_backdrop(place: Place, ground: str, rng: np.random.Generator) -> Image.Image:
-    """RGB canvas with sky, far things, the ground of the given kind, and things that only distract."""
+    """RGB canvas with sky, skyline, a ground of this kind, and distractors."""
     side = place.side
     height = np.clip(np.arange(side)[:, None] / max(place.horizon, 1), 0, 1)
     column = np.array(place.sky) * (1 - height) + np.array(place.haze) * height
@@ -29,7 +29,7 @@ def paint_backdrop(place: Place, ground: str, rng: np.random.Generator) -> Image
 
 
 def _paint_far(draw: ImageDraw.ImageDraw, place: Place, rng: np.random.Generator) -> None:
-    """Sun, clouds, and one of: hills, houses, a stand full of people, nothing."""
+    """Sun, clouds, and either hills, houses, a stand full of people or none of these."""
     side, horizon = place.side, place.horizon
     if rng.random() < 0.4:
         x, y, radius = rng.uniform(0, side), rng.uniform(0, max(horizon, 1) * 0.7), side * rng.uniform(0.03, 0.09)
@@ -63,7 +63,7 @@ def _paint_far(draw: ImageDraw.ImageDraw, place: Place, rng: np.random.Generator
 
 
 def _paint_distractors(draw: ImageDraw.ImageDraw, place: Place, rng: np.random.Generator) -> None:
-    """Small things near the horizon that are in no mask: trees, cones, onlookers, boards, lamps, stray balls."""
+    """Small objects near the horizon, outside the mask: trees, cones, onlookers, boards, lamps, stray balls."""
     side = place.side
     for _ in range(rng.integers(1, 6)):
         x, foot = rng.uniform(0, side), place.horizon + side * rng.uniform(0, 0.06)
@@ -93,7 +93,7 @@ def _paint_distractors(draw: ImageDraw.ImageDraw, place: Place, rng: np.random.G
 
 
 def light_up(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 (H, W, 3) -> the same under other light: gain, contrast, tint, a slant of light, grain."""
+    """uint8 (H, W, 3) -> the same with random gain, contrast, tint, light gradient and noise."""
     height, width = pixels.shape[:2]
     slant = rng.uniform(-0.18, 0.18, size=2)
     across, down = np.linspace(-1, 1, width)[None, :, None], np.linspace(-1, 1, height)[:, None, None]

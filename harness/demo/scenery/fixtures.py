@@ -1,7 +1,7 @@
-"""What stands, hangs or lies at its place in the built-in scenes: goals, nets, bars, targets.
+"""Fixed equipment of the built-in scenes: goals, nets, bars, targets.
 
-Every function returns shapes around its own origin: the foot of a thing that stands, the grip of a thing to hang
-on, the upper side of a beam. Units are body heights.
+Each function returns shapes around an origin: the foot of equipment that stands, the grip of equipment to hang on, the
+top of a beam. Units are body heights.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from harness.demo.scenery.shapes import Colour, shade
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One palette, and where the horizon and the vanishing point are on a canvas of `side` pixels."""
+    """A palette, and the horizon and vanishing point on a canvas of `side` pixels."""
 
     side: int
     horizon: float
@@ -33,7 +33,7 @@ class Place:
 
 
 def choose_place(side: int, base: float, rng: np.random.Generator) -> Place:
-    """A palette with a random turn of hue; the horizon lies above the row `base` on which the athlete stands."""
+    """A palette with a random rotation of hue. The horizon is above the row `base` on which the athlete stands."""
     hue = float(rng.choice([0.0, rng.uniform(0, 1)]))
     sky, haze, far, ground, marks = (tinted(code, rng, hue) for code in PALETTES[rng.integers(len(PALETTES))])
     horizon = base - side * rng.uniform(0.14, 0.36)

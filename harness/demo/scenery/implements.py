@@ -1,7 +1,7 @@
-"""What athletes of the built-in scenes play with, hold or ride.
+"""Equipment that athletes of the built-in scenes play with, hold or ride.
 
-Every function returns shapes around its own origin: the middle of a ball, the grip of a thing held (which points
-up), the place of the feet on a thing ridden. Units are body heights.
+Each function returns shapes around an origin: the centre of a ball, the grip of equipment in a hand (pointing up), the
+place of the feet on equipment that is ridden. Units are body heights.
 """
 
 from __future__ import annotations

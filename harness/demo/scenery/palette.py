@@ -1,4 +1,4 @@
-"""Colours of the built-in scenes. Any scene may have any of them, so colour says nothing about the class."""
+"""Colours of the built-in scenes. A scene of any class may have any of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HAIR = ("#22181c", "#4a2c1d", "#8a5a2b", "#d9a94f", "#a33b20", "#7d7d85")
 
 
 def tinted(code: str, rng: np.random.Generator, hue: float = 0.0, spread: float = 0.06) -> Colour:
-    """A colour code with its hue turned by `hue` and a little random change."""
+    """A colour code with its hue rotated by `hue` and a small random change."""
     red, green, blue = (int(code[start : start + 2], 16) / 255 for start in (1, 3, 5))
     tint, light, strength = colorsys.rgb_to_hls(red, green, blue)
     light = min(0.97, max(0.04, light + rng.uniform(-spread, spread)))
@@ -52,7 +52,7 @@ def tinted(code: str, rng: np.random.Generator, hue: float = 0.0, spread: float 
 
 
 def choose_ink(surroundings: list[Colour], rng: np.random.Generator) -> Ink:
-    """Clothes and gear in colours that can be told from the `surroundings`."""
+    """Colours of clothes and equipment that differ visibly from the `surroundings`."""
     avoid = np.array(surroundings, dtype=np.float64)
 
     def clear(codes: tuple[str, ...], tries: int) -> Colour:

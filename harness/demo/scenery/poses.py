@@ -1,4 +1,4 @@
-"""How athletes of the built-in scenes stand, run, fly and sit: where their joints are, facing right."""
+"""Poses of the athletes in the built-in scenes: the positions of their joints, facing right."""
 
 from __future__ import annotations
 

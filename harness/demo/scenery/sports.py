@@ -1,4 +1,4 @@
-"""The sports of the built-in scenes: which pose, which ground, which things and where. One row is one class."""
+"""The sports of the built-in scenes: pose, ground, equipment and its places. One row per class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.demo.scenery.shapes import Ink, Shape, body, moved
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A thing of the sport: put at a joint of the athlete or at a point, turned (degrees) and scaled."""
+    """A piece of equipment: at a joint of the athlete or at a point, rotated (degrees) and scaled."""
 
     shapes: Callable[[Ink], list[Shape]]
     at: str | tuple[float, float]
@@ -27,7 +27,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Sport:
-    """What makes a class: the pose, the kinds of ground it may be on, and the things with their places."""
+    """A class: the pose, the possible kinds of ground, and the equipment with its places."""
 
     pose: str
     grounds: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Prepares the process that trials are forked from: signals first, then everything that trials import.
+"""Prepares the fork server, the process that trials are forked from: its signals, then the imports of trials.
 
 multiprocessing imports this module in its fork server.
 """
@@ -7,18 +7,19 @@ import contextlib
 import os
 import signal
 
+from harness.launch.launch import STOP_SIGNALS
 from harness.sweep.execution import trial_process
 
-# A terminal, `timeout` or a batch system signals the whole process group of a sweep. This process must outlast the
-# trials: they end when it does, and the runner could no longer read their exit codes.
+# A terminal, `timeout` or a batch system signals the whole process group of a sweep. The fork server must outlive the
+# trials: they end when it ends, and the runner reads their exit codes through it.
 if os.getpid() != os.getpgid(0):
     os.setsid()
-for _signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for _signum in STOP_SIGNALS:
     if signal.getsignal(_signum) is not signal.SIG_IGN:
         signal.signal(_signum, lambda *_: None)
         trial_process.fork_server_signals.append(_signum)
 trial_process.fork_server_pid = os.getpid()
 
-# If an import fails here, it fails again in each trial, whose log then shows it.
+# An import that fails here fails again in each trial, and the log of the trial shows it.
 with contextlib.suppress(Exception):
     from harness.sweep.execution import preload  # noqa: F401

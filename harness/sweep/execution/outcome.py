@@ -1,68 +1,45 @@
-"""The progress of a trial, read from its folder: new rows, the value of its metric, why it failed."""
+"""How a trial ended, read from its run folder and its log."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.runs.folder import RunFolder
-from harness.runs.reading import parse_row
-from harness.runs.rules import best_epoch, finite_number
-
-Row = dict[str, Any]
+from harness.runs.rules import finite_number
 
 # What to do about a damaged run folder of a trial.
 RETRY = "Move the run folder away and repeat `harness sweep run`: it starts this trial again."
 
 
-class Rows:
-    """Rows of a metrics file that is being written; each is read once."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, as the trial queue stores it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._inode, self._offset = -1, 0
-        self.epochs: list[Row] = []  # validations so far
-        self.newest: Row | None = None
-
-    def read(self) -> bool:
-        """Read new rows; returns whether there were any. A resumed run replaces the file, which is then read again."""
-        try:
-            state = self._path.stat()
-        except FileNotFoundError:
-            return False
-        if state.st_ino != self._inode or state.st_size < self._offset:
-            self._inode, self._offset, self.epochs, self.newest = state.st_ino, 0, [], None
-        if state.st_size == self._offset:
-            return False
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        for line in whole.splitlines():
-            with suppress(ValueError):  # of damaged rows; the run itself reports them when it resumes
-                self.newest = parse_row(line)
-                if "val/loss" in self.newest:
-                    self.epochs.append(self.newest)
-        return bool(whole)
-
-    @property
-    def epoch(self) -> float:
-        """Epochs trained, with fractions."""
-        return self.newest.get("epoch") or 0.0 if self.newest else 0.0
+    state: str  # finished, stopped, infeasible
+    message: str  # for the terminal
+    value: float | None = None  # of the sweep's metric, if finished
+    reason: str | None = None
 
 
-def value_after(epochs: Sequence[Row], metric: str) -> float | None:
-    """The metric after these validations; None if they do not contain it."""
-    if not epochs:
+def read_outcome(folder: RunFolder, metric: str) -> Outcome | None:
+    """The outcome in the run's summary; None if the run has not ended or has failed. Raises UnreadableError."""
+    summary = read_summary(folder)
+    state, reason = summary.get("state"), summary.get("reason")
+    if state in ("stopped", "infeasible"):
+        return Outcome(state, f"{state}: {reason}", reason=reason)
+    if state != "finished":
         return None
-    if metric.startswith("best/"):
-        if not (best := best_epoch(epochs)):
-            return None
-        return best["epoch"] if metric == "best/epoch" else best.get(metric.removeprefix("best/").replace("_", "/", 1))
-    return epochs[-1].get(metric)
+    value = final_value(folder, metric)
+    if value is None:
+        reason = f"its {metric} is not a number"
+        return Outcome("infeasible", f"finished, but {reason}", reason=reason)
+    test_f1 = finite_number(summary.get("test/f1"))
+    test_text = "" if test_f1 is None else f", test F1 {test_f1:.4f}"
+    return Outcome("finished", f"finished: {metric} {value:.4f}{test_text}", value)
 
 
 def read_summary(folder: RunFolder) -> dict[str, Any]:
@@ -78,40 +55,25 @@ def final_value(folder: RunFolder, metric: str) -> float | None:
     return next((row[metric] for row in reversed(folder.read_metrics(RETRY)) if metric in row), None)
 
 
-def last_sign_of_progress(folder: RunFolder, log: Path) -> float:
-    """Modification time (s) of the newest file that a run writes as it progresses; 0 if there is none."""
-    progress_files = [
-        folder.metrics,
-        folder.path / "summary.json",
-        folder.path / "manifest.json",
-        folder.checkpoints,
-        log,
-    ]
-    times = [0.0]
-    for path in progress_files:
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime)
-    return max(times)
-
-
-def why_it_failed(code: int, summary: Mapping[str, Any], log: Path, *, hung: bool, timeout: float) -> str:
+def failure_reason(exit_code: int, summary: Mapping[str, Any], log: Path) -> str:
     """One sentence: the run's own reason, else how its process ended and the last line of its log."""
-    if hung:
-        return f"no progress for {timeout:g} s"
     if summary.get("state") == "failed" and summary.get("reason"):
         return str(summary["reason"]).splitlines()[0]
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "killed (SIGKILL), by the kernel if memory ran out"
-    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    ending = f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
     line = _last_line(log)
-    return f"{ended}: {line}" if line else ended
+    return f"{ending}: {line}" if line else ending
 
 
 def _last_line(log: Path) -> str:
-    with suppress(OSError):
+    """The last error message in a log, else its last line; empty if there is none."""
+    try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4000))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("Error: ")]
-        return (errors or lines or [""])[-1].removeprefix("Error: ")[:300]
-    return ""
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    return (errors or lines or [""])[-1].removeprefix("Error: ")[:300]

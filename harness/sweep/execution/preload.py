@@ -1,15 +1,12 @@
-"""Imports everything that a trial needs, once, in the process that trials are forked from; uses no device.
-
-The imports take seconds; a child that is forked afterwards has them at once.
-"""
+"""Imports all that a trial needs, in the fork server: trials that it forks need not import it again. Uses no device."""
 
 import atexit
 import gc
 import io
 import os
 
-# A fork copies the forking thread only, so a child would lack the threads of an OpenMP pool. Trials set their number of
-# threads when they start.
+# A fork copies only the thread that forks, so a child would lack the threads of an OpenMP pool. Trials set their number
+# of threads when they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import accelerate  # noqa: F401
@@ -28,14 +25,14 @@ from harness import track
 track.preload()
 PIL.Image.init()
 
-# Drawing the first figure of a process finds and reads its fonts.
+# The first figure of a process finds and reads the fonts.
 _figure = matplotlib.figure.Figure(layout="constrained")
 _figure.subplots().set(title="of any text", xlabel="0.5")
 _figure.savefig(io.BytesIO(), format="png")
 del _figure
 
-# Keep the garbage collectors of the children from scanning these objects: a scan takes a third of a second and copies
-# memory pages shared with the parent (docs.python.org/3/library/gc.html#gc.freeze).
+# Garbage collection in the children must not scan these objects: that takes a third of a second and copies memory pages
+# that are shared with the parent (docs.python.org/3/library/gc.html#gc.freeze).
 gc.collect()
 gc.freeze()
 atexit.register(gc.unfreeze)  # else extension modules report leaks at exit

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, one line per event elsewhere."""
+"""Shows the progress of a sweep: a live table on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialReco
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
-WAITING_SHOWN = 5
-ENDED_SHOWN = 15
+WAITING_ROWS = 5
+ENDED_ROWS = 15
 
-# Columns of a table that is not for a terminal.
+# Columns of a table that is not printed on a terminal.
 WIDE = 200
+
+ENDED = ("finished", "stopped", "infeasible", "failed")
 
 
 class SweepProgress:
-    """Used as a context; outside a terminal it only prints events."""
+    """A context manager. Without a terminal it only prints events."""
 
     def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
         self._sweep, self._trial_queue = sweep, trial_queue
@@ -34,7 +36,7 @@ class SweepProgress:
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         )
-        self._drawn = 0.0
+        self._last_refresh = 0.0
 
     def __enter__(self) -> SweepProgress:
         if self._live:
@@ -45,96 +47,104 @@ class SweepProgress:
         if self._live:
             self._live.__exit__(*details)
 
-    def event(self, task: ClaimedTrial | None, text: str) -> None:
-        """Say what happened to a trial, or to the sweep."""
-        entries = self._trial_queue.entries()
-        ended = sum(entry.state in ENDED for entry in entries)
-        settings = describe(task.settings, self._sweep) if task else ""
-        who = f"trial {task.number}{f' ({settings})' if settings else ''} " if task else ""
-        self._console.print(f"[{ended}/{len(entries)}] {who}{text}", markup=False)
-        self._drawn = 0.0
+    def event(self, trial: ClaimedTrial | None, text: str) -> None:
+        """Print what happened to a trial, or to the sweep."""
+        records = self._trial_queue.records()
+        ended = sum(record.state in ENDED for record in records)
+        settings = describe(trial.settings, self._sweep) if trial else ""
+        subject = f"trial {trial.number}{f' ({settings})' if settings else ''} " if trial else ""
+        self._console.print(f"[{ended}/{len(records)}] {subject}{text}", markup=False)
+        self._last_refresh = 0.0
 
     def refresh(self, running: Sequence[RunningTrial], slots: int) -> None:
-        if self._live and time.monotonic() - self._drawn > 1:
-            self._drawn = time.monotonic()
+        if self._live and time.monotonic() - self._last_refresh > 1:
+            self._last_refresh = time.monotonic()
             self._live.update(self._table(running, slots), refresh=True)
 
     def _table(self, running: Sequence[RunningTrial], slots: int) -> Table:
-        entries = self._trial_queue.entries()
-        live = {one.task.number: one for one in running}
-        waiting = [entry for entry in entries if entry.state in ("waiting", "interrupted")]
-        ended = [entry for entry in entries if entry.state in ENDED]
-        title = f"{self._sweep.name}: {len(ended)} of {len(entries)} done"
-        if left := _sweep_seconds_left(entries, running, slots):
-            title += f", about {duration(left)} left"
+        records = self._trial_queue.records()
+        running_by_number = {trial.claimed.number: trial for trial in running}
+        waiting = [record for record in records if record.state in ("waiting", "interrupted")]
+        ended = [record for record in records if record.state in ENDED]
+        title = f"{self._sweep.name}: {len(ended)} of {len(records)} done"
+        if seconds := _seconds_left(len(waiting), running, slots):
+            title += f", about {duration(seconds)} left"
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
         for heading in ("trial", *varying(self._sweep), "state", "epoch", self._sweep.metric.name, "left", "on"):
             table.add_column(heading, justify="right" if heading in ("trial", "epoch") else "left")
-        shown = [*ended[-ENDED_SHOWN:], *(e for e in entries if e.number in live), *waiting[:WAITING_SHOWN]]
-        for entry in sorted(shown, key=lambda entry: entry.point):
-            table.add_row(*_row(entry, live.get(entry.number), self._sweep))
-        if hidden := len(entries) - len(shown):
+        active = [record for record in records if record.number in running_by_number]
+        shown = [*ended[-ENDED_ROWS:], *active, *waiting[:WAITING_ROWS]]
+        for record in sorted(shown, key=lambda record: record.point):
+            table.add_row(*_row(record, running_by_number.get(record.number), self._sweep))
+        if hidden := len(records) - len(shown):
             table.add_row(f"+ {hidden}")
         return table
 
 
-ENDED = ("finished", "stopped", "infeasible", "failed")
-
-
 def varying(sweep: Sweep) -> list[str]:
+    """Names of the settings in which trials differ."""
     return [parameter.name for parameter in sweep.parameters if parameter.varies]
 
 
 def describe(settings: dict[str, Any], sweep: Sweep) -> str:
-    """The settings that tell a trial from the others: "augment none, lr 0.001"."""
+    """The settings that distinguish a trial from the others: "augment none, lr 0.001"."""
     return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
 
 
-def status_table(entries: Sequence[TrialRecord], sweep: Sweep) -> str:
-    """Every trial of a sweep in a line, as text."""
+def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
+    """One line per trial of a sweep, as text."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
         table.add_column(heading, overflow="fold")
-    for entry in entries:
-        settings = entry.settings or {}
+    for record in records:
         table.add_row(
-            str(entry.number),
-            *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep)),
-            entry.state,
-            "" if entry.value is None else f"{entry.value:.4f}",
-            str(entry.attempts + 1) if entry.attempts else "",
-            escape(entry.owner or ""),
-            escape(entry.reason or ""),
+            *_settings_cells(record, sweep),
+            record.state,
+            _score(record.value),
+            str(record.attempts + 1) if record.attempts else "",
+            escape(record.owner or ""),
+            escape(record.reason or ""),
         )
     return as_text(table)
 
 
-def _row(entry: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:
-    settings = entry.settings or {}
-    cells = [str(entry.number), *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep))]
+def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:
+    cells = _settings_cells(record, sweep)
     if running is None:
-        value = "" if entry.value is None else f"{entry.value:.4f}"
-        return [*cells, entry.state, "", value, "", ""]
-    value_now = running.value(sweep.metric.name)
-    left = running.seconds_left
+        return [*cells, record.state, "", _score(record.value), "", ""]
+    seconds = running.seconds_left
     return [
         *cells,
         "ending" if running.kill_at is not None else "running",
-        f"{running.rows.epoch:.1f}/{running.config.epochs}",
-        "" if value_now is None else f"{value_now:.4f}",
-        "" if left is None else duration(left),
+        f"{running.metrics.epoch:.1f}/{running.config.epochs}",
+        _score(running.value(sweep.metric.name)),
+        "" if seconds is None else duration(seconds),
         "GPU " + ",".join(running.slot.gpus) if running.slot.gpus else f"{len(running.slot.cores)} cores",
     ]
 
 
-def _sweep_seconds_left(entries: Sequence[TrialRecord], running: Sequence[RunningTrial], slots: int) -> float | None:
-    """From the speed of what is running: trials of one sweep take about as long as each other."""
-    known = [(one.seconds_left, one.seconds_in_all) for one in running if one.seconds_left and one.seconds_in_all]
-    if not known:
+def _settings_cells(record: TrialRecord, sweep: Sweep) -> list[str]:
+    """The trial's number, and its settings as far as they are known."""
+    settings = record.settings or {}
+    return [
+        str(record.number),
+        *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep)),
+    ]
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _seconds_left(waiting: int, running: Sequence[RunningTrial], slots: int) -> float | None:
+    """Estimated from the running trials: trials of one sweep take about equally long."""
+    estimates = [
+        (trial.seconds_left, trial.total_seconds) for trial in running if trial.seconds_left and trial.total_seconds
+    ]
+    if not estimates:
         return None
-    waiting = sum(entry.state in ("waiting", "interrupted") for entry in entries)
-    typical = sum(whole for _, whole in known) / len(known)
-    return max(left for left, _ in known) + waiting * typical / max(slots, 1)
+    mean_total = sum(total for _, total in estimates) / len(estimates)
+    return max(left for left, _ in estimates) + waiting * mean_total / max(slots, 1)
 
 
 def short(value: Any) -> str:
@@ -142,7 +152,7 @@ def short(value: Any) -> str:
 
 
 def as_text(table: Table) -> str:
-    """A table as wide as the terminal; wide, where there is none."""
+    """A table as wide as the terminal; without a terminal, WIDE columns."""
     console = Console()
     if not console.is_terminal:
         console.width = WIDE

@@ -1,91 +1,117 @@
-"""A trial in its process, and what is known of it while it runs."""
+"""A trial in its process: how it is started, how far it is, how it is ended."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from harness.config import RunConfig
-from harness.launch.launch import GRACE_SECONDS
+from harness.launch.launch import GRACE_SECONDS, STOP_SIGNALS
+from harness.options import arguments
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.outcome import Rows, last_sign_of_progress, value_after
+from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
+from harness.sweep.execution.outcome import read_summary
 from harness.sweep.execution.resources import Slot
+from harness.sweep.execution.trial_process import run_trial
 from harness.sweep.search.trial_queue import ClaimedTrial
 
-# The exit code that multiprocessing reports of a process whose forkserver has ended.
-PARENT_IS_GONE = 255
+# The exit code that multiprocessing reports for a process whose fork server has ended.
+FORK_SERVER_ENDED = 255
 
 
 @dataclass
 class RunningTrial:
-    task: ClaimedTrial
+    claimed: ClaimedTrial
     config: RunConfig
     slot: Slot
     process: BaseProcess
     folder: RunFolder
     log: Path
-    rows: Rows
-    began: float = field(default_factory=time.time)
-    progressed: float = field(default_factory=time.monotonic)  # when it last wrote something
-    newest: float = 0.0  # modification time of what that was
-    first_epoch: float | None = None  # where it went on, of a resumed run
-    reported: int = 0  # epochs that have been reported
+    metrics: MetricsReader
+    started: float = field(default_factory=time.time)
+    last_progress: float = field(default_factory=time.monotonic)  # when it last wrote a file
+    last_modified: float = 0.0  # modification time of that file
+    first_epoch: float | None = None  # where a resumed run started; None until it logs
+    reported: int = 0  # epochs reported to the trial queue
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
-    kill_at: float | None = None  # set when told to end
+    kill_at: float | None = None  # monotonic time of SIGKILL; set by `terminate`
 
-    def look(self) -> None:
-        """Take in what the run has written since the last look."""
-        self.rows.read()
-        newest = last_sign_of_progress(self.folder, self.log)
-        if newest != self.newest:
-            self.newest, self.progressed = newest, time.monotonic()
-        if self.first_epoch is None and self.rows.newest is not None:
-            self.first_epoch = self.rows.epoch
+    def update(self) -> None:
+        """Read what the run has written since the last call."""
+        self.metrics.read()
+        modified = last_modified(self.folder, self.log)
+        if modified != self.last_modified:
+            self.last_modified, self.last_progress = modified, time.monotonic()
+        if self.first_epoch is None and self.metrics.newest is not None:
+            self.first_epoch = self.metrics.epoch
 
     def value(self, metric: str, *, epochs: int | None = None) -> float | None:
-        """The metric as it is now, or as it was after so many epochs."""
-        return value_after(self.rows.epochs[:epochs], metric)
+        """The metric after so many epochs; without a number, now."""
+        return value_after(self.metrics.validations[:epochs], metric)
 
-    def hangs(self, timeout: float) -> bool:
-        """Whether it has written nothing for so many seconds; 0 waits for ever."""
-        return 0 < timeout < time.monotonic() - self.progressed
+    def made_no_progress_for(self, timeout: float) -> bool:
+        """Whether it has written no file for `timeout` seconds; a timeout of 0 never ends."""
+        return 0 < timeout < time.monotonic() - self.last_progress
 
-    def tell_to_end(self) -> None:
-        """Once; `kill` is for one that has not ended GRACE_SECONDS later."""
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is running. multiprocessing reports it as ended as soon as the fork server has ended."""
+        if self.process.is_alive():
+            return True
+        with suppress(ProcessLookupError, PermissionError):
+            return self.process.exitcode == FORK_SERVER_ENDED and os.getpgid(self.process.pid or 0) == self.process.pid
+        return False
+
+    def terminate(self) -> None:
+        """Send SIGTERM, once. The runner kills the trial if it has not ended GRACE_SECONDS later."""
         if self.kill_at is None and self.process.pid is not None:
             self.kill_at = time.monotonic() + GRACE_SECONDS
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether its process is there; multiprocessing takes it for ended as soon as the parent of trials is gone."""
-        if self.process.is_alive():
-            return True
-        with suppress(ProcessLookupError, PermissionError):
-            return self.process.exitcode == PARENT_IS_GONE and os.getpgid(self.process.pid or 0) == self.process.pid
-        return False
-
     def kill(self) -> None:
-        """The whole process group, ranks included."""
+        """Send SIGKILL to the whole process group, ranks included."""
         if self.process.pid is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
+    def was_preempted(self) -> bool:
+        """Whether a signal from outside, or the end of the fork server, made it save its state and end."""
+        ended_by_signal = self.process.exitcode in (*(128 + signum for signum in STOP_SIGNALS), FORK_SERVER_ENDED)
+        return ended_by_signal and read_summary(self.folder).get("state") == "preempted"
+
     @property
-    def seconds_in_all(self) -> float | None:
-        """What the whole trial will have taken, from its speed so far."""
-        if self.first_epoch is None or self.rows.epoch <= self.first_epoch:
+    def total_seconds(self) -> float | None:
+        """Estimated duration of the whole trial at its speed so far; None before it has trained."""
+        if self.first_epoch is None or self.metrics.epoch <= self.first_epoch:
             return None
-        return (time.time() - self.began) / (self.rows.epoch - self.first_epoch) * self.config.epochs
+        return (time.time() - self.started) / (self.metrics.epoch - self.first_epoch) * self.config.epochs
 
     @property
     def seconds_left(self) -> float | None:
-        whole = self.seconds_in_all
-        return None if whole is None else whole * max(0.0, 1 - self.rows.epoch / self.config.epochs)
+        total = self.total_seconds
+        return None if total is None else total * max(0.0, 1 - self.metrics.epoch / self.config.epochs)
+
+
+def start_trial(
+    context: Any, claimed: ClaimedTrial, config: RunConfig, slot: Slot, environment: Mapping[str, str]
+) -> RunningTrial:
+    """Start a trial in a new process of a multiprocessing context. Raises EOFError or OSError if that fails."""
+    folder = RunFolder.of(config, claimed.run_id)
+    log = Path(config.runs_dir) / "logs" / f"{claimed.number}.log"
+    log.parent.mkdir(exist_ok=True)
+    process = context.Process(
+        target=run_trial,
+        args=(arguments(config), environment, slot.cores, slot.processes, bool(slot.gpus), str(log)),
+        name=f"trial-{claimed.number}",
+    )
+    process.start()
+    return RunningTrial(claimed, config, slot, process, folder, log, MetricsReader(folder.metrics))

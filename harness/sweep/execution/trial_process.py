@@ -1,7 +1,8 @@
-"""The process of one trial: a run in a new session, forked from the fork server, that ends with it."""
+"""The process of one trial: a run in a new session. It is forked from the fork server and ends when that ends."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from harness.errors import errors_in_words
-from harness.launch.launch import die_with_parent, free_port
+from harness.launch.launch import STOP_SIGNALS, die_with_parent, free_port
 from harness.options import parse
 
 # When memory runs out, the kernel kills the process with the highest score: its share of memory in thousandths, plus
-# this (proc_pid_oom_score_adj(5)). A trial can be retried, so it should be killed before the sweep.
+# this number (proc_pid_oom_score_adj(5)). A trial can be retried, so it must be killed before the runner.
 OOM_SCORE_ADJUSTMENT = 500
 
 # Seconds from the end of the main rank, or the first failure, to SIGTERM for the other ranks. SIGKILL follows after
@@ -37,12 +37,12 @@ def run_trial(
     on_gpus: bool,
     log: str,
 ) -> None:
-    """Do one run and exit with its code. Call it in a process forked for this trial."""
+    """Do one run and exit with its code. Runs in the process that was forked for this trial."""
     os.setsid()
     _restore_signals()
     os.environ.clear()
     os.environ.update(environment)
-    _write_to(log)
+    _redirect_output(log)
     with suppress(OSError):
         os.sched_setaffinity(0, cores)
     with suppress(OSError):
@@ -70,60 +70,58 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _run_ranks(world: int, work: Callable[[], int]) -> int:
-    """Do `work` in `world` forked ranks; returns the exit code of the lowest rank that failed, else 0.
+    """Call `work` in `world` forked ranks; returns the exit code of the lowest rank that failed, else 0.
 
-    Separate from launch.launch, which starts new interpreters under torch elastic: these ranks are forked, so that
-    they share the imports of the fork server, and they keep their exit codes (`infeasible` must not become 1).
+    launch.launch starts new interpreters under torch elastic instead. Forked ranks share the imports of the fork
+    server and keep their exit codes (`infeasible` must not become 1).
     """
     port = free_port()
     ranks = {_fork_rank(rank, world, port, work): rank for rank in range(world)}
     running, codes = set(ranks), dict[int, int]()
 
-    def pass_on(signum: int, frame: FrameType | None = None) -> None:
+    def signal_ranks(signum: int) -> None:
         for pid in running:
             with suppress(ProcessLookupError):
                 os.kill(pid, signum)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_IGN)  # a second signal must not reach the ranks
-        pass_on(signal.SIGTERM)
+        signal_ranks(signal.SIGTERM)
 
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, stop)
     deadlines: list[tuple[float, int]] = []
     while running:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                running.discard(pid)
-                codes[ranks[pid]] = os.waitstatus_to_exitcode(status)
-                if not deadlines and (ranks[pid] == 0 or codes[ranks[pid]] != 0):
-                    now = time.monotonic()
-                    # After a failure the other ranks wait in a collective that never ends. The main rank may still
-                    # have to close its W&B run, which is why SIGKILL comes much later.
-                    deadlines = [
-                        (now + RANK_EXIT_TIMEOUT, signal.SIGTERM),
-                        (now + 3 * RANK_EXIT_TIMEOUT, signal.SIGKILL),
-                    ]
+            if not ended:
+                continue
+            running.discard(pid)
+            codes[ranks[pid]] = os.waitstatus_to_exitcode(status)
+            if not deadlines and (ranks[pid] == 0 or codes[ranks[pid]] != 0):
+                # After a failure the other ranks wait in a collective that never ends. The main rank may still have to
+                # close its W&B run, so SIGKILL comes much later.
+                now = time.monotonic()
+                deadlines = [(now + RANK_EXIT_TIMEOUT, signal.SIGTERM), (now + 3 * RANK_EXIT_TIMEOUT, signal.SIGKILL)]
         while deadlines and time.monotonic() > deadlines[0][0]:
-            pass_on(deadlines.pop(0)[1])
+            signal_ranks(deadlines.pop(0)[1])
         time.sleep(0.05)
     failed = [code for _, code in sorted(codes.items()) if code]
     return _exit_code(failed[0]) if failed else 0
 
 
 def _fork_rank(rank: int, world: int, port: int, work: Callable[[], int]) -> int:
-    leader = os.getpid()
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        die_with_parent(parent=leader)
+        die_with_parent(parent=parent)
         os.environ |= _rank_variables(rank, world, port)
         code = work()
     finally:
-        # Not sys.exit, which would unwind the stack that was copied from the leader.
+        # sys.exit would unwind the stack that was copied from the parent.
         with suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -131,17 +129,17 @@ def _fork_rank(rank: int, world: int, port: int, work: Callable[[], int]) -> int
 
 
 def _rank_variables(rank: int, world: int, port: int) -> dict[str, str]:
-    """What torch elastic would set (pytorch.org/docs: torchrun, environment variables)."""
+    """The variables that torch elastic sets (pytorch.org/docs: torchrun, environment variables)."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     return {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
 
 
 def _exit_code(code: int) -> int:
-    """As a shell reports it: 128 + the signal that ended the process."""
+    """The exit code that a shell reports: for a process that a signal ended, 128 + the signal."""
     return code if code >= 0 else 128 - code
 
 
-def _write_to(log: str) -> None:
+def _redirect_output(log: str) -> None:
     """Send stdout and stderr to the log file; stdin is empty."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -150,9 +148,5 @@ def _write_to(log: str) -> None:
     for source, descriptor in ((empty, 0), (target, 1), (target, 2)):
         os.dup2(source, descriptor)
     for stream in (sys.stdout, sys.stderr):
-        _line_buffered(stream)
-
-
-def _line_buffered(stream: Any) -> None:
-    with suppress(AttributeError, ValueError):
-        stream.reconfigure(line_buffering=True)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)

@@ -1,1 +1,1 @@
-"""What a sweep costs before it starts: trials, time, disk."""
+"""The cost of a sweep before it starts: trials, time, disk."""

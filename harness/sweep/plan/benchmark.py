@@ -1,4 +1,4 @@
-"""How fast a model trains and scores on this machine: a few steps on random pixels, in this process."""
+"""Measures how fast a model trains and scores on this machine: a few steps on random pixels, in this process."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from harness.data.loader import Batch
 from harness.launch.cores import usable_cores
 from harness.model.preprocessing import preprocessing_for
 from harness.model.vit import build_model
-from harness.sweep.plan.throughput import Pace
+from harness.sweep.plan.throughput import Throughput
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 
-SECONDS = 3.0  # of steps that are timed
-MOST_STEPS = 20
-PATIENCE = 15.0  # for a step that is not
+SECONDS = 3.0  # of timed steps
+MAX_STEPS = 20
+# If the first step takes longer than this many seconds, it is the only one.
+SLOW_STEP = 15.0
 
-# On a CPU the time for an image hardly depends on how many there are, and a large batch would take minutes.
+# On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes.
 CPU_BATCH = 8
 
 
-def measure(config: RunConfig, classes: int) -> Pace:
-    """The pace of this config's model, with new weights; start-up and decoding are not part of it."""
+def measure(config: RunConfig, classes: int) -> Throughput:
+    """The throughput of a config's model, with new weights. Start-up and decoding are not included."""
     load = os.getloadavg()[0]
     size = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct).crop_size
     processes = Processes(config)
@@ -49,23 +50,23 @@ def measure(config: RunConfig, classes: int) -> Pace:
         state.progress.micro_batch = min(config.micro_batch or count, count)
         batch = _random_batch(count, size, classes, processes.device)
         state.model.train()
-        steps, step = _timed(lambda: training_step(state, batch, 1e-6, config, processes), processes.device)
+        steps, step_seconds = _timed(lambda: training_step(state, batch, 1e-6, config, processes), processes.device)
         state.model.eval()
-        scored = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
-        images = torch.randn(scored, 3, size, size, device=processes.device)
+        scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
+        images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
         with torch.inference_mode():
-            _, forward = _timed(lambda: state.forward(images), processes.device)
+            _, forward_seconds = _timed(lambda: state.forward(images), processes.device)
         checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     finally:
         processes.close()
-    speed = count / step
+    speed = count / step_seconds
     source = (
-        f"a probe: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random images of {size} px, "
-        f"{speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; starting is not counted"
+        f"a benchmark: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random images of "
+        f"{size} px, {speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; start-up is not included"
     )
     if on_cpu and load > usable_cores() / 2:
-        source += f", and other programs kept the machine busy (load {load:.1f} on {usable_cores()} cores)"
-    return Pace(speed, scored / forward, 0.0, checkpoint, source)
+        source += f"; other programs used the CPU (load {load:.1f} on {usable_cores()} cores)"
+    return Throughput(speed, scoring_batch / forward_seconds, 0.0, checkpoint, source)
 
 
 def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:
@@ -81,22 +82,22 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[int, float]:
-    """How often `work` was done, and the seconds it took each time.
+    """Call `work` repeatedly; returns the number of timed calls and their mean duration in seconds.
 
-    The first time, when memory is allocated, does not count unless it takes so long that this matters little.
+    The first call allocates memory. It counts only if it takes so long that this makes no difference.
     """
     first = _seconds(work, device)
-    if first > PATIENCE:
+    if first > SLOW_STEP:
         return 1, first
     times: list[float] = []
-    while len(times) < MOST_STEPS and sum(times) < SECONDS:
+    while len(times) < MAX_STEPS and sum(times) < SECONDS:
         times.append(_seconds(work, device))
     return len(times), sum(times) / len(times)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""How long the trials of a sweep take and how much disk they need, by the pace of earlier runs or of a short probe."""
+"""Estimates the time and disk of a sweep from the throughput of earlier runs, or of a short benchmark."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from harness.config import RunConfig
 from harness.data.image_folder import load_image_folder
 from harness.launch.launch import count_gpus, told_to_use_cpu
-from harness.sweep.plan.throughput import Pace, kind, pace_of_runs
+from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
 from reports.runs import read_runs
 
 
 class UnknownCost(Exception):
-    """Why there is no estimate, in a sentence."""
+    """There is no estimate; the message is a sentence."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """How many a data set has, in its splits."""
+class ImageCounts:
+    """The images of each split of a data set."""
 
     train: int
     val: int
@@ -33,54 +33,54 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sweep is estimated to take."""
+    """The estimated cost of a sweep."""
 
-    seconds: float  # with the workers there are
-    trial_seconds: float  # of one trial, on average
+    seconds: float  # of the whole sweep
+    trial_seconds: float  # mean of the trials
     workers: int
     device: str  # "cpu" or "cuda"
     checkpoint: int | None  # bytes of a trial's best weights
-    state: int  # bytes that a trial needs besides, until it has finished
+    state: int  # bytes of the state to resume from, until the trial has finished
     sources: tuple[str, ...]
 
     def disk(self, trials: int, keep: int | None) -> tuple[int, int]:
-        """Bytes of checkpoints at the end, and at most while trials run; `keep` of them stay, or all."""
+        """Bytes of checkpoints at the end, and the maximum while trials run. `keep` checkpoints stay, or all."""
         checkpoint, running = self.checkpoint or 0, min(self.workers, trials)
-        kept = min(keep or trials, trials)
-        return kept * checkpoint, min(kept + running, trials) * checkpoint + running * self.state
+        remaining = min(keep or trials, trials)
+        return remaining * checkpoint, min(remaining + running, trials) * checkpoint + running * self.state
 
 
 def estimate(configs: Sequence[RunConfig], trials: int, *, runs_dir: str | Path, probe: bool, workers: int) -> Cost:
-    """The cost of `trials` trials, of which `configs` are all, or examples; UnknownCost where it cannot be told.
+    """The cost of `trials` trials; `configs` are all of them, or examples. Raises UnknownCost.
 
-    The pace is that of finished runs under `runs_dir`; of kinds that there are none of it is measured, with `probe`.
+    Throughput comes from finished runs in `runs_dir`. If there are none, `probe` allows a benchmark.
     """
     device = "cuda" if count_gpus(os.environ) and not told_to_use_cpu(os.environ) else "cpu"
-    pictures = _pictures(configs)
-    paces = _paces(configs, pictures, device, runs_dir, probe)
-    seconds = [trial_seconds(*each) for each in zip(configs, pictures, paces, strict=True)]
-    average = statistics.fmean(seconds)
-    checkpoint = max((pace.checkpoint for pace in paces if pace.checkpoint), default=None)
+    counts = _image_counts(configs)
+    throughputs = _throughputs(configs, counts, device, runs_dir, probe)
+    seconds = [trial_seconds(*inputs) for inputs in zip(configs, counts, throughputs, strict=True)]
+    mean = statistics.fmean(seconds)
+    checkpoint = max((throughput.checkpoint for throughput in throughputs if throughput.checkpoint), default=None)
     return Cost(
-        seconds=sweep_seconds(seconds if len(seconds) == trials else [average] * trials, workers, device),
-        trial_seconds=average,
+        seconds=sweep_seconds(seconds if len(seconds) == trials else [mean] * trials, workers, device),
+        trial_seconds=mean,
         workers=workers,
         device=device,
         checkpoint=checkpoint,
         state=max(state_bytes(config, checkpoint or 0) for config in configs),
-        sources=tuple(dict.fromkeys(pace.source for pace in paces)),
+        sources=tuple(dict.fromkeys(throughput.source for throughput in throughputs)),
     )
 
 
-def trial_seconds(config: RunConfig, pictures: Pictures, pace: Pace) -> float:
-    scored = config.epochs * pictures.val + pictures.test
-    return config.epochs * pictures.train / pace.training + scored / pace.scoring + pace.overhead_seconds
+def trial_seconds(config: RunConfig, images: ImageCounts, throughput: Throughput) -> float:
+    trained, scored = config.epochs * images.train, config.epochs * images.val + images.test
+    return trained / throughput.training + scored / throughput.scoring + throughput.overhead_seconds
 
 
 def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
-    """From the first trial's start to the last one's end, each worker taking the next trial when it is free.
+    """Duration of a sweep in which each worker runs one trial after another.
 
-    On a CPU the workers share the cores that one alone would have for itself.
+    On a CPU more workers save no time: they share its cores.
     """
     if device == "cpu":
         return sum(trials)
@@ -91,13 +91,13 @@ def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
 
 
 def state_bytes(config: RunConfig, checkpoint: int) -> int:
-    """Bytes of the state that a run resumes from: weights, the optimiser's moments, and an average if it keeps one."""
+    """Bytes of the state that a run resumes from: weights, the optimiser's moments, averaged weights (--ema)."""
     moments = 1 if config.optimizer == "sgd" else 2
     return checkpoint * (1 + moments + config.ema)
 
 
 def about_time(seconds: float) -> str:
-    """A duration as roughly as an estimate knows it: "40 min"."""
+    """A duration, rounded as an estimate should be: "40 min"."""
     if seconds < 55:
         return f"{max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))} s"
     if (minutes := seconds / 60) < 90:
@@ -109,46 +109,47 @@ def about_time(seconds: float) -> str:
 
 def about_bytes(count: float) -> str:
     """A size to two digits, in powers of ten: "340 MB"."""
-    size, unit = next((pair for pair in ((1e12, "TB"), (1e9, "GB")) if count >= pair[0]), (1e6, "MB"))
+    size, unit = (1e12, "TB") if count >= 1e12 else (1e9, "GB") if count >= 1e9 else (1e6, "MB")
     return f"{float(f'{count / size:.2g}'):g} {unit}"
 
 
-def _pictures(configs: Sequence[RunConfig]) -> list[Pictures]:
-    """How many images each run has."""
-    found: dict[Hashable, Pictures] = {}
-    each = []
-    for config in configs:
-        key = (config.data, config.split_seed, config.split_fraction)
-        if key not in found:
-            if not Path(config.data).expanduser().exists():
-                raise UnknownCost(f"{config.data} is not there, so time and disk are not known.")
-            folder = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
-            train, val, test = (len(split.files) for split in folder.splits)
-            found[key] = Pictures(train, val, test, len(folder.classes))
-        each.append(found[key])
-    return each
+def _image_counts(configs: Sequence[RunConfig]) -> list[ImageCounts]:
+    """The image counts of each run. Each data set is read once."""
+    counts: dict[Hashable, ImageCounts] = {}
+    keys = [(config.data, config.split_seed, config.split_fraction) for config in configs]
+    for data, seed, fraction in dict.fromkeys(keys):
+        if not Path(data).expanduser().exists():
+            raise UnknownCost(f"The folder {data} does not exist, so time and disk are unknown.")
+        folder = load_image_folder(data, seed=seed, split_fraction=fraction)
+        train, val, test = (len(split.files) for split in folder.splits)
+        counts[data, seed, fraction] = ImageCounts(train, val, test, len(folder.classes))
+    return [counts[key] for key in keys]
 
 
-def _paces(
-    configs: Sequence[RunConfig], pictures: Sequence[Pictures], device: str, runs_dir: str | Path, probe: bool
-) -> list[Pace]:
-    """The pace of each run; runs of one kind whose batch sizes are near one power of two share a measurement."""
+def _throughputs(
+    configs: Sequence[RunConfig], counts: Sequence[ImageCounts], device: str, runs_dir: str | Path, probe: bool
+) -> list[Throughput]:
+    """The throughput of each run. Runs with equal speed keys and similar batch sizes share a measurement."""
     runs = read_runs(runs_dir)
-    known: dict[Hashable, Pace] = {}
-    each = []
-    for config, counts in zip(configs, pictures, strict=True):
-        the_kind, batch = kind(config.to_dict()), round(math.log2(config.batch_size))
-        # A probe on a CPU takes a small batch in any case.
-        probed = (the_kind, batch if device == "cuda" else None, "probe")
-        pace = known.get((the_kind, batch)) or pace_of_runs(runs, config, device, str(runs_dir)) or known.get(probed)
-        if pace is None:
+    measured: dict[Hashable, Throughput] = {}
+    throughputs = []
+    for config, images in zip(configs, counts, strict=True):
+        key, batch = speed_key(config.to_dict()), round(math.log2(config.batch_size))
+        # On a CPU a benchmark takes a small batch for any batch size.
+        benchmark_key = (key, batch if device == "cuda" else None, "benchmark")
+        throughput = (
+            measured.get((key, batch))
+            or throughput_of_runs(runs, config, device, str(runs_dir))
+            or measured.get(benchmark_key)
+        )
+        if throughput is None:
             if not probe:
                 raise UnknownCost(
-                    f"{runs_dir} holds no finished run of {config.model} here: time and disk are not known."
+                    f"{runs_dir} holds no finished run of {config.model} on this machine, so time and disk are unknown."
                 )
             from harness.sweep.plan.benchmark import measure
 
-            pace = known[probed] = measure(config, counts.classes)
-        known[the_kind, batch] = pace
-        each.append(pace)
-    return each
+            throughput = measured[benchmark_key] = measure(config, images.classes)
+        measured[key, batch] = throughput
+        throughputs.append(throughput)
+    return throughputs

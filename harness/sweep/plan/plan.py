@@ -1,4 +1,4 @@
-"""`harness sweep plan`: check a sweep file, list its trials, estimate their time and disk. Starts nothing."""
+"""`harness sweep plan`: check a sweep file, list its trials, estimate their time and disk. Starts no trial."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from harness.sweep.spec.command import launcher_words
 from harness.sweep.spec.distributions import EXPONENTS, Parameter
 from harness.sweep.spec.sweep_file import Sweep
 
-# Rows of the list of trials; what is beyond is counted.
-MOST_ROWS = 200
+# Rows of the list of trials; further trials are counted.
+MAX_ROWS = 200
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that can be started: its trials, what they may cost, and what is worth knowing before."""
+    """A valid sweep: its trials, their estimated cost, and notes for the user."""
 
     sweep: Sweep
     trials: int
-    points: tuple[dict[str, Any], ...]  # settings of the trials; none of a Bayesian search
+    points: tuple[dict[str, Any], ...]  # settings of the trials; empty for a Bayesian search
     names: tuple[str, ...]  # of their runs
     cost: Cost | None
-    keep: int | None  # checkpoints that stay on the disk; None keeps all
+    keep: int | None  # checkpoints to keep; None keeps all
     notes: tuple[str, ...]
 
 
@@ -49,20 +49,19 @@ def plan(
     workers: int = 1,
     keep: int | None = None,
 ) -> Plan:
-    """What `harness sweep run` would do; ConfigError with all that would keep it from doing it.
+    """The trials that `harness sweep run` would run. Raises ConfigError with all problems.
 
-    `runs_dir` is where earlier runs are looked for; `probe` allows a few steps of training to measure the speed.
+    `runs_dir` holds earlier runs; without one like these, `probe` allows a few training steps to measure the speed.
     """
     search = Search(count, seed)
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
-    likely = points or probe_points(sweep)
-    configs = checked_configs(sweep, likely)
+    configs = checked_configs(sweep, points or probe_points(sweep))
     notes, cost = _notes(sweep, configs, points), None
     try:
         cost = estimate(configs, trials, runs_dir=runs_dir, probe=probe, workers=workers)
-        notes += _shortage(cost.disk(trials, keep)[1], Path(runs_dir))
-    except UnknownCost as why:
-        notes.append(str(why))
+        notes += _disk_notes(cost.disk(trials, keep)[1], Path(runs_dir))
+    except UnknownCost as error:
+        notes.append(str(error))
     names = tuple(config.run_name for config in configs) if points else ()
     return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
 
@@ -74,7 +73,7 @@ def render(plan: Plan) -> str:
     trials = f"{plan.trials} trial{'s' * (plan.trials != 1)}"
     lines = [
         f"{sweep.path}: no problems. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
-        as_text(_trials(plan) if plan.points else _distributions(sweep)),
+        as_text(_trial_table(plan) if plan.points else _parameter_table(sweep)),
     ]
     if plan.cost:
         lines += _cost_lines(plan, plan.cost)
@@ -82,70 +81,71 @@ def render(plan: Plan) -> str:
 
 
 def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is allowed, and may still not be what was meant."""
+    """Hints about valid settings that may be a mistake."""
     notes = []
     for parameter in sweep.parameters:
         if parameter.distribution in EXPONENTS:
-            least, most = parameter.at(1e-9), parameter.at(1 - 1e-9)
+            smallest, largest = parameter.at(1e-9), parameter.at(1 - 1e-9)
             notes.append(
-                f"{parameter.name}: min and max of {parameter.distribution} are exponents of e, so values lie between "
-                f"{least:.3g} and {most:.3g}. {parameter.distribution}_values takes values."
+                f"{parameter.name}: min and max of {parameter.distribution} are exponents of e: its values are between "
+                f"{smallest:.3g} and {largest:.3g}. To give values, use {parameter.distribution}_values."
             )
-    if sweep.method == "random" and (same := equal_points(sweep, points)):
-        repeated = sum(len(numbers) - 1 for numbers in same)
-        notes.append(f"{repeated} of the random trials repeat the settings of another, as they do with W&B.")
+    if sweep.method == "random" and (groups := equal_points(sweep, points)):
+        repeated = sum(len(numbers) - 1 for numbers in groups)
+        notes.append(f"{repeated} of the random trials repeat the settings of another trial, as with W&B.")
     longest = max(config.epochs for config in configs)
     if sweep.early_terminate and sweep.early_terminate.bands[0] >= longest:
         notes.append(
-            f"early_terminate compares runs at epoch {sweep.early_terminate.bands[0]} first, and no run is longer than "
-            f"{longest}: it stops none."
+            f"early_terminate has no effect: it first compares runs at epoch {sweep.early_terminate.bands[0]}, and no "
+            f"run is longer than {longest} epochs."
         )
     if any(word.startswith("--mixed_precision") for word in launcher_words(sweep.command)):
         notes.append(
-            "--mixed_precision before ${program} holds under W&B's agents only; `- --precision=...` after ${program} "
-            "holds here, too."
+            "--mixed_precision before ${program} has an effect only with W&B's agents. Use `- --precision=...` after "
+            "${program}."
         )
     return notes
 
 
-def _shortage(needed: int, runs_dir: Path) -> list[str]:
+def _disk_notes(needed: int, runs_dir: Path) -> list[str]:
     existing = next(path for path in (runs_dir.resolve(), *runs_dir.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    return [] if needed < free else [f"{existing} has {about_bytes(free)} free, which is too little: give --keep K."]
+    return [] if needed < free else [f"{existing} has only {about_bytes(free)} free. Keep fewer checkpoints: --keep K."]
 
 
 def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
-    less = ", less what early termination saves" if plan.sweep.early_terminate else ""
+    saving = ", minus the savings of early termination" if plan.sweep.early_terminate else ""
     with_workers = f"with {cost.workers} worker{'s' * (cost.workers != 1)}"
     lines = [
-        f"time   about {about_time(cost.seconds)} {with_workers}{less}; about {about_time(cost.trial_seconds)} a trial"
+        f"time   about {about_time(cost.seconds)} {with_workers}{saving}; "
+        f"about {about_time(cost.trial_seconds)} per trial"
     ]
     if cost.workers > 1 and cost.device == "cpu":
-        lines.append("       on a CPU, workers share its cores: more of them save no time")
-    lines += [f"       by {source}" for source in cost.sources]
+        lines.append("       on a CPU, more workers save no time: they share its cores")
+    lines += [f"       measured in {source}" for source in cost.sources]
     if cost.checkpoint is None:
-        return [*lines, "disk   not known: none of these runs has its checkpoint any more"]
-    end, most = (about_bytes(count) for count in cost.disk(plan.trials, plan.keep))
-    kept = f"the {plan.keep} best stay" if plan.keep else "all stay; --keep K leaves the K best"
-    checkpoints = f"checkpoints of {about_bytes(cost.checkpoint)}, of which {kept}"
-    return [*lines, f"disk   about {end} at the end, {most} at most: {checkpoints}"]
+        return [*lines, "disk   unknown: the checkpoints of these runs were deleted"]
+    end, maximum = (about_bytes(count) for count in cost.disk(plan.trials, plan.keep))
+    retention = f"the best {plan.keep} are kept" if plan.keep else "all are kept; --keep K keeps the best K"
+    checkpoints = f"checkpoints of {about_bytes(cost.checkpoint)}, {retention}"
+    return [*lines, f"disk   about {end} at the end, {maximum} at most: {checkpoints}"]
 
 
-def _trials(plan: Plan) -> Table:
-    """Every trial with the settings that tell it from the others, in W&B's order."""
+def _trial_table(plan: Plan) -> Table:
+    """Every trial with the settings that distinguish it from the others, in W&B's order."""
     names = varying(plan.sweep)
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *names, "run"):
         table.add_column(heading, justify="right" if heading == "trial" else "left", overflow="fold")
-    for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MOST_ROWS]):
+    for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MAX_ROWS]):
         table.add_row(str(number), *(escape(short(point[key])) for key in names), name)
-    if (more := len(plan.points) - MOST_ROWS) > 0:
-        table.add_row(f"+ {more}")
+    if (further := len(plan.points) - MAX_ROWS) > 0:
+        table.add_row(f"+ {further}")
     return table
 
 
-def _distributions(sweep: Sweep) -> Table:
-    """What a Bayesian search chooses from."""
+def _parameter_table(sweep: Sweep) -> Table:
+    """The parameters of a Bayesian search."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("setting", "distribution", "values"):
         table.add_column(heading, overflow="fold")

@@ -1,4 +1,4 @@
-"""How fast a model trains and scores on this machine, as earlier runs tell it."""
+"""How fast a model trains and scores on this machine, measured in earlier runs."""
 
 from __future__ import annotations
 
@@ -12,66 +12,66 @@ from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.runs.rules import printable
 from reports.runs import Run
 
-# A training step is a forward and a backward pass, and the latter costs twice the former.
+# A training step is a forward and a backward pass; the backward pass costs twice as much.
 SCORING_TO_TRAINING = 3
 
-# Settings beside model and size of the images that speed depends on; on the batch size it depends little.
-_COSTS = ("freeze", "grad_checkpointing", "compile", "precision")
+# Settings that speed depends on, besides the model and the image size. It hardly depends on the batch size.
+_SPEED_SETTINGS = ("freeze", "grad_checkpointing", "compile", "precision")
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What was measured of a model on this machine."""
+class Throughput:
+    """The measured speed and size of a model on this machine."""
 
     training: float  # images per second
     scoring: float  # images per second
-    overhead_seconds: float  # seconds of a run that are neither: starting, figures, saving
-    checkpoint: int | None  # bytes of the best weights on the disk
+    overhead_seconds: float  # seconds of a run outside training and scoring: start-up, figures, saving
+    checkpoint: int | None  # bytes of the best weights on disk
     source: str  # the measurement, in words
 
 
-def kind(config: Mapping[str, Any]) -> Hashable:
-    """What two runs share that take equally long for an image; the settings are those of a RunConfig."""
+def speed_key(config: Mapping[str, Any]) -> Hashable:
+    """Equal for two runs that take equally long per image. The config is that of a RunConfig."""
     weights = config.get("weights")
     if weights not in NAMED_WEIGHTS:
         weights = str(Path(str(weights)).expanduser().resolve())
-    # Without an --image-size, the weights decide how large images are.
+    # Without --image-size, the weights decide the size of the images.
     size = config.get("image_size") or weights
-    return (config.get("model"), size, *(config.get(name) for name in _COSTS))
+    return (config.get("model"), size, *(config.get(name) for name in _SPEED_SETTINGS))
 
 
-def pace_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: str) -> Pace | None:
-    """The pace of the finished runs of this kind on a `device` ("cpu" or "cuda"); None if there are none.
+def throughput_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: str) -> Throughput | None:
+    """The median throughput of finished runs with this speed key on a `device` ("cpu" or "cuda"); None without runs.
 
-    Runs of several processes count with what one of them did. Those of the same batch size are preferred.
+    Runs with several processes count per process. Runs with the same batch size are preferred.
     """
-    wanted = kind(config.to_dict())
-    alike = [run for run in runs if run.finished and run.manifest.get("device") == device and _training(run) > 0]
-    alike = [run for run in alike if kind(run.config) == wanted]
-    alike = [run for run in alike if run.config.get("batch_size") == config.batch_size] or alike
-    if not alike:
+    key = speed_key(config.to_dict())
+    similar = [run for run in runs if run.finished and run.manifest.get("device") == device and _training(run) > 0]
+    similar = [run for run in similar if speed_key(run.config) == key]
+    similar = [run for run in similar if run.config.get("batch_size") == config.batch_size] or similar
+    if not similar:
         return None
-    training = statistics.median(map(_training, alike))
-    besides = [seconds for run in alike if (seconds := _besides(run)) is not None]
-    sizes = [size for run in alike if (size := _size(run.path / "checkpoints" / "best.safetensors"))]
-    return Pace(
+    training = statistics.median(map(_training, similar))
+    overheads = [seconds for run in similar if (seconds := _overhead(run)) is not None]
+    sizes = [size for run in similar if (size := _size(run.path / "checkpoints" / "best.safetensors"))]
+    return Throughput(
         training,
         training * SCORING_TO_TRAINING,
-        statistics.median(besides) if besides else 0.0,
+        statistics.median(overheads) if overheads else 0.0,
         max(sizes, default=None),
-        f"{len(alike)} finished run{'s' * (len(alike) > 1)} of {config.model} in {folder}: {training:.3g} images per "
-        f"second in training, on {' and '.join(sorted({_machine(run) for run in alike}))}",
+        f"{len(similar)} finished run{'s' * (len(similar) > 1)} of {config.model} in {folder}: {training:.3g} images "
+        f"per second in training, on {' and '.join(sorted({_machine(run) for run in similar}))}",
     )
 
 
 def _training(run: Run) -> float:
-    """Images per second and process in training; 0 where the run does not say."""
+    """Training images per second and process; 0 if the run did not log them."""
     processes = run.manifest.get("processes")
     return (run.metric("train/images_per_second") or 0.0) / (processes if type(processes) is int and processes else 1)
 
 
-def _besides(run: Run) -> float | None:
-    """Seconds that went neither into training nor into scoring; None for a run that was interrupted."""
+def _overhead(run: Run) -> float | None:
+    """Seconds outside training and scoring; None for a run that was interrupted."""
     total, training = run.metric("seconds/total"), run.metric("seconds/train")
     data = run.manifest.get("data")
     counts = data.get("images") if isinstance(data, dict) else None

@@ -1,4 +1,4 @@
-"""Who works on a trial: a process of some machine, as it signs in the trial_queue, and whether it is still there."""
+"""The lease of a trial: which process of which machine works on it, and whether that process is still alive."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from optuna.trial import FrozenTrial
 
 from harness.launch import proc
 
-# Seconds without a heartbeat after which a worker on another machine loses its trial.
+# Seconds between two heartbeats, and without one until a worker on another machine loses its trial.
 HEARTBEAT_SECONDS = 30.0
 LEASE_TIMEOUT = 300.0
-# Seconds a claimed trial may stay without its worker's name; after that its worker is dead.
+# Seconds that a claimed trial may be without a lease; then the worker that claimed it is dead.
 CLAIM_TIMEOUT = 5.0
 
 
-def me() -> dict[str, Any]:
-    """The signature of this process."""
+def new_lease() -> dict[str, Any]:
+    """A lease of this process, with the time of its heartbeat: now."""
     pid = os.getpid()
-    return {"host": platform.node(), "pid": pid, "born": _born(pid), "seen": time.time()}
+    return {"host": platform.node(), "pid": pid, "born": _start_time(pid), "seen": time.time()}
 
 
 def is_abandoned(trial: FrozenTrial) -> bool:
-    """Whether nobody works on a running trial any more."""
+    """Whether no worker is left for a running trial."""
     if "owner" not in trial.user_attrs:
-        # Its taker is about to sign, or was killed before it could.
+        # The worker that claimed it is about to write its lease, or was killed before it could.
         return trial.datetime_start is None or time.time() - trial.datetime_start.timestamp() > CLAIM_TIMEOUT
-    owner = trial.user_attrs["owner"]
-    if owner is None:
-        return True  # given back
-    if owner["host"] == platform.node():
-        return _born(owner["pid"]) != owner["born"]
-    return time.time() - owner["seen"] > LEASE_TIMEOUT
+    lease = trial.user_attrs["owner"]
+    if lease is None:
+        return True  # released
+    if lease["host"] == platform.node():
+        return _start_time(lease["pid"]) != lease["born"]
+    return time.time() - lease["seen"] > LEASE_TIMEOUT
 
 
-def is_mine(owner: Mapping[str, Any] | None) -> bool:
-    """Whether a signature is that of this process, whenever it was made."""
-    mine = me()
-    return owner is not None and all(owner[key] == mine[key] for key in ("host", "pid", "born"))
+def is_ours(lease: Mapping[str, Any] | None) -> bool:
+    """Whether this process holds the lease."""
+    ours = new_lease()
+    return lease is not None and all(lease[key] == ours[key] for key in ("host", "pid", "born"))
 
 
-def _born(pid: int) -> str | None:
-    """When a process began, which tells it from a later one of the same number; None when it is gone."""
-    found = proc.fields(pid)
-    return found[19] if found else None  # starttime, field 22
+def _start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None if it has ended. Process ids are used again."""
+    fields = proc.fields(pid)
+    return fields[19] if fields else None  # starttime, field 22 (proc_pid_stat(5))

@@ -1,4 +1,4 @@
-"""How a sweep searches, beside what its file says."""
+"""Search settings that are not in the sweep file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """Search settings that are not in the sweep file; they are stored and do not change when the sweep resumes."""
+    """Stored in the study when a sweep begins; the same when it resumes."""
 
     count: int | None = None  # trials of a random or Bayesian search
     seed: int = 0

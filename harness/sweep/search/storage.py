@@ -1,4 +1,4 @@
-"""Where a study is kept: a database, or a journal file that machines share."""
+"""Opens the storage of a study: a database, or a journal file that machines share."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from optuna.trial import TrialState
 
 from harness.errors import HarnessError
 
-# Seconds for another machine to make the tables of a database.
+# Seconds to wait while another machine creates the tables of a database.
 TABLES_TIMEOUT = 3.0
 
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
 
 class CachedStorage(_CachedStorage):
-    """Optuna's cache of a database, which reads finished trials once; this one does so with waiting trials, too.
+    """Optuna's cache of a database reads finished trials once. This one also reads waiting trials once.
 
-    A sweep queues all of its trials when it begins, and a trial in the queue does not change until it is begun.
+    A sweep queues all of its trials when it begins, and a waiting trial does not change until a worker claims it.
     """
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
-        # Ids by study: up to the first no trial is unknown, the second is the newest of all that were ever read.
-        self._known: dict[int, tuple[int, int]] = {}
+        # By study: the trial id up to which every trial has been read, and the largest trial id read.
+        self._read_ids: dict[int, tuple[int, int]] = {}
 
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         with self._lock:
             study = self._studies.setdefault(study_id, _StudyInfo())
-            complete, newest = self._known.get(study_id, (-1, -1))
-            # First those in the queue: one that leaves it meanwhile is among the others, then or the next time.
+            complete, newest = self._read_ids.get(study_id, (-1, -1))
+            # Waiting trials first: one that is claimed in between is read with the others, now or next time.
             queued = self._backend._get_trials(study_id, (TrialState.WAITING,), set(), complete)
             begun = self._backend._get_trials(study_id, BEGUN, study.unfinished_trial_ids, complete)
             self._add_trials_to_cache(study_id, [*queued, *begun])
@@ -44,9 +44,10 @@ class CachedStorage(_CachedStorage):
                     study.unfinished_trial_ids.discard(trial._trial_id)
                 else:
                     study.unfinished_trial_ids.add(trial._trial_id)
-            # Between the two reads one may have been queued, and a newer one queued and begun.
+            # Between the two reads, a trial may have been queued, and a newer one queued and claimed: ids that only the
+            # second read returned count as complete the next time.
             complete = max(newest, *(trial._trial_id for trial in queued), complete)
-            self._known[study_id] = complete, max(complete, *(trial._trial_id for trial in begun), newest)
+            self._read_ids[study_id] = complete, max(complete, *(trial._trial_id for trial in begun), newest)
 
 
 def default_storage(folder: Path) -> str:
@@ -54,23 +55,23 @@ def default_storage(folder: Path) -> str:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """A database by its URL, or a journal by the path of its file."""
+    """Open a database by its URL, or a journal by the path of its file. Raises HarnessError."""
     try:
         if "://" not in url:
             Path(url).expanduser().parent.mkdir(parents=True, exist_ok=True)
             path = str(Path(url).expanduser().resolve())
-            # The kind of lock that network file systems keep; one left by a killed process is broken after 30 s.
+            # This lock also works on network file systems. One that a killed process left behind expires after 30 s.
             return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
-        # Seconds that a writer waits for another.
+        # Seconds that a writer waits for another one.
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         storage = _database(url, arguments)
         if url.startswith("sqlite"):
-            _take_turns(storage.engine)
+            _lock_before_reading(storage.engine)
         return CachedStorage(storage)
     except (ImportError, ValueError, OSError) as error:
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
     except Exception as error:
-        # SQLAlchemy's and the database's own.
+        # SQLAlchemy and database drivers have no common base class of errors.
         if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "optuna", "sqlite3"):
             raise
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
@@ -80,19 +81,20 @@ def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
     try:
         return RDBStorage(url, engine_kwargs=arguments)
     except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-        # Another machine that begins at the same moment makes the tables of an empty database; soon they are there.
+        # Another machine is creating the tables of the empty database.
         time.sleep(TABLES_TIMEOUT)
         return RDBStorage(url, engine_kwargs=arguments)
 
 
-def _take_turns(engine: sqlalchemy.Engine) -> None:
-    """Have SQLite lock before it reads, not first when it writes: else two that look for work take the same trial.
+def _lock_before_reading(engine: sqlalchemy.Engine) -> None:
+    """Make SQLite lock at the start of a transaction, so that two workers cannot claim the same trial.
 
-    Optuna asks for such a lock (SELECT ... FOR UPDATE), which SQLite does not have.
+    By default it locks at the first write. Optuna asks for a lock while reading (SELECT ... FOR UPDATE), which SQLite
+    does not have.
     """
 
     @sqlalchemy.event.listens_for(engine, "connect")
-    def leave_transactions_to_us(connection: Any, _: object) -> None:
+    def disable_implicit_transactions(connection: Any, _: object) -> None:
         connection.isolation_level = None
 
     @sqlalchemy.event.listens_for(engine, "begin")

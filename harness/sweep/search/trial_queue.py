@@ -1,6 +1,6 @@
-"""The trial queue of a sweep: every trial, what became of it, and who is working on it.
+"""The trial queue of a sweep: every trial, its state, and the worker that runs it.
 
-A worker that claims a trial owns it until it reports how the trial ended, or until its lease expires.
+A worker that claims a trial owns it until it records how the trial ended, or until its lease expires.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.search.lease import is_abandoned, is_mine, me
-from harness.sweep.search.samplers import choose, sampler
+from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
+from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import begun_study, open_study
 from harness.sweep.spec.sweep_file import Sweep
 
-# A trial that was queued twice by accident, and is not done.
+# The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
 
-# How a trial can end; the names are those of a run's own summary.
+# How a trial can end: the states of a run's summary, and Optuna's.
 ENDINGS = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
-    # Not FAIL, which samplers overlook: they should keep away from such settings.
+    # Samplers ignore FAIL; with PRUNED they avoid such settings.
     "infeasible": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
@@ -37,23 +37,23 @@ ENDINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class ClaimedTrial:
-    """A trial that somebody has to do: its number, settings and how often it was tried."""
+    """A trial that this process has claimed."""
 
     number: int
     point: int
     run_id: str
     settings: dict[str, Any]
-    attempts: int  # begun before, and failed
+    attempts: int  # earlier attempts, which failed
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialRecord:
-    """One line of the trial_queue: a point of the sweep and what became of it."""
+    """A point of the sweep and its newest trial."""
 
     number: int
     point: int
     run_id: str
-    settings: dict[str, Any] | None  # None while a Bayesian search has not chosen them
+    settings: dict[str, Any] | None  # None until a Bayesian search chooses them
     state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed
     attempts: int
     value: float | None
@@ -64,141 +64,137 @@ class TrialRecord:
 class TrialQueue:
     def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
         self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
-        self._ours: dict[int, optuna.Trial] = {}
+        self._trials: dict[int, optuna.Trial] = {}  # by number
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
-        """To do trials: the study is made if need be. Raises ConfigError when it was begun with something else."""
+        """The queue for workers; a new study is created. Raises ConfigError if the sweep began with other settings."""
         return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
 
     @classmethod
     def begun(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
-        """To look at. Raises HarnessError when the sweep has not begun."""
+        """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
         study = begun_study(sweep, folder, storage)
         return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
 
     def claim(self) -> ClaimedTrial | None:
-        """The next trial to do, now ours: first one whose owner is gone, then one from the queue."""
+        """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
         trials = self._study.get_trials(deepcopy=False)
-        self._study.sampler = sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
-        for begun in trials:
-            of_sweep = begun.state == TrialState.RUNNING and "point" in begun.user_attrs
-            if of_sweep and is_abandoned(begun) and self._claim(begun):
-                return self._task(begun.number)
+        self._study.sampler = make_sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
+        for existing in trials:
+            is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
+            if is_running and is_abandoned(existing) and self._take_over(existing):
+                return self._claimed(existing.number)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
-            self._ours[trial.number] = trial
+            self._trials[trial.number] = trial
             if "point" not in trial.user_attrs:
-                # Another machine took the last of the queue in between; Optuna then makes up a trial.
+                # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self._study.tell(trial, state=TrialState.FAIL)
                 return None
-            trial.set_user_attr("owner", me())
-            if not self._is_queued_twice(trial):
-                return self._task(trial.number)
+            trial.set_user_attr("owner", new_lease())
+            if not self._is_duplicate(trial):
+                return self._claimed(trial.number)
             trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
     def is_settled(self) -> bool:
-        """Whether each trial that was begun and has not ended has an owner; the others can soon be taken."""
+        """Whether every running trial has a worker. One without can soon be claimed."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return all(trial.user_attrs.get("owner") for trial in running if "point" in trial.user_attrs)
 
-    def report(self, task: ClaimedTrial, epoch: int, value: float) -> bool:
-        """Note the metric after an epoch; whether early termination wants the trial to end."""
-        trial = self._trial(task.number)
+    def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
+        """Store the metric after an epoch; returns whether early termination prunes the trial."""
+        trial = self._trial(claimed.number)
         try:
-            if epoch not in self._frozen(task.number).intermediate_values:
+            if epoch not in self._frozen(claimed.number).intermediate_values:
                 trial.report(value, step=epoch)
             return trial.should_prune()
-        except UpdateFinishedTrialError:  # by another machine
+        except UpdateFinishedTrialError:  # another machine ended it
             return False
 
-    def heartbeat(self, task: ClaimedTrial) -> bool:
-        """Say that we are at it; False when it is not ours any more."""
-        return self.owns(task) and self._sign(task.number, me())
+    def heartbeat(self, claimed: ClaimedTrial) -> bool:
+        """Renew the lease; returns whether this process still owns the trial."""
+        return self.owns(claimed) and self._set_lease(claimed.number, new_lease())
 
-    def owns(self, task: ClaimedTrial) -> bool:
-        """Whether we still have the trial; another machine takes it when it has heard nothing of us for long."""
-        stored = self._frozen(task.number)
-        return stored.state == TrialState.RUNNING and is_mine(stored.user_attrs.get("owner"))
+    def owns(self, claimed: ClaimedTrial) -> bool:
+        """Whether this process still owns the trial. Another machine may take it over after LEASE_TIMEOUT."""
+        stored = self._frozen(claimed.number)
+        return stored.state == TrialState.RUNNING and is_ours(stored.user_attrs.get("owner"))
 
-    def end(self, task: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
-        """Note how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
+    def end(self, claimed: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
+        """Record how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
-        with contextlib.suppress(UpdateFinishedTrialError):  # by another machine, to the same end
-            self._trial(task.number).set_user_attr("ending", {"state": state, "reason": reason})
-            self._study.tell(task.number, value if state == "finished" else None, ENDINGS[state])
+        with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
+            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason})
+            self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
-    def attempt_failed(self, task: ClaimedTrial) -> ClaimedTrial:
-        """Note that an attempt failed; the same task, to be tried again."""
-        self._trial(task.number).set_user_attr("attempts", task.attempts + 1)
-        return dataclasses.replace(task, attempts=task.attempts + 1)
+    def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
+        """Count a failed attempt; returns the trial for the next one."""
+        self._trial(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
+        return dataclasses.replace(claimed, attempts=claimed.attempts + 1)
 
-    def release(self, task: ClaimedTrial) -> None:
+    def release(self, claimed: ClaimedTrial) -> None:
         """Release an unfinished trial; the next worker to claim it resumes it."""
-        if self.owns(task):
-            self._sign(task.number, None)
+        if self.owns(claimed):
+            self._set_lease(claimed.number, None)
 
-    def queue_failed_again(self, retries: int) -> int:
-        """Queue trials that failed with attempts left, under their old run; how many."""
-        again = [
-            (entry, self._frozen(entry.number))
-            for entry in self.entries()
-            if entry.state == "failed" and entry.attempts <= retries
-        ]
-        for entry, trial in again:
-            kept = {"point": entry.point, "attempts": entry.attempts, "settings": entry.settings}
-            self._study.enqueue_trial(trial.params, user_attrs={**kept, "run_id": entry.run_id})
-        return len(again)
+    def requeue_failed(self, retries: int) -> None:
+        """Queue failed trials again that have attempts left, with the ids of their runs."""
+        for record in self.records():
+            if record.state == "failed" and record.attempts <= retries:
+                attributes: dict[str, Any] = {"point": record.point, "attempts": record.attempts}
+                attributes |= {"settings": record.settings, "run_id": record.run_id}
+                self._study.enqueue_trial(self._frozen(record.number).params, user_attrs=attributes)
 
-    def entries(self) -> list[TrialRecord]:
-        """Every point of the sweep once, in order; of one that failed and was queued again, the newest trial."""
-        shown: dict[int, FrozenTrial] = {}
+    def records(self) -> list[TrialRecord]:
+        """One record per point of the sweep, in order: its newest trial, if a failed one was queued again."""
+        newest: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             point = trial.user_attrs.get("point")
             if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
                 continue
-            if point not in shown or shown[point].state == TrialState.FAIL:
-                shown[point] = trial
-        return [self._entry(trial) for _, trial in sorted(shown.items())]
+            if point not in newest or newest[point].state == TrialState.FAIL:
+                newest[point] = trial
+        return [self._record(trial) for _, trial in sorted(newest.items())]
 
-    def ask_to_stop(self) -> None:
-        """Have everyone who works on this sweep end, on whatever machine."""
+    def request_stop(self) -> None:
+        """Ask the workers of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
 
-    def stop_asked_since(self, moment: float) -> bool:
+    def stop_requested_since(self, moment: float) -> bool:
         return self._study.user_attrs.get("stop_asked", 0.0) > moment
 
-    def _is_queued_twice(self, trial: optuna.Trial) -> bool:
-        """Whether an older trial stands for the same point: two machines may have queued it at the same moment."""
+    def _is_duplicate(self, trial: optuna.Trial) -> bool:
+        """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
         point = trial.user_attrs["point"]
         return any(
             other.user_attrs.get("point") == point and other.state != TrialState.FAIL
             for other in self._study.get_trials(deepcopy=False)[: trial.number]
         )
 
-    def _claim(self, trial: FrozenTrial) -> bool:
-        """Make an abandoned trial ours. Of two machines that try at once, the later to write has it."""
-        mine = me()
-        if not self._sign(trial.number, mine):
+    def _take_over(self, trial: FrozenTrial) -> bool:
+        """Claim an abandoned trial. If two machines do so at once, the last one to write owns it."""
+        lease = new_lease()
+        if not self._set_lease(trial.number, lease):
             return False
         if not self._shared:
-            return True  # one process per machine and sweep: nobody else is there
+            return True  # a sweep has one runner per machine, and no other machine has this storage
         time.sleep(1.0)
-        return self._frozen(trial.number).user_attrs["owner"] == mine
+        return self._frozen(trial.number).user_attrs["owner"] == lease
 
-    def _sign(self, number: int, owner: dict[str, Any] | None) -> bool:
-        """Write who has a trial; False when it has ended in the meantime, on another machine."""
+    def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
+        """Write the lease of a trial; returns False if another machine has ended the trial."""
         try:
-            self._trial(number).set_user_attr("owner", owner)
+            self._trial(number).set_user_attr("owner", lease)
         except UpdateFinishedTrialError:
             return False
         return True
 
-    def _task(self, number: int) -> ClaimedTrial:
+    def _claimed(self, number: int) -> ClaimedTrial:
         trial = self._trial(number)
         attributes = self._frozen(number).user_attrs
         settings = choose(trial, self._sweep, attributes.get("settings"))
@@ -208,7 +204,7 @@ class TrialQueue:
             number, attributes["point"], self._run_id(number, attributes), settings, attributes["attempts"]
         )
 
-    def _entry(self, trial: FrozenTrial) -> TrialRecord:
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
         ending = attributes.get("ending", {})
         match trial.state:
@@ -218,7 +214,7 @@ class TrialQueue:
                 state = "interrupted" if is_abandoned(trial) else "running"
             case _:
                 state = ending["state"]
-        owner = attributes.get("owner")
+        lease = attributes.get("owner")
         return TrialRecord(
             trial.number,
             attributes["point"],
@@ -228,18 +224,18 @@ class TrialQueue:
             attributes["attempts"],
             trial.value if trial.state == TrialState.COMPLETE else None,
             ending.get("reason"),
-            owner["host"] if owner and state == "running" else None,
+            lease["host"] if lease and state == "running" else None,
         )
 
     def _run_id(self, number: int, attributes: Mapping[str, Any]) -> str:
         return attributes.get("run_id") or f"{self.sweep_id}-{number}"
 
     def _trial(self, number: int) -> optuna.Trial:
-        # Made once: making one has the sampler choose.
-        if number not in self._ours:
-            self._ours[number] = optuna.Trial(self._study, self._frozen(number)._trial_id)
-        return self._ours[number]
+        # Created once per number: the constructor runs the sampler.
+        if number not in self._trials:
+            self._trials[number] = optuna.Trial(self._study, self._frozen(number)._trial_id)
+        return self._trials[number]
 
     def _frozen(self, number: int) -> FrozenTrial:
-        storage = self._study._storage  # reads one trial, where the study reads all
+        storage = self._study._storage  # reads one trial; the study would read all
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))

@@ -1,1 +1,1 @@
-"""The sweep file: read, checked, put into typed form."""
+"""Reads and checks a sweep file."""

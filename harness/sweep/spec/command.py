@@ -1,4 +1,4 @@
-"""The `command` of a sweep file: the words of a run's command line, with W&B's macros in their places."""
+"""The `command` of a sweep file: the words of a trial's command line, with W&B's macros."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.sweep.spec.yaml_text import as_written
 
-# What W&B takes where a file has no `command`.
+# W&B's default if a file has no `command`.
 DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 
+# Macros that W&B replaces by the settings of the trial.
 _SETTINGS = ("${args}", "${args_no_equals}", "${args_no_boolean_flags}")
 
+# Macros that harness/run.py does not support, and why.
 _REFUSED = {
-    "${args_no_hyphens}": "lr=0.1 does not parse as an option",
-    "${args_json}": "it reads no JSON",
-    "${args_json_file}": "it reads no JSON file",
-    "${args_append_hydra}": "it is not configured by Hydra",
-    "${args_override_hydra}": "it is not configured by Hydra",
+    "${args_no_hyphens}": "options need hyphens",
+    "${args_json}": "it does not read JSON",
+    "${args_json_file}": "it does not read JSON files",
+    "${args_append_hydra}": "it does not use Hydra",
+    "${args_override_hydra}": "it does not use Hydra",
 }
 
 _MACROS = ("${env}", "${interpreter}", "${program}", *_SETTINGS, *_REFUSED)
 
-# The names that W&B's client replaces; a missing variable it replaces by its name.
+# Names that W&B's client replaces. It replaces a missing variable by its name.
 _VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 
 
 def read_command(command: Any) -> tuple[str, ...]:
-    """The `command` of a sweep file as words; ConfigError with all that is wrong with it."""
+    """The `command` of a sweep file as words. Raises ConfigError with all problems."""
     if command is None:
         return DEFAULT
     if not isinstance(command, list) or not command:
         raise ConfigError(
-            f"command is {as_written(command)}; W&B's agent takes a list with one word per line: `- ${{env}}`, "
+            f"command is {as_written(command)}; it must be a list with one word per line: `- ${{env}}`, "
             "`- ${interpreter}`, `- ${program}`, `- ${args}`."
         )
     problems = [
-        f"command: item {number} is {as_written(word)}, where a word is wanted; a word with a colon goes in quotes."
+        f"command: item {number} is {as_written(word)}; it must be a word. Put a word with a colon in quotes."
         for number, word in enumerate(command, start=1)
         if isinstance(word, list | dict) or word is None
     ]
@@ -54,7 +56,7 @@ def read_command(command: Any) -> tuple[str, ...]:
 
 
 def run_words(command: Sequence[str], point: Mapping[str, Any]) -> list[str]:
-    """What the program is given: the words after ${program}, a point's values in the place of ${args}."""
+    """The arguments of the program: the words after ${program}, with ${args} replaced by a point's settings."""
     words = []
     for word in command[command.index("${program}") + 1 :]:
         match word:
@@ -69,18 +71,18 @@ def run_words(command: Sequence[str], point: Mapping[str, Any]) -> list[str]:
                     if value is not False
                 ]
             case _:
-                words.append(_VARIABLE.sub(lambda found: os.environ.get(found[1], found[1]), word))
+                words.append(_VARIABLE.sub(lambda match: os.environ.get(match[1], match[1]), word))
     return words
 
 
 def launcher_words(command: Sequence[str]) -> list[str]:
-    """What W&B's agent starts the program with: the words before ${program}, without ${env} and ${interpreter}."""
+    """The launcher: the words before ${program}, without ${env} and ${interpreter}."""
     before = command[: command.index("${program}")]
     return [word for word in before if word not in ("${env}", "${interpreter}")]
 
 
-def settings_given(words: Iterable[str]) -> set[str]:
-    """The settings that words of a command line name, as fields of RunConfig."""
+def named_settings(words: Iterable[str]) -> set[str]:
+    """The settings that a command line sets, as fields of RunConfig."""
     return {word.lstrip("-").partition("=")[0].replace("-", "_") for word in words if re.match(r"--?[A-Za-z]", word)}
 
 
@@ -88,45 +90,45 @@ def _word_problems(word: str) -> list[str]:
     if variable := re.search(r"\$\{envvar:([^}]*)\}", word):
         return _variable_problems(variable[1])
     if word in _REFUSED:
-        return [f"command: {word} is not for harness/run.py: {_REFUSED[word]}. Use ${{args}}."]
+        return [f"command: harness/run.py does not support {word}: {_REFUSED[word]}. Use ${{args}}."]
     macros = re.findall(r"\$\{[^}]*\}", word)
     unknown = [macro for macro in macros if macro not in _MACROS]
     if unknown:
         close = difflib.get_close_matches(unknown[0], _MACROS, n=1)
-        advice = f"Did you mean {close[0]}?" if close else f"W&B knows {', '.join(_MACROS)} and ${{envvar:NAME}}."
-        return [f"command: {unknown[0]} is not a macro of W&B's, whose agent would leave it out. {advice}"]
+        advice = f"Did you mean {close[0]}?" if close else f"Macros are {', '.join(_MACROS)} and ${{envvar:NAME}}."
+        return [f"command: {unknown[0]} is not a macro of W&B; its agent would drop it. {advice}"]
     if macros and word != macros[0]:
-        return [f"command: W&B replaces {macros[0]} only where it stands alone; {word!r} would stay as it is."]
-    return [_one_word(word)] if re.match(r"--[\w-]+\s", word) else []
+        return [f"command: W&B does not replace {macros[0]} within a word: {word!r}. Make it a separate item."]
+    return [_split_problem(word)] if re.match(r"--[\w-]+\s", word) else []
 
 
-def _one_word(word: str) -> str:
+def _split_problem(word: str) -> str:
     items = ", ".join(f"`- {part}`" for part in word.split())
-    return f"command: {word!r} is one word to W&B's agent. Make it several items: {items}."
+    return f"command: {word!r} is passed on as one word. Make it several items: {items}."
 
 
 def _variable_problems(name: str) -> list[str]:
     if not re.fullmatch(r"[A-Z0-9_]+", name):
-        return [f"command: ${{envvar:{name}}}: W&B replaces only names of capital letters, digits and '_'."]
+        return [f"command: ${{envvar:{name}}}: the name may have only capital letters, digits and '_'."]
     if name not in os.environ:
-        return [f"command: ${{envvar:{name}}}: there is no such environment variable here. Set {name}."]
+        return [f"command: ${{envvar:{name}}}: this environment variable is not set. Set {name}."]
     return []
 
 
 def _order_problems(words: Sequence[str]) -> list[str]:
     if words.count("${program}") != 1:
-        return ["command must hold ${program} once: it stands for harness/run.py."]
+        return ["command must have ${program} exactly once: W&B replaces it by harness/run.py."]
     before, after = words[: words.index("${program}")], words[words.index("${program}") + 1 :]
     problems = [
-        _one_word(word) for word in before if " " in word and not word.startswith("-") and not Path(word).exists()
+        _split_problem(word) for word in before if " " in word and not word.startswith("-") and not Path(word).exists()
     ]
     problems += [
-        f"command: {macro} is part of what starts the program; put it before ${{program}}."
+        f"command: {macro} is part of the launcher. Put it before ${{program}}."
         for macro in ("${env}", "${interpreter}")
         if macro in after
     ]
     if any(macro in before for macro in _SETTINGS):
-        problems.append("command: the settings must come after ${program}, or they go to what starts it.")
+        problems.append("command: the settings must come after ${program}; before it, the launcher would get them.")
     elif sum(after.count(macro) for macro in _SETTINGS) != 1:
-        problems.append(f"command must hold one of {', '.join(_SETTINGS)}: the settings of the trial.")
+        problems.append(f"command must have one of {', '.join(_SETTINGS)}: the settings of the trial.")
     return problems

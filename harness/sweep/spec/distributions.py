@@ -1,7 +1,7 @@
 """One hyperparameter of a sweep: its distribution, as W&B defines it.
 
-The names, the keys they take and their defaults are those of W&B's sweep schema; the values drawn are those that its
-server's sampler draws at the same quantile.
+Names, keys and defaults are those of W&B's sweep schema. Values are those that W&B's sampler draws at the same
+quantile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-# Keys that a distribution needs besides `distribution`, and keys that it may have.
+# Required and optional keys of each distribution, besides `distribution`.
 DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "constant": (("value",), ()),
     "categorical": (("values",), ()),
@@ -31,13 +31,13 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "q_log_normal": ((), ("mu", "sigma", "q")),
 }
 
-# Those whose min and max are exponents of e, and not the smallest and largest value.
+# Distributions whose min and max are exponents of e instead of values.
 EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of the run and the values it may take; fields that its distribution does not use are empty or 0."""
+    """A setting of the run and its distribution. Fields that the distribution does not use keep their defaults."""
 
     name: str  # a field of RunConfig
     distribution: str  # a key of DISTRIBUTIONS
@@ -47,43 +47,43 @@ class Parameter:
     high: float = 0.0  # W&B's max
     mu: float = 0.0
     sigma: float = 1.0
-    q: float = 1.0  # an int where values are to be ints
+    q: float = 1.0  # step size; an int makes the values ints
 
     @property
     def varies(self) -> bool:
-        """Whether trials can differ in it."""
+        """Whether trials can differ in this setting."""
         return len(self.values) != 1
 
     def at(self, quantile: float) -> Any:
-        """The value that a share of `quantile`, between 0 and 1, of all draws stays below: the inverse CDF."""
+        """The value at a quantile between 0 and 1: the inverse of the cumulative distribution function."""
         match self.distribution:
             case "constant":
                 return self.values[0]
             case "categorical":
-                return self.values[_nth(quantile, len(self.values))]
+                return self.values[_index_at(quantile, len(self.values))]
             case "categorical_w_probabilities":
                 return self._weighted(quantile)
             case "int_uniform":
-                return int(self.low) + _nth(quantile, int(self.high) - int(self.low) + 1)
+                return int(self.low) + _index_at(quantile, int(self.high) - int(self.low) + 1)
         value = self._continuous(quantile)
         if not self.distribution.startswith("q_"):
             return value
-        return round(value / self.q) * self.q  # halves to even, as NumPy rounds; an int if q is one
+        return round(value / self.q) * self.q  # halves are rounded to even, as in NumPy; an int if q is an int
 
     @property
     def grid_size(self) -> int:
-        """How many values a grid takes of it; 0 for a distribution that W&B's grids refuse."""
+        """The number of values in a grid; 0 for a distribution that W&B's grids do not support."""
         match self.distribution:
             case "constant" | "categorical":
                 return len(self.values)
             case "int_uniform":
                 return int(self.high) - int(self.low) + 1
             case "q_uniform":
-                return math.ceil((self.high - self.low) / self.q)  # max itself is left out
+                return math.ceil((self.high - self.low) / self.q)  # without max itself
         return 0
 
     def grid(self) -> tuple[Any, ...] | None:
-        """The values of a grid in W&B's order; None for a distribution that W&B's grids refuse."""
+        """The values of a grid in W&B's order; None for a distribution that W&B's grids do not support."""
         match self.distribution:
             case "constant" | "categorical":
                 return self.values
@@ -91,7 +91,7 @@ class Parameter:
                 return tuple(range(int(self.low), int(self.high) + 1))
             case "q_uniform":
                 kind = float if float in map(type, (self.low, self.high, self.q)) else int
-                step = (self.low + self.q) - self.low  # as numpy.arange takes it, to the last bit
+                step = (self.low + self.q) - self.low  # rounded as in numpy.arange
                 return tuple(kind(self.low + index * step) for index in range(self.grid_size))
         return None
 
@@ -101,7 +101,9 @@ class Parameter:
             total += probability
             if quantile < total:
                 return value
-        return next(value for value, share in zip(self.values[::-1], self.probabilities[::-1], strict=True) if share)
+        # Rounding errors: the last value with a probability above 0.
+        pairs = list(zip(self.values, self.probabilities, strict=True))
+        return next(value for value, probability in reversed(pairs) if probability)
 
     def _continuous(self, quantile: float) -> float:
         match self.distribution.removeprefix("q_"):
@@ -120,11 +122,11 @@ class Parameter:
         raise ValueError(f"{self.distribution} is not one of {', '.join(DISTRIBUTIONS)}")
 
 
-def _between(share: float, low: float, high: float) -> float:
-    return low + share * (high - low)
+def _between(fraction: float, low: float, high: float) -> float:
+    return low + fraction * (high - low)
 
 
-def _nth(quantile: float, count: int) -> int:
-    """Which of `count` equally likely things a quantile falls on: the first one k with (k + 1) / count >= quantile."""
-    nth = max(math.ceil(quantile * count) - 1, 0)
-    return nth - 1 if nth and nth / count >= quantile else min(nth, count - 1)
+def _index_at(quantile: float, count: int) -> int:
+    """The index of one of `count` equally likely values: the first k with (k + 1) / count >= quantile."""
+    k = max(math.ceil(quantile * count) - 1, 0)
+    return k - 1 if k and k / count >= quantile else min(k, count - 1)  # the product above may be rounded up

@@ -1,4 +1,4 @@
-"""A W&B sweep file, read and checked: what is supported of W&B's schema, and what is refused by name."""
+"""Reads and checks a W&B sweep file. Keys of W&B's schema that are not supported are errors."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _KEYS = (
 
 # Keys of W&B's schema that need its servers.
 _REFUSED = {
-    "job": "launch jobs are started by W&B's servers",
-    "image_uri": "launch jobs are started by W&B's servers",
+    "job": "launch jobs need W&B's server",
+    "image_uri": "launch jobs need W&B's server",
     "scheduler": "it needs W&B's server",
-    "metrics": "several targets need a scheduler on W&B's server. Give one `metric`",
+    "metrics": "several metrics need a scheduler on W&B's server. Give one `metric`",
 }
 
-_MOST_GRID_POINTS = 10_000
+_MAX_GRID_POINTS = 10_000
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says, checked."""
+    """A valid sweep file."""
 
     path: Path
     text: str
@@ -61,24 +61,24 @@ class Sweep:
     project: str | None = None
     entity: str | None = None
     description: str | None = None
-    overrides: tuple[str, ...] = ()  # words that win over those of the file
+    overrides: tuple[str, ...] = ()  # options that take precedence over the file
 
     def config(self, point: Mapping[str, Any]) -> RunConfig:
-        """The settings of the trial at a point; ConfigError where no run can have them."""
+        """The config of the trial at a point. Raises ConfigError if its settings are invalid."""
         return parse([*commands.run_words(self.command, point), *self.overrides])
 
 
 def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a file, whose runs' command lines end in `overrides`; ConfigError with all problems of the file.
+    """Read a sweep file; `overrides` are appended to the command line of every trial. Raises ConfigError.
 
-    What only shows when a trial's settings are put together is found by `points.check_points`.
+    The error lists all problems of the file. `grid.check_points` finds problems in the combined settings of a trial.
     """
     path = Path(path)
     text = yaml_text.read_text(path)
     problems: list[str] = []
 
     def read_or_default(reader: Callable[..., T], *values: Any, default: Default) -> T | Default:
-        """Call a reader; note its problems and return the default when the value is wrong."""
+        """Call a reader; if it raises ConfigError, collect its problems and return the default."""
         try:
             return reader(*values)
         except ConfigError as error:
@@ -110,7 +110,7 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         )
         if method == "grid":
             problems += _grid_problems(sweep.parameters)
-        problems += _word_problems(sweep, {key.replace("-", "_") for key in entries})
+        problems += _option_problems(sweep, {key.replace("-", "_") for key in entries})
     if problems:
         raise ConfigError(f"{path}: {problem}" for problem in problems)
     return sweep
@@ -122,12 +122,12 @@ def _key_problems(content: Mapping[str, Any]) -> list[str]:
         if key in _REFUSED:
             problems.append(f"`{key}` is not supported: {_REFUSED[key]}.")
         elif key == "controller" and value != {"type": "cloud"}:
-            problems.append("`controller` is not supported: a local one needs W&B's server too. Take it out.")
+            problems.append("`controller` is not supported: a local one also needs W&B's server. Remove it.")
         elif key == "kind" and value != "sweep":
-            problems.append(f"kind is {as_written(value)}; this program reads files of kind sweep.")
+            problems.append(f"kind is {as_written(value)}; it must be sweep.")
         elif key not in _KEYS:
             close = difflib.get_close_matches(key, [*_KEYS, *_REFUSED], n=1)
-            advice = f"Did you mean `{close[0]}`?" if close else f"There are {', '.join(_KEYS)}."
+            advice = f"Did you mean `{close[0]}`?" if close else f"Keys are {', '.join(_KEYS)}."
             problems.append(f"`{key}` is not a key of a W&B sweep file. {advice}")
     return problems
 
@@ -136,8 +136,8 @@ def _program_problems(program: Any) -> list[str]:
     ours = Path(harness.__file__).with_name("run.py")
     if isinstance(program, str) and (Path(program) == Path("harness/run.py") or Path(program).resolve() == ours):
         return []
-    given = "is missing" if program is None else f"is {as_written(program)}"
-    return [f"program {given}; what runs a trial is `program: harness/run.py`."]
+    problem = "is missing" if program is None else f"is {as_written(program)}"
+    return [f"program {problem}; it must be harness/run.py."]
 
 
 def _method(method: Any) -> Method:
@@ -145,41 +145,41 @@ def _method(method: Any) -> Method:
         return method
     if method == "custom":
         raise ConfigError("method custom is not supported: it needs a scheduler on W&B's server.")
-    given = "is missing" if method is None else f"is {as_written(method)}"
-    raise ConfigError(f"method {given}; it must be grid, random or bayes.")
+    problem = "is missing" if method is None else f"is {as_written(method)}"
+    raise ConfigError(f"method {problem}; it must be grid, random or bayes.")
 
 
 def _entries(entries: Any) -> dict[str, Any]:
-    """`parameters`, whose keys are different names."""
+    """`parameters`. Raises ConfigError for keys that are not names, or are equal except for - and _."""
     if not isinstance(entries, dict) or not entries:
-        given = "are missing" if entries is None else f"is {as_written(entries)}"
-        raise ConfigError(f"parameters {given}; name at least one, as `lr: {{values: [1.0e-5, 1.0e-3]}}`.")
-    if wrong := [key for key in entries if not isinstance(key, str)]:
-        raise ConfigError(f"parameters: {as_written(key)} is not the name of a setting." for key in wrong)
+        problem = "are missing" if entries is None else f"is {as_written(entries)}"
+        raise ConfigError(f"parameters {problem}; give at least one, such as `lr: {{values: [1.0e-5, 1.0e-3]}}`.")
+    if not_names := [key for key in entries if not isinstance(key, str)]:
+        raise ConfigError(f"parameters: {as_written(key)} is not the name of a setting." for key in not_names)
     names = [key.replace("-", "_") for key in entries]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"parameters: {name} is there with '-' and with '_', which are the same." for name in twice)
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"parameters has {name} twice, with '-' and with '_'. Remove one." for name in duplicates)
     return entries
 
 
 def _run_cap(cap: Any) -> int | None:
     if cap is None or (type(cap) is int and cap > 0):
         return cap
-    raise ConfigError(f"run_cap is {as_written(cap)}; it must be a whole number from 1.")
+    raise ConfigError(f"run_cap is {as_written(cap)}; it must be a whole number of at least 1.")
 
 
 def _text(key: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise ConfigError(f"{key} is {as_written(value)}; it must be text: put it in quotes.")
+    raise ConfigError(f"{key} is {as_written(value)}; it must be text. Put it in quotes.")
 
 
 def _name(name: Any, path: Path) -> str:
-    """The name of the sweep's folder and W&B group: the file's `name`, else what the file is called."""
+    """The name of the sweep's folder and W&B group: `name`, else the name of the file."""
     name = _text("name", name) or path.stem
     if not re.fullmatch(r"\w[\w .=+-]{0,79}(?<![ .])", name, re.ASCII):
         raise ConfigError(
-            f"name {as_written(name)!r} becomes a folder name: write a `name` of up to 80 letters, digits, blanks "
+            f"the name {as_written(name)!r} cannot be a folder name. Give a `name` of up to 80 letters, digits, spaces "
             "and '.', '_', '-', '=', '+'."
         )
     return name
@@ -187,34 +187,35 @@ def _name(name: Any, path: Path) -> str:
 
 def _grid_problems(parameters: Sequence[Parameter]) -> list[str]:
     problems = [
-        f"parameters.{parameter.name}: W&B's grids take no {parameter.distribution}; give `values`, int_uniform or "
-        "q_uniform, or use method random."
+        f"parameters.{parameter.name}: W&B's grids do not support {parameter.distribution}. Give `values`, int_uniform "
+        "or q_uniform, or use method random."
         for parameter in parameters
         if not parameter.grid_size
     ]
-    if (count := math.prod(parameter.grid_size for parameter in parameters)) > _MOST_GRID_POINTS:
-        problems.append(f"the grid has {count:,} points; the most is {_MOST_GRID_POINTS:,}. Use method random.")
+    if (count := math.prod(parameter.grid_size for parameter in parameters)) > _MAX_GRID_POINTS:
+        problems.append(f"the grid has {count:,} points; at most {_MAX_GRID_POINTS:,} are possible. Use method random.")
     return problems
 
 
-def _word_problems(sweep: Sweep, swept: set[str]) -> list[str]:
-    """Words of the command line that contradict the parameters, or that trials of a sweep cannot have."""
-    fixed = commands.settings_given(commands.run_words(sweep.command, {}))
-    over = commands.settings_given(sweep.overrides)
+def _option_problems(sweep: Sweep, swept: set[str]) -> list[str]:
+    """Options in `command` or in the overrides that contradict the parameters, or that a sweep does not allow."""
+    fixed = commands.named_settings(commands.run_words(sweep.command, {}))
+    overridden = commands.named_settings(sweep.overrides)
     varying = {parameter.name for parameter in sweep.parameters if parameter.varies}
-    known = {field.name for field in dataclasses.fields(RunConfig)}
+    settings = {field.name for field in dataclasses.fields(RunConfig)}
+    unknown = sorted((fixed | overridden) - settings)
     return [
-        *(f"There is no option {option_name(name)}. {did_you_mean(name)}" for name in sorted((fixed | over) - known)),
+        *(f"There is no option {option_name(name)}. {did_you_mean(name)}" for name in unknown),
         *(
-            f"{option_name(name)} is a word of `command`, and {name} is under `parameters`: only one of them can hold."
+            f"{name} is set twice: by {option_name(name)} in `command` and under `parameters`. Remove one."
             for name in sorted(fixed & swept)
         ),
         *(
-            f"{option_name(name)} cannot be given for all trials: {name} is what this sweep varies."
-            for name in sorted(over & varying)
+            f"{option_name(name)} cannot be given for all trials, because this sweep varies {name}."
+            for name in sorted(overridden & varying)
         ),
         *(
             f"{option_name(name)} cannot be given for the trials of a sweep: {NOT_SWEPT[name]}."
-            for name in sorted((fixed & {"fresh", "name"}) | (over & set(NOT_SWEPT)))
+            for name in sorted((fixed & {"fresh", "name"}) | (overridden & set(NOT_SWEPT)))
         ),
     ]

@@ -1,4 +1,4 @@
-"""The YAML of a sweep file, read safely; what YAML itself trips over is said with its line."""
+"""Reads the YAML of a sweep file safely; errors name the line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from harness.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which would keep the last of two equal keys and say nothing."""
+    """The safe loader, with an error for a key that is there twice; yaml itself silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             if isinstance(key_node, yaml.ScalarNode) and key_node.value != "<<":
-                if key_node.value in seen:
+                if key_node.value in keys:
                     raise yaml.MarkedYAMLError(
                         problem=f"{key_node.value} is there twice", problem_mark=key_node.start_mark
                     )
-                seen.add(key_node.value)
+                keys.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
 def read_text(path: Path) -> str:
-    """The file's text, in UTF-8."""
+    """The text of a file in UTF-8. Raises ConfigError."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -40,24 +40,24 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The mapping that the text holds."""
+    """The mapping in the text. Raises ConfigError."""
     try:
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_problem(error, text)) from None
     except RecursionError:
-        raise ConfigError("it is nested too deeply for a sweep file.") from None
+        raise ConfigError("the YAML is nested too deeply.") from None
     except ValueError as error:  # a date that does not exist, a number with thousands of digits
-        raise ConfigError(f"YAML cannot read it: {error}.") from None
+        raise ConfigError(f"invalid YAML: {error}.") from None
     if document is None:
-        raise ConfigError("it is empty.")
+        raise ConfigError("the file is empty.")
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise ConfigError("a sweep file is a mapping of names, like `method: grid`, at its top level.")
+        raise ConfigError("a sweep file must be a mapping at its top level, such as `method: grid`.")
     return document
 
 
 def as_written(value: Any) -> str:
-    """A value as YAML writes it, shortened."""
+    """A value as YAML writes it, at most 60 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | dict):
@@ -67,9 +67,9 @@ def as_written(value: Any) -> str:
 
 
 def number_in_text(value: Any) -> str | None:
-    """How to write a number that YAML read as text; None for anything else.
+    """How to write a number that YAML has read as text; None for anything else.
 
-    YAML 1.1, which W&B reads too, wants a dot and a signed exponent: 1e-4 and 1.0e4 are text to it.
+    YAML 1.1, which W&B also uses, requires a dot and a signed exponent: 1e-4 and 1.0e4 are text.
     """
     if not isinstance(value, str) or not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value.strip()):
         return None
@@ -82,16 +82,14 @@ def number_in_text(value: Any) -> str | None:
 
 def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     if mark is None:
-        return f"YAML cannot read it: {what}."
+        return f"invalid YAML: {problem}."
     line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
-    problem = f"line {mark.line + 1}: {what}."
     if re.search(r"[\[,]\s*\$\{", line):
         return (
             f"line {mark.line + 1}: YAML cannot read ${{...}} between [ and ]. Write `command` as a list with one item "
             "per line: `- ${env}`, `- ${program}`, `- ${args}`."
         )
-    if "\\t" in what or "\t" in line:
-        return f"{problem} Indent with spaces, not with tabs."
-    return problem
+    advice = " Indent with spaces, not with tabs." if "\\t" in problem or "\t" in line else ""
+    return f"line {mark.line + 1}: {problem}.{advice}"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,81 +8,53 @@ from typing import Any
 import pytest
 
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.outcome import Rows, final_value, last_sign_of_progress, value_after, why_it_failed
-
-EPOCHS: list[dict[str, Any]] = [
-    {"step": 1, "epoch": 1, "val/f1": 0.5, "val/accuracy": 0.7, "val/loss": 1.0},
-    {"step": 2, "epoch": 2, "val/f1": 0.6, "val/accuracy": 0.6, "val/loss": 0.9},
-    {"step": 3, "epoch": 3, "val/f1": 0.6, "val/accuracy": 0.5, "val/loss": 0.8},
-    {"step": 4, "epoch": 4, "val/f1": 0.4, "val/accuracy": 0.9, "val/loss": None},
-]
+from harness.sweep.execution.outcome import Outcome, failure_reason, final_value, read_outcome
 
 
-def lines(*rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def test_best_is_that_of_the_runs_own_rule_and_last_is_last() -> None:
-    assert [value_after(EPOCHS[:count], "best/val_f1") for count in (1, 2, 3, 4)] == [0.5, 0.6, 0.6, 0.6]
-    # Of equal F1 the lower loss: all of epoch 3, though its accuracy is the lowest.
-    assert value_after(EPOCHS, "best/val_accuracy") == 0.5
-    assert value_after(EPOCHS, "best/val_loss") == 0.8
-    assert value_after(EPOCHS, "best/epoch") == 3
-    assert value_after(EPOCHS, "val/accuracy") == 0.9
-    assert value_after(EPOCHS, "val/loss") is None
-    assert value_after([], "best/val_f1") is None
-
-
-def test_rows_are_read_once_and_only_when_whole(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    rows = Rows(path)
-    assert not rows.read()
-    first, second = lines({"step": 1, "epoch": 0.5, "train/loss": 2.0}), lines(EPOCHS[0])
-    path.write_text(first + second[:20])
-    assert rows.read()
-    assert (rows.epoch, rows.epochs) == (0.5, [])
-    with path.open("a") as file:
-        file.write(second[20:])
-    assert rows.read()
-    assert rows.epochs == EPOCHS[:1]
-    assert rows.epoch == 1
-    assert not rows.read()
-
-
-def test_a_run_that_goes_on_is_read_from_its_beginning(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(lines(*EPOCHS[:3]))
-    rows = Rows(path)
-    rows.read()
-    anew = tmp_path / "anew"
-    anew.write_text(lines(*EPOCHS[:2]))
-    anew.rename(path)
-    assert rows.read()
-    assert rows.epochs == EPOCHS[:2]
-
-
-def test_the_final_value_is_the_summarys_or_the_last_row_that_has_it(tmp_path: Path) -> None:
+def folder_of(tmp_path: Path, **summary: Any) -> RunFolder:
     folder = RunFolder(tmp_path)
-    folder.write("summary.json", {"best/val_f1": 0.75})
-    folder.metrics.write_text(lines(*EPOCHS[:3], {"step": 9, "train/loss": 1.5}))
+    folder.write("summary.json", summary)
+    return folder
+
+
+def test_the_final_value_is_that_of_the_summary_or_of_the_last_row_with_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, **{"best/val_f1": 0.75})
+    rows = [{"step": 3, "epoch": 3, "val/accuracy": 0.5, "val/loss": 0.8}, {"step": 9, "train/loss": 1.5}]
+    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert final_value(folder, "best/val_f1") == 0.75
     assert final_value(folder, "val/accuracy") == 0.5
     assert final_value(folder, "train/loss") == 1.5
     assert final_value(folder, "nothing") is None
 
 
-def test_any_file_that_only_a_living_run_writes_is_progress(tmp_path: Path) -> None:
-    folder, log = RunFolder(tmp_path / "run"), tmp_path / "log"
-    assert last_sign_of_progress(folder, log) == 0
-    log.write_text("decoding")
-    os.utime(log, (2000, 2000))
-    folder.checkpoints.mkdir(parents=True)
-    os.utime(folder.checkpoints, (3000, 3000))
-    assert last_sign_of_progress(folder, log) == 3000.0
+@pytest.mark.parametrize(
+    ("summary", "outcome"),
+    [
+        ({}, None),
+        ({"state": "running"}, None),
+        ({"state": "failed", "reason": "a bug"}, None),
+        ({"state": "finished", "best/val_f1": 0.75}, Outcome("finished", "finished: best/val_f1 0.7500", 0.75)),
+        (
+            {"state": "finished", "best/val_f1": 0.75, "test/f1": 0.5},
+            Outcome("finished", "finished: best/val_f1 0.7500, test F1 0.5000", 0.75),
+        ),
+        (
+            {"state": "finished", "best/val_f1": None},
+            Outcome(
+                "infeasible",
+                "finished, but its best/val_f1 is not a number",
+                reason="its best/val_f1 is not a number",
+            ),
+        ),
+        ({"state": "stopped", "reason": "pruned"}, Outcome("stopped", "stopped: pruned", reason="pruned")),
+    ],
+)
+def test_the_outcome_in_a_summary(summary: dict[str, Any], outcome: Outcome | None, tmp_path: Path) -> None:
+    assert read_outcome(folder_of(tmp_path, **summary), "best/val_f1") == outcome
 
 
 @pytest.mark.parametrize(
-    ("code", "summary", "said", "reason"),
+    ("exit_code", "summary", "log", "reason"),
     [
         (1, {"state": "failed", "reason": "a bug\nat line 3"}, "", "a bug"),
         (-signal.SIGKILL, {"state": "running"}, "epoch 1", "killed (SIGKILL), by the kernel if memory ran out"),
@@ -94,11 +65,7 @@ def test_any_file_that_only_a_living_run_writes_is_progress(tmp_path: Path) -> N
         (3, {}, "", "exit code 3"),
     ],
 )
-def test_why_a_trial_failed(code: int, summary: dict[str, Any], said: str, reason: str, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text(said)
-    assert why_it_failed(code, summary, log, hung=False, timeout=9) == reason
-
-
-def test_a_hung_trial_is_said_to_have_hung(tmp_path: Path) -> None:
-    assert why_it_failed(-9, {}, tmp_path / "none", hung=True, timeout=90) == "no progress for 90 s"
+def test_why_a_trial_failed(exit_code: int, summary: dict[str, Any], log: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text(log)
+    assert failure_reason(exit_code, summary, path) == reason

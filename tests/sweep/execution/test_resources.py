@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.launch.launch import gpu_share
-from harness.sweep.execution import resources as slots_module
+from harness.sweep.execution import resources as resources_module
 from harness.sweep.execution.resources import Slot, share_machine
 
 CORES = set(range(8))
@@ -15,17 +15,17 @@ CORES = set(range(8))
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four GPUs and eight cores."""
-    monkeypatch.setattr(slots_module, "count_gpus", lambda environment: 4)
+    monkeypatch.setattr(resources_module, "count_gpus", lambda environment: 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: CORES)
 
 
 @pytest.fixture
 def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "count_gpus", lambda environment: 0)
+    monkeypatch.setattr(resources_module, "count_gpus", lambda environment: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: CORES)
 
 
-def test_each_trial_has_gpus_and_cores_of_its_own(gpus: None) -> None:
+def test_each_trial_has_separate_gpus_and_cores(gpus: None) -> None:
     assert (
         share_machine(None, 2, 1, {})
         == share_machine(2, 2, 1, {})
@@ -44,7 +44,7 @@ def test_several_trials_can_share_a_gpu(gpus: None) -> None:
     assert [slot.gpus for slot in share_machine(3, 0.25, 1, {})] == [("0",), ("1",), ("2",)]
 
 
-def test_more_workers_than_gpus_share_them_and_their_memory(gpus: None) -> None:
+def test_more_workers_than_gpus_share_gpus_and_their_memory(gpus: None) -> None:
     slots = share_machine(6, None, 1, {})
     assert [slot.gpus for slot in slots] == [(name,) for name in "012301"]
     assert [slot.gpu_share for slot in slots] == [0.5, 0.5, 1, 1, 0.5, 0.5]
@@ -53,7 +53,7 @@ def test_more_workers_than_gpus_share_them_and_their_memory(gpus: None) -> None:
 
 
 def test_three_workers_share_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "count_gpus", lambda environment: 1)
+    monkeypatch.setattr(resources_module, "count_gpus", lambda environment: 1)
     for slots in (share_machine(3, None, 1, {}), share_machine(None, 0.33, 1, {})):
         assert [slot.gpus for slot in slots] == [("0",)] * 3
         assert [slot.processes for slot in slots] == [1] * 3
@@ -61,19 +61,19 @@ def test_three_workers_share_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [gpu_share(slot.environment()) for slot in share_machine(None, None, 1, {})] == [1]
 
 
-def test_trials_share_what_the_sweep_itself_may_have(gpus: None) -> None:
+def test_trials_divide_the_gpu_share_of_the_sweep(gpus: None) -> None:
     slots = share_machine(5, None, 1, {"HARNESS_GPU_SHARE": "0.5"})
     assert [gpu_share(slot.environment()) for slot in slots] == [0.25, 0.5, 0.5, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("share", ["half", "0", "-0.5", "1.5", "nan"])
-def test_a_share_is_a_part_of_one_gpu(share: str) -> None:
+def test_a_gpu_share_is_above_0_and_at_most_1(share: str) -> None:
     assert gpu_share({}) == gpu_share({"HARNESS_GPU_SHARE": ""}) == gpu_share({"HARNESS_GPU_SHARE": "1"}) == 1
     with pytest.raises(ConfigError, match=f"HARNESS_GPU_SHARE is '{share}'; it must be a part"):
         gpu_share({"HARNESS_GPU_SHARE": share})
 
 
-def test_gpus_keep_the_names_they_are_given(gpus: None) -> None:
+def test_gpus_keep_their_names(gpus: None) -> None:
     visible = {"CUDA_VISIBLE_DEVICES": "7,GPU-5f,3,1"}
     assert [slot.gpus for slot in share_machine(None, 2, 1, visible)] == [("7", "GPU-5f"), ("3", "1")]
 
@@ -91,12 +91,12 @@ def test_without_gpus_workers_share_the_cores(no_gpus: None) -> None:
     [
         ((None, 0, 1), "--gpus-per-run is 0"),
         ((None, 1.5, 1), "--gpus-per-run is 1.5"),
-        ((None, 5, 1), "more than the 4 GPU"),
-        ((3, 2, 1), "give --workers 2 at most"),
+        ((None, 5, 1), "more than the 4 usable GPU"),
+        ((3, 2, 1), "Give at most --workers 2"),
         ((None, 1, 2), "--processes-per-run is for machines without GPUs"),
     ],
 )
-def test_what_the_machine_has_not_got_is_refused(
+def test_more_than_the_machine_has_is_an_error(
     arguments: tuple[int | None, float, int], message: str, gpus: None
 ) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Sweeps run here: every trial exactly once, whatever is killed, and nothing left behind."""
+"""The sweep runner: each trial runs exactly once, whatever is killed, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
 from tests.helpers.sweeping import (
     descendants,
-    entries,
     kill_tree,
+    records,
     start_sweep,
     sweep_here,
     trial_queue,
@@ -40,7 +40,7 @@ ENDLESS = ("--epochs=100000", "--log-every=1")
 
 
 def summaries(runs: Path) -> dict[str, dict[str, Any]]:
-    """By the run's name: its summary."""
+    """Summaries by the names of the runs."""
     return {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/*/summary.json")}
 
 
@@ -51,7 +51,7 @@ def run_folder(runs: Path, number: int) -> Path:
 
 @pytest.fixture
 def started() -> Iterator[Callable[..., Any]]:
-    """Starts sweeps; whatever they leave behind is killed."""
+    """A function that starts sweeps in child processes; those that still run are killed at the end."""
     children = []
 
     def start(*arguments: Any, **options: Any) -> Any:
@@ -64,26 +64,24 @@ def started() -> Iterator[Callable[..., Any]]:
             kill_tree(child.pid)
 
 
-def test_every_point_of_a_grid_is_done_in_order(
-    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_point_of_a_grid_runs_in_order(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
     assert sweep_here(file, tmp_path / "runs") == 0
 
-    done = entries(file, tmp_path / "runs")
+    done = records(file, tmp_path / "runs")
     order = [("none", 1e-3), ("none", 1e-2), ("standard", 1e-3), ("standard", 1e-2)]
-    assert [(entry.settings["augment"], entry.settings["lr"]) for entry in done] == order
-    assert [entry.state for entry in done] == ["finished"] * 4
-    for entry in done:
-        folder = run_folder(tmp_path / "runs", entry.number)
-        assert folder.name.endswith(entry.run_id)
+    assert [(record.settings["augment"], record.settings["lr"]) for record in done] == order
+    assert [record.state for record in done] == ["finished"] * 4
+    for record in done:
+        folder = run_folder(tmp_path / "runs", record.number)
+        assert folder.name.endswith(record.run_id)
         summary = json.loads((folder / "summary.json").read_text())
-        assert entry.value == summary["best/val_f1"]
+        assert record.value == summary["best/val_f1"]
         config = json.loads((folder / "config.json").read_text())
-        assert (config["augment"], config["lr"]) == (entry.settings["augment"], entry.settings["lr"])
+        assert (config["augment"], config["lr"]) == (record.settings["augment"], record.settings["lr"])
     assert (tmp_path / "runs" / "tiny" / "sweep.yaml").read_text() == file.read_text()
 
-    # Again: nothing is left to do, and the leaderboard is shown.
+    # The same command again starts no trial and prints the leaderboard.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("summary.json")}
     capfd.readouterr()
     assert sweep_here(file, tmp_path / "runs") == 0
@@ -97,33 +95,32 @@ def test_workers_share_a_sweep(photos: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", workers=2) == 0
-    values = [[entry.value for entry in entries(file, tmp_path / runs)] for runs in ("one", "two")]
+    values = [[record.value for record in records(file, tmp_path / runs)] for runs in ("one", "two")]
     assert values[0] == values[1]
     assert None not in values[0]
 
 
-def test_what_became_of_a_trial_that_another_machine_has_is_not_noted(
+def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
-    book = TrialQueue.open(sweep, Search(), tmp_path, None)
-    task = book.claim()
-    assert task is not None
-    monkeypatch.setattr(book, "owns", lambda _: False)
-    trial: Any = SimpleNamespace(
-        task=task, folder=RunFolder(tmp_path / "run"), process=SimpleNamespace(exitcode=1), log=tmp_path, hung=False
-    )
-    runner = Runner(sweep, book, tmp_path, [], RunnerOptions(start_method="fork"))
+    queue = TrialQueue.open(sweep, Search(), tmp_path, None)
+    claimed = queue.claim()
+    assert claimed is not None
+    monkeypatch.setattr(queue, "owns", lambda _: False)
+    folder, process = RunFolder(tmp_path / "run"), SimpleNamespace(exitcode=1)
+    trial: Any = SimpleNamespace(claimed=claimed, folder=folder, process=process, log=tmp_path, hung=False)
+    runner = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
     runner._settle(trial)
     assert "another machine took over this trial" in capsys.readouterr().out
-    assert (book.entries()[0].state, book.entries()[0].attempts) == ("running", 0) and not runner._to_retry
+    assert (queue.records()[0].state, queue.records()[0].attempts) == ("running", 0) and not runner._to_retry
 
 
-def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -> None:
+def test_trials_with_two_processes_give_the_scores_of_one(photos: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3, 1e-4]}})
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", processes=2) == 0
-    # By trial number, with which folders end. Adam's first steps make much of the last bits of a gradient.
+    # Sorted by trial number, the end of a folder's name. Adam's first steps amplify the last bits of a gradient.
     one, two = (
         [summary["best/val_loss"] for _, summary in sorted(summaries(tmp_path / runs).items(), key=lambda s: s[0][-1])]
         for runs in ("one", "two")
@@ -135,10 +132,10 @@ def test_two_processes_do_the_same_trials_as_one(photos: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_every_configuration_is_done_once(
+def test_a_sweep_killed_at_random_moments_runs_each_trial_once(
     photos: Path, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
-    """kill -9 of runner and trials, 20 times: no trial lost, none done twice, the very bits of an undisturbed sweep."""
+    """kill -9 of runner and trials, 20 times: no trial is lost or repeated, and the weights are bit-identical."""
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=6", "--checkpoint-every=2", "--log-every=1")
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     assert sweep_here(file, undisturbed) == 0
@@ -152,19 +149,19 @@ def test_killed_at_random_moments_every_configuration_is_done_once(
             kill_tree(child.pid)
             kills += 1
         else:
-            # Done early: the sweep must then be whole. Kill a new one from its beginning.
+            # It finished first, so it must be complete. Continue with a new sweep.
             assert child.exitcode == 0
-            assert {entry.state for entry in entries(file, disturbed)} == {"finished"}
+            assert {record.state for record in records(file, disturbed)} == {"finished"}
             disturbed = tmp_path / f"disturbed {kills}"
         child.join(10)
     child = started(file, disturbed)
     child.join(120)
     assert child.exitcode == 0
 
-    done = entries(file, disturbed)
-    assert [entry.state for entry in done] == ["finished"] * 4
-    assert [entry.attempts for entry in done] == [0] * 4  # being killed along is no failure of theirs
-    assert [entry.value for entry in done] == [entry.value for entry in entries(file, undisturbed)]
+    done = records(file, disturbed)
+    assert [record.state for record in done] == ["finished"] * 4
+    assert [record.attempts for record in done] == [0] * 4  # a trial that is killed with its runner has not failed
+    assert [record.value for record in done] == [record.value for record in records(file, undisturbed)]
     study = trial_queue(file, disturbed)._study
     complete = [trial.user_attrs["point"] for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted(complete) == [0, 1, 2, 3]
@@ -173,9 +170,9 @@ def test_killed_at_random_moments_every_configuration_is_done_once(
         assert same_bits(weights_of(run_folder(undisturbed, number)), weights_of(run_folder(disturbed, number)))
 
 
-def tell(file: Path, runs: Path, child: Any, how: str) -> None:
+def stop_sweep(file: Path, runs: Path, child: Any, how: str) -> None:
     if how == "harness sweep stop":
-        trial_queue(file, runs).ask_to_stop()
+        trial_queue(file, runs).request_stop()
     else:
         os.kill(child.pid, getattr(signal, how))
 
@@ -185,7 +182,7 @@ def tell(file: Path, runs: Path, child: Any, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "code"), [("harness sweep stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)]
 )
-def test_a_sweep_that_is_stopped_leaves_states_and_no_trainers(
+def test_a_stopped_sweep_saves_states_and_leaves_no_process(
     how: str, code: int, processes: int, photos: Path, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
@@ -195,7 +192,7 @@ def test_a_sweep_that_is_stopped_leaves_states_and_no_trainers(
     family = descendants(child.pid)
     assert len(family) >= 1 + processes
 
-    tell(file, runs, child, how)
+    stop_sweep(file, runs, child, how)
     child.join(10)
     assert child.exitcode == code
     assert wait_for(lambda: not any(is_running(pid) for pid in family), 10), [pid for pid in family if is_running(pid)]
@@ -203,9 +200,9 @@ def test_a_sweep_that_is_stopped_leaves_states_and_no_trainers(
     [folder] = runs.glob("tiny/*-0")
     assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
     assert (folder / "checkpoints" / "state.safetensors").exists()
-    assert [entry.state for entry in entries(file, runs)] == ["interrupted", "waiting", "waiting", "waiting"]
+    assert [record.state for record in records(file, runs)] == ["interrupted", "waiting", "waiting", "waiting"]
 
-    # Given again, it goes on with the same run.
+    # The same command resumes the same run.
     steps = len((folder / "metrics.jsonl").read_text().splitlines())
     again = started(file, runs, processes=processes)
     assert wait_for(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) > steps + 3, 60)
@@ -213,10 +210,10 @@ def test_a_sweep_that_is_stopped_leaves_states_and_no_trainers(
     kill_tree(again.pid)
 
 
-def test_a_trial_that_dies_is_tried_again_and_goes_on(
+def test_a_killed_trial_is_retried_and_resumes(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As when the kernel ends it because memory has run out."""
+    """The kernel kills a trial like this if memory runs out."""
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "undisturbed") == 0
     killed = tmp_path / "killed"
@@ -232,36 +229,36 @@ def test_a_trial_that_dies_is_tried_again_and_goes_on(
     capfd.readouterr()
     assert sweep_here(file, tmp_path / "runs") == 0
     assert "killed (SIGKILL)" in capfd.readouterr().out
-    [entry] = entries(file, tmp_path / "runs")
-    assert (entry.state, entry.attempts) == ("finished", 1)
+    [record] = records(file, tmp_path / "runs")
+    assert (record.state, record.attempts) == ("finished", 1)
     assert same_bits(weights_of(run_folder(tmp_path / "undisturbed", 0)), weights_of(run_folder(tmp_path / "runs", 0)))
 
 
-def test_what_keeps_failing_is_noted_and_the_others_go_on(
+def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
-    optimise = train_module.training_step
+    training_step = train_module.training_step
 
     def broken(state: Any, batch: Any, lr: float, *rest: Any) -> Any:
         if lr == 1e-2:
             raise RuntimeError("a bug in the program")
-        return optimise(state, batch, lr, *rest)
+        return training_step(state, batch, lr, *rest)
 
     monkeypatch.setattr(train_module, "training_step", broken)
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
-    done = entries(file, tmp_path / "runs")
-    assert [entry.state for entry in done] == ["finished", "failed", "finished", "failed"]
-    assert [entry.attempts for entry in done] == [0, 2, 0, 2]
+    done = records(file, tmp_path / "runs")
+    assert [record.state for record in done] == ["finished", "failed", "finished", "failed"]
+    assert [record.attempts for record in done] == [0, 2, 0, 2]
     assert done[1].reason == "a bug in the program"
 
-    # Given again, it leaves them alone; with more retries and the bug put right, they are done under the same run.
+    # The same command does not retry them. With more retries and without the bug, they finish under the same run ids.
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
-    monkeypatch.setattr(train_module, "training_step", optimise)
+    monkeypatch.setattr(train_module, "training_step", training_step)
     assert sweep_here(file, tmp_path / "runs", retries=2) == 0
-    again = entries(file, tmp_path / "runs")
-    assert [entry.state for entry in again] == ["finished"] * 4
-    assert [entry.run_id for entry in again] == [entry.run_id for entry in done]
+    again = records(file, tmp_path / "runs")
+    assert [record.state for record in again] == ["finished"] * 4
+    assert [record.run_id for record in again] == [record.run_id for record in done]
 
 
 def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_continues(
@@ -277,8 +274,8 @@ def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_cont
 
     monkeypatch.setattr(RunLogger, "end", end_damaged)
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
-    done = entries(file, tmp_path / "runs")
-    assert [entry.state for entry in done] == ["finished", "failed", "finished", "failed"]
+    done = records(file, tmp_path / "runs")
+    assert [record.state for record in done] == ["finished", "failed", "finished", "failed"]
     folder = run_folder(tmp_path / "runs", 1)
     assert done[1].reason == (
         f"{folder / 'summary.json'} is damaged (it holds a list instead of an object). Move the run folder away and "
@@ -286,16 +283,16 @@ def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_cont
     )
     monkeypatch.undo()
 
-    # The trial fails again as long as the folder is there, and is done once it is moved away.
+    # The trial fails again as long as its folder is there; it runs once the folder is moved away.
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
-    assert [entry.state for entry in entries(file, tmp_path / "runs")] == ["finished", "failed", "finished", "failed"]
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "failed", "finished", "failed"]
     for number in (1, 3):
         run_folder(tmp_path / "runs", number).rename(tmp_path / f"damaged-{number}")
     assert sweep_here(file, tmp_path / "runs", retries=0) == 0
-    assert [entry.state for entry in entries(file, tmp_path / "runs")] == ["finished"] * 4
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 4
 
 
-def test_a_sweep_in_which_nothing_works_is_given_up(
+def test_a_sweep_stops_if_its_first_five_trials_fail(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -305,45 +302,45 @@ def test_a_sweep_in_which_nothing_works_is_given_up(
     parameters = {"seed": {"values": list(range(9))}}
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
-    states = [entry.state for entry in entries(file, tmp_path / "runs")]
+    states = [record.state for record in records(file, tmp_path / "runs")]
     assert states == ["failed"] * 5 + ["waiting"] * 4
-    assert "5 trials failed, and none has ended well" in capfd.readouterr().out
+    assert "5 trials failed, and none succeeded" in capfd.readouterr().out
 
 
-def test_a_trial_that_hangs_is_ended(
+def test_a_hung_trial_is_killed_and_retried(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hung = tmp_path / "hung"
-    optimise = train_module.training_step
+    training_step = train_module.training_step
 
     def hang_once(state: Any, *rest: Any) -> Any:
         if state.progress.step == 2 and not hung.exists():
             hung.touch()
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # deaf, too
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # it ignores SIGTERM
             time.sleep(600)
-        return optimise(state, *rest)
+        return training_step(state, *rest)
 
     monkeypatch.setattr(train_module, "training_step", hang_once)
     monkeypatch.setattr("harness.sweep.execution.running_trial.GRACE_SECONDS", 0.5)
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "runs", timeout=3.0) == 0
-    [entry] = entries(file, tmp_path / "runs")
-    assert (entry.state, entry.attempts) == ("finished", 1)
+    [record] = records(file, tmp_path / "runs")
+    assert (record.state, record.attempts) == ("finished", 1)
     assert "no progress for 3 s" in capfd.readouterr().out
 
 
-def test_a_setting_that_cannot_be_trained_is_not_tried_again(photos: Path, tmp_path: Path) -> None:
+def test_an_infeasible_trial_is_not_retried(photos: Path, tmp_path: Path) -> None:
     parameters = {"lr": {"values": [1e6, 1e-3]}, "optimizer": {"value": "sgd"}}
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs") == 0
-    first, second = entries(file, tmp_path / "runs")
+    first, second = records(file, tmp_path / "runs")
     assert (first.state, first.attempts, second.state) == ("infeasible", 0, "finished")
     assert first.reason is not None
     assert "training loss became" in first.reason
 
 
-def test_early_termination_stops_what_is_not_among_the_best(photos: Path, tmp_path: Path) -> None:
-    """Of three trials at epoch 1 the two best may go on, and of two both: W&B's threshold is the value at n // eta."""
+def test_early_termination_stops_trials_that_are_not_among_the_best(photos: Path, tmp_path: Path) -> None:
+    """Of three trials at epoch 1 the best two continue, and of two both: W&B's threshold is the value at n // eta."""
     file = write_sweep(
         tmp_path / "tiny.yaml",
         photos,
@@ -353,8 +350,8 @@ def test_early_termination_stops_what_is_not_among_the_best(photos: Path, tmp_pa
         early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
     )
     assert sweep_here(file, tmp_path / "runs") == 0
-    done = entries(file, tmp_path / "runs")
-    assert [entry.state for entry in done] == ["finished", "finished", "stopped"]
+    done = records(file, tmp_path / "runs")
+    assert [record.state for record in done] == ["finished", "finished", "stopped"]
     assert done[2].reason is not None
     assert done[2].reason.startswith("early termination after epoch 1, at val/loss 1.0")
     rows = (run_folder(tmp_path / "runs", 2) / "metrics.jsonl").read_text().splitlines()
@@ -362,29 +359,29 @@ def test_early_termination_stops_what_is_not_among_the_best(photos: Path, tmp_pa
     assert "test/f1" not in summaries(tmp_path / "runs")[run_folder(tmp_path / "runs", 2).name]
 
 
-def test_a_changed_file_is_refused_with_the_difference(photos: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_an_error_with_the_difference(photos: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "runs") == 0
     file.write_text("# a comment changes nothing\n" + file.read_text())
     assert sweep_here(file, tmp_path / "runs") == 0
     file.write_text(file.read_text().replace("0.001", "0.002"))
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error:
         sweep_here(file, tmp_path / "runs")
-    assert "-    - 0.001\n+    - 0.002" in str(refused.value)
+    assert "-    - 0.001\n+    - 0.002" in str(error.value)
     file.write_text(file.read_text().replace("0.002", "0.001"))
     with pytest.raises(ConfigError, match="---seed 0\n\\+--seed 1"):
         sweep_here(file, tmp_path / "runs", search=Search(seed=1))
 
 
-def test_a_second_runner_on_this_machine_is_refused(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:
+def test_a_second_runner_on_this_machine_is_an_error(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
     child = started(file, tmp_path / "runs")
     assert wait_for(lambda: any((tmp_path / "runs").rglob("metrics.jsonl")), 60)
-    with pytest.raises(HarnessError, match=f"is running here already \\(pid {child.pid}\\)"):
+    with pytest.raises(HarnessError, match=f"is already running on this machine \\(pid {child.pid}\\)"):
         sweep_here(file, tmp_path / "runs")
 
 
-def test_what_is_wrong_is_said_before_the_first_trial(photos: Path, tmp_path: Path) -> None:
+def test_problems_are_reported_before_the_first_trial(photos: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path / "nothing", "--epochs=1")
     with pytest.raises(HarnessError, match="nothing"):
         sweep_here(file, tmp_path / "runs")
@@ -398,15 +395,15 @@ def test_an_error_of_the_runner_itself_ends_its_trials(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
-    seen: list[int] = []
+    trial_pids: list[int] = []
 
     def fail_once_running(runner: Runner) -> None:
         if any((tmp_path / "runs").rglob("metrics.jsonl")):
-            seen.extend(one.process.pid for one in runner.running.values() if one.process.pid)
+            trial_pids.extend(trial.process.pid for trial in runner.running.values() if trial.process.pid)
             raise RuntimeError("a bug in the runner")
 
     monkeypatch.setattr(runner_module.Runner, "_handle_stop_requests", fail_once_running)
     with pytest.raises(RuntimeError, match="a bug in the runner"):
         sweep_here(file, tmp_path / "runs")
-    assert seen
-    assert not any(is_running(pid) for pid in seen)
+    assert trial_pids
+    assert not any(is_running(pid) for pid in trial_pids)

@@ -1,4 +1,4 @@
-"""`harness sweep plan`: what it lists, and estimates worked out by hand from runs that were made up."""
+"""`harness sweep plan`: the list of trials, and estimates computed by hand from invented runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, DataError
-from harness.sweep.plan import benchmark as probes
-from harness.sweep.plan import estimate as estimates
-from harness.sweep.plan import plan as plans
+from harness.sweep.plan import benchmark as benchmark_module
+from harness.sweep.plan import estimate as estimate_module
+from harness.sweep.plan import plan as plan_module
 from harness.sweep.plan.estimate import (
     Cost,
-    Pictures,
+    ImageCounts,
     about_bytes,
     about_time,
     state_bytes,
@@ -25,7 +25,7 @@ from harness.sweep.plan.estimate import (
     trial_seconds,
 )
 from harness.sweep.plan.plan import plan, render
-from harness.sweep.plan.throughput import Pace, pace_of_runs
+from harness.sweep.plan.throughput import Throughput, throughput_of_runs
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs
 
@@ -73,8 +73,8 @@ def write_run(folder: Path, **changes: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "count_gpus", lambda environment: 0)
-    monkeypatch.setattr(probes, "SECONDS", 1e-9)
+    monkeypatch.setattr(estimate_module, "count_gpus", lambda environment: 0)
+    monkeypatch.setattr(benchmark_module, "SECONDS", 1e-9)
 
 
 def sweep_of(tmp_path: Path, photos: Path | str, text: str = GRID, *overrides: str) -> Sweep:
@@ -83,11 +83,11 @@ def sweep_of(tmp_path: Path, photos: Path | str, text: str = GRID, *overrides: s
     return read_sweep(path, overrides)
 
 
-def test_pace_of_an_earlier_run(tmp_path: Path) -> None:
+def test_throughput_of_an_earlier_run(tmp_path: Path) -> None:
     write_run(tmp_path / "one")
-    pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
-    # 4 x 200 + 100 images were scored three times as fast as trained with: 6 s of the 10 s that were not training.
-    assert pace == Pace(
+    throughput = throughput_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
+    # 4 x 200 + 100 images are scored at 150 per second: 6 s of the 10 s outside training.
+    assert throughput == Throughput(
         training=50,
         scoring=150,
         overhead_seconds=pytest.approx(4.0),
@@ -96,10 +96,10 @@ def test_pace_of_an_earlier_run(tmp_path: Path) -> None:
     )
 
 
-def test_which_runs_count(tmp_path: Path) -> None:
+def test_only_similar_runs_count(tmp_path: Path) -> None:
     def speed(**settings: Any) -> float | None:
-        pace = pace_of_runs(read_runs(tmp_path), dataclasses.replace(CONFIG, **settings), "cpu", "runs")
-        return pace.training if pace else None
+        throughput = throughput_of_runs(read_runs(tmp_path), dataclasses.replace(CONFIG, **settings), "cpu", "runs")
+        return throughput.training if throughput else None
 
     assert speed() is None
     for name, changes in {
@@ -123,15 +123,15 @@ def test_which_runs_count(tmp_path: Path) -> None:
     assert (speed(image_size=128), speed(freeze="backbone"), speed(weights="none")) == (50, 50, 50)
 
 
-def test_an_interrupted_run_does_not_know_its_time(tmp_path: Path) -> None:
+def test_an_interrupted_run_has_no_overhead(tmp_path: Path) -> None:
     write_run(tmp_path / "one", earlier_starts=["2026-01-01"])
-    pace = pace_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
-    assert pace and (pace.training, pace.overhead_seconds) == (50, 0.0)
+    throughput = throughput_of_runs(read_runs(tmp_path), CONFIG, "cpu", "runs")
+    assert throughput and (throughput.training, throughput.overhead_seconds) == (50, 0.0)
 
 
 def test_seconds_of_a_trial() -> None:
-    pace = Pace(training=50, scoring=150, overhead_seconds=4, checkpoint=None, source="")
-    assert trial_seconds(CONFIG, Pictures(250, 200, 100, 10), pace) == pytest.approx(20 + 6 + 4)
+    throughput = Throughput(training=50, scoring=150, overhead_seconds=4, checkpoint=None, source="")
+    assert trial_seconds(CONFIG, ImageCounts(250, 200, 100, 10), throughput) == pytest.approx(20 + 6 + 4)
 
 
 @pytest.mark.parametrize(
@@ -172,24 +172,24 @@ def test_disk() -> None:
         (86400 * 6.6, "7 days"),
     ],
 )
-def test_time_in_words(seconds: float, text: str) -> None:
+def test_about_time(seconds: float, text: str) -> None:
     assert about_time(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(3_300_000, "3.3 MB"), (343e6, "340 MB"), (1.04e9, "1 GB"), (22e12, "22 TB"), (0, "0 MB")]
 )
-def test_bytes_in_words(count: float, text: str) -> None:
+def test_about_bytes(count: float, text: str) -> None:
     assert about_bytes(count) == text
 
 
 def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    found = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
-    # 4 epochs of 10 images at 50 a second, 4 x 4 + 6 scored at 150, and 4 s besides.
-    assert found.cost and found.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
-    assert found.cost.seconds == pytest.approx(4 * found.cost.trial_seconds)
-    lines = render(found).splitlines()
+    result = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    # 4 epochs of 10 images at 50 per second, 4 x 4 + 6 images scored at 150, and 4 s of overhead.
+    assert result.cost and result.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
+    assert result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
+    lines = render(result).splitlines()
     assert lines[0] == f"{tmp_path}/search.yaml: no problems. 4 trials, method grid, best/val_f1 maximised."
     assert [line.split() for line in lines[2:8] if line.split()[0].isalnum()] == [
         ["trial", "augment", "lr", "run"],
@@ -199,46 +199,47 @@ def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
         ["3", "standard", "0.001", "lr0.001_bs16_standard_s0"],
     ]
     assert lines[8:] == [
-        "time   about 20 s with 1 worker; about 5 s a trial",
-        f"       by 1 finished run of vit_demo in {tmp_path}/runs: 50 images per second in training, on Z80, 2 cores",
-        "disk   about 8 MB at the end, 14 MB at most: checkpoints of 2 MB, of which all stay; "
-        "--keep K leaves the K best",
+        "time   about 20 s with 1 worker; about 5 s per trial",
+        f"       measured in 1 finished run of vit_demo in {tmp_path}/runs: 50 images per second in training, "
+        "on Z80, 2 cores",
+        "disk   about 8 MB at the end, 14 MB at most: checkpoints of 2 MB, all are kept; --keep K keeps the best K",
     ]
 
 
-def test_plan_with_workers_and_a_budget(tmp_path: Path, photos: Path) -> None:
+def test_plan_with_workers_and_keep(tmp_path: Path, photos: Path) -> None:
     write_run(tmp_path / "runs" / "one")
     text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2))
     assert "with 3 workers" in text
-    assert "on a CPU, workers share its cores" in text
-    # Two that stay and three that run, of four trials in all: 4 checkpoints, and 3 states of 6 MB.
-    assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, of which the 2 best stay" in text
+    assert "on a CPU, more workers save no time" in text
+    # Two kept checkpoints and three running trials, but four trials in all: 4 checkpoints, and 3 states of 6 MB.
+    assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, the best 2 are kept" in text
 
 
-def test_plan_by_a_probe(tmp_path: Path, photos: Path) -> None:
+def test_plan_with_a_benchmark(tmp_path: Path, photos: Path) -> None:
     text = GRID.replace("lr: {values: [0.1, 0.001]}", "batch_size: {values: [2, 4]}")
-    found = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
-    assert found.cost
-    [source] = found.cost.sources  # both batch sizes by one probe
-    assert source.startswith("a probe: 1 training step of vit_demo on 2 random images of 64 px, ")
-    assert found.cost.trial_seconds > 0
+    result = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
+    assert result.cost
+    [source] = result.cost.sources  # both batch sizes share one benchmark
+    assert source.startswith("a benchmark: 1 training step of vit_demo on 2 random images of 64 px, ")
+    assert result.cost.trial_seconds > 0
     # The demo's 6 layers of width 128, and a head for two classes: 4 bytes each.
     width, mlp = 128, 256
     layer = 4 * width * width + 4 * width + 2 * width * mlp + width + mlp + 4 * width
     around = 3 * 8 * 8 * width + width + width + 65 * width + 2 * width + 2 * width + 2
-    assert found.cost.checkpoint == 4 * (6 * layer + around)
+    assert result.cost.checkpoint == 4 * (6 * layer + around)
     assert not (tmp_path / "none").exists()
 
 
-def test_plan_without_pictures(tmp_path: Path) -> None:
-    found = plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)
-    assert found.cost is None
-    assert render(found).endswith("note   nowhere is not there, so time and disk are not known.")
+def test_plan_without_images(tmp_path: Path) -> None:
+    result = plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)
+    assert result.cost is None
+    assert render(result).endswith("note   The folder nowhere does not exist, so time and disk are unknown.")
 
 
 def test_plan_without_a_measurement(tmp_path: Path, photos: Path) -> None:
     text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "none", probe=False))
-    assert f"note   {tmp_path}/none holds no finished run of vit_demo here: time and disk are not known." in text
+    problem = f"{tmp_path}/none holds no finished run of vit_demo on this machine, so time and disk are unknown."
+    assert f"note   {problem}" in text
 
 
 def test_plan_of_a_random_search(tmp_path: Path) -> None:
@@ -259,15 +260,15 @@ def test_plan_of_a_bayesian_search(tmp_path: Path, photos: Path) -> None:
     )
     early = "early_terminate: {type: hyperband, min_iter: 1}\n"
     sweep = sweep_of(tmp_path, photos, HEAD + "method: bayes\nrun_cap: 7\n" + parameters + early + COMMAND)
-    found = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
-    assert found.points == found.names == ()
-    assert found.cost and found.cost.seconds == pytest.approx(7 * found.cost.trial_seconds)
-    text = render(found)
+    result = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
+    assert result.points == result.names == ()
+    assert result.cost and result.cost.seconds == pytest.approx(7 * result.cost.trial_seconds)
+    text = render(result)
     assert [line.split() for line in text.splitlines()[4:6]] == [
         ["augment", "categorical", "none"],
         ["lr", "log_uniform_values", "0.001", "to", "0.1"],
     ]
-    assert "less what early termination saves" in text
+    assert "minus the savings of early termination" in text
 
 
 def test_notes(tmp_path: Path) -> None:
@@ -278,28 +279,30 @@ def test_notes(tmp_path: Path) -> None:
         + COMMAND.replace("- python\n", "- accelerate\n- launch\n- --mixed_precision=fp16\n")
     )
     notes = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
-    assert notes[0] == "28 of the random trials repeat the settings of another, as they do with W&B."
-    assert notes[1] == "early_terminate compares runs at epoch 4 first, and no run is longer than 4: it stops none."
-    assert notes[2].startswith("--mixed_precision before ${program} holds under W&B's agents only")
+    assert notes[0] == "28 of the random trials repeat the settings of another trial, as with W&B."
+    assert notes[1] == (
+        "early_terminate has no effect: it first compares runs at epoch 4, and no run is longer than 4 epochs."
+    )
+    assert notes[2].startswith("--mixed_precision before ${program} has an effect only with W&B's agents.")
     rate = "  lr: {distribution: log_uniform, min: 1.0e-5, max: 0.1}\n"
     text = HEAD + "method: random\nrun_cap: 3\nparameters:\n" + rate + COMMAND
     [note, _] = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
-    assert "values lie between 1 and 1.11. log_uniform_values takes values." in note
+    assert "its values are between 1 and 1.11. To give values, use log_uniform_values." in note
 
 
-def test_a_full_disk_is_foreseen(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "runs" / "one")
     free = type("usage", (), {"free": 10_000_000})
-    monkeypatch.setattr(plans.shutil, "disk_usage", lambda path: free)
-    found = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
-    assert found.notes == (f"{tmp_path}/runs has 10 MB free, which is too little: give --keep K.",)
+    monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: free)
+    result = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    assert result.notes == (f"{tmp_path}/runs has only 10 MB free. Keep fewer checkpoints: --keep K.",)
 
 
-def test_what_keeps_a_sweep_from_starting(tmp_path: Path, photos: Path) -> None:
+def test_problems_that_prevent_a_sweep(tmp_path: Path, photos: Path) -> None:
     wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "0.1, -1")
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ConfigError) as error:
         plan(sweep_of(tmp_path, photos, wrong), runs_dir=tmp_path)
-    assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in refusal.value.problems] == [
+    assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in error.value.problems] == [
         "Trials 1 and",
         "Trials 2 and",
     ]
@@ -310,8 +313,8 @@ def test_what_keeps_a_sweep_from_starting(tmp_path: Path, photos: Path) -> None:
         plan(sweep_of(tmp_path, tmp_path / "empty"), runs_dir=tmp_path)
 
 
-def test_long_lists_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "MOST_ROWS", 3)
+def test_a_long_list_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "MAX_ROWS", 3)
     lines = render(plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)).splitlines()
     assert [line.split()[0] for line in lines[4:8]] == ["0", "1", "2", "+"]
     assert lines[7].split() == ["+", "1"]

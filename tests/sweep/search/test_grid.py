@@ -1,4 +1,4 @@
-"""The trials of a sweep: their order, where random ones come from, and what is found to be wrong with them."""
+"""The points of a sweep: the order of a grid, random points, and checks of their settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_grid_in_the_order_of_wandb() -> None:
     rates = Parameter("lr", "categorical", values=(0.1, 0.001))
     constant = Parameter("epochs", "constant", values=(3,))
     points = grid_points(sweep_of(AUGMENT, SIZE, constant, rates))
-    # The last name changes fastest, values in the order of the file: what the server hands out one after another.
+    # The order in which the server hands out trials: the last name changes fastest, values in the order of the file.
     assert [tuple(point.values()) for point in points] == [
         ("none", 16, 3, 0.1),
         ("none", 16, 3, 0.001),
@@ -59,8 +59,8 @@ def test_a_random_point_depends_on_seed_number_and_name_alone() -> None:
     assert len({point["lr"] for point in points}) == 10
 
 
-def test_random_points_of_seed_0_stay_what_they_are() -> None:
-    """A sweep that is begun with one version and goes on with another keeps its trials."""
+def test_random_points_of_seed_0_do_not_change() -> None:
+    """A sweep that began with an earlier version keeps its trials when it resumes."""
     points = random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 3, seed=0)
     assert [point["augment"] for point in points] == ["none", "standard", "none"]
     assert [point["batch_size"] for point in points] == [64, 16, 16]
@@ -72,9 +72,9 @@ def test_random_points_of_seed_0_stay_what_they_are() -> None:
 def test_random_points_fill_their_distributions() -> None:
     points = random_points(sweep_of(AUGMENT, LR, SIZE, method="random"), 2000, seed=0)
     exponents = np.log10([point["lr"] for point in points])
-    # Even from -5 to -1; the largest gap to an even spread stays below 0.043 in 99.9 % of draws (Kolmogorov).
-    spread = np.abs(np.sort(exponents) - np.linspace(-5, -1, 2000)).max() / 4
-    assert spread < 0.043
+    # Uniform from -5 to -1: Kolmogorov's distance is below 0.043 in 99.9 % of samples of this size.
+    distance = np.abs(np.sort(exponents) - np.linspace(-5, -1, 2000)).max() / 4
+    assert distance < 0.043
     large = np.array([point["batch_size"] == 64 for point in points])
     standard = np.array([point["augment"] == "standard" for point in points])
     assert abs(large.mean() - 0.5) < 0.037  # 3.3 standard deviations
@@ -83,14 +83,14 @@ def test_random_points_fill_their_distributions() -> None:
     assert abs(np.corrcoef(exponents[1:], exponents[:-1])[0, 1]) < 0.074
 
 
-def test_probes_reach_the_ends() -> None:
+def test_probe_points_reach_the_ends() -> None:
     probes = probe_points(sweep_of(AUGMENT, LR, SIZE, method="bayes"))
     rates = [point["lr"] for point in probes]
     assert (min(rates), max(rates)) == pytest.approx((1e-5, 1e-1), rel=1e-4)
     assert {point["augment"] for point in probes} == {"none", "standard"}
 
 
-def test_good_points_have_no_problems() -> None:
+def test_valid_points_have_no_problems() -> None:
     sweep = sweep_of(AUGMENT, SIZE)
     assert check_points(sweep, grid_points(sweep)) == []
 
@@ -116,33 +116,31 @@ def test_equal_problems_are_one_sentence() -> None:
 
 
 def test_many_problems_are_counted() -> None:
-    found = problems(Parameter("seed", "int_uniform", low=-30, high=0))
-    assert len(found) == 11
-    assert found[-1] == "There are 20 more problems like these."
+    sentences = problems(Parameter("seed", "int_uniform", low=-30, high=0))
+    assert len(sentences) == 11
+    assert sentences[-1] == "There are 20 more problems like these."
 
 
-def test_settings_that_do_not_go_together() -> None:
+def test_settings_that_cannot_be_combined() -> None:
     models = Parameter("model", "categorical", values=("vit_demo", "vit_b_16"))
     weights = Parameter("weights", "categorical", values=("demo", "imagenet"))
-    found = problems(models, weights)
-    assert [problem.partition(" does not")[0] for problem in found] == [
+    assert [problem.partition(" does not")[0] for problem in problems(models, weights)] == [
         "Trial 1: --weights imagenet",
         "Trial 2: --weights demo",
     ]
 
 
-def test_the_search_may_choose_what_no_run_can_have() -> None:
+def test_a_search_that_may_choose_an_invalid_value() -> None:
     [problem] = problems(Parameter("mixup", "normal"), method="bayes")
     assert problem.startswith("A point that the search may choose: --mixup is -")
 
 
 def test_trials_that_are_the_same_run() -> None:
     [problem] = problems(Parameter("lr", "categorical", values=(0.1, 0.2, 0.1)))
-    assert problem == "Trials 0 and 2 are one and the same run: a value is listed twice."
+    assert problem == "Trials 0 and 2 are the same run: a value is listed twice."
     logs = Parameter("log_every", "categorical", values=(5, 10))
-    found = problems(AUGMENT, logs)
-    why = "are one and the same run: they differ in log_every only, which does not change what is computed."
-    assert found == [f"Trials 0 and 1 {why}", f"Trials 2 and 3 {why}"]
+    problem = "are the same run: they differ only in log_every, which does not change the result."
+    assert problems(AUGMENT, logs) == [f"Trials 0 and 1 {problem}", f"Trials 2 and 3 {problem}"]
 
 
 def test_random_trials_may_be_the_same_run() -> None:
@@ -154,8 +152,8 @@ def test_random_trials_may_be_the_same_run() -> None:
     assert sum(len(group) - 1 for group in groups) == 12 - len({str(point) for point in points})
 
 
-def test_where_the_pictures_are_has_to_be_said() -> None:
+def test_the_image_folder_is_required() -> None:
     [problem] = problems(AUGMENT, words=())
-    assert problem.startswith("Nothing says where the images are.")
+    assert problem.startswith("The image folder is missing.")
     sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "my_images"))
     assert check_points(sweep, grid_points(sweep)) == []

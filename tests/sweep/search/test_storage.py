@@ -1,4 +1,4 @@
-"""The cache of a database: what it reads again, and that it misses nothing that others write."""
+"""The cache of a database: what it reads again, and that it misses no change by another machine."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def url(tmp_path: Path) -> str:
 
 
 def opened(url: str) -> tuple[optuna.Study, list[list[int]]]:
-    """The study through a cache of its own, and the numbers of the trials that each reading fetches."""
+    """The study through a separate cache, and the numbers of the trials that each read fetches."""
     storage: Any = open_storage(url)
     fetched: list[list[int]] = []
     get_trials = storage._backend._get_trials
 
-    def noted(*arguments: Any) -> Any:
+    def record_numbers(*arguments: Any) -> Any:
         trials = get_trials(*arguments)
         fetched.append([trial.number for trial in trials])
         return trials
 
-    storage._backend._get_trials = noted
+    storage._backend._get_trials = record_numbers
     return optuna.load_study(storage=storage, study_name="sweep"), fetched
 
 
@@ -46,7 +46,7 @@ def states(study: optuna.Study) -> list[TrialState]:
     return [trial.state for trial in study.get_trials(deepcopy=False)]
 
 
-def test_only_what_can_have_changed_is_read_again(url: str) -> None:
+def test_only_trials_that_may_have_changed_are_read_again(url: str) -> None:
     study, fetched = opened(url)
     first, second = study.ask(), study.ask()
     study.tell(first, 0.5)
@@ -56,7 +56,7 @@ def test_only_what_can_have_changed_is_read_again(url: str) -> None:
     assert fetched == [[], [second.number]]
 
 
-def test_what_has_ended_before_is_read_once(url: str) -> None:
+def test_ended_trials_are_read_once(url: str) -> None:
     before, _ = opened(url)
     for _ in range(QUEUED):
         before.tell(before.ask(), 0.5)
@@ -67,23 +67,23 @@ def test_what_has_ended_before_is_read_once(url: str) -> None:
     assert fetched == [[], []]
 
 
-def test_tables_that_another_machine_makes_at_the_same_moment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As PostgreSQL tells the one that comes second."""
-    made, make = [], storage_module.RDBStorage
+def test_tables_that_another_machine_creates_at_the_same_moment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL raises this error in the second of two processes."""
+    calls, create = [], storage_module.RDBStorage
 
-    def second(*arguments: Any, **keywords: Any) -> Any:
-        made.append(arguments)
-        if len(made) == 1:
+    def fail_once(*arguments: Any, **keywords: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
             raise sqlalchemy.exc.IntegrityError("CREATE TYPE studydirection", None, Exception("already exists"))
-        return make(*arguments, **keywords)
+        return create(*arguments, **keywords)
 
-    monkeypatch.setattr(storage_module, "RDBStorage", second)
+    monkeypatch.setattr(storage_module, "RDBStorage", fail_once)
     monkeypatch.setattr(storage_module, "TABLES_TIMEOUT", 0.0)
     assert states(opened(url)[0]) == [TrialState.WAITING] * QUEUED
-    assert len(made) == 2
+    assert len(calls) == 2
 
 
-def test_what_others_do_is_seen(url: str) -> None:
+def test_changes_by_another_machine_are_read(url: str) -> None:
     here, elsewhere = opened(url)[0], opened(url)[0]
     assert states(here) == [TrialState.WAITING] * QUEUED
     trial = elsewhere.ask()
@@ -93,13 +93,12 @@ def test_what_others_do_is_seen(url: str) -> None:
     elsewhere.tell(trial, state=TrialState.FAIL)
     elsewhere.enqueue_trial({}, user_attrs={"point": 0})
     assert states(here) == [TrialState.FAIL, *[TrialState.WAITING] * QUEUED]
-    taken = [here.ask().number for _ in range(QUEUED)]
-    assert taken == [1, 2, 3, 4, 5]
+    assert [here.ask().number for _ in range(QUEUED)] == [1, 2, 3, 4, 5]
     assert states(elsewhere) == [TrialState.FAIL, *[TrialState.RUNNING] * QUEUED]
 
 
-def test_one_that_is_queued_and_one_that_is_begun_between_two_reads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The older is still in the queue when the newer is seen as begun."""
+def test_a_trial_queued_and_a_trial_begun_between_two_reads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older trial still waits when the newer one is read as running."""
     here, elsewhere = opened(url)[0], opened(url)[0]
     for _ in range(QUEUED):
         here.tell(here.ask(), 0.5)
@@ -107,7 +106,7 @@ def test_one_that_is_queued_and_one_that_is_begun_between_two_reads(url: str, mo
     backend: Any = here._storage._backend
     get_trials, reads = backend._get_trials, 0
 
-    def with_others_in_between(*arguments: Any) -> Any:
+    def change_between_reads(*arguments: Any) -> Any:
         nonlocal reads
         reads += 1
         if reads == 2:
@@ -115,32 +114,32 @@ def test_one_that_is_queued_and_one_that_is_begun_between_two_reads(url: str, mo
             elsewhere.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
         return get_trials(*arguments)
 
-    backend._get_trials = with_others_in_between
+    backend._get_trials = change_between_reads
     states(here)
     assert states(here)[QUEUED:] == [TrialState.WAITING, TrialState.RUNNING]
 
 
-def test_whatever_is_done_by_whom_all_see_what_is_there(url: str) -> None:
-    """Queued, begun, signed and ended in any order, through three caches, against the database read whole."""
+def test_three_machines_read_the_same_trials_after_random_changes(url: str) -> None:
+    """Trials queued, begun, changed and ended in random order, through three caches, against the whole database."""
     random = np.random.default_rng(0)
     machines: list[Any] = [opened(url)[0] for _ in range(3)]
     whole = optuna.storages.RDBStorage(url)
     study_id = whole.get_study_id_from_name("sweep")
     begun: list[optuna.Trial] = []
-    passed_through: set[TrialState] = set()
+    states_seen: set[TrialState] = set()
     for step in range(50):
         study = machines[random.integers(3)]
         match random.integers(5):
             case 0 | 1:
                 study.enqueue_trial({}, user_attrs={"point": step})
             case 2:
-                begun.append(study.ask())  # makes one, if the queue is empty
+                begun.append(study.ask())  # creates one if the queue is empty
             case 3 if begun:
                 begun[random.integers(len(begun))].set_user_attr("owner", step)
             case 4 if begun:
                 study.tell(begun.pop(random.integers(len(begun))).number, 0.5)
-        there = [(t.number, t.state, t.user_attrs) for t in whole.get_all_trials(study_id, deepcopy=False)]
-        passed_through |= {state for _, state, _ in there}
-        for one in random.permutation(3)[: random.integers(1, 4)]:
-            assert [(t.number, t.state, t.user_attrs) for t in machines[one].get_trials(deepcopy=False)] == there
-    assert passed_through == {TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE}
+        expected = [(t.number, t.state, t.user_attrs) for t in whole.get_all_trials(study_id, deepcopy=False)]
+        states_seen |= {state for _, state, _ in expected}
+        for index in random.permutation(3)[: random.integers(1, 4)]:
+            assert [(t.number, t.state, t.user_attrs) for t in machines[index].get_trials(deepcopy=False)] == expected
+    assert states_seen == {TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE}

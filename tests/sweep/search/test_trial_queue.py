@@ -1,4 +1,4 @@
-"""The trial_queue: who does which trial, with which settings, and what is known of it afterwards."""
+"""The trial queue: claims, settings and records of trials, on one machine and on several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.search import study as study_module
-from harness.sweep.search import trial_queue as ledger_module
+from harness.sweep.search import trial_queue as queue_module
 from harness.sweep.search.lease import LEASE_TIMEOUT
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
@@ -33,52 +33,51 @@ def sweep_of(tmp_path: Path, **keys: Any) -> Sweep:
     return read_sweep(write_sweep(tmp_path / "tiny.yaml", tmp_path, **keys))
 
 
-def take_all(trial_queue: TrialQueue, value: Any) -> list[dict[str, Any]]:
-    """Do every trial, each worth value(settings)."""
-    done = []
-    while task := trial_queue.claim():
-        trial_queue.end(task, "finished", value=value(task.settings))
-        done.append(task.settings)
-    return done
+def finish_all(trial_queue: TrialQueue, value: Any) -> list[dict[str, Any]]:
+    """Claim every trial and finish it with value(settings); returns the settings."""
+    finished = []
+    while claimed := trial_queue.claim():
+        trial_queue.end(claimed, "finished", value=value(claimed.settings))
+        finished.append(claimed.settings)
+    return finished
 
 
 def quality(settings: dict[str, Any]) -> float:
     return -abs(math.log10(settings["lr"]) + 3)
 
 
-def test_a_grid_is_taken_in_order_and_then_there_is_nothing_left(tmp_path: Path) -> None:
+def test_a_grid_is_claimed_in_order_until_it_is_empty(tmp_path: Path) -> None:
     trial_queue = TrialQueue.open(sweep_of(tmp_path), Search(), tmp_path, None)
-    assert [entry.state for entry in trial_queue.entries()] == ["waiting"] * 4
-    taken = take_all(trial_queue, lambda _: 0.5)
-    assert taken == [
+    assert [record.state for record in trial_queue.records()] == ["waiting"] * 4
+    assert finish_all(trial_queue, lambda _: 0.5) == [
         {"augment": augment, "lr": lr} for augment in GRID["augment"]["values"] for lr in GRID["lr"]["values"]
     ]
     assert trial_queue.claim() is None
-    assert [(entry.state, entry.value, entry.run_id) for entry in trial_queue.entries()] == [
+    assert [(record.state, record.value, record.run_id) for record in trial_queue.records()] == [
         ("finished", 0.5, f"{trial_queue.sweep_id}-{number}") for number in range(4)
     ]
-    # What Optuna itself makes of it: the best trial, and parameters that its importances can be computed from.
+    # Optuna knows the best trial and its parameters, so that its own tools work.
     assert trial_queue._study.best_trial.params == {"augment": "none", "lr": 1e-3}
 
 
 def test_run_cap_ends_a_grid_early(tmp_path: Path) -> None:
     trial_queue = TrialQueue.open(sweep_of(tmp_path, run_cap=3), Search(), tmp_path, None)
-    assert len(take_all(trial_queue, lambda _: 0.0)) == 3
+    assert len(finish_all(trial_queue, lambda _: 0.0)) == 3
 
 
 @pytest.mark.parametrize("method", ["random", "bayes"])
 def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, method=method, parameters=BAYES)
     search = Search(count=14, seed=3)
-    at_once = take_all(TrialQueue.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
+    at_once = finish_all(TrialQueue.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
 
     in_parts: list[dict[str, Any]] = []
     while True:
         trial_queue = TrialQueue.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
-        if (task := trial_queue.claim()) is None:
+        if (claimed := trial_queue.claim()) is None:
             break
-        trial_queue.end(task, "finished", value=quality(task.settings))
-        in_parts.append(task.settings)
+        trial_queue.end(claimed, "finished", value=quality(claimed.settings))
+        in_parts.append(claimed.settings)
     assert in_parts == at_once
     assert len({str(settings) for settings in at_once}) == 14
     for settings in at_once:
@@ -87,11 +86,11 @@ def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(m
         assert settings["seed"] == 7
         assert settings["epochs"] in range(1, 10)
     other = TrialQueue.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"sqlite:///{tmp_path}/c.db")
-    assert take_all(other, quality) != at_once
+    assert finish_all(other, quality) != at_once
 
 
-def test_a_bayesian_search_comes_closer_than_a_random_one(tmp_path: Path) -> None:
-    """Mean distance from the best learning rate, of the last ten of thirty trials, over three seeds."""
+def test_a_bayesian_search_finds_better_settings_than_a_random_one(tmp_path: Path) -> None:
+    """Mean distance from the best learning rate in the last ten of thirty trials, over three seeds."""
     means = {}
     for method in ("random", "bayes"):
         sweep = sweep_of(tmp_path, method=method, parameters={"lr": BAYES["lr"]})
@@ -99,63 +98,63 @@ def test_a_bayesian_search_comes_closer_than_a_random_one(tmp_path: Path) -> Non
         for seed in range(3):
             url = f"sqlite:///{tmp_path}/{method}{seed}.db"
             trial_queue = TrialQueue.open(sweep, Search(count=30, seed=seed), tmp_path, url)
-            values += [quality(settings) for settings in take_all(trial_queue, quality)[-10:]]
+            values += [quality(settings) for settings in finish_all(trial_queue, quality)[-10:]]
         means[method] = -sum(values) / len(values)
     assert means["bayes"] < 0.6 * means["random"]
 
 
-def test_infeasible_settings_are_kept_away_from(tmp_path: Path) -> None:
-    """Above 1e-2 nothing can be trained; after thirty trials hardly any is tried there."""
+def test_a_bayesian_search_avoids_infeasible_settings(tmp_path: Path) -> None:
+    """Above 1e-2 trials are infeasible; few of the last ten of forty trials are there."""
     sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
     trial_queue = TrialQueue.open(sweep, Search(count=40, seed=0), tmp_path, None)
     tried = []
-    while task := trial_queue.claim():
-        lr = task.settings["lr"]
+    while claimed := trial_queue.claim():
+        lr = claimed.settings["lr"]
         tried.append(lr)
         if lr > 1e-2:
-            trial_queue.end(task, "infeasible", reason="the loss became nan")
+            trial_queue.end(claimed, "infeasible", reason="the loss became nan")
         else:
-            trial_queue.end(task, "finished", value=math.log10(lr))  # the best is next to the edge
+            trial_queue.end(claimed, "finished", value=math.log10(lr))  # the best is next to the edge
     assert sum(lr > 1e-2 for lr in tried[-10:]) <= 4
     assert max(lr for lr in tried if lr <= 1e-2) > 5e-3
 
 
-def test_a_search_without_an_end_is_refused(tmp_path: Path) -> None:
+def test_a_search_without_a_number_of_trials_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Give run_cap in the file, or --count"):
         TrialQueue.open(sweep_of(tmp_path, method="random", parameters=BAYES), Search(), tmp_path, None)
 
 
-def test_what_a_dead_process_had_taken_is_taken_again_with_the_same_settings(tmp_path: Path) -> None:
+def test_the_trial_of_a_dead_process_is_claimed_again_with_the_same_settings(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, method="bayes", parameters=BAYES)
     search, numbers = Search(count=5), []
 
-    def take_and_die() -> None:
-        task = TrialQueue.open(sweep, search, tmp_path, None).claim()
-        assert task is not None
-        (tmp_path / "taken").write_text(f"{task.number} {task.settings}")
+    def claim_and_die() -> None:
+        claimed = TrialQueue.open(sweep, search, tmp_path, None).claim()
+        assert claimed is not None
+        (tmp_path / "claimed").write_text(f"{claimed.number} {claimed.settings}")
         os._exit(1)
 
-    child = fork.Process(target=take_and_die)
+    child = fork.Process(target=claim_and_die)
     child.start()
     child.join(30)
     trial_queue = TrialQueue.open(sweep, search, tmp_path, None)
-    assert trial_queue.entries()[0].state == "interrupted"
-    task = trial_queue.claim()
-    assert task is not None
-    assert f"{task.number} {task.settings}" == (tmp_path / "taken").read_text()
-    assert trial_queue.entries()[0].state == "running"
-    assert trial_queue.entries()[0].owner == platform.node()
-    # Ours now: whoever asks next gets the next one.
-    while (one := trial_queue.claim()) is not None:
-        numbers.append(one.number)
+    assert trial_queue.records()[0].state == "interrupted"
+    claimed = trial_queue.claim()
+    assert claimed is not None
+    assert f"{claimed.number} {claimed.settings}" == (tmp_path / "claimed").read_text()
+    assert trial_queue.records()[0].state == "running"
+    assert trial_queue.records()[0].owner == platform.node()
+    # It belongs to this process now, so the next claims return the next trials.
+    while (following := trial_queue.claim()) is not None:
+        numbers.append(following.number)
     assert numbers == [1, 2, 3, 4]
-    trial_queue.release(task)
+    trial_queue.release(claimed)
     again = trial_queue.claim()
     assert again is not None
-    assert (again.number, again.settings) == (task.number, task.settings)
+    assert (again.number, again.settings) == (claimed.number, claimed.settings)
 
 
-def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
+def test_a_trial_of_another_machine_is_claimed_when_its_lease_expires(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = sweep_of(tmp_path)
@@ -170,56 +169,56 @@ def test_a_trial_of_another_machine_is_its_own_until_that_has_been_silent(
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (0, 1)
-    assert here.entries()[0].owner == "another"
+    assert here.records()[0].owner == "another"
 
     now = time.time()
-    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
-    monkeypatch.setattr(ledger_module.time, "time", lambda: now + LEASE_TIMEOUT + 1)
+    monkeypatch.setattr(queue_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(queue_module.time, "time", lambda: now + LEASE_TIMEOUT + 1)
     taken_over = here.claim()
     assert taken_over is not None
     assert taken_over.number == 0
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
-def test_one_that_others_took_and_ended_meanwhile_stays_theirs(
+def test_a_trial_that_another_machine_took_over_and_ended_stays_ended(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a machine sleeps: it finds that it was taken for gone."""
+    """A machine that was suspended loses its trial to another one."""
     sweep, url = sweep_of(tmp_path), storage.format(tmp_path)
     here, elsewhere = (TrialQueue.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
-    task = here.claim()
-    assert task is not None and here.owns(task)
-    monkeypatch.setattr(ledger_module.time, "sleep", lambda _: None)
+    claimed = here.claim()
+    assert claimed is not None and here.owns(claimed)
+    monkeypatch.setattr(queue_module.time, "sleep", lambda _: None)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
-        there.setattr(ledger_module, "is_abandoned", lambda trial: trial.number == task.number)
-        taken = elsewhere.claim()
-        assert taken is not None and taken.number == task.number
-    assert not here.owns(task)
-    here.release(task)
-    assert elsewhere.entries()[0].owner == "another"
+        there.setattr(queue_module, "is_abandoned", lambda trial: trial.number == claimed.number)
+        taken_over = elsewhere.claim()
+        assert taken_over is not None and taken_over.number == claimed.number
+    assert not here.owns(claimed)
+    here.release(claimed)
+    assert elsewhere.records()[0].owner == "another"
 
-    # And here, where it is about to be claimed back, its end comes in between.
-    def ends(trial: Any) -> bool:
-        if trial.number == task.number:
-            elsewhere.end(taken, "finished", value=0.5)
-        return trial.number == task.number
+    # It ends there at the moment when this machine claims it back.
+    def end_elsewhere(trial: Any) -> bool:
+        if trial.number == claimed.number:
+            elsewhere.end(taken_over, "finished", value=0.5)
+        return trial.number == claimed.number
 
-    monkeypatch.setattr(ledger_module, "is_abandoned", ends)
+    monkeypatch.setattr(queue_module, "is_abandoned", end_elsewhere)
     following = here.claim()
     assert following is not None and following.number == 1
-    assert not here.heartbeat(task) and here.entries()[0].value == 0.5
+    assert not here.heartbeat(claimed) and here.records()[0].value == 0.5
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
-def test_two_that_work_one_sweep_at_a_time_do_each_trial_once(storage: str, tmp_path: Path) -> None:
+def test_two_workers_run_each_trial_once(storage: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, parameters={"seed": {"values": list(range(24))}})
     url = storage.format(tmp_path)
     TrialQueue.open(sweep, Search(), tmp_path, url)
 
     def work(name: str) -> None:
         with (tmp_path / name).open("w") as file:
-            for settings in take_all(TrialQueue.open(sweep, Search(), tmp_path, url), lambda _: 1.0):
+            for settings in finish_all(TrialQueue.open(sweep, Search(), tmp_path, url), lambda _: 1.0):
                 file.write(f"{settings['seed']}\n")
 
     children = [fork.Process(target=work, args=(name,)) for name in ("one", "two")]
@@ -228,36 +227,36 @@ def test_two_that_work_one_sweep_at_a_time_do_each_trial_once(storage: str, tmp_
     for child in children:
         child.join(60)
         assert child.exitcode == 0
-    done = [[int(line) for line in (tmp_path / name).read_text().split()] for name in ("one", "two")]
-    assert sorted(done[0] + done[1]) == list(range(24))
+    seeds = [[int(line) for line in (tmp_path / name).read_text().split()] for name in ("one", "two")]
+    assert sorted(seeds[0] + seeds[1]) == list(range(24))
 
 
-def test_a_study_whose_maker_died_half_way_is_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_whose_creator_was_killed_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(tmp_path)
     enqueue = study_module.optuna.Study.enqueue_trial
 
-    def dies_at_the_third(study: Any, *arguments: Any, **keywords: Any) -> None:
+    def die_at_the_third(study: Any, *arguments: Any, **keywords: Any) -> None:
         if len(study.trials) == 2:
             raise KeyboardInterrupt
         enqueue(study, *arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module.optuna.Study, "enqueue_trial", dies_at_the_third)
+        patch.setattr(study_module.optuna.Study, "enqueue_trial", die_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             TrialQueue.open(sweep, Search(), tmp_path, None)
     trial_queue = TrialQueue.open(sweep, Search(), tmp_path, None)
-    assert [entry.point for entry in trial_queue.entries()] == [0, 1, 2, 3]
-    assert len(take_all(trial_queue, lambda _: 0.0)) == 4
+    assert [record.point for record in trial_queue.records()] == [0, 1, 2, 3]
+    assert len(finish_all(trial_queue, lambda _: 0.0)) == 4
 
 
-def test_looking_at_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
+def test_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="has not begun"):
         TrialQueue.begun(sweep_of(tmp_path), tmp_path, None)
     assert not (tmp_path / "study.db").exists()
 
 
 @pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "nosuchdb://x/y", "/proc/nowhere/journal.log"])
-def test_a_storage_that_cannot_be_opened_is_said_in_a_sentence(storage: str, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_opened_is_an_error(storage: str, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"--storage .* cannot be opened"):
         TrialQueue.open(sweep_of(tmp_path), Search(), tmp_path, storage)
 
@@ -266,5 +265,5 @@ def test_the_gp_algorithm_also_searches(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     sweep = sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]})
     trial_queue = TrialQueue.open(sweep, Search(count=14, algorithm="gp"), tmp_path, None)
-    tried = take_all(trial_queue, quality)
+    tried = finish_all(trial_queue, quality)
     assert max(quality(settings) for settings in tried) > -0.3

@@ -1,4 +1,4 @@
-"""Distributions of a sweep's parameters, against quantiles worked out by hand; entries against W&B's schema."""
+"""Distributions of a sweep's parameters against quantiles computed by hand; entries against W&B's schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import ConfigError
 from harness.sweep.spec.distributions import Parameter
 from harness.sweep.spec.parameter_entries import read_entry
 
-# Shares of a standard normal distribution below 1 and below -2 (any table of it).
+# The standard normal distribution function at 1 and -2, from any table.
 BELOW_1, BELOW_MINUS_2 = 0.8413447460685429, 0.022750131948179195
 
 
@@ -33,8 +33,8 @@ BELOW_1, BELOW_MINUS_2 = 0.8413447460685429, 0.022750131948179195
         (Parameter("x", "int_uniform", low=-5, high=-4), 0.51, -4),
         (Parameter("x", "uniform", low=2, high=6), 0.25, 3.0),
         (Parameter("x", "q_uniform", low=0, high=10, q=2.5), 0.3, 2.5),  # 3 / 2.5 = 1.2
-        (Parameter("x", "q_uniform", low=0, high=10, q=2.5), 0.125, 0.0),  # 0.5 goes to the even 0
-        (Parameter("x", "q_uniform", low=0, high=10, q=2.5), 0.375, 5.0),  # 1.5 goes to the even 2
+        (Parameter("x", "q_uniform", low=0, high=10, q=2.5), 0.125, 0.0),  # 0.5 is rounded to the even 0
+        (Parameter("x", "q_uniform", low=0, high=10, q=2.5), 0.375, 5.0),  # 1.5 is rounded to the even 2
         (Parameter("x", "q_uniform", low=5, high=20, q=16), 0.1, 0),  # 6.5 / 16 = 0.4: below min, as W&B draws it
         (Parameter("x", "log_uniform", low=math.log(1e-4), high=0.0), 0.25, 1e-3),
         (Parameter("x", "log_uniform_values", low=1e-4, high=1), 0.25, 1e-3),
@@ -54,9 +54,9 @@ BELOW_1, BELOW_MINUS_2 = 0.8413447460685429, 0.022750131948179195
     ids=lambda value: value.distribution if isinstance(value, Parameter) else None,
 )
 def test_value_at_a_quantile(parameter: Parameter, quantile: float, value: Any) -> None:
-    found = parameter.at(quantile)
-    assert found == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-12))
-    assert type(found) is type(value)
+    result = parameter.at(quantile)
+    assert result == (value if isinstance(value, str) else pytest.approx(value, rel=1e-12, abs=1e-12))
+    assert type(result) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_value_at_a_quantile(parameter: Parameter, quantile: float, value: Any) 
         (Parameter("x", "constant", values=(3,)), (3,)),
         (Parameter("x", "categorical", values=("b", "a")), ("b", "a")),
         (Parameter("x", "int_uniform", low=3, high=6), (3, 4, 5, 6)),
-        (Parameter("x", "q_uniform", low=1, high=10, q=3), (1, 4, 7)),  # up to max, which is left out
+        (Parameter("x", "q_uniform", low=1, high=10, q=3), (1, 4, 7)),  # without max
         (Parameter("x", "q_uniform", low=1, high=11, q=3), (1, 4, 7, 10)),
-        (Parameter("x", "q_uniform", low=0, high=2), (0.0, 1.0)),  # W&B's own q is 1.0, not 1
+        (Parameter("x", "q_uniform", low=0, high=2), (0.0, 1.0)),  # W&B's default q is 1.0, not 1
         (Parameter("x", "q_uniform", low=0.5, high=2, q=1), (0.5, 1.5)),
         (Parameter("x", "uniform", low=0, high=1), None),
         (Parameter("x", "categorical_w_probabilities", ("a", "b"), (0.5, 0.5)), None),
@@ -78,14 +78,14 @@ def test_value_at_a_quantile(parameter: Parameter, quantile: float, value: Any) 
     ids=lambda value: value.distribution if isinstance(value, Parameter) else None,
 )
 def test_grid(parameter: Parameter, values: tuple[Any, ...] | None) -> None:
-    found = parameter.grid()
-    assert found == values
+    grid = parameter.grid()
+    assert grid == values
     assert parameter.grid_size == len(values or ())
-    if found and values:
-        assert [type(value) for value in found] == [type(value) for value in values]
+    if grid and values:
+        assert [type(value) for value in grid] == [type(value) for value in values]
 
 
-def test_what_varies() -> None:
+def test_varies() -> None:
     assert not Parameter("x", "constant", values=(1,)).varies
     assert not Parameter("x", "categorical", values=(1,)).varies
     assert Parameter("x", "categorical", values=(1, 2)).varies
@@ -116,34 +116,34 @@ def test_what_varies() -> None:
         ),
     ],
 )
-def test_distribution_follows_from_the_keys(entry: dict[str, Any], parameter: Parameter) -> None:
+def test_the_distribution_is_inferred_from_the_keys(entry: dict[str, Any], parameter: Parameter) -> None:
     assert read_entry("lr", entry) == parameter
 
 
-def test_dashes_are_underscores() -> None:
+def test_hyphens_in_names_become_underscores() -> None:
     assert read_entry("batch-size", {"value": 16}).name == "batch_size"
 
 
 @pytest.mark.parametrize(
     ("key", "entry", "sentence"),
     [
-        ("lr", {"values": ["1e-4", 0.1]}, "parameters.lr: 1e-4 is text to YAML, write 1.0e-4."),
-        ("lr", {"value": "5E5"}, "5E5 is text to YAML, write 5.0e+5."),
-        ("lr", {"min": "1e-5", "max": 0.1}, "min: 1e-5 is text to YAML, write 1.0e-5."),
-        ("lr", {"min": 0.1, "max": "1.5e3"}, "max: 1.5e3 is text to YAML, write 1.5e+3."),
-        ("lr", {"values": ["0.1"]}, "0.1 is text to YAML, write 0.1, without quotes."),
-        ("batch_size", {"values": ["16"]}, "16 is text to YAML"),
+        ("lr", {"values": ["1e-4", 0.1]}, "parameters.lr: 1e-4 is text in YAML; write 1.0e-4."),
+        ("lr", {"value": "5E5"}, "5E5 is text in YAML; write 5.0e+5."),
+        ("lr", {"min": "1e-5", "max": 0.1}, "min: 1e-5 is text in YAML; write 1.0e-5."),
+        ("lr", {"min": 0.1, "max": "1.5e3"}, "max: 1.5e3 is text in YAML; write 1.5e+3."),
+        ("lr", {"values": ["0.1"]}, "0.1 is text in YAML; write 0.1, without quotes."),
+        ("batch_size", {"values": ["16"]}, "16 is text in YAML"),
         ("batch_size", {"values": [16, 16.5]}, "16.5 does not fit; the setting takes whole numbers."),
         ("batch_size", {"values": [16.0]}, "write 16."),
         ("batch_size", {"value": True}, "true does not fit"),
         ("lr", {"value": True}, "true does not fit; the setting takes numbers."),
         ("lr", {"value": math.inf}, "inf does not fit"),
-        ("lr", {"value": None}, "null cannot be said on a command line"),
+        ("lr", {"value": None}, "null cannot be passed on a command line"),
         ("lr", {"value": [0.1]}, "a list does not fit"),
-        ("augment", {"values": ["none", False]}, "This is false: put the word in quotes."),
+        ("augment", {"values": ["none", False]}, "false is not text: YAML reads on, off, yes and no as true or false."),
         ("ema", {"values": [0, True]}, "0 does not fit; the setting takes true or false."),
-        ("augment", {"min": 0, "max": 1}, "takes text, and int_uniform draws numbers: use `values`."),
-        ("batch_size", {"min": 16, "max": 64.0}, "takes whole numbers, and uniform draws others"),
+        ("augment", {"min": 0, "max": 1}, "takes text, and int_uniform draws numbers. Use `values`."),
+        ("batch_size", {"min": 16, "max": 64.0}, "takes whole numbers, and uniform draws fractions"),
         ("batch_size", {"distribution": "q_uniform", "min": 16, "max": 64}, "takes whole numbers"),
         ("batch_size", {"distribution": "normal", "mu": 32}, "takes whole numbers"),
         ("lr", {"distribution": "beta", "a": 1}, "beta and q_beta are not supported"),
@@ -155,48 +155,56 @@ def test_dashes_are_underscores() -> None:
         ("lr", {"distribution": ["normal"]}, "a list is not a distribution."),
         ("lr", {"value": "\x1b[2J"}, "'\\x1b[2J' does not fit"),
         ("lr", {"vals": [1]}, "`vals` is not a key of a parameter. Did you mean `values`?"),
-        ("lr", {"values": [0.1], "min": 0}, "`min` does not go with categorical, which takes `values`."),
+        ("lr", {"values": [0.1], "min": 0}, "categorical does not take `min`; it takes `values`."),
         ("lr", {"distribution": "uniform", "min": 0.1}, "uniform needs `max`."),
         ("lr", {"min": 0.1}, "needs `values`, `value`, or `min` and `max`."),
         ("lr", {"min": 0, "max": 1, "q": 0.1}, "`q` needs a `distribution`"),
         ("lr", {}, "needs `values`"),
-        ("lr", {"min": 2, "max": 1}, "min 2 is not below max 1."),
-        ("lr", {"min": 1, "max": 1}, "min 1 is not below max 1."),
-        ("lr", {"distribution": "int_uniform", "min": 1, "max": 2.0}, "int_uniform takes whole numbers"),
-        ("lr", {"distribution": "log_uniform_values", "min": 0, "max": 1}, "takes numbers above 0"),
+        ("lr", {"min": 2, "max": 1}, "min is 2 and max is 1; min must be below max."),
+        ("lr", {"min": 1, "max": 1}, "min is 1 and max is 1; min must be below max."),
+        (
+            "lr",
+            {"distribution": "int_uniform", "min": 1, "max": 2.0},
+            "of int_uniform must be whole numbers",
+        ),
+        (
+            "lr",
+            {"distribution": "log_uniform_values", "min": 0, "max": 1},
+            "the limits of log_uniform_values must",
+        ),
         ("lr", {"distribution": "normal", "sigma": 0}, "sigma is 0; it must be above 0."),
         ("lr", {"distribution": "q_normal", "q": -1}, "q is -1; it must be above 0."),
         ("lr", {"distribution": "log_uniform", "min": 1, "max": 10_000}, "its limits are exponents of e"),
         ("lr", {"min": True, "max": 2}, "min: true is not a finite number."),
         ("lr", {"min": 10**400, "max": 2}, "is not a finite number."),
-        ("lr", {"values": []}, "values is a list; it takes a list with at least one item."),
-        ("lr", {"values": 3}, "values is 3; it takes a list"),
-        ("lr", {"values": [1, 2], "probabilities": [1]}, "there are 2 values and 1 probabilities."),
-        ("lr", {"values": [1, 2], "probabilities": [0.5, 0.6]}, "add up to 1.1 instead of 1."),
-        ("lr", {"values": [1, 2], "probabilities": [1.5, -0.5]}, "none of them negative"),
+        ("lr", {"values": []}, "values is a list; it must be a list with at least one item."),
+        ("lr", {"values": 3}, "values is 3; it must be a list"),
+        ("lr", {"values": [1, 2], "probabilities": [1]}, "there are 2 values and 1 probabilities; give one per value."),
+        ("lr", {"values": [1, 2], "probabilities": [0.5, 0.6]}, "the sum of probabilities is 1.1; it must be 1."),
+        ("lr", {"values": [1, 2], "probabilities": [1.5, -0.5]}, "numbers of at least 0."),
         ("lr", {"distribution": "categorical_w_probabilities", "values": [1]}, "needs `probabilities`."),
         ("lr", 0.1, "is 0.1; write `lr: {value: 0.1}`."),
         ("lr", [0.1], "is a list; write `lr: {values: [...]}`."),
         ("agument", {"value": "none"}, "there is no setting agument. Did you mean augment?"),
         ("learning-rate", {"value": 1}, "there is no setting learning-rate. Did you mean lr?"),
-        ("xyzzy", {"value": 1}, "`harness train --help` lists them."),
+        ("xyzzy", {"value": 1}, "`harness train --help` lists the settings."),
         ("fresh", {"value": True}, "fresh cannot be swept"),
         ("runs-dir", {"value": "x"}, "runs-dir cannot be swept"),
         ("name", {"values": ["a", "b"]}, "each trial is named after its settings"),
     ],
 )
-def test_refusals(key: str, entry: Any, sentence: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
+def test_invalid_entries(key: str, entry: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
         read_entry(key, entry)
-    assert len(refusal.value.problems) == 1
-    assert sentence in refusal.value.problems[0]
-    assert refusal.value.problems[0].startswith("parameters")
+    assert len(error.value.problems) == 1
+    assert sentence in error.value.problems[0]
+    assert error.value.problems[0].startswith("parameters")
 
 
-def test_all_that_is_wrong_with_an_entry_is_said() -> None:
-    with pytest.raises(ConfigError) as refusal:
+def test_all_problems_of_an_entry_are_reported() -> None:
+    with pytest.raises(ConfigError) as error:
         read_entry("lr", {"values": ["1e-4", True, "5e-5"]})
-    assert [problem.split()[1] for problem in refusal.value.problems] == ["1e-4", "true", "5e-5"]
+    assert [problem.split()[1] for problem in error.value.problems] == ["1e-4", "true", "5e-5"]
 
 
 def test_whole_numbers_may_be_quantised() -> None:
