@@ -76,6 +76,7 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
         weight=torch.ones(count, device=device),
         total=count,
         keep=None,
+        mass=float(count),
     )
 
 
