@@ -42,6 +42,7 @@ class Interval:
 
 def section(collection: Collection, site: Site) -> Section | None:
     board = collection.board
+    scores = _recorded(collection)
     start, end = _axis([row.run for row in board.finished])
     settings = {name: _cells(collection.rows, name) for name in board.settings}
     rows = [
@@ -56,7 +57,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             "f1": _number(row.run.metric("test/f1")),
             "span": [columns.number(row.run.metric(f"test/f1_{side}")) for side in ("low", "high")],
             "interval": _interval(row.run, start, end),
-            "scores": [_number(row.run.metric(score.key), score.digits) for score in SCORES],
+            "scores": [_number(row.run.metric(score.key), score.digits) for score in scores],
             "p": columns.p_value(row.comparison.p_holm) if row.comparison else "",
             "standing": _standing(row),
             "epochs": _epochs(row.run),
@@ -71,7 +72,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "rows": rows,
         "metric": collection.metric,
         "best_first": _best_first(board.goal),
-        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
+        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in scores],
         "settings": {name: printable(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
@@ -103,12 +104,18 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "n": row.run.metric("test/n"),
         "interval": _interval(row.run, 0, 1),
         "facts": {
-            **{score.heading: columns.number(row.run.metric(score.key), 3) for score in SCORES},
+            **{score.heading: columns.number(row.run.metric(score.key), 3) for score in _recorded(collection)},
             "best epoch": _epochs(row.run).text,
             "trained in": columns.duration(row.run.metric("seconds/train")),
         },
         "doubt": _doubt(collection),
     }
+
+
+def _recorded(collection: Collection) -> list[metric_table.Metric]:
+    """Scores beside macro F1 that a run has: runs of earlier versions lack those that were added since."""
+    runs = [row.run for row in collection.rows]
+    return [score for score in SCORES if any(run.metric(score.key) is not None for run in runs)]
 
 
 def _best_first(goal: Goal) -> str:

@@ -341,7 +341,8 @@ def test_missing_values_are_left_out(tmp_path: Path) -> None:
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
     said = Page(build(tmp_path)).text_of("leaderboard")
-    assert "1 best a a 0.5000 – finished copy – – – - –" in said
+    assert "1 best a a 0.5000 – finished copy – - –" in said
+    assert "accuracy" not in said
     assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
 
