@@ -30,6 +30,8 @@ NAMED_WEIGHTS = {
 NAMED_CLASS_WEIGHTS = ("none", "balanced", "effective")
 
 _REQUIRED = object()
+# What versions without a setting computed, of a setting that all versions have.
+_NO_VALUE = object()
 
 
 def option(
@@ -43,13 +45,13 @@ def option(
     above: float | None = None,
     below: float | None = None,
     identity: bool = True,
-    neutral: Any = _REQUIRED,
+    earlier: Any = _NO_VALUE,
 ) -> Any:
     """A field of RunConfig: its default, its help text and the values it allows.
 
     `low`/`high` are inclusive bounds, `above`/`below` exclusive ones. `identity=False` marks a setting that does
-    not change what a run computes, such as a folder; it may differ when a run is resumed. `neutral` is the value at
-    which a setting changes nothing: with it, runs keep the identity that they had before the setting existed.
+    not change what a run computes, such as a folder; it may differ when a run is resumed. `earlier` is what versions
+    without the setting computed: at this value, a run has the identity that it had with them.
     """
     metadata = {
         "help": help,
@@ -60,7 +62,7 @@ def option(
         "above": above,
         "below": below,
         "identity": identity,
-        "neutral": neutral,
+        "earlier": earlier,
     }
     if default is _REQUIRED:
         return dataclasses.field(metadata=metadata)
@@ -237,14 +239,14 @@ class RunConfig:
         "Loss weight of each class: none, balanced (1 / images), effective (1 / effective number of images), or a "
         "CSV or JSON file of classes and weights.",
         group="Class imbalance",
-        neutral="none",
+        earlier="none",
     )
     sampler: str = option(
         "shuffle",
         "Training images of an epoch: shuffle takes each once; balanced takes each class equally often.",
         group="Class imbalance",
         choices=("shuffle", "balanced"),
-        neutral="shuffle",
+        earlier="shuffle",
     )
     logit_adjust: float = option(
         0.0,
@@ -252,7 +254,7 @@ class RunConfig:
         group="Class imbalance",
         low=0,
         high=10,
-        neutral=0.0,
+        earlier=0.0,
     )
 
     # Compute
@@ -356,7 +358,7 @@ class RunConfig:
         kept = {
             field.name: value
             for field in dataclasses.fields(self)
-            if field.metadata["identity"] and (value := getattr(self, field.name)) != field.metadata["neutral"]
+            if field.metadata["identity"] and (value := getattr(self, field.name)) != field.metadata["earlier"]
         }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 

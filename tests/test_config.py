@@ -103,8 +103,9 @@ def test_settings_of_later_versions_leave_the_identity_of_earlier_runs() -> None
     # The folder of a run has its identity in its name: with another one the same command would not resume it.
     assert RunConfig(data="images").identity == "7e37289e"
     assert RunConfig(data="images", lr=0.1, augment="standard").identity == "2566444a"
-    later = {field.name for field in dataclasses.fields(RunConfig) if field.metadata["neutral"] == field.default}
-    assert later == {"class_weights", "sampler", "logit_adjust"}
+    settings = {field.name: field for field in dataclasses.fields(RunConfig)}
+    for name, value in {"class_weights": "none", "sampler": "shuffle", "logit_adjust": 0.0}.items():
+        assert settings[name].metadata["earlier"] == settings[name].default == value
 
 
 @pytest.mark.parametrize(
