@@ -20,8 +20,9 @@ def imbalance_notes(folder: ImageFolder) -> list[str]:
     most, fewest = (
         f"{printable(folder.classes[index])}: {counts[index]}" for index in (counts.argmax(), counts.argmin())
     )
+    ratio = counts.max() / counts.min()
     return [
-        f"classes in train/ are unbalanced: the largest ({most}) has {counts.max() / counts.min():.3g} times the images "
-        f"of the smallest ({fewest}); below {RATIO} they count as balanced. Compare --class-weights balanced, --sampler "
-        "balanced and --logit-adjust 1 on validation; see docs/guides/unbalanced-classes.md"
+        f"classes in train/ are unbalanced: the largest ({most}) has {ratio:.3g} times the images of the smallest "
+        f"({fewest}); below {RATIO} they count as balanced. Compare --class-weights balanced, --sampler balanced and "
+        "--logit-adjust 1 on validation; see docs/guides/unbalanced-classes.md"
     ]

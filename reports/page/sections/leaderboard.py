@@ -15,6 +15,7 @@ from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
+from reports.stats.probe_rows import ProbeRow
 from reports.values import is_number
 
 # Scores beside macro F1.
@@ -69,6 +70,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         for number, row in enumerate(collection.rows)
     ]
     context = {
+        "probes": [_probe(probe, list(board.settings)) for probe in board.probes],
         "rows": rows,
         "metric": collection.metric,
         "best_first": _best_first(board.goal),
@@ -105,11 +107,26 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "interval": _interval(row.run, 0, 1),
         "facts": {
             **{score.heading: columns.number(row.run.metric(score.key), 3) for score in _recorded(collection)},
+            **({"linear probe F1": columns.number(_probe_f1(board), 3)} if board.probes else {}),
             "best epoch": _epochs(row.run).text,
             "trained in": columns.duration(row.run.metric("seconds/train")),
         },
         "doubt": _doubt(collection),
     }
+
+
+def _probe(probe: ProbeRow, settings: list[str]) -> dict[str, Any]:
+    return {
+        "settings": [columns.value(probe.settings[name]) if name in probe.settings else "" for name in settings],
+        "metric": _number(probe.metric),
+        "f1": _number(probe.test_f1),
+        "started": f"the start of {probe.started} run{'s' * (probe.started != 1)}",
+    }
+
+
+def _probe_f1(board: Leaderboard) -> float | None:
+    """Test macro F1 of the best linear probe."""
+    return max((probe.test_f1 for probe in board.probes if probe.test_f1 is not None), default=None)
 
 
 def _recorded(collection: Collection) -> list[metric_table.Metric]:
