@@ -29,6 +29,8 @@ NAMED_WEIGHTS = {
     "none": MODELS,
 }
 
+NAMED_CLASS_WEIGHTS = ("none", "balanced", "effective")
+
 _REQUIRED = object()
 # In place of a default: the recipe's value.
 BY_RECIPE = object()
@@ -273,6 +275,30 @@ class RunConfig:
         0, "Seed for image order, augmentation and new weights.", group="Optimisation", low=0, high=2**31 - 1
     )
 
+    # Class imbalance
+    class_weights: str = option(
+        "none",
+        "Loss weight of each class: none, balanced (1 / images), effective (1 / effective number of images), or a "
+        "CSV or JSON file of classes and weights.",
+        group="Class imbalance",
+        earlier="none",
+    )
+    sampler: str = option(
+        "shuffle",
+        "Training images of an epoch: shuffle takes each once; balanced takes each class equally often.",
+        group="Class imbalance",
+        choices=("shuffle", "balanced"),
+        earlier="shuffle",
+    )
+    logit_adjust: float = option(
+        0.0,
+        "Logit adjustment: in training, adds this times log(share of the class) to each logit; 0 disables it.",
+        group="Class imbalance",
+        low=0,
+        high=10,
+        earlier=0.0,
+    )
+
     # Compute
     precision: str = option(
         "auto",
@@ -405,6 +431,8 @@ class RunConfig:
             if not Path(self.weights).expanduser().is_file():
                 raise ConfigError(f"--weights {self.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
             paths["weights"] = _absolute(self.weights)
+        if self.class_weights not in NAMED_CLASS_WEIGHTS:
+            paths["class_weights"] = _absolute(self.class_weights)
         return dataclasses.replace(self, **paths)
 
     def to_dict(self) -> dict[str, Any]:
@@ -487,6 +515,14 @@ def _combination_problems(config: RunConfig) -> list[str]:
         problems.append(
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
+    corrections = {
+        f"--class-weights {config.class_weights}": config.class_weights in ("balanced", "effective"),
+        f"--sampler {config.sampler}": config.sampler == "balanced",
+        f"--logit-adjust {config.logit_adjust:g}": config.logit_adjust > 0,
+    }
+    if sum(corrections.values()) > 1:
+        several = " and ".join(option for option, corrects in corrections.items() if corrects)
+        problems.append(f"{several} correct the same class imbalance more than once; give one of them.")
     if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
         problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):

@@ -20,7 +20,7 @@ from harness.runs.logger import RunLogger
 from harness.runs.predictions import CLASS_COLUMNS, CLASSES_FILE, PREDICTION_COLUMNS
 from harness.runs.resampling import bootstrap
 from harness.runs.rules import duration
-from harness.runs.summary import peak_memory, per_class, score_lines, test_results
+from harness.runs.summary import lowest_recalls, peak_memory, per_class, score_lines, test_results
 from harness.training.metrics import (
     Predictions,
     Scores,
@@ -95,7 +95,8 @@ def finish_run(
         )
     run_logger.end("finished", exit_code=0, results=results)
     run_logger.console.table(
-        f"{config.run_name}: {config.model} on {Path(config.data).name}", _closing_table(run_logger, results, progress)
+        f"{config.run_name}: {config.model} on {Path(config.data).name}",
+        _closing_table(run_logger, results, progress, lowest_recalls(class_rows)),
     )
     return folder.read("summary.json")
 
@@ -111,12 +112,15 @@ def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[
         return {}
 
 
-def _closing_table(run_logger: RunLogger, results: dict[str, Any], progress: Progress) -> dict[str, str]:
+def _closing_table(
+    run_logger: RunLogger, results: dict[str, Any], progress: Progress, lowest_recall: str
+) -> dict[str, str]:
     best = progress.best
     early = f" (stopped early after epoch {progress.epochs})" if "stopped_early/epoch" in results else ""
     lines = {
         "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}{early}",
         **score_lines(best | results),
+        "lowest recall": lowest_recall,
         **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",
         "peak memory": f"{results['memory/peak_bytes'] / 2**30:.2f} GiB",

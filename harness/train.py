@@ -30,8 +30,10 @@ from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
+from harness.training.class_weights import class_weights
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
+from harness.training.loss import training_loss
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
@@ -115,13 +117,15 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
     before = Embedding.of(loaded.model)
-    state = TrainState(loaded.model, config, processes.accelerator)
-    batches = open_batches(data, preprocessing, config, processes)
-    run_logger.inputs(data, loaded)
+    weights = processes.on_main(lambda: class_weights(config, data.classes, data.train.labels))
+    loss = training_loss(weights, data.train.labels, len(data.classes), config.logit_adjust, processes.device)
+    state = TrainState(loaded.model, config, processes.accelerator, loss)
+    batches = open_batches(data, preprocessing, config, processes, weights)
+    run_logger.inputs(data, loaded, weights)
 
     # Start, or resume.
     state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST
-    origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
+    origin = {"data": data.fingerprint, "weights": loaded.weights_digest} | loss.origin()
     largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)

@@ -10,6 +10,8 @@ from harness.config import MODELS, NAMED_WEIGHTS, RunConfig, value_type
 from harness.errors import ConfigError
 from harness.model.architectures import ARCHITECTURES
 
+GROUPS = ("Recipe", "Data", "Augmentation", "Model", "Optimisation", "Class imbalance", "Compute", "Run")
+
 
 def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
     with pytest.raises(ConfigError) as error:
@@ -99,6 +101,31 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
     }
 
 
+def test_settings_of_later_versions_leave_the_identity_of_earlier_runs() -> None:
+    # The folder of a run has its identity in its name: with another one the same command would not resume it.
+    assert RunConfig(data="images").identity == "7e37289e"
+    assert RunConfig(data="images", lr=0.1, augment="standard").identity == "2566444a"
+    settings = {field.name: field for field in dataclasses.fields(RunConfig)}
+    for name, value in {"class_weights": "none", "sampler": "shuffle", "logit_adjust": 0.0}.items():
+        assert settings[name].metadata["earlier"] == settings[name].default == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"class_weights": "balanced", "sampler": "balanced"}, "--class-weights balanced and --sampler balanced"),
+        ({"class_weights": "effective", "logit_adjust": 1}, "--class-weights effective and --logit-adjust 1"),
+        ({"sampler": "balanced", "logit_adjust": 0.5}, "--sampler balanced and --logit-adjust 0.5"),
+    ],
+)
+def test_one_correction_of_class_imbalance_is_enough(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        RunConfig(**{"data": "images"} | changes)
+    assert error.value.problems == (f"{named} correct the same class imbalance more than once; give one of them.",)
+    # Weights of the user's own may have another reason.
+    assert RunConfig(data="images", class_weights="costs.csv", sampler="balanced").sampler == "balanced"
+
+
 def test_resolved_paths_mean_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some.pth").touch()
     monkeypatch.chdir(tmp_path)
@@ -124,4 +151,4 @@ def test_models_and_weights_name_what_exists() -> None:
 def test_every_field_says_what_it_is() -> None:
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"].endswith((".", "]")), field.name
-        assert field.metadata["group"] in ("Recipe", "Data", "Augmentation", "Model", "Optimisation", "Compute", "Run")
+        assert field.metadata["group"] in GROUPS

@@ -16,6 +16,7 @@ from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_pil, header, read
 from harness.data.folder_scan import summarise
 from harness.data.image_folder import ImageFolder, scan_image_folder
+from harness.data.imbalance import imbalance_notes
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 from harness.runs.rules import printable
@@ -145,7 +146,7 @@ def report(
         cache_bytes=sum(width * height * 3 for width, height in shapes),
         cache_dir=str(cache_directory(cache_dir)),
         problems=tuple(problems),
-        notes=(*folder.notes, *_copy_notes(folder, across, within)),
+        notes=(*folder.notes, *imbalance_notes(folder), *_copy_notes(folder, across, within)),
     )
 
 

@@ -19,6 +19,7 @@ from harness.data.cache import PixelCache
 from harness.data.gpu_augment import ResidentPixels
 from harness.data.policies import POLICIES
 from harness.data.prefetch import Normalise, Staging, work_ahead
+from harness.data.sampler import ORDERS, Order
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Batch:
     weight: torch.Tensor  # float32 (b,): 1; 0 for the placeholder of a process whose share is empty
     total: int  # images in the global batch
     drop_path_scale: torch.Tensor | None  # float32 (b, 2L): 0 for a dropped residual branch, else 1 / (1 - rate)
+    mass: float  # sum of the class weights of the global batch's images; their number without class weights
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class _Share:
 
     step: int
     samples: np.ndarray  # int64: images to load, including partners that other processes own
+    draws: np.ndarray  # int64: index of each one's random numbers
     skip: int  # loaded images before the process's own: 0, or 1 for a partner
     count: int  # the process's own images, at least 1
     total: int  # images in the global batch
+    mass: float  # sum of their class weights
     is_real: bool  # False for the placeholder of an empty share
 
 
@@ -69,6 +73,8 @@ class TrainBatches:
         augment: Augment,
         label_smoothing: float = 0.0,
         drop_path: np.ndarray | None = None,
+        order: str = "shuffle",
+        class_weights: np.ndarray | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -78,9 +84,12 @@ class TrainBatches:
         """`indices` and `labels` (N,): each sample's place in the cache and its class; `batch_size` is global.
 
         `drop_path` (2L,): the rate of every residual branch. `on_device`: the cache in device memory, if it fits there.
+        `order` is one of ORDERS; `class_weights` (C,) are those of the loss.
         """
         self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._order = ORDERS[order]
+        self._masses = np.ones(len(self._labels)) if class_weights is None else class_weights[self._labels.numpy()]
         self._num_classes, self._batch_size, self._size = num_classes, batch_size, crop_size
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
         self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
@@ -99,9 +108,8 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This process's share of every global batch of an epoch, from `start_step`. One epoch at a time."""
-        order = rng.generator(self._augment.seed, rng.ORDER, epoch=epoch).permutation(len(self._indices))
-        steps = range(start_step, self.steps_per_epoch)
-        shares = [self._share(order[step * self._batch_size :][: self._batch_size], step) for step in steps]
+        order = self._order(self._labels.numpy(), seed=self._augment.seed, epoch=epoch)
+        shares = [self._share(order, step) for step in range(start_step, self.steps_per_epoch)]
         # Our threads work on one image each; OpenCV's threads would compete with them for the cores.
         cv2.setNumThreads(0)
 
@@ -119,14 +127,18 @@ class TrainBatches:
         finally:
             prepared.close()
 
-    def _share(self, batch: np.ndarray, step: int) -> _Share:
+    def _share(self, order: Order, step: int) -> _Share:
         """This process's part of a global batch. If two processes share a mixed pair, both load both images."""
-        start, stop = share_of(len(batch), self._rank, self._world)
+        samples, draws = (part[step * self._batch_size :][: self._batch_size] for part in order)
+        start, stop = share_of(len(samples), self._rank, self._world)
         is_real = start < stop
         if not is_real:
             start, stop = 0, 1
         first, last = (start // 2 * 2, (stop + 1) // 2 * 2) if self._mixes else (start, stop)
-        return _Share(step, batch[first:last], start - first, stop - start, len(batch), is_real)
+        own, skip, count = slice(first, last), start - first, stop - start
+        # Mixing leaves the sum as it is: a pair exchanges parts of its two labels.
+        mass = float(self._masses[samples].sum(dtype=np.float64))
+        return _Share(step, samples[own], draws[own], skip, count, len(samples), mass, is_real)
 
     def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
         """Draw the parameters of these rows and, on the per-image path, write their pixels. Called by a thread."""
@@ -136,7 +148,7 @@ class TrainBatches:
             image = self._cache.image(int(self._indices[sample]))
             height, width = image.shape[:2]
             params = augmentation.draw(
-                self._augment, sample=sample, epoch=epoch, height=height, width=width, size=self._size
+                self._augment, sample=int(share.draws[row]), epoch=epoch, height=height, width=width, size=self._size
             )
             if self._staging:
                 self._staging.put(share.step, row, augmentation.apply(image, params, self._size))
@@ -164,18 +176,18 @@ class TrainBatches:
             mixup.mix_pairs(images, targets, mix)
 
         own = slice(share.skip, share.skip + share.count)
-        samples = share.samples[own]
         weight = torch.full((share.count,), float(share.is_real), device=self._device)
-        return Batch(images[own], targets[own], samples, weight, share.total, self._drop_path_scale(samples, epoch))
+        scale = self._drop_path_scale(share.draws[own], epoch)
+        return Batch(images[own], targets[own], share.samples[own], weight, share.total, scale, share.mass)
 
-    def _drop_path_scale(self, samples: np.ndarray, epoch: int) -> torch.Tensor | None:
+    def _drop_path_scale(self, draws: np.ndarray, epoch: int) -> torch.Tensor | None:
         """Stochastic depth (Huang et al. 2016): drop each branch with its rate, else scale it to keep the mean."""
         if self._drop_path is None:
             return None
         branches = len(self._drop_path)
         numbers = [
-            rng.generator(self._augment.seed, rng.DROP_PATH, epoch=epoch, index=int(sample)).random(branches)
-            for sample in samples
+            rng.generator(self._augment.seed, rng.DROP_PATH, epoch=epoch, index=int(draw)).random(branches)
+            for draw in draws
         ]
         scale = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)
         return torch.from_numpy(scale.astype(np.float32)).to(self._device, non_blocking=True)

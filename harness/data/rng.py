@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 # One stream per purpose, so that enabling one option does not change the numbers of the others.
-ORDER, IMAGE, MIX, DROP_PATH = range(4)
+ORDER, IMAGE, MIX, DROP_PATH, CLASS_ORDER = range(5)
 
 
 def generator(seed: int, stream: int, *, epoch: int, index: int = 0) -> np.random.Generator:

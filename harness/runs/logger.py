@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness import recipes, track
 from harness.config import RunConfig, option_name
 from harness.data.dataset import Dataset
@@ -20,6 +22,7 @@ from harness.options import SWEEP_ARGS, arguments, overridden, words_of
 from harness.runs.console import Console
 from harness.runs.folder import STATE, STOP, RunFolder
 from harness.runs.provenance import provenance
+from harness.runs.rules import printable
 from harness.training.distributed import Processes
 from harness.training.state import Progress
 
@@ -105,14 +108,20 @@ class RunLogger:
                 f"{' '.join(words_of(self.config, names))}. Give those settings to resume it, or --fresh to start over."
             )
 
-    def inputs(self, data: Dataset, loaded: Loaded) -> None:
-        """Record the data and the initial weights of the run."""
+    def inputs(self, data: Dataset, loaded: Loaded, class_weights: np.ndarray | None = None) -> None:
+        """Record the data, the initial weights and the loss weights (C,) of the run."""
         if not self._open:
             return
         weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
         self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
         for sentence in loaded.report:
             self.console.say(sentence)
+        if class_weights is not None:
+            by_class = dict(zip(data.classes, class_weights.tolist(), strict=True))
+            self.folder.update("manifest.json", {"class_weights": by_class})
+            low, high = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
+            ends = [f"{by_class[name]:.4g} ({printable(name)})" for name in (low, high)]
+            self.console.say(f"Class weights: {' to '.join(ends)}.")
         if data.skipped:
             self.console.say(f"{len(data.skipped)} images cannot be read and are left out; manifest.json names them.")
         if self.tracker:

@@ -43,14 +43,24 @@ class Metric:
 METRICS = (
     Metric("best/val_f1", "validation F1", "maximize", (CLOSING, SWEEP)),
     Metric("best/val_accuracy", "validation accuracy", "maximize", (CLOSING, SWEEP)),
+    Metric("best/val_balanced_accuracy", "validation balanced accuracy", "maximize", (SWEEP,)),
     Metric("best/val_loss", "validation loss", "minimize", (SWEEP,)),
     Metric("val/f1", "validation macro F1", "maximize", (CURVE, SWEEP)),
     Metric("val/accuracy", "validation accuracy", "maximize", (CURVE, SWEEP)),
+    Metric("val/balanced_accuracy", "validation balanced accuracy", "maximize", (CURVE, SWEEP)),
     Metric("val/loss", "validation loss", "minimize", (CURVE, SWEEP), log_axis=True),
     Metric("train/loss", "training loss", "minimize", (CURVE, SWEEP), per_epoch=False, log_axis=True),
     # Its column and its interval are the heart of the leaderboard, which shows them by itself.
     Metric("test/f1", "test macro F1", "maximize", (WANDB, CLOSING)),
     Metric("test/accuracy", "test accuracy", "maximize", (LEADERBOARD, WANDB, CLOSING)),
+    Metric(
+        "test/balanced_accuracy",
+        "test balanced accuracy",
+        "maximize",
+        (LEADERBOARD, WANDB, CLOSING),
+        column="balanced",
+        meaning="balanced accuracy: mean recall over classes",
+    ),
     Metric("test/top5", "test top-5", "maximize", (CLOSING,)),
     Metric("test/loss", "test loss", "minimize", (CLOSING,)),
     Metric(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runs import metric_table
+from harness.runs.rules import printable
 
 if TYPE_CHECKING:
     import torch
 
     from harness.runs.resampling import Intervals
     from harness.training.metrics import Scores
+
+
+LOWEST = 3  # classes in a line of the closing table
 
 
 def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
@@ -28,6 +33,12 @@ def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
 def per_class(classes: tuple[str, ...], scores: Scores) -> list[tuple[str, float, float, float, int]]:
     columns = (scores.class_precision, scores.class_recall, scores.class_f1, scores.support)
     return list(zip(classes, *(column.tolist() for column in columns), strict=True))
+
+
+def lowest_recalls(class_rows: Sequence[tuple[str, float, float, float, int]]) -> str:
+    """The classes that the model recognises worst, of the rows of `per_class`: "0.2000 (archery), 0.4000 (bowling)"."""
+    tested = [(recall, name) for name, _, recall, _, support in class_rows if support]
+    return ", ".join(f"{recall:.4f} ({printable(name)})" for recall, name in sorted(tested)[:LOWEST])
 
 
 def score_lines(results: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from harness.config import RunConfig
 from harness.data import gpu_augment
 from harness.data.augment import Augment
@@ -35,7 +37,13 @@ class Batches:
     test: EvalBatches
 
 
-def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
+def open_batches(
+    data: Dataset,
+    preprocessing: Preprocessing,
+    config: RunConfig,
+    processes: Processes,
+    class_weights: np.ndarray | None = None,
+) -> Batches:
     fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
     keep_on_device = fits and POLICIES[config.augment].works_on_device
     train = TrainBatches(
@@ -61,6 +69,8 @@ def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig,
             seed=config.seed,
         ),
         label_smoothing=config.label_smoothing,
+        order=config.sampler,
+        class_weights=class_weights,
         drop_path=(
             drop_path_rates(ARCHITECTURES[config.model].num_layers, config.drop_path).numpy()
             if config.drop_path

@@ -67,6 +67,7 @@ class Scores:
     n: int
     f1: float  # macro: mean over all C classes; a class without images and predictions counts 0
     accuracy: float
+    balanced_accuracy: float  # mean recall over all C classes; a class without images counts 0
     top5: float  # label among the min(5, C) largest logits
     loss: float  # mean cross entropy, nats
     ece: float  # expected calibration error
@@ -88,16 +89,17 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
     n, num_classes = logits.shape
     confusion = resampling.confusion_counts(labels, predictions.predicted, num_classes)
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    class_f1 = resampling.class_f1(hits, support + predicted)
+    class_f1, class_recall = resampling.class_f1(hits, support + predicted), resampling.ratio(hits, support)
     return Scores(
         n=n,
         f1=float(class_f1.mean()),
         accuracy=float(hits.sum() / n),
+        balanced_accuracy=float(class_recall.mean()),
         top5=float((_rank_of_label(labels, logits) < min(5, num_classes)).mean()),
         loss=float(-predictions.log_probabilities[np.arange(n), labels].mean()),
         ece=calibration_error(predictions.probabilities.max(axis=1), predictions.predicted == labels),
         class_precision=resampling.ratio(hits, predicted),
-        class_recall=resampling.ratio(hits, support),
+        class_recall=class_recall,
         class_f1=class_f1,
         support=support,
         confusion=confusion,

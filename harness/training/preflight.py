@@ -13,6 +13,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_for
 from harness.model.weights_header import check_header
+from harness.training.class_weights import check_class_weights
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
         lambda: load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
     )
     attempt(lambda: head_layer(config.model, config.explain_layer))
+    attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
     if weights_found:
         preprocessing = attempt(

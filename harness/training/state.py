@@ -21,6 +21,7 @@ from harness.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from harness.training.loss import Loss
 from harness.training.optim import MovingAverage, build_optimizer
 
 
@@ -49,8 +50,9 @@ def stops_early(progress: Progress, patience: int) -> bool:
 class TrainState:
     """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
 
-    def __init__(self, model: nn.Module, config: RunConfig, accelerator: Accelerator) -> None:
+    def __init__(self, model: nn.Module, config: RunConfig, accelerator: Accelerator, loss: Loss | None = None) -> None:
         self.accelerator = accelerator
+        self.loss = loss or Loss()
         self.model = model.to(accelerator.device)
         self.average = MovingAverage(model, config.ema_decay) if config.ema else None
         # The wrapped model is for training steps; the plain one shares its weights and is for everything else.

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
@@ -76,8 +75,8 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
             if batch.drop_path_scale is not None:
                 set_drop_path(state.model, batch.drop_path_scale[part])
             logits = state.wrapped(batch.images[part])
-            losses = cross_entropy(logits.float(), batch.targets[part], reduction="none") * batch.weight[part]
-            loss = losses.sum() / batch.total
+            losses = state.loss.per_image(logits, batch.targets[part]) * batch.weight[part]
+            loss = losses.sum() / batch.mass
             # Averaging over ranks divides by their number, but the loss is already a mean over the global batch.
             processes.accelerator.backward(loss * processes.world)
         total += loss.detach()

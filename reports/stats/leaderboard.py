@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from harness.runs.rules import Goal, finite, printable
 from reports import columns
 from reports.runs import Run
 from reports.stats.comparison import Comparison, compare
+from reports.stats.probe_rows import ProbeRow, probe_rows
 
 # Entries of config.json that do not change what a run computes: folders, names, logging, speed.
 NOT_SETTINGS = (
@@ -43,6 +45,7 @@ class Leaderboard:
     settings: tuple[str, ...]  # names of those that vary
     finished: tuple[Row, ...]  # best first
     others: tuple[Row, ...]
+    probes: tuple[ProbeRow, ...] = ()  # that runs started from
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -66,7 +69,8 @@ def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal 
     others = [
         Row(run, settings(run), run.metric(metric), reason=_reason(run, metric)) for run in runs if run not in finished
     ]
-    return Leaderboard(metric, goal, names, tuple(placed), tuple(others))
+    in_order = [row.run for row in (*placed, *others)]
+    return Leaderboard(metric, goal, names, tuple(placed), tuple(others), probe_rows(in_order, metric, names))
 
 
 def nothing_ranked(board: Leaderboard) -> str:
@@ -95,6 +99,7 @@ def to_json(board: Leaderboard) -> str:
         "metric": board.metric,
         "goal": board.goal,
         "settings": board.settings,
+        "probes": [dataclasses.asdict(probe) for probe in board.probes],
         "runs": [_as_json(row) for row in (*board.finished, *board.others)],
         "notes": board.notes,
     }
@@ -123,6 +128,7 @@ def _notes(board: Leaderboard) -> Iterator[str]:
     score, interval = columns.number(best.run.metric("test/f1")), f1_interval(best.run)
     metric = printable(board.metric)
     yield f"Best by {metric}: {name}. Test macro F1 {score}, 95 % interval {interval}, n = {n or 0:.0f}."
+    yield from _above_probe(board)
     if board.metric.startswith("test/"):
         yield "The test images chose it: its lead on them is overstated, and the numbers below do not correct that."
     if not rest:
@@ -132,6 +138,22 @@ def _notes(board: Leaderboard) -> Iterator[str]:
         yield from _significance(comparable)
     for row, comparison in [(row, comparison) for row, comparison in compared if not comparison.comparable][:NAMED]:
         yield f"{row.place} is not compared with the best: {comparison.reason}."
+
+
+def _above_probe(board: Leaderboard) -> Iterator[str]:
+    """What the best run adds to the linear probe, with an interval if it started from one."""
+    best = board.finished[0].run
+    gain, low, high = (best.metric(f"probe/gain{suffix}") for suffix in ("", "_low", "_high"))
+    if gain is not None:
+        yield f"It adds {gain:+.4f} to the test macro F1 of its linear probe, 95 % interval {_signed(low, high)}."
+    elif scores := [probe.test_f1 for probe in board.probes if probe.test_f1 is not None]:
+        f1 = best.metric("test/f1")
+        difference = "-" if f1 is None else f"{f1 - max(scores):+.4f}"
+        yield f"Compared with the linear probe: {difference}, without an interval: it did not start from the probe."
+
+
+def _signed(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
 
 
 def _significance(compared: Sequence[tuple[Row, Comparison]]) -> Iterator[str]:

@@ -77,7 +77,7 @@ def _layouts(board: Leaderboard, rows: Sequence[Row]) -> Iterator[tuple[list[Col
 def _finished_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
     rows = board.finished
     runs = [row.run for row in rows]
-    return [
+    ranked = [
         Column("", tuple(str(row.place) for row in rows)),
         *settings,
         Column(board.metric, tuple(columns.number(row.metric) for row in rows)),
@@ -88,6 +88,22 @@ def _finished_columns(board: Leaderboard, settings: list[Column], folder: list[C
         Column("trained", tuple(columns.duration(run.metric("seconds/train")) for run in runs)),
         *folder,
     ]
+    return [_below_probes(board, column, number) for number, column in enumerate(ranked)]
+
+
+def _below_probes(board: Leaderboard, column: Column, number: int) -> Column:
+    """The column with a cell for each linear probe above those of the runs."""
+    cells = []
+    for probe in board.probes:
+        by_header = {
+            board.metric: columns.number(probe.metric),
+            "test F1": columns.number(probe.test_f1),
+            "run": f"start of {probe.started} run{'s' * (probe.started != 1)}",
+            "settings": in_words(probe.settings),
+            **{printable(name).replace("_", " "): columns.value(value) for name, value in probe.settings.items()},
+        }
+        cells.append("probe" if number == 0 else by_header.get(column.header, ""))
+    return Column(column.header, (*cells, *column.cells), column.is_text)
 
 
 def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:

@@ -124,14 +124,17 @@ def _mistakes(collection: Collection) -> Iterator[str]:
         ]
     )
     scores = [
-        (numbers[0], name, numbers[5]) for numbers, name in zip(found["perClass"], names, strict=True) if numbers[5]
+        (numbers[0], name, numbers[2], numbers[5])
+        for numbers, name in zip(found["perClass"], names, strict=True)
+        if numbers[5]
     ]
     lowest = sorted(score for score in scores if score[0] < 1)[:LISTED]
     yield "Classes with the lowest F1:"
     yield table(
         [
-            Column("class", tuple(name for _, name, _ in lowest), is_text=True),
+            Column("class", tuple(name for _, name, *_ in lowest), is_text=True),
             Column("F1", tuple(f"{score:.2f}" for score, *_ in lowest)),
+            Column("recall", tuple(f"{recall:.2f}" for *_, recall, _ in lowest)),
             Column("images", tuple(str(count) for *_, count in lowest)),
         ]
     )

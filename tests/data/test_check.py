@@ -152,3 +152,17 @@ def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [pair[:2] for pair in duplicates.alike(looks, 10)] == [(0, 8), (1, 7), (6, 9)]
     assert [pair[:2] for pair in duplicates.alike(looks, 1)] == [(0, 8)]
     assert duplicates.alike(looks, 0) == []
+
+
+def test_unbalanced_classes_are_a_note_with_the_rule_and_the_options(root: Path) -> None:
+    for number in range(7):  # eleven cats, four dogs: less than three times as many
+        save(photo(100 + number), root / "train" / "cat" / f"more {number}.png")
+    assert checked(root).notes == ()
+    save(photo(110), root / "train" / "cat" / "one more.png")
+    [note] = checked(root).notes
+    assert note.startswith(
+        "classes in train/ are unbalanced: the largest (cat: 12) has 3 times the images of the smallest (dog: 4); "
+        "below 3 they count as balanced."
+    )
+    for words in ("--class-weights balanced", "--sampler balanced", "--logit-adjust 1"):
+        assert words in note

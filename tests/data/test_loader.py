@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,9 +64,15 @@ def drawn(loader: TrainBatches, epoch: int = 0, start_step: int = 0) -> list[Bat
     """All batches of an epoch, copied: a batch is valid until the next one is drawn."""
     copies = []
     for batch in loader.epoch(epoch, start_step):
-        keep = None if batch.drop_path_scale is None else batch.drop_path_scale.clone()
+        scale = None if batch.drop_path_scale is None else batch.drop_path_scale.clone()
         copies.append(
-            Batch(batch.images.clone(), batch.targets.clone(), batch.samples, batch.weight.clone(), batch.total, keep)
+            dataclasses.replace(
+                batch,
+                images=batch.images.clone(),
+                targets=batch.targets.clone(),
+                weight=batch.weight.clone(),
+                drop_path_scale=scale,
+            )
         )
     return copies
 
@@ -77,7 +85,7 @@ def same(first: Batch, second: Batch) -> bool:
         and torch.equal(first.targets, second.targets)
         and np.array_equal(first.samples, second.samples)
         and torch.equal(first.weight, second.weight)
-        and first.total == second.total
+        and (first.total, first.mass) == (second.total, second.mass)
         and torch.equal(first.drop_path_scale, second.drop_path_scale)
     )
 
@@ -92,6 +100,7 @@ def joined(shares: list[Batch]) -> Batch:
         torch.cat([share.weight for share in real]),
         shares[0].total,
         torch.cat([share.drop_path_scale for share in real if share.drop_path_scale is not None]),
+        shares[0].mass,
     )
 
 
@@ -249,3 +258,42 @@ def test_leaving_an_epoch_early_ends_the_threads() -> None:
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
     with pytest.raises(AssertionError, match="A crop of 21 pixels does not fit into an image of 20 x"):
         drawn(batches(EVERYTHING["none"], crop_size=21, workers=2))
+
+
+BALANCED: dict[str, Any] = {"order": "balanced", "labels": np.array([0] * 12 + [1] * 3 + [2, 3]), "batch_size": 6}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_balanced_batches_are_the_same_on_any_number_of_processes(world: int) -> None:
+    settings, changes = EVERYTHING["mixed"], BALANCED | {"class_weights": np.array([0.5, 1.0, 2.0, 4.0], np.float32)}
+    alone = drawn(batches(settings, **changes), epoch=1)
+    assert [batch.total for batch in alone] == [6, 6, 5]
+    together = [drawn(batches(settings, **changes, rank=rank, world=world), epoch=1) for rank in range(world)]
+    for step, batch in enumerate(alone):
+        assert same(joined([shares[step] for shares in together]), batch)
+        assert {shares[step].mass for shares in together} == {batch.mass}
+    # Seventeen images of four classes, and from place 17 on it is the turn of class 1.
+    labels = BALANCED["labels"][np.concatenate([batch.samples for batch in alone])]
+    assert np.bincount(labels).tolist() == [4, 5, 4, 4]
+    assert sum(batch.mass for batch in alone) == 4 * 0.5 + 5 * 1.0 + 4 * 2.0 + 4 * 4.0
+
+
+def test_a_balanced_epoch_continued_in_the_middle_is_the_same() -> None:
+    loader = batches(EVERYTHING["mixed"], **BALANCED)
+    whole, rest = drawn(loader, 2), drawn(loader, 2, 1)
+    assert len(rest) == 2
+    assert all(same(a, b) for a, b in zip(whole[1:], rest, strict=True))
+
+
+def test_a_repeated_image_is_augmented_in_another_way() -> None:
+    [batch] = drawn(batches(EVERYTHING["standard"], **BALANCED | {"batch_size": 17}))
+    repeats = np.flatnonzero(batch.samples == 15)  # the only image of class 2
+    assert len(repeats) == 4
+    images, scale = batch.images[repeats], batch.drop_path_scale
+    assert scale is not None
+    assert len({image.numpy().tobytes() for image in images}) == 4
+    assert len({tuple(row.tolist()) for row in scale[repeats]}) > 1
+
+
+def test_without_class_weights_the_mass_of_a_batch_is_its_number_of_images() -> None:
+    assert [batch.mass for batch in drawn(batches())] == [5.0, 5.0, 5.0, 2.0]

@@ -30,8 +30,15 @@ from tests.test_train import settings
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
 
 TRAIN_KEYS = {"step", "epoch", "train/loss", "train/lr", "train/images_per_second"}
-EPOCH_KEYS = {"step", "epoch", "val/loss", "val/accuracy", "val/f1"}
-BEST_KEYS = {"step", "best/epoch", "best/val_f1", "best/val_accuracy", "best/val_loss"}
+EPOCH_KEYS = {"step", "epoch", "val/loss", "val/accuracy", "val/balanced_accuracy", "val/f1"}
+BEST_KEYS = {
+    "step",
+    "best/epoch",
+    "best/val_f1",
+    "best/val_accuracy",
+    "best/val_balanced_accuracy",
+    "best/val_loss",
+}
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ def test_scores_equal_scikit_learn(n: int, classes: int) -> None:
     assert scores.n == n
     assert scores.f1 == pytest.approx(f1.mean(), abs=1e-12)
     assert scores.accuracy == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted), abs=1e-12)
+    assert scores.balanced_accuracy == pytest.approx(recall.mean(), abs=1e-12)
+    if len(set(labels.tolist())) == classes > 1:  # scikit-learn leaves absent classes out
+        expected_recall = sklearn_metrics.balanced_accuracy_score(labels, predicted)
+        assert scores.balanced_accuracy == pytest.approx(expected_recall, abs=1e-12)
     np.testing.assert_allclose(scores.class_precision, precision, atol=1e-12)
     np.testing.assert_allclose(scores.class_recall, recall, atol=1e-12)
     np.testing.assert_allclose(scores.class_f1, f1, atol=1e-12)
@@ -66,7 +70,7 @@ def test_absent_classes_count_zero() -> None:
     labels = np.array([0, 0, 1, 1])
     scores = metrics.score(labels, np.eye(4)[labels])
     assert scores.accuracy == 1
-    assert scores.f1 == 0.5
+    assert scores.f1 == scores.balanced_accuracy == 0.5
 
 
 def test_model_that_names_one_class_of_hundred() -> None:

@@ -78,6 +78,7 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
         weight=torch.ones(count, device=device),
         total=count,
         drop_path_scale=None,
+        mass=float(count),
     )
 
 

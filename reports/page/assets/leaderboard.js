@@ -4,7 +4,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.getElementById("leaderboard-table");
   const form = document.getElementById("leaderboard-filters");
-  const rows = [...table.tBodies[0].rows];
+  const rows = [...table.tBodies[table.tBodies.length - 1].rows];
   const TOP = ["best", "equal"];
 
   function filter() {

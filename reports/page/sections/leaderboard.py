@@ -15,6 +15,7 @@ from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
+from reports.stats.probe_rows import ProbeRow
 from reports.values import is_number
 
 # Scores beside macro F1.
@@ -42,6 +43,7 @@ class Interval:
 
 def section(collection: Collection, site: Site) -> Section | None:
     board = collection.board
+    scores = _recorded(collection)
     start, end = _axis([row.run for row in board.finished])
     settings = {name: _cells(collection.rows, name) for name in board.settings}
     rows = [
@@ -56,7 +58,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             "f1": _number(row.run.metric("test/f1")),
             "span": [columns.number(row.run.metric(f"test/f1_{side}")) for side in ("low", "high")],
             "interval": _interval(row.run, start, end),
-            "scores": [_number(row.run.metric(score.key), score.digits) for score in SCORES],
+            "scores": [_number(row.run.metric(score.key), score.digits) for score in scores],
             "p": columns.p_value(row.comparison.p_holm) if row.comparison else "",
             "standing": _standing(row),
             "epochs": _epochs(row.run),
@@ -68,10 +70,11 @@ def section(collection: Collection, site: Site) -> Section | None:
         for number, row in enumerate(collection.rows)
     ]
     context = {
+        "probes": [_probe(probe, list(board.settings)) for probe in board.probes],
         "rows": rows,
         "metric": collection.metric,
         "best_first": _best_first(board.goal),
-        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in SCORES],
+        "scores": [(score.column or score.heading, score.meaning, _best_first(score.goal)) for score in scores],
         "settings": {name: printable(name).replace("_", " ") for name in board.settings},
         "filters": {
             name: values
@@ -103,12 +106,33 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "n": row.run.metric("test/n"),
         "interval": _interval(row.run, 0, 1),
         "facts": {
-            **{score.heading: columns.number(row.run.metric(score.key), 3) for score in SCORES},
+            **{score.heading: columns.number(row.run.metric(score.key), 3) for score in _recorded(collection)},
+            **({"linear probe F1": columns.number(_probe_f1(board), 3)} if board.probes else {}),
             "best epoch": _epochs(row.run).text,
             "trained in": columns.duration(row.run.metric("seconds/train")),
         },
         "doubt": _doubt(collection),
     }
+
+
+def _probe(probe: ProbeRow, settings: list[str]) -> dict[str, Any]:
+    return {
+        "settings": [columns.value(probe.settings[name]) if name in probe.settings else "" for name in settings],
+        "metric": _number(probe.metric),
+        "f1": _number(probe.test_f1),
+        "started": f"the start of {probe.started} run{'s' * (probe.started != 1)}",
+    }
+
+
+def _probe_f1(board: Leaderboard) -> float | None:
+    """Test macro F1 of the best linear probe."""
+    return max((probe.test_f1 for probe in board.probes if probe.test_f1 is not None), default=None)
+
+
+def _recorded(collection: Collection) -> list[metric_table.Metric]:
+    """Scores beside macro F1 that a run has: runs of earlier versions lack those that were added since."""
+    runs = [row.run for row in collection.rows]
+    return [score for score in SCORES if any(run.metric(score.key) is not None for run in runs)]
 
 
 def _best_first(goal: Goal) -> str:

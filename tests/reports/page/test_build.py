@@ -26,7 +26,7 @@ from reports.page.build import build
 from reports.page.site import Site
 from tests import ROOT
 from tests.helpers.pages import Page, charts, page_data
-from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write
+from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write, write_probed
 from tests.reports.test_runs import write_run
 
 EVIL = '"><img src=x onerror=alert(1)></script>\u2028'
@@ -343,7 +343,8 @@ def test_missing_values_are_left_out(tmp_path: Path) -> None:
         (run.path / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
         (run.path / "predictions.csv").unlink()
     said = Page(build(tmp_path)).text_of("leaderboard")
-    assert "1 best a a 0.5000 – finished copy – – – - –" in said
+    assert "1 best a a 0.5000 – finished copy – - –" in said
+    assert "accuracy" not in said
     assert "the best run's predictions cannot be used: predictions.csv is missing" in said
 
 
@@ -495,3 +496,14 @@ def test_a_run_that_is_removed_while_it_is_read(sweep: Path, monkeypatch: pytest
         build(sweep)
     monkeypatch.undo()
     assert "validation F1 (0.8000)" in Page(build(sweep)).text_of("verdict")
+
+
+def test_the_probe_stands_above_the_runs(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.9, lr=1e-5, head_init="zero")
+    write_probed(tmp_path / "b", 0.8, 5, (0.85, 0.84), lr=1e-5, head_init="probe")
+    page = Page(build(tmp_path))
+    said = page.text_of("leaderboard")
+    row = "probe linear probe of the frozen backbone, the start of 1 run 0.8500 0.8400"
+    assert row in said
+    assert said.index(row) < said.index("1 best a")
+    assert "linear probe F1 0.840" in page.text_of("verdict")

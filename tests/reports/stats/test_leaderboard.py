@@ -200,6 +200,72 @@ def test_two_hundred_runs(tmp_path: Path) -> None:
     assert "correction for 199 comparisons" in text
 
 
+def write_probed(folder: Path, value: float, errors: int, probe: tuple[float, float], **config: Any) -> Run:
+    """A run that started from a probe with that macro F1 on validation and on test."""
+    run = write(folder, value, errors, **config)
+    gain = (run.metric("test/f1") or 0) - probe[1]
+    summary = json.loads((folder / "summary.json").read_text()) | {
+        "probe/val_f1": probe[0],
+        "probe/val_loss": 0.5,
+        "probe/test_f1": probe[1],
+        "probe/gain": gain,
+        "probe/gain_low": gain - 0.02,
+        "probe/gain_high": gain + 0.02,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return read_run(folder)
+
+
+def test_the_probe_is_the_first_row(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.9, 3, lr=1e-5, head_init="zero")
+    write_probed(tmp_path / "b", 0.8, 5, (0.85, 0.84), lr=1e-5, head_init="probe")
+    write_probed(tmp_path / "c", 0.7, 60, (0.85, 0.84), lr=0.1, head_init="probe")
+    board = leaderboard(read_runs(tmp_path))
+    [probe] = board.probes
+    assert (probe.settings, probe.metric, probe.test_f1, probe.started) == ({}, 0.85, 0.84, 2)
+    assert json.loads(to_json(board))["probes"] == [{"settings": {}, "metric": 0.85, "test_f1": 0.84, "started": 2}]
+    words = [line.split() for line in render(board, 160).splitlines()]
+    first = next(number for number, line in enumerate(words) if line[:1] == ["probe"])
+    assert words[first] == ["probe", "0.8500", "0.8400", "start", "of", "2", "runs"]
+    assert words[first + 1][:5] == ["1", "1e-05", "zero", "0.9000", "0.9693"]
+    assert board.notes[1] == (
+        "Compared with the linear probe: +0.1293, without an interval: it did not start from the probe."
+    )
+    assert leaderboard(read_runs(tmp_path), metric="best/val_loss", goal="minimize").probes[0].metric == 0.5
+    assert leaderboard(read_runs(tmp_path), metric="train/loss", goal="minimize").probes[0].metric is None
+
+
+def test_the_best_run_says_what_it_added_to_its_probe(tmp_path: Path) -> None:
+    board = leaderboard([write_probed(tmp_path / "a", 0.9, 3, (0.95, 0.96), lr=1e-5)])
+    assert board.notes[1] == (
+        "It adds +0.0093 to the test macro F1 of its linear probe, 95 % interval -0.0107 to +0.0293."
+    )
+
+
+def test_each_backbone_has_a_probe_of_its_name(tmp_path: Path) -> None:
+    write_probed(tmp_path / "a", 0.9, 3, (0.85, 0.84), model="vit_s_16", weights="x", lr=1e-5)
+    write_probed(tmp_path / "b", 0.8, 5, (0.75, 0.74), model="vit_ti_16", weights="x", lr=1e-5)
+    unfinished = write(tmp_path / "c", None, state="running", model="vit_b_16", weights="x", lr=1e-5)
+    (unfinished.path / "summary.json").write_text('{"state": "running", "probe/val_f1": 0.6}')
+    probes = leaderboard(read_runs(tmp_path)).probes
+    assert [(probe.settings, probe.metric, probe.test_f1) for probe in probes] == [
+        ({"model": "vit_s_16"}, 0.85, 0.84),
+        ({"model": "vit_ti_16"}, 0.75, 0.74),
+        ({"model": "vit_b_16"}, 0.6, None),
+    ]
+    words = [line.split() for line in render(leaderboard(read_runs(tmp_path)), 160).splitlines()]
+    assert [line[1:4] for line in words if line[:1] == ["probe"]] == [
+        ["vit_s_16", "0.8500", "0.8400"],
+        ["vit_ti_16", "0.7500", "0.7400"],
+        ["vit_b_16", "0.6000", "-"],
+    ]
+
+
+def test_without_a_probe_there_is_no_row(runs: list[Run]) -> None:
+    assert leaderboard(runs).probes == ()
+    assert "probe" not in render(leaderboard(runs), 100)
+
+
 def test_json_holds_everything(runs: list[Run]) -> None:
     board: Leaderboard = leaderboard(runs)
     content = json.loads(to_json(board))

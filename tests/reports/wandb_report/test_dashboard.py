@@ -295,6 +295,7 @@ def test_the_workspace(made: tuple[View, View, list[str]]) -> None:
         "val/loss": True,
         "val/f1": False,
         "val/accuracy": False,
+        "val/balanced_accuracy": False,
         "train/lr": True,
         "train/images_per_second": False,
     }

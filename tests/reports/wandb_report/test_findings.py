@@ -65,7 +65,7 @@ def test_mistakes_of_the_best(runs: Path) -> None:
     owl = r"\<img src=x\>\|\*owl\*"
     assert cells(said, "images")[0] == [owl, "dog", "2 of 3"]
     # owl: 1 of 3 shown is hit and 2 are named; dog: 2 of 3, and 4.
-    assert cells(said, "F1")[:2] == [[owl, "0.40", "3"], ["dog", "0.57", "3"]]
+    assert cells(said, "F1")[:2] == [[owl, "0.40", "0.33", "3"], ["dog", "0.57", "0.67", "3"]]
     assert [row[1:3] for row in cells(said, "image")] == [["dog", owl], [owl, "dog"], [owl, "dog"]]
 
 

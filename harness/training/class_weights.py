@@ -1,0 +1,111 @@
+"""Loss weights of classes: from their numbers of training images, or from a file. C classes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from harness.config import NAMED_CLASS_WEIGHTS, RunConfig
+from harness.errors import ConfigError
+from harness.runs.rules import printable
+
+# Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
+# is not weighted down any further.
+BETA = 0.999
+
+NAMED = 10  # most classes that an error lists
+
+
+def class_weights(config: RunConfig, classes: Sequence[str], labels: np.ndarray) -> np.ndarray | None:
+    """The weights (C,) float32 of --class-weights; None without them. `labels` are those of the training images."""
+    if config.class_weights == "none":
+        return None
+    counts = np.bincount(labels, minlength=len(classes))
+    if config.class_weights == "balanced":
+        weights = balanced_weights(counts)
+    elif config.class_weights == "effective":
+        weights = effective_weights(counts)
+    else:
+        weights = read_weights(Path(config.class_weights), classes)
+    return weights.astype(np.float32)
+
+
+def check_class_weights(config: RunConfig, classes: Sequence[str] | None) -> None:
+    """ConfigError if the file of --class-weights cannot be used; None for the classes: they are not known."""
+    if config.class_weights not in NAMED_CLASS_WEIGHTS and classes:
+        read_weights(Path(config.class_weights), classes)
+
+
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
+    """n / (C n_c) for counts n_c (C,) of n images, as scikit-learn's class_weight="balanced"; float64."""
+    return counts.sum() / (len(counts) * counts)
+
+
+def effective_weights(counts: np.ndarray) -> np.ndarray:
+    """(1 - BETA) / (1 - BETA ** n_c), scaled to a sum of C: inverse effective numbers of images (Cui et al. 2019)."""
+    inverse = (1 - BETA) / (1 - BETA**counts)
+    return inverse * (len(counts) / inverse.sum())
+
+
+def read_weights(path: Path, classes: Sequence[str]) -> np.ndarray:
+    """The weights (C,) float64 in a CSV file of rows class,weight or a JSON object; ConfigError with all problems."""
+    named = f"--class-weights {printable(path)}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries = _json_entries(text) if path.suffix == ".json" else _csv_entries(text)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f"{named} cannot be used ({why}). Give balanced, effective, none, a CSV file with a row class,weight for "
+            "each class, or a JSON file with an object of classes and weights."
+        ) from error
+    problems = []
+    names = [name for name, _ in entries]
+    if unknown := sorted(set(names) - set(classes)):
+        problems.append(f"{named} has classes that the data does not have: {_listed(unknown)}.")
+    if missing := [name for name in classes if name not in set(names)]:
+        problems.append(f"{named} has no weight for {len(missing)} of {len(classes)} classes: {_listed(missing)}.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"{named} has more than one weight for {_listed(repeated)}.")
+    if unusable := [f"{name}: {value}" for name, value in entries if _weight(value) is None]:
+        problems.append(f"{named}: a weight must be a finite number above 0, which these are not: {_listed(unusable)}.")
+    if problems:
+        raise ConfigError(problems)
+    weights = dict(entries)
+    return np.array([_weight(weights[name]) for name in classes], np.float64)
+
+
+def _json_entries(text: str) -> list[tuple[str, object]]:
+    # Pairs, not a dict, so that a class with two weights is seen.
+    entries = json.loads(text, object_pairs_hook=list)
+    if not text.lstrip().startswith("{"):
+        raise ValueError("it holds no JSON object")
+    return entries
+
+
+def _csv_entries(text: str) -> list[tuple[str, object]]:
+    rows = [row for row in csv.reader(text.splitlines()) if row]
+    if wrong := next((row for row in rows if len(row) != 2), None):
+        raise ValueError(f"a row is {','.join(wrong)!r}")
+    entries: list[tuple[str, object]] = [(name.strip(), value.strip()) for name, value in rows]
+    return entries[1:] if entries[:1] == [("class", "weight")] else entries
+
+
+def _weight(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return printable(", ".join(names[:NAMED])) + more

@@ -1,0 +1,95 @@
+"""Runs on unbalanced classes: the same on any number of processes, resumed to the bit, checked before they start."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError, TrainingError
+from harness.train import fit
+from tests.conftest import write_pictures
+from tests.test_train import RANDOM, kill_after_step, losses_of, on_ranks, same_bits, settings, stop_after, weights_of
+
+CORRECTIONS = {
+    "weights": {"class_weights": "balanced", "label_smoothing": 0.1},
+    "effective": {"class_weights": "effective"},
+    "sampler": {"sampler": "balanced"},
+    "adjusted": {"logit_adjust": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def unbalanced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine, four and two training images of three classes, three of each to validate and to test."""
+    root = tmp_path_factory.mktemp("unbalanced")
+    for number, (split, counts) in enumerate({"train": (9, 4, 2), "valid": (3, 3, 3), "test": (3, 3, 3)}.items()):
+        for hue, count in enumerate(counts):
+            write_pictures(root / split / f"class {hue}", count, hue=hue, seed=number)
+    return root
+
+
+def only_folder(runs: Path) -> Path:
+    [folder] = (path for path in runs.iterdir() if not path.name.startswith("."))
+    return folder
+
+
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_the_number_of_processes_does_not_change_the_run(unbalanced: Path, tmp_path: Path, name: str) -> None:
+    changes: dict[str, Any] = {"batch_size": 4, "mixup": 0.4, **CORRECTIONS[name]}
+    one = fit(settings(unbalanced, tmp_path / "1", **changes))
+    parts = fit(settings(unbalanced, tmp_path / "parts", micro_batch=3, **changes))
+    on_ranks(3, lambda: fit(settings(unbalanced, tmp_path / "3", **changes)))
+    plain = fit(settings(unbalanced, tmp_path / "plain", batch_size=4, mixup=0.4))
+    assert losses_of(parts) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
+    assert losses_of(only_folder(tmp_path / "3")) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
+    assert losses_of(plain) != pytest.approx(losses_of(one), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["weights", "sampler"])
+@pytest.mark.parametrize("step", [2, 6])
+def test_killed_in_an_epoch_the_same_command_ends_with_the_same_bits(
+    unbalanced: Path, tmp_path: Path, name: str, step: int
+) -> None:
+    changes = {"batch_size": 4, **RANDOM, **CORRECTIONS[name]}  # four steps an epoch
+    config = settings(unbalanced, tmp_path / "killed", checkpoint_every=1, **changes)
+    whole = fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole")))
+    kill_after_step(config, step, 1)
+    resumed = fit(config)
+    assert same_bits(weights_of(resumed), weights_of(whole))
+    assert losses_of(resumed) == losses_of(whole)
+
+
+def test_a_file_of_weights_is_recorded_and_must_not_change_before_a_run_resumes(
+    unbalanced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "weights.csv"
+    file.write_text("class 0,0.5\nclass 1,1\nclass 2,2\n")
+    config = settings(unbalanced, tmp_path / "runs", class_weights=str(file), batch_size=4)
+    stop_after(config, 2)
+    folder = only_folder(tmp_path / "runs")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["class_weights"] == {"class 0": 0.5, "class 1": 1.0, "class 2": 2.0}
+
+    file.write_text("class 0,0.5\nclass 1,1\nclass 2,3\n")
+    with pytest.raises(TrainingError, match="The class weights changed since this run was interrupted"):
+        fit(config)
+    file.write_text("class 0,0.5\nclass 1,1\nclass 2,2\n")
+    assert fit(config).state == "finished"
+    assert "Class weights: 0.5 (class 0) to 2 (class 2)." in capsys.readouterr().out
+
+
+def test_a_file_that_does_not_fit_is_refused_with_the_other_problems(unbalanced: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    file.write_text(json.dumps({"class 0": 1, "class 3": 1}))
+    with pytest.raises(HarnessError) as error:
+        fit(settings(unbalanced, tmp_path / "runs", class_weights=str(file), explain_layer=99))
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "runs").exists()
+    layer, unknown, missing = error.value.problems
+    assert layer.startswith("--explain-layer is 99")
+    assert unknown == f"--class-weights {file} has classes that the data does not have: class 3."
+    assert missing == f"--class-weights {file} has no weight for 2 of 3 classes: class 1, class 2."
