@@ -41,11 +41,13 @@ def option(
     above: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
     """A field of RunConfig: its default, its help text and the values it allows.
 
     `low`/`high` are inclusive bounds, `above`/`below` exclusive ones. `identity=False` marks a setting that does
-    not change what a run computes, such as a folder; it may differ when a run is resumed.
+    not change what a run computes, such as a folder; it may differ when a run is resumed. `added=True` marks one that
+    earlier versions did not have: at its default it is not part of the identity, so their run folders keep theirs.
     """
     metadata = {
         "help": help,
@@ -56,6 +58,7 @@ def option(
         "above": above,
         "below": below,
         "identity": identity,
+        "added": added,
     }
     if default is _REQUIRED:
         return dataclasses.field(metadata=metadata)
@@ -103,6 +106,13 @@ class RunConfig:
         group="Data",
         low=0,
         high=2**31 - 1,
+    )
+    split_group: str | None = option(
+        None,
+        "Regular expression, searched in each image's path; its group (...) names, for example, the patient or video. "
+        "The images of one group stay in one split.",
+        group="Data",
+        added=True,
     )
     cache_dir: str | None = option(
         None,
@@ -325,7 +335,10 @@ class RunConfig:
     def identity(self) -> str:
         """Eight hex digits that two runs share when they compute the same thing from the same folder."""
         kept = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["identity"]
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.metadata["identity"]
+            and not (field.metadata["added"] and getattr(self, field.name) == field.default)
         }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -419,11 +432,21 @@ def _combination_problems(config: RunConfig) -> list[str]:
         )
     if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
         problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
+    if config.split_group is not None and (problem := _pattern_problem(config.split_group)):
+        problems.append(f"--split-group {config.split_group!r} {problem}")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
         )
     return problems
+
+
+def _pattern_problem(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        return f"is not a regular expression: {error}."
+    return "" if groups else r"has no group (...) that names the group of an image, as in 'patient(\d+)'."
 
 
 def _absolute(path: str | None) -> str | None:
