@@ -129,6 +129,13 @@ class RunConfig:
         low=0,
         high=2**31 - 1,
     )
+    split_group: str | None = option(
+        None,
+        "Regular expression, searched in each image's path; its group (...) names, for example, the patient or video. "
+        "The images of one group stay in one split.",
+        group="Data",
+        earlier=None,
+    )
     cache_dir: str | None = option(
         None,
         "Folder for decoded images. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]",
@@ -525,11 +532,21 @@ def _combination_problems(config: RunConfig) -> list[str]:
         problems.append(f"{several} correct the same class imbalance more than once; give one of them.")
     if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
         problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
+    if config.split_group is not None and (problem := _pattern_problem(config.split_group)):
+        problems.append(f"--split-group {config.split_group!r} {problem}")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
         )
     return problems
+
+
+def _pattern_problem(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        return f"is not a regular expression: {error}."
+    return "" if groups else r"has no group (...) that names the group of an image, as in 'patient(\d+)'."
 
 
 def _absolute(path: str | None) -> str | None:

@@ -20,10 +20,10 @@ from torch import Tensor
 from harness.config import RunConfig
 from harness.data.augment import centre_box
 from harness.data.dataset import Dataset, open_dataset
-from harness.data.decode import DecodeError, decode_pil
+from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
-from harness.data.image_folder import load_image_folder
-from harness.data.resize import Resize, resized
+from harness.data.image_folder import load_configured_folder
+from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
 from harness.launch.cores import usable_cores
@@ -63,7 +63,7 @@ def open_run(
     # Not the cache folder of the checkpoint: a checkpoint from elsewhere must not choose where files are written.
     changes |= {"cache_dir": cache_dir, **({"data": data} if data else {})}
     config = dataclasses.replace(best.config, **changes).resolved()
-    image_folder = load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+    image_folder = load_configured_folder(config)
     if image_folder.classes != best.classes:
         differing = sorted(set(image_folder.classes) ^ set(best.classes))
         raise DataError(
@@ -207,7 +207,7 @@ class Predictor:
         preprocessing = self._preprocessing
         rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
         try:
-            pixels = np.array(resized(decode_pil(image), rule))
+            pixels = np.array(decode_resized(image, rule))
         except DecodeError as error:
             return _failed(image, error.reason)
         except MemoryError:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -69,6 +71,31 @@ def test_the_name_tells_what_a_sweep_varies() -> None:
     )
 
 
+def test_a_setting_that_earlier_versions_lack_leaves_their_run_folders_their_names() -> None:
+    config = RunConfig(data="images")
+    earlier = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.metadata["identity"] and field.name != "split_group"
+    }
+    digest = hashlib.sha256(json.dumps(earlier, sort_keys=True).encode()).hexdigest()
+    assert config.identity == digest[:8]
+    assert dataclasses.replace(config, split_group=r"p(\d+)").identity != config.identity
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("p(", "is not a regular expression: missing ), unterminated subpattern at position 1."),
+        ("patient", r"has no group (...) that names the group of an image, as in 'patient(\d+)'."),
+    ],
+)
+def test_split_group_is_a_pattern_with_a_group(pattern: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RunConfig(data="images", split_group=pattern)
+    assert str(caught.value) == f"--split-group {pattern!r} {why}"
+
+
 def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None:
     config = RunConfig(data="photos")
     for field in dataclasses.fields(config):
@@ -79,6 +106,8 @@ def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None
             other = next(choice for choice in field.metadata["choices"] if choice != value)
         if field.name in ("weights", "explain"):
             other = "none"
+        if field.name == "split_group":
+            other = "(elsewhere)"
         changed = dataclasses.replace(config, **{field.name: other})
         assert (changed.identity != config.identity) == field.metadata["identity"], field.name
     kept_out = {field.name for field in dataclasses.fields(config) if not field.metadata["identity"]}

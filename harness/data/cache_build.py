@@ -15,13 +15,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from harness.data.decode import DecodeError, decode_pil, header, read
+from harness.data.decode import DecodeError, header, read
 from harness.data.parallel import on_every_core
-from harness.data.resize import Resize, resized, resized_shape
+from harness.data.resize import Resize, decode_resized, resized_shape
 from harness.errors import DataError
 from harness.runs.rules import printable
 
-FORMAT = 2  # of the files in a cache; counts up when they or the decoding change
+FORMAT = 3  # of the files in a cache; counts up when they or the decoding change
 BUILDING = ".building-"  # between the name of a cache and what marks the process that is building it
 SAMPLE = 512  # images whose headers are read to estimate the size of a cache
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -99,7 +99,7 @@ def _decode(path: Path, resize: Resize) -> tuple[_Entry, np.ndarray]:
         return _Entry(0, 0, reason=error.reason, unread=True), nothing
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
-        pixels = np.asarray(resized(decode_pil(content), resize))
+        pixels = np.asarray(decode_resized(content, resize))
     except DecodeError as error:
         return _Entry(0, 0, digest, error.reason), nothing
     return _Entry(pixels.shape[0], pixels.shape[1], digest), pixels

@@ -5,24 +5,35 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from harness.data.file_kinds import SNIFFED, why_not_an_image
+from harness.data.pixel_budget import decoding, max_pixels
+
 # The formats that class folders are searched for, and no others: the content of a file cannot select
 # another decoder, such as PostScript.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
-# Pillow warns above this and raises above twice this; here it is one hard limit, checked in the header.
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
+# The long side of an image in short sides. A longer one would take gigabytes once its short side is enlarged.
+MAX_ASPECT = 1000
 
-SNIFFED = 512  # bytes read to describe a file that is not an image
+# A JPEG may be decoded at a half, a quarter or an eighth of its size if at least this many times the side that is
+# needed is left. Against full decoding, images of 12 megapixels at a short side of 256 then differ by 0.2 to 0.6 of
+# 255 levels on average, less than JPEG's own loss; at 1 instead of 2 it would be up to 2.4.
+SPARE = 2
 
-# Both are dealt with below, and a filter per call would not be thread-safe.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# The limit below replaces Pillow's, which cannot be set from outside; it is checked before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# The pixels are good without EXIF data; a filter per call would not be thread-safe.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
+
+BYTES_PER_PIXEL = 8  # of a file, at most: four channels of 16 bits, not compressed
+BITS_PER_SAMPLE = 258  # TIFF tag
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,6 +44,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
 class DecodeError(Exception):
@@ -53,6 +65,17 @@ class Header:
     mode: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """One image as RGB, upright."""
+
+    image: Image.Image
+    size: tuple[int, int]  # width and height, before a JPEG was reduced
+    box: tuple[float, float, float, float]  # left, top, right, bottom of what is not the padding of a reduced JPEG
+    mode: str  # Pillow's, of the file
+    grey_bits: int | None  # of the values in a 16-bit grey file
+
+
 def decode(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     """The image, uint8 (H, W, 3)."""
     return np.asarray(decode_pil(source))
@@ -60,17 +83,37 @@ def decode(source: str | os.PathLike[str] | bytes) -> np.ndarray:
 
 def decode_pil(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """The whole image as RGB, upright by its EXIF orientation; of an animation the first frame."""
+    return decode_image(source).image
+
+
+def decode_image(source: str | os.PathLike[str] | bytes, short_side: int | None = None) -> Decoded:
+    """As `decode_pil`; with `short_side`, a JPEG may come smaller, with SPARE times that side or more."""
     content = source if isinstance(source, bytes) else read(source)
     image = _open(content)
+    mode, full = image.mode, image.size
+    factor = _reduce(image, SPARE * short_side) if short_side else 1
+    padding = image.width - full[0] / factor, image.height - full[1] / factor
     try:
-        image.load()
-        orientation = _orientation(image)
-        rgb = _rgb(image)
-        return rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
+        # A progressive JPEG is held whole while it is decoded, whatever its size afterwards.
+        pixels = full[0] * full[1] if image.info.get("progressive") else image.width * image.height
+        with decoding(pixels):
+            image.load()
+            orientation = _orientation(image)
+            rgb, grey_bits = _rgb(image)
+            upright = rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
     except (DecodeError, MemoryError):
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error…
         raise DecodeError(_damage(error)) from error
+    turn = slice(None, None, -1 if orientation in TURNED else 1)
+    return Decoded(upright, full[turn], _box(upright, padding[turn], orientation), mode, grey_bits)
+
+
+def _box(upright: Image.Image, padding: tuple[float, ...], orientation: int) -> tuple[float, float, float, float]:
+    """`upright` without the columns and rows of padding, which were at the right and at the bottom before turning."""
+    left = padding[0] if orientation in (2, 3, 6, 7) else 0
+    top = padding[1] if orientation in (3, 4, 7, 8) else 0
+    return left, top, left + upright.width - padding[0], top + upright.height - padding[1]
 
 
 def header(source: str | os.PathLike[str] | bytes) -> Header:
@@ -83,14 +126,19 @@ def header(source: str | os.PathLike[str] | bytes) -> Header:
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) that a file's image has once it is decoded, from its first bytes."""
     with _open(Path(path)) as image:
-        turned = _orientation(image) in (5, 6, 7, 8)
-        return (image.height, image.width) if turned else image.size
+        return image.size[::-1] if _orientation(image) in TURNED else image.size
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file."""
+    path = Path(path)
     try:
-        return Path(path).read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
+            raise DecodeError("a folder, named pipe or device, not a file", unread=True)
+        if status.st_size > (most := BYTES_PER_PIXEL * max_pixels()):
+            raise DecodeError(f"{status.st_size:,} bytes, more than the {most:,} that an image may have", unread=True)
+        return path.read_bytes()
     except OSError as error:
         raise DecodeError(_unreadable(error), unread=True) from error
 
@@ -98,10 +146,8 @@ def read(path: str | os.PathLike[str]) -> bytes:
 def _open(source: bytes | Path) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DecodeError(_too_large(_declared_size(source))) from None
     except UnidentifiedImageError:
-        raise DecodeError(_not_an_image(_first_bytes(source, SNIFFED))) from None
+        raise DecodeError(why_not_an_image(_first_bytes(source, SNIFFED))) from None
     except MemoryError:
         raise
     except OSError as error:
@@ -110,22 +156,28 @@ def _open(source: bytes | Path) -> Image.Image:
         raise DecodeError(_damage(error)) from error
     except Exception as error:
         raise DecodeError(_damage(error)) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise DecodeError(_too_large(image.size))
+    if problem := _size_problem(*image.size):
+        image.close()
+        raise DecodeError(f"{image.width}x{image.height} pixels{problem}")
     return image
 
 
-def _declared_size(source: bytes | Path) -> tuple[int, int] | None:
-    """(width, height) in the header of an image that Pillow refuses for its size without naming it."""
-    start = _first_bytes(source, 16)
-    for factory, accepts in (Image.OPEN[name] for name in FORMATS):
-        if accepts is None or accepts(start) is True:
-            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
-                try:
-                    return factory(content, "").size
-                except Exception:  # it is refused already; this only words the reason
-                    return None
-    return None
+def _size_problem(width: int, height: int) -> str:
+    if width * height > (most := max_pixels()):
+        return f", more than the {most:,} allowed (HARNESS_MAX_PIXELS sets the limit)"
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return f": the long side is more than {MAX_ASPECT} times the short one"
+    return ""
+
+
+def _reduce(image: Image.Image, least: int) -> int:
+    """Have a JPEG decoded at a fraction of its size, as long as its short side keeps `least` pixels: the divisor."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    factor = next((factor for factor in (8, 4, 2) if min(image.size) // factor >= least), 1)
+    if factor > 1:
+        image.draft(image.mode, (image.width // factor, image.height // factor))
+    return factor
 
 
 def _first_bytes(source: bytes | Path, count: int) -> bytes:
@@ -143,36 +195,43 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """The loaded image in RGB.
+def _rgb(image: Image.Image) -> tuple[Image.Image, int | None]:
+    """The loaded image in RGB, and the bits of its values if they are 16-bit grey.
 
     Transparent images are laid on white, the page that logos and cut-outs are drawn for: dropping alpha would
     show whatever colour happens to be stored beneath it. Alpha that is 0 everywhere is ignored.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+        return image, None
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        grey = np.asarray(image)
+        bits = _grey_bits(image, grey)
+        return Image.fromarray((grey.astype(np.uint32) >> (bits - 8)).astype(np.uint8)).convert("RGB"), bits
     if image.mode == "F":
         raise DecodeError("floating-point pixels have no fixed scale; save it with 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         # An unused channel, as in BMP files of 32 bits: everything would become white.
         if layer.getchannel("A").getextrema() == (0, 0):
-            return layer.convert("RGB")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+            return layer.convert("RGB"), None
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), None
+    return image.convert("RGB"), None
 
 
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """16-bit grey (H, W), in whatever integer type Pillow keeps it, as uint8: the high byte.
+def _grey_bits(image: Image.Image, grey: np.ndarray) -> int:
+    """Bits of the values (H, W) of a 16-bit grey image; the 8 high ones of these are kept.
 
-    Pillow's own convert clips instead, which turns nearly every 16-bit image white; 16-bit colour it does
-    reduce to the high byte.
+    Cameras and scanners write 12-bit values into 16-bit files, where 8 of 16 bits would be nearly black. The file
+    says how many bits it uses if it is a TIFF of 12 bits; else it is the fewest of 8, 12 and 16 that hold the values.
+    Pillow's own convert clips instead, which turns nearly every 16-bit image white.
     """
-    if grey.min() < 0 or grey.max() > 65535:
-        raise DecodeError(f"grey values {grey.min()} to {grey.max()} have no fixed scale; save it with 8 or 16 bits")
-    return (grey.astype(np.uint32) >> 8).astype(np.uint8)
+    low, high = int(grey.min()), int(grey.max())
+    if low < 0 or high > 65535:
+        raise DecodeError(f"grey values {low} to {high} have no fixed scale; save it with 8 or 16 bits")
+    stated = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE)
+    if stated == (12,):
+        return 12
+    return next(bits for bits in (8, 12, 16) if high < 1 << bits)
 
 
 def _unreadable(error: OSError) -> str:
@@ -181,27 +240,8 @@ def _unreadable(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _too_large(size: tuple[int, int] | None) -> str:
-    pixels = f"{size[0]}x{size[1]} pixels" if size else "too many pixels"
-    return f"{pixels}, more than the {MAX_PIXELS:,} allowed"
-
-
 def _damage(error: Exception) -> str:
     text = str(error)
     if isinstance(error, EOFError) or "truncat" in text.lower():
         return "truncated"
     return f"damaged ({' '.join(text.split())[:100] or type(error).__name__})"
-
-
-def _not_an_image(start: bytes) -> str:
-    if not start:
-        return "empty file"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the image: run git lfs pull"
-    text = start.decode("utf-8", "ignore")
-    cut_off = 3 if len(start) == SNIFFED else 0  # bytes of a letter that the end of `start` may have cut in two
-    if "\0" in text or len(text.encode()) < len(start) - cut_off:
-        return "not an image of a known format, or damaged at its start"
-    if text.lstrip().lower().startswith(("<!doctype html", "<html")):
-        return "not an image (a web page)"
-    return "not an image (text)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,13 @@ BLOCK = 2048  # images compared with all others at once
 COPY = 0.8
 
 
-def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> list[list[Entry]]:
-    """Groups of byte-identical images that touch more than one split; `sizes` are in bytes, by path."""
+def exact(
+    root: Path, entries: Iterable[Entry], sizes: Mapping[str, int], within: Sequence[str] = ()
+) -> list[list[Entry]]:
+    """Groups of byte-identical images that are in two splits, or in one of the splits `within`.
+
+    `sizes` are in bytes, by path.
+    """
 
     def middle(file: str) -> bytes:
         with (root / file).open("rb") as content:
@@ -38,19 +43,23 @@ def exact(root: Path, entries: Iterable[Entry], sizes: Mapping[str, int]) -> lis
     # Empty files are left out; decoding reports them.
     groups = [[entry for entry in entries if sizes[entry[1]]]]
     for key in (sizes.__getitem__, middle, whole):
-        groups = [part for group in groups for part in _parts(group, key)]
+        groups = [part for group in groups for part in _parts(group, key, within)]
     return groups
 
 
-def _parts(group: list[Entry], key: Callable[[str], Hashable]) -> list[list[Entry]]:
-    """The group by key of the file, as far as a part still touches two splits."""
+def _parts(group: list[Entry], key: Callable[[str], Hashable], within: Sequence[str]) -> list[list[Entry]]:
+    """The group by key of the file; only parts that are in two splits, or have two images in a split of `within`."""
     parts: dict[Hashable, list[Entry]] = {}
     for split, file in group:
         try:
             parts.setdefault(key(file), []).append((split, file))
         except OSError:
             continue  # a file that cannot be read is named when it is decoded
-    return [part for part in parts.values() if len({split for split, _ in part}) > 1]
+    return [part for part in parts.values() if _matters([split for split, _ in part], within)]
+
+
+def _matters(splits: list[str], within: Sequence[str]) -> bool:
+    return len(set(splits)) > 1 or (len(splits) > 1 and splits[0] in within)
 
 
 def look(image: Image.Image) -> np.ndarray:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
+from harness.data.missing_splits import cut_missing_splits, missing_splits
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
@@ -46,30 +48,41 @@ class ImageFolder:
         return self.train, self.val, self.test
 
 
-def load_image_folder(root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2) -> ImageFolder:
+def load_image_folder(
+    root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2, split_group: str | None = None
+) -> ImageFolder:
     """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
-    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
+    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction, split_group=split_group)
     if problems:
         raise DataError(problems)
     return folder
 
 
+def load_configured_folder(config: RunConfig) -> ImageFolder:
+    """The splits that a run with this config trains and scores on."""
+    return load_image_folder(
+        config.data, seed=config.split_seed, split_fraction=config.split_fraction, split_group=config.split_group
+    )
+
+
 def scan_image_folder(
-    root: str | os.PathLike[str], *, seed: int, split_fraction: float
+    root: str | os.PathLike[str], *, seed: int, split_fraction: float, split_group: str | None = None
 ) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
     listing = walk(Path(root).expanduser().absolute())
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
-    cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
+    copies = _copies(listing)
+    cut_problems, cut_notes = cut_missing_splits(
+        listing, copies, seed=seed, fraction=split_fraction, pattern=split_group
+    )
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
-    copy_problems, copy_notes = _copies(listing, splits.values())
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
-    notes += [*cut_notes, *copy_notes, *_nested_notes(listing), *left_out]
+    notes += [*cut_notes, *_nested_notes(listing), *left_out]
     folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
-    return folder, [*problems, *cut_problems, *copy_problems]
+    return folder, [*problems, *cut_problems, *_copy_problems(copies)]
 
 
 def fingerprint(folder: ImageFolder, digests: Iterable[str]) -> str:
@@ -129,59 +142,23 @@ def _nested_notes(listing: Listing) -> list[str]:
     return [f"images in folders below a class are read as that class: {summarise(folders, 5)}"] if folders else []
 
 
-def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tuple[list[str], list[str]]:
-    """Move a share of each class of train to the splits that have no folder; returns problems and notes.
+def _copies(listing: Listing) -> list[list[duplicates.Entry]]:
+    """Groups of byte-identical images that are in two splits, or in train if a split is cut from it."""
+    entries = [
+        (split, file)
+        for split in SPELLINGS
+        for file in sorted(file for files in listing.images.get(split, {}).values() for file in files)
+    ]
+    within = ("train",) if missing_splits(listing) else ()
+    return duplicates.exact(listing.root, entries, listing.sizes, within=within)
 
-    Which images go depends on the seed, the class name and the sorted file names alone: not on the order on
-    disk, nor on other classes.
-    """
-    missing = [name for name in SPELLINGS if name not in listing.images]
-    if "train" in missing or not missing:
-        return [], []
-    train = listing.images["train"]
-    total = sum(len(files) for files in train.values())
-    scarce = []
-    listing.images.update({split: {} for split in missing})
-    for name, files in train.items():
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-        order = np.random.default_rng([seed, key]).permutation(len(files))
-        rest = [sorted(files)[position] for position in order]
-        share = min(max(1, int(len(rest) * fraction + 0.5)), max(0, len(rest) - 1) // len(missing))
-        if files and not share:
-            scarce.append(f"{name} ({len(files)})")
-        for split in missing:
-            listing.images[split][name], rest = rest[:share], rest[share:]
-        train[name] = rest
-    names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
-    notes = []
-    for split in missing:
-        count = sum(len(files) for files in listing.images[split].values())
-        notes.append(
-            f"{SPELLINGS[split][0]}: {count} of train's {total} images set aside, as there is no such folder "
-            f"(share {fraction:g} of each class, seed {seed})"
-        )
-    if not scarce:
-        return [], notes
+
+def _copy_problems(copies: list[list[duplicates.Entry]]) -> list[str]:
+    """A problem if images are in two splits that have folders: a score would count what was learned by heart."""
+    across = [" = ".join(file for _, file in group) for group in copies if len({split for split, _ in group}) > 1]
+    if not across:
+        return []
     return [
-        f"There is no {names}, so each class of train/ has to give one image to each missing split and keep one. "
-        f"Too few for that: {summarise(scarce)}. Add images to them, or add {names}."
-    ], []
-
-
-def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[str]]:
-    """Problems and notes on images in two splits: a score would count what was learned by heart."""
-    entries = [(split.name, file) for split in splits for file in split.files]
-    given: list[str] = []
-    cut: list[str] = []
-    for group in duplicates.exact(listing.root, entries, listing.sizes):
-        folders = {file.split("/")[0] for _, file in group}
-        (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
-    problems = [
-        f"The same images, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
-        f"on. Keep one of each:\n  {summarise(given, separator=chr(10) + '  ')}"
+        f"The same images, byte for byte, are in two splits ({len(across)}), so scores would count what was trained "
+        f"on. Keep one of each:\n  {summarise(across, separator=chr(10) + '  ')}"
     ]
-    notes = [
-        f"images that train/ holds more than once fell into two splits when these were cut ({len(cut)}); "
-        f"for honest scores remove the copies: {summarise(cut, 3)}"
-    ]
-    return (problems if given else []), (notes if cut else [])

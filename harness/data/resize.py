@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from PIL import Image
 
-from harness.data.decode import MAX_PIXELS, DecodeError
+from harness.data.decode import DecodeError, decode_image
+
+MAX_PIXELS = 89_478_485  # of a resized image; Pillow's limit at which it warns of images that exhaust memory
 
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -30,14 +33,26 @@ def resized_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
     return (resize.size, stretched) if width <= height else (stretched, resize.size)
 
 
+def decode_resized(source: str | os.PathLike[str] | bytes, resize: Resize) -> Image.Image:
+    """The image of a file as RGB, upright, with its short side at `resize.size`; DecodeError if that is impossible."""
+    decoded = decode_image(source, short_side=resize.size)
+    shape = _bounded_shape(*decoded.size, resize)
+    if shape == decoded.image.size == decoded.size:
+        return decoded.image
+    return decoded.image.resize(shape, INTERPOLATIONS[resize.interpolation], decoded.box)
+
+
 def resized(image: Image.Image, resize: Resize) -> Image.Image:
     """The image with its short side at `resize.size`."""
-    width, height = resized_shape(image.width, image.height, resize)
-    if width * height > MAX_PIXELS:  # a strip of few pixels' height would blow up
+    shape = _bounded_shape(image.width, image.height, resize)
+    return image if shape == image.size else image.resize(shape, INTERPOLATIONS[resize.interpolation])
+
+
+def _bounded_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
+    shape = resized_shape(width, height, resize)
+    if shape[0] * shape[1] > MAX_PIXELS:  # a strip of few pixels' height would blow up
         raise DecodeError(
-            f"{image.width}x{image.height} pixels, so elongated that a short side of {resize.size} makes it "
-            f"{width}x{height}, more than the {MAX_PIXELS:,} pixels allowed"
+            f"{width}x{height} pixels, so elongated that a short side of {resize.size} makes it "
+            f"{shape[0]}x{shape[1]}, more than the {MAX_PIXELS:,} pixels allowed"
         )
-    if (width, height) == image.size:
-        return image
-    return image.resize((width, height), INTERPOLATIONS[resize.interpolation])
+    return shape

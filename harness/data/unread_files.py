@@ -6,10 +6,10 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from harness.data.file_kinds import extension_for
 from harness.data.folder_scan import summarise
 from harness.runs.rules import printable
 
-_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif"}
 _OPENED = 20  # files whose start is read; more are counted only
 
 
@@ -43,6 +43,4 @@ def _content(path: Path) -> str:
             start = file.read(12)
     except OSError:
         return ""
-    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        return ".webp"
-    return next((extension for magic, extension in _STARTS.items() if start.startswith(magic)), "")
+    return extension_for(start)

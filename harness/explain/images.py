@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.data.augment import centre_box
 from harness.data.cache import PixelCache
-from harness.data.decode import DecodeError, decode_pil
+from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS, summarise
-from harness.data.resize import Resize, resized
+from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError
 from harness.model.preprocessing import Preprocessing
 from harness.runs.rules import printable
@@ -59,7 +59,7 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
 
     def load(index: int) -> np.ndarray:
         try:
-            return crop(np.asarray(resized(decode_pil(root / files[index]), rule)), preprocessing.crop_size)
+            return crop(np.asarray(decode_resized(root / files[index], rule)), preprocessing.crop_size)
         except DecodeError as error:
             raise DataError(f"{printable(root / files[index])} cannot be used: {error.reason}.") from error
 

@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy.exc
 
 from harness import files
-from harness.data.image_folder import load_image_folder
+from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError
 from harness.runs import figures
 from harness.sweep.execution.resources import Slot
@@ -71,8 +71,11 @@ def storage_errors_in_words(sweep: Sweep) -> Iterator[None]:
 def check_inputs(sweep: Sweep, search: Search) -> None:
     """Check the settings, weights and images of all trials before the first one. Raises HarnessError."""
     configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
-    for config in {(config.data, config.split_seed, config.split_fraction): config for config in configs}.values():
-        load_image_folder(config.data, seed=config.split_seed, split_fraction=config.split_fraction)
+    folders = {
+        (config.data, config.split_seed, config.split_fraction, config.split_group): config for config in configs
+    }
+    for config in folders.values():
+        load_configured_folder(config)
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import struct
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.decode import DecodeError, Header, decode, header
+from harness.data import decode as decode_module
+from harness.data.decode import DecodeError, Header, decode, decode_image, header
+from harness.data.resize import Resize, decode_resized
+from harness.errors import ConfigError
 
 
 def photo(width: int = 40, height: int = 30, seed: int = 0) -> np.ndarray:
@@ -77,6 +84,15 @@ def test_16_bit_grey_is_scaled_not_clipped(kind: str) -> None:
     assert (result[..., 0] == result[..., 2]).all()
 
 
+@pytest.mark.parametrize(("bits", "highest"), [(8, 255), (12, 256), (12, 4095), (16, 4096), (16, 65535)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_values_of_fewer_bits_than_their_file_has_are_not_black(kind: str, bits: int, highest: int) -> None:
+    ramp = np.linspace(0, highest, 256).astype(np.uint16).reshape(16, 16)
+    decoded = decode_image(stored(Image.fromarray(ramp), kind))
+    assert decoded.grey_bits == bits
+    np.testing.assert_array_equal(np.asarray(decoded.image)[..., 0], ramp >> (bits - 8))
+
+
 def test_integers_and_floats_without_a_scale_are_refused() -> None:
     wide = Image.fromarray(np.full((2, 2), 70_000, np.int32))
     assert reason(stored(wide, "TIFF")) == "grey values 70000 to 70000 have no fixed scale; save it with 8 or 16 bits"
@@ -92,9 +108,29 @@ def test_transparency_is_laid_on_white(mode: str) -> None:
     np.testing.assert_array_equal(result, np.repeat([[[255], [0], [127]]], 3, axis=2))
 
 
+def bmp_of_32_bits(pixels: np.ndarray, alpha: int) -> bytes:
+    """A BMP of (H, W, 3) with a fourth byte per pixel, and a header of version 4 that says it is alpha."""
+    height, width, _ = pixels.shape
+    rows = np.dstack([pixels[::-1, :, ::-1], np.full((height, width), alpha, np.uint8)]).tobytes()
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 0, 0, 0, 0) + masks
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(rows), 0, 0, 14 + len(info)) + info + rows
+
+
 def test_alpha_that_is_0_everywhere_is_ignored() -> None:
-    pixels = np.dstack([photo(), np.zeros((30, 40), np.uint8)])
-    np.testing.assert_array_equal(decode(stored(Image.fromarray(pixels), "PNG")), photo())
+    clear = np.zeros((30, 40), np.uint8)
+    whole = Image.fromarray(np.dstack([photo(), clear]))
+    for kind in ("PNG", "TIFF"):
+        np.testing.assert_array_equal(decode(stored(whole, kind)), photo())
+    np.testing.assert_array_equal(decode(stored(whole, "WEBP", lossless=True, exact=True)), photo())
+    np.testing.assert_array_equal(decode(bmp_of_32_bits(photo(), alpha=0)), photo())
+    np.testing.assert_array_equal(decode(bmp_of_32_bits(photo(), alpha=255)), photo())
+    grey = Image.fromarray(np.dstack([photo()[..., 0], clear]))
+    assert grey.mode == "LA"
+    np.testing.assert_array_equal(decode(stored(grey, "PNG"))[..., 2], photo()[..., 0])
+    palette = Image.fromarray(photo()).quantize(16)
+    expected = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(decode(stored(palette, "PNG", transparency=bytes(16))), expected)
 
 
 def test_palettes_with_and_without_transparency() -> None:
@@ -193,17 +229,80 @@ def test_what_is_not_a_picture(content: bytes, expected: str, tmp_path: Path) ->
         header(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("size", [(10_000, 90_000), (10_000, 9_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(10_000, 90_000), (25_001, 10_000), (2**31 - 1, 2**31 - 1)])
 def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png_claiming(*size))
-    expected = f"{size[0]}x{size[1]} pixels, more than the 89,478,485 allowed"
+    expected = f"{size[0]}x{size[1]} pixels, more than the 250,000,000 allowed (HARNESS_MAX_PIXELS sets the limit)"
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("error")  # a stricter program around us changes nothing
         assert reason(tmp_path / "bomb.png") == expected
         assert reason(png_claiming(*size)) == expected
-        with pytest.raises(DecodeError, match=expected):
+        with pytest.raises(DecodeError, match=re.escape(expected)):
             header(tmp_path / "bomb.png")
     assert not heard
+
+
+def test_the_limit_of_pixels_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = stored(Image.fromarray(photo()), "PNG")
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "1199")
+    assert reason(content) == "40x30 pixels, more than the 1,199 allowed (HARNESS_MAX_PIXELS sets the limit)"
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "1_200")
+    assert decode(content).shape == (30, 40, 3)
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "many")
+    with pytest.raises(ConfigError, match="HARNESS_MAX_PIXELS is 'many'; give the number of pixels"):
+        decode(content)
+
+
+def test_an_image_of_108_megapixels_is_decoded_at_an_eighth() -> None:
+    content = stored(Image.new("L", (12_000, 9_000), 120), "JPEG", quality=30)
+    decoded = decode_image(content, short_side=256)
+    assert (decoded.image.size, decoded.size) == ((1500, 1125), (12_000, 9_000))
+    pixels = np.asarray(decode_resized(content, Resize(256)))
+    assert pixels.shape == (256, 341, 3)
+    assert 119 <= pixels.min() <= pixels.max() <= 121
+
+
+def test_a_strip_is_refused_before_its_pixels_are_decoded(tmp_path: Path) -> None:
+    (tmp_path / "strip.png").write_bytes(png_claiming(80_000_000, 1))
+    expected = "80000000x1 pixels: the long side is more than 1000 times the short one"
+    assert reason(tmp_path / "strip.png") == expected
+    with pytest.raises(DecodeError, match=expected):
+        header(tmp_path / "strip.png")
+    assert decode(stored(Image.new("RGB", (1000, 1)), "PNG")).shape == (1, 1000, 3)
+
+
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2_000_000_001)
+    assert reason(tmp_path / "a.jpg") == "2,000,000,001 bytes, more than the 2,000,000,000 that an image may have"
+
+
+def test_a_named_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.jpg", tmp_path / "zero.jpg", tmp_path):
+        assert reason(path) == "a folder, named pipe or device, not a file"
+
+
+def test_threads_together_decode_no_more_pixels_than_one_image_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "2500")
+    content = stored(Image.fromarray(photo()), "PNG")  # 1200 pixels
+    running: list[int] = []
+    most = 0
+    convert = decode_module._rgb
+
+    def slow_convert(image: Image.Image) -> object:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        time.sleep(0.05)
+        running.pop()
+        return convert(image)
+
+    monkeypatch.setattr(decode_module, "_rgb", slow_convert)
+    with ThreadPoolExecutor(8) as pool:
+        assert [image.shape for image in pool.map(decode, [content] * 8)] == [(30, 40, 3)] * 8
+    assert most == 2
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +311,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "a.jpg").write_bytes(b"x")
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(DecodeError) as caught:
         decode(tmp_path / "a.jpg")

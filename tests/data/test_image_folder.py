@@ -250,13 +250,92 @@ def test_every_class_keeps_an_image_however_large_the_share(tmp_path: Path, coun
     assert all(np.bincount(split.labels, minlength=2).min() >= 1 for split in found.splits)
 
 
-def test_copies_within_train_that_a_cut_separates_are_a_note(tmp_path: Path) -> None:
+def test_the_cut_keeps_byte_identical_images_of_two_classes_in_one_split(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 20, "b": 20})
+    for number in range(0, 12, 2):
+        for twin in (f"b/{number:03}.jpg", f"a/{number + 1:03}.jpg"):
+            (tmp_path / "train" / twin).write_bytes(f"copy {number}".encode())
+    for seed in range(5):
+        folder = image_folder.load_image_folder(tmp_path, seed=seed)
+        split_of = {file: split.name for split in folder.splits for file in split.files}
+        assert [len(split.files) for split in folder.splits] == [24, 8, 8]
+        for number in range(0, 12, 2):
+            assert split_of[f"train/b/{number:03}.jpg"] == split_of[f"train/a/{number + 1:03}.jpg"]
+    assert folder.notes[-1] == (
+        "images that belong together (copies, images made from others, groups of --split-group) were left in one "
+        "split: 12 images in 6 groups (train/a/001.jpg + train/b/000.jpg; train/a/003.jpg + train/b/002.jpg; "
+        "train/a/005.jpg + train/b/004.jpg; and 3 more)"
+    )
+
+
+def test_a_class_of_copies_alone_cannot_be_cut(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 10, "b": 10}, test={"a": 1, "b": 1})
     for file in (tmp_path / "train" / "a").iterdir():
         file.write_bytes(b"all the same")
-    _, note = image_folder.load_image_folder(tmp_path).notes
-    expected = "images that train/ holds more than once fell into two splits when these were cut (1); for honest"
-    assert note.startswith(expected)
+    assert problems(tmp_path) == (
+        "There is no valid/, so each class of train/ has to give one group of images that belong together to each "
+        "missing split and keep one. Too few for that: a (10 in groups: 1). Add images to them, or add valid/."
+    )
+
+
+def test_siblings_stay_in_one_split(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 10, "b": 10})
+    for number in range(10):
+        path = tmp_path / "train" / "a" / "cropped" / f"{number:03}_crop.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"crop {number}".encode())
+    folder = image_folder.load_image_folder(tmp_path, seed=1)
+    split_of = {file: split.name for split in folder.splits for file in split.files}
+    assert np.bincount(folder.val.labels).tolist() == np.bincount(folder.test.labels).tolist() == [4, 2]
+    for number in range(10):
+        assert split_of[f"train/a/{number:03}.jpg"] == split_of[f"train/a/cropped/{number:03}_crop.jpg"]
+
+
+def patients(root: Path) -> Path:
+    """Two images per patient and class: patients 0 to 9 have images of both classes."""
+    for name in ("healthy", "ill"):
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(20):
+            (root / "train" / name / f"p{number // 2}_{number}.jpg").write_bytes(f"{name}{number}".encode())
+    return root
+
+
+def test_split_group_keeps_a_patient_in_one_split(tmp_path: Path) -> None:
+    folder = image_folder.load_image_folder(patients(tmp_path), split_group=r"/(p\d+)_")
+    persons = [{file.split("/")[2].split("_")[0] for file in split.files} for split in folder.splits]
+    assert [len(names) for names in persons] == [6, 2, 2]
+    assert len(set.union(*persons)) == 10
+    assert [np.bincount(split.labels).tolist() for split in folder.splits] == [[12, 12], [4, 4], [4, 4]]
+
+
+def test_images_without_a_group_are_named_and_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
+    patients(tmp_path)
+    (tmp_path / "train" / "ill" / "unknown.jpg").write_bytes(b"unknown")
+    folder = image_folder.load_image_folder(tmp_path, split_group=r"/(p\d+)_")
+    assert folder.notes[0] == (
+        "--split-group does not match 1 of 41 images, which count as groups of one: train/ill/unknown.jpg"
+    )
+    with pytest.raises(DataError) as caught:
+        image_folder.load_image_folder(tmp_path, split_group="(video)")
+    assert str(caught.value) == (
+        "--split-group (video) matches none of the 41 images, such as train/healthy/p0_0.jpg. It is searched in the "
+        "path of an image; its group (...) names the image's group."
+    )
+
+
+def test_a_patient_in_two_given_splits_is_a_problem(tmp_path: Path) -> None:
+    patients(tmp_path)
+    for split, name in (("valid", "p3_0"), ("test", "p11_0")):
+        for label in ("healthy", "ill"):
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / f"{name}{label}.jpg").write_bytes(f"{split}{label}".encode())
+    with pytest.raises(DataError) as caught:
+        image_folder.load_image_folder(tmp_path, split_group=r"/(p\d+)_")
+    assert str(caught.value) == (
+        "Groups of --split-group are in two splits (1), so scores would count what was trained on. Move each group "
+        "into one split:\n  p3: train/healthy/p3_6.jpg, valid/healthy/p3_0healthy.jpg"
+    )
+    assert image_folder.load_image_folder(tmp_path).notes == ()
 
 
 def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.data.image_folder import load_image_folder
+from harness.data.image_folder import load_configured_folder
 from harness.launch.launch import count_gpus, told_to_use_cpu
 from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
 from reports.runs import read_runs
@@ -116,13 +116,15 @@ def about_bytes(count: float) -> str:
 def _image_counts(configs: Sequence[RunConfig]) -> list[ImageCounts]:
     """The image counts of each run. Each data set is read once."""
     counts: dict[Hashable, ImageCounts] = {}
-    keys = [(config.data, config.split_seed, config.split_fraction) for config in configs]
-    for data, seed, fraction in dict.fromkeys(keys):
-        if not Path(data).expanduser().exists():
-            raise UnknownCost(f"The folder {data} does not exist, so time and disk are unknown.")
-        folder = load_image_folder(data, seed=seed, split_fraction=fraction)
+    keys = [(config.data, config.split_seed, config.split_fraction, config.split_group) for config in configs]
+    for key, config in zip(keys, configs, strict=True):
+        if key in counts:
+            continue
+        if not Path(config.data).expanduser().exists():
+            raise UnknownCost(f"The folder {config.data} does not exist, so time and disk are unknown.")
+        folder = load_configured_folder(config)
         train, val, test = (len(split.files) for split in folder.splits)
-        counts[data, seed, fraction] = ImageCounts(train, val, test, len(folder.classes))
+        counts[key] = ImageCounts(train, val, test, len(folder.classes))
     return [counts[key] for key in keys]
 
 

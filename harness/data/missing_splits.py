@@ -1,0 +1,106 @@
+"""Splits that have no folder: a share of train, cut so that images that belong together stay in one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.data import duplicates
+from harness.data.cut import cut
+from harness.data.folder_scan import Listing, summarise
+from harness.data.grouping import groups_of, members, named_groups, sibling_pairs
+from harness.data.split_names import SPELLINGS
+from harness.runs.rules import printable
+
+
+def missing_splits(listing: Listing) -> list[str]:
+    """The splits to cut from train; none if there is no train."""
+    return [name for name in SPELLINGS if name not in listing.images] if "train" in listing.images else []
+
+
+def cut_missing_splits(
+    listing: Listing, copies: Sequence[Sequence[duplicates.Entry]], *, seed: int, fraction: float, pattern: str | None
+) -> tuple[list[str], list[str]]:
+    """Move a share of each class of train to the splits that have no folder; returns problems and notes.
+
+    `copies` are groups of byte-identical images, `pattern` is --split-group.
+    """
+    problems, notes = group_remarks(listing, pattern) if pattern is not None else ([], [])
+    missing = missing_splits(listing)
+    if not missing:
+        return problems, notes
+    train = listing.images["train"]
+    files = [file for classes in train.values() for file in classes]
+    groups = groups_of(_pairs(files, copies, pattern))
+    images, scarce = cut(train, missing, groups, seed=seed, fraction=fraction)
+    listing.images.update(images)
+    if scarce:
+        return [*problems, _too_few(missing, {name: train[name] for name in scarce}, groups)], notes
+    for split in missing:
+        count = sum(len(chosen) for chosen in images[split].values())
+        notes.append(
+            f"{SPELLINGS[split][0]}: {count} of train's {len(files)} images set aside, as there is no such folder "
+            f"(share {fraction:g} of each class, seed {seed})"
+        )
+    together = [" + ".join(group[:3]) + " + ..." * (len(group) > 3) for group in members(groups)]
+    if together:
+        notes.append(
+            "images that belong together (copies, images made from others, groups of --split-group) were left in one "
+            f"split: {len(groups)} images in {len(together)} groups ({summarise(together, 3, '; ')})"
+        )
+    return problems, notes
+
+
+def group_remarks(listing: Listing, pattern: str) -> tuple[list[str], list[str]]:
+    """Problems and notes on --split-group: images that it does not match, groups in two splits that have folders."""
+    files = [file for classes in listing.images.values() for images in classes.values() for file in images]
+    groups, unmatched = named_groups(files, pattern)
+    if files and not groups:
+        return [
+            f"--split-group {printable(pattern)} matches none of the {len(files)} images, such as "
+            f"{printable(files[0])}. It is searched in the path of an image; its group (...) names the image's group."
+        ], []
+    notes = []
+    if unmatched:
+        notes.append(
+            f"--split-group does not match {len(unmatched)} of {len(files)} images, which count as groups of one: "
+            f"{summarise(unmatched, 3)}"
+        )
+    across = []
+    for name, images in groups.items():
+        one_each = {image.partition("/")[0]: image for image in reversed(images)}
+        if len(one_each) > 1:
+            across.append(f"{name}: {', '.join(sorted(one_each.values(), key=images.index))}")
+    if not across:
+        return [], notes
+    return [
+        f"Groups of --split-group are in two splits ({len(across)}), so scores would count what was trained on. "
+        f"Move each group into one split:\n  {summarise(across, separator=chr(10) + '  ')}"
+    ], notes
+
+
+def _pairs(
+    files: Sequence[str], copies: Sequence[Sequence[duplicates.Entry]], pattern: str | None
+) -> list[tuple[str, str]]:
+    """Pairs of train's images that belong together."""
+    pairs = list(sibling_pairs(files))
+    for group in copies:
+        same = [file for split, file in group if split == "train"]
+        pairs += [(same[0], file) for file in same[1:]]
+    if pattern is not None:
+        for images in named_groups(files, pattern)[0].values():
+            pairs += [(images[0], file) for file in images[1:]]
+    return pairs
+
+
+def _too_few(missing: Sequence[str], scarce: dict[str, list[str]], groups: dict[str, str]) -> str:
+    names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
+    counts = []
+    for name, files in scarce.items():
+        together = len({groups.get(file, file) for file in files})
+        counts.append(f"{name} ({len(files)}{f' in groups: {together}' if together < len(files) else ''})")
+    grouped = any(file in groups for files in scarce.values() for file in files)
+    unit = "group of images that belong together" if grouped else "image"
+    return (
+        f"There is no {names}, so each class of train/ has to give one {unit} to each missing split and keep one. "
+        f"Too few for that: {summarise(counts)}. Add images to them, or add {names}."
+    )
