@@ -7,12 +7,14 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from harness.data import duplicates
+from harness.data.decode import read
+from harness.data.digests import digests_of
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
@@ -40,22 +42,33 @@ class ImageFolder:
     test: Split
     notes: tuple[str, ...]
     ignored: dict[str, int]
+    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if a file cannot be read
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
         return self.train, self.val, self.test
 
 
-def load_image_folder(root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2) -> ImageFolder:
+def load_image_folder(
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    split_fraction: float = 0.2,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> ImageFolder:
     """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
-    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
+    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction, cache_dir=cache_dir)
     if problems:
         raise DataError(problems)
     return folder
 
 
 def scan_image_folder(
-    root: str | os.PathLike[str], *, seed: int, split_fraction: float
+    root: str | os.PathLike[str],
+    *,
+    seed: int,
+    split_fraction: float,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
     listing = walk(Path(root).expanduser().absolute())
@@ -64,11 +77,21 @@ def scan_image_folder(
     notes = _absent_classes(listing, classes)
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
-    copy_problems, copy_notes = _copies(listing, splits.values())
+    files = [file for split in splits.values() for file in split.files]
+    stamps = {file: listing.stamps[file] for file in files}
+    digests = digests_of(listing.root, stamps, lambda file: read(listing.root / file), cache_dir)
+    copy_problems, copy_notes = _copies(splits.values(), digests)
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
     notes += [*cut_notes, *copy_notes, *_nested_notes(listing), *left_out]
-    folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
+    folder = ImageFolder(
+        listing.root,
+        classes,
+        **splits,
+        notes=tuple(notes),
+        ignored=dict(listing.ignored),
+        digests=tuple(digests[file] for file in files),
+    )
     return folder, [*problems, *cut_problems, *copy_problems]
 
 
@@ -168,12 +191,12 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
     ], []
 
 
-def _copies(listing: Listing, splits: Iterable[Split]) -> tuple[list[str], list[str]]:
+def _copies(splits: Iterable[Split], digests: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Problems and notes on images in two splits: a score would count what was learned by heart."""
     entries = [(split.name, file) for split in splits for file in split.files]
     given: list[str] = []
     cut: list[str] = []
-    for group in duplicates.exact(listing.root, entries, listing.sizes):
+    for group in duplicates.exact(entries, digests):
         folders = {file.split("/")[0] for _, file in group}
         (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
     problems = [

@@ -33,7 +33,7 @@ class Batches:
 
 
 def open_batches(data: Dataset, preprocessing: Preprocessing, config: RunConfig, processes: Processes) -> Batches:
-    fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
+    fits = gpu_augment.fits(data.pixels.nbytes, processes.device)
     keep_on_device = fits and config.augment in ("none", "standard")
     train = TrainBatches(
         cache=data.pixels,
