@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -18,14 +17,13 @@ import PIL
 
 from harness.data import cache_build, decode
 from harness.data.resize import Resize
-from harness.data.store import ENTRY, Store, hold, read_store
+from harness.data.store import ENTRY, Store, hold, mark_used, read_store
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS
 from harness.runs.rules import printable
 
 FORMAT = 3  # of the shards; counts up when they or the decoding change
 DECODED = "decoded"  # the folder of the stores, one per resize rule
-_USED_AGAIN = 3600.0  # seconds; the time of last use of a shard is not more exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
     shard[present] = part
     bad = {index: store.reasons[digests[index]] for index in present[entries["height"][present] == 0].tolist()}
     for number in used.tolist():
-        _mark_used(store.shards[number])
+        mark_used(store.shards[number])
     return PixelCache(
         shards=tuple(store.map(number) for number in used.tolist()) or (np.empty(0, np.uint8),),
         shard=shard,
@@ -121,13 +119,6 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
         bad=dict(sorted({**bad, **unread}.items())),
         in_use=in_use,
     )
-
-
-def _mark_used(shard: Path) -> None:
-    """The time of last use, by which `harness data cache --prune` goes, is the shard's modification time."""
-    with contextlib.suppress(OSError):  # a cache that may only be read
-        if time.time() - shard.stat().st_mtime > _USED_AGAIN:
-            os.utime(shard)
 
 
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:

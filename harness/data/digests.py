@@ -15,6 +15,7 @@ from harness.data.cache import cache_directory
 from harness.data.cache_build import digest_of
 from harness.data.decode import DecodeError
 from harness.data.parallel import on_every_core
+from harness.data.store import mark_used
 from harness.errors import HarnessError
 from harness.files import replacing
 
@@ -38,6 +39,7 @@ def digests_of(
     """The digest of each file in `stamps`, "" if it cannot be read; only files with a new stamp are read."""
     path = table_path(root, cache_dir)
     table = _load(path)
+    mark_used(path)
     digests = {file: table[file][1] for file, stamp in stamps.items() if file in table and table[file][0] == stamp}
     unknown = [file for file in stamps if file not in digests]
     if unknown:

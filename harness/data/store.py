@@ -27,6 +27,7 @@ MAGIC = b"vitshard"
 ENTRY = np.dtype([("digest", "S32"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
 IN_USE = "in-use"  # a file that every reader and writer of a store keeps locked
 _LENGTH = 8  # bytes of the index's length
+_USED_AGAIN = 3600.0  # seconds; the time of last use is not more exact
 _LOCKED_AFTER = 60.0  # seconds; a writer that has just made its file may not have locked it yet
 
 
@@ -140,6 +141,13 @@ def remove_abandoned(folder: Path) -> None:
                 continue
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
+
+
+def mark_used(path: Path) -> None:
+    """The time of last use of a file in the cache is its modification time; `harness data cache --prune` reads it."""
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        if time.time() - path.stat().st_mtime > _USED_AGAIN:
+            os.utime(path)
 
 
 def hold(folder: Path) -> IO[str] | None:
