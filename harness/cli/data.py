@@ -1,4 +1,4 @@
-"""`harness data ...`: check, download or draw a data set."""
+"""`harness data ...`: check, download or draw a data set; show and prune the cache of decoded images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.errors import errors_in_words
 
 @click.group()
 def data() -> None:
-    """Check, download or draw a data set."""
+    """Check, download or draw a data set; show and prune the cache."""
 
 
 @data.command()
@@ -67,3 +67,60 @@ def demo(folder: Path, seed: int) -> None:
         from harness.demo.scenes import write
 
         click.echo(write(folder, seed=seed))
+
+
+@data.command()
+@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--prune", is_flag=True, help="Remove what is damaged, incomplete or of an earlier format.")
+@click.option(
+    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Also prune what was not used for so long."
+)
+@click.option(
+    "--larger-than",
+    type=click.FloatRange(0),
+    metavar="GB",
+    help="Also prune what was not used longest, down to this size.",
+)
+@click.option("--yes", is_flag=True, help="Prune without asking.")
+def cache(
+    cache_dir: str | None,
+    as_json: bool,
+    prune: bool,
+    older_than: float | None,
+    larger_than: float | None,
+    yes: bool,
+) -> None:
+    """Show what the cache of decoded images holds, by the short side that a model needs, and when it was last used.
+
+    Images that a running process uses are never removed. Removed ones are decoded again when they are needed.
+
+    \b
+    Examples:
+      harness data cache
+      harness data cache --prune --older-than 30
+      harness data cache --prune --larger-than 100 --yes
+    """
+    if (older_than is not None or larger_than is not None or yes) and not prune:
+        raise click.UsageError("--older-than, --larger-than and --yes need --prune.")
+    if prune and not yes and not sys.stdin.isatty():
+        raise click.UsageError("--prune asks before it removes files, and this is not a terminal: add --yes.")
+    with errors_in_words():
+        from harness.data import cache_contents
+        from harness.data.cache_build import readable
+
+        items = cache_contents.contents(cache_dir)
+        if not prune:
+            click.echo(cache_contents.to_json(cache_dir, items) if as_json else cache_contents.text(cache_dir, items))
+            return
+        chosen = cache_contents.prunable(items, older_than, None if larger_than is None else larger_than * 1e9)
+        if not chosen:
+            click.echo("There is nothing to remove.")
+            return
+        click.echo(cache_contents.text(cache_dir, chosen))
+        if not yes and not click.confirm("Remove these?"):
+            return
+        removed, kept = cache_contents.remove(chosen)
+        click.echo(f"Removed {readable(sum(item.bytes for item in removed))}.")
+        if kept:
+            click.echo(f"Kept {readable(sum(item.bytes for item in kept))} that running processes use.")

@@ -1,4 +1,4 @@
-"""Images decoded and resized once, as one memory-mapped file that epochs, runs and processes share."""
+"""Images decoded and resized once, in memory-mapped files that epochs, runs, processes and data folders share."""
 
 from __future__ import annotations
 
@@ -6,45 +6,52 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
 import os
-import shutil
-import socket
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import PIL
 
-from harness.data import cache_build
-from harness.data.decode import DecodeError, read
+from harness.data import cache_build, decode
 from harness.data.resize import Resize
+from harness.data.store import ENTRY, Store, hold, mark_used, read_store
 from harness.errors import DataError, UndecodableError
 from harness.files import NO_LOCKS
 from harness.runs.rules import printable
 
+FORMAT = 3  # of the shards; counts up when they or the decoding change
+DECODED = "decoded"  # the folder of the stores, one per resize rule
+
 
 @dataclasses.dataclass(frozen=True)
 class PixelCache:
-    """Decoded images, RGB, one after another in `pixels`; image i begins at offsets[i].
+    """Decoded images, RGB. Image i begins at `offsets[i]` of `shards[shard[i]]`.
 
     An image that could not be decoded has height and width 0, and `bad` holds the reason under its index.
     """
 
-    pixels: np.ndarray  # uint8 (bytes,), memory-mapped, read-only
+    shards: tuple[np.ndarray, ...]  # uint8 (bytes,), memory-mapped, read-only
+    shard: np.ndarray  # int32 (N,)
     offsets: np.ndarray  # int64 (N,)
     heights: np.ndarray  # int32 (N,)
     widths: np.ndarray  # int32 (N,)
-    digests: tuple[str, ...]  # BLAKE2b-128 of each file's bytes, in hexadecimal
+    digests: tuple[str, ...]  # BLAKE2b-128 of each file's bytes, in hexadecimal; "" if it could not be read
     bad: dict[int, str]
+    in_use: IO[str] | None = None  # open as long as this is read: prune removes nothing meanwhile
 
     def image(self, index: int) -> np.ndarray:
         """Image `index` as a view, uint8 (H, W, 3)."""
         height, width = int(self.heights[index]), int(self.widths[index])
         start = int(self.offsets[index])
-        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+        return self.shards[self.shard[index]][start : start + height * width * 3].reshape(height, width, 3)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its pixels."""
+        return int((3 * self.heights.astype(np.int64) * self.widths).sum())
 
 
 def open_cache(
@@ -52,24 +59,66 @@ def open_cache(
     files: Sequence[str],
     *,
     resize: Resize,
+    digests: Sequence[str] | None = None,
+    read: Callable[[str], bytes] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     bad_images: str = "fail",
     progress: bool = True,
 ) -> PixelCache:
-    """The images `files` (relative to `root`), from the cache; the first process to ask builds it, others wait.
+    """The images `files`, from the cache; what it does not hold is decoded first, by one process while others wait.
 
-    With `bad_images="fail"`, images that cannot be decoded are an error that names them all; with "skip" they
-    stay in, empty, and are named in `bad`. Either way the images that could be decoded are kept for the next time.
+    `digests` are those of the files as far as they are known ("" if not); a file whose digest is in the cache is not
+    opened. `read` returns the bytes of one of `files`, by default paths relative to `root`. With `bad_images="fail"`,
+    images that cannot be decoded are an error that names them all; with "skip" they stay in, empty, and are named in
+    `bad`. Either way the images that could be decoded are kept for the next time.
     """
     root = Path(root).expanduser().absolute()
-    directory = cache_directory(cache_dir)
-    folder = directory / _key(root, files, resize)
-    cache = _load(folder, root, files)
-    if cache is None:
-        cache = _build_once(folder, root, files, resize, progress)
+    folder = store_folder(resize, cache_dir)
+    known = list(digests or [""] * len(files))
+    in_use = hold(folder)
+    store, unread = read_store(folder), dict[int, str]()
+    if (store.find(known) < 0).any():
+        read_file = read or (lambda file: decode.read(root / file))
+        with _writing(folder), _lock(folder, root, progress):
+            known, unread = cache_build.build(folder, files, known, read_file, resize=resize, progress=progress)
+        store = read_store(folder)
+    cache = _view(store, known, unread, in_use)
     if cache.bad and (bad_images == "fail" or len(cache.bad) == len(files)):
         raise UndecodableError(undecodable_message(root, files, cache.bad))
     return cache
+
+
+def store_folder(resize: Resize, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where images decoded by a resize rule are kept: its name holds whatever else could change a pixel."""
+    rule = f"{resize.size}-{resize.interpolation}-pillow{PIL.__version__}-format{FORMAT}"
+    return cache_directory(cache_dir) / DECODED / rule
+
+
+def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: IO[str] | None) -> PixelCache:
+    """The images with these digests, from the shards that hold them; `unread` ones have no pixels."""
+    places = store.find(digests)
+    present = np.flatnonzero(places >= 0)
+    if len(present) + len(unread) < len(digests):
+        raise DataError("Images that were decoded a moment ago could not be read back. Check the disk of the cache.")
+    entries = np.zeros(len(digests), ENTRY)
+    entries[present] = store.entries[places[present]]
+    # Only the shards that hold one of these images.
+    used, part = np.unique(store.shard[places[present]], return_inverse=True)
+    shard = np.zeros(len(digests), np.int32)
+    shard[present] = part
+    bad = {index: store.reasons[digests[index]] for index in present[entries["height"][present] == 0].tolist()}
+    for number in used.tolist():
+        mark_used(store.shards[number])
+    return PixelCache(
+        shards=tuple(store.map(number) for number in used.tolist()) or (np.empty(0, np.uint8),),
+        shard=shard,
+        offsets=entries["offset"].copy(),
+        heights=entries["height"].copy(),
+        widths=entries["width"].copy(),
+        digests=tuple(digests),
+        bad=dict(sorted({**bad, **unread}.items())),
+        in_use=in_use,
+    )
 
 
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -90,104 +139,38 @@ def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str]
     return "\n  ".join([head, *lines[:limit], *more])
 
 
-def _key(root: Path, files: Sequence[str], resize: Resize) -> str:
-    """Changes with anything that could change a pixel, as far as sizes and times tell; contents are not read."""
-    key = hashlib.sha256()
-    rule = {"format": cache_build.FORMAT, "pillow": PIL.__version__, **dataclasses.asdict(resize)}
-    key.update(json.dumps(rule, sort_keys=True).encode())
-    key.update(os.fsencode(root))
-    for file in files:
-        try:
-            status = (root / file).stat()
-        except OSError as error:
-            path = printable(root / file)
-            raise DataError(f"{path}: {error.strerror}. It was there a moment ago; start again.") from None
-        key.update(b"\0%s\0%d\0%d" % (os.fsencode(file), status.st_size, status.st_mtime_ns))
-    return key.hexdigest()[:32]
-
-
-def _load(folder: Path, root: Path, files: Sequence[str], *, fresh: bool = False) -> PixelCache | None:
-    """The cache in `folder`; None if there is none, it is damaged, or an image it could not read now can be.
-
-    A `fresh` one, built a moment ago, is taken as it is.
-    """
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A folder that cannot be written to gives one sentence."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        with np.load(folder / "index.npz", allow_pickle=False) as index:
-            offsets, heights, widths = index["offsets"], index["heights"], index["widths"]
-            digests = tuple(digest.decode() for digest in index["digests"].tolist())
-        size = (folder / "pixels.bin").stat().st_size
-        whole = len(offsets) == len(heights) == len(widths) == len(digests) == len(files)
-        ends = offsets + 3 * heights.astype(np.int64) * widths
-        if not whole or not np.array_equal(offsets, np.append(0, ends)[:-1]) or size != (ends[-1] if len(ends) else 0):
-            return None
-        # A file that could not be read (permissions, a network disk) has the same size and time once it can be.
-        if not fresh and any(_can_be_read(root / files[index]) for index in meta["unread"]):
-            return None
-        pixels = np.asarray(np.memmap(folder / "pixels.bin", np.uint8, "r")) if size else np.empty(0, np.uint8)
-        bad = {int(index): reason for index, reason in meta["bad"].items()}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return PixelCache(pixels, offsets, heights, widths, digests, bad)
-
-
-def _can_be_read(path: Path) -> bool:
-    try:
-        read(path)
-    except DecodeError:
-        return False
-    return True
-
-
-def _build_once(folder: Path, root: Path, files: Sequence[str], resize: Resize, progress: bool) -> PixelCache:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder, progress):
-            cache = _load(folder, root, files)
-            if cache is None:
-                _remove_abandoned(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-                cache_build.build(folder, root, files, resize=resize, progress=progress)
-                cache = _load(folder, root, files, fresh=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
         raise DataError(
-            f"Decoded images cannot be kept in {printable(folder.parent)} ({error.strerror}). Name a folder that "
+            f"Decoded images cannot be kept in {printable(folder)} ({why}). Name a folder that "
             "can be written to with --cache-dir or $HARNESS_CACHE_DIR."
         ) from error
-    if cache is None:
-        raise DataError(f"The images decoded into {printable(folder)} could not be read back. Check that disk.")
-    return cache
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, progress: bool) -> Iterator[None]:
-    """Hold the right to build `folder`. The kernel gives it back if this process dies."""
-    with folder.with_suffix(".lock").open("a") as file:
+def _lock(folder: Path, root: Path, progress: bool) -> Iterator[None]:
+    """Let one process at a time decode the images of `root`, so that no other does the same work.
+
+    Nothing depends on it but time: writers never touch each other's shards. The kernel releases the lock of a process
+    that dies.
+    """
+    with (folder / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             # One line per machine, not one per process of a run.
             if progress and os.environ.get("LOCAL_RANK", "0") == "0":
-                print(
-                    f"Waiting for another process that is decoding into {printable(folder)}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                line = f"Waiting for another process that is decoding images of {printable(root)}"
+                print(line, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            # Then several may build at once, each beside the others; the first to finish wins.
+            # Then several processes may decode the same images; each image is used once.
         yield
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what killed builds left behind: of this cache, and of others on this machine that nobody is building."""
-    for path in folder.parent.glob(f"*{cache_build.BUILDING}{socket.gethostname()}-*"):
-        owner = path.with_name(path.name.split(cache_build.BUILDING)[0])
-        if owner == folder:
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        with contextlib.suppress(OSError), owner.with_suffix(".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)

@@ -121,7 +121,7 @@ def report(
     progress: bool = True,
 ) -> CheckReport:
     """Every problem that would stop a run, and notes on what a run would not notice."""
-    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction)
+    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction, cache_dir=cache_dir)
     # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
     splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
     files = list(splits)

@@ -52,6 +52,7 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
     pixels = open_cache(
         folder.root,
         files,
+        digests=folder.digests,
         resize=Resize(preprocessing.resize_size, preprocessing.interpolation),
         cache_dir=config.cache_dir,
         bad_images=config.bad_images,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
+from harness.data.cache_build import digest_of
+
 # One image of one split: (split, path relative to the root).
 Entry = tuple[str, str]
 
-MIDDLE = 4096  # bytes
+EMPTY = digest_of(b"")
 GRID = 16  # cells along each side that an image is reduced to before it is compared
 BLOCK = 2048  # images compared with all others at once
 
@@ -22,40 +22,16 @@ BLOCK = 2048  # images compared with all others at once
 COPY = 0.8
 
 
-def exact(
-    root: Path, entries: Iterable[Entry], sizes: Mapping[str, int], within: Sequence[str] = ()
-) -> list[list[Entry]]:
+def exact(entries: Iterable[Entry], digests: Mapping[str, str], within: Sequence[str] = ()) -> list[list[Entry]]:
     """Groups of byte-identical images that are in two splits, or in one of the splits `within`.
 
-    `sizes` are in bytes, by path.
+    `digests` by path, "" where it is unknown.
     """
-
-    def middle(file: str) -> bytes:
-        with (root / file).open("rb") as content:
-            content.seek(max(0, sizes[file] - MIDDLE) // 2)
-            return content.read(MIDDLE)
-
-    def whole(file: str) -> bytes:
-        with (root / file).open("rb") as content:
-            return hashlib.file_digest(content, "blake2b").digest()
-
-    # Cheap to dear: almost every image is settled by its size or by 4 KiB of its middle, few are read whole.
-    # Empty files are left out; decoding reports them.
-    groups = [[entry for entry in entries if sizes[entry[1]]]]
-    for key in (sizes.__getitem__, middle, whole):
-        groups = [part for group in groups for part in _parts(group, key, within)]
-    return groups
-
-
-def _parts(group: list[Entry], key: Callable[[str], Hashable], within: Sequence[str]) -> list[list[Entry]]:
-    """The group by key of the file; only parts that are in two splits, or have two images in a split of `within`."""
-    parts: dict[Hashable, list[Entry]] = {}
-    for split, file in group:
-        try:
-            parts.setdefault(key(file), []).append((split, file))
-        except OSError:
-            continue  # a file that cannot be read is named when it is decoded
-    return [part for part in parts.values() if _matters([split for split, _ in part], within)]
+    groups: dict[str, list[Entry]] = {}
+    for split, file in entries:
+        if digests[file] not in ("", EMPTY):  # decoding reports unreadable and empty files
+            groups.setdefault(digests[file], []).append((split, file))
+    return [group for group in groups.values() if _matters([split for split, _ in group], within)]
 
 
 def _matters(splits: list[str], within: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.data import nested
+from harness.data.digests import Stamp, stamp_of
 from harness.data.split_names import SPELLINGS, is_by_product, likely_split
 from harness.runs.rules import printable
 
@@ -25,12 +26,12 @@ LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
 
 @dataclasses.dataclass
 class Listing:
-    """Files under `root`, gathered while walking: images[split][class] are paths relative to it, sizes are bytes."""
+    """Files under `root`, gathered while walking: images[split][class] are paths relative to it."""
 
     root: Path
     images: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
-    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    stamps: dict[str, Stamp] = dataclasses.field(default_factory=dict)
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
     unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
@@ -188,7 +189,7 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                 if not stat.S_ISREG(status.st_mode):
                     listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
                     continue
-                listing.sizes[path] = status.st_size
+                listing.stamps[path] = stamp_of(status)
                 files.append(path)
         except OSError as error:
             what = "a link to a file that is not there" if entry.is_symlink() else error.strerror

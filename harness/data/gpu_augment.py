@@ -17,6 +17,7 @@ from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, AugmentParams, Box
 from harness.data.cache import PixelCache
 
 _SHARE_OF_FREE_MEMORY = 0.4
+_UPLOAD = (1 << 26) // 3  # pixels that are copied to the device at once
 _CHUNK = 256  # images whose int64 addresses (0.4 MB each at S = 224) are in memory at once
 
 
@@ -41,15 +42,17 @@ def fits(cache_bytes: int, device: torch.device) -> bool:
 
 
 def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
-    """Copy a cache to the device, whole."""
-    assert not (cache.offsets % 3).any(), "Image offsets must be multiples of 3 bytes."
-    # 64 MB at a time: torch takes no read-only memory map, and a copy of the whole one would double the need.
-    pixels = torch.empty(cache.pixels.size, dtype=torch.uint8, device=device)
-    for start in range(0, cache.pixels.size, 1 << 26):
-        part = np.array(cache.pixels[start : start + (1 << 26)])
-        pixels[start : start + part.size] = torch.from_numpy(part)
-    starts = torch.from_numpy(cache.offsets // 3).to(device)
-    return ResidentPixels(pixels.view(-1, 3), starts, torch.from_numpy(cache.widths.astype(np.int64)).to(device))
+    """Copy the images of a cache to the device, one after another."""
+    ends = np.cumsum(cache.heights.astype(np.int64) * cache.widths)
+    starts = np.append(0, ends)[:-1]
+    pixels = torch.empty((cache.nbytes // 3, 3), dtype=torch.uint8, device=device)
+    # About 64 MB at a time: torch takes no read-only memory map, and a copy of all images would double the need.
+    for images in np.split(np.arange(len(ends)), np.flatnonzero(np.diff(ends // _UPLOAD)) + 1):
+        if len(images):
+            part = np.concatenate([cache.image(index).reshape(-1, 3) for index in images])
+            pixels[starts[images[0]] : ends[images[-1]]] = torch.from_numpy(part)
+    widths = torch.from_numpy(cache.widths.astype(np.int64)).to(device)
+    return ResidentPixels(pixels, torch.from_numpy(starts).to(device), widths)
 
 
 def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:

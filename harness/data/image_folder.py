@@ -7,13 +7,14 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from harness.config import RunConfig
 from harness.data import duplicates
+from harness.data.decode import read
+from harness.data.digests import digests_of
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
 from harness.data.missing_splits import cut_missing_splits, missing_splits
 from harness.data.split_names import SPELLINGS
@@ -42,6 +43,7 @@ class ImageFolder:
     test: Split
     notes: tuple[str, ...]
     ignored: dict[str, int]
+    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if a file cannot be read
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -49,31 +51,38 @@ class ImageFolder:
 
 
 def load_image_folder(
-    root: str | os.PathLike[str], *, seed: int = 0, split_fraction: float = 0.2, split_group: str | None = None
+    root: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    split_fraction: float = 0.2,
+    split_group: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> ImageFolder:
     """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
-    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction, split_group=split_group)
+    folder, problems = scan_image_folder(
+        root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
+    )
     if problems:
         raise DataError(problems)
     return folder
 
 
-def load_configured_folder(config: RunConfig) -> ImageFolder:
-    """The splits that a run with this config trains and scores on."""
-    return load_image_folder(
-        config.data, seed=config.split_seed, split_fraction=config.split_fraction, split_group=config.split_group
-    )
-
-
 def scan_image_folder(
-    root: str | os.PathLike[str], *, seed: int, split_fraction: float, split_group: str | None = None
+    root: str | os.PathLike[str],
+    *,
+    seed: int,
+    split_fraction: float,
+    split_group: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
     listing = walk(Path(root).expanduser().absolute())
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
-    copies = _copies(listing)
+    stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
+    digests = digests_of(listing.root, stamps, lambda file: read(listing.root / file), cache_dir)
+    copies = _copies(listing, digests)
     cut_problems, cut_notes = cut_missing_splits(
         listing, copies, seed=seed, fraction=split_fraction, pattern=split_group
     )
@@ -81,7 +90,14 @@ def scan_image_folder(
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
     notes += [*cut_notes, *_nested_notes(listing), *left_out]
-    folder = ImageFolder(listing.root, classes, **splits, notes=tuple(notes), ignored=dict(listing.ignored))
+    folder = ImageFolder(
+        listing.root,
+        classes,
+        **splits,
+        notes=tuple(notes),
+        ignored=dict(listing.ignored),
+        digests=tuple(digests[file] for split in splits.values() for file in split.files),
+    )
     return folder, [*problems, *cut_problems, *_copy_problems(copies)]
 
 
@@ -142,15 +158,19 @@ def _nested_notes(listing: Listing) -> list[str]:
     return [f"images in folders below a class are read as that class: {summarise(folders, 5)}"] if folders else []
 
 
-def _copies(listing: Listing) -> list[list[duplicates.Entry]]:
-    """Groups of byte-identical images that are in two splits, or in train if a split is cut from it."""
-    entries = [
+def _entries(listing: Listing) -> list[duplicates.Entry]:
+    """Split and path of every image, split by split."""
+    return [
         (split, file)
         for split in SPELLINGS
         for file in sorted(file for files in listing.images.get(split, {}).values() for file in files)
     ]
+
+
+def _copies(listing: Listing, digests: Mapping[str, str]) -> list[list[duplicates.Entry]]:
+    """Groups of byte-identical images that are in two splits, or in train if a split is cut from it."""
     within = ("train",) if missing_splits(listing) else ()
-    return duplicates.exact(listing.root, entries, listing.sizes, within=within)
+    return duplicates.exact(_entries(listing), digests, within=within)
 
 
 def _copy_problems(copies: list[list[duplicates.Entry]]) -> list[str]:

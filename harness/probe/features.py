@@ -17,6 +17,7 @@ from torch import nn
 from harness.config import RunConfig
 from harness.data.cache import PixelCache, cache_directory
 from harness.data.dataset import Pictures
+from harness.data.store import mark_used
 from harness.evaluate import outputs_of
 from harness.files import replacing
 from harness.model import adapter
@@ -83,5 +84,6 @@ def _read(path: Path, count: int, width: int) -> np.ndarray | None:
         features = load_file(path)["features"]
     except (OSError, SafetensorError, KeyError):
         return None
+    mark_used(path)
     usable = features.shape == (count, width) and features.dtype == np.float32 and np.isfinite(features).all()
     return features if usable else None

@@ -44,7 +44,7 @@ def open_batches(
     processes: Processes,
     class_weights: np.ndarray | None = None,
 ) -> Batches:
-    fits = gpu_augment.fits(data.pixels.pixels.size, processes.device)
+    fits = gpu_augment.fits(data.pixels.nbytes, processes.device)
     keep_on_device = fits and POLICIES[config.augment].works_on_device
     train = TrainBatches(
         cache=data.pixels,

@@ -1,0 +1,111 @@
+"""Many images in many classes: time and memory until a run has its data, the first time and later.
+
+    python -m tests.bench.bench_many [--images 40000] [--classes 2000] [--side 32]
+
+Every start is a process of its own, which lists the folder, knows the digest of each file and opens the cache: what a
+run does before its first step, without imports and model. The first start also reads and decodes all images. Half as
+many images show whether time grows with their number. Small images make this a measure of what each image costs beside
+its pixels; the decoding rate of large ones is in the benchmark `data`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tests.bench.table import at_most, show
+
+TARGET = 3.0  # seconds until a later run has its data
+LINEAR = 2.4  # times as long for twice as many images
+
+CHILD = """
+import json, sys, time
+from harness.config import RunConfig
+from harness.data.dataset import open_dataset
+from harness.data.source import load_source
+from harness.model.vit import Preprocessing
+def resident():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+root, caches, side = sys.argv[1], sys.argv[2], int(sys.argv[3])
+config = RunConfig(data=root, cache_dir=caches)
+before, start = resident(), time.perf_counter()
+folder = load_source(config)
+listed = time.perf_counter()
+data = open_dataset(folder, Preprocessing(side, side, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
+opened = time.perf_counter()
+print(json.dumps([listed - start, opened - listed, resident() - before, data.pixels.nbytes, len(data.pixels.shards)]))
+"""
+
+
+def write_many(root: Path, images: int, classes: int, side: int) -> None:
+    """Small JPEGs, no two alike: of each class one in valid, one in test and the rest in train."""
+    random = np.random.default_rng(0)
+    for label in range(classes):
+        grain = random.integers(0, 256, (images // classes, side, side, 3), dtype=np.uint8)
+        for number, pixels in enumerate(cv2.blur(image, (5, 5)) for image in grain):
+            folder = root / ("valid", "test")[number] if number < 2 else root / "train"
+            (folder / f"class {label:05}").mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"class {label:05}" / f"{number:05}.jpg"), pixels)
+
+
+def start(root: Path, caches: Path, side: int) -> list[float]:
+    """Seconds to list and to open, bytes of memory above the imports, bytes of pixels, and shards."""
+    command = [sys.executable, "-c", CHILD, str(root), str(caches), str(side)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=40_000)
+    parser.add_argument("--classes", type=int, default=2_000)
+    parser.add_argument("--side", type=int, default=32, help="pixels along each side")
+    parser.add_argument("--rounds", type=int, default=3, help="starts; the table shows the fastest")
+    arguments = parser.parse_args()
+
+    rows, seconds = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        counts = (arguments.images // 2, arguments.images)
+        roots = {}
+        for count in counts:
+            roots[count] = Path(scratch) / str(count)
+            write_many(roots[count], count, arguments.classes, arguments.side)
+        os.sync()  # what is still to be written would slow down the starts
+        for kind in ("first", "later"):
+            # Each number of images in turn, so that other work on the machine costs both alike.
+            results: dict[int, list[list[float]]] = {count: [] for count in counts}
+            for number in range(arguments.rounds):
+                for count in counts:
+                    caches = Path(scratch) / f"caches {count}" / str(number if kind == "first" else 0)
+                    results[count].append(start(roots[count], caches, arguments.side))
+            for count in counts:
+                listing, opening, memory, _, shards = min(results[count], key=lambda result: result[0] + result[1])
+                seconds[kind, count] = listing + opening
+                target = at_most(listing + opening, TARGET, " s") if (kind, count) == ("later", counts[1]) else ""
+                times = [f"{value:.2f}" for value in (listing, opening, listing + opening)]
+                per_image = f"{(listing + opening) / count * 1e6:.0f}"
+                rows.append([f"{kind}, {count:,}", *times, per_image, f"{memory / 2**20:.0f}", f"{shards:.0f}", target])
+    columns = ["start, images", "list s", "open s", "together s", "us/image", "MiB above imports", "shards", "target"]
+    growth = [seconds[kind, counts[1]] / seconds[kind, counts[0]] for kind in ("first", "later")]
+    show(
+        f"until a run has its data, {arguments.classes:,} classes, fastest of {arguments.rounds}",
+        columns,
+        rows,
+        notes=[
+            f"twice the images: {kind} start takes {ratio:.2f} times as long, {at_most(ratio, LINEAR)}"
+            for kind, ratio in zip(("first", "later"), growth, strict=True)
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

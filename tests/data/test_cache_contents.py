@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from harness.config import RunConfig
+from harness.data import cache_contents
+from harness.data.cache import store_folder
+from harness.data.dataset import open_dataset
+from harness.data.resize import Resize
+from harness.data.source import load_source
+from harness.data.store import IN_USE
+from harness.model.vit import Preprocessing
+from tests import ROOT
+
+
+def decode(data: Path, caches: Path, size: int) -> None:
+    config = RunConfig(data=str(data), cache_dir=str(caches))
+    preprocessing = Preprocessing(size, size, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    open_dataset(load_source(config), preprocessing, config)
+
+
+@pytest.fixture
+def caches(photos: Path, tmp_path: Path) -> Path:
+    """Images at short sides 16 and 32, those at 16 last used long ago."""
+    folder = tmp_path / "caches"
+    for size in (16, 32):
+        decode(photos, folder, size)
+    for path in store_folder(Resize(16), folder).glob("*.shard"):
+        os.utime(path, (1.7e9, 1.7e9))
+    return folder
+
+
+def waste(caches: Path) -> list[Path]:
+    """What killed runs, broken disks and earlier versions leave."""
+    left = [store_folder(Resize(16), caches) / "host-1.building", store_folder(Resize(16), caches) / "host-2.shard"]
+    for path in left:
+        path.write_bytes(b"half")
+    former = caches / ("0123456789abcdef" * 2)
+    former.mkdir()
+    for name in ("pixels.bin", "index.npz", "meta.json"):
+        (former / name).write_bytes(b"12345")
+    former.with_suffix(".lock").touch()
+    return [*left, former]
+
+
+def foreign(caches: Path) -> list[Path]:
+    """What nobody may take for a cache."""
+    (caches / ("f" * 32)).mkdir()
+    files = [caches / ("f" * 32) / "pixels.bin", caches / ("f" * 32) / "thesis.tex", caches / "notes.txt"]
+    (caches / "decoded" / "mine").mkdir()
+    files.append(caches / "decoded" / "mine" / "a.shard")
+    for path in files:
+        path.write_text("mine")
+    (caches / ("e" * 32)).symlink_to(caches / ("0123456789abcdef" * 2))
+    return files
+
+
+def run(caches: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["data", "cache", "--cache-dir", str(caches), *arguments])
+
+
+def at_a_terminal(caches: Path, answer: str, *arguments: str) -> int:
+    """The exit code of the command at a terminal where `answer` is typed."""
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    command = [sys.executable, "-m", "harness.cli", "data", "cache", "--cache-dir", str(caches), *arguments]
+    done = subprocess.run(command, stdin=theirs, capture_output=True, cwd=ROOT, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert b"Remove these? [y/N]" in done.stdout
+    return done.returncode
+
+
+def sizes(caches: Path) -> dict[int, int]:
+    """Bytes of the shards of each short side."""
+    return {
+        size: sum(path.stat().st_size for path in store_folder(Resize(size), caches).glob("*.shard"))
+        for size in (16, 32)
+    }
+
+
+def test_it_shows_what_the_cache_holds(caches: Path) -> None:
+    waste(caches)
+    result = run(caches)
+    assert result.exit_code == 0
+    first, columns, *rows = result.output.splitlines()
+    assert first.startswith(f"{caches}: ") and first.endswith(" kB")
+    assert columns.split() == ["images", "size", "last", "use"]
+    by_name = {row[:40].rstrip().split("  ")[1].strip(): row.split() for row in rows}
+    assert list(by_name) == [
+        "images, short side 16, bilinear",
+        "damaged",
+        "incomplete",
+        "images, short side 32, bilinear",
+        "digests",
+        "caches of earlier versions",
+    ]
+    size = f"{sizes(caches)[16] / 1e3:.0f}"
+    assert by_name["images, short side 16, bilinear"][5:] == ["39", size, "kB", "2023-11-14"]
+    assert by_name["caches of earlier versions"][4:6] == ["15", "bytes"]
+    groups = json.loads(run(caches, "--json").output)["groups"]
+    assert groups[0] == {
+        "name": "images, short side 16, bilinear",
+        "images": 39,
+        "bytes": sizes(caches)[16],
+        "last_use": 1.7e9,
+        "in_use": False,
+    }
+
+
+def test_an_empty_cache(tmp_path: Path) -> None:
+    assert run(tmp_path / "none").output == f"{tmp_path}/none: 0 bytes\n"
+    assert run(tmp_path / "none", "--prune", "--yes").output == "There is nothing to remove.\n"
+    assert not (tmp_path / "none").exists()
+
+
+def test_prune_alone_removes_waste_and_nothing_else(caches: Path) -> None:
+    before = sizes(caches)
+    left, kept = waste(caches), foreign(caches)
+    result = run(caches, "--prune", "--yes")
+    assert result.exit_code == 0 and result.output.endswith("\nRemoved 23 bytes.\n")
+    assert not any(path.exists() for path in left)
+    assert not left[2].with_suffix(".lock").exists()
+    assert all(path.read_text() == "mine" for path in kept) and (caches / ("e" * 32)).is_symlink()
+    assert sizes(caches) == before
+    assert run(caches, "--prune", "--yes").output == "There is nothing to remove.\n"
+
+
+def test_prune_by_age_and_by_size(caches: Path, photos: Path) -> None:
+    before = sizes(caches)
+    run(caches, "--prune", "--older-than", "1", "--yes")
+    assert sizes(caches) == {16: 0, 32: before[32]}
+    decode(photos, caches, 16)
+    assert sizes(caches)[16] > 0  # decoded again
+    for path in store_folder(Resize(32), caches).glob("*.shard"):
+        os.utime(path, (1.7e9, 1.7e9))
+    run(caches, "--prune", "--larger-than", "1", "--yes")
+    assert sizes(caches)[32] == before[32]
+    run(caches, "--prune", "--larger-than", "0.00006", "--yes")
+    assert sizes(caches)[16] > 0 and sizes(caches)[32] == 0
+
+
+def test_prune_asks(caches: Path) -> None:
+    before = sizes(caches)
+    result = run(caches, "--prune", "--older-than", "1")
+    assert result.exit_code == 2
+    assert "--prune asks before it removes files, and this is not a terminal: add --yes." in result.output
+    result = run(caches, "--older-than", "1")
+    assert result.exit_code == 2 and "need --prune" in result.output
+    for answer, size in (("n", before[16]), ("y", 0)):
+        assert at_a_terminal(caches, answer, "--prune", "--older-than", "1") == 0
+        assert sizes(caches) == {16: size, 32: before[32]}
+
+
+def test_images_that_a_running_process_uses_are_kept(caches: Path) -> None:
+    before = sizes(caches)
+    code = (
+        "import sys; from harness.data import store, cache; from harness.data.resize import Resize\n"
+        "in_use = store.hold(cache.store_folder(Resize(16), sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(caches)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert "2023-11-14  in use" in run(caches).output
+    result = run(caches, "--prune", "--older-than", "1", "--yes")
+    assert result.output.endswith(f"Removed 0 bytes.\nKept {before[16] / 1e3:.0f} kB that running processes use.\n")
+    assert sizes(caches) == before
+    process.kill()
+    process.communicate()
+    run(caches, "--prune", "--older-than", "1", "--yes")
+    assert sizes(caches) == {16: 0, 32: before[32]}
+
+
+def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept(photos: Path, caches: Path) -> None:
+    items = cache_contents.prunable(cache_contents.contents(caches), older_than=1)
+    assert len(items) > 0
+    config = RunConfig(data=str(photos), cache_dir=str(caches))
+    data = open_dataset(load_source(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
+    with (store_folder(Resize(16), caches) / IN_USE).open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert cache_contents.remove(items) == ([], items)
+    del data
+    assert cache_contents.remove(items) == ([], items)  # no longer in use, but used after it was listed
+    assert cache_contents.prunable(cache_contents.contents(caches), older_than=1) == []
