@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
-from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of
+from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
 
 # Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
@@ -173,12 +173,15 @@ def read_archive(path: Path, kind: type[Kind]) -> Kind:
 
 def read_positions(run_folder: Path) -> PositionArchive:
     """The position embeddings of a run. Raises UnreadableError."""
-    return read_archive(run_folder / "attention" / POSITIONS_FILE, PositionArchive)
+    path = run_folder / "attention" / POSITIONS_FILE
+    refuse_links(path, run_folder)
+    return read_archive(path, PositionArchive)
 
 
 def read_attention(run_folder: Path) -> Attention:
     """Everything about the images of a run except their maps. Raises UnreadableError."""
     path = run_folder / "attention" / ATTENTION_FILE
+    refuse_links(path, run_folder)
     stamp = _stamp(path)  # first: a file that is replaced while it is read is then read again for the next page
     arrays = read_arrays(path, ATTENTION_FIELDS, ("files", "classes", "settings", *PER_IMAGE))
     _check_settings(path, arrays["settings"])
@@ -211,6 +214,7 @@ def read_maps(attention: Attention) -> Maps:
 def read_statistics(run_folder: Path) -> HeadStatistics:
     """The statistics of the heads of a run. Raises UnreadableError."""
     path = run_folder / "attention" / ATTENTION_FILE
+    refuse_links(path, run_folder)
     arrays = read_arrays(path, ATTENTION_FIELDS, ("statistics", "statistic_names"))
     if not arrays["statistics"].size:
         raise damaged(path, "its statistics are empty")

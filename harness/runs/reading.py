@@ -5,6 +5,7 @@ Files may be damaged or come from anywhere. Every problem is one sentence. Stand
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
@@ -67,10 +68,23 @@ class UnreadableError(HarnessError):
 
 
 def content_of(path: Path) -> bytes:
-    """Content of a regular file. Raises FileNotFoundError for a named pipe, which would block."""
+    """Content of a regular file. Raises FileNotFoundError for a named pipe, which would block; OSError for a link."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path))
     if path.exists() and not path.is_file():
         raise FileNotFoundError(2, "not a file", str(path))
     return path.read_bytes()
+
+
+def refuse_links(path: Path, run_folder: Path, remedy: str = ANOTHER_RUN) -> None:
+    """Raises UnreadableError if the path, which is in the run folder, leads through a symbolic link.
+
+    A run folder may come from anywhere; its links must not lead to other files of the user.
+    """
+    while path != run_folder and path != path.parent:
+        if path.is_symlink():
+            raise UnreadableError(path, "is a symbolic link, which is not followed", remedy)
+        path = path.parent
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.runs.reading import UnreadableError, content_of, read_object
+from harness.runs.reading import UnreadableError, content_of, read_object, refuse_links
 from harness.runs.rules import SPRITES_FILE, SPRITES_FOLDER, VERSION
 
 REDRAW = "Run `harness explain RUN --redraw` to draw it again."
@@ -33,6 +33,7 @@ def read_sprites(run_folder: Path, n: int) -> Sprites:
     """The sprites of a run whose `attention.npz` has `n` images. Raises UnreadableError."""
     folder = run_folder / "attention" / SPRITES_FOLDER
     path = folder / SPRITES_FILE
+    refuse_links(path, run_folder)
     try:
         about = read_object(path, REDRAW)
         if about["version"] != VERSION:

@@ -51,17 +51,33 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
         )
     collection = collect(runs_dir, gallery)
     try:
-        with Site(Path(out) if out else collection.folder / "report") as site:
+        with Site(_output(collection, out)) as site:
             sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
             _write_assets(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
-    except FileNotFoundError as error:  # a file of a run: the folders of the page were just made
+    except FileNotFoundError as error:  # a file of a run: the folder of the page was made before
         raise ReportError(
             f"A run was moved or deleted while it was read ({printable(error.filename)}). Repeat the command."
         ) from error
     except OSError as error:
         raise ReportError(f"The page cannot be written: {error.strerror} ({printable(error.filename)}).") from error
+
+
+def _output(collection: Collection, out: str | Path | None) -> Path:
+    """The folder of the page, which exists afterwards. Raises ReportError if it cannot be made."""
+    folder = Path(out) if out else collection.folder / "report"
+    if not out and folder.is_symlink():  # in a folder from elsewhere, it could lead to other files of the user
+        raise ReportError(f"{printable(folder)} is a symbolic link, which is not followed. Name a folder with -o.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ReportError(f"{printable(folder)} is a file, not a folder. Choose another folder with -o.") from None
+    except OSError as error:
+        raise ReportError(
+            f"The folder {printable(folder)} cannot be made: {error.strerror}. Choose another folder with -o."
+        ) from error
+    return folder
 
 
 def _write_assets(site: Site, sections: list[Section]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness.runs.reading import content_of, parse_json
 from harness.runs.rules import printable
 from reports.errors import ReportError
 from reports.values import script
@@ -17,6 +18,9 @@ from reports.values import script
 # Lists the files that the page consists of, each with the key that it was made from. A folder without this file was not
 # made here.
 LEDGER = ".report.json"
+
+# In the list while a build is running.
+UNFINISHED = "unfinished"
 
 # Entries that a page writes into its folder.
 OWN = ("index.html", "assets", "data", "figures", "images", "maps", "pictures")  # "pictures": of earlier versions
@@ -28,8 +32,9 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.written = 0  # files whose content changed
-        self._earlier = self._read_ledger()
+        self._earlier, self._was_finished = self._read_ledger()
         self._files: dict[str, Any] = {}
+        self._marked = False  # whether the list says that a build is running
         # A run folder, for example, has figures/, which the page would overwrite.
         if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
             raise ReportError(
@@ -39,25 +44,26 @@ class Site:
 
     def __enter__(self) -> Site:
         self.root.mkdir(parents=True, exist_ok=True)
-        if self._earlier is None:  # an interrupted build must be recognised as a page
-            self._write_ledger()
+        if self._earlier is None:
+            self._mark_unfinished()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
         if kind is None:
             self._remove_stale()
-            self._write_ledger()
+            self._write_ledger(self._files, finished=True)
 
     def file(self, path: str, content: bytes) -> str:
         """Write a file unless it has that content already; returns its address relative to the page."""
+        self._write(self._own_place(path), content)
         self._files[path] = None
-        self._write(self._place(path), content)
         return quote(path)
 
     def made(self, path: str, key: str, make: Callable[[], bytes]) -> str:
         """The same for content that takes time: `make` is called unless the file was made from the same `key`."""
-        if not (self._earlier and self._earlier.get(path) == key and self._place(path).exists()):
-            self._write(self._place(path), make())
+        place = self._own_place(path)
+        if not (self._earlier and self._earlier.get(path) == key and place.exists()):
+            self._write(place, make())
         self._files[path] = key
         return quote(path)
 
@@ -75,22 +81,41 @@ class Site:
         return name
 
     def _place(self, path: str) -> Path:
-        """Raises ValueError if the path is outside the folder, as in a damaged ledger, or by a link."""
+        """Raises ReportError if the path is outside the folder, as in a damaged ledger, or leads through a link."""
         place = self.root / path
         folder = self.root.resolve()
         if ".." in place.parts[len(self.root.parts) :] or not place.parent.resolve().is_relative_to(folder):
-            raise ValueError(f"{path} is outside {self.root}")
+            raise ReportError(f"{printable(place)} leads out of {printable(self.root)}. Remove this link.")
         return place
+
+    def _own_place(self, path: str) -> Path:
+        """The place of a file to write. Raises ReportError if a file is there that is not from a report."""
+        place = self._place(path)
+        if path not in (self._earlier or {}) and path not in self._files:
+            if self._was_finished and os.path.lexists(place):
+                raise ReportError(
+                    f"{printable(place)} is not from a report. Move it away, or choose another folder with -o."
+                )
+            self._mark_unfinished()
+        return place
+
+    def _mark_unfinished(self) -> None:
+        """An interrupted build must be recognised as a page whose list may lack files that it wrote."""
+        if not self._marked:
+            self._write_ledger(self._earlier or {}, finished=False)
+            self._marked = True
 
     def _write(self, path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
-            if path.stat().st_size == len(content) and path.read_bytes() == content:
+            if not path.is_symlink() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: neither an open page nor a killed build leaves half a file.
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
         try:
-            temporary.write_bytes(content)
+            with temporary.open("xb") as file:  # x: never through a symbolic link of this name
+                file.write(content)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -98,7 +123,7 @@ class Site:
 
     def _remove_stale(self) -> None:
         for path in (self._earlier or {}).keys() - self._files.keys():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ReportError, ValueError):
                 place = self._place(path)
                 place.unlink()
                 for folder in place.parents:
@@ -106,18 +131,19 @@ class Site:
                         break
                     folder.rmdir()  # raises OSError, and so ends the loop, where the folder is not empty
 
-    def _write_ledger(self) -> None:
-        self._write(self.root / LEDGER, json.dumps({"files": self._files}, indent=0).encode())
+    def _write_ledger(self, files: dict[str, Any], *, finished: bool) -> None:
+        content = {"files": files} if finished else {"files": files, UNFINISHED: True}
+        self._write(self.root / LEDGER, json.dumps(content, indent=0).encode())
 
-    def _read_ledger(self) -> dict[str, Any] | None:
-        """None if the folder has no page; empty if the list is damaged."""
+    def _read_ledger(self) -> tuple[dict[str, Any] | None, bool]:
+        """The files of the page in the folder, and whether its build ended; None without a page or if it is damaged."""
         try:
-            files = json.loads((self.root / LEDGER).read_bytes())["files"]
-            return files if isinstance(files, dict) else {}
-        except FileNotFoundError:
-            return None
+            ledger = parse_json(content_of(self.root / LEDGER))
+            files = ledger["files"]
         except (OSError, ValueError, TypeError, KeyError):
-            return {}
+            return None, False
+        # Earlier versions listed no files until the build ended.
+        return (files, UNFINISHED not in ledger and bool(files)) if isinstance(files, dict) else (None, False)
 
 
 def _data_script(name: str, value: Any) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.attention_files import HeadStatistics, read_statistics
-from harness.runs.reading import UnreadableError
+from harness.runs.reading import UnreadableError, refuse_links
 from harness.runs.rules import printable
 from harness.runs.sprite_files import read_image
 from reports.collection import Collection
@@ -156,6 +156,7 @@ def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
         path = run.path / "figures" / f"{name}.png"
         with contextlib.suppress(UnreadableError):
             if path.is_file():
+                refuse_links(path, run.path)
                 images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_image, path))
     return {"key": key, "label": collection.label(run), "images": images}
 

@@ -25,6 +25,7 @@ from reports.page import build as page_builder
 from reports.page.build import build
 from reports.page.site import Site
 from tests import ROOT
+from tests.helpers.looked import look
 from tests.helpers.pages import Page, charts, page_data
 from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write, write_probed
 from tests.reports.test_runs import write_run
@@ -389,9 +390,38 @@ def test_there_is_nothing_to_report(tmp_path: Path) -> None:
 
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path / "runs" / "a", 0.5)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="cannot be written"):
-        build(tmp_path / "runs", tmp_path / "file")
+    (tmp_path / "file").write_text("mine")
+    for place, problem in {
+        tmp_path / "file": "file is a file, not a folder",
+        tmp_path / "file" / "page": "page cannot be made: Not a directory",
+        Path("/proc/page"): "The folder /proc/page cannot be made: No such file or directory",
+    }.items():
+        with pytest.raises(ReportError, match=f"{problem}.*Choose another folder with -o"):
+            build(tmp_path / "runs", place)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_page_folder_that_is_a_link_is_refused_unless_the_user_named_it(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "a", 0.5)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "runs" / "report").symlink_to(tmp_path / "outside")
+    with pytest.raises(ReportError, match="report is a symbolic link, which is not followed"):
+        build(tmp_path / "runs")
+    assert not list((tmp_path / "outside").iterdir())
+    assert build(tmp_path / "runs", tmp_path / "runs" / "report").is_file()
+
+
+@pytest.mark.parametrize("linked", ["figures/positions.png", "figures", "attention/sprites/000.jpg", "attention"])
+def test_what_a_link_leads_to_is_not_published(tmp_path: Path, linked: str) -> None:
+    run = look(tmp_path / "runs" / "a")
+    (run / "figures").mkdir(exist_ok=True)
+    (run / "figures" / "positions.png").write_bytes(b"secret")
+    (run / "attention" / "sprites" / "000.jpg").write_bytes(b"secret")
+    (run / linked).rename(tmp_path / "outside")
+    (run / linked).symlink_to(tmp_path / "outside")
+    page = build(tmp_path / "runs").parent
+    hidden = "positions.png" if linked.startswith("figures") else "000.jpg"
+    assert not [path for path in page.rglob(hidden) if path.read_bytes() == b"secret"]
 
 
 def test_the_command_prints_the_path_and_opens_it(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,13 +75,70 @@ def test_a_damaged_ledger_never_reaches_out_of_the_folder(tmp_path: Path, path: 
     with Site(root) as site:
         site.file("index.html", b"")
     assert outside.read_text() == "mine"
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ReportError, match="leads out of"):
         Site(root).file(path, b"")
-    for content in ("{", "[]", '{"files": 3}'):
-        (root / ".report.json").write_text(content)
-        with Site(root) as site:
-            site.file("index.html", b"")
-    assert json.loads((root / ".report.json").read_text()) == {"files": {"index.html": None}}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"files": 3}', "\xff"])
+def test_a_damaged_list_counts_as_none(tmp_path: Path, content: str) -> None:
+    """Files beside it may be the user's."""
+    (tmp_path / ".report.json").write_text(content, encoding="latin-1")
+    with Site(tmp_path) as site:
+        site.file("index.html", b"")
+    assert json.loads((tmp_path / ".report.json").read_text()) == {"files": {"index.html": None}}
+    (tmp_path / ".report.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ReportError, match=r"not from a report \(index\.html\)"):
+        Site(tmp_path)
+
+
+def test_a_file_of_the_user_between_those_of_a_page_is_not_replaced(tmp_path: Path) -> None:
+    with Site(tmp_path) as site:
+        site.file("index.html", b"1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "runs.js").write_text("mine")
+    (tmp_path / "data" / "loss.js").symlink_to(tmp_path / "nowhere")
+    writes: tuple[Callable[[Site], str], ...] = (
+        lambda site: site.file("data/runs.js", b"2"),
+        lambda site: site.made("data/runs.js", "key", lambda: b"2"),
+        lambda site: site.data("loss", 2),
+    )
+    for write in writes:
+        with pytest.raises(ReportError, match=r"js is not from a report"), Site(tmp_path) as site:
+            write(site)
+    assert (tmp_path / "data" / "runs.js").read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_interrupted_page_is_finished(tmp_path: Path) -> None:
+    """Files that it wrote and had not listed yet are its own."""
+    stages: tuple[dict[str, bytes], ...] = ({}, {"index.html": b"1"})
+    for earlier in stages:
+        for name, content in earlier.items():
+            with Site(tmp_path) as site:
+                site.file(name, content)
+        with pytest.raises(RuntimeError), Site(tmp_path) as site:
+            site.file("data/runs.js", b"1")
+            raise RuntimeError
+        with Site(tmp_path) as site:
+            site.file("data/runs.js", b"2")
+        assert (tmp_path / "data" / "runs.js").read_bytes() == b"2"
+        assert json.loads((tmp_path / ".report.json").read_text()) == {"files": {"data/runs.js": None}}
+
+
+def test_links_of_a_page_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "page", tmp_path / "outside.html"
+    outside.write_text("mine")
+    with Site(root) as site:
+        site.file("index.html", b"mine")
+    (root / "index.html").unlink()
+    (root / "index.html").symlink_to(outside)
+    (root / f".index.html.{os.getpid()}").symlink_to(outside)
+    with Site(root) as site:
+        site.file("index.html", b"mine")
+    assert not (root / "index.html").is_symlink()
+    with Site(root) as site:
+        site.file("index.html", b"changed")
+    assert outside.read_text() == "mine"
 
 
 def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
@@ -90,7 +149,7 @@ def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
     with Site(root) as site:
         site.file("index.html", b"")
     (root / "maps").symlink_to(outside.parent)
-    (root / ".report.json").write_text(json.dumps({"files": {"maps/notes.txt": None, "a\0b": None}}))
+    (root / ".report.json").write_text(json.dumps({"files": {"maps/notes.txt": None, "a\0b": None, "index.html": None}}))
     with Site(root) as site:
         site.file("index.html", b"")
     assert outside.read_text() == "mine"
