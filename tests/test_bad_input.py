@@ -26,7 +26,7 @@ from tests.conftest import write_folder
 def run(data: Path, runs: Path, *more: str) -> Result:
     """One tiny run through the command line; an error may not show a traceback."""
     arguments = [f"--data={data}", f"--runs-dir={runs}", "--model=vit_demo", "--weights=none", "--image-size=32"]
-    arguments += ["--crop-pct=1", "--epochs=1", "--batch-size=8", "--threads=1", "--explain=none"]
+    arguments += ["--recipe=study", "--crop-pct=1", "--epochs=1", "--batch-size=8", "--threads=1", "--explain=none"]
     result = CliRunner().invoke(main.run, [*arguments, *more])
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

@@ -53,7 +53,7 @@ def alive(mark: str) -> list[int]:
 def test_when_the_launcher_ends_so_do_its_trainers(launcher: str, signum: int, photos: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     arguments = [f"--data={photos}", f"--runs-dir={runs}", "--model=vit_demo", "--weights=none", "--image-size=32"]
-    arguments += ["--crop-pct=1", "--batch-size=4", "--epochs=100000", "--log-every=1", "--threads=1"]
+    arguments += ["--recipe=study", "--crop-pct=1", "--batch-size=4", "--epochs=100000", "--log-every=1", "--threads=1"]
     mark = f"TEST_MARK_{os.getpid()}_{time.monotonic_ns()}"
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", mark: "1"}
     with (tmp_path / "log").open("w") as log:

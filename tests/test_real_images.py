@@ -24,6 +24,7 @@ def test_a_frozen_backbone_tells_sports_apart(tmp_path: Path) -> None:
             shutil.copytree(Path(DATA) / split / name, tmp_path / "sports" / split / name)
     outcome = fit(
         RunConfig(
+            recipe="study",
             data=str(tmp_path / "sports"),
             runs_dir=str(tmp_path / "runs"),
             model="vit_ti_16",

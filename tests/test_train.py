@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from harness import train as train_module
 from harness.config import RunConfig
-from harness.errors import TrainingError
+from harness.errors import ConfigError, TrainingError
 from harness.launch.launch import free_port
 from harness.options import arguments, parse
 from harness.runs.folder import RunFolder
@@ -563,6 +563,23 @@ def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, t
     outcome = fit(dataclasses.replace(config, micro_batch=2))
     assert outcome.summary["micro_batch"] == 2
     assert [row["step"] for row in rows_of(outcome) if "train/loss" in row] == list(range(1, 11))
+
+
+def test_a_folder_with_the_state_of_other_settings_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "trial-1")  # the runs of a sweep find their folders by this
+    config = settings(photos, tmp_path, name="trial", checkpoint_every=1)
+    kill_at_first_validation(config)
+    [folder] = tmp_path.iterdir()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    before = [path.read_bytes() for path in files]
+    with pytest.raises(
+        ConfigError, match=r"was begun with --lr=0\.0003 --ema=False, not with --lr=0\.001 --ema=True\."
+    ):
+        fit(dataclasses.replace(config, lr=1e-3, ema=True, log_every=2))
+    assert [path.read_bytes() for path in files] == before
+    assert fit(dataclasses.replace(config, log_every=2)).state == "finished"
 
 
 def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Fold in the weights after optimiser step `step`; early averages follow the weights closely."""
-        # The warm-up of the decay keeps the initial weights from dominating short runs.
+        # This warm-up of the decay keeps the initial weights from dominating short runs (`num_updates` of TensorFlow's
+        # tf.train.ExponentialMovingAverage).
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, values = list(self.weights.values()), list(model.state_dict().values())
         torch._foreach_lerp_(averages, values, 1 - decay)

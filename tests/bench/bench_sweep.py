@@ -30,7 +30,8 @@ RATIO_TARGET = 1.1
 
 
 def write_sweep(path: Path, data: Path, trials: int, epochs: int) -> Path:
-    words = [f"--data={data}", "--model=vit_demo", "--weights=demo", f"--epochs={epochs}", "--explain=none"]
+    words = [f"--data={data}", "--recipe=study", "--model=vit_demo", "--weights=demo", "--explain=none"]
+    words.append(f"--epochs={epochs}")
     sweep = {
         "program": "harness/run.py",
         "method": "grid",

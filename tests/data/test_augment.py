@@ -70,6 +70,19 @@ def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
         assert w > 0
 
 
+def test_the_smallest_area_of_a_crop_is_an_option() -> None:
+    torch.manual_seed(0)
+    theirs = [
+        transforms.RandomResizedCrop.get_params(torch.empty(3, 256, 341), [0.5, 1.0], [3 / 4, 4 / 3])
+        for _ in range(DRAWS)
+    ]
+    ours = [recipe.box for recipe in recipes(Augment("standard", crop_area=0.5))]
+    areas = [[box[2] * box[3] / (256 * 341) for box in boxes] for boxes in (ours, theirs)]
+    assert kolmogorov_smirnov(*areas) < KS_BOUND
+    assert 0.49 < min(areas[0]) < 0.51
+    assert recipes(Augment("standard", crop_area=0.08)) == recipes(Augment("standard"))
+
+
 @pytest.mark.parametrize(("height", "width"), [(40, 1000), (1000, 40)])
 def test_a_picture_too_long_for_any_try_gets_torchvisions_centre_crop(height: int, width: int) -> None:
     theirs = transforms.RandomResizedCrop.get_params(torch.empty(3, height, width), [0.08, 1.0], [3 / 4, 4 / 3])

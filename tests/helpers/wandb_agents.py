@@ -19,7 +19,10 @@ from tests.helpers.wandb_server import API_KEY, Sweep, WandbServer
 RUN = ROOT / "harness" / "run.py"
 
 # The settings of tests.test_train.settings: 21 images of 32 pixels in batches of 5.
-TINY = ("--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5", "--threads=1")
+TINY = (
+    *("--recipe=study", "--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5"),
+    "--threads=1",
+)
 
 # An agent asks its server every 5 s, and takes three failures in its first minute for a program that is broken.
 # On a slow machine a minute may be too short for three; tests cannot wait for the rest.

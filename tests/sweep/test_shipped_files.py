@@ -102,7 +102,7 @@ def test_the_grid_holds_the_five_settings_of_the_study() -> None:
         (1e-5, 16, "standard"),
         (1e-5, 64, "standard"),
     }
-    defaults = RunConfig(data="x")
+    defaults = RunConfig(data="x", recipe="study")
     for config in configs:
         assert (config.data, config.epochs) == ("data/sports100", 5)
         assert (config.model, config.weights, config.optimizer) == (

@@ -36,7 +36,7 @@ from harness.track import tracker as tracker_module
 
 folder, first, last, ending = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 tracker_module.ANSWER_TIMEOUT = 2
-config = RunConfig(data="photos", **json.loads(os.environ.get("OPTIONS", "{}")))
+config = RunConfig(data="photos", recipe="study", **json.loads(os.environ.get("OPTIONS", "{}")))
 tracker = track.start(config, folder, run_id="run-1", extra_config={"classes": 3})
 for step in range(first, last):
     loss = float("nan") if step == 1 else 1 / (step + 1)

@@ -29,11 +29,12 @@ from harness.sweep.plan.throughput import Throughput, throughput_of_runs
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs
 
-CONFIG = RunConfig(data="photos", model="vit_demo", weights="demo", epochs=4)
+CONFIG = RunConfig(data="photos", recipe="study", model="vit_demo", weights="demo", epochs=4)
 
 HEAD = "program: harness/run.py\nmetric: {name: best/val_f1, goal: maximize}\n"
 COMMAND = (
-    "command:\n- python\n- ${program}\n- --data=DATA\n- --model=vit_demo\n- --weights=demo\n- --epochs=4\n- ${args}\n"
+    "command:\n- python\n- ${program}\n- --recipe=study\n- --data=DATA\n- --model=vit_demo\n- --weights=demo\n"
+    "- --epochs=4\n- ${args}\n"
 )
 GRID = (
     HEAD + "method: grid\nparameters:\n  lr: {values: [0.1, 0.001]}\n  augment: {values: [none, standard]}\n" + COMMAND

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,27 @@ def test_a_grid_is_claimed_in_order_until_it_is_empty(tmp_path: Path) -> None:
     ]
     # Optuna knows the best trial and its parameters, so that its own tools work.
     assert trial_queue._study.best_trial.params == {"augment": "none", "lr": 1e-3}
+
+
+def begun_before_recipes(sweep: Sweep, folder: Path) -> None:
+    """A study as versions without recipes made it."""
+    TrialQueue.open(sweep, Search(), folder, None)
+    with contextlib.closing(sqlite3.connect(folder / "study.db")) as database, database:
+        assert database.execute("DELETE FROM study_user_attributes WHERE key = 'default_recipe'").rowcount == 1
+
+
+def test_a_sweep_of_an_earlier_version_resumes_with_the_defaults_it_was_begun_with(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", tmp_path)
+    text = file.read_text()
+    file.write_text(text.replace("- --recipe=study\n", ""))
+    begun_before_recipes(read_sweep(file), tmp_path)
+    with pytest.raises(ConfigError, match=r"are now those of --recipe=study\. Add `- --recipe=study` to `command`"):
+        TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
+    file.write_text(text)
+    TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
+    file.write_text(text.replace("vit_demo", "vit_ti_16"))
+    with pytest.raises(ConfigError, match="was begun with something else"):
+        TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
 
 
 def test_run_cap_ends_a_grid_early(tmp_path: Path) -> None:
