@@ -78,7 +78,6 @@ def test_rollout_is_the_whole_product(model: RegisterVit, settings: Rollout) -> 
     product = torch.eye(TOKENS)
     for attention in by_hand(model, pictures()).maps:
         fused = attention.mean(1) if settings.fusion == "mean" else attention.amax(1)
-        fused = fused / fused.sum(-1, keepdim=True)
         for image in fused.detach():
             between = image[PREFIX:, PREFIX:]
             threshold = between.flatten().sort().values[int(settings.discard * between.numel())]
@@ -153,10 +152,9 @@ def test_head_statistics_by_brute_force(model: RegisterVit) -> None:
 
 def test_without_a_class_token_its_statistics_are_unknown() -> None:
     attention = torch.rand(2, 3, 18, 18).softmax(-1)
-    found = TokenLayout(prefix=2, has_class_token=False, pools_patches=True)
-    values = dict(
-        zip(STATISTICS, head_statistics(attention, patch_distances((4, 4), 8), found).unbind(-1), strict=True)
-    )
+    registers_only = TokenLayout(prefix=2, has_class_token=False, pools_patches=True)
+    statistics = head_statistics(attention, patch_distances((4, 4), PATCH), registers_only)
+    values = dict(zip(STATISTICS, statistics.unbind(-1), strict=True))
     assert values["patches_on_class"].isnan().all() and values["class_on_class"].isnan().all()
     assert all(values[name].isfinite().all() for name in ("distance", "entropy", "class_entropy"))
 
