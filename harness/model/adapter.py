@@ -78,7 +78,7 @@ class VitParts:
         return None if self.positions is None else self.positions[:, self.positioned_prefix :]
 
     def class_position(self) -> Tensor | None:
-        """(1, 1, D): what is added to the class token; 0 if it has no position of its own."""
+        """(1, 1, D): what is added to the class token; 0 if it has no position."""
         if self.positions is None:
             return None
         return self.positions[:, :1] if self.positioned_prefix else torch.zeros_like(self.positions[:, :1])
