@@ -24,7 +24,7 @@ def test_make_demo_draws_what_the_sweep_reads() -> None:
     assert draw[1:3] == ["data", "demo"]
     assert sweep[2:5] == ["sweep", "run", "sweeps/demo.yaml"]
     assert report[1:] == ["report", sweep[-1]]
-    points = [{"lr": 3e-4, "augment": "none"}]
+    points = [{"lr": 3e-4, "augment": "none", "head_init": "zero"}]
     assert read_sweep(DEMO).config(points[0]).data == draw[3]
 
 
@@ -40,17 +40,25 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     for entry in records(DEMO, tmp_path / "runs"):
         assert entry.settings is not None
         [summary] = (tmp_path / "runs" / "demo").glob(f"*-{entry.number}/summary.json")
-        found[entry.settings["lr"], entry.settings["augment"]] = json.loads(summary.read_text())
-    assert found[3e-4, "none"]["test/f1"] >= 0.9
-    assert found[3e-4, "standard"]["test/f1"] >= 0.7
-    for augment in ("none", "standard"):
+        found[tuple(entry.settings[name] for name in ("lr", "augment", "head_init"))] = json.loads(summary.read_text())
+    assert found[3e-4, "none", "zero"]["test/f1"] >= 0.9
+    assert found[3e-4, "standard", "zero"]["test/f1"] >= 0.7
+    probed, destroyed = found[3e-4, "none", "probe"], found[1e-1, "none", "probe"]
+    assert probed["probe/test_f1"] == destroyed["probe/test_f1"] >= 0.9
+    assert probed["test/f1"] >= 0.9
+    assert destroyed["probe/gain_high"] < 0
+    for kind in (("none", "zero"), ("none", "probe"), ("standard", "zero")):
         # One class of ten, or two, for everything: 0.018 is what one gives.
-        assert found[1e-1, augment]["test/f1"] < 0.1
-        assert found[1e-1, augment]["test/accuracy"] < 0.2
+        assert found[1e-1, *kind]["test/f1"] < 0.1
+        assert found[1e-1, *kind]["test/accuracy"] < 0.2
     printed = capfd.readouterr().out
-    assert printed.index("[4/4]") < printed.rindex("0.0003")
+    assert printed.index("[6/6]") < printed.rindex("0.0003")
+    board = printed[printed.rindex("[6/6]") :].splitlines()
+    rows = [line.split()[0] for line in board if line.strip()]
+    assert rows.index("probe") + 1 == rows.index("1")
     page = Page(build(tmp_path / "runs"))
     assert page.text_of("verdict").startswith("Best by validation F1")
     assert "augment none, lr 0.0003" in page.text_of("verdict")
-    assert "2 of 4 diverged" in page.text_of("curves")
+    assert "3 of 6 diverged" in page.text_of("curves")
+    assert "probe linear probe of the frozen backbone, the start of 2 runs" in page.text_of("leaderboard")
     assert "240 train, 80 val, 100 test" in page.text_of("provenance")

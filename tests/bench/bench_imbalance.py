@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--head-init", default="zero")
+    parser.add_argument("--image-size", type=int)
     parser.add_argument("--most", type=int, default=50, help="images of the largest class; the smallest has one")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--threads", type=int)
@@ -76,6 +77,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> None:
                 lr=options.lr,
                 epochs=options.epochs,
                 head_init=options.head_init,
+                image_size=options.image_size,
                 schedule="cosine",
                 seed=seed,
                 threads=options.threads,

@@ -35,11 +35,11 @@ def run(*command: str, environment: dict[str, str], log: Path) -> str:
     return log.read_text()
 
 
-def summaries(runs: Path) -> dict[tuple[float, str], dict[str, float]]:
+def summaries(runs: Path) -> dict[tuple[float, str, str], dict[str, float]]:
     by_settings = {}
     for path in runs.rglob("summary.json"):
         config = json.loads((path.parent / "config.json").read_text())
-        by_settings[config["lr"], config["augment"]] = json.loads(path.read_text())
+        by_settings[config["lr"], config["augment"], config["head_init"]] = json.loads(path.read_text())
     return by_settings
 
 
@@ -59,7 +59,8 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
         [sweep_id] = server.sweeps
         assert f"wandb agent team/p/{sweep_id}" in output
         run("wandb", "agent", f"team/p/{sweep_id}", environment=online, log=tmp_path / "agent.log")
-        run_of = {(run.config["lr"], run.config["augment"]): run for run in server.runs.values()}
+        names = ("lr", "augment", "head_init")
+        run_of = {tuple(run.config[name] for name in names): run for run in server.runs.values()}
     assert server.refused == []
 
     offline = environment | {"HARNESS_SWEEP_ARGS": words}
@@ -69,15 +70,16 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     )  # fmt: skip
 
     with_account, without = summaries(tmp_path / "online"), summaries(tmp_path / "offline")
-    assert set(with_account) == set(without) == {(lr, a) for lr in (3e-4, 1e-1) for a in ("none", "standard")}
-    assert len(list((tmp_path / "online").iterdir())) == len(run_of) == 4
+    kinds = (("none", "zero"), ("none", "probe"), ("standard", "zero"))
+    assert set(with_account) == set(without) == {(lr, *kind) for lr in (3e-4, 1e-1) for kind in kinds}
+    assert len(list((tmp_path / "online").iterdir())) == len(run_of) == 6
     for point, summary in without.items():
         for key in ("best/val_f1", "best/val_loss", "test/f1", "test/loss"):
             assert with_account[point][key] == summary[key], (point, key)
         assert run_of[point].summary["best/val_f1"] == summary["best/val_f1"]
         assert run_of[point].fields["sweep"]
         assert run_of[point].exit_code == 0
-    assert "[4/4]" in output
+    assert "[6/6]" in output
 
 
 def test_the_fork_server_has_imported_everything_and_used_no_device(tmp_path: Path) -> None:
