@@ -105,11 +105,12 @@ def decode_image(source: str | os.PathLike[str] | bytes, short_side: int | None 
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error…
         raise DecodeError(_damage(error)) from error
-    turn = slice(None, None, -1 if orientation in TURNED else 1)
-    return Decoded(upright, full[turn], _box(upright, padding[turn], orientation), mode, grey_bits)
+    if orientation in TURNED:
+        full, padding = (full[1], full[0]), (padding[1], padding[0])
+    return Decoded(upright, full, _box(upright, padding, orientation), mode, grey_bits)
 
 
-def _box(upright: Image.Image, padding: tuple[float, ...], orientation: int) -> tuple[float, float, float, float]:
+def _box(upright: Image.Image, padding: tuple[float, float], orientation: int) -> tuple[float, float, float, float]:
     """`upright` without the columns and rows of padding, which were at the right and at the bottom before turning."""
     left = padding[0] if orientation in (2, 3, 6, 7) else 0
     top = padding[1] if orientation in (3, 4, 7, 8) else 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness import track
 from harness.config import RunConfig, option_name
+from harness.data.blank import blank_notes
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
 from harness.errors import TrainingError
@@ -99,6 +100,8 @@ class RunLogger:
             self.console.say(sentence)
         if data.skipped:
             self.console.say(f"{len(data.skipped)} images cannot be read and are left out; manifest.json names them.")
+        for sentence in blank_notes(data):
+            self.console.say(sentence)
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 
