@@ -18,9 +18,10 @@ def data() -> None:
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--split-group", help="As in harness train: check that no group of images is in two splits.")
 @click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
-def check(folder: Path, as_json: bool, cache_dir: str | None) -> None:
-    """Read every image of FOLDER and list the problems: unreadable files, duplicates, uneven classes.
+def check(folder: Path, as_json: bool, split_group: str | None, cache_dir: str | None) -> None:
+    """Read every image of FOLDER and list the problems: unreadable or blank images, duplicates, uneven classes.
 
     The exit code is 1 if there are problems that stop a run.
 
@@ -30,9 +31,11 @@ def check(folder: Path, as_json: bool, cache_dir: str | None) -> None:
       harness data check data/sports100 --json
     """
     with errors_in_words():
+        from harness.config import RunConfig
         from harness.data.check import report
 
-        result = report(folder, cache_dir=cache_dir)
+        RunConfig(data=str(folder), split_group=split_group)  # an invalid pattern is an error
+        result = report(folder, split_group=split_group, cache_dir=cache_dir)
         click.echo(result.to_json() if as_json else "\n".join(result.lines()))
         sys.exit(1 if result.problems else 0)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
+from harness.data.blank import blank_by_class, is_blank
 from harness.data.cache import cache_directory, undecodable_message
 from harness.data.cache_build import readable
-from harness.data.decode import DecodeError, decode_pil, header, read
+from harness.data.decode import DecodeError, decode_image, read
 from harness.data.folder_scan import summarise
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
@@ -41,7 +42,7 @@ class Balance:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Width and height in pixels as stored, and the most common ones as "224x224"."""
+    """Width and height in pixels, upright, and the most common ones as "224x224"."""
 
     smallest: tuple[int, int]  # by area, as are the next two
     median: tuple[int, int]
@@ -70,6 +71,7 @@ class CheckReport:
     modes: dict[str, int]
     ignored: dict[str, int]
     broken: dict[str, str]
+    blank: tuple[str, ...]  # files whose image is nearly one colour
     copies_across_splits: tuple[Copy, ...]
     copies_in_train: tuple[Copy, ...]
     cache_bytes: int
@@ -108,6 +110,8 @@ class _Seen:
 
     size: tuple[int, int]
     mode: str
+    grey_bits: int | None
+    blank: bool
     content: int  # hash of its bytes
     look: np.ndarray
 
@@ -117,11 +121,14 @@ def report(
     *,
     seed: int = 0,
     split_fraction: float = 0.2,
+    split_group: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> CheckReport:
     """Every problem that would stop a run, and notes on what a run would not notice."""
-    folder, problems = scan_image_folder(root, seed=seed, split_fraction=split_fraction, cache_dir=cache_dir)
+    folder, problems = scan_image_folder(
+        root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
+    )
     # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
     splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
     files = list(splits)
@@ -141,12 +148,18 @@ def report(
         modes=dict(collections.Counter(image.mode for image in seen.values()).most_common()),
         ignored=folder.ignored,
         broken=broken,
+        blank=tuple(file for file, image in seen.items() if image.blank),
         copies_across_splits=across,
         copies_in_train=within,
         cache_bytes=sum(width * height * 3 for width, height in shapes),
         cache_dir=str(cache_directory(cache_dir)),
         problems=tuple(problems),
-        notes=(*folder.notes, *imbalance_notes(folder), *_copy_notes(folder, across, within)),
+        notes=(
+            *folder.notes,
+            *imbalance_notes(folder),
+            *_pixel_notes(seen),
+            *_copy_notes(folder, across, within),
+        ),
     )
 
 
@@ -156,11 +169,11 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
     def look_at(file: str) -> _Seen | str:
         try:
             content = read(root / file)
-            head = header(content)
-            image = decode_pil(content)
+            decoded = decode_image(content)
         except DecodeError as error:
             return error.reason
-        return _Seen((head.width, head.height), head.mode, hash(content), duplicates.look(image))
+        image, blank = decoded.image, is_blank(decoded.image)
+        return _Seen(decoded.size, decoded.mode, decoded.grey_bits, blank, hash(content), duplicates.look(image))
 
     results = dict(zip(files, on_every_core(look_at, files, title="checking images", progress=progress), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
@@ -179,13 +192,31 @@ def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
     return found
 
 
+def _pixel_notes(seen: dict[str, _Seen]) -> list[str]:
+    notes = []
+    few_bits = {file: image.grey_bits for file, image in seen.items() if image.grey_bits in (8, 12)}
+    for bits in sorted(set(few_bits.values())):
+        names = [file for file in few_bits if few_bits[file] == bits]
+        notes.append(f"16-bit grey files whose values need {bits} bits are read as such ({len(names)}): {names[0]}")
+    count = sum(image.blank for image in seen.values())
+    if count:
+        classes = blank_by_class({file: image.blank for file, image in seen.items()})
+        notes.append(
+            f"images are nearly one colour ({count}), by class: {classes}. Look at them: white drawings on "
+            "transparency, files of few bits and failed downloads look like this"
+        )
+    return notes
+
+
 def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Copy, ...]) -> list[str]:
     notes = []
     near = [f"{pair.first} ~ {pair.second} ({pair.likeness})" for pair in across if not pair.exact]
     if near:
+        cut = any(not pair.exact and pair.first.split("/")[0] == pair.second.split("/")[0] for pair in across)
+        keep_together = ", or have --split-group keep images of train in one split" if cut else ""
         notes.append(
-            f"similar images are in two splits ({len(near)}); scores count them as unseen. "
-            f"Compare them and keep one of each:\n  {summarise(near, 20, chr(10) + '  ')}"
+            f"similar images are in two splits ({len(near)}); scores count them as unseen. Compare them and keep one "
+            f"of each{keep_together}:\n  {summarise(near, 20, chr(10) + '  ')}"
         )
     if within:
         notes.append(f"train/ holds the same image more than once ({len(within)} pairs)")

@@ -106,7 +106,7 @@ def decode_image(source: str | os.PathLike[str] | bytes, short_side: int | None 
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error…
         raise DecodeError(_damage(error)) from error
     if orientation in TURNED:
-        full, padding = full[::-1], padding[::-1]
+        full, padding = (full[1], full[0]), (padding[1], padding[0])
     return Decoded(upright, full, _box(upright, padding, orientation), mode, grey_bits)
 
 

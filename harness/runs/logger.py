@@ -14,6 +14,7 @@ import numpy as np
 
 from harness import recipes, track
 from harness.config import RunConfig, option_name
+from harness.data.blank import blank_notes
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, TrainingError
@@ -124,6 +125,8 @@ class RunLogger:
             self.console.say(f"Class weights: {' to '.join(ends)}.")
         if data.skipped:
             self.console.say(f"{len(data.skipped)} images cannot be read and are left out; manifest.json names them.")
+        for sentence in blank_notes(data):
+            self.console.say(sentence)
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,53 @@ def test_lines_and_json_say_the_same(root: Path) -> None:
     assert data["splits"]["train"]["pictures"] == 8
     assert data["sizes"]["common"] == {"96x96": 16}
     assert data["problems"] == []
+
+
+def test_images_of_nearly_one_colour_are_named_by_class(root: Path) -> None:
+    logo = Image.new("RGBA", (96, 96), (255, 255, 255, 0))
+    logo.paste((255, 255, 255, 255), (20, 20, 60, 60))
+    save(logo, root / "train" / "cat" / "logo.png")
+    dark = np.asarray(photo(70)) // 16  # 12-bit values in a file of 16-bit colour
+    save(Image.fromarray(dark), root / "train" / "cat" / "dark.png")
+    save(Image.new("RGB", (9, 9), "gray"), root / "test" / "dog" / "grey.jpg")
+    result = checked(root)
+    assert set(result.blank) == {"train/cat/logo.png", "train/cat/dark.png", "test/dog/grey.jpg"}
+    assert result.problems == ()
+    assert result.notes == (
+        "images are nearly one colour (3), by class: cat 2 of 10 (train/cat/dark.png), dog 1 of 9 "
+        "(test/dog/grey.jpg). Look at them: white drawings on transparency, files of few bits and failed downloads "
+        "look like this",
+    )
+
+
+def test_bits_that_were_taken_from_the_values_are_said(root: Path) -> None:
+    values = np.asarray(photo(80).convert("L")).astype(np.uint16) * 16
+    save(Image.fromarray(values), root / "train" / "cat" / "scan.png")
+    result = checked(root)
+    assert result.blank == ()
+    assert result.notes == ("16-bit grey files whose values need 12 bits are read as such (1): train/cat/scan.png",)
+
+
+def test_a_strip_is_a_problem_and_does_not_count_in_the_size_of_the_cache(root: Path) -> None:
+    expected = checked(root).cache_bytes
+    save(Image.new("L", (30_000, 1)), root / "train" / "cat" / "strip.png")
+    result = checked(root)
+    assert result.broken == {
+        "train/cat/strip.png": "30000x1 pixels: the long side is more than 1000 times the short one"
+    }
+    assert result.cache_bytes == expected
+
+
+def test_similar_images_on_two_sides_of_a_cut_are_named_with_split_group(root: Path) -> None:
+    shutil.rmtree(root / "valid")
+    shutil.rmtree(root / "test")
+    for number in range(4):
+        save(photo(number + 1).resize((64, 64)), root / "train" / "cat" / f"smaller{number}.png")
+    (note,) = (note for note in checked(root, seed=0).notes if note.startswith("similar images"))
+    assert note.startswith("similar images are in two splits (")
+    assert "keep one of each, or have --split-group keep images of train in one split:\n" in note
+    together = checked(root, seed=0, split_group=r"(\d)\.png")
+    assert together.copies_across_splits == ()
 
 
 def test_broken_pictures_are_found_beside_structural_problems(root: Path) -> None:

@@ -149,7 +149,9 @@ def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
     with Site(root) as site:
         site.file("index.html", b"")
     (root / "maps").symlink_to(outside.parent)
-    (root / ".report.json").write_text(json.dumps({"files": {"maps/notes.txt": None, "a\0b": None, "index.html": None}}))
+    (root / ".report.json").write_text(
+        json.dumps({"files": {"maps/notes.txt": None, "a\0b": None, "index.html": None}})
+    )
     with Site(root) as site:
         site.file("index.html", b"")
     assert outside.read_text() == "mine"
