@@ -22,6 +22,7 @@ BENCHMARKS = {
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
+    "quality": "test scores at equal passes over train, against the probe and other projects",
 }
 
 
