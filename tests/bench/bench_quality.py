@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import peers
-from tests.bench.peers import TestScores
+from tests.bench.peers import FinalScores
 from tests.bench.table import show
 
 METHODS = ("probe", "default", "study", "timm", "hf")
@@ -46,7 +46,7 @@ COLUMNS = (
 class Result:
     """One run of one method, scored on test, and its cost."""
 
-    scores: TestScores
+    scores: FinalScores
     seconds: float
     cpu_seconds: float
     mebibytes: float
@@ -88,7 +88,7 @@ def commands_of(method: str, epochs: int, seed: int, folder: Path, settings: Set
     return [[*harness, "train", *source, *run, *(STUDY if method == "study" else ())]]
 
 
-def scores_of(method: str, folder: Path, settings: Settings) -> TestScores:
+def scores_of(method: str, folder: Path, settings: Settings) -> FinalScores:
     """Scores from the files that the commands of a method wrote into its folder."""
     if method == "timm":
         return peers.timm_scores(folder, settings.data)
@@ -104,7 +104,7 @@ def scores_of(method: str, folder: Path, settings: Settings) -> TestScores:
         numbers = json.loads(summary.read_text())
         val_accuracy = numbers["best/val_accuracy"]
     keys = ("accuracy", "accuracy_low", "accuracy_high", "f1", "f1_low", "f1_high")
-    return TestScores(**{key: numbers[f"test/{key}"] for key in keys}, val_accuracy=val_accuracy)
+    return FinalScores(**{key: numbers[f"test/{key}"] for key in keys}, val_accuracy=val_accuracy)
 
 
 def measure(method: str, epochs: int, seed: int, settings: Settings) -> Result | None:
@@ -113,7 +113,7 @@ def measure(method: str, epochs: int, seed: int, settings: Settings) -> Result |
     kept = folder / "result.json"
     if kept.is_file():
         values = json.loads(kept.read_text())
-        return Result(**{**values, "scores": TestScores(**values["scores"])})
+        return Result(**{**values, "scores": FinalScores(**values["scores"])})
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(settings.threads), "WANDB_MODE": "disabled"}
     began, cpu_seconds, kibibytes = time.perf_counter(), 0.0, 0

@@ -28,7 +28,7 @@ TIMM_MODELS = {
 
 
 @dataclass(frozen=True)
-class TestScores:
+class FinalScores:
     """Scores on the test images with 95 % intervals; NaN for what a script does not write."""
 
     accuracy: float
@@ -64,7 +64,7 @@ def timm_commands(
     classes.write_text("".join(f"{label}\n" for label in class_names(data)))
     count, val = str(len(class_names(data))), split_folder(data, "val").name
     shared = ["--data-dir", str(data), "--model", name, "--num-classes", count, "--class-map", str(classes)]
-    shared += ["--device", "cpu", "--workers", "0"]
+    shared += ["--device", "cpu", "--workers", "1"]
     train = [python, str(scripts / "train.py"), *shared, "--train-split", "train", "--val-split", val]
     train += ["--pretrained", "--pretrained-path", str(weights), "--opt", "adamw", "--lr", "1e-4"]
     train += ["--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", str(round(epochs / 10))]
@@ -76,7 +76,7 @@ def timm_commands(
     return [train, test]
 
 
-def timm_scores(out: Path, data: Path) -> TestScores:
+def timm_scores(out: Path, data: Path) -> FinalScores:
     """From test.csv, a row per test image with the index of its predicted class, and summary.csv, a row per epoch."""
     classes = class_names(data)
     rows = list(csv.DictReader((out / "test.csv").open(newline="")))
@@ -84,7 +84,7 @@ def timm_scores(out: Path, data: Path) -> TestScores:
     predicted = np.array([int(row["index"]) for row in rows])
     intervals = bootstrap(labels, predicted, len(classes))
     epochs = list(csv.DictReader((out / "run" / "summary.csv").open(newline="")))
-    return TestScores(
+    return FinalScores(
         accuracy=float((labels == predicted).mean()),
         accuracy_low=intervals.accuracy_low,
         accuracy_high=intervals.accuracy_high,
@@ -109,11 +109,11 @@ def hf_commands(script: Path, python: str, *, data: Path, model: Path, epochs: i
     return [command]
 
 
-def hf_scores(out: Path, data: Path) -> TestScores:
+def hf_scores(out: Path, data: Path) -> FinalScores:
     """From all_results.json; it has an accuracy and no F1, and no predictions to compute one from."""
     accuracy = float(json.loads((out / "all_results.json").read_text())["eval_accuracy"])
     images = sum(1 for path in split_folder(data, "test").rglob("*") if path.is_file())
-    return TestScores(accuracy, *wilson(round(accuracy * images), images))
+    return FinalScores(accuracy, *wilson(round(accuracy * images), images))
 
 
 def missing(scripts: list[Path], python: str) -> str:
