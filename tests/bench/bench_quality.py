@@ -34,8 +34,6 @@ from tests.bench.peers import FinalScores
 from tests.bench.table import show
 
 METHODS = ("probe", "default", "study", "timm", "hf")
-# What `harness train` computed before it had recipes.
-STUDY = ("--head-init=zero", "--lr=1e-5", "--schedule=constant", "--batch-size=16", "--weight-decay=0.01")
 COLUMNS = (
     *("passes, method", "seeds", "validation accuracy", "test accuracy", "95 % interval"),
     *("test F1", "95 % interval", "seconds", "CPU seconds", "MiB"),
@@ -85,7 +83,7 @@ def commands_of(method: str, epochs: int, seed: int, folder: Path, settings: Set
         return [[*harness, "probe", *source, "--json"]]
     run = [f"--epochs={epochs}", f"--seed={seed}", f"--threads={settings.threads}", "--explain=none"]
     run += [f"--runs-dir={folder / 'runs'}", "--name=run"]
-    return [[*harness, "train", *source, *run, *(STUDY if method == "study" else ())]]
+    return [[*harness, "train", *source, *run, *(("--recipe=study",) if method == "study" else ())]]
 
 
 def scores_of(method: str, folder: Path, settings: Settings) -> FinalScores:
