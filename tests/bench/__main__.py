@@ -1,4 +1,4 @@
-"""Run the benchmarks in turn, each in a process of its own: python -m tests.bench [NAME]... (all of them without names)
+"""Run the benchmarks in turn, each in a separate process: python -m tests.bench [NAME]... (by default all but quality)
 
 Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
 that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
@@ -23,7 +23,9 @@ BENCHMARKS = {
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
+    "quality": "test scores at equal passes over train, against the probe and other projects",
 }
+LONG = ("quality",)  # hours on a CPU, and it needs images and weights from outside
 
 
 def main() -> None:
@@ -33,8 +35,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {name:8}{what}" for name, what in BENCHMARKS.items()),
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} [default: all]")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    shown = f"{', '.join(BENCHMARKS)} [default: all but {', '.join(LONG)}]"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=shown)
+    names = parser.parse_args().names or [name for name in BENCHMARKS if name not in LONG]
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"There is no benchmark {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}.")
     failed = []

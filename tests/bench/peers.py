@@ -1,0 +1,127 @@
+"""Fine-tuning scripts of other projects, run as published: their commands, and the scores in the files they write.
+
+Neither project is a dependency, and no file of theirs is changed. timm's scripts are train.py and inference.py of
+https://github.com/huggingface/pytorch-image-models, Hugging Face's is examples/pytorch/image-classification/
+run_image_classification.py of https://github.com/huggingface/transformers. Their settings are those that the projects
+document for fine-tuning; the passes over train, the seed and the starting weights are the ones of our own runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.runs.resampling import bootstrap, macro_f1, wilson
+
+SPLITS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
+# torchvision's names of the architectures that we share, and timm's.
+TIMM_MODELS = {
+    "vit_ti_16": "deit_tiny_patch16_224",
+    "vit_s_16": "deit_small_patch16_224",
+    "vit_b_16": "deit_base_patch16_224",
+}
+
+
+@dataclass(frozen=True)
+class FinalScores:
+    """Scores on the test images with 95 % intervals; NaN for what a script does not write."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    f1: float = float("nan")
+    f1_low: float = float("nan")
+    f1_high: float = float("nan")
+    val_accuracy: float = float("nan")
+
+
+def split_folder(data: Path, split: str) -> Path:
+    """The folder of a split, by whichever of its names it has. FileNotFoundError if there is none."""
+    for name in SPLITS[split]:
+        if (data / name).is_dir():
+            return data / name
+    raise FileNotFoundError(f"{data} has no folder {' or '.join(SPLITS[split])}.")
+
+
+def class_names(data: Path) -> list[str]:
+    return sorted(folder.name for folder in split_folder(data, "train").iterdir() if folder.is_dir())
+
+
+def timm_commands(
+    scripts: Path, python: str, *, data: Path, weights: Path, model: str, epochs: int, seed: int, out: Path
+) -> list[list[str]]:
+    """timm: AdamW, lr 1e-4, cosine, its default augmentation; model_best by validation, then inference.py on test.
+
+    Its warm-up of 5 epochs is longer than a short run, so it is at most a tenth of the epochs, rounded.
+    """
+    name, classes = TIMM_MODELS[model], out / "classes.txt"
+    out.mkdir(parents=True, exist_ok=True)
+    classes.write_text("".join(f"{label}\n" for label in class_names(data)))
+    count, val = str(len(class_names(data))), split_folder(data, "val").name
+    shared = ["--data-dir", str(data), "--model", name, "--num-classes", count, "--class-map", str(classes)]
+    shared += ["--device", "cpu", "--workers", "1"]
+    train = [python, str(scripts / "train.py"), *shared, "--train-split", "train", "--val-split", val]
+    train += ["--pretrained", "--pretrained-path", str(weights), "--opt", "adamw", "--lr", "1e-4"]
+    train += ["--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", str(round(epochs / 10))]
+    train += ["--epochs", str(epochs), "--batch-size", "16", "--seed", str(seed)]
+    train += ["--output", str(out), "--experiment", "run"]
+    test = [python, str(scripts / "inference.py"), *shared, "--split", "test", "--batch-size", "16"]
+    test += ["--checkpoint", str(out / "run" / "model_best.pth.tar"), "--topk", "1", "--include-index", "--fullname"]
+    test += ["--no-console-results", "--results-dir", str(out), "--results-file", "test.csv"]
+    return [train, test]
+
+
+def timm_scores(out: Path, data: Path) -> FinalScores:
+    """From test.csv, a row per test image with the index of its predicted class, and summary.csv, a row per epoch."""
+    classes = class_names(data)
+    rows = list(csv.DictReader((out / "test.csv").open(newline="")))
+    labels = np.array([classes.index(Path(row["filename"]).parent.name) for row in rows])
+    predicted = np.array([int(row["index"]) for row in rows])
+    intervals = bootstrap(labels, predicted, len(classes))
+    epochs = list(csv.DictReader((out / "run" / "summary.csv").open(newline="")))
+    return FinalScores(
+        accuracy=float((labels == predicted).mean()),
+        accuracy_low=intervals.accuracy_low,
+        accuracy_high=intervals.accuracy_high,
+        f1=macro_f1(labels, predicted, len(classes)),
+        f1_low=intervals.f1_low,
+        f1_high=intervals.f1_high,
+        val_accuracy=max(float(row["eval_top1"]) for row in epochs) / 100,
+    )
+
+
+def hf_commands(script: Path, python: str, *, data: Path, model: Path, epochs: int, seed: int, out: Path) -> list:
+    """Hugging Face's example with its defaults: AdamW, lr 5e-5, linear decay, crops and flips; the last epoch's model.
+
+    It evaluates one folder and chooses no epoch, so that folder is test: nothing is chosen on it.
+    """
+    command = [python, str(script), "--model_name_or_path", str(model), "--ignore_mismatched_sizes"]
+    command += ["--train_dir", str(split_folder(data, "train")), "--validation_dir", str(split_folder(data, "test"))]
+    command += ["--do_train", "--do_eval", "--remove_unused_columns", "False", "--use_cpu"]
+    command += ["--label_column_name", "label", "--per_device_train_batch_size", "16"]
+    command += ["--num_train_epochs", str(epochs), "--seed", str(seed), "--save_strategy", "no"]
+    command += ["--report_to", "none", "--output_dir", str(out)]
+    return [command]
+
+
+def hf_scores(out: Path, data: Path) -> FinalScores:
+    """From all_results.json; it has an accuracy and no F1, and no predictions to compute one from."""
+    accuracy = float(json.loads((out / "all_results.json").read_text())["eval_accuracy"])
+    images = sum(1 for path in split_folder(data, "test").rglob("*") if path.is_file())
+    return FinalScores(accuracy, *wilson(round(accuracy * images), images))
+
+
+def missing(scripts: list[Path], python: str) -> str:
+    """Why a peer cannot run, as a sentence; empty if it can."""
+    if not Path(python).is_file():
+        return f"{python} does not exist."
+    absent = [str(path) for path in scripts if not path.exists()]
+    return f"{', '.join(absent)} does not exist." if absent else ""
+
+
+PYTHON = sys.executable
