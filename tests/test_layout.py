@@ -26,6 +26,7 @@ LAYERS = (
     ("harness.probe",),
     ("harness.predict",),
     ("harness.explain",),
+    ("harness.evidence",),
     ("harness.finish",),
     ("harness.train",),
     ("reports.runs",),

@@ -40,3 +40,8 @@ def class_token(model: VisionTransformer) -> Tensor:
 def patch_projection(model: VisionTransformer) -> Tensor:
     """(D, 3, p, p): the weights that turn patches into tokens."""
     return model.conv_proj.weight
+
+
+def attention_input(block: nn.Module, tokens: Tensor) -> Tensor:
+    """What a block's attention sees (B, N, D) of the tokens (B, N, D) that enter the block."""
+    return block.get_submodule("ln_1")(tokens)
