@@ -45,6 +45,7 @@ LIGHT = tuple(
     f"harness.runs.{name}"
     for name in (
         "attention_files",
+        "evidence_file",
         "metric_table",
         "npz_arrays",
         "paired",

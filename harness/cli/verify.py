@@ -12,7 +12,7 @@ from harness.errors import errors_in_words
 from harness.options import SETTINGS
 
 if TYPE_CHECKING:
-    from harness.evidence.verdict import Claim
+    from harness.runs.evidence_file import Claim
 
 
 @click.command(context_settings=SETTINGS, short_help="Test what attention maps show, and whether it is true.")

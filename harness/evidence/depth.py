@@ -20,9 +20,10 @@ from torch import Tensor
 from torchvision.models import VisionTransformer
 
 from harness.evidence.subject import Subject, classify, embed
-from harness.evidence.verdict import FAILS, HOLDS, OPEN, Claim, Measured, means
+from harness.evidence.verdict import means
 from harness.model import adapter
 from harness.probe.linear_probe import fit_probe
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
 
 # A probe that loses less accuracy than this is as good as the last layer's for any use.
 SMALL_LOSS = 0.05

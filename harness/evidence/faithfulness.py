@@ -2,10 +2,10 @@
 
 A ViT takes any number of patches, so patches are left out of its input; nothing grey or blurred takes their place.
 *Insertion* begins with no patch and adds the patches that a map ranks highest; *deletion* begins with all and drops
-them. The score is p, the probability of the predicted class, on a scale from 0, without patches, to 1, with all of them. A map
-that ranks well inserts to a high score early and deletes to a low one early, so its value is the area under the
-insertion curve less that under the deletion curve: 0 for an order at random, in the mean (the symmetric relevance gain
-of Blücher et al. 2024, arXiv 2401.06654; insertion and deletion are those of Petsiuk et al. 2018, arXiv 1806.07421).
+them. The score is p, the probability of the predicted class, on a scale from 0, without patches, to 1, with all of
+them. A good map inserts to a high score early and deletes to a low one early, so its gain is the area under the
+insertion curve less that under the deletion curve. An order at random gains 0 in the mean. (Insertion and deletion:
+Petsiuk et al. 2018, arXiv 1806.07421; their difference: Blücher et al. 2024, arXiv 2401.06654.)
 
 Shapes: n images, B in a batch, P patches, k of them kept, N tokens, D hidden size, C classes.
 """
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from harness.evidence.subject import Subject, embed, logits_from
-from harness.evidence.verdict import OPEN, Claim, Measured, above, means
+from harness.evidence.verdict import above, means
+from harness.runs.evidence_file import OPEN, Claim, Measured
 
 STEPS = 8  # points of each curve besides the first
 SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less have no scale to measure on

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from harness.evidence.subject import Subject, embed, logits_from
-from harness.evidence.verdict import OPEN, Claim, Measured, above, means
+from harness.evidence.verdict import above, means
 from harness.explain.attention.capture import attention_matrix, attentions, capture_rows
 from harness.model import adapter
+from harness.runs.evidence_file import OPEN, Claim, Measured
 from harness.runs.paired import holm
 
 SIGNIFICANT = 0.05

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.evidence.faithfulness import CENTRE, OTHERS
-from harness.evidence.verdict import Claim, Measured, above, means
+from harness.evidence.verdict import above, means
+from harness.runs.evidence_file import Claim, Measured
 
 HALF = 0.5  # of a patch that the object must cover
 RULE = (

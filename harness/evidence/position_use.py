@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.evidence.subject import Subject, logits_from, patch_tokens
-from harness.evidence.verdict import FAILS, HOLDS, OPEN, Claim, Measured, means
+from harness.evidence.verdict import means
 from harness.model import adapter
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
 
 SHUFFLES = 5
 SMALL_LOSS = 0.02  # of accuracy; a model that loses less does not need positions

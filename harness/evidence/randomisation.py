@@ -1,9 +1,11 @@
 """Whether a map depends on what the model learned: the same map of models whose weights are replaced by random ones.
 
-The sanity check of Adebayo et al. 2018 (arXiv 1810.03292): weights are drawn again at random, from the last block down, and maps of
-the same images are compared by rank correlation with those of the trained model. A map that hardly changes when half of
-the model is random shows the image or the architecture. The number to compare with is the correlation with the map of
-*another image* of the trained model. Shapes: n images, P patches.
+The sanity check of Adebayo et al. 2018 (arXiv 1810.03292): weights are drawn again at random, from the last block
+down, and maps of the same images are compared by rank correlation with those of the trained model. A map that hardly
+changes when half of the model is random shows the image or the architecture. The number to compare with is the
+correlation with the map of *another image* of the trained model.
+
+Shapes: n images, P patches.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import numpy as np
 import torch
 from torchvision.models import VisionTransformer
 
-from harness.evidence.verdict import FAILS, HOLDS, OPEN, Claim, Measured, means
+from harness.evidence.verdict import means
 from harness.model import adapter
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
 
 STAGES = ("last block", "upper half", "all")
 RULE = (

@@ -1,36 +1,11 @@
-"""Verdicts: what an interval says of a claim, by a rule that is written down before anything is measured."""
+"""From numbers of images to intervals, and from an interval to a verdict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Measured
 from harness.runs.resampling import mean_intervals
-
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A mean over images with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement about a model, the number that decides it, and the verdict."""
-
-    key: str
-    statement: str
-    number: str  # what `measured` is, with its unit
-    measured: Measured
-    n: int
-    verdict: str  # HOLDS, FAILS or OPEN
-    rule: str
 
 
 def means(values: np.ndarray) -> list[Measured]:

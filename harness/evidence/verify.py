@@ -21,7 +21,6 @@ from harness.errors import HarnessError
 from harness.evidence import depth, faithfulness, heads, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
 from harness.evidence.subject import Subject
-from harness.evidence.verdict import Claim
 from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
@@ -30,6 +29,7 @@ from harness.files import write_atomically
 from harness.model.architectures import head_layer
 from harness.model.vit import build_model
 from harness.predict import open_run
+from harness.runs.evidence_file import Claim
 from harness.runs.rules import EVIDENCE_FILE, duration
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.dataloaders import explaining_batches

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.evidence.depth import Labelled, class_tokens, linear_cka, measure_depth, passes
-from harness.evidence.verdict import HOLDS, OPEN
+from harness.runs.evidence_file import HOLDS, OPEN
 from tests.evidence import planted
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from harness.evidence.faithfulness import STEPS, area, baselines, measure_faithfulness, ranking
-from harness.evidence.verdict import FAILS, HOLDS, OPEN
 from harness.explain.localization import centre_prior
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
 
 CENTRE = centre_prior(planted.SIDE)

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.evidence.heads import head_outputs, jensen_shannon, measure_heads
-from harness.evidence.verdict import FAILS, OPEN
+from harness.runs.evidence_file import FAILS, OPEN
 from tests.evidence import planted
 
 WIDTH = 12  # of a head of the planted models

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.evidence.pointing import measure_pointing
-from harness.evidence.verdict import HOLDS, OPEN
+from harness.runs.evidence_file import HOLDS, OPEN
 
 
 def test_hits_are_highest_patches_that_are_at_least_half_object():

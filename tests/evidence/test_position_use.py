@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.evidence.position_use import log_probabilities, measure_position_use
-from harness.evidence.verdict import FAILS, HOLDS, OPEN
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
 
 

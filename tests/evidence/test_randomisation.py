@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.evidence.randomisation import measure_randomisation, partly_random, rank_correlation
-from harness.evidence.verdict import FAILS, HOLDS, OPEN
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
 from tests.helpers.tiny_vits import tiny_vit
 
