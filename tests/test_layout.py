@@ -27,6 +27,7 @@ LAYERS = (
     ("harness.probe",),
     ("harness.predict",),
     ("harness.explain",),
+    ("harness.evidence",),
     ("harness.finish",),
     ("harness.train",),
     ("reports.runs",),
@@ -45,6 +46,7 @@ LIGHT = tuple(
     f"harness.runs.{name}"
     for name in (
         "attention_files",
+        "evidence_file",
         "metric_table",
         "npz_arrays",
         "paired",

@@ -13,6 +13,7 @@ from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.probe import probe
 from harness.cli.sweep import sweep
+from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import errors_in_words
 from harness.options import SETTINGS, RunCommand, arguments, run_options
@@ -95,5 +96,5 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
 
 
 sweep.add_command(example)
-for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, runs.report, runs.sync):
+for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
     main.add_command(command)

@@ -43,6 +43,8 @@ class VitParts:
     positions: Tensor | None  # (1, Q + P, D), learned and added to the tokens; None if a family has none
     positioned_prefix: int  # Q: how many of the prefix tokens have a position
     block_list: tuple[nn.Module, str]  # the module and its attribute that hold the blocks, an nn.Sequential
+    embed: Callable[[Tensor], Tensor]  # images (B, 3, S, S) -> tokens (B, N, D) that enter the first block
+    attention_norm: Callable[[Any], nn.Module]  # of a block; its output enters the attention
     attention: Callable[[Any], nn.Module]  # the self-attention of a block
     extend_branches: Callable[[Any, type[nn.Module]], None]  # adds a module at the end of both branches of a block
     final_norm: nn.Module  # its input is what leaves the last block
@@ -88,6 +90,10 @@ def torchvision_parts(model: VisionTransformer) -> VitParts:
     """Of torchvision.models.VisionTransformer."""
     num_layers = len(model.encoder.layers)
 
+    def embed(images: Tensor) -> Tensor:
+        patches = model._process_input(images)
+        return torch.cat([model.class_token.expand(len(images), -1, -1), patches], dim=1) + model.encoder.pos_embedding
+
     def extend_branches(block: Any, module: type[nn.Module]) -> None:
         block.dropout = nn.Sequential(block.dropout, module())
         block.mlp.append(module())
@@ -109,6 +115,8 @@ def torchvision_parts(model: VisionTransformer) -> VitParts:
         positions=model.encoder.pos_embedding,
         positioned_prefix=1,
         block_list=(model.encoder, "layers"),
+        embed=embed,
+        attention_norm=lambda block: block.ln_1,
         attention=lambda block: block.self_attention,
         extend_branches=extend_branches,
         final_norm=model.encoder.ln,

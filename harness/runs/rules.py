@@ -16,6 +16,9 @@ SET_ASIDE = ".replaced"
 ATTENTION_FILE, POSITIONS_FILE, OBJECT_FILE = "attention.npz", "positions.npz", "object.json"
 SPRITES_FOLDER, SPRITES_FILE = "sprites", "sprites.json"
 
+# In a run folder: what `harness verify` measured.
+EVIDENCE_FILE = "evidence.json"
+
 # Layout of attention.npz and sprites.json, and the definitions behind their numbers.
 VERSION = 1
 

@@ -16,7 +16,7 @@ from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
 from reports.page.section import Section
-from reports.page.sections import curves, effects, leaderboard, mistakes, positions, provenance, study, use
+from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
 from reports.page.site import Site
 from reports.stats.leaderboard import nothing_ranked
@@ -30,6 +30,7 @@ SECTIONS = (
     mistakes.section,
     attention_gallery.section,
     positions.section,
+    evidence.section,
     use.section,
     provenance.section,
 )

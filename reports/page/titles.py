@@ -11,6 +11,7 @@ TITLES = {
     "mistakes": "Mistakes",
     "gallery": "Attention gallery",
     "positions": "Position embeddings",
+    "evidence": "What attention shows, tested",
     "use": "Use the best run",
     "provenance": "Provenance",
 }

@@ -96,6 +96,8 @@ def register_parts(model: RegisterVit) -> VitParts:
         positions=model.places,
         positioned_prefix=1,
         block_list=(model, "trunk"),
+        embed=model.embed,
+        attention_norm=lambda block: block.attention_norm,
         attention=lambda block: block.mixer,
         extend_branches=extend_branches,
         final_norm=model.last_norm,

@@ -1,0 +1,194 @@
+"""Whether heads differ, and which of them matter.
+
+*Ablation*: a head's output is replaced by its mean over images and tokens, and the loss of each image is compared with
+that of the whole model (mean ablation, as in Wang et al. 2022, arXiv 2211.00593). *Diversity*: the Jensen-Shannon
+divergence between the attention of two heads on one image, beside that of one head on two images. Without the second
+number the first means nothing: attention that differs between heads less than between images says more of the images.
+
+Shapes: n images, B in a batch, L blocks, H heads, N tokens, P patches, D hidden size, d = D / H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+
+from harness.evidence.subject import Subject, logits_from
+from harness.evidence.verdict import above, means
+from harness.explain.attention.capture import attention_matrix, attentions, capture_rows
+from harness.model.adapter import parts
+from harness.runs.evidence_file import OPEN, Claim, Measured
+from harness.runs.paired import holm
+
+SIGNIFICANT = 0.05
+SIGN_FLIPS = 9999  # of the test, so p is at least 1 / 10,000
+RULE = (
+    "Jensen-Shannon divergence between two heads on one image less that of one head on two images, in bits, mean over "
+    "layers. holds: the whole interval is above 0. does not hold: it is below 0. cannot be told: anything else, or a "
+    "model that does not beat guessing."
+)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads by layer, from the first to the last; losses in nats, divergences in bits."""
+
+    n: int
+    loss_change: tuple[tuple[float, ...], ...]  # (L, H): mean over images, positive if the head helps
+    p_values: tuple[tuple[float, ...], ...]  # (L, H): of no change, adjusted by Holm over all heads
+    between_heads: Measured
+    between_images: Measured
+    difference: Measured
+    beats_guessing: bool
+
+    @property
+    def that_matter(self) -> int:
+        """Heads whose ablation raises the loss."""
+        return sum(
+            change > 0 and p < SIGNIFICANT
+            for changes, ps in zip(self.loss_change, self.p_values, strict=True)
+            for change, p in zip(changes, ps, strict=True)
+        )
+
+    def claim(self) -> Claim:
+        return Claim(
+            "heads_differ",
+            "Different heads look at different things.",
+            "divergence between heads less that between images (bits)",
+            self.difference,
+            self.n,
+            above(self.difference) if self.beats_guessing else OPEN,
+            RULE,
+        )
+
+
+def passes(subject: Subject) -> int:
+    """Images that go through the model, or through half of its blocks in the mean, which is counted as half."""
+    modules = attentions(subject.model)
+    return len(subject) * (2 + math.ceil(sum(module.num_heads for module in modules) / 2))
+
+
+def measure_heads(subject: Subject) -> Heads:
+    """Ablate every head, one at a time, and compare the attention of all."""
+    changes = _loss_changes(subject)  # (n, L, H)
+    count, layers, heads = changes.shape
+    adjusted = np.array(holm(_sign_flip_test(changes.reshape(count, -1)))).reshape(layers, heads)
+    divergences = _divergences(subject)
+    between, across, difference = means(np.column_stack([divergences, divergences[:, 0] - divergences[:, 1]]))
+    return Heads(
+        count,
+        tuple(map(tuple, changes.mean(0).tolist())),
+        tuple(map(tuple, adjusted.tolist())),
+        between,
+        across,
+        difference,
+        subject.beats_guessing,
+    )
+
+
+def head_outputs(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+    """What each head gives to the output projection, (B, H, N, d), from the tokens (B, N, D) that enter."""
+    size, heads = attention.embed_dim, attention.num_heads
+    bias = attention.in_proj_bias
+    values = linear(tokens, attention.in_proj_weight[2 * size :], None if bias is None else bias[2 * size :])
+    return attention_matrix(attention, tokens) @ values.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def output_change(attention: nn.MultiheadAttention, outputs: Tensor, mean: Tensor, head: int) -> Tensor:
+    """What the module's output (B, N, D) changes by when one head gives its mean (d,) everywhere."""
+    width = outputs.shape[-1]
+    columns = attention.out_proj.weight[:, head * width : (head + 1) * width]
+    return (mean - outputs[:, head]) @ columns.T
+
+
+@torch.no_grad()
+def _loss_changes(subject: Subject) -> np.ndarray:
+    """Loss of each image without a head less its loss with all heads, (n, L, H)."""
+    head_means = _mean_outputs(subject)
+    changes, seen = [], 0
+    for images in subject.batches():
+        labels = torch.from_numpy(subject.labels[seen : seen + len(images)]).to(images.device)
+        seen += len(images)
+        whole = cross_entropy(subject.model(images), labels, reduction="none")
+        without = [cross_entropy(logits, labels, reduction="none") for logits in _ablated(subject, images, head_means)]
+        shape = (len(images), *head_means.shape[:2])
+        changes.append((torch.stack(without, dim=1) - whole[:, None]).double().reshape(shape).cpu().numpy())
+    return np.concatenate(changes)
+
+
+def _ablated(subject: Subject, images: Tensor, head_means: Tensor) -> Iterator[Tensor]:
+    """Logits (B, C) without each head of each block. Blocks before the ablated one run once for all of its heads."""
+    vit = parts(subject.model)
+    tokens = vit.embed(images)
+    for index, (block, module) in enumerate(zip(vit.blocks, attentions(subject.model), strict=True)):
+        outputs = head_outputs(module, vit.attention_norm(block)(tokens))
+        for head in range(module.num_heads):
+            change = output_change(module, outputs, head_means[index, head], head)
+            # The hook adds the change to what the block's attention gives to the residual stream.
+            handle = module.register_forward_hook(lambda _, __, output, by=change: (output[0] + by, output[1]))
+            try:
+                leaving = block(tokens)
+            finally:
+                handle.remove()
+            yield logits_from(subject.model, leaving, index + 1)
+        tokens = block(tokens)
+
+
+def _mean_outputs(subject: Subject) -> Tensor:
+    """Mean output of each head over images and tokens, (L, H, d)."""
+    vit, modules = parts(subject.model), attentions(subject.model)
+    totals: list[Tensor | float] = [0.0] * len(modules)
+    for images in subject.batches():
+        tokens = vit.embed(images)
+        for index, (block, module) in enumerate(zip(vit.blocks, modules, strict=True)):
+            outputs = head_outputs(module, vit.attention_norm(block)(tokens))
+            totals[index] += outputs.mean(2).double().sum(0)
+            tokens = block(tokens)
+    return (torch.stack([torch.as_tensor(total) for total in totals]) / len(subject)).float()
+
+
+def _sign_flip_test(changes: np.ndarray) -> list[float]:
+    """Two-sided p of a mean of 0, for each column of (n, K): signs of whole rows are flipped at random."""
+    generator = np.random.Generator(np.random.Philox(0))
+    means_seen = np.abs(changes.sum(0))
+    as_far = np.ones(changes.shape[1])
+    for _ in range(SIGN_FLIPS):
+        signs = generator.integers(0, 2, len(changes)) * 2.0 - 1
+        as_far += np.abs(signs @ changes) >= means_seen * (1 - 1e-12)
+    return (as_far / (SIGN_FLIPS + 1)).tolist()
+
+
+@torch.no_grad()
+def _divergences(subject: Subject) -> np.ndarray:
+    """Of each image: between its heads, and between it and the next image in the same head; (n, 2) bits."""
+    prefix = parts(subject.model).layout.prefix
+    with capture_rows(subject.model) as latest:
+        rows = []
+        for images in subject.batches():
+            subject.model(images)
+            patches = latest()[..., prefix:].double()
+            rows.append((patches / patches.sum(-1, keepdim=True)).cpu().numpy())
+    attention = np.concatenate(rows)  # (n, L, H, P)
+    heads = attention.shape[2]
+    pairs = [(one, other) for one in range(heads) for other in range(one)]
+    between = [jensen_shannon(attention[:, :, one], attention[:, :, other]).mean(1) for one, other in pairs]
+    following = np.roll(attention, -1, axis=0)
+    across = jensen_shannon(attention, following).mean((1, 2))
+    return np.column_stack([np.mean(between, axis=0) if pairs else np.zeros(len(attention)), across])
+
+
+def jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Divergence in bits of distributions along the last axis: 0 if equal, 1 if they share nothing."""
+    middle = (one + other) / 2
+    return (_kullback_leibler(one, middle) + _kullback_leibler(other, middle)) / 2
+
+
+def _kullback_leibler(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    terms = one * np.log2(np.divide(one, other, out=np.ones_like(one), where=one > 0))
+    return terms.sum(-1)

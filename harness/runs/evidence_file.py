@@ -1,0 +1,76 @@
+"""`evidence.json` of a run folder: claims about its model and its attention maps, with the numbers that decide them.
+
+Files may be damaged or come from anywhere. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.runs.reading import UnreadableError, kind_of, read_object
+from harness.runs.rules import EVIDENCE_FILE, finite_number
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+VERDICTS = (HOLDS, FAILS, OPEN)
+
+VERIFY_AGAIN = "Run `harness verify` to make it again."
+_TEXTS = ("key", "statement", "number", "verdict", "rule")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over images with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a model, the number that decides it, and the verdict."""
+
+    key: str
+    statement: str
+    number: str  # what `measured` is, with its unit
+    measured: Measured
+    n: int  # images
+    verdict: str  # one of VERDICTS
+    rule: str
+
+
+def read_claims(run_folder: Path) -> list[Claim]:
+    """The claims of a run; none if `harness verify` has not run. Raises UnreadableError."""
+    path = run_folder / EVIDENCE_FILE
+    if not path.is_file():
+        return []
+    entries = read_object(path, VERIFY_AGAIN).get("claims")
+    if not isinstance(entries, list):
+        raise _damaged(path, f"claims is {kind_of(entries)} instead of a list")
+    return [_claim(path, entry) for entry in entries]
+
+
+def _claim(path: Path, entry: Any) -> Claim:
+    if not isinstance(entry, Mapping):
+        raise _damaged(path, f"a claim is {kind_of(entry)} instead of an object")
+    for name in _TEXTS:
+        if not isinstance(entry.get(name), str):
+            raise _damaged(path, f"{name} of a claim is {kind_of(entry.get(name))} instead of text")
+    if entry["verdict"] not in VERDICTS:
+        raise _damaged(path, f"a verdict is {entry['verdict']!r} instead of one of {', '.join(VERDICTS)}")
+    if type(entry.get("n")) is not int:
+        raise _damaged(path, f"n of a claim is {kind_of(entry.get('n'))} instead of a number")
+    measured = entry.get("measured")
+    if not isinstance(measured, Mapping):
+        raise _damaged(path, f"measured of a claim is {kind_of(measured)} instead of an object")
+    value, low, high = (finite_number(measured.get(name)) for name in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        raise _damaged(path, "value, low and high of a claim are not three numbers")
+    return Claim(measured=Measured(value, low, high), n=entry["n"], **{name: entry[name] for name in _TEXTS})
+
+
+def _damaged(path: Path, what: str) -> UnreadableError:
+    return UnreadableError(path, f"is damaged ({what})", VERIFY_AGAIN)

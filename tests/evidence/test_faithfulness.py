@@ -1,0 +1,63 @@
+"""Faithfulness where the patch that a prediction rests on is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.evidence.faithfulness import STEPS, area, baselines, measure_faithfulness, ranking
+from harness.explain.localization import centre_prior
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN
+from tests.evidence import planted
+
+CENTRE = centre_prior(planted.SIDE)
+
+
+def test_the_map_of_the_true_patch_wins_and_a_map_against_it_loses():
+    truth = planted.at_patch(planted.colour().patch)
+    faithful = measure_faithfulness(planted.colour().subject, {"truth": truth, "opposite": 1 - truth}, CENTRE)
+    assert faithful.best == "truth"
+    assert faithful.n + faithful.left_out == 60
+    assert faithful.n >= 30
+    assert faithful.maps["truth"].gain.low > 0.1
+    assert faithful.maps["opposite"].gain.high < -0.1
+    assert abs(faithful.maps["random"].gain.value) < 0.15 < faithful.maps["truth"].gain.value
+    assert faithful.claim().verdict == HOLDS
+    for curves in faithful.maps.values():
+        assert curves.insertion[0] == curves.deletion[-1] == pytest.approx(0)
+        assert curves.insertion[-1] == curves.deletion[0] == pytest.approx(1)
+        assert len(curves.insertion) == len(curves.deletion) == STEPS + 1
+
+
+def test_a_map_that_avoids_the_true_patch_does_not_hold():
+    opposite = 1 - planted.at_patch(planted.colour().patch)
+    faithful = measure_faithfulness(planted.colour().subject, {"opposite": opposite}, CENTRE)
+    assert faithful.claim().verdict == FAILS
+
+
+def test_a_map_drawn_at_random_is_not_faithful():
+    noise = np.random.default_rng(5).random((60, planted.SIDE**2))
+    faithful = measure_faithfulness(planted.colour().subject, {"noise": noise}, CENTRE)
+    assert faithful.claim().verdict != HOLDS
+
+
+def test_nothing_is_claimed_of_a_model_that_guesses():
+    images = planted.by_colour(40, seed=3)
+    faithful = measure_faithfulness(
+        planted.subject_of(planted.new_vit(), images), {"truth": planted.at_patch(images.patch.numpy())}, CENTRE
+    )
+    assert faithful is None or faithful.claim().verdict == OPEN
+
+
+def test_area_is_the_trapezoidal_rule():
+    assert area(np.array([[0, 0.5, 1.0], [1, 1, 1]])).tolist() == [0.5, 1]
+
+
+def test_of_equal_values_the_first_patch_comes_first():
+    assert ranking(np.array([[0.1, 0.3, 0.3, 0.2]])).tolist() == [[1, 2, 3, 0]]
+
+
+def test_the_mean_of_other_images_leaves_the_image_itself_out():
+    maps = {"map": np.array([[1.0, 0], [0, 2], [0, 3]])}
+    others = baselines(maps, np.array([1.0, 0]), 3)["mean of other images"]
+    assert others.tolist() == [[0, 1], [0.5, 0.5], [0.5, 0.5]]

@@ -1,0 +1,82 @@
+"""Heads on models in which some are known to do nothing, or the same as others."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from harness.evidence.heads import head_outputs, jensen_shannon, measure_heads
+from harness.runs.evidence_file import FAILS, OPEN
+from tests.evidence import planted
+
+WIDTH = 12  # of a head of the planted models
+
+
+def test_the_outputs_of_all_heads_projected_are_the_output_of_the_attention():
+    attention = planted.colour().subject.model.encoder.layers[0].self_attention
+    tokens = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = head_outputs(attention, tokens)
+        assert outputs.shape == (3, 2, 5, WIDTH)
+        joined = attention.out_proj(outputs.transpose(1, 2).flatten(2))
+        torch.testing.assert_close(joined, attention(tokens, tokens, tokens)[0])
+
+
+def test_ablation_equals_a_model_whose_head_gives_its_mean():
+    subject = planted.colour().subject
+    heads = measure_heads(subject)
+    images = torch.cat(list(subject.batches()))
+    labels = torch.from_numpy(subject.labels)
+    edited = copy.deepcopy(subject.model)
+    attention = edited.encoder.layers[1].self_attention
+    with torch.no_grad():
+        stream = torch.cat([edited.class_token.expand(60, -1, -1), edited._process_input(images)], 1)
+        stream = edited.encoder.layers[0](stream + edited.encoder.pos_embedding)
+        outputs = head_outputs(attention, edited.encoder.layers[1].ln_1(stream))
+        mean = outputs[:, 1].mean((0, 1))
+        columns = attention.out_proj.weight[:, WIDTH:]
+        attention.out_proj.bias += columns @ mean
+        columns.zero_()
+        change = cross_entropy(edited(images), labels) - cross_entropy(subject.model(images), labels)
+    assert heads.loss_change[1][1] == pytest.approx(change.item(), abs=1e-5)
+    assert abs(change) > 1e-4  # the head does something, so the comparison means something
+
+
+def test_a_head_whose_output_is_not_used_changes_nothing():
+    model = copy.deepcopy(planted.colour().subject.model)
+    with torch.no_grad():
+        model.encoder.layers[0].self_attention.out_proj.weight[:, :WIDTH] = 0
+    heads = measure_heads(planted.subject_of(model, planted.by_colour(60, seed=10_000)))
+    assert heads.loss_change[0][0] == pytest.approx(0, abs=1e-6)
+    assert heads.p_values[0][0] == 1
+    assert 0 < heads.that_matter < 4
+
+
+def test_heads_that_are_copies_of_each_other_do_not_differ():
+    model = copy.deepcopy(planted.colour().subject.model)
+    with torch.no_grad():
+        for block in model.encoder.layers:
+            for start in (0, 24, 48):  # query, key, value
+                for parameter in (block.self_attention.in_proj_weight, block.self_attention.in_proj_bias):
+                    parameter[start + WIDTH : start + 2 * WIDTH] = parameter[start : start + WIDTH]
+    subject = planted.subject_of(model, planted.by_colour(60, seed=10_000))
+    heads = measure_heads(subject)
+    assert heads.between_heads.value == pytest.approx(0, abs=1e-9)
+    assert heads.between_images.value > 0
+    assert heads.claim().verdict == (FAILS if subject.beats_guessing else OPEN)
+
+
+def test_divergence_of_known_distributions():
+    one, other = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    assert jensen_shannon(one, other) == 1
+    assert jensen_shannon(one, one) == 0
+    assert jensen_shannon(one, np.array([0.5, 0.5])) == pytest.approx(0.311278, abs=1e-6)
+
+
+def test_nothing_is_claimed_of_a_model_that_guesses():
+    heads = measure_heads(planted.subject_of(planted.new_vit(), planted.by_colour(40, seed=3)))
+    assert heads.claim().verdict == OPEN

@@ -1,0 +1,67 @@
+"""Randomised models, and rank correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.evidence.randomisation import measure_randomisation, partly_random, rank_correlation
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN
+from tests.evidence import planted
+from tests.helpers.tiny_vits import tiny_vit
+
+
+def maps(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random((40, 16))
+
+
+def test_only_what_lies_below_the_randomised_part_is_kept():
+    model, random = tiny_vit(layers=4, seed=1), tiny_vit(layers=4, seed=2)
+    kept_blocks = {"last block": 3, "upper half": 2, "all": 0}
+    for stage, kept in kept_blocks.items():
+        mixed = partly_random(model, random, stage).state_dict()
+        for name, values in mixed.items():
+            below = name.startswith(tuple(f"encoder.layers.encoder_layer_{index}." for index in range(kept)))
+            below |= kept > 0 and name.startswith(("class_token", "conv_proj", "encoder.pos_embedding"))
+            source = model if below else random
+            assert torch.equal(values, source.state_dict()[name]), (stage, name)
+
+
+def test_a_map_that_ignores_the_weights_is_found_out():
+    fixed = maps(0)
+    model = planted.new_vit()
+    result = measure_randomisation(
+        {"fixed": fixed}, lambda _: {"fixed": fixed}, model, planted.new_vit(1), beats_guessing=True
+    )
+    assert result.maps["fixed"].stages["all"].value == pytest.approx(1)
+    assert result.claim("fixed").verdict == FAILS
+
+
+def test_a_map_that_follows_the_weights_passes():
+    # All images of one model share half of the map, so another image is not independent; another model is.
+    common = np.random.default_rng(9).random(16)
+    drawn = iter(range(1, 10))
+    result = measure_randomisation(
+        {"map": maps(0) + common},
+        lambda _: {"map": maps(next(drawn))},
+        planted.new_vit(),
+        planted.new_vit(1),
+        beats_guessing=True,
+    )
+    assert result.claim("map").verdict == HOLDS
+    assert abs(result.maps["map"].stages["upper half"].value) < 0.15
+
+
+def test_nothing_is_claimed_of_a_model_that_guesses():
+    result = measure_randomisation(
+        {"map": maps(0)}, lambda _: {"map": maps(0)}, planted.new_vit(), planted.new_vit(1), beats_guessing=False
+    )
+    assert result.claim("map").verdict == OPEN
+
+
+def test_rank_correlation_by_hand():
+    one = np.array([[1, 2, 3, 4], [1, 2, 3, 4], [1, 1, 2, 3], [5, 5, 5, 5]])
+    other = np.array([[10, 20, 30, 40], [4, 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]])
+    # Third row: ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4, so the correlation is 4.5 / sqrt(4.5 * 5).
+    assert rank_correlation(one, other).tolist() == pytest.approx([1, -1, 4.5 / np.sqrt(22.5), np.nan], nan_ok=True)

@@ -1,0 +1,44 @@
+"""The section of the page about what `harness verify` found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from reports.page.build import build
+from tests.helpers.pages import Page
+from tests.reports.stats.test_leaderboard import write
+from tests.runs.test_evidence_file import CLAIM
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_verdicts_of_runs_are_side_by_side_with_their_numbers_and_rule(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name, wrong, verdict in (("best", 3, "holds"), ("other", 40, "cannot be told")):
+        write(runs / name, 0.9 - wrong / 100, wrong, lr=wrong * 1e-5)
+        (runs / name / "evidence.json").write_text(json.dumps({"claims": [CLAIM | {"verdict": verdict}]}))
+    page = Page(build(runs))
+    text = page.text_of("evidence")
+    assert "What attention shows, tested" in text
+    assert "The model uses its position embedding." in text
+    assert text.count("0.500 (0.400 to 0.600), n = 100accuracy lost") == 2
+    assert text.index("holds0.500") < text.index("cannot be told0.500")
+    assert "The rule." in text
+
+
+def test_without_verified_runs_there_is_no_section(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "best", 0.9, 3, lr=1e-5)
+    assert Page(build(tmp_path / "runs")).text_of("evidence") == ""
+
+
+def test_a_damaged_file_is_named_and_text_from_files_stays_text(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    write(runs / "best", 0.9, 3, lr=1e-5)
+    write(runs / "other", 0.8, 9, lr=1e-4)
+    (runs / "best" / "evidence.json").write_text("[]")
+    (runs / "other" / "evidence.json").write_text(json.dumps({"claims": [CLAIM | {"statement": EVIL}]}))
+    page = Page(build(runs))
+    assert "evidence.json is damaged (it holds a list instead of an object)" in page.text_of("evidence")
+    assert EVIL in page.text_of("evidence")
+    assert EVIL not in page.source
