@@ -1,6 +1,6 @@
 """Whether a map shows the patches that the prediction rests on: patches are dropped, and the model is asked again.
 
-A Vision Transformer takes any number of patches, so patches are left out of its input; nothing grey or blurred takes their place.
+A ViT takes any number of patches, so patches are left out of its input; nothing grey or blurred takes their place.
 *Insertion* begins with no patch and adds the patches that a map ranks highest; *deletion* begins with all and drops
 them. The score is p, the probability of the predicted class, on a scale from 0, without patches, to 1, with all of
 them. A good map inserts to a high score early and deletes to a low one early, so its gain is the area under the
