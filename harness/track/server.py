@@ -87,9 +87,8 @@ def model_name(run_folder: Path) -> str:
 
 
 def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
-    answers: list[Answer] = []
     try:
-        call_with_timeout(seconds, lambda: answers.append(ask()))
+        return call_with_timeout(seconds, ask)
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
@@ -97,7 +96,6 @@ def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answe
         # A refusal has status 403, or status 200 and this word in the message.
         refused = getattr(getattr(error, "response", None), "http_status", 0) == 403 or "permission" in message.lower()
         raise HarnessError(f"W&B {'does not allow this' if refused else 'cannot be reached'}: {message}.") from error
-    return answers[0]
 
 
 def _run_record(log: Path) -> dict[str, Any]:

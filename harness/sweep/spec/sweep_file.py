@@ -22,8 +22,6 @@ from harness.sweep.spec.metric import Hyperband, Metric, read_hyperband, read_me
 from harness.sweep.spec.parameter_entries import NOT_SWEPT, did_you_mean, read_entry
 from harness.sweep.spec.yaml_text import as_written
 
-__all__ = ["Hyperband", "Metric", "Sweep", "read_sweep"]
-
 T = TypeVar("T")
 Default = TypeVar("Default")
 
