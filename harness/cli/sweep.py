@@ -166,7 +166,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
-        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
         records, board = trial_queue.records(), leaderboard_of(read_runs(folder), spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
@@ -188,7 +188,7 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
     with errors_in_words():
         from harness.sweep.session import is_running_here
 
-        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
         trial_queue.request_stop()
         deadline = time.monotonic() + STOP_TIMEOUT
         while is_running_here(folder) or any(record.state == "running" for record in trial_queue.records()):
@@ -227,11 +227,11 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
     return read_sweep(file, (*sweep_words(), *words))
 
 
-def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
+def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its content, its folder and its trial queue."""
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file, ())
     folder = sweep_folder(spec, runs_dir)
-    return spec, folder, TrialQueue.begun(spec, folder, storage)
+    return spec, folder, TrialQueue.load(spec, folder, storage)

@@ -48,7 +48,7 @@ class Server:
         """`entity/project` of a run, read from its newest wandb log file."""
         logs = [log for log in (run_folder / "wandb").glob("*run-*/*.wandb") if not log.parent.is_symlink()]
         if not logs:
-            raise HarnessError(f"{run_folder} holds no files of W&B.")
+            raise HarnessError(f"{run_folder} has no W&B files.")
         newest = max(logs, key=lambda log: log.parent.name.removeprefix("offline-"))
         recorded = _run_record(newest)
         return f"{recorded.get('entity') or self._entity}/{recorded.get('project') or 'uncategorized'}"
@@ -69,7 +69,7 @@ def reach() -> Iterator[Server]:
 
     def connect() -> Server:
         if not wandb.login(prompt=False, verify=False):
-            raise HarnessError("Not logged in to W&B: `wandb login` once, then the same command again.")
+            raise HarnessError("Not logged in to W&B. Run `wandb login`, then repeat the command.")
         api = wandb.Api(timeout=REACH_TIMEOUT)
         return Server(api, api.default_entity or "")
 

@@ -36,7 +36,7 @@ def shut_down() -> None:
 
 @contextlib.contextmanager
 def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None]:
-    """Say the sentence if the block takes longer than a server that works."""
+    """Print the sentence if the block takes longer than SILENT_SECONDS."""
     timer = threading.Timer(SILENT_SECONDS, say, [sentence])
     timer.daemon = True
     timer.start()

@@ -44,7 +44,7 @@ def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) 
     return study
 
 
-def begun_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
+def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     """The study of a sweep that has begun. Raises HarnessError if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     missing = HarnessError(
