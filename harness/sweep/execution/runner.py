@@ -43,6 +43,8 @@ class RunnerOptions:
 
 
 class Runner:
+    """Runs the trials of one sweep, one trial at a time in each slot."""
+
     def __init__(
         self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions
     ) -> None:

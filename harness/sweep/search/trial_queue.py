@@ -25,7 +25,7 @@ from harness.sweep.spec.sweep_file import Sweep
 # The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
 
-# How a trial can end: the states of a run's summary, and Optuna's.
+# States in which a trial can end, and Optuna's state for each.
 ENDINGS = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -69,7 +69,7 @@ class TrialQueue:
 
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
-        """The queue for workers; a new study is created. Raises ConfigError if the sweep began with other settings."""
+        """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
         return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
 
     @classmethod
