@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 60.0
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(context_settings={**SETTINGS, "show_default": True})
 def sweep() -> None:
     """Run the trials of a W&B sweep file on this machine, without an account or a network.
 
@@ -44,7 +44,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The file, and where its sweep is stored: for every command."""
     for decorate in (
         click.option("--storage", help="Optuna storage: a database URL or a journal file. [default: SQLite]"),
-        click.option("--runs-dir", default="runs", show_default=True, help="Folder that holds the sweep's folder."),
+        click.option("--runs-dir", default="runs", help="Folder that holds the sweep's folder."),
         click.argument("file", type=click.Path(path_type=Path)),
     ):
         command = decorate(command)
@@ -55,20 +55,8 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that decide which trials there are."""
     for decorate in (
         click.argument("words", metavar="[-- RUN OPTIONS]", nargs=-1, type=click.UNPROCESSED),
-        click.option(
-            "--algorithm",
-            type=click.Choice(["tpe", "gp"]),
-            default="tpe",
-            show_default=True,
-            help="Sampler of method bayes.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**31 - 1),
-            default=0,
-            show_default=True,
-            help="Seed of random and bayes.",
-        ),
+        click.option("--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", help="Sampler of bayes."),
+        click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of random and bayes."),
         click.option("--count", type=click.IntRange(1), help="Trials of random and bayes. [default: run_cap]"),
     ):
         command = decorate(command)
@@ -78,7 +66,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @sweep.command()
 @common_options
 @search_options
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time.")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Trials at a time.")
 @click.option("--probe/--no-probe", default=True, help="Measure the speed if no earlier run shows it.")
 @click.option("--keep", type=click.IntRange(1), help="Number of checkpoints to keep. [default: all]")
 def plan(
@@ -112,20 +100,18 @@ def plan(
 @sweep.command()
 @common_options
 @search_options
-@click.option("--workers", type=click.IntRange(1), help="Trials at a time. [default: as the GPUs allow, or 1]")
 @click.option(
-    "--gpus-per-run", type=float, help="GPUs per trial (0.5: two trials share one). [default: 1, or less for --workers]"
+    "--workers", type=click.IntRange(1), help="Trials at a time. [default: all that fit on the GPUs; 1 on a CPU]"
 )
 @click.option(
-    "--processes-per-run", type=click.IntRange(1), default=1, show_default=True, help="Processes per trial on a CPU."
+    "--gpus-per-run",
+    type=float,
+    help="GPUs per trial (0.5: two trials share one). [default: 1, or less if there are more workers than GPUs]",
 )
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Retries per failed trial.")
+@click.option("--processes-per-run", type=click.IntRange(1), default=1, help="Processes per trial on a CPU.")
+@click.option("--retries", type=click.IntRange(0), default=1, help="Retries per failed trial.")
 @click.option(
-    "--timeout",
-    type=click.FloatRange(0),
-    default=3600.0,
-    show_default=True,
-    help="Seconds without progress after which a trial is ended; 0: no limit.",
+    "--timeout", type=click.FloatRange(0), default=3600.0, help="Seconds a trial may make no progress; 0: no limit."
 )
 @click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
 def run(
@@ -180,7 +166,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
-        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
         records, board = trial_queue.records(), leaderboard_of(read_runs(folder), spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
@@ -202,7 +188,7 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
     with errors_in_words():
         from harness.sweep.session import is_running_here
 
-        spec, folder, trial_queue = begun(file, runs_dir, storage)
+        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
         trial_queue.request_stop()
         deadline = time.monotonic() + STOP_TIMEOUT
         while is_running_here(folder) or any(record.state == "running" for record in trial_queue.records()):
@@ -218,7 +204,7 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
 @sweep.command()
 @common_options
 def sync(file: Path, runs_dir: str, storage: str | None) -> None:
-    """Send the offline runs of FILE to W&B, each once, and mark the model of the best run as `sweep-best`.
+    """Send the offline runs of FILE to W&B, and mark the best model as `sweep-best`. Sends each run once.
 
     \b
     Example:
@@ -241,11 +227,11 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
     return read_sweep(file, (*sweep_words(), *words))
 
 
-def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
+def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its content, its folder and its trial queue."""
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file, ())
     folder = sweep_folder(spec, runs_dir)
-    return spec, folder, TrialQueue.begun(spec, folder, storage)
+    return spec, folder, TrialQueue.load(spec, folder, storage)

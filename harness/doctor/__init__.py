@@ -1,4 +1,4 @@
-"""Checks of this machine, and what to do where one fails: `harness doctor`."""
+"""`harness doctor`: checks of this machine, each with a remedy."""
 
 from harness.doctor.check import Check, render, to_json
 from harness.doctor.examination import examine

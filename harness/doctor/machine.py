@@ -48,12 +48,7 @@ def shared_memory() -> Check:
     size = shutil.disk_usage("/dev/shm").total
     detail = f"{size / GB:.2f} GB in /dev/shm"
     if size < 0.5 * GB and count_gpus(os.environ) > 1:
-        return Check(
-            "shared memory",
-            "warn",
-            detail,
-            "NCCL needs it between GPUs: docker run --shm-size=1g.",
-        )
+        return Check("shared memory", "warn", detail, "NCCL needs it between GPUs: docker run --shm-size=1g.")
     return Check("shared memory", "ok", detail)
 
 
@@ -97,12 +92,8 @@ def locks(cache: Path) -> Check:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return Check("file locks", "ok", "they work in the cache folder")
-    return Check(
-        "file locks",
-        "fail",
-        f"they do not work in {cache}: runs that start together would overwrite each other's cache",
-        remedy,
-    )
+    detail = f"they do not work in {cache}: runs that start together would overwrite each other's cache"
+    return Check("file locks", "fail", detail, remedy)
 
 
 def _existing(folder: Path) -> Path:

@@ -120,27 +120,21 @@ def gpu(facts: Mapping[str, Any]) -> Check:
     devices, present = facts.get("devices", []), count_gpus(os.environ)
     if not devices and not present:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        why = f" visible with CUDA_VISIBLE_DEVICES={hidden}" if hidden is not None else ""
-        return Check("GPU", "ok", f"none{why}: runs use the CPU")
+        scope = f" visible with CUDA_VISIBLE_DEVICES={hidden}" if hidden is not None else ""
+        return Check("GPU", "ok", f"none{scope}: runs use the CPU")
     if not devices or "cuda_error" in facts:
-        why = facts.get("cuda_error") or (
-            "torch is built for the CPU" if not facts.get("cuda") else "torch finds no GPU"
-        )
-        remedy = (
-            "Install a torch build for a CUDA version that the driver supports (see `nvidia-smi`), or a newer driver."
-        )
-        return Check("GPU", "fail", f"{present} present, but not usable: {why}", remedy)
+        cause = facts.get("cuda_error") or ("torch finds no GPU" if facts.get("cuda") else "torch is built for the CPU")
+        remedy = "Install torch for a CUDA version that the driver supports (see `nvidia-smi`), or a newer driver."
+        return Check("GPU", "fail", f"{present} present, but not usable: {cause}", remedy)
     detail = "; ".join(
         f"{index}: {device['name']}, {device['free'] / GB:.0f} of {device['bytes'] / GB:.0f} GB free"
         f", {'bf16' if device['bf16'] else 'no bf16'}"
         for index, device in enumerate(devices)
     )
     if not all(device["bf16"] for device in devices):
-        return Check(
-            "GPU", "warn", detail, "--precision auto uses fp16 here, which may overflow. Watch for NaN losses."
-        )
+        remedy = "--precision auto uses fp16 here, which may overflow. Watch for NaN losses."
+        return Check("GPU", "warn", detail, remedy)
     if any(device["free"] < device["bytes"] / 2 for device in devices):
-        return Check(
-            "GPU", "warn", detail, "Other programs use GPU memory (see `nvidia-smi`). End them, or use another GPU."
-        )
+        remedy = "Other programs use GPU memory (see `nvidia-smi`). End them, or use another GPU."
+        return Check("GPU", "warn", detail, remedy)
     return Check("GPU", "ok", detail)

@@ -1,1 +1,1 @@
-"""Sweeps: one W&B sweep file, read and checked, and worked through on this machine without an account or a network."""
+"""Sweeps: reads a W&B sweep file and runs its trials on this machine, without an account or a network."""

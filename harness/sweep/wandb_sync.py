@@ -29,10 +29,6 @@ class Upload:
     result: str  # sent, already sent, not sent, not recorded
     reason: str = ""
 
-    @property
-    def in_wandb(self) -> bool:
-        return self.result in ("sent", "already sent")
-
     def line(self) -> str:
         reason = f": {printable(self.reason)}" if self.reason else ""
         return f"{printable(self.run.name)}: {self.result}{reason}"
@@ -77,7 +73,7 @@ def sync_sweep(
             for upload in pool.map(_send, runs):
                 uploads.append(upload)
                 say(upload.line())
-        in_wandb = [upload.run for upload in uploads if upload.in_wandb]
+        in_wandb = [upload.run for upload in uploads if upload.result in ("sent", "already sent")]
         best, is_correct = _mark_best(server, ranked(runs, metric, goal), in_wandb)
     return SyncReport(tuple(uploads), best, is_correct)
 
@@ -106,8 +102,7 @@ def _mark_best(server: track.Server, finished: list[Run], in_wandb: list[Run]) -
     try:
         project = server.project_of(best.path)
         if not server.has_model(project, best.path):
-            is_lost = not (best.path / "checkpoints" / BEST).exists()
-            lost = f" Its folder has no {BEST} either." if is_lost else ""
+            lost = "" if (best.path / "checkpoints" / BEST).exists() else f" Its folder has no {BEST} either."
             return f"{name} is not marked {SWEEP_BEST}: W&B does not have this model.{lost}", False
         server.move_alias(SWEEP_BEST, project, best.path, [run.path for run in others if run in in_wandb])
     except HarnessError as error:

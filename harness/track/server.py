@@ -48,7 +48,7 @@ class Server:
         """`entity/project` of a run, read from its newest wandb log file."""
         logs = [log for log in (run_folder / "wandb").glob("*run-*/*.wandb") if not log.parent.is_symlink()]
         if not logs:
-            raise HarnessError(f"{run_folder} holds no files of W&B.")
+            raise HarnessError(f"{run_folder} has no W&B files.")
         newest = max(logs, key=lambda log: log.parent.name.removeprefix("offline-"))
         recorded = _run_record(newest)
         return f"{recorded.get('entity') or self._entity}/{recorded.get('project') or 'uncategorized'}"
@@ -69,7 +69,7 @@ def reach() -> Iterator[Server]:
 
     def connect() -> Server:
         if not wandb.login(prompt=False, verify=False):
-            raise HarnessError("Not logged in to W&B: `wandb login` once, then the same command again.")
+            raise HarnessError("Not logged in to W&B. Run `wandb login`, then repeat the command.")
         api = wandb.Api(timeout=REACH_TIMEOUT)
         return Server(api, api.default_entity or "")
 
@@ -87,9 +87,8 @@ def model_name(run_folder: Path) -> str:
 
 
 def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answer:
-    answers: list[Answer] = []
     try:
-        call_with_timeout(seconds, lambda: answers.append(ask()))
+        return call_with_timeout(seconds, ask)
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
@@ -97,7 +96,6 @@ def _answer(ask: Callable[[], Answer], seconds: float = ANSWER_TIMEOUT) -> Answe
         # A refusal has status 403, or status 200 and this word in the message.
         refused = getattr(getattr(error, "response", None), "http_status", 0) == 403 or "permission" in message.lower()
         raise HarnessError(f"W&B {'does not allow this' if refused else 'cannot be reached'}: {message}.") from error
-    return answers[0]
 
 
 def _run_record(log: Path) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
@@ -34,7 +36,7 @@ def shut_down() -> None:
 
 @contextlib.contextmanager
 def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None]:
-    """Say the sentence if the block takes longer than a server that works."""
+    """Print the sentence if the block takes longer than SILENT_SECONDS."""
     timer = threading.Timer(SILENT_SECONDS, say, [sentence])
     timer.daemon = True
     timer.start()
@@ -44,13 +46,14 @@ def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None
         timer.cancel()
 
 
-def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:
-    """Run `work`; raises TimeoutError after `seconds`, because wandb itself may wait for a server forever."""
+def call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
+    """Call `work` and return its result. Raises TimeoutError after `seconds`: wandb may wait for a server forever."""
+    results: list[T] = []
     errors: list[BaseException] = []
 
     def attempt() -> None:
         try:
-            work()
+            results.append(work())
         except BaseException as error:
             errors.append(error)
 
@@ -61,6 +64,7 @@ def call_with_timeout(seconds: float, work: Callable[[], Any]) -> None:
         raise TimeoutError(f"no answer within {seconds:g} s")
     if errors:
         raise errors[0]
+    return results[0]
 
 
 def first_line(error: BaseException) -> str:

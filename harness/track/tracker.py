@@ -70,18 +70,17 @@ class Tracker:
             return True
         if self.mode not in ("online", "shared") or not self._run.sweep_id:
             return False
-        answers: list[bool] = []
 
-        def ask() -> None:
+        def ask() -> bool:
             # wandb's client uses this API itself; it is not public.
             from wandb.sdk.launch.api import LaunchApi
 
-            run = self._run
-            answers.append(LaunchApi().check_stop_requested(run.project, run.entity, run.id))
+            return LaunchApi().check_stop_requested(self._run.project, self._run.entity, self._run.id)
 
-        with contextlib.suppress(Exception, SystemExit):
-            call_with_timeout(SHUTDOWN_TIMEOUT, ask)
-        return any(answers)
+        try:
+            return bool(call_with_timeout(SHUTDOWN_TIMEOUT, ask))
+        except (Exception, SystemExit):
+            return False
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Log one row of history; its value "step" is the x-axis. None is left out, NaN is kept."""

@@ -56,7 +56,7 @@ def sweep_here(
     storage: str | None = None,
     **rules: Any,
 ) -> int:
-    """What `harness sweep run` does, trials forked from this process."""
+    """Does what `harness sweep run` does, with trials forked from this process."""
     sweep = read_sweep(file, words)
     slots = share_machine(workers, 1, processes, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     return run_sweep(
@@ -83,7 +83,7 @@ def start_sweep(file: Path, runs: Path, **options: Any) -> Any:
 
 def trial_queue(file: Path, runs: Path) -> TrialQueue:
     sweep = read_sweep(file)
-    return TrialQueue.begun(sweep, sweep_folder(sweep, runs), None)
+    return TrialQueue.load(sweep, sweep_folder(sweep, runs), None)
 
 
 def records(file: Path, runs: Path) -> list[TrialRecord]:

@@ -178,7 +178,7 @@ def test_without_login_or_server_there_is_one_sentence(sweep: Path, monkeypatch:
     monkeypatch.setattr(server_module, "REACH_TIMEOUT", 2)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
-    not_logged_in = "Not logged in to W&B: `wandb login` once, then the same command again."
+    not_logged_in = "Not logged in to W&B. Run `wandb login`, then repeat the command."
     assert send(sweep) == {"lines": [], "error": not_logged_in}
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")

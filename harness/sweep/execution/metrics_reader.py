@@ -67,11 +67,9 @@ def value_after(validations: Sequence[Row], metric: str) -> float | None:
 
 def last_modified(folder: RunFolder, log: Path) -> float:
     """Modification time (s) of the newest file that a run writes as it progresses; 0 if there is none."""
+    files = (folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints, log)
     times = [0.0]
-    for path in (
-        *(folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints),
-        log,
-    ):
+    for path in files:
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime)
     return max(times)

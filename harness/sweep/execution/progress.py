@@ -126,10 +126,8 @@ def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> lis
 def _settings_cells(record: TrialRecord, sweep: Sweep) -> list[str]:
     """The trial's number, and its settings as far as they are known."""
     settings = record.settings or {}
-    return [
-        str(record.number),
-        *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep)),
-    ]
+    cells = [escape(short(settings[name])) if name in settings else "" for name in varying(sweep)]
+    return [str(record.number), *cells]
 
 
 def _score(value: float | None) -> str:

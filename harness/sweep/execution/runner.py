@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import signal
 import time
 from multiprocessing.connection import wait
@@ -17,11 +16,10 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
-from harness.sweep.execution.environment import trial_environment
 from harness.sweep.execution.outcome import Outcome, failure_reason, read_outcome, read_summary
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
-from harness.sweep.execution.running_trial import RunningTrial, start_trial
+from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
 from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
@@ -45,6 +43,8 @@ class RunnerOptions:
 
 
 class Runner:
+    """Runs the trials of one sweep, one trial at a time in each slot."""
+
     def __init__(
         self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions
     ) -> None:
@@ -112,7 +112,7 @@ class Runner:
             self._record(claimed, outcome)
             return
         try:
-            environment = trial_environment(os.environ, self.sweep, self.trial_queue.sweep_id, claimed, slot)
+            environment = trial_environment(self.sweep, self.trial_queue.sweep_id, claimed, slot)
             self.running[slot.number] = start_trial(self._context, claimed, config, slot, environment)
         except (EOFError, OSError) as error:
             self.trial_queue.release(claimed)

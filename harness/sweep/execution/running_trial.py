@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.launch.launch import GRACE_SECONDS, STOP_SIGNALS
+from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES, STOP_SIGNALS
 from harness.options import arguments
 from harness.runs.folder import RunFolder
 from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
@@ -21,9 +21,14 @@ from harness.sweep.execution.outcome import read_summary
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.trial_process import run_trial
 from harness.sweep.search.trial_queue import ClaimedTrial
+from harness.sweep.spec.sweep_file import Sweep
+from harness.track import PROJECT
 
 # The exit code that multiprocessing reports for a process whose fork server has ended.
 FORK_SERVER_ENDED = 255
+
+# Variables of the runner that a trial must not inherit: they describe another run.
+NOT_FOR_TRIALS = ("HARNESS_SWEEP_ARGS", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE", "WANDB_NAME", *RANK_VARIABLES)
 
 
 @dataclass
@@ -116,3 +121,13 @@ def start_trial(
     )
     process.start()
     return RunningTrial(claimed, config, slot, process, folder, log, MetricsReader(folder.metrics))
+
+
+def trial_environment(sweep: Sweep, sweep_id: str, claimed: ClaimedTrial, slot: Slot) -> dict[str, str]:
+    """The runner's environment, changed for one trial: its id, its sweep, its GPUs."""
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_FOR_TRIALS}
+    defaults = {"WANDB_MODE": "offline", "WANDB_PROJECT": sweep.project or PROJECT}
+    if sweep.entity:
+        defaults["WANDB_ENTITY"] = sweep.entity
+    own = {"WANDB_SWEEP_ID": sweep_id, "WANDB_RUN_ID": claimed.run_id, "WANDB_RUN_GROUP": sweep.name}
+    return defaults | inherited | slot.environment() | own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-from harness.sweep.spec.sweep_file import Hyperband
+from harness.sweep.spec.metric import Hyperband
 
 
 class WandbHyperband(optuna.pruners.BasePruner):
@@ -22,16 +22,12 @@ class WandbHyperband(optuna.pruners.BasePruner):
     def prune(self, study: optuna.study.Study, trial: optuna.trial.FrozenTrial) -> bool:
         sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0  # lower is better below
         own = _history(trial, sign)
-        histories = [own]
-        histories += [
-            _history(other, sign)
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and not _is_same_point(other, trial)
-        ]
         bands = [band for band in self._rule.bands if band <= len(own)]
         if not bands:
             return False
         band = bands[-1]
+        rivals = [other for other in study.get_trials(deepcopy=False) if not _is_same_point(other, trial)]
+        histories = [own, *(_history(rival, sign) for rival in rivals)]
         values = sorted(history[band - 1] for history in histories if len(history) >= band)
         threshold = values[int(len(values) / self._rule.eta)]
         value = own[band - 1] if self._rule.strict else min(own)
@@ -43,5 +39,5 @@ def _history(trial: optuna.trial.FrozenTrial, sign: float) -> list[float]:
 
 
 def _is_same_point(a: optuna.trial.FrozenTrial, b: optuna.trial.FrozenTrial) -> bool:
-    """Whether one trial is a retry of the other; both then hold the values of the same epochs."""
-    return "point" in a.user_attrs and a.user_attrs["point"] == b.user_attrs.get("point")
+    """Whether they are one trial, or one is a retry of the other and holds the values of the same epochs."""
+    return a.number == b.number or ("point" in a.user_attrs and a.user_attrs["point"] == b.user_attrs.get("point"))

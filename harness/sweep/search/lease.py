@@ -12,9 +12,8 @@ from optuna.trial import FrozenTrial
 
 from harness.launch import proc
 
-# Seconds between two heartbeats, and without one until a worker on another machine loses its trial.
-HEARTBEAT_SECONDS = 30.0
-LEASE_TIMEOUT = 300.0
+HEARTBEAT_SECONDS = 30.0  # between two heartbeats
+LEASE_TIMEOUT = 300.0  # seconds without a heartbeat after which another machine may claim the trial
 # Seconds that a claimed trial may be without a lease; then the worker that claimed it is dead.
 CLAIM_TIMEOUT = 5.0
 

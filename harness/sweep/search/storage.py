@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 # Seconds to wait while another machine creates the tables of a database.
 TABLES_TIMEOUT = 3.0
 
+DATABASE_PACKAGES = ("sqlalchemy", "optuna", "sqlite3")
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
 
@@ -68,11 +69,10 @@ def open_storage(url: str) -> BaseStorage:
         if url.startswith("sqlite"):
             _lock_before_reading(storage.engine)
         return CachedStorage(storage)
-    except (ImportError, ValueError, OSError) as error:
-        raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
     except Exception as error:
-        # SQLAlchemy and database drivers have no common base class of errors.
-        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "optuna", "sqlite3"):
+        # Optuna, SQLAlchemy and database drivers have no common base class of errors.
+        package = type(error).__module__.partition(".")[0]
+        if not isinstance(error, ImportError | ValueError | OSError) and package not in DATABASE_PACKAGES:
             raise
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
 

@@ -32,7 +32,7 @@ STUDY_TIMEOUT = 2.0
 
 
 def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) -> optuna.Study:
-    """The sweep's study; a new one is created. Raises ConfigError if it was begun with other settings."""
+    """The sweep's study, created if needed. Raises ConfigError if the sweep file or the search has changed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend, pruner = open_storage(storage or default_storage(folder)), _pruner(sweep)
     try:
@@ -45,7 +45,7 @@ def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) 
     return study
 
 
-def begun_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
+def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     """The study of a sweep that has begun. Raises HarnessError if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     missing = HarnessError(

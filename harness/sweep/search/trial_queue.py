@@ -19,13 +19,13 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import begun_study, open_study
+from harness.sweep.search.study import load_study, open_study
 from harness.sweep.spec.sweep_file import Sweep
 
 # The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
 
-# How a trial can end: the states of a run's summary, and Optuna's.
+# States in which a trial can end, and Optuna's state for each.
 ENDINGS = {
     "finished": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -69,13 +69,13 @@ class TrialQueue:
 
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
-        """The queue for workers; a new study is created. Raises ConfigError if the sweep began with other settings."""
+        """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
         return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
 
     @classmethod
-    def begun(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
+    def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
-        study = begun_study(sweep, folder, storage)
+        study = load_study(sweep, folder, storage)
         return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
 
     def claim(self) -> ClaimedTrial | None:

@@ -90,20 +90,19 @@ class Parameter:
             case "int_uniform":
                 return tuple(range(int(self.low), int(self.high) + 1))
             case "q_uniform":
-                kind = float if float in map(type, (self.low, self.high, self.q)) else int
+                kind = float if any(isinstance(value, float) for value in (self.low, self.high, self.q)) else int
                 step = (self.low + self.q) - self.low  # rounded as in numpy.arange
                 return tuple(kind(self.low + index * step) for index in range(self.grid_size))
         return None
 
     def _weighted(self, quantile: float) -> Any:
-        total = 0.0
-        for value, probability in zip(self.values, self.probabilities, strict=True):
-            total += probability
-            if quantile < total:
-                return value
-        # Rounding errors: the last value with a probability above 0.
-        pairs = list(zip(self.values, self.probabilities, strict=True))
-        return next(value for value, probability in reversed(pairs) if probability)
+        total, value = 0.0, None
+        for candidate, probability in zip(self.values, self.probabilities, strict=True):
+            if probability:  # rounding errors must not select a value of probability 0
+                total, value = total + probability, candidate
+                if quantile < total:
+                    break
+        return value
 
     def _continuous(self, quantile: float) -> float:
         match self.distribution.removeprefix("q_"):

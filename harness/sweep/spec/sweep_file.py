@@ -22,8 +22,6 @@ from harness.sweep.spec.metric import Hyperband, Metric, read_hyperband, read_me
 from harness.sweep.spec.parameter_entries import NOT_SWEPT, did_you_mean, read_entry
 from harness.sweep.spec.yaml_text import as_written
 
-__all__ = ["Hyperband", "Metric", "Sweep", "read_sweep"]
-
 T = TypeVar("T")
 Default = TypeVar("Default")
 
@@ -133,8 +131,8 @@ def _key_problems(content: Mapping[str, Any]) -> list[str]:
 
 
 def _program_problems(program: Any) -> list[str]:
-    ours = Path(harness.__file__).with_name("run.py")
-    if isinstance(program, str) and (Path(program) == Path("harness/run.py") or Path(program).resolve() == ours):
+    script = Path(harness.__file__).with_name("run.py")
+    if isinstance(program, str) and (Path(program) == Path("harness/run.py") or Path(program).resolve() == script):
         return []
     problem = "is missing" if program is None else f"is {as_written(program)}"
     return [f"program {problem}; it must be harness/run.py."]

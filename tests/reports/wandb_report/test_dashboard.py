@@ -369,7 +369,7 @@ def test_sections_that_no_run_has_anything_for_are_left_out(tmp_path: Path) -> N
 def test_nobody_is_logged_in(server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY")
     code, lines = report(folder)
-    assert (code, lines) == (1, ["Error: Not logged in to W&B: `wandb login` once, then the same command again."])
+    assert (code, lines) == (1, ["Error: Not logged in to W&B. Run `wandb login`, then repeat the command."])
 
 
 def test_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

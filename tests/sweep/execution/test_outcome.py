@@ -10,6 +10,8 @@ import pytest
 from harness.runs.folder import RunFolder
 from harness.sweep.execution.outcome import Outcome, failure_reason, final_value, read_outcome
 
+NOT_A_NUMBER = "its best/val_f1 is not a number"
+
 
 def folder_of(tmp_path: Path, **summary: Any) -> RunFolder:
     folder = RunFolder(tmp_path)
@@ -40,11 +42,7 @@ def test_the_final_value_is_that_of_the_summary_or_of_the_last_row_with_it(tmp_p
         ),
         (
             {"state": "finished", "best/val_f1": None},
-            Outcome(
-                "infeasible",
-                "finished, but its best/val_f1 is not a number",
-                reason="its best/val_f1 is not a number",
-            ),
+            Outcome("infeasible", f"finished, but {NOT_A_NUMBER}", reason=NOT_A_NUMBER),
         ),
         ({"state": "stopped", "reason": "pruned"}, Outcome("stopped", "stopped: pruned", reason="pruned")),
     ],

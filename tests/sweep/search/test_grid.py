@@ -12,7 +12,8 @@ import pytest
 from harness.sweep.search.grid import check_points, equal_points, grid_points, probe_points, random_points
 from harness.sweep.spec.command import read_command
 from harness.sweep.spec.distributions import Parameter
-from harness.sweep.spec.sweep_file import Metric, Sweep
+from harness.sweep.spec.metric import Metric
+from harness.sweep.spec.sweep_file import Sweep
 
 LR = Parameter("lr", "log_uniform_values", low=1e-5, high=1e-1)
 SIZE = Parameter("batch_size", "categorical", values=(16, 64))

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from harness.sweep.search.hyperband import WandbHyperband
-from harness.sweep.spec.sweep_file import Hyperband
+from harness.sweep.spec.metric import Hyperband
 
 HISTORIES = [[0.10, 0.20, 0.30], [0.40, 0.35, 0.30], [0.20, 0.60], [0.30, 0.30], [0.05]]
 

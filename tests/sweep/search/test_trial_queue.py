@@ -274,7 +274,7 @@ def test_a_study_whose_creator_was_killed_is_completed(tmp_path: Path, monkeypat
 
 def test_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="has not begun"):
-        TrialQueue.begun(sweep_of(tmp_path), tmp_path, None)
+        TrialQueue.load(sweep_of(tmp_path), tmp_path, None)
     assert not (tmp_path / "study.db").exists()
 
 

@@ -11,7 +11,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from harness.errors import ConfigError
 from harness.sweep.spec.command import DEFAULT, launcher_words, named_settings, read_command, run_words
-from harness.sweep.spec.sweep_file import Hyperband, Metric, Sweep, read_sweep
+from harness.sweep.spec.metric import Hyperband, Metric
+from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from harness.sweep.spec.yaml_text import number_in_text
 
 GOOD: dict[str, Any] = {
