@@ -1,4 +1,4 @@
-"""The known Vision Transformers by name, and the one that a weights file belongs to."""
+"""The sizes of the Vision Transformers by name, and which of them a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes a VisionTransformer besides its classes; sides of images and patches in pixels."""
+    """The sizes of a VisionTransformer; sides of images and patches in pixels."""
 
     image_size: int
     patch_size: int
@@ -45,15 +45,18 @@ ARCHITECTURES = {
 
 
 def check_architecture(state: dict[str, Tensor], name: str) -> None:
-    """WeightsError if the weights belong to another architecture, which the message names."""
+    """WeightsError if the weights have other sizes than `name`; the message says which architecture has them."""
     patches, mlp = state["conv_proj.weight"], state.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if patches.dim() != 4 or mlp is None or mlp.dim() != 2:
-        return  # load_into lists what is wrong
+        return  # load_into reports what is wrong
     layers = {layer[1] for key in state if (layer := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", key))}
-    found = (patches.shape[3], len(layers), patches.shape[0], mlp.shape[0])
-    sizes = {key: (one.patch_size, one.num_layers, one.hidden_dim, one.mlp_dim) for key, one in ARCHITECTURES.items()}
-    if found != sizes[name]:
-        words = "patch size {}, {} layers, hidden size {} and MLP size {}"
-        fitting = [key for key, size in sizes.items() if size == found]
+    in_file = (patches.shape[3], len(layers), patches.shape[0], mlp.shape[0])
+    sizes = {
+        key: (architecture.patch_size, architecture.num_layers, architecture.hidden_dim, architecture.mlp_dim)
+        for key, architecture in ARCHITECTURES.items()
+    }
+    if in_file != sizes[name]:
+        text = "patch size {}, {} layers, hidden size {} and MLP size {}"
+        fitting = [key for key, size in sizes.items() if size == in_file]
         advice = f"it is for --model {fitting[0]}" if fitting else "none of the models has that"
-        raise WeightsError(f"The file has {words.format(*found)}, {name} has {words.format(*sizes[name])}; {advice}.")
+        raise WeightsError(f"The file has {text.format(*in_file)}, {name} has {text.format(*sizes[name])}; {advice}.")

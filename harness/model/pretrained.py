@@ -1,4 +1,4 @@
-"""The weights file behind --weights: names per model, torchvision's files and their download."""
+"""The file behind --weights: named weights of each model, and the download of those that torchvision publishes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from harness.config import NAMED_WEIGHTS
 from harness.errors import ConfigError, WeightsError
 
-# What torchvision calls the weights of a --weights word.
+# Name of --weights -> torchvision's name.
 PUBLISHED = {
     "imagenet": "IMAGENET1K_V1",
     "imagenet-swag": "IMAGENET1K_SWAG_E2E_V1",
@@ -24,7 +24,7 @@ DEMO_FILE = Path(__file__).with_name("vit_demo.safetensors")
 
 
 def published(model: str, weights: str) -> WeightsEnum | None:
-    """torchvision's entry for a --weights word; None for the weights that torchvision does not publish."""
+    """torchvision's entry for named weights; None if torchvision does not publish them."""
     if weights not in PUBLISHED:
         return None
     return torchvision.models.get_model_weights(model)[PUBLISHED[weights]]
@@ -58,14 +58,15 @@ def sha256(path: Path) -> str:
 
 
 def _published_file(model: str, word: str, url: str) -> Path:
-    """A file that torchvision publishes, in torch hub's cache; its name ends in the first digits of its SHA-256."""
+    """A file in the cache of torch.hub, downloaded if missing; its name ends in the first digits of its SHA-256."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urlparse(url).path).name
     digits = path.stem.rpartition("-")[2]
     if not path.is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)  # written beside and renamed
+            # Writes to a temporary file and renames it.
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
         except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the digest differs
             raise WeightsError(
                 f"--weights {word}: the file of {model} is not on this machine and could not be downloaded ({error}). "

@@ -1,4 +1,4 @@
-"""How other libraries name a Vision Transformer's weights, and the way from there to torchvision's names and shapes."""
+"""How libraries name the weights of a Vision Transformer, and how their names and shapes become torchvision's."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HEAD = ("heads.head.weight", "heads.head.bias")
 
 @dataclass(frozen=True)
 class Naming:
-    """How a library names a ViT's modules: inside a block and outside the blocks, theirs to torchvision's."""
+    """How one library names the modules of a ViT; the two tables lead from its names to torchvision's."""
 
     library: str
-    marker: str  # a name that only this library's files have
-    block: str  # regular expression: (number of the block), (name inside it)
-    inside: dict[str, str]
-    outside: dict[str, str]
+    marker: str  # a name that is only in files of this library
+    block: str  # regular expression of a name in a block: (number of the block), (name inside it)
+    inside: dict[str, str]  # modules of a block
+    outside: dict[str, str]  # all other modules
 
 
 QUERY, KEY, VALUE = (f"self_attention.{part}" for part in ("query", "key", "value"))
@@ -63,14 +63,14 @@ NAMINGS = (
         inside={
             "layernorm_before": "ln_1",
             "layernorm_after": "ln_2",
-            # as files have it
+            # in files
             "attention.attention.query": QUERY,
             "attention.attention.key": KEY,
             "attention.attention.value": VALUE,
             "attention.output.dense": "self_attention.out_proj",
             "intermediate.dense": "mlp.0",
             "output.dense": "mlp.3",
-            # as transformers 5 has it in memory
+            # in memory, since transformers 5
             "attention.q_proj": QUERY,
             "attention.k_proj": KEY,
             "attention.v_proj": VALUE,
@@ -110,7 +110,7 @@ NAMINGS = (
     ),
 )
 
-# Parts of other Vision Transformers that torchvision's has no place for; without them the weights mean something else.
+# Parts that torchvision's VisionTransformer does not have. The other weights were trained with them and need them.
 UNSUPPORTED_KEYS = {
     r"(.*\.)?dist(illation)?_token|(head_dist|distillation_classifier)\..*": "a distillation token (distilled DeiT)",
     r"(.*\.)?(reg_tokens?|register_tokens)": "register tokens",
@@ -123,7 +123,7 @@ UNSUPPORTED_KEYS = {
     r"patch_embed\.backbone\..*|conv_root\..*": "a convolutional stem (hybrid)",
 }
 
-# Parts that classification can do without: named in the report, not loaded.
+# Parts that classification does not need. They are not loaded, and the report names them.
 IGNORED_KEYS = {
     r"(heads\.)?pre_logits\..*": "the layer before the head (pre_logits), and with it the head",
     r"pooler\..*": "the pooler",
@@ -134,13 +134,13 @@ IGNORED_KEYS = {
 def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The state under torchvision's names, and sentences about what was renamed or left out.
 
-    Names that are not known stay as they are, for `load_into` to name them.
+    Unknown names stay as they are; `load_into` reports them.
     """
     if any(name.endswith("embedding/kernel") for name in state):
         state = _from_flax(state)
     state = {re.sub(r"^(vit|deit)\.", "", name): tensor for name, tensor in state.items()}
     naming = next((naming for naming in NAMINGS if naming.marker in state), None)
-    _refuse_foreign(state)
+    _refuse_unsupported(state)
     if naming is None:
         raise WeightsError(
             "The names are not those of a Vision Transformer as torchvision, timm, Hugging Face or Google write one: "
@@ -152,14 +152,14 @@ def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[s
         if dropped:
             sentences.append(f"Left out: {what}.")
             state = {name: tensor for name, tensor in state.items() if name not in dropped}
-            if "pre_logits" in pattern:  # such a head reads the dropped layer's output
+            if "pre_logits" in pattern:  # the head was trained on this layer's output
                 state = {name: tensor for name, tensor in state.items() if _rename(name, naming) not in HEAD}
     renamed = {_rename(name, naming): tensor for name, tensor in state.items()}
     return _join_attention(renamed), tuple(sentences)
 
 
 def _from_flax(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Flax arrays as PyTorch keeps them; h is a head's width: (P, P, 3, D), (D, H, h), (H, h, D), (in, out) kernels."""
+    """Flax arrays in the shapes of PyTorch. Kernels are (P, P, 3, D), (D, H, h), (H, h, D) or (in, out); h is D / H."""
     for prefix in ("opt/target/", "params/"):
         if any(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -178,29 +178,33 @@ def _from_flax(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def _refuse_foreign(state: dict[str, Tensor]) -> None:
+def _refuse_unsupported(state: dict[str, Tensor]) -> None:
+    """WeightsError with all parts that torchvision's VisionTransformer does not have."""
     problems = []
     for pattern, what in UNSUPPORTED_KEYS.items():
-        found = [name for name in state if re.fullmatch(pattern, name)]
-        if found:
-            names = listed(map(repr, found))
-            problems.append(f"The weights have {what}, which torchvision's VisionTransformer has not: {names}.")
+        matching = [name for name in state if re.fullmatch(pattern, name)]
+        if matching:
+            problems.append(
+                f"The weights have {what}, which torchvision's VisionTransformer does not have: "
+                f"{listed(map(repr, matching))}."
+            )
     if problems:
         raise WeightsError(problems)
 
 
 def _rename(name: str, naming: Naming) -> str:
+    """torchvision's name of one tensor; an unknown name stays as it is."""
     block = re.fullmatch(naming.block, name)
     table, rest = (naming.inside, block[2]) if block else (naming.outside, name)
-    for theirs, ours in table.items():
-        if rest == theirs or rest.startswith(theirs + "."):
-            renamed = ours + rest[len(theirs) :]
+    for module, new_name in table.items():
+        if rest == module or rest.startswith(module + "."):
+            renamed = new_name + rest[len(module) :]
             return f"encoder.layers.encoder_layer_{block[1]}.{renamed}" if block else renamed
     return name
 
 
 def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Queries, keys and values one below the other, under the names nn.MultiheadAttention gives them."""
+    """Queries, keys and values joined along the first axis, under the names of nn.MultiheadAttention."""
     joined = {re.sub(r"\.in_proj\.(weight|bias)$", r".in_proj_\1", name): tensor for name, tensor in state.items()}
     for name in [name for name in joined if ".self_attention.query." in name]:
         parts = [name, name.replace(".query.", ".key."), name.replace(".query.", ".value.")]
@@ -209,11 +213,11 @@ def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
     no_bias = [n for n in joined if n.endswith(".in_proj_weight") and n.removesuffix("weight") + "bias" not in joined]
     if no_bias:
         names = listed(map(repr, no_bias))
-        raise WeightsError(f"The weights have attention without biases, and torchvision's has biases: {names}.")
+        raise WeightsError(f"The weights have attention without biases; torchvision's needs biases: {names}.")
     return joined
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:
-    """The first names, and how many more there are."""
+    """The first `limit` names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -173,7 +173,7 @@ def test_cut_and_resized_pixels_are_within_one_level_of_torchvisions(box: Box, s
     picture = photo(seed, 256, 341)
     picture.flags.writeable = False  # as a memory-mapped cache is
     for flip in (False, True):
-        ours = augment.apply(picture, augment.AugmentParams(box, flip, (), (), None), 224).astype(int)
+        ours = augment.apply(picture, augment.AugmentParams(box, flip, (), (), None, None), 224).astype(int)
         theirs = F.resized_crop(Image.fromarray(picture), *box, [224, 224], antialias=True)
         theirs = np.asarray(F.horizontal_flip(theirs) if flip else theirs).astype(int)
         assert ours.shape == (224, 224, 3)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+from harness.cli.main import main
+from harness.explain import archive
+from harness.explain.archive import Archive
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
 from harness.explain.attention.collect import CollectOptions, collect_batch
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.drawing.position_plots import position_plots
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.explain.positions.change import Change, Embedding, compare
-from harness.model import adapter
+from harness.explain.test_set import NO_POSITIONS
+from harness.model import adapter, vit
 from harness.model.adapter import TokenLayout
+from harness.model.architectures import Architecture
+from harness.train import fit
+from reports.page.build import build
 from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known, register_vit
 from tests.helpers.tiny_vits import hooks_left, pictures
+from tests.test_train import settings
 
 CLASS_OF_IMAGES = torch.tensor([0, 3, 4, 1])
 SIDE, PATCH, TOKENS = 32, 8, PREFIX + 16
@@ -184,11 +196,13 @@ def test_positions_are_those_of_the_class_token_and_the_patches(model: RegisterV
         model.places += 0.1 * torch.randn(model.places.shape, generator=torch.Generator().manual_seed(0))
     after = Embedding.of(model)
     assert after is not None
-    archive = compare(Change(before, after, (1.0, 1.0)))
-    np.testing.assert_array_equal(archive.before, before.position[0].numpy())
+    compared = compare(Change(before, after, (1.0, 1.0)))
+    np.testing.assert_array_equal(compared.before, before.position[0].numpy())
+    figures = position_plots(compared)
+    assert figures.keys() == {"positions", "position_maps"}
     start, end = (each.position[0, 1:].double() for each in (before, after))
     start, end = start - start.mean(0), end - end.mean(0)
-    assert archive.numbers["change"]["value"] == pytest.approx(float((end - start).norm() / start.norm()))
+    assert compared.numbers["change"]["value"] == pytest.approx(float((end - start).norm() / start.norm()))
 
 
 def test_of_several_positions_of_prefix_tokens_the_registers_are_left_out(model: RegisterVit) -> None:
@@ -208,3 +222,34 @@ def test_a_model_without_positions_has_none_to_compare() -> None:
     assert Embedding.of(model) is None
     fields, _ = collect_batch(model, pictures(), CLASS_OF_IMAGES, CollectOptions(head_layer=1))
     assert fields["rollout"].shape == (4, 16)
+
+
+@pytest.mark.parametrize("has_places", [True, False], ids=["positions", "no positions"])
+def test_a_run_trains_and_explains_a_model_of_the_family(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_places: bool
+) -> None:
+    """Under the name of a known architecture with as many blocks, because a family has no name of its own here."""
+
+    def new_model(_: Architecture, image_size: int, num_classes: int, head_init: str, seed: int) -> RegisterVit:
+        sizes = {"side": image_size, "layers": 6, "classes": num_classes}
+        return register_vit(seed, **sizes, has_places=has_places)
+
+    monkeypatch.setattr(vit, "_new_model", new_model)
+    config = settings(photos, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
+    run = fit(config)
+    assert run.summary["state"] == "finished"
+    assert {"probe/val_f1", "test/f1", "attention/n"} <= run.summary.keys()
+    arrays = archive.read(run.folder / "attention" / "attention.npz", Archive)
+    assert (arrays.settings["patch_size"], arrays.settings["grid"]) == (8, [4, 4])
+    assert (arrays.layers.shape, arrays.heads.shape) == ((9, 6, 16), (9, 3, 16))
+    np.testing.assert_allclose(arrays.layers.astype(float).sum(2) + arrays.class_share, 1, atol=5e-3)
+    assert has_places == (run.folder / "attention" / "positions.npz").is_file() == ("positions/verdict" in run.summary)
+    assert has_places == (run.folder / "figures" / "position_maps.png").is_file()
+    assert has_places != (NO_POSITIONS in capsys.readouterr().out)
+
+    again = CliRunner().invoke(main, ["explain", str(run.folder), "--output", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.output
+    assert has_places != (NO_POSITIONS in again.output)
+    repeated = archive.read(tmp_path / "again" / "attention.npz", Archive)
+    np.testing.assert_array_equal(repeated.rollout, arrays.rollout)
+    assert build(tmp_path / "runs").is_file()

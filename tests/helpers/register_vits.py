@@ -44,6 +44,7 @@ class RegisterVit(nn.Module):
         patch: int = 8,
         layers: int = 3,
         heads: int = 3,
+        classes: int = CLASSES,
         pools_patches: bool = True,
         has_places: bool = True,
     ) -> None:
@@ -54,7 +55,7 @@ class RegisterVit(nn.Module):
         self.summary, self.registers = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(torch.zeros(1, 2, width))
         self.places = nn.Parameter(torch.zeros(1, 1 + grid**2, width)) if has_places else None
         self.trunk = nn.Sequential(*(Layer(width, heads) for _ in range(layers)))
-        self.last_norm, self.classifier = nn.LayerNorm(width), nn.Linear(width, CLASSES)
+        self.last_norm, self.classifier = nn.LayerNorm(width), nn.Linear(width, classes)
 
     def embed(self, images: Tensor) -> Tensor:
         """What enters the first block, (B, N, D)."""

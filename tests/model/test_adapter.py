@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 
 import pytest
@@ -154,10 +155,22 @@ def test_no_other_file_names_the_attributes_of_a_family() -> None:
         attributes = {
             node.attr
             for node in nodes
-            if isinstance(node, ast.Attribute) and not ast.unparse(node.value).endswith(("architecture", "one"))
+            if isinstance(node, ast.Attribute) and not ast.unparse(node.value).endswith("architecture")
         }
         imports = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
         name = path.relative_to(ROOT).as_posix()
         if attributes & ATTRIBUTES or ("VisionTransformer" in imports and name != "harness/model/vit.py"):
             naming.add(name)
     assert naming == set(MAY_NAME)
+
+
+def test_the_guide_shows_the_adapter_as_it_is() -> None:
+    text = (ROOT / "docs" / "development" / "adding-a-model.md").read_text()
+    files = set(re.findall(r"`((?:harness|tests|docs)/[\w./-]+)`", text))
+    assert {"harness/model/adapter.py", "tests/helpers/register_vits.py"} <= files
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+    [block] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert block in (ROOT / "tests" / "helpers" / "register_vits.py").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(field.name for field in dataclasses.fields(adapter.VitParts))
