@@ -42,13 +42,13 @@ for step in range(first, last):
     loss = float("nan") if step == 1 else 1 / (step + 1)
     tracker.log({"step": 10 * step, "epoch": step / 2, "train/loss": loss, "train/lr": None if step == 2 else 1e-5})
 if ending == "kill":
-    while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
+    while (tracker.offline_folder / "run-run-1.wandb").read_bytes().count(b"train/loss") < last - first:
         time.sleep(0.05)
     os.kill(os.getpid(), 9)
 if ending == "core":
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     [core] = [int(child) for child in children if "wandb-core" in Path(f"/proc/{child}/comm").read_text()]
-    while (tracker.offline_folder / "run-run-1.wandb").stat().st_size < 2000:
+    while (tracker.offline_folder / "run-run-1.wandb").read_bytes().count(b"train/loss") < last - first:
         time.sleep(0.05)
     os.kill(core, 9)
 if ending == "pause":
@@ -288,7 +288,7 @@ from harness.config import RunConfig
 
 def go(run_id, variables, **options):
     os.environ |= variables
-    config = RunConfig(data="photos", **options)
+    config = RunConfig(data="photos", recipe="study", **options)
     tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
     tracker.finish(0)
     for variable in variables:
