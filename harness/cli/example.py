@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[1] / "sweep" / "examples"
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["bayes", "demo", "grid", "random"]))
+@click.argument("name", type=click.Choice(["bayes", "demo", "finetune", "grid", "random"]))
 @click.argument("folder", type=click.Path(path_type=Path), default="sweeps")
 def example(name: str, folder: Path) -> None:
     """Write the sweep file NAME.yaml into FOLDER (default: sweeps). An existing file is never changed.

@@ -20,9 +20,9 @@ from harness.options import SETTINGS, RunCommand, arguments, run_options
 
 RUN_EXAMPLES = """\b
 Examples:
-  {program} --data data/sports100 --lr 1e-5 --batch-size 16 --augment none
-  {program} --data my_images --model vit_ti_16 --weights deit_tiny.pth --epochs 20 --schedule cosine
-  {program} --data my_images --weights none --augment trivialaugment --mixup 0.2 --ema true
+  {program} --data my_images
+  {program} --data my_images --model vit_ti_16 --weights deit_tiny.pth --epochs 20 --patience 0
+  {program} --recipe study --data data/sports100 --lr 1e-5 --batch-size 16 --augment none
 
 Repeat the command to resume an interrupted run. A finished run is left unchanged.
 """
@@ -49,8 +49,8 @@ def main() -> None:
 
     \b
     Examples:
-      harness data demo scenes && harness train --data scenes --model vit_demo --weights demo --lr 3e-4
-      harness train --data data/sports100 --lr 1e-5 --batch-size 16 --augment none
+      harness data demo scenes && harness train --data scenes --model vit_demo --weights demo
+      harness train --data data/sports100
       harness sweep run sweeps/grid.yaml
       harness report runs/grid --open
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,19 +40,21 @@ class ProbeHead:
 
 
 def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfig, processes: Processes) -> ProbeHead:
-    """Fit the probe of the run's backbone, or read it from `path` where the run has fitted it before; set the head.
+    """Fit the probe of the run's backbone, or read it from `path` if the run has fitted it before; set the head.
 
     Every rank calls it, with the model as it was built. The main process fits and writes; all get the same head.
     The probe predicts the test images here, where the backbone is still the one it was fitted on; labels of test
     images are not read.
     """
     loaded.model.to(processes.device)
-    if not processes.on_main(path.is_file):
+    origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
+    if (head := processes.on_main(lambda: _read(path, origin))) is None:
         train, val, test = (
             features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
         )
-        processes.on_main(lambda: _fit_and_write(path, train, val, test, data, processes.device))
-    head = processes.on_main(lambda: _read(path))
+        processes.on_main(lambda: _fit_and_write(path, origin, train, val, test, data, processes.device))
+        head = processes.on_main(lambda: _read(path, origin))
+        assert head is not None
     linear = adapter.parts(loaded.model).head
     with torch.no_grad():
         linear.weight.copy_(head.probe.weight)
@@ -60,10 +63,17 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
 
 
 def _fit_and_write(
-    path: Path, train: np.ndarray, val: np.ndarray, test: np.ndarray, data: Dataset, device: torch.device
+    path: Path,
+    origin: dict[str, Any],
+    train: np.ndarray,
+    val: np.ndarray,
+    test: np.ndarray,
+    data: Dataset,
+    device: torch.device,
 ) -> None:
     probe, scores = fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=device)
     metadata = {
+        "origin": origin,
         "inverse_strength": probe.inverse_strength,
         "scores": {"f1": scores.f1, "accuracy": scores.accuracy, "loss": scores.loss},
     }
@@ -71,7 +81,12 @@ def _fit_and_write(
     save_tensors(path, {"weight": probe.weight, "bias": probe.bias, "test_predicted": test_predicted}, metadata)
 
 
-def _read(path: Path) -> ProbeHead:
+def _read(path: Path, origin: dict[str, Any]) -> ProbeHead | None:
+    """The probe in a file; None if the file is missing, or of other data or weights."""
+    if not path.is_file():
+        return None
     tensors, metadata = load_tensors(path)
+    if metadata.get("origin") != origin:
+        return None
     probe = LinearProbe(tensors["weight"], tensors["bias"], metadata["inverse_strength"])
     return ProbeHead(probe, tensors["test_predicted"].numpy(), **metadata["scores"])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,23 @@ import numpy as np
 import pytest
 import torch
 
+from harness import train as train_module
 from harness.config import RunConfig
+from harness.model.pretrained import DEMO_FILE
+from harness.probe import head as head_module
 from harness.train import fit
 from harness.training.checkpoint import load_tensors
-from tests.test_train import kill_at_first_validation, losses_of, on_ranks, rows_of, same_bits, settings, weights_of
+from tests.conftest import write_folder
+from tests.test_train import (
+    fork,
+    kill_at_first_validation,
+    losses_of,
+    on_ranks,
+    rows_of,
+    same_bits,
+    settings,
+    weights_of,
+)
 
 
 def probed(photos: Path, runs: Path, **changes: Any) -> RunConfig:
@@ -47,6 +64,68 @@ def test_a_killed_run_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> N
         key: value for key, value in whole.summary.items() if key.startswith("probe/")
     }
     assert [row["step"] for row in rows_of(resumed) if "train/loss" in row] == list(range(1, 11))
+
+
+def test_after_its_start_a_run_needs_no_weights_file(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "demo.safetensors"
+    shutil.copy(DEMO_FILE, weights)
+    expected = fit(probed(photos, tmp_path / "kept"))
+    take_step = train_module.training_step
+
+    def step_without_weights(*arguments: Any) -> torch.Tensor:
+        weights.unlink(missing_ok=True)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(train_module, "training_step", step_without_weights)
+    run = fit(dataclasses.replace(probed(photos, tmp_path / "deleted"), weights=str(weights)))
+    assert not weights.exists()
+    for key in ("probe/test_f1", "probe/gain", "probe/gain_low", "test/f1"):
+        assert run.summary[key] == expected.summary[key]
+
+
+def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(photos: Path, tmp_path: Path) -> None:
+    config = probed(photos, tmp_path)
+
+    def stopped() -> None:
+        compute = head_module.features_of
+
+        def signal_at_test(split: Any, *rest: Any) -> np.ndarray:
+            if split.files[0].startswith("test"):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return compute(split, *rest)
+
+        head_module.features_of = signal_at_test
+        assert fit(config).state == "preempted"
+
+    child = fork.Process(target=stopped)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    [folder] = tmp_path.iterdir()
+    assert not (folder / "checkpoints" / "probe.safetensors").exists()
+    outcome = fit(config)
+    assert (outcome.state, outcome.folder) == ("finished", folder)
+
+
+def test_a_probe_of_other_images_is_fitted_again(tmp_path: Path) -> None:
+    photos = write_folder(tmp_path / "photos")
+    config = probed(photos, tmp_path / "runs")
+
+    def killed() -> None:
+        train_module.TrainState = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fit(config)
+
+    child = fork.Process(target=killed)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    [folder] = (tmp_path / "runs").iterdir()
+    assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 9
+    (photos / "test" / "class 0" / "000.png").unlink()
+    assert fit(config).state == "finished"
+    assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 8
 
 
 def test_two_processes_give_the_same_run(photos: Path, tmp_path: Path) -> None:

@@ -43,8 +43,21 @@ def command_of_agent(content: dict[str, Any], point: dict[str, Any]) -> list[str
     return words
 
 
-def test_there_are_four_files() -> None:
-    assert [path.name for path in FILES] == ["bayes.yaml", "demo.yaml", "grid.yaml", "random.yaml"]
+def test_there_are_five() -> None:
+    assert [path.stem for path in FILES] == ["bayes", "demo", "finetune", "grid", "random"]
+
+
+def test_searches_for_new_data_are_around_the_recipe_finetune() -> None:
+    for name in ("bayes", "finetune", "random"):
+        sweep = read_sweep(ROOT / "sweeps" / f"{name}.yaml")
+        assert {sweep.config(point).recipe for point in points_of(sweep)} == {"finetune"}, name
+    sweep = read_sweep(ROOT / "sweeps" / "finetune.yaml")
+    recipe = RunConfig(data="data/sports100", weights="imagenet")
+    configs = [sweep.config(point) for point in grid_points(sweep)]
+    assert recipe in configs
+    swept = {"lr", "layer_decay", "augment"}
+    for config in configs:
+        assert {name for name, value in config.to_dict().items() if recipe.to_dict()[name] != value} <= swept
 
 
 def test_the_agent_starts_the_same_runs(path: Path) -> None:

@@ -298,7 +298,7 @@ from harness.config import RunConfig
 
 def run(run_id, variables, **options):
     os.environ |= variables
-    config = RunConfig(data="photos", **options)
+    config = RunConfig(data="photos", recipe="study", **options)
     tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
     tracker.finish(0)
     for variable in variables:
