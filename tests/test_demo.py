@@ -29,6 +29,7 @@ def test_make_demo_draws_what_the_sweep_reads() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
