@@ -117,11 +117,11 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)
     before = Embedding.of(loaded.model)
-    weights = processes.on_main(lambda: class_weights(config, data.classes, data.train.labels))
-    loss = training_loss(weights, data.train.labels, len(data.classes), config.logit_adjust, processes.device)
+    loss_weights = processes.on_main(lambda: class_weights(config, data.classes, data.train.labels))
+    loss = training_loss(loss_weights, data.train.labels, len(data.classes), config.logit_adjust, processes.device)
     state = TrainState(loaded.model, config, processes.accelerator, loss)
-    batches = open_batches(data, preprocessing, config, processes, weights)
-    run_logger.inputs(data, loaded, weights)
+    batches = open_batches(data, preprocessing, config, processes, loss_weights)
+    run_logger.inputs(data, loaded, loss_weights)
 
     # Start, or resume.
     state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST

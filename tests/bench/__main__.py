@@ -22,6 +22,7 @@ BENCHMARKS = {
     "report": "time to build the page of two hundred runs",
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
+    "imbalance": "macro F1 on unbalanced classes, with each correction",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
     "quality": "test scores at equal passes over train, against the probe and other projects",
 }

@@ -12,8 +12,10 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import Page, expect
 
+from reports.page.build import build
 from tests.helpers.browser import NARROW, Reader, read_whole
 from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, PICTURES
+from tests.reports.stats.test_leaderboard import write, write_probed
 
 BEST, WORST = "lr 1e-05, batch size 16, augment none", "lr 0.1, batch size 16, augment standard"
 SECTIONS = ("leaderboard", "effects", "curves", "study", "mistakes", "gallery", "positions", "use", "provenance")
@@ -106,6 +108,23 @@ def test_sorting(report_page: Path, reader: Reader) -> None:
     page.locator("table.board th", has_text="lr").get_by_role("button").press("Space")
     assert column(page, "lr") == ["1e-05", "1e-05", "1e-05", "0.0001", "0.001", "0.1", "1"]
     assert page.locator("table.board th[aria-sort]").all_inner_texts() == ["lr"]
+
+
+def test_the_probe_stays_above_the_sorted_runs(tmp_path: Path, reader: Reader) -> None:
+    write(tmp_path / "a", 0.9, lr=1e-5, head_init="zero")
+    write_probed(tmp_path / "b", 0.7, 5, (0.8, 0.84), lr=1e-5, head_init="probe")
+    page = reader.open(build(tmp_path), charts=False)
+    assert column(page, "validation F1") == ["0.8000", "0.9000", "0.7000"]
+    for order in ("descending", "ascending"):
+        head = page.locator("table.board th", has_text="validation F1")
+        head.get_by_role("button").click()
+        expect(head).to_have_attribute("aria-sort", order)
+        scores = ["0.9000", "0.7000"] if order == "descending" else ["0.7000", "0.9000"]
+        assert column(page, "validation F1") == ["0.8000", *scores]
+    # The probe is not a run: it is neither counted nor filtered out.
+    page.locator("#leaderboard form [data-words]").fill("zero")
+    expect(page.locator("#leaderboard form [data-count]")).to_have_text("1 of 2 runs")
+    assert column(page, "validation F1") == ["0.8000", "0.9000"]
 
 
 def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, to_json
-from reports.stats.leaderboard_table import render
+from reports.stats.leaderboard_table import render, wide_columns
 from tests.reports.test_runs import write_run
 
 LABELS = np.repeat(np.arange(10), 10)
@@ -228,6 +228,10 @@ def test_the_probe_is_the_first_row(tmp_path: Path) -> None:
     first = next(number for number, line in enumerate(words) if line[:1] == ["probe"])
     assert words[first] == ["probe", "0.8500", "0.8400", "start", "of", "2", "runs"]
     assert words[first + 1][:5] == ["1", "1e-05", "zero", "0.9000", "0.9693"]
+    # Of these columns the W&B report makes its table.
+    place, *_, folder = next(wide_columns(board))
+    assert place.cells == ("probe", "1", "2", "3")
+    assert folder.cells == ("start of 2 runs", "a", "b", "c")
     assert board.notes[1] == (
         "Compared with the linear probe: +0.1293, without an interval: it did not start from the probe."
     )
