@@ -199,12 +199,8 @@ def _other_colours() -> Iterator[ImageKind]:
 
 def _animations() -> Iterator[ImageKind]:
     later = {"quality": 95, "lossless": True, **_more(scene(seed=6))}
-    for name, kind, tolerance in (
-        ("frames.gif", "GIF", 12),
-        ("frames.webp", "WEBP", 0),
-        ("two views.jpg", "MPO", LOSSY),
-    ):
-        yield ImageKind(name, stored(scene(), kind, **later), scene(), tolerance)
+    for kind, tolerance in (("GIF", 12), ("WEBP", 0), ("MPO", LOSSY)):
+        yield ImageKind(f"frames, {kind}", stored(scene(), kind, **later), scene(), tolerance)
 
 
 def _wrong_names() -> Iterator[ImageKind]:
