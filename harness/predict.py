@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.augment import centre_box
+from harness.data.data_change import what_changed
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
@@ -76,14 +77,8 @@ def open_run(
 def data_change(run_folder: Path, dataset: Dataset) -> str:
     """One sentence if the run's data has changed since the run; empty if not, or if its manifest does not say."""
     recorded = RunFolder(run_folder).read("manifest.json", "Give --data, or another run folder.").get("data") or {}
-    if recorded.get("fingerprint") in (None, dataset.fingerprint):
-        return ""
-    counts, before = dataset.facts()["images"], recorded.get("images")
-    what = "Images or labels" if before == counts else f"The numbers of images (now {counts}, in the run {before})"
-    return (
-        f"{what} in {printable(recorded.get('root'))} have changed since the run: these scores are not those of the "
-        "images that the run was tested on."
-    )
+    change = what_changed(recorded, dataset.fingerprint, dataset.facts()["images"])
+    return f"{change}: these scores are not those of the images that the run was tested on." if change else ""
 
 
 def evaluate_again(

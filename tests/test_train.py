@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -186,6 +187,32 @@ def test_a_finished_run_is_left_alone_and_fresh_starts_over(
     [aside] = (tmp_path / ".replaced").iterdir()
     assert json.loads((aside / "summary.json").read_text()) == first.summary
     assert same_bits(weights_of(fresh), weights_of(aside))
+
+
+def test_a_finished_run_names_what_changed_in_its_data(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    config = settings(data, tmp_path / "runs", epochs=1)
+    summary = fit(config).summary
+    capsys.readouterr()
+    fit(config)
+    assert "changed since" not in capsys.readouterr().out
+
+    first, second = sorted(path for path in (data / "train").iterdir())[:2]
+    image, other = sorted(first.iterdir())[0], sorted(second.iterdir())[0]
+    content = image.read_bytes()
+    image.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert fit(config).summary == summary
+    swapped = (
+        f"Images or labels in {data} have changed since the run: its scores and its model are of the earlier data."
+    )
+    assert swapped in " ".join(capsys.readouterr().out.split())
+
+    other.unlink()
+    fit(config)
+    assert "The numbers of images (now {'train': " in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
     def look_at(file: str) -> _Seen | str:
         try:
             content = read(root / file)
-            decoded = decode_image(content)
+            decoded = decode_image(content, short_side=CACHED.size)
         except DecodeError as error:
             return error.reason
         image, blank = decoded.image, is_blank(decoded.image)

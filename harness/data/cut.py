@@ -38,8 +38,8 @@ def cut(
 
 def _shuffled(name: str, files: Sequence[str], seed: int) -> list[str]:
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    order = np.random.default_rng([seed, key]).permutation(len(files))
-    return [sorted(files)[position] for position in order]
+    names = sorted(files)
+    return [names[position] for position in np.random.default_rng([seed, key]).permutation(len(names))]
 
 
 def _deal(

@@ -76,11 +76,6 @@ class Decoded:
     grey_bits: int | None  # of the values in a 16-bit grey file
 
 
-def decode(source: str | os.PathLike[str] | bytes) -> np.ndarray:
-    """The image, uint8 (H, W, 3)."""
-    return np.asarray(decode_pil(source))
-
-
 def decode_pil(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """The whole image as RGB, upright by its EXIF orientation; of an animation the first frame."""
     return decode_image(source).image
@@ -119,29 +114,37 @@ def _box(upright: Image.Image, padding: tuple[float, float], orientation: int) -
 
 def header(source: str | os.PathLike[str] | bytes) -> Header:
     """Size and mode without decoding: of a file, only its first bytes are read."""
-    image = _open(source if isinstance(source, bytes) else Path(source))
-    with image:
+    with _open(source if isinstance(source, bytes) else _image_file(source)) as image:
         return Header(image.width, image.height, image.mode)
 
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) that a file's image has once it is decoded, from its first bytes."""
-    with _open(Path(path)) as image:
+    with _open(_image_file(path)) as image:
         return image.size[::-1] if _orientation(image) in TURNED else image.size
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file."""
+    file = _image_file(path)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DecodeError(_unreadable(error), unread=True) from error
+
+
+def _image_file(path: str | os.PathLike[str]) -> Path:
+    """The path; DecodeError if it is not that of a file, or of one too large to be an image."""
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
-            raise DecodeError("a folder, named pipe or device, not a file", unread=True)
-        if status.st_size > (most := BYTES_PER_PIXEL * max_pixels()):
-            raise DecodeError(f"{status.st_size:,} bytes, more than the {most:,} that an image may have", unread=True)
-        return path.read_bytes()
     except OSError as error:
         raise DecodeError(_unreadable(error), unread=True) from error
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
+        raise DecodeError("a folder, named pipe or device, not a file", unread=True)
+    if status.st_size > (most := BYTES_PER_PIXEL * max_pixels()):
+        raise DecodeError(f"{status.st_size:,} bytes, more than the {most:,} that an image may have", unread=True)
+    return path
 
 
 def _open(source: bytes | Path) -> Image.Image:
@@ -176,9 +179,8 @@ def _reduce(image: Image.Image, least: int) -> int:
     if image.format not in ("JPEG", "MPO"):
         return 1
     factor = next((factor for factor in (8, 4, 2) if min(image.size) // factor >= least), 1)
-    if factor > 1:
-        image.draft(image.mode, (image.width // factor, image.height // factor))
-    return factor
+    reduced = factor > 1 and image.draft(image.mode, (image.width // factor, image.height // factor))
+    return factor if reduced else 1
 
 
 def _first_bytes(source: bytes | Path, count: int) -> bytes:

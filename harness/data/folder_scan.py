@@ -1,11 +1,12 @@
 """Walk a data folder: list its images per split and class, count ignored entries, report problems.
 
-Separate from image_folder.py, which turns this listing into splits and labels."""
+Separate from layout.py, which explains other layouts, and image_folder.py, which turns the listing into splits."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import os
 import stat
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from harness.data import nested
 from harness.data.digests import Stamp, stamp_of
-from harness.data.split_names import SPELLINGS, is_by_product, likely_split
+from harness.data.split_names import SPELLINGS, is_by_product
 from harness.runs.rules import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -36,7 +37,15 @@ class Listing:
     nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
     unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> names, at most a few
+    others: list[str] | None = None  # folders beside the splits; None if the root cannot be listed
+    unlabelled: dict[str, int] = dataclasses.field(default_factory=dict)  # split -> images, if it has no class folders
+    crossing: list[str] = dataclasses.field(default_factory=list)  # linked files of other classes: link -> target
     problems: list[str] = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def real_splits(self) -> tuple[str, ...]:
+        """Where the folders of splits are, or would be, once links are followed."""
+        return tuple(os.path.realpath(self.root / name) for names in SPELLINGS.values() for name in names)
 
     def leave_out(self, reason: str, name: str) -> None:
         """Count an entry that is not read, and keep its name as an example."""
@@ -77,6 +86,11 @@ def summarise(items: Sequence[str], limit: int = 10, separator: str = ", ") -> s
     return separator.join(printable(item) for item in items[:limit]) + more
 
 
+def class_images(root: Path, folder: str) -> list[str]:
+    """The images below a folder of `root`, without remarks on it."""
+    return _images(Listing(root), folder)
+
+
 def _walk_root(listing: Listing) -> None:
     entries = _entries(listing, "")
     if entries is None:
@@ -89,39 +103,12 @@ def _walk_root(listing: Listing) -> None:
             listing.problems.append(f"{printable(listing.root)} has {both}: keep one of them as the validation split.")
         if present:
             _walk_split(listing, split, present[0])
-    others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
-    if "train" not in names:
-        listing.problems.append(_no_train(listing.root, others))
-        return
-    for name in others:
-        likely = likely_split(name)
-        if likely and likely not in listing.images and _images(Listing(listing.root), name):
-            listing.problems.append(_misspelt(name, likely))
-        elif name != MASKS:
-            listing.leave_out("folder(s) beside train, valid and test", name)
-
-
-def _misspelt(folder: str, split: str) -> str:
-    right = SPELLINGS[split][0]
-    return (
-        f"{printable(folder)}/ looks like the {right} split: rename it to {right}/. "
-        "If it is something else, move it out of the data folder."
-    )
-
-
-def _no_train(root: Path, folders: list[str]) -> str:
-    missing = f"{printable(root)} has no train/ folder"
-    similar = [name for name in folders if name.casefold().startswith("train")]
-    if similar:
-        return f"{missing}, but {printable(similar[0])}/: rename it to train/."
-    probe = Listing(root)
-    classes = [name for name in folders if _images(probe, name)]
-    if classes:
-        return (
-            f"{missing}. Its folders hold images ({summarise(classes, 3)}): if they are the classes, move them under "
-            f"train/, as train/{printable(classes[0])}/; valid and test are then cut from them."
+    listing.others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
+    if listing.crossing:
+        listing.problems.append(
+            f"Links lead to images of other classes or splits ({len(listing.crossing)}): remove them.\n  "
+            + summarise(listing.crossing, 5, "\n  ")
         )
-    return f"{missing}. Expected {LAYOUT}."
 
 
 def _walk_split(listing: Listing, split: str, folder: str) -> None:
@@ -131,13 +118,17 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     entries = _entries(listing, folder)
     for entry in entries or []:
         if entry.is_dir():
+            if entry.is_symlink():
+                _refuse_class_link(listing, f"{folder}/{entry.name}")
             classes[entry.name] = _images(listing, f"{folder}/{entry.name}")
         elif entry.name.lower().endswith(EXTENSIONS):
             loose += 1
         else:
             listing.leave_out_file(f"{folder}/{entry.name}")
     listing.images[split] = classes
-    if loose:
+    if loose and split != "train" and not classes:
+        listing.unlabelled[split] = loose
+    elif loose:
         listing.problems.append(
             f"{folder}/ has images outside of any class ({loose}): put them in a folder per class, {folder}/<class>/."
         )
@@ -148,7 +139,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
 
 
 def _refuse_hidden_class(listing: Listing, folder: str) -> None:
-    count = len(_images(Listing(listing.root), folder))
+    count = len(class_images(listing.root, folder))
     if count:
         listing.problems.append(
             f"{printable(folder)}/ holds images ({count}), but a class folder whose name begins with a dot is not "
@@ -189,6 +180,8 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                 if not stat.S_ISREG(status.st_mode):
                     listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
                     continue
+                if entry.is_symlink():
+                    _note_crossing(listing, path, place, (*above, place)[0])
                 listing.stamps[path] = stamp_of(status)
                 files.append(path)
         except OSError as error:
@@ -200,13 +193,31 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
 def _refuse_link(listing: Listing, path: str) -> bool:
     """Whether the linked folder leads to images of other classes, which is a problem."""
     target = os.path.realpath(listing.root / path)
-    class_folder = listing.root.joinpath(*path.split("/")[:2])
-    if not nested.leaves_class(target, class_folder, listing.root, sum(SPELLINGS.values(), ())):
+    if not nested.leaves_class(
+        target, os.path.realpath(listing.root.joinpath(*path.split("/")[:2])), listing.real_splits
+    ):
         return False
     listing.problems.append(
         f"{printable(path)} links to {printable(target)}, which holds images of other classes: remove the link."
     )
     return True
+
+
+def _refuse_class_link(listing: Listing, path: str) -> None:
+    """A class folder that is a link may lead anywhere but to images that are read as another class, too."""
+    target = os.path.realpath(listing.root / path)
+    if nested.meets_splits(target, listing.real_splits):
+        listing.problems.append(
+            f"{printable(path)} links to {printable(target)}, which is read as another class: remove the link."
+        )
+
+
+def _note_crossing(listing: Listing, path: str, folder: str, class_folder: str) -> None:
+    """Keep a linked file if the image it leads to is read as another class, or in another split, too."""
+    # Only the first link is followed: a real path takes several calls per file, and there may be a million.
+    target = os.path.normpath(Path(folder) / (listing.root / path).readlink())
+    if not nested.is_within(target, class_folder) and nested.meets_splits(target, listing.real_splits):
+        listing.crossing.append(f"{path} -> {target}")
 
 
 def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:

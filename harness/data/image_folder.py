@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.data import duplicates
+from harness.data.class_names import difference, lookalike
 from harness.data.decode import read
 from harness.data.digests import digests_of
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
+from harness.data.layout import check_layout, without_labels
 from harness.data.missing_splits import cut_missing_splits, missing_splits
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
@@ -78,7 +80,7 @@ def scan_image_folder(
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
     listing = walk(Path(root).expanduser().absolute())
     classes = tuple(sorted(listing.images.get("train", {})))
-    problems = [*listing.problems, *_class_problems(listing, classes)]
+    problems = [*listing.problems, *check_layout(listing), *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
     digests = digests_of(listing.root, stamps, lambda file: read(listing.root / file), cache_dir)
@@ -133,12 +135,41 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
         problems.append(f"train/ has one class ({summarise(classes)}): telling classes apart takes at least two.")
     if 0 < count < len(classes):
         problems.append(f"train/ has more classes ({len(classes)}) than images ({count}): every class needs its own.")
+    for name in classes:
+        if (other := lookalike(name, classes)) and name < other:
+            problems.append(
+                f"train/ has two classes that look the same, {printable(name)}: they differ in "
+                f"{' and '.join(difference(name, other))}. Move the images of both into one folder."
+            )
     for split, folder in listing.folders.items():
-        for name in sorted(listing.images[split].keys() - set(classes)) if classes else ():
-            near = difflib.get_close_matches(name, classes, n=1)
-            hint = f"Did you mean {printable(near[0])}?" if near else "Add the class to train/ or remove the folder."
-            problems.append(f"{folder}/ has a class that train/ does not have: {printable(name)}. {hint}")
+        unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
+        if split in listing.unlabelled:
+            count = listing.unlabelled[split]
+            problems.append(f"{folder}/ has images ({count}), but no class folders. {without_labels(folder)}")
+        elif unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
+            only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
+            problems.append(f"{only} {without_labels(folder)}")
+        else:
+            problems += [_unknown_class(folder, name, classes) for name in unknown]
     return problems
+
+
+def _unknown_class(folder: str, name: str, classes: tuple[str, ...]) -> str:
+    problem = f"{folder}/ has a class that train/ does not have: {printable(name)}."
+    if other := lookalike(name, classes):
+        here, there = difference(name, other)
+        return (
+            f"{problem} It looks like a class of train/, but is spelt with other characters ({here}, in train/ "
+            f"{there}): rename it, with the name copied from train/."
+        )
+    near = _nearest(name, classes)
+    hint = f"Did you mean {printable(near)}?" if near else "Add the class to train/ or remove the folder."
+    return f"{problem} {hint}"
+
+
+def _nearest(name: str, classes: tuple[str, ...]) -> str | None:
+    near = [lookalike(name, classes), *difflib.get_close_matches(name, classes, n=1)]
+    return next((other for other in near if other), None)
 
 
 def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 # Folders with these names usually hold images made from those beside them.
 DERIVED = ("mask", "masks", "crop", "crops", "cropped", "thumb", "thumbs", "thumbnails", "resized", "augmented", "aug")
 
 
-def leaves_class(link: str, class_folder: Path, root: Path, splits: Iterable[str]) -> bool:
+def leaves_class(target: str, class_folder: str, splits: Iterable[str]) -> bool:
     """Whether a linked folder holds other classes too: one above the class, or in another class of a split.
 
-    `link` is the real path of what the link leads to. A link to images outside of the splits is fine.
+    All are real paths; `target` is what the link leads to. A link to images outside of the splits is fine.
     """
-    target = Path(link)
-    real_root, real_class = Path(os.path.realpath(root)), Path(os.path.realpath(class_folder))
-    if real_class.is_relative_to(target) and target != real_class:
-        return True
-    if target.is_relative_to(real_class):
+    if is_within(target, class_folder):
         return False
-    return any(target.is_relative_to(real_root / split) for split in splits) or real_root.is_relative_to(target)
+    return is_within(class_folder, target) or meets_splits(target, splits)
+
+
+def meets_splits(target: str, splits: Iterable[str]) -> bool:
+    """Whether a folder or file is in one of the splits, or holds one; all are real paths."""
+    return any(is_within(target, split) or is_within(split, target) for split in splits)
+
+
+def is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def below(files: Iterable[str]) -> dict[str, int]:

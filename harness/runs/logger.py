@@ -15,6 +15,7 @@ import numpy as np
 from harness import recipes, track
 from harness.config import RunConfig, option_name
 from harness.data.blank import blank_notes
+from harness.data.data_change import folder_change
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, TrainingError
@@ -53,6 +54,8 @@ class RunLogger:
         summary = self.folder.read("summary.json")
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
+            if change := folder_change(self.folder.read("manifest.json").get("data") or {}, photos):
+                self.console.say(f"{change}: its scores and its model are of the earlier data.")
             return False
         self._check_settings()
         self._open = True

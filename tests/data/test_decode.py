@@ -15,9 +15,14 @@ import pytest
 from PIL import Image
 
 from harness.data import decode as decode_module
-from harness.data.decode import DecodeError, Header, decode, decode_image, header
+from harness.data.decode import DecodeError, Header, decode_image, decode_pil, header
 from harness.data.resize import Resize, decode_resized
 from harness.errors import ConfigError
+
+
+def decode(source: str | Path | bytes) -> np.ndarray:
+    """The image of a file, uint8 (H, W, 3)."""
+    return np.asarray(decode_pil(source))
 
 
 def photo(width: int = 40, height: int = 30, seed: int = 0) -> np.ndarray:
@@ -282,6 +287,8 @@ def test_a_named_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -
     (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     for path in (tmp_path / "pipe.jpg", tmp_path / "zero.jpg", tmp_path):
         assert reason(path) == "a folder, named pipe or device, not a file"
+        with pytest.raises(DecodeError, match="a folder, named pipe or device"):
+            header(path)
 
 
 def test_threads_together_decode_no_more_pixels_than_one_image_may_have(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,96 @@ def test_a_link_to_other_classes_is_refused(tmp_path: Path, target: str) -> None
     (root / "train/cat/up").symlink_to(target, target_is_directory=True)
     place = (root / "train/cat" / target).resolve()
     assert f"train/cat/up links to {place}, which holds images of other classes: remove the link." in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"), [("train/fox", "cat"), ("train/fox", "../valid"), ("test/dog", "../train/dog")]
+)
+def test_a_class_that_is_a_link_to_another_class_is_refused(tmp_path: Path, link: str, target: str) -> None:
+    root = write_splits(tmp_path / "data", "train", "valid", "test")
+    if (root / link).is_dir():
+        shutil.rmtree(root / link)
+    (root / link).symlink_to(target, target_is_directory=True)
+    place = (root / link).resolve()
+    assert f"{link} links to {place}, which is read as another class: remove the link." in refused(root)
+
+
+def test_linked_images_of_other_classes_are_refused_together(tmp_path: Path) -> None:
+    root = write_splits(tmp_path / "data", "train", "valid", "test")
+    (root / "train/cat/a.png").symlink_to("../dog/00.png")
+    (root / "train/cat/b.png").symlink_to(root / "train/dog/01.png")
+    (root / "train/cat/c.png").symlink_to("00.png")
+    assert refused(root) == (
+        "Links lead to images of other classes or splits (2): remove them.\n"
+        f"  train/cat/a.png -> {root}/train/dog/00.png\n  train/cat/b.png -> {root}/train/dog/01.png"
+    )
+
+
+def test_a_tree_of_links_to_a_store_is_read(tmp_path: Path) -> None:
+    store = write_splits(tmp_path / "store", "train", "valid", "test")
+    root = tmp_path / "data"
+    for path in sorted(store.rglob("*.png")):
+        link = root / path.relative_to(store)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    (root / "train/fox").symlink_to(write_image(tmp_path / "foxes/a.png", 400).parent, target_is_directory=True)
+    assert images(load_image_folder(root)) == 25
+
+
+@pytest.mark.parametrize("folder", ["archive", "archive/dataset", "a/b/c"])
+def test_a_folder_that_holds_train_further_down_is_named(tmp_path: Path, folder: str) -> None:
+    write_splits(tmp_path / folder, "train", "valid", "test")
+    assert refused(tmp_path) == (
+        f"{tmp_path} has no train/ folder, but {folder}/ has one: give {tmp_path}/{folder} instead."
+    )
+
+
+def test_the_folder_above_train_is_named(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train")
+    assert refused(tmp_path / "train") == (
+        f"{tmp_path}/train has no train/ folder; it is one itself. Give the folder that holds it: {tmp_path}."
+    )
+
+
+ADVICE = (
+    "Without labels no score is possible. To train, move test/ out of the data folder: a share of train/ is then set "
+    "aside instead. harness predict names the classes of the images afterwards."
+)
+
+
+def test_a_test_split_without_labels_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid")
+    for number in range(3):
+        write_image(tmp_path / "test" / f"{number}.png", 100 + number)
+    assert refused(tmp_path) == f"test/ has images (3), but no class folders. {ADVICE}"
+    (tmp_path / "test").rename(tmp_path / "unlabelled")
+    assert images(load_image_folder(tmp_path)) == 16
+
+
+def test_a_test_split_with_one_folder_of_no_class_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid")
+    write_image(tmp_path / "test" / "test" / "0.png", 100)
+    assert refused(tmp_path) == f"test/ has one folder, test, which is not a class of train/. {ADVICE}"
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_class_spelt_with_other_characters_than_in_train_is_named(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "test", classes=(COMPOSED, "dog"))
+    write_splits(tmp_path, "valid", classes=(DECOMPOSED, "dog"))
+    assert refused(tmp_path).splitlines()[0] == (
+        f"valid/ has a class that train/ does not have: {DECOMPOSED}. It looks like a class of train/, but is spelt "
+        "with other characters (U+0065 U+0301, in train/ U+00E9): rename it, with the name copied from train/."
+    )
+
+
+def test_two_classes_of_train_that_look_the_same_are_named(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid", "test", classes=(COMPOSED, DECOMPOSED, "dog"))
+    assert (
+        f"train/ has two classes that look the same, {DECOMPOSED}: they differ in U+0065 U+0301 and U+00E9. "
+        "Move the images of both into one folder."
+    ) in refused(tmp_path)
 
 
 def test_links_to_images_outside_of_the_splits_are_followed(tmp_path: Path) -> None:

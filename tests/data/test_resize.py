@@ -60,3 +60,14 @@ def test_a_turned_image_is_reduced_too() -> None:
     decoded = decode_image(content, short_side=128)
     assert (decoded.image.size, decoded.size) == ((300, 400), (1200, 1600))
     assert decode_resized(content, Resize(128)).size == (128, 170)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "MPO"])
+def test_other_kinds_of_jpeg_are_reduced_too(mode: str) -> None:
+    file = io.BytesIO()
+    image = detailed(1600, 1200) if mode == "MPO" else detailed(1600, 1200).convert(mode)
+    image.save(file, "MPO" if mode == "MPO" else "JPEG", quality=92)
+    assert decode_image(file.getvalue(), short_side=128).image.size == (400, 300)
+    reduced = np.asarray(decode_resized(file.getvalue(), Resize(128))).astype(int)
+    whole = np.asarray(resized(decode_pil(file.getvalue()), Resize(128))).astype(int)
+    assert np.abs(reduced - whole).mean() < 0.6

@@ -22,9 +22,10 @@ def write_image(path: Path, seed: int) -> Path:
     return path
 
 
-def write_splits(root: Path, *folders: str, classes: tuple[str, ...] = ("cat", "dog"), count: int = 4) -> Path:
-    """`count` different images per class in each of the folders."""
-    seed = 0
+def write_splits(
+    root: Path, *folders: str, classes: tuple[str, ...] = ("cat", "dog"), count: int = 4, seed: int = 0
+) -> Path:
+    """`count` different images per class in each of the folders, from the seed upwards."""
     for folder in folders:
         for name in classes:
             for number in range(count):

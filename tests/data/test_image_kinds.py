@@ -1,0 +1,38 @@
+"""Every kind of image file is decoded to the image in it, or refused with its reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.decode import DecodeError
+from harness.data.resize import Resize, decode_resized, resized
+from tests.helpers.image_kinds import ImageKind, image_kinds
+
+SHORT_SIDE = Resize(64)  # that of the scene: its pixels are compared as they are
+
+
+def outcome(kind: ImageKind) -> str:
+    """What is wrong with how a file is read, "" if nothing is."""
+    try:
+        pixels = np.asarray(decode_resized(kind.content, SHORT_SIDE)).astype(int)
+    except DecodeError as error:
+        if isinstance(kind.expected, str) and error.reason.startswith(kind.expected):
+            return ""
+        return f"{kind.name}: refused ({error.reason})"
+    if isinstance(kind.expected, str):
+        return f"{kind.name}: read, and not refused ({kind.expected})"
+    expected = np.asarray(resized(Image.fromarray(kind.expected), SHORT_SIDE))
+    if pixels.shape != expected.shape:
+        return f"{kind.name}: {pixels.shape} instead of {expected.shape}"
+    difference = np.abs(pixels - expected).mean()
+    return f"{kind.name}: differs by {difference:.2f} on average" if difference > kind.tolerance else ""
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_every_kind_of_file_is_read_right_or_refused() -> None:
+    kinds = list(image_kinds())
+    assert len({kind.name for kind in kinds}) == len(kinds) == 98
+    assert sum(isinstance(kind.expected, str) for kind in kinds) == 25
+    assert [problem for kind in kinds if (problem := outcome(kind))] == []
