@@ -90,6 +90,7 @@ def sizes(caches: Path) -> dict[int, int]:
 
 
 def test_it_shows_what_the_cache_holds(caches: Path) -> None:
+    decoded = sizes(caches)[16]
     waste(caches)
     result = run(caches)
     assert result.exit_code == 0
@@ -105,14 +106,14 @@ def test_it_shows_what_the_cache_holds(caches: Path) -> None:
         "digests",
         "caches of earlier versions",
     ]
-    size = f"{sizes(caches)[16] / 1e3:.0f}"
+    size = f"{decoded / 1e3:.0f}"
     assert by_name["images, short side 16, bilinear"][5:] == ["39", size, "kB", "2023-11-14"]
     assert by_name["caches of earlier versions"][4:6] == ["15", "bytes"]
     groups = json.loads(run(caches, "--json").output)["groups"]
     assert groups[0] == {
         "name": "images, short side 16, bilinear",
         "images": 39,
-        "bytes": sizes(caches)[16],
+        "bytes": decoded,
         "last_use": 1.7e9,
         "in_use": False,
     }
