@@ -289,8 +289,8 @@ class RunConfig:
         identity=False,
     )
     explain: str = option(
-        "all",
-        "Test images to draw attention maps for: all, none, or a number of evenly spaced images.",
+        "auto",
+        "Test images to draw attention maps for: all, none, or a number of evenly spaced images. auto: up to 2,000.",
         group="Run",
         identity=False,
     )
@@ -417,8 +417,8 @@ def _combination_problems(config: RunConfig) -> list[str]:
         problems.append(
             f"--warmup-epochs {config.warmup_epochs:g} is longer than the training itself (--epochs {config.epochs})."
         )
-    if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
-        problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
+    if not re.fullmatch(r"auto|all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
+        problems.append(f"--explain is {config.explain!r}; give auto, all, none, or a number of test images.")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
         problems.append(
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
