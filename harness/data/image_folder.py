@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.decode import read
 from harness.data.digests import digests_of
@@ -63,6 +64,13 @@ def load_image_folder(
     return folder
 
 
+def load_configured_folder(config: RunConfig) -> ImageFolder:
+    """The splits that a run with this config trains and scores on."""
+    return load_image_folder(
+        config.data, seed=config.split_seed, split_fraction=config.split_fraction, cache_dir=config.cache_dir
+    )
+
+
 def scan_image_folder(
     root: str | os.PathLike[str],
     *,
@@ -75,11 +83,9 @@ def scan_image_folder(
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
+    digests = digests_of(listing.root, listing.stamps, lambda file: read(listing.root / file), cache_dir)
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
-    files = [file for split in splits.values() for file in split.files]
-    stamps = {file: listing.stamps[file] for file in files}
-    digests = digests_of(listing.root, stamps, lambda file: read(listing.root / file), cache_dir)
     copy_problems, copy_notes = _copies(splits.values(), digests)
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
@@ -90,7 +96,7 @@ def scan_image_folder(
         **splits,
         notes=tuple(notes),
         ignored=dict(listing.ignored),
-        digests=tuple(digests[file] for file in files),
+        digests=tuple(digests[file] for split in splits.values() for file in split.files),
     )
     return folder, [*problems, *cut_problems, *copy_problems]
 
