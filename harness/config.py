@@ -68,7 +68,9 @@ class RunConfig:
 
     # Data
     data: str = option(
-        _REQUIRED, "Folder with train/, valid/ and test/, each holding one folder per class.", group="Data"
+        _REQUIRED,
+        "Folder with train/, valid/ and test/, each holding one folder per class, or a CSV file: path, label, split.",
+        group="Data",
     )
     image_size: int | None = option(
         None,

@@ -95,6 +95,11 @@ def read(path: str | os.PathLike[str]) -> bytes:
         raise DecodeError(_unreadable(error), unread=True) from error
 
 
+def read_below(root: Path, file: str) -> bytes:
+    """The bytes of a file by its path relative to `root`."""
+    return read(root / file)
+
+
 def _open(source: bytes | Path) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

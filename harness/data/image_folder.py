@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from harness.config import RunConfig
 from harness.data import duplicates
-from harness.data.decode import read
+from harness.data.decode import read_below
 from harness.data.digests import digests_of
-from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
+from harness.data.folder_scan import EXTENSIONS, Listing, summarise
+from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
@@ -43,7 +45,8 @@ class ImageFolder:
     test: Split
     notes: tuple[str, ...]
     ignored: dict[str, int]
-    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if a file cannot be read
+    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if one cannot be read
+    read: Callable[[str], bytes]  # the bytes of an image; DecodeError if it cannot be read
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -79,14 +82,15 @@ def scan_image_folder(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
-    listing = walk(Path(root).expanduser().absolute())
+    listing = list_images(Path(root).expanduser().absolute())
+    read = listing.read or functools.partial(read_below, listing.root)
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
-    digests = digests_of(listing.root, listing.stamps, lambda file: read(listing.root / file), cache_dir)
+    digests = digests_of(listing.root, listing.stamps, read, cache_dir)
     cut_problems, cut_notes = _cut_missing_splits(listing, seed=seed, fraction=split_fraction)
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
-    copy_problems, copy_notes = _copies(splits.values(), digests)
+    copy_problems, copy_notes = _copies(splits.values(), listing.folders, digests)
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
     notes += [*cut_notes, *copy_notes, *_nested_notes(listing), *left_out]
@@ -97,6 +101,7 @@ def scan_image_folder(
         notes=tuple(notes),
         ignored=dict(listing.ignored),
         digests=tuple(digests[file] for split in splits.values() for file in split.files),
+        read=read,
     )
     return folder, [*problems, *cut_problems, *copy_problems]
 
@@ -197,14 +202,19 @@ def _cut_missing_splits(listing: Listing, *, seed: int, fraction: float) -> tupl
     ], []
 
 
-def _copies(splits: Iterable[Split], digests: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Problems and notes on images in two splits: a score would count what was learned by heart."""
+def _copies(
+    splits: Iterable[Split], folders: Collection[str], digests: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Problems and notes on images in two splits: a score would count what was learned by heart.
+
+    `folders` are the splits that were not cut from train.
+    """
     entries = [(split.name, file) for split in splits for file in split.files]
     given: list[str] = []
     cut: list[str] = []
     for group in duplicates.exact(entries, digests):
-        folders = {file.split("/")[0] for _, file in group}
-        (given if len(folders) > 1 else cut).append(" = ".join(file for _, file in group))
+        origins = {split if split in folders else "train" for split, _ in group}
+        (given if len(origins) > 1 else cut).append(" = ".join(file for _, file in group))
     problems = [
         f"The same images, byte for byte, are in two splits ({len(given)}), so scores would count what was trained "
         f"on. Keep one of each:\n  {summarise(given, separator=chr(10) + '  ')}"

@@ -79,7 +79,7 @@ def explain_test_set(run: RunContext, state: TrainState, data: Dataset, before: 
         run_logger.console.say(f"These are evenly spaced among all {total}; --explain all explains every one.")
     try:
         result = explain_dataset(
-            explained, data.pixels, images, config.data, layer, config, processes, before, run.stop
+            explained, data.pixels, images, str(data.root), layer, config, processes, before, run.stop
         )
     except HarnessError as error:
         run_logger.problem("attention", str(error))
