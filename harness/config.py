@@ -93,7 +93,9 @@ class RunConfig:
 
     # Data
     data: str = option(
-        _REQUIRED, "Folder with train/, valid/ and test/, each holding one folder per class.", group="Data"
+        _REQUIRED,
+        "Folder with train/, valid/ and test/, each holding one folder per class, or a CSV file: path, label, split.",
+        group="Data",
     )
     image_size: int | None = option(
         None,
@@ -369,8 +371,8 @@ class RunConfig:
         identity=False,
     )
     explain: str = option(
-        "all",
-        "Test images to draw attention maps for: all, none, or a number of evenly spaced images.",
+        "auto",
+        "Test images to draw attention maps for: all, none, or a number of evenly spaced images. auto: up to 2,000.",
         group="Run",
         identity=False,
     )
@@ -530,8 +532,8 @@ def _combination_problems(config: RunConfig) -> list[str]:
     if sum(corrections.values()) > 1:
         several = " and ".join(option for option, corrects in corrections.items() if corrects)
         problems.append(f"{several} correct the same class imbalance more than once; give one of them.")
-    if not re.fullmatch(r"all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
-        problems.append(f"--explain is {config.explain!r}; give all, none, or a number of test images.")
+    if not re.fullmatch(r"auto|all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
+        problems.append(f"--explain is {config.explain!r}; give auto, all, none, or a number of test images.")
     if config.split_group is not None and (problem := _pattern_problem(config.split_group)):
         problems.append(f"--split-group {config.split_group!r} {problem}")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):

@@ -23,8 +23,8 @@ from harness.data.data_change import what_changed
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
+from harness.data.image_folder import load_configured_folder
 from harness.data.resize import Resize, decode_resized
-from harness.data.source import load_source
 from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
 from harness.launch.cores import usable_cores
@@ -64,7 +64,7 @@ def open_run(
     # Not the cache folder of the checkpoint: a checkpoint from elsewhere must not choose where files are written.
     changes |= {"cache_dir": cache_dir, **({"data": data} if data else {})}
     config = dataclasses.replace(best.config, **changes).resolved()
-    image_folder = load_source(config)
+    image_folder = load_configured_folder(config)
     if image_folder.classes != best.classes:
         differing = sorted(set(image_folder.classes) ^ set(best.classes))
         raise DataError(

@@ -65,11 +65,11 @@ def train(num_processes: int | None, **values: Any) -> None:
     """Fine-tune a model on all GPUs of this machine. Same run as `accelerate launch harness/run.py`."""
     with errors_in_words():
         config = RunConfig(**values).resolved()
-        from harness.data.source import load_source
+        from harness.data.image_folder import load_configured_folder
         from harness.launch.launch import launch
 
         # Checked here, so that an error in the settings or the folder is printed once and not by every process.
-        load_source(config)
+        load_configured_folder(config)
         sys.exit(launch(arguments(config), num_processes=num_processes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
+    root: Path  # what the files of its images are relative to
     classes: tuple[str, ...]
     pixels: PixelCache
     train: Pictures
@@ -53,6 +55,7 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
         folder.root,
         files,
         digests=folder.digests,
+        read=folder.read,
         resize=Resize(preprocessing.resize_size, preprocessing.interpolation),
         cache_dir=config.cache_dir,
         bad_images=config.bad_images,
@@ -73,6 +76,7 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
     if problems:
         raise UndecodableError(problems)
     return Dataset(
+        root=folder.root,
         classes=folder.classes,
         pixels=pixels,
         train=train,

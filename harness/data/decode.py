@@ -147,6 +147,11 @@ def _image_file(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def read_below(root: Path, file: str) -> bytes:
+    """The bytes of a file by its path relative to `root`."""
+    return read(root / file)
+
+
 def _open(source: bytes | Path) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.data import nested
@@ -32,7 +32,8 @@ class Listing:
     root: Path
     images: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
-    stamps: dict[str, Stamp] = dataclasses.field(default_factory=dict)
+    stamps: dict[str, Stamp] = dataclasses.field(default_factory=dict)  # path -> what changes with the file
+    read: Callable[[str], bytes] | None = None  # the bytes of an image by its path; None if paths are those of files
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
     unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image

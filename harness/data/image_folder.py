@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.class_names import difference, lookalike
-from harness.data.decode import read
+from harness.data.decode import read_below
 from harness.data.digests import digests_of
-from harness.data.folder_scan import EXTENSIONS, Listing, summarise, walk
+from harness.data.folder_scan import EXTENSIONS, Listing, summarise
 from harness.data.layout import check_layout, without_labels
 from harness.data.missing_splits import cut_missing_splits, missing_splits
+from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
@@ -45,7 +48,8 @@ class ImageFolder:
     test: Split
     notes: tuple[str, ...]
     ignored: dict[str, int]
-    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if a file cannot be read
+    digests: tuple[str, ...]  # of the images of train, then val, then test; "" if one cannot be read
+    read: Callable[[str], bytes]  # the bytes of an image; DecodeError if it cannot be read
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -69,6 +73,17 @@ def load_image_folder(
     return folder
 
 
+def load_configured_folder(config: RunConfig) -> ImageFolder:
+    """The splits that a run with this config trains and scores on."""
+    return load_image_folder(
+        config.data,
+        seed=config.split_seed,
+        split_fraction=config.split_fraction,
+        split_group=config.split_group,
+        cache_dir=config.cache_dir,
+    )
+
+
 def scan_image_folder(
     root: str | os.PathLike[str],
     *,
@@ -78,12 +93,13 @@ def scan_image_folder(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
-    listing = walk(Path(root).expanduser().absolute())
+    listing = list_images(Path(root).expanduser().absolute())
+    read = listing.read or functools.partial(read_below, listing.root)
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *check_layout(listing), *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
-    digests = digests_of(listing.root, stamps, lambda file: read(listing.root / file), cache_dir)
+    digests = digests_of(listing.root, stamps, read, cache_dir)
     copies = _copies(listing, digests)
     cut_problems, cut_notes = cut_missing_splits(
         listing, copies, seed=seed, fraction=split_fraction, pattern=split_group
@@ -99,6 +115,7 @@ def scan_image_folder(
         notes=tuple(notes),
         ignored=dict(listing.ignored),
         digests=tuple(digests[file] for split in splits.values() for file in split.files),
+        read=read,
     )
     return folder, [*problems, *cut_problems, *_copy_problems(copies)]
 

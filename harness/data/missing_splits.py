@@ -52,7 +52,10 @@ def cut_missing_splits(
 
 def group_remarks(listing: Listing, pattern: str) -> tuple[list[str], list[str]]:
     """Problems and notes on --split-group: images that it does not match, groups in two splits that have folders."""
-    files = [file for classes in listing.images.values() for images in classes.values() for file in images]
+    split_of = {
+        file: split for split, classes in listing.images.items() for images in classes.values() for file in images
+    }
+    files = list(split_of)
     groups, unmatched = named_groups(files, pattern)
     if files and not groups:
         return [
@@ -67,7 +70,7 @@ def group_remarks(listing: Listing, pattern: str) -> tuple[list[str], list[str]]
         )
     across = []
     for name, images in groups.items():
-        one_each = {image.partition("/")[0]: image for image in reversed(images)}
+        one_each = {split_of[image]: image for image in reversed(images)}
         if len(one_each) > 1:
             across.append(f"{name}: {', '.join(sorted(one_each.values(), key=images.index))}")
     if not across:

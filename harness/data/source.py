@@ -1,17 +1,17 @@
-"""Where a run's images come from."""
+"""Where images come from: one function per kind of --data. Each returns a Listing; nothing else knows the kind."""
 
 from __future__ import annotations
 
-from harness.config import RunConfig
-from harness.data.image_folder import ImageFolder, load_image_folder
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.data.csv_list import list_csv
+from harness.data.folder_scan import Listing, walk
+
+# By the suffix of a file; a folder is walked.
+SOURCES: dict[str, Callable[[Path], Listing]] = {".csv": list_csv}
 
 
-def load_source(config: RunConfig) -> ImageFolder:
-    """The images of --data in three splits. Raises DataError with every problem."""
-    return load_image_folder(
-        config.data,
-        seed=config.split_seed,
-        split_fraction=config.split_fraction,
-        split_group=config.split_group,
-        cache_dir=config.cache_dir,
-    )
+def list_images(path: Path) -> Listing:
+    """The images of --data by split and class, how to read them, and the problems that prevent it."""
+    return walk(path) if path.is_dir() else SOURCES.get(path.suffix.lower(), walk)(path)

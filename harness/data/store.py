@@ -21,6 +21,8 @@ from typing import IO
 
 import numpy as np
 
+from harness.data.pixel_budget import max_pixels
+
 SHARD = ".shard"
 BUILDING = ".building"  # a shard that is not complete; its name begins with the host that writes it
 MAGIC = b"vitshard"
@@ -54,7 +56,8 @@ class ShardWriter:
     def finish(self) -> None:
         """Write the index and give the shard its name; from then on it is read."""
         index = io.BytesIO()
-        np.savez(index, entries=np.array(self._entries, ENTRY), reasons=np.array(self._reasons, np.str_))
+        entries, reasons = np.array(self._entries, ENTRY), np.array(self._reasons, np.str_)
+        np.savez(index, entries=entries, reasons=reasons, max_pixels=np.array(max_pixels()))
         self._file.write(index.getvalue() + len(index.getvalue()).to_bytes(_LENGTH, "little") + MAGIC)
         self._file.flush()
         os.fsync(self._file.fileno())  # after a power cut, a shard must not hold less than its name promises
@@ -123,14 +126,16 @@ def _read_index(path: Path) -> tuple[np.ndarray, list[str]]:
             raise ValueError("the end of the shard is missing")
         file.seek(end - length)
         with np.load(io.BytesIO(file.read(length)), allow_pickle=False) as index:
-            entries, reasons = index["entries"], index["reasons"]
+            entries, reasons, limit = index["entries"], index["reasons"].tolist(), int(index["max_pixels"])
     sizes = 3 * entries["height"].astype(np.int64) * entries["width"]
     ends = np.cumsum(sizes)
     if entries.dtype != ENTRY or not np.array_equal(entries["offset"], ends - sizes) or ends[-1:].sum() != end - length:
         raise ValueError("the index of the shard does not fit its pixels")
     if len(reasons) != (entries["height"] == 0).sum():
         raise ValueError("the index of the shard does not say why images cannot be decoded")
-    return entries, reasons.tolist()
+    if limit != max_pixels():  # what could not be decoded then may be now
+        return entries[entries["height"] > 0], []
+    return entries, reasons
 
 
 def remove_abandoned(folder: Path) -> None:

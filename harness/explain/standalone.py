@@ -68,7 +68,7 @@ def explain_run(
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
     result = test_set.explain_dataset(
-        explained, dataset.pixels, dataset.test, config.data, layer, config, processes, before
+        explained, dataset.pixels, dataset.test, str(dataset.root), layer, config, processes, before
     )
     processes.close()
     assert result is not None

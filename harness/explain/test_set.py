@@ -32,6 +32,7 @@ from harness.training.signals import StopSignals
 from harness.training.state import TrainState
 
 NO_POSITIONS = "The model has no learned position embedding: its position figures are left out."
+AUTO_IMAGES = 2000  # with --explain auto; a large test set would fill a disk with pages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,9 @@ def explain_test_set(
     config, processes, run_logger = run.config, run.processes, run.run_logger
     if config.explain == "none":
         return None
-    chosen = np.array(evenly_spaced(len(data.test), len(data.test) if config.explain == "all" else int(config.explain)))
+    total = len(data.test)
+    most = {"all": total, "auto": AUTO_IMAGES}.get(config.explain) or int(config.explain)
+    chosen = np.array(evenly_spaced(total, most))
     files = tuple(data.test.files[index] for index in chosen)
     images = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
     # Accelerate has put mixed precision into the model's own forward; attention is captured without it.
@@ -78,9 +81,11 @@ def explain_test_set(
     run_logger.console.say(f"Explaining {len(images)} test images: attention of every layer, rollout, relevance.")
     if before is None:
         run_logger.console.say(NO_POSITIONS)
+    if config.explain == "auto" and len(images) < total:
+        run_logger.console.say(f"These are evenly spaced among all {total}; --explain all explains every one.")
     try:
         result = explain_dataset(
-            explained, data.pixels, images, config.data, layer, config, processes, before, run.stop
+            explained, data.pixels, images, str(data.root), layer, config, processes, before, run.stop
         )
     except HarnessError as error:
         run_logger.problem("attention", str(error))

@@ -11,7 +11,7 @@ import optuna
 import sqlalchemy.exc
 
 from harness import files
-from harness.data.source import load_source
+from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError
 from harness.runs import figures
 from harness.sweep.execution.resources import Slot
@@ -75,7 +75,7 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
         (config.data, config.split_seed, config.split_fraction, config.split_group): config for config in configs
     }
     for config in folders.values():
-        load_source(config)
+        load_configured_folder(config)
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

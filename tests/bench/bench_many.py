@@ -30,7 +30,7 @@ CHILD = """
 import json, sys, time
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.source import load_source
+from harness.data.image_folder import load_configured_folder
 from harness.model.vit import Preprocessing
 def resident():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
@@ -38,7 +38,7 @@ def resident():
 root, caches, side = sys.argv[1], sys.argv[2], int(sys.argv[3])
 config = RunConfig(data=root, cache_dir=caches)
 before, start = resident(), time.perf_counter()
-folder = load_source(config)
+folder = load_configured_folder(config)
 listed = time.perf_counter()
 data = open_dataset(folder, Preprocessing(side, side, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
 opened = time.perf_counter()
@@ -48,13 +48,16 @@ print(json.dumps([listed - start, opened - listed, resident() - before, data.pix
 
 def write_many(root: Path, images: int, classes: int, side: int) -> None:
     """Small JPEGs, no two alike: of each class one in valid, one in test and the rest in train."""
+    cv2.setNumThreads(0)
     random = np.random.default_rng(0)
     for label in range(classes):
-        grain = random.integers(0, 256, (images // classes, side, side, 3), dtype=np.uint8)
-        for number, pixels in enumerate(cv2.blur(image, (5, 5)) for image in grain):
-            folder = root / ("valid", "test")[number] if number < 2 else root / "train"
-            (folder / f"class {label:05}").mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / f"class {label:05}" / f"{number:05}.jpg"), pixels)
+        folders = [root / split / f"class {label:05}" for split in ("valid", "test", "train")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        for number in range(images // classes):
+            grain = random.integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
+            pixels = cv2.resize(grain, (side, side), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(folders[min(number, 2)] / f"{number:05}.jpg"), pixels)
 
 
 def start(root: Path, caches: Path, side: int) -> list[float]:

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from harness.config import RunConfig
-from harness.data import cache_build, store
+from harness.data import cache_build, decode, store
 from harness.data.cache import PixelCache, cache_directory, open_cache, store_folder, undecodable_message
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
+from harness.data.image_folder import load_configured_folder
 from harness.data.resize import Resize, resized
-from harness.data.source import load_source
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
 from tests import ROOT
@@ -188,7 +188,7 @@ def test_splits_of_any_seed_keep_one_copy(photos: Path, tmp_path: Path, decoded:
     shutil.copytree(photos / "train", tmp_path / "data" / "train")
     for seed in range(3):
         config = RunConfig(data=str(tmp_path / "data"), cache_dir=str(tmp_path / "caches"), split_seed=seed)
-        data = open_dataset(load_source(config), PREPROCESSING, config)
+        data = open_dataset(load_configured_folder(config), PREPROCESSING, config)
         assert [len(split) for split in (data.train, data.val, data.test)] == [15, 3, 3]
     assert len(decoded) == 21
     sizes = [path.stat().st_size for path in shards(tmp_path / "caches", Resize(32))]
@@ -249,6 +249,23 @@ def test_twenty_undecodable_message_are_named_and_the_rest_counted(root: Path) -
     text = undecodable_message(root, files, dict.fromkeys(range(23), "truncated"))
     assert text.startswith("23 of 25") and text.endswith("\n  and 3 more")
     assert text.count(": truncated") == 20
+
+
+def test_an_image_that_was_too_large_is_tried_again_under_another_limit(
+    root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
+) -> None:
+    with monkeypatch.context() as limits:
+        for module in (decode, store):
+            limits.setattr(module, "MAX_PIXELS", 1000)
+        for _ in range(2):  # the second time from the store
+            result = opened(root, caches, bad_images="skip")
+            assert result.bad == {
+                1: "64x16 pixels, more than the 1,000 allowed",
+                4: "50x33 pixels, more than the 1,000 allowed",
+            }
+        assert len(decoded) == 5
+    assert opened(root, caches).bad == {}
+    assert len(decoded) == 7
 
 
 def test_nothing_left_to_skip_to_is_an_error(tmp_path: Path, caches: Path) -> None:

@@ -16,8 +16,8 @@ from harness.config import RunConfig
 from harness.data import cache_contents
 from harness.data.cache import store_folder
 from harness.data.dataset import open_dataset
+from harness.data.image_folder import load_configured_folder
 from harness.data.resize import Resize
-from harness.data.source import load_source
 from harness.data.store import IN_USE
 from harness.model.vit import Preprocessing
 from tests import ROOT
@@ -26,7 +26,7 @@ from tests import ROOT
 def decode(data: Path, caches: Path, size: int) -> None:
     config = RunConfig(data=str(data), cache_dir=str(caches))
     preprocessing = Preprocessing(size, size, "bilinear", (0.5,) * 3, (0.5,) * 3)
-    open_dataset(load_source(config), preprocessing, config)
+    open_dataset(load_configured_folder(config), preprocessing, config)
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def sizes(caches: Path) -> dict[int, int]:
 
 
 def test_it_shows_what_the_cache_holds(caches: Path) -> None:
+    decoded = sizes(caches)[16]
     waste(caches)
     result = run(caches)
     assert result.exit_code == 0
@@ -105,14 +106,14 @@ def test_it_shows_what_the_cache_holds(caches: Path) -> None:
         "digests",
         "caches of earlier versions",
     ]
-    size = f"{sizes(caches)[16] / 1e3:.0f}"
+    size = f"{decoded / 1e3:.0f}"
     assert by_name["images, short side 16, bilinear"][5:] == ["39", size, "kB", "2023-11-14"]
     assert by_name["caches of earlier versions"][4:6] == ["15", "bytes"]
     groups = json.loads(run(caches, "--json").output)["groups"]
     assert groups[0] == {
         "name": "images, short side 16, bilinear",
         "images": 39,
-        "bytes": sizes(caches)[16],
+        "bytes": decoded,
         "last_use": 1.7e9,
         "in_use": False,
     }
@@ -187,7 +188,9 @@ def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept
     items = cache_contents.prunable(cache_contents.contents(caches), older_than=1)
     assert len(items) > 0
     config = RunConfig(data=str(photos), cache_dir=str(caches))
-    data = open_dataset(load_source(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
+    data = open_dataset(
+        load_configured_folder(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config
+    )
     with (store_folder(Resize(16), caches) / IN_USE).open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert cache_contents.remove(items) == ([], items)

@@ -153,6 +153,24 @@ def test_as_many_pictures_as_asked_for(
     assert [seen.classes[label] for label in seen.labels] == [Path(str(file)).parent.name for file in seen.files]
 
 
+def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
+    photos: Path,
+    tmp_path: Path,
+    undrawn: list[Archive],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sentence = "These are evenly spaced among all 9; --explain all explains every one."
+    assert RunConfig(data="x").explain == "auto" and test_set.AUTO_IMAGES == 2000
+    monkeypatch.setattr(test_set, "AUTO_IMAGES", 6)
+    outcome = fit(settings(photos, tmp_path / "auto", explain="auto", epochs=1))
+    assert len(attention_of(outcome)) == 6
+    assert sentence in capsys.readouterr().out
+    outcome = fit(settings(photos, tmp_path / "all", explain="all", epochs=1))
+    assert len(attention_of(outcome)) == 9
+    assert sentence not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -280,7 +298,7 @@ def test_a_stop_signal_while_explaining_is_resumed_later(
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--explain is 'some'; give all, none, or a number of test images"):
+    with pytest.raises(ConfigError, match="--explain is 'some'; give auto, all, none, or a number of test images"):
         settings(photos, tmp_path, explain="some")
     with pytest.raises(ConfigError, match="--explain-layer is 7; vit_demo has layers 1 to 6"):
         fit(settings(photos, tmp_path, explain_layer=7))
