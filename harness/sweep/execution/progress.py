@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from harness.runs.rules import duration
+from harness.runs.rules import duration, printable
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
@@ -51,7 +51,7 @@ class SweepProgress:
         ended = sum(entry.state in ENDED for entry in entries)
         settings = describe(task.settings, self._sweep) if task else ""
         who = f"trial {task.number}{f' ({settings})' if settings else ''} " if task else ""
-        self._console.print(f"[{ended}/{len(entries)}] {who}{text}", markup=False)
+        self._console.print(printable(f"[{ended}/{len(entries)}] {who}{text}"), markup=False)
         self._drawn = 0.0
 
     def refresh(self, running: Sequence[RunningTrial], slots: int) -> None:
@@ -103,8 +103,8 @@ def status_table(entries: Sequence[TrialRecord], sweep: Sweep) -> str:
             entry.state,
             "" if entry.value is None else f"{entry.value:.4f}",
             str(entry.attempts + 1) if entry.attempts else "",
-            escape(entry.owner or ""),
-            escape(entry.reason or ""),
+            escape(printable(entry.owner or "")),
+            escape(printable(entry.reason or "")),
         )
     return as_text(table)
 
