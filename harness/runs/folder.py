@@ -37,6 +37,22 @@ def check_exists(run_folder: Path) -> None:
         raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
 
 
+def refuse_links_in(folder: Path, *below: Path) -> None:
+    """Raises HarnessError if a folder, an entry of it, or anything below these subfolders is a symbolic link.
+
+    Whoever writes to the folder would write through it.
+    """
+    paths = [folder, *(folder.iterdir() if folder.is_dir() else ())]
+    for subfolder in below:
+        paths += [Path(parent, name) for parent, folders, files in os.walk(subfolder) for name in (*folders, *files)]
+    for path in sorted(paths):
+        if path.is_symlink():
+            raise HarnessError(
+                f"{printable(path)} is a symbolic link; a run neither reads nor writes through links. Replace it "
+                "by what it leads to, or choose another --runs-dir."
+            )
+
+
 class RunFolder:
     """Paths and small files of one run; written by the main process only."""
 
@@ -118,18 +134,6 @@ class RunFolder:
         # mkdtemp makes the name unique, also for two runs within one second.
         return self.path.rename(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=aside)))
 
-    def refuse_links(self) -> None:
-        """Raises HarnessError if a file or folder of the run is a symbolic link: a run would write through it."""
-        own = [self.path, *(self.path.iterdir() if self.path.is_dir() else ())]
-        for folder in (self.checkpoints, self.figures, self.attention):  # not wandb/, which has links of W&B's own
-            own += [Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files)]
-        for path in sorted(own):
-            if path.is_symlink():
-                raise HarnessError(
-                    f"{printable(path)} is a symbolic link; a run neither reads nor writes through links. Replace it "
-                    "by what it leads to, or choose another --runs-dir."
-                )
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder against a second process of the same run; the kernel unlocks it when the process ends."""
@@ -137,7 +141,7 @@ class RunFolder:
             "Another process ({holder}) is running this run in {folder}. "
             "Wait for it, or change a setting (--seed, --name) to start another run."
         )
-        self.refuse_links()
+        refuse_links_in(self.path, self.checkpoints, self.figures, self.attention)  # not wandb/, which has its own links
         with locked(self.path / ".lock", refusal):
             remove_leftovers(self.path)  # not below: wandb/ holds W&B's own files
             for folder in (self.checkpoints, self.figures, self.attention):
