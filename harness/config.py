@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.policies import POLICIES
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PathError
 from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
@@ -437,8 +437,12 @@ class RunConfig:
         paths: dict[str, Any] = {name: _absolute(getattr(self, name)) for name in ("data", "cache_dir", "runs_dir")}
         if self.weights not in NAMED_WEIGHTS:
             # Checked only here: a checkpoint stays usable after its initial weights file is deleted.
-            if not Path(self.weights).expanduser().is_file():
-                raise ConfigError(f"--weights {self.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
+            path = Path(self.weights).expanduser()
+            if path.exists() and not path.is_file():
+                raise PathError(f"--weights {self.weights} is not a file; give a weights file.")
+            if not path.exists():
+                kind = PathError if path.suffix or len(path.parts) > 1 else ConfigError  # else a misspelt name
+                raise kind(f"--weights {self.weights} is neither a file nor one of {', '.join(NAMED_WEIGHTS)}.")
             paths["weights"] = _absolute(self.weights)
         if self.class_weights not in NAMED_CLASS_WEIGHTS:
             paths["class_weights"] = _absolute(self.class_weights)

@@ -1,4 +1,4 @@
-"""Errors that a user can fix: each carries all problems found and an exit code."""
+"""Errors that a user can fix: each carries all problems found and an exit code; and how text is printed safely."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class HarnessError(Exception):
-    """One or more problems in the user's words; printed without a traceback."""
+    """One or more problems in the user's words; printed without a traceback.
+
+    The exit code is 2 if the command has to be corrected: an option, a value, the content of a sweep file. It is 1 if
+    the same command may work later: a missing file, data, memory, disk or network.
+    """
 
     exit_code = 1
 
@@ -23,6 +27,12 @@ class ConfigError(HarnessError):
     """An invalid setting; exit code 2."""
 
     exit_code = 2
+
+
+class PathError(ConfigError):
+    """A setting names a file that is missing or cannot be read; exit code 1: the same command may work later."""
+
+    exit_code = 1
 
 
 class DataError(HarnessError):
@@ -52,6 +62,22 @@ class UndecodableError(InfeasibleError, DataError):
     """Images that cannot be decoded."""
 
 
+def joined(errors: Sequence[HarnessError]) -> HarnessError:
+    """One error with the problems of all; exit code 2 if one of them has it."""
+    if len(errors) == 1:
+        return errors[0]
+    kind = ConfigError if any(error.exit_code == ConfigError.exit_code for error in errors) else HarnessError
+    return kind(problem for error in errors for problem in error.problems)
+
+
+def printable(text: object) -> str:
+    """Text from a file or a path that is safe on a terminal: control characters and surrogates are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
+        for letter in str(text)
+    )
+
+
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """Print the problems of a HarnessError on stderr and exit with its code."""
@@ -63,5 +89,6 @@ def errors_in_words() -> Iterator[None]:
             # first, the launcher would kill the main one. Once the main process exits, the launcher ends this one.
             time.sleep(150)
         for problem in error.problems:
-            print(f"Error: {problem}", file=sys.stderr)
+            for line in f"Error: {problem}".split("\n"):
+                print(printable(line), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""Atomic writes and locks of files."""
+"""Atomic writes and locks of files, and what the system refuses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,19 @@ from harness.errors import HarnessError, TrainingError
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def not_a_file(path: Path) -> str:
+    """Why a path is not a regular file. Reading a named pipe or a device could block forever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "the file does not exist"
+    except (OSError, ValueError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
+    kind = next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
+    return "" if stat.S_ISREG(mode) else f"it is {kind}, not a file"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -56,7 +70,8 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        # Never through a symbolic link: the file is truncated.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+")
     except OSError as error:
         raise HarnessError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --runs-dir.") from error
     with file:

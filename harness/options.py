@@ -15,7 +15,7 @@ import yaml
 from click.core import ParameterSource
 
 from harness.config import RunConfig, option_name, value_type
-from harness.errors import ConfigError
+from harness.errors import ConfigError, printable
 from harness.recipes import default_text
 
 # Extra arguments for every run of a sweep; they come last, so they override the sweep file.
@@ -51,7 +51,15 @@ class RunCommand(GroupedCommand):
             added = sweep_words() if "WANDB_SWEEP_ID" in os.environ else []
         except ConfigError as error:
             raise click.UsageError(str(error), context) from None
-        return super().parse_args(context, [*args, *added])
+        words = [*args, *added]
+        try:
+            return super().parse_args(context, list(words))
+        except click.MissingParameter as error:
+            unnamed = self.make_parser(context).parse_args(words)[1]
+            if error.param and error.param.name == "data" and unnamed:
+                hint = f"Did you mean --data {shlex.quote(printable(unnamed[0]))}?"
+                raise click.MissingParameter(hint, context, error.param) from None
+            raise
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:

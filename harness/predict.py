@@ -6,7 +6,6 @@ import dataclasses
 import glob
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,11 +26,11 @@ from harness.data.image_folder import load_configured_folder
 from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
+from harness.files import not_a_file
 from harness.launch.cores import usable_cores
-from harness.runs.folder import BEST, RunFolder
-from harness.runs.reading import ANOTHER_RUN
+from harness.runs.folder import BEST, RunFolder, check_exists
+from harness.runs.reading import ANOTHER_RUN, refuse_links
 from harness.runs.resampling import bootstrap
-from harness.runs.rules import printable
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
@@ -40,9 +39,7 @@ from harness.training.distributed import Processes
 
 def best_of(run_folder: Path) -> BestCheckpoint:
     """Load the best checkpoint of a run folder. Raises HarnessError if there is none."""
-    if not run_folder.is_dir():
-        reason = "is not a folder" if run_folder.exists() else "does not exist"
-        raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
+    check_exists(run_folder)
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
         if checkpoint_note := RunFolder(run_folder).read("manifest.json", ANOTHER_RUN).get("checkpoint"):
@@ -51,6 +48,7 @@ def best_of(run_folder: Path) -> BestCheckpoint:
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give a run folder whose run has "
             "finished at least one epoch."
         )
+    refuse_links(path, run_folder)
     return load_best(path)
 
 
@@ -197,7 +195,7 @@ class Predictor:
         """The crop that the model gets, uint8 (S, S, 3)."""
         if isinstance(image, Prediction):
             return image
-        if problem := _not_a_file(image):
+        if problem := not_a_file(image):
             return _failed(image, problem)
         preprocessing = self._preprocessing
         rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
@@ -223,16 +221,3 @@ class Predictor:
                 raise InfeasibleError("Out of memory while predicting one image: free memory on the device.") from None
         clear_device_cache(garbage_collection=True)
         return np.concatenate([self._probabilities(half) for half in crops.chunk(2)])
-
-
-def _not_a_file(path: Path) -> str:
-    """Why a path is not a regular file. Reading a named pipe or a device could block forever."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "the file does not exist"
-    except (OSError, ValueError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
-    kinds = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
-    kind = next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
-    return "" if stat.S_ISREG(mode) else f"it is {kind}, not a file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ def example(name: str, folder: Path) -> None:
     """
     with errors_in_words():
         file = folder / f"{name}.yaml"
-        if file.exists():
+        if os.path.lexists(file):
             raise HarnessError(f"{file} already exists. Use it, or give another folder.")
         try:
             folder.mkdir(parents=True, exist_ok=True)

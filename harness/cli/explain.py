@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.config import MODELS
-from harness.errors import ConfigError, errors_in_words
+from harness.errors import ConfigError, errors_in_words, printable
 from harness.options import SETTINGS
 
 
@@ -51,8 +51,10 @@ def explain(
         _refuse(words, layer, redraw, weights, model)
         from harness.explain import standalone
         from harness.explain.output_folder import OutputFolder
-        from harness.runs.rules import printable
+        from harness.runs.folder import check_exists
 
+        if not weights:
+            check_exists(words[0])
         images = words if weights else words[1:]
         if output or weights:
             place = OutputFolder.named(output or Path("attention"))
@@ -60,20 +62,24 @@ def explain(
             place = OutputFolder.of_run_images(words[0]) if images else OutputFolder.of_run(words[0])
         place.open()  # refuses a folder with files of the user before any work
         if redraw:
-            standalone.redraw(place, data_folder, click.echo)
-            click.echo(f"Drawn again: {place.path}")
+            standalone.redraw(place, data_folder, _say)
+            _say(f"Drawn again: {place.path}")
             return
         if weights:
             assert model
-            predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, click.echo)
+            predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, _say)
         elif images:
-            predictions = standalone.explain_images_with_run(words[0], images, place, layer, click.echo)
+            predictions = standalone.explain_images_with_run(words[0], images, place, layer, _say)
         else:
-            standalone.explain_run(words[0], place, layer, data_folder, cache_dir, click.echo)
+            standalone.explain_run(words[0], place, layer, data_folder, cache_dir, _say)
             predictions = []
         for path, top in predictions:
             classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
             click.echo(f"{printable(path)}: {classes}")
+
+
+def _say(sentence: str) -> None:
+    click.echo(printable(sentence))
 
 
 def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: str | None, model: str | None) -> None:

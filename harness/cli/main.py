@@ -15,7 +15,7 @@ from harness.cli.probe import probe
 from harness.cli.sweep import sweep
 from harness.cli.verify import verify
 from harness.config import RunConfig
-from harness.errors import errors_in_words
+from harness.errors import ConfigError, HarnessError, errors_in_words, joined
 from harness.options import SETTINGS, RunCommand, arguments, run_options
 
 RUN_EXAMPLES = """\b
@@ -64,13 +64,30 @@ def main() -> None:
 def train(num_processes: int | None, **values: Any) -> None:
     """Fine-tune a model on all GPUs of this machine. Same run as `accelerate launch harness/run.py`."""
     with errors_in_words():
-        config = RunConfig(**values).resolved()
-        from harness.data.image_folder import load_configured_folder
+        config = RunConfig(**values)
         from harness.launch.launch import launch
 
-        # Checked here, so that an error in the settings or the folder is printed once and not by every process.
-        load_configured_folder(config)
-        sys.exit(launch(arguments(config), num_processes=num_processes))
+        if num_processes and num_processes > config.batch_size:
+            raise ConfigError(
+                f"--num-processes {num_processes} is more than --batch-size {config.batch_size}: in each step, every "
+                f"process needs an image. Give --num-processes {config.batch_size} or less."
+            )
+        _check_inputs(config)
+        sys.exit(launch(arguments(config.resolved()), num_processes=num_processes))
+
+
+def _check_inputs(config: RunConfig) -> None:
+    """Raise one HarnessError with all problems; here, so that they are printed once and not by every process."""
+    from harness.data.image_folder import load_configured_folder
+
+    problems = []
+    for check in (config.resolved, lambda: load_configured_folder(config)):
+        try:
+            check()
+        except HarnessError as error:
+            problems.append(error)
+    if problems:
+        raise joined(problems)
 
 
 train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.predict import Prediction
-from harness.runs.rules import printable
 from harness.training.metrics import write_csv
 
 
@@ -40,15 +40,15 @@ def print_json(classes: Sequence[str], predictions: Iterable[Prediction]) -> Non
 
 
 def write_table(path: Path, classes: Sequence[str], predictions: Iterable[Prediction]) -> None:
-    """A CSV file with a row for each image; `-` is standard output."""
+    """A CSV file with a row for each image; `-` is standard output, where a terminal gets no control characters."""
     columns = ["file", "prediction", "probability", *(f"probability/{name}" for name in classes)]
     if path.exists() and not path.is_file():
         raise HarnessError(f"--csv {printable(path)} is not a file; give a file name, or - for standard output.")
     rows = _rows(classes, predictions)
     if str(path) == "-":
         writer = csv.writer(sys.stdout)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        for row in itertools.chain([columns], rows):
+            writer.writerow(map(printable, row) if sys.stdout.isatty() else row)
         return
     try:
         write_csv(path, columns, rows)

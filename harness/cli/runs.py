@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ConfigError, HarnessError, errors_in_words
-from harness.runs.rules import printable
+from harness.errors import ConfigError, HarnessError, errors_in_words, printable
 
 
 @click.command()
@@ -32,7 +31,9 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
         from harness.predict import evaluate_again
         from harness.runs.summary import score_lines
 
-        results = evaluate_again(run_folder, data_folder, cache_dir, lambda sentence: click.echo(sentence, err=True))
+        results = evaluate_again(
+            run_folder, data_folder, cache_dir, lambda sentence: click.echo(printable(sentence), err=True)
+        )
         if as_json:
             click.echo(json.dumps(results))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class OutputFolder:
     def open(self) -> OwnedFiles:
         """The files that may be replaced; nothing is written. Raises HarnessError if others have their names."""
         self._refuse_links()
+        self._check_writable()
         owned = OwnedFiles(self.path, LIST)
         present = self._present()
         expected = {name for name in present if NAMES.fullmatch(name)}
@@ -87,6 +89,17 @@ class OutputFolder:
                 raise HarnessError(f"{printable(folder)} is not a folder. {REMEDY}")
         for name in FIGURES:
             self.figure(name)
+
+    def _check_writable(self) -> None:
+        """Raises HarnessError if the folder can neither be written to nor made; by trying, as /proc needs."""
+        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        try:
+            with tempfile.TemporaryDirectory(dir=existing, prefix=".harness-"):
+                pass
+        except OSError as error:
+            raise HarnessError(
+                f"{printable(self.path)} cannot be written ({error.strerror}). Choose another folder."
+            ) from error
 
     def _present(self) -> list[str]:
         """Names of what is in the folder and could be in the way: known files, and everything in known subfolders."""

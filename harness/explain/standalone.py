@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from torchvision.models import ViT_B_16_Weights
@@ -24,12 +24,14 @@ from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
 from harness.model.architectures import head_layer
-from harness.model.preprocessing import Preprocessing
+from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import published, weights_path
 from harness.model.state_dict_keys import HEAD, to_torchvision
 from harness.model.vit import build_model
 from harness.model.weights import read_metadata, read_weights
 from harness.predict import best_of, open_run
+from harness.runs.npz_arrays import damaged
+from harness.runs.rules import printable
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.distributed import Processes
 
@@ -124,13 +126,25 @@ def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     positions = folder / POSITIONS
     compared = archive.read(positions, PositionArchive) if positions.is_file() else None
     try:
-        preprocessing, root = Preprocessing(**arrays.settings["preprocessing"]), Path(data or arrays.settings["root"])
-    except (KeyError, TypeError) as error:
-        raise HarnessError(f"{folder / ARRAYS} does not record its images ({error}).") from error
+        preprocessing, root = _recorded_images(arrays, data)
+    except ValueError as error:
+        raise damaged(folder / ARRAYS, error) from error
     crops = of_files(root, [str(file) for file in arrays.files], preprocessing)
     on_object = output.measure_object(arrays, root, owned, say)
     output.draw(arrays, compared, on_object, crops, place, owned)
     return arrays
+
+
+def _recorded_images(arrays: Archive, data: str | None) -> tuple[Preprocessing, Path]:
+    """How the images of the arrays were cropped, and their folder. Raises ValueError if one would lie outside of it."""
+    for file in map(str, arrays.files):
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or "\0" in file:
+            raise ValueError(f"it names {printable(file)}, which is outside the folder of its images")
+    root = data or arrays.settings.get("root")
+    if not isinstance(root, str) or "\0" in root:
+        raise ValueError("it does not name the folder of its images")
+    return checked_preprocessing(arrays.settings.get("preprocessing")), Path(root)
 
 
 def class_names(model: str, weights: str) -> tuple[str, ...]:

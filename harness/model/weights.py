@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from harness.errors import WeightsError
+from harness.files import not_a_file
 from harness.model import adapter
 from harness.model.state_dict_keys import POSITIONS, listed
 
@@ -57,8 +58,8 @@ def check_file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; give the weights file in it.")
-    if not path.is_file():
-        raise WeightsError(f"{path} does not exist; give a weights file.")
+    if problem := not_a_file(path):  # reading a named pipe or a device could block forever
+        raise WeightsError(f"{path} cannot be read: {problem}. Give a weights file.")
     if path.suffix.lower() not in READERS:
         raise WeightsError(f"{path}: unsupported file type; its name must end in {', '.join(READERS)}.")
     return path

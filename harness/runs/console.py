@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from harness.errors import printable
+
 
 class Console:
     """Prints on the main process only. The `harness` loggers print through it, above the bar."""
@@ -20,8 +22,10 @@ class Console:
         _ConsoleHandler(self).replace_earlier()
 
     def say(self, text: str) -> None:
+        """Print lines; control characters in them, from names of files and classes, are escaped."""
         if not self._enabled:
             return
+        text = "\n".join(map(printable, text.split("\n")))
         if self._bar is not None:
             self._bar.write(text)
         else:

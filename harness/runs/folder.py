@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
 from harness.runs.predictions import PREDICTIONS_FILE
 from harness.runs.reading import START_OVER, UnreadableError, read_checked_object, read_rows
-from harness.runs.rules import SET_ASIDE, finite
+from harness.runs.rules import SET_ASIDE, finite, printable
 
 # In checkpoints/: weights of the best epoch, and everything that resuming needs.
 BEST = "best.safetensors"
@@ -28,6 +28,29 @@ PROBE = "probe.safetensors"
 
 # A file of this name in its folder stops a run; its text is the reason.
 STOP = "stop"
+
+
+def check_exists(run_folder: Path) -> None:
+    """Raises HarnessError if there is no such folder."""
+    if not run_folder.is_dir():
+        reason = "is not a folder" if run_folder.exists() else "does not exist"
+        raise HarnessError(f"{printable(run_folder)} {reason}; give a run folder.")
+
+
+def refuse_links_in(folder: Path, *below: Path) -> None:
+    """Raises HarnessError if a folder, an entry of it, or anything below these subfolders is a symbolic link.
+
+    Whoever writes to the folder would write through it.
+    """
+    paths = [folder, *(folder.iterdir() if folder.is_dir() else ())]
+    for subfolder in below:
+        paths += [Path(parent, name) for parent, folders, files in os.walk(subfolder) for name in (*folders, *files)]
+    for path in sorted(paths):
+        if path.is_symlink():
+            raise HarnessError(
+                f"{printable(path)} is a symbolic link; a run neither reads nor writes through links. Replace it "
+                "by what it leads to, or choose another --runs-dir."
+            )
 
 
 class RunFolder:
@@ -104,6 +127,8 @@ class RunFolder:
         if not self.path.exists():
             return None
         aside = self.path.parent / SET_ASIDE
+        if aside.is_symlink():
+            raise HarnessError(f"{printable(aside)} is a symbolic link, which is not followed. Remove it.")
         aside.mkdir(exist_ok=True)
         name = f"{self.path.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         # mkdtemp makes the name unique, also for two runs within one second.
@@ -116,6 +141,9 @@ class RunFolder:
             "Another process ({holder}) is running this run in {folder}. "
             "Wait for it, or change a setting (--seed, --name) to start another run."
         )
+        refuse_links_in(
+            self.path, self.checkpoints, self.figures, self.attention
+        )  # not wandb/, which has its own links
         with locked(self.path / ".lock", refusal):
             remove_leftovers(self.path)  # not below: wandb/ holds W&B's own files
             for folder in (self.checkpoints, self.figures, self.attention):

@@ -44,7 +44,9 @@ def read_predictions(run_folder: Path) -> PredictionTable:
         return table_of(classes, _columns(run_folder / PREDICTIONS_FILE, PREDICTION_COLUMNS))
     except FileNotFoundError as error:
         return PredictionTable(problem=f"{Path(error.filename).name} is missing")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        return PredictionTable(problem=f"{Path(error.filename).name} cannot be read ({error.strerror})")
+    except ValueError as error:
         return PredictionTable(problem=str(error))
 
 

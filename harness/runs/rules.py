@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
+from harness.errors import printable as printable  # also for reports, which import the light half of runs only
+
 Goal = Literal["maximize", "minimize"]
 
 # Beside run folders: where `--fresh` moves earlier runs of the same settings.
@@ -81,14 +83,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
-
-
-def printable(text: object) -> str:
-    """Text from a file or a path that is safe on a terminal: control characters and surrogates are escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode()
-        for letter in str(text)
-    )
 
 
 def without_mathtext(text: str) -> str:

@@ -14,6 +14,7 @@ from harness import files
 from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError
 from harness.runs import figures
+from harness.runs.folder import refuse_links_in
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner, RunnerOptions
 from harness.sweep.search.grid import checked_configs, probe_points
@@ -42,6 +43,7 @@ def run_sweep(
 ) -> int:
     """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
     check_inputs(sweep, search)
+    refuse_links_in(folder, folder / "logs")
     with locked(folder), storage_errors_in_words(sweep):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.data.image_folder import ImageFolder, load_configured_folder
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_for
 from harness.model.weights_header import check_header
@@ -53,11 +53,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
         if preprocessing and config.weights not in NAMED_WEIGHTS:
             attempt(lambda: check_header(config.model, Path(config.weights)))
     attempt(lambda: _check_writable(run_folder))
-    if len(errors) == 1:
-        raise errors[0]
     if errors:
-        kind = ConfigError if any(isinstance(error, ConfigError) for error in errors) else HarnessError
-        raise kind(problem for error in errors for problem in error.problems)
+        raise joined(errors)
     assert image_folder is not None and preprocessing is not None
     return image_folder, preprocessing
 

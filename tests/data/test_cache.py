@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from harness.config import RunConfig
-from harness.data import cache_build, decode, store
+from harness.data import cache_build, store
 from harness.data.cache import PixelCache, cache_directory, open_cache, store_folder, undecodable_message
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
@@ -255,13 +255,12 @@ def test_an_image_that_was_too_large_is_tried_again_under_another_limit(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
 ) -> None:
     with monkeypatch.context() as limits:
-        for module in (decode, store):
-            limits.setattr(module, "MAX_PIXELS", 1000)
+        limits.setenv("HARNESS_MAX_PIXELS", "1000")
         for _ in range(2):  # the second time from the store
             result = opened(root, caches, bad_images="skip")
             assert result.bad == {
-                1: "64x16 pixels, more than the 1,000 allowed",
-                4: "50x33 pixels, more than the 1,000 allowed",
+                1: "64x16 pixels, more than the 1,000 allowed (HARNESS_MAX_PIXELS sets the limit)",
+                4: "50x33 pixels, more than the 1,000 allowed (HARNESS_MAX_PIXELS sets the limit)",
             }
         assert len(decoded) == 5
     assert opened(root, caches).bad == {}

@@ -154,6 +154,11 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("theirs")
     with pytest.raises(HarnessError, match="file is not a folder"):
         OutputFolder.named(tmp_path / "file").open()
+    for folder, reason in {tmp_path / "file" / "deeper": "Not a directory", Path("/proc/x"): "No such file"}.items():
+        with pytest.raises(HarnessError, match=f"{folder} cannot be written .{reason}"):
+            OutputFolder.named(folder).open()
+    OutputFolder.named(tmp_path / "new" / "deeper").open()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing is written
 
 
 @pytest.mark.parametrize(

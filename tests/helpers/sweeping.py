@@ -58,7 +58,7 @@ def sweep_here(
 ) -> int:
     """Does what `harness sweep run` does, with trials forked from this process."""
     sweep = read_sweep(file, words)
-    slots = share_machine(workers, 1, processes, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    slots = share_machine(workers, None, processes, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     return run_sweep(
         sweep,
         search or Search(),

@@ -128,8 +128,15 @@ def test_truncated_files(tmp_path: Path, kind: str, share: float) -> None:
 
 
 def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
-    assert problem_of(tmp_path / "gone.pth").endswith("gone.pth does not exist; give a weights file.")
+    assert problem_of(tmp_path / "gone.pth").endswith(
+        "gone.pth cannot be read: the file does not exist. Give a weights file."
+    )
     assert problem_of(tmp_path).endswith("is a folder; give the weights file in it.")
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert problem_of(tmp_path / "pipe.pth").endswith(
+        "pipe.pth cannot be read: it is a named pipe, not a file. Give a weights file."
+    )
+    assert "/dev/zero cannot be read: it is a device, not a file." in problem_of(Path("/dev/zero"))
     (tmp_path / "w.h5").write_bytes(b"x")
     assert "must end in .safetensors, .pth, .pt, .bin, .npz" in problem_of(tmp_path / "w.h5")
     for contents in ([torch.ones(1)], torch.ones(1), {"epoch": 3}, {1: torch.ones(1)}):

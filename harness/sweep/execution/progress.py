@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from harness.runs.rules import duration
+from harness.runs.rules import duration, printable
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
@@ -53,7 +53,7 @@ class SweepProgress:
         ended = sum(record.state in ENDED for record in records)
         settings = describe(trial.settings, self._sweep) if trial else ""
         subject = f"trial {trial.number}{f' ({settings})' if settings else ''} " if trial else ""
-        self._console.print(f"[{ended}/{len(records)}] {subject}{text}", markup=False)
+        self._console.print(printable(f"[{ended}/{len(records)}] {subject}{text}"), markup=False)
         self._last_refresh = 0.0
 
     def refresh(self, running: Sequence[RunningTrial], slots: int) -> None:
@@ -102,8 +102,8 @@ def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
             record.state,
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
-            escape(record.owner or ""),
-            escape(record.reason or ""),
+            escape(printable(record.owner or "")),
+            escape(printable(record.reason or "")),
         )
     return as_text(table)
 

@@ -42,6 +42,10 @@ def share_machine(
     """
     gpus = [] if told_to_use_cpu(environment) else visible_gpus(environment)
     problems = []
+    if gpus_per_run is not None and not gpus:
+        problems.append(
+            f"--gpus-per-run is {gpus_per_run:g}, but no GPU can be used here. Leave the option out to run on the CPU."
+        )
     if gpus_per_run is None:
         gpus_per_run = 1 / math.ceil((workers or 1) / len(gpus)) if gpus else 1.0
     if not 0.01 <= gpus_per_run < 1000 or (gpus_per_run > 1 and gpus_per_run != int(gpus_per_run)):

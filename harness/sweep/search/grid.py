@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import RunConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PathError
 from harness.sweep.spec import command as commands
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -68,14 +68,15 @@ def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[R
     if problems := check_points(sweep, points):
         raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
     configs = [sweep.config(point) for point in points]
-    missing: list[str] = []
+    missing: list[ConfigError] = []
     for config in {config.weights: config for config in configs}.values():
         try:
             config.resolved()
         except ConfigError as error:
-            missing += error.problems
+            missing.append(error)
     if missing:
-        raise ConfigError(missing)
+        kind = PathError if all(isinstance(error, PathError) for error in missing) else ConfigError
+        raise kind(problem for error in missing for problem in error.problems)
     return configs
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PathError
+from harness.files import not_a_file
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,14 +30,16 @@ class _Loader(yaml.SafeLoader):
 
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8. Raises ConfigError."""
+    if path.exists() and (problem := not_a_file(path)):  # a named pipe would block
+        raise PathError(f"{path} cannot be read: {problem}.")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"There is no sweep file {path}.") from None
+        raise PathError(f"There is no sweep file {path}.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}).") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+        raise PathError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def parse(text: str) -> dict[str, Any]:

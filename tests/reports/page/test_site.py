@@ -149,9 +149,8 @@ def test_nothing_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
     with Site(root) as site:
         site.file("index.html", b"")
     (root / "maps").symlink_to(outside.parent)
-    (root / ".report.json").write_text(
-        json.dumps({"files": {"maps/notes.txt": None, "a\0b": None, "index.html": None}})
-    )
+    listed = dict.fromkeys(("maps/notes.txt", "a\0b", "index.html"))
+    (root / ".report.json").write_text(json.dumps({"files": listed}))
     with Site(root) as site:
         site.file("index.html", b"")
     assert outside.read_text() == "mine"

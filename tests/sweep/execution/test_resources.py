@@ -81,9 +81,15 @@ def test_gpus_keep_their_names(gpus: None) -> None:
 def test_without_gpus_workers_share_the_cores(no_gpus: None) -> None:
     assert share_machine(None, None, 1, {}) == [Slot(0, (), tuple(range(8)), 1)]
     assert [slot.cores for slot in share_machine(3, None, 1, {})] == [(0, 1), (2, 3, 4), (5, 6, 7)]
-    assert [slot.processes for slot in share_machine(2, 1, 2, {})] == [2, 2]
-    assert {slot.cores for slot in share_machine(16, 1, 1, {})} == {(core,) for core in range(8)}
-    assert share_machine(1, 1, 1, {})[0].environment() == {}
+    assert [slot.processes for slot in share_machine(2, None, 2, {})] == [2, 2]
+    assert {slot.cores for slot in share_machine(16, None, 1, {})} == {(core,) for core in range(8)}
+    assert share_machine(1, None, 1, {})[0].environment() == {}
+
+
+@pytest.mark.parametrize("gpus_per_run", [0.5, 1, 5])
+def test_gpus_cannot_be_asked_for_without_one(no_gpus: None, gpus_per_run: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^--gpus-per-run is {gpus_per_run}, but no GPU can be used here\. Leave"):
+        share_machine(None, gpus_per_run, 1, {})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +245,16 @@ def test_invalid_yaml(tmp_path: Path, text: str, sentence: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no sweep file"):
-        read_sweep(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        read_sweep(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for file, problem in {
+        tmp_path / "none.yaml": "There is no sweep file",
+        tmp_path: "cannot be read: it is a folder, not a file",
+        tmp_path / "pipe.yaml": "cannot be read: it is a named pipe, not a file",
+        Path("/dev/zero"): "cannot be read: it is a device, not a file",
+    }.items():
+        with pytest.raises(ConfigError, match=problem) as error:
+            read_sweep(file)
+        assert error.value.exit_code == 1
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
     with pytest.raises(ConfigError, match="not text in UTF-8"):
         read_sweep(tmp_path / "latin.yaml")

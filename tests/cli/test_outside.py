@@ -1,0 +1,176 @@
+"""Every command leaves all bytes outside what its user named as they are: beside foreign files, and through links."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from tests.cli.test_main import commands
+from tests.conftest import write_folder
+from tests.helpers.sweeping import write_sweep
+
+TINY = "--model vit_demo --weights none --image-size 32 --crop-pct 1 --epochs 1 --batch-size 16 --threads 1"
+TRAIN = f"train --data data {TINY} --explain 3"
+
+# Every command with what it may write, besides the cache: a file, or a folder and all below it.
+WRITES = {
+    f"{TRAIN} --runs-dir new": "new",
+    "probe --data data --model vit_demo --weights demo": "",
+    "evaluate run": "",
+    "predict run data/test": "",
+    "predict run data/test --csv table.csv": "table.csv",
+    "explain run": "run",
+    "explain run data/test/0": "run",
+    "explain run --redraw": "run",
+    "explain run data/test/0 --output maps": "maps",
+    "explain --weights demo --model vit_demo data/test/0 --output maps": "maps",
+    "report runs": "runs/report",
+    "report runs -o page": "page",
+    "sync run": "",
+    "doctor --runs-dir run --cache-dir run": "",
+    "data check data": "",
+    "data demo scenes": "scenes",
+    "sweep example grid files": "files",
+    "sweep plan sweep.yaml --runs-dir new --no-probe": "",
+    "sweep run sweep.yaml --runs-dir new": "new",
+    "sweep status sweep.yaml --runs-dir new": "",
+    "sweep stop sweep.yaml --runs-dir new": "",
+}
+# Commands that need a network or write nothing to folders.
+LEFT_OUT = {"data fetch", "sweep sync", "wandb report"}
+# They refuse a folder with foreign files of the names that they write. The others write to a run's own folder, or to
+# the one file that the user named.
+OUTPUT_FOLDERS = ("maps", "page", "scenes", "files")
+
+
+def invoke(command: str) -> Result:
+    return CliRunner().invoke(main, command.split())
+
+
+def contents(folder: Path) -> dict[str, bytes | str | None]:
+    """Every entry with its bytes, the target of a link, or None for a folder."""
+    return {
+        path.relative_to(folder).as_posix(): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def outside(folder: Path, named: str) -> dict[str, bytes | str | None]:
+    """The contents without what may be written."""
+    return {
+        name: content
+        for name, content in contents(folder).items()
+        if not (named and (name == named or name.startswith(f"{named}/"))) and not name.startswith("cache")
+    }
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a finished run, a sweep file, and files of the user with links to them."""
+    root = tmp_path_factory.mktemp("template")
+    write_folder(root / "data", classes=2, train=6, valid=3, test=3)
+    for split in ("train", "valid", "test"):
+        for index in (0, 1):
+            (root / "data" / split / f"class {index}").rename(root / "data" / split / str(index))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
+        result = invoke(f"{TRAIN} --runs-dir runs")
+        assert result.exit_code == 0, result.output
+    [run] = (root / "runs").iterdir()
+    run.rename(root / "run")
+    shutil.copytree(root / "run", root / "runs" / "run")
+    write_sweep(root / "sweep.yaml", Path("data"), *TINY.split()[4:], parameters={"lr": {"value": 1e-3}})
+    (root / "theirs" / "deeper").mkdir(parents=True)
+    for name in ("theirs/secret.jpg", "theirs/deeper/secret.npz", "mine.txt", "run/mine.txt", "runs/mine.txt"):
+        (root / name).write_text(f"mine: {name}")
+    (root / "link").symlink_to("theirs/secret.jpg")
+    (root / "folder").symlink_to("theirs")
+    return root
+
+
+@pytest.fixture
+def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    root = shutil.copytree(template, tmp_path / "world", symlinks=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
+    yield root
+
+
+def test_every_command_is_here() -> None:
+    names = {" ".join(path) for path, command in commands(main) if not hasattr(command, "commands")}
+    tested = {" ".join(command.split()[: 2 if command.split()[0] in ("data", "sweep") else 1]) for command in WRITES}
+    assert names - tested <= LEFT_OUT
+
+
+def run_again(world: Path, command: str, before: dict[str, bytes | str | None]) -> Result:
+    """The command, which may refuse; what its user did not name is as before."""
+    result = invoke(command)
+    assert isinstance(result.exception, SystemExit) or result.exception is None, result.exception
+    assert result.exit_code in (0, 1)
+    now = outside(world, WRITES[command])
+    assert {name: now.get(name) for name in before} == before
+    assert now.keys() == before.keys()
+    return result
+
+
+def fresh(template: Path, world: Path, command: str) -> None:
+    """The state before the command."""
+    shutil.rmtree(world)
+    shutil.copytree(template, world, symlinks=True)
+    os.chdir(world)
+    if command.startswith("sweep st"):
+        assert invoke("sweep run sweep.yaml --runs-dir new").exit_code == 0
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_a_command_writes_what_its_user_named_and_nothing_else(template: Path, world: Path, command: str) -> None:
+    """First as it is. Then files that it writes are links to files of the user, then their folders, then both."""
+    named = WRITES[command]
+    fresh(template, world, command)
+    first = contents(world)
+    result = run_again(world, command, outside(world, named))
+    assert result.exit_code == (1 if command == "sync run" else 0), result.output
+    after = contents(world)
+    assert all(after[name] == content for name, content in first.items() if name.endswith("mine.txt"))
+    written = [name for name in sorted(after) if after[name] is not None and first.get(name) != after[name]]
+    written = [name for name in written if name.startswith(named) and named]
+    assert bool(written) == bool(named)
+    if not named:
+        return
+
+    theirs = world / "theirs" / "deeper" / "secret.npz"
+    for name in written:
+        (world / name).unlink()
+        (world / name).symlink_to(theirs)
+    run_again(world, command, outside(world, named))
+
+    fresh(template, world, command)
+    invoke(command)
+    folders = {name.parent for name in map(Path, written)} - {Path(), Path(named)}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        target = world / "theirs" / str(folder).replace("/", "-")
+        (world / folder).rename(target)
+        (world / folder).symlink_to(target)
+    run_again(world, command, outside(world, named))
+
+    if named in OUTPUT_FOLDERS:
+        fresh(template, world, command)
+        for name in written:
+            if not Path(name).name.startswith("."):  # the program's own list
+                (world / name).parent.mkdir(parents=True, exist_ok=True)
+                (world / name).write_text("mine")
+        everything = contents(world)
+        assert run_again(world, command, outside(world, named)).exit_code == 1
+        assert contents(world) == everything
