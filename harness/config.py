@@ -278,7 +278,11 @@ class RunConfig:
         BY_RECIPE, "Keep, validate and save an exponential moving average of the weights.", group="Optimisation"
     )
     ema_decay: float = option(
-        0.999, "Decay of the moving average per optimiser step.", group="Optimisation", low=0, below=1
+        0.999,
+        "Decay of the moving average per optimiser step; at most (1 + step) / (10 + step), which suits short runs.",
+        group="Optimisation",
+        low=0,
+        below=1,
     )
     seed: int = option(
         0, "Seed for image order, augmentation and new weights.", group="Optimisation", low=0, high=2**31 - 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from harness.options import arguments, parse
 from harness.recipes import FINETUNE, RECIPES, STUDY, Derived, default_text, notes
 from harness.sweep.search.grid import grid_points
 from harness.sweep.spec.sweep_file import read_sweep
+from harness.train import fit
 from tests import ROOT
+from tests.test_train import settings
 
 # config.json of the last version without recipes, all settings at its defaults.
 EARLIER = {
@@ -128,3 +132,24 @@ def test_the_demo_computes_what_it_did() -> None:
     fixed = {"data": "demo/data", "model": "vit_demo", "weights": "demo", "schedule": "cosine"}
     for point in grid_points(sweep):
         assert sweep.config(point) == RunConfig.from_dict(EARLIER | fixed | point)
+
+
+def test_a_plain_run_records_its_recipe_and_starts_from_the_probe(photos: Path, tmp_path: Path) -> None:
+    small = {"data": str(photos), "runs_dir": str(tmp_path), "threads": 1, "explain": "none", "epochs": 1}
+    run = fit(RunConfig(**small, model="vit_demo", weights="demo", image_size=64))
+    config = json.loads((run.folder / "config.json").read_text())
+    assert (config["recipe"], config["head_init"], config["warmup_epochs"]) == ("finetune", "probe", 0.1)
+    assert config == RunConfig.from_dict(config).to_dict()
+    assert "probe/gain" in run.summary
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert parse(manifest["arguments"]) == RunConfig.from_dict(config)
+
+
+def test_without_pretrained_weights_a_run_states_where_its_head_starts(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(settings(photos, tmp_path, recipe="finetune", epochs=1))
+    [sentence] = notes(json.loads((run.folder / "config.json").read_text()))
+    assert sentence in capsys.readouterr().out
+    assert sentence in json.loads((run.folder / "manifest.json").read_text())["notes"]
+    assert not [key for key in run.summary if key.startswith("probe/")]
