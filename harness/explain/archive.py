@@ -15,7 +15,7 @@ from harness.runs.attention_files import Archive, PositionArchive
 from harness.runs.attention_files import read_archive as read
 from harness.runs.rules import VERSION
 
-__all__ = ["VERSION", "Archive", "PositionArchive", "read", "write"]
+__all__ = ["VERSION", "Archive", "PositionArchive", "attending", "off_patches", "prefix_tokens", "read", "write"]
 
 
 def write(path: Path, archive: Archive | PositionArchive) -> None:
@@ -24,6 +24,23 @@ def write(path: Path, archive: Archive | PositionArchive) -> None:
     arrays: Any = {name: _text(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def prefix_tokens(archive: Archive) -> int:
+    """Tokens before the patches: class token and registers. Files of earlier versions do not say; there it was 1."""
+    count = archive.settings.get("prefix_tokens", 1)
+    return count if type(count) is int and count >= 0 else 1
+
+
+def attending(archive: Archive) -> str:
+    """Whose attention the maps show: that of the tokens which the head reads."""
+    return "the patches (mean)" if archive.settings.get("pools_patches") is True else "the class token"
+
+
+def off_patches(archive: Archive) -> str:
+    """Where `class_share` of the attention is: on the class token itself, if that is the only other token."""
+    is_plain = prefix_tokens(archive) == 1 and attending(archive) == "the class token"
+    return "on itself" if is_plain else "not on patches"
 
 
 def _text(values: Mapping[str, Any]) -> np.ndarray:

@@ -125,6 +125,8 @@ def explain_dataset(
         "patch_size": parts.patch_size,
         "image_size": parts.image_size,
         "grid": [parts.grid] * 2,
+        "prefix_tokens": parts.layout.prefix,
+        "pools_patches": parts.layout.pools_patches,
         "head_layer": layer,
         "rollout": dataclasses.asdict(options.rollout),
         "preprocessing": dataclasses.asdict(explained.preprocessing),

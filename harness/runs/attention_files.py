@@ -89,8 +89,9 @@ class Archive(_Misleading):
     # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
     outlier_share: np.ndarray  # (n,) float32
     outlier_attention: np.ndarray  # (n,) float32
-    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], head_layer (1 to L), rollout (its
-    # settings), preprocessing, self_test, root and run (or None), seconds
+    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], prefix_tokens, pools_patches (the
+    # head reads their mean), head_layer (1 to L), rollout (its settings), preprocessing, self_test, root and run (or
+    # None), seconds
     settings: dict[str, Any]
 
     def __post_init__(self) -> None:

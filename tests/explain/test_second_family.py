@@ -241,6 +241,7 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
     assert {"probe/val_f1", "test/f1", "attention/n"} <= run.summary.keys()
     arrays = archive.read(run.folder / "attention" / "attention.npz", Archive)
     assert (arrays.settings["patch_size"], arrays.settings["grid"]) == (8, [4, 4])
+    assert (arrays.settings["prefix_tokens"], arrays.settings["pools_patches"]) == (3, True)
     assert (arrays.layers.shape, arrays.heads.shape) == ((9, 6, 16), (9, 3, 16))
     np.testing.assert_allclose(arrays.layers.astype(float).sum(2) + arrays.class_share, 1, atol=5e-3)
     assert has_places == (run.folder / "attention" / "positions.npz").is_file() == ("positions/verdict" in run.summary)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
+from harness.explain.archive import Archive, attending, off_patches, prefix_tokens
 from harness.explain.drawing.canvas import (
     INK,
     PALE,
@@ -138,9 +138,9 @@ def draw_background(archive: Archive, page: Page) -> np.ndarray:
     write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     titles = (
-        "Attention of the class token in each layer, mean over heads; each on its own scale",
+        f"Attention of {attending(archive)} in each layer, mean over heads; each on its own scale",
         "",
-        f"Attention of the class token by each head of layer {layer}; each on its own scale",
+        f"Attention of {attending(archive)} by each head of layer {layer}; each on its own scale",
         "",
     )
     for strip, (places, title) in enumerate(zip(page.strips, titles, strict=True)):
@@ -192,11 +192,12 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
 
 
 def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
-    patches = archive.rollout.shape[1]
+    tokens = prefix_tokens(archive) + archive.rollout.shape[1]
+    share = percent(archive.class_share[index, -1])
     lines = (
-        f"uniform attention: {percent(1 / (patches + 1))} per patch",
-        f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(patches + 1):.2f} nats,",
-        f"  distance {archive.distance[index, -1]:.0f} px, {percent(archive.class_share[index, -1])} on itself",
+        f"uniform attention: {percent(1 / tokens)} per patch",
+        f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(tokens):.2f} nats,",
+        f"  distance {archive.distance[index, -1]:.0f} px, {share} {off_patches(archive)}",
     )
     x, y = page.notes
     for number, line in enumerate(lines):

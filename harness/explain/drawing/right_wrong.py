@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
+from harness.explain.archive import Archive, off_patches
 from harness.explain.drawing.canvas import DIVERGING, INK, PALE, SEQUENTIAL, largest, percent, tile, write
 
 GAP, MARGIN, HEADER = 8, 16, 64
@@ -83,11 +83,12 @@ def _write_numbers(
 ) -> None:
     """Mean and standard error over images."""
     x, y = place
+    whose = "class token" if off_patches(archive) == "on itself" else "attention"
     columns = {
         "probability of the prediction": archive.probability,
         "entropy, last layer (nats)": archive.entropy[:, -1],
         "distance, last layer (pixels)": archive.distance[:, -1],
-        "class token on itself, last layer": archive.class_share[:, -1],
+        f"{whose} {off_patches(archive)}, last layer": archive.class_share[:, -1],
         "maps may mislead (share)": archive.misleading.astype(np.float32),
     }
     for offset, title in ((250, "right"), (340, "wrong")):

@@ -169,6 +169,15 @@ def test_numbers_beside_right_and_wrong(monkeypatch: pytest.MonkeyPatch) -> None
     assert lines[at + 1 : at + 5] == ["0.68", "± 0.1", "0.77", "± 0.1"]
 
 
+def test_attention_that_is_not_on_patches_has_the_name_of_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, archive = drawn_texts(monkeypatch), made_up_archive()
+    right_wrong.right_wrong(archive)
+    assert "class token on itself, last layer" in lines
+    archive.settings["prefix_tokens"] = 3
+    right_wrong.right_wrong(archive)
+    assert "attention not on patches, last layer" in lines
+
+
 @pytest.mark.parametrize("grid", [1, 7, 24])
 def test_any_grid_and_any_name(grid: int, tmp_path: Path) -> None:
     archive = made_up_archive(grid=grid, classes=("W" * 200, "競技場", ""), n=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from PIL import Image
 from harness.errors import TrainingError
 from harness.explain.archive import Archive
 from harness.explain.drawing import canvas, image_page, page_layout
+from harness.explain.drawing.canvas import percent
 from tests.helpers.explained import made_up_archive, plain_pictures
 
 
@@ -171,6 +173,23 @@ def test_text_gives_prediction_truth_and_scales(monkeypatch: pytest.MonkeyPatch)
     assert f"one scale: 0 to {100 * float(archive.layers[1].max()):.3g} %" in text
     assert f"0 to {float(archive.relevance[1].max()):.3g}\n" in text
     assert "each head of layer 3" in text and "⚠" not in text
+
+
+def test_text_counts_the_prefix_tokens_and_says_whose_attention_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = made_up_archive(grid=7)
+    text = written(monkeypatch, archive)
+    assert f"uniform attention: {percent(1 / 50)} per patch" in text
+    assert f" of {math.log(50):.2f} nats," in text
+    assert "on itself" in text
+    assert "Attention of the class token in each layer" in text
+    archive.settings.update({"prefix_tokens": 3, "pools_patches": True})
+    text = written(monkeypatch, archive)
+    assert f"uniform attention: {percent(1 / 52)} per patch" in text
+    assert f" of {math.log(52):.2f} nats," in text
+    assert "not on patches" in text and "on itself" not in text
+    assert "Attention of the patches (mean) by each head of layer 3" in text and "class token" not in text
+    archive.settings["prefix_tokens"] = "3"  # from a damaged file
+    assert f"uniform attention: {percent(1 / 50)} per patch" in written(monkeypatch, archive)
 
 
 def test_unknown_labels_are_neither_right_nor_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
