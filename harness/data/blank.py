@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,15 +25,13 @@ def is_blank(image: Image.Image) -> bool:
     return bool((highest - lowest < FEWEST).all())
 
 
-def blank_by_class(files: Mapping[str, bool]) -> str:
-    """The blank images of each class, "" if there are none; `files` are <split>/<class>/... and whether it is blank."""
+def blank_by_class(blank: Mapping[str, bool], class_of: Mapping[str, str]) -> str:
+    """How many images of each class are blank, "" if none is; whether a file's image is, and its class, by file."""
     names: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
-    for file, blank in files.items():
-        label = file.split("/")[1]
-        counts[label] = counts.get(label, 0) + 1
-        if blank:
-            names.setdefault(label, []).append(file)
+    for file in blank:
+        if blank[file]:
+            names.setdefault(class_of[file], []).append(file)
+    counts = collections.Counter(class_of[file] for file in blank)
     return summarise([f"{label} {len(names[label])} of {counts[label]} ({names[label][0]})" for label in sorted(names)])
 
 

@@ -157,7 +157,7 @@ def report(
         notes=(
             *folder.notes,
             *imbalance_notes(folder),
-            *_pixel_notes(seen),
+            *_pixel_notes(seen, folder),
             *_copy_notes(folder, across, within),
         ),
     )
@@ -192,7 +192,7 @@ def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
     return found
 
 
-def _pixel_notes(seen: dict[str, _Seen]) -> list[str]:
+def _pixel_notes(seen: dict[str, _Seen], folder: ImageFolder) -> list[str]:
     notes = []
     few_bits = {file: image.grey_bits for file, image in seen.items() if image.grey_bits in (8, 12)}
     for bits in sorted(set(few_bits.values())):
@@ -200,7 +200,12 @@ def _pixel_notes(seen: dict[str, _Seen]) -> list[str]:
         notes.append(f"16-bit grey files whose values need {bits} bits are read as such ({len(names)}): {names[0]}")
     count = sum(image.blank for image in seen.values())
     if count:
-        classes = blank_by_class({file: image.blank for file, image in seen.items()})
+        class_of = {
+            file: folder.classes[label]
+            for split in folder.splits
+            for file, label in zip(split.files, split.labels.tolist(), strict=True)
+        }
+        classes = blank_by_class({file: image.blank for file, image in seen.items()}, class_of)
         notes.append(
             f"images are nearly one colour ({count}), by class: {classes}. Look at them: white drawings on "
             "transparency, files of few bits and failed downloads look like this"

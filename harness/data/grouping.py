@@ -36,35 +36,31 @@ def groups_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def sibling_pairs(files: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of images of one class whose names say that one was made from the other; files are <split>/<class>/...
+    """Pairs of images whose names say that one was made from the other, among the paths of one class.
 
     The rule: img_1.jpg and img_1.png in one folder; img_1_crop.jpg if there is an img_1 in its folder or in one above,
     or, for a folder named like crops/, one img_1 elsewhere in the class; all versions that Roboflow made of an image.
     """
     places: dict[tuple[str, str], str] = {}  # (folder, stem) -> the first file of that name
-    elsewhere: dict[tuple[str, str], list[str]] = {}  # (class folder, stem) -> files
+    elsewhere: dict[str, list[str]] = {}  # stem -> files
     versions: dict[tuple[str, str], str] = {}  # (folder, stem without Roboflow's hash) -> the first file
     named = [(file, *_folder_and_stem(file)) for file in sorted(files)]
     for file, folder, stem in named:
+        elsewhere.setdefault(stem, []).append(file)
         if (first := places.setdefault((folder, stem), file)) != file:
             yield file, first
-        elsewhere.setdefault((_class_folder(folder), stem), []).append(file)
-    for file, folder, stem in named:
         if _ROBOFLOW.search(stem):
             first = versions.setdefault((folder, _ROBOFLOW.sub("", stem)), file)
             if first != file:
                 yield file, first
+    for file, folder, stem in named:
         for original in _originals(stem):
-            above = [
-                places[folder_above, original]
-                for folder_above in _up_to_class(folder)
-                if (folder_above, original) in places
-            ]
-            anywhere = elsewhere.get((_class_folder(folder), original), [])
-            if above:
-                yield file, above[0]
-            elif folder.rpartition("/")[2].casefold() in DERIVED and len(anywhere) == 1:
-                yield file, anywhere[0]
+            near = [places[above, original] for above in _upwards(folder) if (above, original) in places]
+            same_stem = elsewhere.get(original, [])
+            if near:
+                yield file, near[0]
+            elif folder.rpartition("/")[2].casefold() in DERIVED and len(same_stem) == 1:
+                yield file, same_stem[0]
 
 
 def named_groups(files: Iterable[str], pattern: str) -> tuple[dict[str, list[str]], list[str]]:
@@ -104,12 +100,9 @@ def _folder_and_stem(file: str) -> tuple[str, str]:
     return folder, stem.casefold()
 
 
-def _class_folder(folder: str) -> str:
-    return "/".join(folder.split("/")[:2])
-
-
-def _up_to_class(folder: str) -> Iterator[str]:
-    """The folder and those above it, up to that of the class."""
-    while folder.count("/") >= 1:
+def _upwards(folder: str) -> Iterator[str]:
+    """The folder and those above it."""
+    while folder:
         yield folder
         folder = folder.rpartition("/")[0]
+    yield ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.data import duplicates
 from harness.data.cut import cut
@@ -30,7 +30,7 @@ def cut_missing_splits(
         return problems, notes
     train = listing.images["train"]
     files = [file for classes in train.values() for file in classes]
-    groups = groups_of(_pairs(files, copies, pattern))
+    groups = groups_of(_pairs(train, copies, pattern))
     images, scarce = cut(train, missing, groups, seed=seed, fraction=fraction)
     listing.images.update(images)
     if scarce:
@@ -82,15 +82,15 @@ def group_remarks(listing: Listing, pattern: str) -> tuple[list[str], list[str]]
 
 
 def _pairs(
-    files: Sequence[str], copies: Sequence[Sequence[duplicates.Entry]], pattern: str | None
+    train: Mapping[str, Sequence[str]], copies: Sequence[Sequence[duplicates.Entry]], pattern: str | None
 ) -> list[tuple[str, str]]:
-    """Pairs of train's images that belong together."""
-    pairs = list(sibling_pairs(files))
+    """Pairs of train's images, by class, that belong together."""
+    pairs = [pair for files in train.values() for pair in sibling_pairs(files)]
     for group in copies:
         same = [file for split, file in group if split == "train"]
         pairs += [(same[0], file) for file in same[1:]]
     if pattern is not None:
-        for images in named_groups(files, pattern)[0].values():
+        for images in named_groups((file for files in train.values() for file in files), pattern)[0].values():
             pairs += [(images[0], file) for file in images[1:]]
     return pairs
 

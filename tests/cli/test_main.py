@@ -19,6 +19,7 @@ from harness.doctor import Check
 from harness.errors import DataError
 from harness.options import arguments
 from tests import ROOT
+from tests.helpers.messy_folders import write_splits
 
 
 def test_what_a_wandb_agent_emits_is_understood(given: list[RunConfig]) -> None:
@@ -162,6 +163,17 @@ def test_data_check_prints_json(photos: Path) -> None:
     result = CliRunner().invoke(main.main, ["data", "check", str(photos), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)
+
+
+def test_data_check_finds_groups_in_two_splits(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid", "test")
+    result = CliRunner().invoke(main.main, ["data", "check", str(tmp_path), "--split-group", r"/(\d+)\.png"])
+    assert result.exit_code == 1
+    assert "problem: Groups of --split-group are in two splits (4)" in result.output
+    assert "00: train/cat/00.png, valid/cat/00.png, test/cat/00.png" in result.output
+    result = CliRunner().invoke(main.main, ["data", "check", str(tmp_path), "--split-group", "cat"])
+    assert result.exit_code == 2
+    assert "--split-group 'cat' has no group (...)" in result.output
 
 
 def test_doctor_prints_json_and_fails_if_a_check_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,6 +291,13 @@ def test_siblings_stay_in_one_split(tmp_path: Path) -> None:
         assert split_of[f"train/a/{number:03}.jpg"] == split_of[f"train/a/cropped/{number:03}_crop.jpg"]
 
 
+def test_images_of_two_classes_are_not_siblings(tmp_path: Path) -> None:
+    fill(tmp_path, train={"a": 5, "b": 5})
+    (tmp_path / "train" / "a" / "one.jpg").write_bytes(b"one")
+    (tmp_path / "train" / "b" / "one_crop.jpg").write_bytes(b"crop")
+    assert len(image_folder.load_image_folder(tmp_path).notes) == 2  # of the two splits that were cut
+
+
 def patients(root: Path) -> Path:
     """Two images per patient and class: patients 0 to 9 have images of both classes."""
     for name in ("healthy", "ill"):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from harness.config import RunConfig
+from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
+from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, decode_resized, resized
+from harness.errors import UndecodableError
+from harness.model.vit import Preprocessing
 from tests.helpers.image_kinds import ImageKind, image_kinds
+from tests.helpers.messy_folders import write_splits
 
 SHORT_SIDE = Resize(64)  # that of the scene: its pixels are compared as they are
 
@@ -36,3 +44,15 @@ def test_every_kind_of_file_is_read_right_or_refused() -> None:
     assert len({kind.name for kind in kinds}) == len(kinds) == 98
     assert sum(isinstance(kind.expected, str) for kind in kinds) == 25
     assert [problem for kind in kinds if (problem := outcome(kind))] == []
+
+
+def test_a_run_names_a_strip_before_it_asks_for_memory(tmp_path: Path) -> None:
+    root = write_splits(tmp_path / "data", "train", "valid", "test")
+    Image.new("L", (4_000_000, 1)).save(root / "train/cat/strip.png")
+    preprocessing = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    config = RunConfig(data=str(root), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(UndecodableError) as caught:
+        open_dataset(load_image_folder(root), preprocessing, config)
+    assert str(caught.value).splitlines()[1:] == [
+        "  train/cat/strip.png: 4000000x1 pixels: the long side is more than 1000 times the short one"
+    ]
