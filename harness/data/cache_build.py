@@ -41,6 +41,8 @@ def build(
     remove_abandoned(folder)
     store = read_store(folder)
     missing = np.flatnonzero(store.find(digests) < 0).tolist()
+    if not missing:  # another process has decoded them by now
+        return list(digests), {}
     names = [files[index] for index in missing]
     _check_room(folder, names, read, resize)
     digests, unread = list(digests), {}

@@ -151,7 +151,7 @@ def _refuse_hidden_class(listing: Listing, folder: str) -> None:
 def _refuse_twins(listing: Listing, folder: str, files: list[str]) -> None:
     """Images made from others would be counted as their class, and could fall into another split than those."""
     counts = nested.below(files)
-    pairs = nested.twins(files)
+    pairs = nested.twins(files) if counts else {}
     for place, (first, second) in pairs.items():
         listing.problems.append(
             f"{printable(place)}/ holds images ({counts[place]}) with the names of others of the class "

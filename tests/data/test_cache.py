@@ -478,7 +478,9 @@ if files[0] == "hang":
             print("in the middle", file=sys.stderr, flush=True)
             sys.stdin.read()
     store.ShardWriter.add = hang
-result = cache.open_cache(root, files, resize=Resize(16), cache_dir=caches)
+from pathlib import Path
+digests = [hashlib.blake2b(Path(root, name).read_bytes(), digest_size=16).hexdigest() for name in files]
+result = cache.open_cache(root, files, digests=digests, resize=Resize(16), cache_dir=caches)
 print(hashlib.sha256(b"".join(result.image(index).tobytes() for index in range(len(files)))).hexdigest())
 """
 
@@ -510,6 +512,7 @@ def test_processes_that_start_together_decode_once(root: Path, caches: Path) -> 
             assert process.stderr.readline() == f"Waiting for another process that is decoding images of {root}\n"
     ends = [process.communicate(timeout=60) for process in children]
     assert [process.returncode for process in children] == [0, 0]
+    assert sum(error.count("decoding images, once: done") for _, error in ends) == 1
     assert ends[0][0] == ends[1][0] == f"{sha256(opened(root, caches))}\n"
     assert kept(caches) == 5
 

@@ -9,6 +9,7 @@ import torch
 
 from harness.data import augment, gpu_augment
 from harness.data.augment import Augment, AugmentParams, Box
+from harness.data.cache import PixelCache
 from tests.helpers.pixel_caches import cache_of
 
 CPU = torch.device("cpu")
@@ -27,6 +28,29 @@ def photos(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
 PHOTOS = photos([(96, 128), (96, 96), (140, 96), (96, 200), (97, 131)])
 CACHE = cache_of(PHOTOS)
 ON_DEVICE = gpu_augment.upload(CACHE, CPU)
+
+
+@pytest.mark.parametrize("at_once", [1, 15_000, 1 << 24])
+def test_images_of_several_shards_are_copied_to_the_device(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    # Image i of the list: the last first, from two shards, with an image that could not be decoded in between.
+    order = [4, 2, 0, 3, 1]
+    halves = cache_of(PHOTOS[:2]), cache_of(PHOTOS[2:])
+    cache = PixelCache(
+        shards=tuple(half.shards[0] for half in halves),
+        shard=np.array([0 if i < 2 else 1 for i in order] + [0], dtype=np.int32),
+        offsets=np.array([np.concatenate([half.offsets for half in halves])[i] for i in order] + [0]),
+        heights=np.array([len(PHOTOS[i]) for i in order] + [0], dtype=np.int32),
+        widths=np.array([PHOTOS[i].shape[1] for i in order] + [0], dtype=np.int32),
+        digests=("",) * 6,
+        bad={5: "truncated"},
+    )
+    monkeypatch.setattr(gpu_augment, "_UPLOAD", at_once)
+    resident = gpu_augment.upload(cache, CPU)
+    assert cache.nbytes == resident.pixels.numel() == sum(photo.size for photo in PHOTOS)
+    for number, i in enumerate(order):
+        np.testing.assert_array_equal(cache.image(number), PHOTOS[i])
+        start, rows = int(resident.starts[number]), PHOTOS[i].shape[0] * PHOTOS[i].shape[1]
+        np.testing.assert_array_equal(resident.pixels[start : start + rows].numpy(), PHOTOS[i].reshape(-1, 3))
 
 
 def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[AugmentParams]]:
