@@ -239,9 +239,11 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
 
 def begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its file, its folder and its trial_queue."""
+    from harness.runs.folder import refuse_links_in
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     read = read_file(file, ())
     folder = sweep_folder(read, runs_dir)
+    refuse_links_in(folder, folder / "logs")
     return read, folder, TrialQueue.begun(read, folder, storage)

@@ -141,7 +141,9 @@ class RunFolder:
             "Another process ({holder}) is running this run in {folder}. "
             "Wait for it, or change a setting (--seed, --name) to start another run."
         )
-        refuse_links_in(self.path, self.checkpoints, self.figures, self.attention)  # not wandb/, which has its own links
+        refuse_links_in(
+            self.path, self.checkpoints, self.figures, self.attention
+        )  # not wandb/, which has its own links
         with locked(self.path / ".lock", refusal):
             remove_leftovers(self.path)  # not below: wandb/ holds W&B's own files
             for folder in (self.checkpoints, self.figures, self.attention):
