@@ -498,6 +498,8 @@ def _value_problems(config: RunConfig, field: dataclasses.Field[Any]) -> list[st
     name, limits = option_name(field.name), field.metadata
     if value is None and optional:
         return []
+    if type(value) is int and value.bit_length() > 64:
+        return [f"{name} is too large a number; it must be {bounds_text(field) or 'below 2^64'}."]
     if kind is float and type(value) is int:
         object.__setattr__(config, field.name, value := float(value))
     actual: type = type(value)  # not isinstance: True is an int

@@ -45,7 +45,7 @@ def finish_run(
     intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
     results: dict[str, Any] = dict(test_results(scores, intervals))
     rows = folder.read_metrics()
-    speeds = [row["train/images_per_second"] for row in rows if "train/images_per_second" in row]
+    speeds = [row["train/images_per_second"] for row in rows if row.get("train/images_per_second") is not None]
     results |= {
         "train/images_per_second": float(np.median(speeds)),
         "seconds/train": progress.seconds,

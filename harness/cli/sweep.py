@@ -229,9 +229,11 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
 
 def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its content, its folder and its trial queue."""
+    from harness.runs.folder import refuse_links_in
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file, ())
     folder = sweep_folder(spec, runs_dir)
+    refuse_links_in(folder, folder / "logs")
     return spec, folder, TrialQueue.load(spec, folder, storage)

@@ -23,7 +23,7 @@ from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
 from harness.explain.images import crop
 from harness.files import write_atomically
-from harness.model.preprocessing import Preprocessing
+from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.runs.resampling import mean_intervals
 from harness.runs.rules import AGGREGATES
 
@@ -94,7 +94,7 @@ def on_object(archive: Archive, root: Path) -> OnObject | None:
     having = [index for index, file in enumerate(files) if mask_path(root, file).is_file()]
     if not having:
         return None
-    preprocessing = Preprocessing(**archive.settings["preprocessing"])
+    preprocessing = checked_preprocessing(archive.settings["preprocessing"])
     side = math.isqrt(archive.rollout.shape[1])
     covered = coverage(root, [files[index] for index in having], preprocessing, side)
     seen = np.flatnonzero(covered.any(1))  # the rest lost their object to the crop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,9 +14,10 @@ from harness.config import RunConfig
 from harness.data.cache import open_cache
 from harness.data.dataset import Pictures
 from harness.data.resize import Resize
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WeightsError
 from harness.explain import archive, output, test_set
 from harness.explain.archive import Archive, PositionArchive
+from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import of_files, resolve_image_paths
 from harness.explain.output import ARRAYS, POSITIONS
 from harness.explain.output_folder import OutputFolder
@@ -31,8 +31,9 @@ from harness.model.vit import build_model
 from harness.model.weights import read_metadata, read_weights
 from harness.predict import best_of, open_run
 from harness.runs.npz_arrays import damaged
+from harness.runs.reading import parse_json
 from harness.runs.rules import printable
-from harness.training.checkpoint import BestCheckpoint
+from harness.training.checkpoint import BestCheckpoint, checked_classes
 from harness.training.distributed import Processes
 
 IMAGENET: tuple[str, ...] = tuple(ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"])
@@ -136,7 +137,7 @@ def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
 
 
 def _recorded_images(arrays: Archive, data: str | None) -> tuple[Preprocessing, Path]:
-    """How the images of the arrays were cropped, and their folder. Raises ValueError if one would lie outside of it."""
+    """How the images of the arrays were cropped, and their folder. Raises ValueError if they cannot be drawn."""
     for file in map(str, arrays.files):
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts or "\0" in file:
@@ -144,6 +145,13 @@ def _recorded_images(arrays: Archive, data: str | None) -> tuple[Preprocessing, 
     root = data or arrays.settings.get("root")
     if not isinstance(root, str) or "\0" in root:
         raise ValueError("it does not name the folder of its images")
+    classes = len(arrays.classes)
+    if not ((arrays.predicted >= 0) & (arrays.predicted < classes) & (arrays.labels < classes)).all():
+        raise ValueError(f"labels or predictions are not among its {classes} classes")
+    if missing := [name for name in ("patch_size", "image_size") if arrays.settings.get(name) is None]:
+        raise ValueError(f"its settings lack {' and '.join(missing)}")
+    if missing := [name for name in STATISTICS if name not in arrays.statistic_names]:
+        raise ValueError(f"its statistics lack {', '.join(missing)}")
     return checked_preprocessing(arrays.settings.get("preprocessing")), Path(root)
 
 
@@ -157,11 +165,14 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     path = weights_path(model, weights)
     if path is None:
         raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
-    if "classes" in (metadata := read_metadata(path)):
-        return tuple(str(name) for name in json.loads(metadata["classes"]))
     head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
     if head is None or head.dim() != 2:
         raise HarnessError(f"{path} has no classification head, so its predictions cannot be explained.")
+    if (text := read_metadata(path).get("classes")) is not None:
+        try:
+            return checked_classes(parse_json(text), {HEAD[0]: head})
+        except ValueError as error:
+            raise WeightsError(f"{path}: 'classes' in its metadata cannot be used ({error}).") from error
     if len(head) == len(IMAGENET):
         return IMAGENET
     return tuple(f"class {index}" for index in range(len(head)))

@@ -223,8 +223,14 @@ def read_statistics(run_folder: Path) -> HeadStatistics:
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    if settings.get("version") not in (None, VERSION):
-        raise UnreadableError(path, f"is of another version ({settings['version']})", EXPLAIN_AGAIN)
+    """The version, and the sizes that every reader uses."""
+    version = settings.get("version")
+    if version is not None and (isinstance(version, bool) or version != VERSION):
+        raise UnreadableError(path, f"is of another version ({version})", EXPLAIN_AGAIN)
+    for name in ("patch_size", "image_size", "head_layer"):
+        size = settings.get(name)
+        if size is not None and (type(size) is not int or not 0 < size < 100_000):
+            raise damaged(path, f"{name} is {size!r} instead of a whole number above 0")
 
 
 def _check_numbers(path: Path, numbers: Mapping[str, Any]) -> None:

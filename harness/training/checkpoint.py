@@ -43,14 +43,15 @@ def load_tensors(path: Path, remedy: str = START_OVER) -> tuple[dict[str, Tensor
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = {key: parse_json(value) for key, value in texts.items()}
     except (SafetensorError, ValueError) as error:
-        raise _damaged(path, str(error), remedy) from error
+        raise damaged(path, str(error), remedy) from error
     expected = metadata.pop(CHECKSUM, None)
     if expected is not None and expected != _checksum(tensors, texts):
-        raise _damaged(path, "its content does not match its checksum", remedy)
+        raise damaged(path, "its content does not match its checksum", remedy)
     return tensors, metadata
 
 
-def _damaged(path: Path, reason: str, remedy: str) -> TrainingError:
+def damaged(path: Path, reason: str, remedy: str = START_OVER) -> TrainingError:
+    """The error for a checkpoint or a state that cannot be used."""
     return TrainingError(f"{path} is damaged ({reason}). {remedy}")
 
 
@@ -124,7 +125,7 @@ def best_scores(path: Path) -> dict[str, float]:
     for key in ("best/epoch", "best/val_f1", "best/val_loss"):
         value = scores.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise _damaged(path, f"{key} of its scores is {kind_of(value)} instead of a number", START_OVER)
+            raise damaged(path, f"{key} of its scores is {kind_of(value)} instead of a number", START_OVER)
     return scores
 
 
@@ -146,18 +147,18 @@ def load_best(path: Path) -> BestCheckpoint:
     try:
         config = _checked_config(metadata["config"])
         preprocessing = checked_preprocessing(metadata["preprocessing"])
-        classes = _checked_classes(metadata["classes"], weights)
+        classes = checked_classes(metadata["classes"], weights)
         _check_image_size(config.model, preprocessing.crop_size, weights)
         model = build_model(
             config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
         ).model
         model.load_state_dict(weights)
     except HarnessError as error:
-        raise _damaged(path, "; ".join(error.problems), ANOTHER_RUN) from error
+        raise damaged(path, "; ".join(error.problems), ANOTHER_RUN) from error
     except RuntimeError as error:
-        raise _damaged(path, f"its weights do not fit {config.model}", ANOTHER_RUN) from error
+        raise damaged(path, f"its weights do not fit {config.model}", ANOTHER_RUN) from error
     except ValueError as error:
-        raise _damaged(path, str(error), ANOTHER_RUN) from error
+        raise damaged(path, str(error), ANOTHER_RUN) from error
     return BestCheckpoint(model.eval(), config, classes, preprocessing)
 
 
@@ -170,7 +171,8 @@ def _checked_config(values: object) -> RunConfig:
         raise ValueError(f"config: {error}") from error
 
 
-def _checked_classes(names: object, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+def checked_classes(names: object, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Class names from metadata. Raises ValueError unless they are as many as the head has outputs."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError("classes is not a list of different names")
     head = weights.get(HEAD[0])

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.errors import TrainingError
+from harness.runs.reading import kind_of
 from harness.training.checkpoint import (
+    damaged,
     flatten_optimizer,
     load_tensors,
     restore_optimizer,
@@ -93,24 +95,29 @@ class TrainState:
         save_tensors(path, tensors, metadata)
 
     def restore(self, path: Path, origin: dict[str, Any]) -> None:
+        """Load a state that `save` wrote. Raises TrainingError if it is damaged or of another origin."""
         tensors, metadata = load_tensors(path)
-        if differences := [key for key in origin if metadata["origin"].get(key) != origin[key]]:
+        try:
+            recorded = metadata["origin"]
+            differences = [key for key in origin if recorded.get(key) != origin[key]]
+            self.progress = _checked_progress(metadata["progress"])
+            scaler = metadata["scaler"]
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise damaged(path, f"its metadata cannot be used: {error}") from error
+        if differences:
             raise TrainingError(
                 f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Restore it, "
                 "or use --fresh to start over."
             )
-        self.model.load_state_dict(without_prefix("model", tensors))
-        restore_optimizer(self.optimizer.optimizer, tensors)
-        if self.average:
-            self.average.load(without_prefix("average", tensors))
-        if metadata["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(metadata["scaler"])
         try:
-            self.progress = Progress(**_renamed(metadata["progress"]))
-        except TypeError as error:
-            raise TrainingError(
-                f"{path} was written by an incompatible version ({error}). Use --fresh to start over."
-            ) from error
+            self.model.load_state_dict(without_prefix("model", tensors))
+            restore_optimizer(self.optimizer.optimizer, tensors)
+            if self.average:
+                self.average.load(without_prefix("average", tensors))
+            if scaler is not None and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(scaler)
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, "its tensors do not fit the model and its optimiser") from error
 
 
 class StateWriter:
@@ -133,7 +140,25 @@ class StateWriter:
         return self._is_main and self._seconds > 0 and time.monotonic() - self._last_save >= self._seconds
 
 
-def _renamed(progress: dict[str, Any]) -> dict[str, Any]:
-    """Stored progress under today's names; earlier versions wrote `steady_steps`."""
-    renames = {"steady_steps": "steps_since_topology_change"}
-    return {renames.get(name, name): value for name, value in progress.items()}
+def _checked_progress(stored: Any) -> Progress:
+    """Progress from metadata. Raises ValueError or TypeError for an entry of a wrong type, which it names."""
+    if not isinstance(stored, dict):
+        raise ValueError(f"progress is {kind_of(stored)} instead of an object")
+    renames = {"steady_steps": "steps_since_topology_change"}  # of earlier versions
+    values: dict[str, Any] = {renames.get(str(name), str(name)): value for name, value in stored.items()}
+    progress = Progress(**values)
+    for field in dataclasses.fields(Progress):
+        value = getattr(progress, field.name)
+        if field.name == "best":
+            valid = isinstance(value, dict) and all(map(_is_number, value.values()))
+        elif field.name == "last_losses":
+            valid = isinstance(value, list) and all(map(_is_number, value))
+        else:
+            valid = _is_number(value) and value >= 0 and (field.type == "float" or isinstance(value, int))
+        if not valid:
+            raise ValueError(f"{field.name} of its progress is {value!r}")
+    return progress
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

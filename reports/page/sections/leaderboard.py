@@ -220,8 +220,9 @@ def _interval(run: Run, start: float, end: float) -> Interval | None:
 
 def _axis(runs: list[Run]) -> tuple[float, float]:
     """F1 at the ends of the bars: 0 and 1, or a part of that range if it contains all intervals."""
-    lows = [value for run in runs if (value := run.metric("test/f1_low")) is not None]
-    highs = [value for run in runs if (value := run.metric("test/f1_high")) is not None]
+    # A damaged summary may hold any number.
+    lows = [min(1.0, value) for run in runs if (value := run.metric("test/f1_low")) is not None]
+    highs = [min(1.0, value) for run in runs if (value := run.metric("test/f1_high")) is not None]
     if not lows or not highs:
         return 0.0, 1.0
     # At most 0.95, because a bar needs a width even if all runs are perfect.
