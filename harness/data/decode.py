@@ -13,14 +13,11 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from harness.data.file_kinds import SNIFFED, why_not_an_image
-from harness.data.pixel_budget import decoding, max_pixels
+from harness.data.pixel_budget import decoding, max_pixels, size_problem
 
 # The formats that class folders are searched for, and no others: the content of a file cannot select
 # another decoder, such as PostScript.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
-
-# The long side of an image in short sides. A longer one would take gigabytes once its short side is enlarged.
-MAX_ASPECT = 1000
 
 # A JPEG may be decoded at a half, a quarter or an eighth of its size if at least this many times the side that is
 # needed is left. Against full decoding, images of 12 megapixels at a short side of 256 then differ by 0.2 to 0.6 of
@@ -165,18 +162,10 @@ def _open(source: bytes | Path) -> Image.Image:
         raise DecodeError(_damage(error)) from error
     except Exception as error:
         raise DecodeError(_damage(error)) from error
-    if problem := _size_problem(*image.size):
+    if problem := size_problem(*image.size):
         image.close()
         raise DecodeError(f"{image.width}x{image.height} pixels{problem}")
     return image
-
-
-def _size_problem(width: int, height: int) -> str:
-    if width * height > (most := max_pixels()):
-        return f", more than the {most:,} allowed (HARNESS_MAX_PIXELS sets the limit)"
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        return f": the long side is more than {MAX_ASPECT} times the short one"
-    return ""
 
 
 def _reduce(image: Image.Image, least: int) -> int:

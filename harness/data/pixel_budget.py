@@ -12,6 +12,9 @@ from harness.errors import ConfigError
 VARIABLE = "HARNESS_MAX_PIXELS"
 DEFAULT = 250_000_000  # the largest sensors of phones have 200 million
 
+# The long side of an image in short sides. A longer one would take gigabytes once its short side is enlarged.
+MAX_ASPECT = 1000
+
 _changed = threading.Condition()
 _in_use = 0  # pixels that threads of this process are decoding
 
@@ -28,6 +31,15 @@ def max_pixels() -> int:
     if pixels < 1:
         raise ConfigError(f"{VARIABLE} is {value!r}; give the number of pixels that an image may have.")
     return pixels
+
+
+def size_problem(width: int, height: int) -> str:
+    """Why an image of this size is refused, after the words "WxH pixels"; "" if it is not."""
+    if width * height > (most := max_pixels()):
+        return f", more than the {most:,} allowed (HARNESS_MAX_PIXELS sets the limit)"
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return f": the long side is more than {MAX_ASPECT} times the short one"
+    return ""
 
 
 @contextlib.contextmanager
