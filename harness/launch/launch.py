@@ -26,6 +26,8 @@ from harness.launch import proc
 from harness.launch.cores import usable_cores
 
 RUN = Path(__file__).parents[1] / "run.py"
+# -P: the names of files beside the script must not hide installed packages.
+ELASTIC = (sys.executable, "-P", str(Path(__file__).with_name("elastic.py")))
 
 # Seconds to save and to finish the W&B run. Torch elastic kills its workers 30 s after it receives a signal.
 GRACE_SECONDS = 30.0
@@ -82,7 +84,7 @@ def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder:
     if gpus == 0:
         # For the CPU, `accelerate launch --num_processes N` starts one process only, unless there is MPI.
         elastic = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-        return [sys.executable, "-m", "torch.distributed.run", *elastic]
+        return [*ELASTIC, "torch.distributed.run", *elastic]
     # A configuration of our own, so that none a user once made for other programs decides about GPUs or DeepSpeed.
     neutral = folder / "accelerate.yaml"
     neutral.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\n")
@@ -98,7 +100,7 @@ def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder:
         "main_process_port": free_port(),
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
+    return [*ELASTIC, "accelerate.commands.launch", "--multi_gpu", *flags]
 
 
 def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: float) -> int:
