@@ -11,17 +11,18 @@ import tempfile
 from pathlib import Path
 
 from harness.doctor.check import GB, Check, succeeds_within
-from harness.launch.cores import usable_cores
+from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.launch import count_gpus, free_port
 
 
 def cpu() -> Check:
-    cores = usable_cores()
-    quota = _cgroup("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit() and (allowed := int(quota[0]) / int(quota[1])) < cores:
-        remedy = f"Give --threads {max(1, int(allowed))}: more threads would wait for each other."
-        return Check("CPU", "warn", f"{cores} cores visible; the limit of this container is {allowed:.1f}", remedy)
-    return Check("CPU", "ok", f"{cores} cores")
+    quota, limit = cpu_quota(), omp_threads()
+    detail = f"{usable_cores()} cores"
+    if quota is not None:
+        detail += f" (the quota of this container is {quota:.1f})"
+    if limit is not None:
+        detail += f", OMP_NUM_THREADS is {limit}"
+    return Check("CPU", "ok", detail)
 
 
 def memory() -> Check:

@@ -1,10 +1,71 @@
-"""How many cores this process may use."""
+"""How many cores and threads this process may use: by affinity, the CPU quota of its container, and OMP_NUM_THREADS."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which in a container or a batch job are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which in a container or a batch job are fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def default_threads(processes: int) -> int:
+    """CPU threads for each of several processes: an equal share of the cores, at most OMP_NUM_THREADS."""
+    share = max(1, usable_cores() // processes)
+    limit = omp_threads()
+    return share if limit is None else min(share, limit)
+
+
+def omp_threads() -> int | None:
+    """OMP_NUM_THREADS; None if it is not set or not a number above 0."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list has a number for each nesting level
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that this process's control groups allow; None without a limit or outside Linux."""
+    limits = [limit for limit in _limits() if limit is not None]
+    return min(limits, default=None)
+
+
+def _limits() -> Iterator[float | None]:
+    """The limit of each group that this process is in, of both versions (kernel.org: cgroup-v2, sched-bwc)."""
+    try:
+        lines = OWN_GROUP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, name = line.split(":", 2)
+        in_v2 = number == "0" and not controllers
+        if not in_v2 and "cpu" not in controllers.split(","):
+            continue
+        # A container may see its own group as the root.
+        for folder in (Path(name), *Path(name).parents):
+            group = (CGROUPS if in_v2 else CGROUPS / "cpu") / str(folder).lstrip("/")
+            if in_v2:
+                yield _ratio(_text(group / "cpu.max"))
+            else:
+                yield _ratio(f"{_text(group / 'cpu.cfs_quota_us')} {_text(group / 'cpu.cfs_period_us')}")
+
+
+def _ratio(text: str) -> float | None:
+    """50000 100000 -> 0.5; None for "max 100000", for -1 and for anything else."""
+    numbers = text.split()
+    if len(numbers) != 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        return None
+    return int(numbers[0]) / int(numbers[1])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -26,9 +26,14 @@ from harness.launch import proc
 from harness.launch.cores import usable_cores
 
 RUN = Path(__file__).parents[1] / "run.py"
+# -P: the names of files beside the script must not hide installed packages.
+ELASTIC = (sys.executable, "-P", str(Path(__file__).with_name("elastic.py")))
 
 # Seconds to save and to finish the W&B run. Torch elastic kills its workers 30 s after it receives a signal.
 GRACE_SECONDS = 30.0
+# A second signal asks to end at once: that leaves this many seconds. Signals that close together count as one.
+SECOND_SIGNAL_SECONDS = 5.0
+SAME_SIGNAL_SECONDS = 0.5
 
 # How a sweep tells a trial which part of its GPU's memory it may have.
 GPU_SHARE = "HARNESS_GPU_SHARE"
@@ -82,7 +87,7 @@ def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder:
     if gpus == 0:
         # For the CPU, `accelerate launch --num_processes N` starts one process only, unless there is MPI.
         elastic = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-        return [sys.executable, "-m", "torch.distributed.run", *elastic]
+        return [*ELASTIC, "torch.distributed.run", *elastic]
     # A configuration of our own, so that none a user once made for other programs decides about GPUs or DeepSpeed.
     neutral = folder / "accelerate.yaml"
     neutral.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\n")
@@ -98,7 +103,7 @@ def _launcher(processes: int, gpus: int, environment: Mapping[str, str], folder:
         "main_process_port": free_port(),
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *flags]
+    return [*ELASTIC, "accelerate.commands.launch", "--multi_gpu", *flags]
 
 
 def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: float) -> int:
@@ -113,27 +118,36 @@ def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: fl
         start_new_session=True,
         preexec_fn=functools.partial(die_with_parent, parent=os.getpid()),
     )
-    deadline = threading.Timer(grace, _signal_all, args=(child.pid, mark, signal.SIGKILL))
-    deadline.daemon = True
-    received: list[int] = []
+    deadlines: list[threading.Timer] = []
+    received: list[tuple[int, float]] = []  # signals and when they came
+
+    def kill_in(seconds: float) -> None:
+        deadlines.append(threading.Timer(seconds, _signal_all, args=(child.pid, mark, signal.SIGKILL)))
+        deadlines[-1].daemon = True
+        deadlines[-1].start()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if received:
-            return  # a terminal and a wrapper may both pass on the same Ctrl-C
-        received.append(signum)
-        sys.stderr.write(f"{signal.Signals(signum).name}: telling the run to stop, {grace:.0f} s at most.\n")
-        with suppress(ProcessLookupError):
-            child.terminate()
-        deadline.start()
+        received.append((signum, time.monotonic()))
+        name = signal.Signals(signum).name
+        if len(received) == 1:
+            sys.stderr.write(f"{name}: the run saves its state and stops, within {grace:.0f} s.\n")
+            with suppress(ProcessLookupError):
+                child.terminate()
+            kill_in(grace)
+        # A terminal and a wrapper may both pass on the same Ctrl-C.
+        elif len(deadlines) == 1 and received[-1][1] - received[0][1] > SAME_SIGNAL_SECONDS:
+            sys.stderr.write(f"{name} again: the run is killed in {SECOND_SIGNAL_SECONDS:.0f} s.\n")
+            kill_in(SECOND_SIGNAL_SECONDS)
 
     with handling_stop_signals(stop):
         try:
             child.wait()
         finally:
-            _end_all(child.pid, mark, grace)
-            deadline.cancel()
+            _end_all(child.pid, mark, SECOND_SIGNAL_SECONDS if len(deadlines) > 1 else grace)
+            for deadline in deadlines:
+                deadline.cancel()
     if received and child.returncode != 0:
-        return 128 + received[0]
+        return 128 + received[0][0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitPr
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
-from harness.launch.cores import usable_cores
+from harness.launch.cores import default_threads
 from harness.launch.launch import gpu_share, told_to_use_cpu
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Processes:
         self.is_main: bool = self.accelerator.is_main_process
         self._group: Any = dist.new_group(backend="gloo", timeout=_MAIN_WORK_TIMEOUT) if self.world > 1 else None
         if on_cpu:
-            torch.set_num_threads(config.threads or max(1, usable_cores() // self.local_world))
+            torch.set_num_threads(config.threads or default_threads(self.local_world))
         torch.use_deterministic_algorithms(config.deterministic)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -194,3 +195,17 @@ def test_names_of_classes_are_escaped(tmp_path: Path, monkeypatch: pytest.Monkey
     result = CliRunner().invoke(main.main, ["explain", str(tmp_path), "x.png", "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert result.output == "a\\x1b[2J.png: cat\\n\\x1b[31mdog 50.0%\n"
+
+
+@pytest.mark.parametrize("name", ["/etc/secret.png", "../secret.png", "a/../../secret.png"])
+def test_images_outside_their_folder_are_not_drawn(tmp_path: Path, name: str) -> None:
+    """attention.npz may come from anywhere."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    seen = made_up_archive(n=3)
+    archive.write(run / "attention" / "attention.npz", dataclasses.replace(seen, files=np.array([name, "b", "c"])))
+    result = CliRunner().invoke(main.main, ["explain", str(run), "--redraw"])
+    assert result.exit_code == 1
+    assert f"attention.npz is damaged (it names {name}, which is outside the folder of its images)" in result.output
+    assert not (run / "attention" / "pictures").exists()

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -129,7 +131,7 @@ def test_signal_is_passed_on_once(start: Start, tmp_path: Path, signum: int) -> 
     assert launcher.wait(10) == 128 + signum
     assert signals(tmp_path) == ["15\n"]
     assert not any(is_running(pid) for pid in trainers(tmp_path))
-    assert "telling the run to stop, 20 s at most" in launcher.stderr.read()  # type: ignore[union-attr]
+    assert "the run saves its state and stops, within 20 s" in launcher.stderr.read()  # type: ignore[union-attr]
 
 
 def test_trainer_that_does_not_stop_is_killed(start: Start, tmp_path: Path) -> None:
@@ -138,6 +140,31 @@ def test_trainer_that_does_not_stop_is_killed(start: Start, tmp_path: Path) -> N
     assert launcher.wait(10) == 128 + signal.SIGTERM
     assert signals(tmp_path) == ["15\n"]
     assert not any(is_running(pid) for pid in trainers(tmp_path))
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_second_signal_ends_within_ten_seconds(start: Start, tmp_path: Path, processes: int) -> None:
+    launcher = start("stubborn", processes, grace=60)
+    launcher.send_signal(signal.SIGINT)
+    time.sleep(1)
+    launcher.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    assert launcher.wait(20) == 128 + signal.SIGINT
+    assert not any(is_running(pid) for pid in trainers(tmp_path))
+    assert time.monotonic() - begin < 10
+    assert "SIGINT again: the run is killed in 5 s." in launcher.stderr.read()  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_failed_rank_is_not_followed_by_a_banner(
+    script: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.launch([str(tmp_path), "exit", "3"], num_processes=2, script=script, grace=5) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert launch.launch([str(tmp_path), "kill"], num_processes=2, script=script, grace=5) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(r"Error: training process [01] was ended by SIGKILL\.", lines[0])
 
 
 def test_trainer_ends_when_its_launcher_is_killed(start: Start, tmp_path: Path) -> None:

@@ -84,3 +84,28 @@ def test_setting_aside_deletes_nothing(folder: RunFolder) -> None:
         assert aside is not None
         assert (aside / "x").read_text() == content
         assert not folder.path.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", "metrics.jsonl", "summary.json", "checkpoints", "figures/loss_curve.png", "attention/sheets", "."]
+)
+def test_a_run_does_not_write_through_links(folder: RunFolder, tmp_path: Path, name: str) -> None:
+    """Locking truncates a file, and rows are appended to one: a link could lead to files of the user."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").write_text("mine")
+    link = folder.path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "theirs" / ("file" if "." in name[1:] or name == ".lock" else ""))
+    with pytest.raises(HarnessError, match=r"is a symbolic link; a run neither reads nor writes"), folder.locked():
+        pass
+    assert (tmp_path / "theirs" / "file").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["file"]
+
+
+def test_an_earlier_run_is_not_moved_through_a_link(folder: RunFolder, tmp_path: Path) -> None:
+    folder.path.mkdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / ".replaced").symlink_to(tmp_path / "theirs")
+    with pytest.raises(HarnessError, match=r"\.replaced is a symbolic link"):
+        folder.set_aside()
+    assert folder.path.is_dir()

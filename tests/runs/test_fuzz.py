@@ -274,12 +274,12 @@ def test_rows_tables_and_sprites(tmp_path: Path) -> None:
         is_refused_or_used(functools.partial(RunFolder(folder).keep_metrics_until, 3, 1), name)
     for file in ("predictions.csv", "per_class.csv"):
         header, first, *rows = (run / file).read_text().splitlines()
-        for number, cell in enumerate(first.split(",")):
+        for number in range(len(first.split(","))):
             for place, wrong in enumerate(("text", "", "nan", "1e999", "\x1b[2J", '"', "a,b")):
                 folder = shutil.copytree(run, tmp_path / "runs" / f"{file}-{number}-{place}")
                 changed = [wrong if index == number else value for index, value in enumerate(first.split(","))]
                 (folder / file).write_text("\n".join([header, ",".join(changed), *rows]) + "\n")
-                assert cell != wrong and "\n" not in read_run(folder).predictions.problem
+                assert "\n" not in read_run(folder).predictions.problem
     sprites = json.loads((run / "attention" / "sprites" / "sprites.json").read_text())
     for name, mutant in mutants(sprites):
         (run / "attention" / "sprites" / "sprites.json").write_text(json.dumps(mutant))

@@ -1,5 +1,7 @@
 """Imports all that a trial needs, in the fork server: trials that it forks need not import it again. Uses no device."""
 
+# ruff: noqa: E402 (OpenMP reads the environment when torch is imported)
+
 import atexit
 import gc
 import io
@@ -7,7 +9,8 @@ import os
 
 # A fork copies only the thread that forks, so a child would lack the threads of an OpenMP pool. Trials set their number
 # of threads when they start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+_threads = os.environ.get("OMP_NUM_THREADS")
+os.environ["OMP_NUM_THREADS"] = _threads or "1"
 
 import accelerate  # noqa: F401
 import cv2  # noqa: F401
@@ -22,6 +25,8 @@ import torchvision  # noqa: F401
 import harness.train  # noqa: F401
 from harness import track
 
+if _threads is None:
+    del os.environ["OMP_NUM_THREADS"]  # for trials it would be a limit that the user did not set
 track.preload()
 PIL.Image.init()
 

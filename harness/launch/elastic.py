@@ -1,0 +1,35 @@
+"""Runs torch elastic, or Accelerate's launcher on top of it, without their banner when a rank fails.
+
+A failed rank has printed its own error; forty lines of the launcher's traceback would hide it.
+"""
+
+import logging
+import runpy
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the module that the first argument names, with the other arguments."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    module = sys.argv[1]
+    del sys.argv[0]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:  # killed: it could not print anything
+            print(
+                f"Error: training process {rank} was ended by {signal.Signals(-failure.exitcode).name}.",
+                file=sys.stderr,
+            )
+        sys.exit(1)
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+
+
+if __name__ == "__main__":
+    main()
