@@ -15,7 +15,7 @@ def data() -> None:
     """Check, download or draw a data set; show and prune the cache."""
 
 
-@data.command()
+@data.command(short_help="Read every image of FOLDER and list the problems.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--split-group", help="As in harness train: check that no group of images is in two splits.")
@@ -56,7 +56,7 @@ def fetch(name: str, folder: Path | None) -> None:
         click.echo(fetch_sports100(folder or Path("data") / name))
 
 
-@data.command()
+@data.command(short_help="Draw the built-in data set into FOLDER.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawings.")
 def demo(folder: Path, seed: int) -> None:
@@ -72,7 +72,7 @@ def demo(folder: Path, seed: int) -> None:
         click.echo(write(folder, seed=seed))
 
 
-@data.command()
+@data.command(short_help="Show and prune the cache of decoded images.")
 @click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--prune", is_flag=True, help="Remove what is damaged, incomplete or of an earlier format.")

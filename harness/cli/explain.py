@@ -11,7 +11,7 @@ from harness.errors import ConfigError, errors_in_words, printable
 from harness.options import SETTINGS
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(context_settings=SETTINGS, short_help="Draw attention maps of test images, or of other images.")
 @click.argument("words", metavar="RUN [IMAGE...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--layer", type=click.IntRange(1), help="Layer whose heads are drawn one by one. [default: the last]")
 @click.option("--redraw", is_flag=True, help="Draw again from the saved arrays, without the model.")

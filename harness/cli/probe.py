@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = ("backbone", "validation F1", "test F1", "95 % interval", "test accuracy", "C", "features", "fit")
 
 
-@click.command()
+@click.command(short_help="Score a linear classifier on the features of frozen models.")
 @click.option("--data", required=True, type=click.Path(), help="Folder with train/, valid/ and test/, as for training.")
 @click.option(
     "--model",
@@ -26,6 +26,7 @@ COLUMNS = ("backbone", "validation F1", "test F1", "95 % interval", "test accura
     default=("vit_b_16",),
     show_default=True,
     type=click.Choice(MODELS),
+    metavar=f"[{'|'.join(MODELS)}]",
     help="Backbone; repeat the option to compare several.",
 )
 @click.option(

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 60.0
 
 
-@click.group(context_settings={**SETTINGS, "show_default": True})
+@click.group(
+    context_settings={**SETTINGS, "show_default": True},
+    short_help="Run the trials of a W&B sweep file on this machine.",
+)
 def sweep() -> None:
     """Run the trials of a W&B sweep file on this machine, without an account or a network.
 
@@ -147,7 +150,7 @@ def run(
         sys.exit(run_sweep(spec, search, sweep_folder(spec, runs_dir), slots, options, storage))
 
 
-@sweep.command()
+@sweep.command(short_help="List the trials of FILE, then the leaderboard.")
 @common_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
@@ -201,7 +204,7 @@ def stop(file: Path, runs_dir: str, storage: str | None) -> None:
         click.echo(f"The sweep {spec.name} is stopped. To resume: harness sweep run {shlex.quote(str(file))}")
 
 
-@sweep.command()
+@sweep.command(short_help="Send the offline runs of FILE to W&B.")
 @common_options
 def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     """Send the offline runs of FILE to W&B, and mark the best model as `sweep-best`. Sends each run once.

@@ -183,3 +183,11 @@ def test_doctor_prints_json_and_fails_if_a_check_fails(monkeypatch: pytest.Monke
         result = CliRunner().invoke(main.main, ["doctor", "--json"])
         assert result.exit_code == exit_code
         assert json.loads(result.stdout) == [dataclasses.asdict(check) for check in expected]
+
+
+@pytest.mark.parametrize("words", [[], ["data"], ["sweep"]])
+def test_a_list_of_commands_cuts_no_sentence(words: list[str]) -> None:
+    text = CliRunner().invoke(main.main, [*words, "--help"], terminal_width=80).output
+    commands = text.partition("Commands:")[2].splitlines()[1:]
+    assert len(commands) > 3
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands), text
