@@ -52,7 +52,7 @@ def test_data_that_changed_since_the_run_is_reported(photos: Path, tmp_path: Pat
     (test / "class 2" / "000.png").unlink()
     result = CliRunner().invoke(main.main, [*arguments, "--json"])
     assert json.loads(result.stdout)["test/n"] == 8
-    assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, in the run" in result.stderr
+    assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, then" in result.stderr
 
 
 def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, photos: Path, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ WRITES = {
     "sync run": "",
     "doctor --runs-dir run --cache-dir run": "",
     "data check data": "",
+    "data cache": "",
+    "verify run": "run",
     "data demo scenes": "scenes",
     "sweep example grid files": "files",
     "sweep plan sweep.yaml --runs-dir new --no-probe": "",

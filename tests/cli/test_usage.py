@@ -65,7 +65,7 @@ REFUSED: dict[int, dict[str, str]] = {
         "train --data data --weights /dev/zero": "--weights /dev/zero is not a file",
         "probe --data nowhere --model vit_demo --weights demo": "nowhere: no such folder",
         "probe --data data --model vit_demo --weights no.pth": "--weights no.pth is neither a file nor one of",
-        "data demo data": "data exists and is not the built-in data",
+        "data demo data": "data exists and does not hold the built-in data",
         "evaluate afile": "afile is not a folder; give a run folder.",
         "evaluate nowhere": "nowhere does not exist; give a run folder.",
         "evaluate empty": "empty holds no best checkpoint",

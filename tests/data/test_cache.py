@@ -79,13 +79,13 @@ def pixels(result: PixelCache) -> list[bytes]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The length of each file that is decoded from here on."""
     lengths: list[int] = []
-    decode = cache_build.decode_pil
+    decode = cache_build.decode_resized
 
-    def record(content: bytes) -> Image.Image:
+    def record(content: bytes, resize: Resize) -> Image.Image:
         lengths.append(len(content))
-        return decode(content)
+        return decode(content, resize)
 
-    monkeypatch.setattr(cache_build, "decode_pil", record)
+    monkeypatch.setattr(cache_build, "decode_resized", record)
     return lengths
 
 
@@ -368,17 +368,17 @@ def test_what_was_decoded_before_an_interruption_stays(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
 ) -> None:
     monkeypatch.setattr("harness.data.parallel.usable_cores", lambda: 1)
-    decode, count = cache_build.decode_pil, 0
+    decode, count = cache_build.decode_resized, 0
 
-    def interrupt(content: bytes) -> Image.Image:
+    def interrupt(content: bytes, resize: Resize) -> Image.Image:
         nonlocal count
         count += 1
         if count == 4:
             raise KeyboardInterrupt
-        return decode(content)
+        return decode(content, resize)
 
     with monkeypatch.context() as keys:
-        keys.setattr(cache_build, "decode_pil", interrupt)
+        keys.setattr(cache_build, "decode_resized", interrupt)
         with pytest.raises(KeyboardInterrupt):
             opened(root, caches)
     assert kept(caches) in (3, 4)  # the thread may have taken the last image before it was stopped

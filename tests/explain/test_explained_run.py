@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where no setting says so."""
-    monkeypatch.setattr("harness.training.distributed.usable_cores", lambda: 1)
+    monkeypatch.setattr("harness.training.distributed.default_threads", lambda local_world: 1)
 
 
 @pytest.fixture

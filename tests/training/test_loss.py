@@ -101,7 +101,7 @@ def take_step(rank: int, world: int, micro_batch: int) -> tuple[float, torch.Ten
         samples=np.arange(len(LABELS))[own],
         weight=torch.ones(len(LABELS))[own],
         total=len(LABELS),
-        keep=None,
+        drop_path_scale=None,
         mass=float(WEIGHTS[LABELS.numpy()].sum()),
     )
     value = training_step(state, batch, 0.1, CONFIG, processes).item()

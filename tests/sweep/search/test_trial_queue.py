@@ -79,7 +79,7 @@ def test_a_sweep_of_an_earlier_version_resumes_with_the_defaults_it_was_begun_wi
     file.write_text(text)
     TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
     file.write_text(text.replace("vit_demo", "vit_ti_16"))
-    with pytest.raises(ConfigError, match="was begun with something else"):
+    with pytest.raises(ConfigError, match="has already begun with other settings"):
         TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
 
 
