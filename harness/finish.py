@@ -117,9 +117,8 @@ def _closing_table(
 ) -> dict[str, str]:
     best = progress.best
     early = f" (stopped early after epoch {progress.epochs})" if "stopped_early/epoch" in results else ""
-    probe_is_best = ": the linear probe; no epoch was better" if best["best/epoch"] == 0 else ""
     lines = {
-        "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}{early}{probe_is_best}",
+        "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}{early}",
         **score_lines(best | results),
         "lowest recall": lowest_recall,
         **probe_lines(results),

@@ -150,35 +150,28 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         progress.evaluation_seconds += watch.lap()[0]
         return result
 
-    def validate(epochs: int) -> None:
-        """Score the validation split after so many epochs, keep the weights if they are the best so far, and log."""
-        _, scores = timed_evaluate(batches.val, len(data.val))
-        progress.epochs = epochs
-        if is_best := _better(scores, progress.best):
-            progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
-            if processes.is_main:
-                save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
-        row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
-        # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
-        run_logger.validation(row, progress.best, is_best=is_best)
-        writer.save()
-
     with run.stop.deferred():
-        # Train, and keep the best epoch. The head of a probe is good before the first epoch, so it counts as epoch 0.
-        if probe and not progress.best and not progress.step:
-            state.model.eval()
-            validate(0)
+        # Train, and keep the best epoch.
         for epoch in range(progress.epochs, config.epochs):
             # Decided from saved progress, so that a run that resumes decides the same.
             if stops_early(progress, config.patience):
                 break
             _train_epoch(run, epoch, state, batches.train, writer)
             try:
-                validate(epoch + 1)
+                _, scores = timed_evaluate(batches.val, len(data.val))
             except StopRequested:
                 run.stop.extend_deadline()
                 writer.save()  # resuming starts with this validation
                 raise
+            progress.epochs += 1
+            if is_best := _better(scores, progress.best):
+                progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
+                if processes.is_main:
+                    save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
+            row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
+            # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
+            run_logger.validation(row, progress.best, is_best=is_best)
+            writer.save()
 
         # Test: once, with the best epoch's weights.
         processes.on_main(lambda: state.use(best_file))

@@ -47,10 +47,8 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
     probed, destroyed = found[3e-4, "none", "probe"], found[1e-1, "none", "probe"]
     assert probed["probe/test_f1"] == destroyed["probe/test_f1"] >= 0.9
     assert probed["test/f1"] >= 0.9
-    # Training destroys the model, so the probe itself stays the best checkpoint.
-    assert destroyed["best/epoch"] == 0
-    assert destroyed["test/f1"] == pytest.approx(destroyed["probe/test_f1"])
-    for kind in (("none", "zero"), ("standard", "zero")):
+    assert destroyed["probe/gain_high"] < 0
+    for kind in (("none", "zero"), ("none", "probe"), ("standard", "zero")):
         # One class of ten, or two, for everything: 0.018 is what one gives.
         assert found[1e-1, *kind]["test/f1"] < 0.1
         assert found[1e-1, *kind]["test/accuracy"] < 0.2

@@ -146,8 +146,7 @@ class RunLogger:
         if progress.step:
             self.console.say(f"Resuming from step {progress.step} of {total_steps}.")
             self.folder.update("summary.json", progress.best)
-        # Epoch 0 is that of a probe; it is validated again if nothing was saved after it.
-        self.folder.keep_metrics_until(progress.step, progress.epochs if progress.best else -1)
+        self.folder.keep_metrics_until(progress.step, progress.epochs)
         if self.tracker:
             # W&B's summary of a run is that of its last process, so a process that resumes sends all of it again.
             known = {key: value for row in self.folder.read_metrics() for key, value in row.items()}
@@ -171,18 +170,13 @@ class RunLogger:
             self.console.advance(steps, epoch, row)
 
     def validation(self, row: Mapping[str, float], best: Mapping[str, float], *, is_best: bool) -> None:
-        if not self._open:
-            return
-        is_probe = row["epoch"] == 0
-        self._row(row, to_tracker=not is_probe)
-        self.folder.update("summary.json", best)
-        if self.tracker:
-            if not is_probe:
+        if self._open:
+            self._row(row)
+            self.folder.update("summary.json", best)
+            if self.tracker:
                 # Logged too, and not only summarised: a sweep's server and its early termination read the history.
-                # They count logged values, so value n must be that of epoch n.
                 self.tracker.log({"step": row["step"], **best})
-            self.tracker.summarize(best)
-        if not is_probe:
+                self.tracker.summarize(best)
             self.console.epoch(self.config.epochs, row, best=is_best)
 
     def end(
@@ -244,7 +238,7 @@ class RunLogger:
         """Seconds since this process began, without earlier starts."""
         return time.perf_counter() - self._began
 
-    def _row(self, row: Mapping[str, float], *, to_tracker: bool = True) -> None:
+    def _row(self, row: Mapping[str, float]) -> None:
         self.folder.append_metrics(row)
-        if self.tracker and to_tracker:
+        if self.tracker:
             self.tracker.log(row)

@@ -57,7 +57,7 @@ def test_the_run_starts_from_the_probe_and_says_what_it_scored(
 def test_a_killed_run_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> None:
     whole = fit(probed(photos, tmp_path / "whole", augment="standard", ema=True))
     config = probed(photos, tmp_path / "killed", augment="standard", ema=True, checkpoint_every=2)
-    kill_at_first_validation(config, after=1)  # after that of the probe
+    kill_at_first_validation(config)
     resumed = fit(config)
     assert same_bits(weights_of(resumed), weights_of(whole))
     assert {key: value for key, value in resumed.summary.items() if key.startswith("probe/")} == {
@@ -136,25 +136,3 @@ def test_two_processes_give_the_same_run(photos: Path, tmp_path: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     for key in ("probe/val_f1", "probe/val_loss", "probe/test_f1", "test/f1"):
         assert summary[key] == pytest.approx(one.summary[key], rel=1e-3), key
-
-
-def test_a_probe_that_no_epoch_beats_is_the_best_checkpoint_as_epoch_0(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = fit(probed(photos, tmp_path, lr=0.1))  # destroys what the backbone knows
-    assert run.summary["best/epoch"] == 0
-    assert run.summary["best/val_f1"] == pytest.approx(run.summary["probe/val_f1"])
-    assert run.summary["test/f1"] == pytest.approx(run.summary["probe/test_f1"])
-    tensors, _ = load_tensors(run.folder / "checkpoints" / "probe.safetensors")
-    torch.testing.assert_close(weights_of(run)["heads.head.weight"].double(), tensors["weight"], atol=1e-6, rtol=1e-6)
-    epochs = [row["epoch"] for row in rows_of(run) if "val/loss" in row]
-    assert epochs == [0, 1, 2]
-    assert "0 of 2: the linear probe; no epoch was better" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("after", [0, 1])
-def test_epoch_0_is_validated_once_also_by_a_run_that_was_killed(photos: Path, tmp_path: Path, after: int) -> None:
-    config = probed(photos, tmp_path)
-    kill_at_first_validation(config, after=after)
-    run = fit(config)
-    assert [row["epoch"] for row in rows_of(run) if "val/loss" in row] == [0, 1, 2]

@@ -20,7 +20,7 @@ class MetricsReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._inode, self._offset = -1, 0
-        self.validations: list[Row] = []  # one per epoch; before them that of a probe, which is epoch 0
+        self.validations: list[Row] = []  # one per epoch
         self.newest: Row | None = None
 
     def read(self) -> bool:
@@ -43,10 +43,6 @@ class MetricsReader:
                 if "val/loss" in self.newest:
                     self.validations.append(self.newest)
         return bool(complete)
-
-    @property
-    def validated_epochs(self) -> int:
-        return int(self.validations[-1]["epoch"]) if self.validations else 0
 
     @property
     def epoch(self) -> float:

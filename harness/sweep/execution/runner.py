@@ -148,7 +148,7 @@ class Runner:
     def _report_epochs(self, trial: RunningTrial) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""
         metric = self.sweep.metric.name
-        for epoch in range(trial.reported + 1, trial.metrics.validated_epochs + 1):
+        for epoch in range(trial.reported + 1, len(trial.metrics.validations) + 1):
             trial.reported = epoch
             value = trial.value(metric, epochs=epoch)
             prune = value is not None and self.trial_queue.report(trial.claimed, epoch, value)
