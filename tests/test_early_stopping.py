@@ -15,7 +15,7 @@ from harness import train as train_module
 from harness.config import RunConfig
 from harness.train import fit
 from harness.training.state import Progress, stops_early
-from tests.helpers.sweeping import entries, sweep_here, write_sweep
+from tests.helpers.sweeping import records, sweep_here, write_sweep
 from tests.test_train import fork, on_ranks, rows_of, same_bits, settings, weights_of
 
 # At a learning rate of almost 0 no epoch is better than the first.
@@ -119,7 +119,7 @@ def test_a_trial_that_stops_early_is_finished_also_where_hyperband_compares_it(p
         early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2},
     )
     assert sweep_here(file, tmp_path / "runs", keep=1) == 0
-    learned, early = entries(file, tmp_path / "runs")
+    learned, early = records(file, tmp_path / "runs")
     assert (learned.state, early.state) == ("finished", "finished")
     [folder] = (tmp_path / "runs").glob(f"*/*-{early.number}")
     summary = json.loads((folder / "summary.json").read_text())
