@@ -44,6 +44,4 @@ def verify(run: Path, images: int, data: str | None, cache_dir: str | None) -> N
 
 
 def _text(claim: Claim) -> str:
-    measured = claim.measured
-    numbers = f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f}, n = {claim.n})"
-    return f"{claim.verdict:>14}  {claim.statement}\n{'':16}{claim.number}: {numbers}"
+    return f"{claim.verdict:>14}  {claim.statement}\n{'':16}{claim.number}: {claim.numbers}"

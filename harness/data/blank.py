@@ -16,7 +16,7 @@ from harness.data.folder_scan import summarise
 FEWEST = 17
 
 SAMPLE = 256  # training images that a run looks at
-MANY = 0.05  # share of them from which a run says so
+MANY = 0.05  # share of blank images from which a run reports them
 
 
 def is_blank(image: Image.Image) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def take(self, chosen: Sequence[int]) -> Pictures:
+        """Those of its images, by their places in the split."""
+        places = np.array(chosen, np.int64)
+        return Pictures(self.positions[places], self.labels[places], tuple(self.files[place] for place in chosen))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.evidence.subject import Subject, features, logits_from
-from harness.evidence.verdict import means
 from harness.model.adapter import parts
 from harness.probe.linear_probe import fit_probe
-from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
+from harness.runs.resampling import Interval, mean_intervals
 
 # A probe that loses less accuracy than this is as good as the last layer's for any use.
 SMALL_LOSS = 0.05
@@ -41,8 +41,8 @@ class Depth:
 
     n: int
     lens: tuple[float, ...]
-    probe: tuple[Measured, ...]
-    probe_loss: tuple[Measured, ...]  # accuracy of the last layer's probe less that of this layer's
+    probe: tuple[Interval, ...]
+    probe_loss: tuple[Interval, ...]  # accuracy of the last layer's probe less that of this layer's
     cka: tuple[float, ...]
     without_block: tuple[float, ...]
     probe_on_shuffled_labels: float  # at the last layer
@@ -87,17 +87,15 @@ def measure_depth(subject: Subject, train: Labelled, val: Labelled) -> Depth:
     layers = testing.shape[1]
     right, lens = np.empty((len(labels), layers)), []
     for layer in range(layers):
-        probe, _ = fit_probe(
-            fitting[:, layer],
-            train.labels,
-            choosing[:, layer],
-            val.labels,
-            subject.num_classes,
-            inverse_strengths=INVERSE_STRENGTHS,
-        )
-        right[:, layer] = probe.logits(testing[:, layer]).argmax(1) == labels
+        fit = fitting[:, layer], train.labels, choosing[:, layer], val.labels
+        right[:, layer] = _probe_predicted(*fit, testing[:, layer], subject.num_classes) == labels
         lens.append(float((_lens(model, testing[:, layer]) == labels).mean()))
-    measured = means(np.concatenate([right, right[:, -1:] - right], axis=1))
+    # What the last layer's probe reaches when the labels it is fitted on say nothing.
+    generator = np.random.Generator(np.random.Philox(SHUFFLE_SEED))
+    shuffled = [generator.permutation(each.labels) for each in (train, val)]
+    fit = fitting[:, -1], shuffled[0], choosing[:, -1], shuffled[1]
+    by_chance = _probe_predicted(*fit, testing[:, -1], subject.num_classes)
+    measured = mean_intervals(np.concatenate([right, right[:, -1:] - right], axis=1))
     losses = tuple(measured[layers:])
     return Depth(
         len(labels),
@@ -106,7 +104,7 @@ def measure_depth(subject: Subject, train: Labelled, val: Labelled) -> Depth:
         losses,
         tuple(linear_cka(testing[:, layer], testing[:, -1]) for layer in range(layers)),
         _accuracy_without_blocks(subject),
-        _accuracy_on_shuffled_labels(fitting, train, choosing, val, testing, subject),
+        float((by_chance == labels).mean()),
         1 + max((layer + 1 for layer in range(layers - 1) if losses[layer].low > 0), default=0),
     )
 
@@ -154,23 +152,14 @@ def _accuracy_without_blocks(subject: Subject) -> tuple[float, ...]:
     return tuple((right / seen).tolist())
 
 
-def _accuracy_on_shuffled_labels(
-    fitting: np.ndarray,
-    train: Labelled,
-    choosing: np.ndarray,
-    val: Labelled,
-    testing: np.ndarray,
-    subject: Subject,
-) -> float:
-    """What the last layer's probe reaches when the labels it is fitted on say nothing."""
-    generator = np.random.Generator(np.random.Philox(SHUFFLE_SEED))
-    shuffled = [generator.permutation(labels) for labels in (train.labels, val.labels)]
-    probe, _ = fit_probe(
-        fitting[:, -1],
-        shuffled[0],
-        choosing[:, -1],
-        shuffled[1],
-        subject.num_classes,
-        inverse_strengths=INVERSE_STRENGTHS,
-    )
-    return float((probe.logits(testing[:, -1]).argmax(1) == subject.labels).mean())
+def _probe_predicted(
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    val: np.ndarray,
+    val_labels: np.ndarray,
+    test: np.ndarray,
+    num_classes: int,
+) -> np.ndarray:
+    """The classes (n,) that a probe gives to `test`; all features are those of one layer, (any number, D)."""
+    probe, _ = fit_probe(train, train_labels, val, val_labels, num_classes, inverse_strengths=INVERSE_STRENGTHS)
+    return probe.logits(test).argmax(1)

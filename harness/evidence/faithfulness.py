@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from harness.evidence.subject import Subject, logits_from
-from harness.evidence.verdict import above, means
+from harness.evidence.verdict import above
 from harness.model.adapter import parts
-from harness.runs.evidence_file import OPEN, Claim, Measured
+from harness.runs.evidence_file import OPEN, Claim
+from harness.runs.resampling import Interval, mean_intervals
 
 STEPS = 8  # points of each curve besides the first
 SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less have no scale to measure on
@@ -41,7 +42,7 @@ class MapFaithfulness:
 
     insertion: tuple[float, ...]  # (STEPS + 1,) from no patch to all
     deletion: tuple[float, ...]  # (STEPS + 1,) from all patches to none
-    gain: Measured  # insertion area less deletion area
+    gain: Interval  # insertion area less deletion area
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Faithfulness:
     maps: Mapping[str, MapFaithfulness]
     best: str  # the map with the largest gain
     baseline: str  # the baseline with the largest gain
-    difference: Measured  # gain of the best map less that of the baseline, on the same images
+    difference: Interval  # gain of the best map less that of the baseline, on the same images
     beats_guessing: bool
 
     def claim(self) -> Claim:
@@ -73,8 +74,10 @@ def passes(subject: Subject, maps: Mapping[str, np.ndarray]) -> int:
     return len(subject) * (2 + 2 * (STEPS - 1) * (len(maps) + len(BASELINES)))
 
 
-def measure_faithfulness(subject: Subject, maps: Mapping[str, np.ndarray], centre: np.ndarray) -> Faithfulness | None:
-    """Curves of maps (n, P) and of the baselines; `centre` (P,) is large in the middle.
+def measure_faithfulness(
+    subject: Subject, maps: Mapping[str, np.ndarray], orders: Mapping[str, np.ndarray]
+) -> Faithfulness | None:
+    """Curves of maps (n, P), and of `baselines` as `orders`.
 
     None if the patches change p by less than SMALLEST_EFFECT in every image.
     """
@@ -83,17 +86,16 @@ def measure_faithfulness(subject: Subject, maps: Mapping[str, np.ndarray], centr
     usable = full - empty >= SMALLEST_EFFECT
     if not usable.any():
         return None
-    orders = {name: ranking(values) for name, values in {**maps, **baselines(maps, centre, len(subject))}.items()}
     curves = {}
-    for name, order in orders.items():
-        inserted, deleted = _curves(subject, order, empty, full)
+    for name, values in {**maps, **orders}.items():
+        inserted, deleted = _curves(subject, ranking(values), empty, full)
         scale = (full - empty)[usable, None]
         curves[name] = tuple((each[usable] - empty[usable, None]) / scale for each in (inserted, deleted))
     gains = {name: area(inserted) - area(deleted) for name, (inserted, deleted) in curves.items()}
-    measured = dict(zip(gains, means(np.column_stack(list(gains.values()))), strict=True))
+    measured = dict(zip(gains, mean_intervals(np.column_stack(list(gains.values()))), strict=True))
     best = max(maps, key=lambda name: measured[name].value)
     baseline = max((CENTRE, OTHERS), key=lambda name: measured[name].value)
-    [difference] = means((gains[best] - gains[baseline])[:, None])
+    [difference] = mean_intervals((gains[best] - gains[baseline])[:, None])
     return Faithfulness(
         int(usable.sum()),
         int((~usable).sum()),

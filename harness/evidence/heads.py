@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from harness.evidence.subject import Subject, logits_from
-from harness.evidence.verdict import above, means
+from harness.evidence.verdict import above
 from harness.explain.attention.capture import attention_matrix, attentions, capture_rows
 from harness.model.adapter import parts
-from harness.runs.evidence_file import OPEN, Claim, Measured
+from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.paired import holm
+from harness.runs.resampling import Interval, mean_intervals
 
 SIGNIFICANT = 0.05
 SIGN_FLIPS = 9999  # of the test, so p is at least 1 / 10,000
@@ -42,9 +43,9 @@ class Heads:
     n: int
     loss_change: tuple[tuple[float, ...], ...]  # (L, H): mean over images, positive if the head helps
     p_values: tuple[tuple[float, ...], ...]  # (L, H): of no change, adjusted by Holm over all heads
-    between_heads: Measured
-    between_images: Measured
-    difference: Measured
+    between_heads: Interval
+    between_images: Interval
+    difference: Interval
     beats_guessing: bool
 
     @property
@@ -80,7 +81,7 @@ def measure_heads(subject: Subject) -> Heads:
     count, layers, heads = changes.shape
     adjusted = np.array(holm(_sign_flip_test(changes.reshape(count, -1)))).reshape(layers, heads)
     divergences = _divergences(subject)
-    between, across, difference = means(np.column_stack([divergences, divergences[:, 0] - divergences[:, 1]]))
+    between, across, difference = mean_intervals(np.column_stack([divergences, divergences[:, 0] - divergences[:, 1]]))
     return Heads(
         count,
         tuple(map(tuple, changes.mean(0).tolist())),

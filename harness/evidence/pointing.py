@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.evidence.faithfulness import CENTRE, OTHERS
-from harness.evidence.verdict import above, means
-from harness.runs.evidence_file import Claim, Measured
+from harness.evidence.verdict import above
+from harness.runs.evidence_file import Claim
+from harness.runs.resampling import Interval, mean_intervals
 
 HALF = 0.5  # of a patch that the object must cover
 RULE = (
@@ -28,9 +29,9 @@ class Pointing:
 
     n: int
     chance: float  # share of patches that would be a hit
-    hits: Mapping[str, Measured]
+    hits: Mapping[str, Interval]
     baseline: str  # the baseline with more hits
-    differences: Mapping[str, Measured]  # of each map from the baseline
+    differences: Mapping[str, Interval]  # of each map from the baseline
 
     def claim(self, name: str) -> Claim:
         return Claim(
@@ -53,7 +54,7 @@ def measure_pointing(
         name: is_hit[np.arange(len(values)), values.astype(np.float64).argmax(1)].astype(np.float64)
         for name, values in {**maps, CENTRE: baselines[CENTRE], OTHERS: baselines[OTHERS]}.items()
     }
-    measured = dict(zip(hits, means(np.column_stack(list(hits.values()))), strict=True))
+    measured = dict(zip(hits, mean_intervals(np.column_stack(list(hits.values()))), strict=True))
     baseline = max((CENTRE, OTHERS), key=lambda name: measured[name].value)
-    differences = means(np.column_stack([hits[name] - hits[baseline] for name in maps]))
+    differences = mean_intervals(np.column_stack([hits[name] - hits[baseline] for name in maps]))
     return Pointing(len(coverage), float(is_hit.mean()), measured, baseline, dict(zip(maps, differences, strict=True)))

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from harness.evidence.subject import Subject
-from harness.evidence.verdict import means
+from harness.evidence.verdict import above
 from harness.model.adapter import parts
-from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
+from harness.runs.evidence_file import OPEN, Claim
+from harness.runs.resampling import Interval, mean_intervals
 
 SHUFFLES = 5
 SMALL_LOSS = 0.02  # of accuracy; a model that loses less does not need positions
@@ -31,9 +32,9 @@ RULE = (
 class Change:
     """What one change of the position embedding does to the predictions."""
 
-    accuracy_loss: Measured
-    loss_increase: Measured  # nats
-    divergence: Measured  # of the predicted distribution from that of the whole model (Kullback-Leibler), nats
+    accuracy_loss: Interval
+    loss_increase: Interval  # nats
+    divergence: Interval  # of the predicted distribution from that of the whole model (Kullback-Leibler), nats
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,13 @@ class PositionUse:
 
     def claim(self) -> Claim:
         loss = self.changes["shuffled"].accuracy_loss
-        if not self.beats_guessing:
-            verdict = OPEN
-        else:
-            verdict = HOLDS if loss.low > SMALL_LOSS else FAILS if loss.high < SMALL_LOSS else OPEN
         return Claim(
             "uses_positions",
             "The model uses its position embedding.",
             "accuracy lost when positions are shuffled",
             loss,
             self.n,
-            verdict,
+            above(loss, SMALL_LOSS) if self.beats_guessing else OPEN,
             RULE,
         )
 
@@ -77,7 +74,7 @@ def measure_position_use(subject: Subject) -> PositionUse | None:
     changes = {}
     for name, embeddings in _changed(own, vit.positioned_prefix).items():
         changed = [_with_positions(subject, vit.positions, embedding) for embedding in embeddings]
-        changes[name] = Change(*means(np.mean([_of_images(subject, whole, one) for one in changed], axis=0)))
+        changes[name] = Change(*mean_intervals(np.mean([_of_images(subject, whole, one) for one in changed], axis=0)))
     accuracy = float((whole.argmax(1) == subject.labels).mean())
     return PositionUse(len(subject), accuracy, changes, subject.beats_guessing)
 

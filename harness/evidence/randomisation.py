@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from harness.evidence.verdict import means
 from harness.model.adapter import parts
-from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, Measured
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
+from harness.runs.resampling import Interval, mean_intervals
 
 STAGES = ("last block", "upper half", "all")
 RULE = (
@@ -33,9 +33,9 @@ RULE = (
 class MapRandomisation:
     """Rank correlations of one map, as means over images."""
 
-    other_image: Measured
-    stages: Mapping[str, Measured]  # STAGES
-    difference: Measured  # upper half random, less another image
+    other_image: Interval
+    stages: Mapping[str, Interval]  # STAGES
+    difference: Interval  # upper half random, less another image
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def measure_randomisation(
         columns = [rank_correlation(values, np.roll(values, -1, axis=0))]
         columns += [rank_correlation(values, maps[name]) for maps in at_stage.values()]
         columns.append(columns[1 + STAGES.index("upper half")] - columns[0])
-        other, *stages, difference = means(np.column_stack(columns))
+        other, *stages, difference = mean_intervals(np.column_stack(columns))
         results[name] = MapRandomisation(other, dict(zip(STAGES, stages, strict=True)), difference)
     return Randomisation(len(values), results, beats_guessing)
 

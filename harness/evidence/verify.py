@@ -87,7 +87,7 @@ def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | Non
 def open_for_verifying(run_folder: Path, images: int, data: str | None, cache_dir: str | None) -> Opened:
     """Load the best checkpoint and choose evenly spaced test images."""
     best, config, dataset = open_run(run_folder, data, cache_dir)
-    chosen = _subset(dataset.test, images)
+    chosen = dataset.test.take(evenly_spaced(len(dataset.test), images))
     if len(chosen) < 2:
         raise HarnessError(f"{len(chosen)} test image is not enough to verify anything; at least 2 are needed.")
     processes = Processes(config)
@@ -105,12 +105,12 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
         archive.predicted.astype(np.int64),
         len(best.classes),
     )
-    train, val = (
-        Labelled(opened.batches(part), part.labels)
-        for part in (_subset(opened.dataset.train, MOST_TRAINING_IMAGES), opened.dataset.val)
-    )
+    fitting, choosing = opened.dataset.train, opened.dataset.val
+    fitting = fitting.take(evenly_spaced(len(fitting), MOST_TRAINING_IMAGES))
+    train, val = (Labelled(opened.batches(part), part.labels) for part in (fitting, choosing))
     maps = maps_by_name(archive)
     side = math.isqrt(archive.rollout.shape[1])
+    baselines = faithfulness.baselines(maps, centre_prior(side), len(subject))
     clock = _Clock(say)
     results: dict[str, Any] = {}
     claims: list[Claim] = []
@@ -129,7 +129,7 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
         claims.append(positions.claim())
 
     clock.start("faithfulness", faithfulness.passes(subject, maps))
-    faithful = faithfulness.measure_faithfulness(subject, maps, centre_prior(side))
+    faithful = faithfulness.measure_faithfulness(subject, maps, baselines)
     best_map = "relevance"
     if faithful:
         results["faithfulness"], best_map = faithful, faithful.best
@@ -144,10 +144,9 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
 
     if (covered := _coverage(opened, side)) is not None:
         rows, parts = covered
-        others = faithfulness.baselines(maps, centre_prior(side), len(subject))
         results["pointing"] = pointing.measure_pointing(
             {name: values[rows] for name, values in maps.items()},
-            {name: values[rows] for name, values in others.items()},
+            {name: values[rows] for name, values in baselines.items()},
             parts,
         )
         claims.append(results["pointing"].claim(best_map))
@@ -189,11 +188,6 @@ def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None
     covered = coverage(root, [files[index] for index in masked], opened.best.preprocessing, side)
     inside = (covered >= pointing.HALF).any(1)
     return (np.array(masked)[inside], covered[inside]) if inside.any() else None
-
-
-def _subset(images: Pictures, most: int) -> Pictures:
-    chosen = np.array(evenly_spaced(len(images), most), dtype=np.int64)
-    return Pictures(images.positions[chosen], images.labels[chosen], tuple(images.files[index] for index in chosen))
 
 
 class _Clock:

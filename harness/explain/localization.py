@@ -24,23 +24,11 @@ from harness.explain.drawing.canvas import percent
 from harness.explain.images import crop
 from harness.files import write_atomically
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
-from harness.runs.resampling import mean_intervals
+from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import AGGREGATES
 
 FOLDER = "masks"
 CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share of the image's side
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A mean over images with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{percent(self.value)} ({percent(self.low)} to {percent(self.high)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +57,7 @@ class OnObject:
         return [one for one in self.maps if one.name in AGGREGATES]
 
     def sentence(self) -> str:
-        found = "".join(f"{one.share} of {one.name}, " for one in self.aggregates)
+        found = "".join(f"{in_percent(one.share)} of {one.name}, " for one in self.aggregates)
         return (
             f"On the object ({self.n} images with masks; means, 95 % intervals): {found}"
             f"{percent(self.chance.value)} by chance, {percent(self.centre.value)} of a Gaussian at the centre."
@@ -171,12 +159,17 @@ def measure(maps: dict[str, np.ndarray], covered: np.ndarray) -> OnObject:
     shares = {name: energy(each, covered) for name, each in maps.items()}
     known = {name: share for name, share in shares.items() if np.isfinite(share).any()}
     columns = [chance, centre, *(part for one in known.values() for part in (one, one - chance, one - centre))]
-    of_chance, of_centre, *intervals = (Interval(*numbers) for numbers in mean_intervals(np.stack(columns, axis=1)))
+    of_chance, of_centre, *intervals = mean_intervals(np.stack(columns, axis=1))
     found = tuple(
         Share(name, int(np.isfinite(share).sum()), *intervals[3 * index : 3 * index + 3])
         for index, (name, share) in enumerate(known.items())
     )
     return OnObject(len(covered), of_chance, of_centre, CENTRE_WIDTH, found)
+
+
+def in_percent(interval: Interval) -> str:
+    """The interval of a share as text: "29.6 % (28 % to 31.3 %)"."""
+    return f"{percent(interval.value)} ({percent(interval.low)} to {percent(interval.high)})"
 
 
 def write(path: Path, found: OnObject) -> None:

@@ -70,9 +70,7 @@ def explain_test_set(
         return None
     total = len(data.test)
     most = {"all": total, "auto": AUTO_IMAGES}.get(config.explain) or int(config.explain)
-    chosen = np.array(evenly_spaced(total, most))
-    files = tuple(data.test.files[index] for index in chosen)
-    images = Pictures(data.test.positions[chosen], data.test.labels[chosen], files)
+    images = data.test.take(evenly_spaced(total, most))
     # Accelerate has put mixed precision into the model's own forward; attention is captured without it.
     model = processes.accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     explained = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)

@@ -1,16 +1,18 @@
 """`evidence.json` of a run folder: claims about its model and its attention maps, with the numbers that decide them.
 
-Files may be damaged or come from anywhere. Standard library only.
+Files may be damaged or come from anywhere. Standard library and numpy only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.runs.reading import UnreadableError, kind_of, read_object
+from harness.runs.resampling import Interval
 from harness.runs.rules import EVIDENCE_FILE, finite_number
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
@@ -21,25 +23,22 @@ _TEXTS = ("key", "statement", "number", "verdict", "rule")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A mean over images with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Claim:
     """A statement about a model, the number that decides it, and the verdict."""
 
     key: str
     statement: str
     number: str  # what `measured` is, with its unit
-    measured: Measured
+    measured: Interval
     n: int  # images
     verdict: str  # one of VERDICTS
     rule: str
+
+    @property
+    def numbers(self) -> str:
+        """The interval and the number of images, as text."""
+        value, low, high = (round(bound, 3) + 0.0 for bound in dataclasses.astuple(self.measured))  # without "-0.000"
+        return f"{value:.3f} ({low:.3f} to {high:.3f}), n = {self.n}"
 
 
 def read_claims(run_folder: Path) -> list[Claim]:
@@ -69,7 +68,7 @@ def _claim(path: Path, entry: Any) -> Claim:
     value, low, high = (finite_number(measured.get(name)) for name in ("value", "low", "high"))
     if value is None or low is None or high is None:
         raise _damaged(path, "value, low and high of a claim are not three numbers")
-    return Claim(measured=Measured(value, low, high), n=entry["n"], **{name: entry[name] for name in _TEXTS})
+    return Claim(measured=Interval(value, low, high), n=entry["n"], **{name: entry[name] for name in _TEXTS})
 
 
 def _damaged(path: Path, what: str) -> UnreadableError:

@@ -43,7 +43,7 @@ class RunLogger:
         for note in processes.notes:
             self.console.say(note)
 
-    def begin(self, photos: ImageFolder, hold: contextlib.ExitStack) -> bool:
+    def begin(self, image_folder: ImageFolder, hold: contextlib.ExitStack) -> bool:
         """Open the run folder, locked until `hold` closes; False when this run has finished before. Main rank only."""
         if self.config.fresh and self.folder.path.exists():
             with self.folder.locked():
@@ -54,7 +54,7 @@ class RunLogger:
         summary = self.folder.read("summary.json")
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
-            if change := folder_change(self.folder.read("manifest.json").get("data") or {}, photos):
+            if change := folder_change(self.folder.read("manifest.json").get("data") or {}, image_folder):
                 self.console.say(f"{change}: its scores and its model are of the earlier data.")
             return False
         self._check_settings()
@@ -75,8 +75,8 @@ class RunLogger:
                 "processes": self._processes.world,
                 "device": str(self._processes.device.type),
                 "precision": self._processes.precision,
-                "notes": [*self._processes.notes, *photos.notes, *recipe_notes],
-                "ignored_files": photos.ignored,
+                "notes": [*self._processes.notes, *image_folder.notes, *recipe_notes],
+                "ignored_files": image_folder.ignored,
                 "earlier_starts": [
                     *earlier.get("earlier_starts", []),
                     *([earlier["started"]] if earlier.get("started") else []),
@@ -84,7 +84,7 @@ class RunLogger:
             },
         )
         self.folder.write("summary.json", {"state": "running"})
-        for note in (*photos.notes, *recipe_notes):
+        for note in (*image_folder.notes, *recipe_notes):
             self.console.say(note)
         # W&B locks what a sweep chose, so what was used instead needs separate keys.
         used = {f"override/{name}": getattr(self.config, name) for name in overridden()}

@@ -28,6 +28,15 @@ class Intervals:
     accuracy_high: float
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """(C, C) int64 counts, rows = truth, columns = prediction."""
     return np.bincount(labels.astype(np.int64) * num_classes + predicted, minlength=num_classes**2).reshape(
@@ -112,8 +121,8 @@ def _centred(values: np.ndarray, point: float, level: float) -> tuple[float, flo
     return max(min(float(low), point), 0.0), min(max(float(high), point), 1.0)
 
 
-def mean_intervals(values: np.ndarray, seed: int = 0) -> list[tuple[float, float, float]]:
-    """Means of the columns of (N, K) without NaN: value, 2.5th and 97.5th percentile of each.
+def mean_intervals(values: np.ndarray, seed: int = 0) -> list[Interval]:
+    """Means of the columns of (N, K) without NaN, from the 2.5th to the 97.5th percentile of resampled means.
 
     Rows are drawn with replacement, the same ones for all columns.
     """
@@ -128,7 +137,9 @@ def mean_intervals(values: np.ndarray, seed: int = 0) -> list[tuple[float, float
         means.append(np.divide(drawn @ filled, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
     lows, highs = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
     points = filled.sum(0) / known.sum(0)
-    return [(float(point), float(low), float(high)) for point, low, high in zip(points, lows, highs, strict=True)]
+    return [
+        Interval(float(point), float(low), float(high)) for point, low, high in zip(points, lows, highs, strict=True)
+    ]
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

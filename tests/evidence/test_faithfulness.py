@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.evidence.faithfulness import STEPS, area, baselines, measure_faithfulness, ranking
+from harness.evidence.faithfulness import STEPS, Faithfulness, area, baselines, measure_faithfulness, ranking
+from harness.evidence.subject import Subject
 from harness.explain.localization import centre_prior
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
 
-CENTRE = centre_prior(planted.SIDE)
+
+def measured(subject: Subject, maps: dict[str, np.ndarray]) -> Faithfulness | None:
+    return measure_faithfulness(subject, maps, baselines(maps, centre_prior(planted.SIDE), len(subject)))
 
 
 def test_the_map_of_the_true_patch_wins_and_a_map_against_it_loses():
     truth = planted.at_patch(planted.colour().patch)
-    faithful = measure_faithfulness(planted.colour().subject, {"truth": truth, "opposite": 1 - truth}, CENTRE)
+    faithful = measured(planted.colour().subject, {"truth": truth, "opposite": 1 - truth})
     assert faithful.best == "truth"
     assert faithful.n + faithful.left_out == 60
     assert faithful.n >= 30
@@ -31,20 +34,20 @@ def test_the_map_of_the_true_patch_wins_and_a_map_against_it_loses():
 
 def test_a_map_that_avoids_the_true_patch_does_not_hold():
     opposite = 1 - planted.at_patch(planted.colour().patch)
-    faithful = measure_faithfulness(planted.colour().subject, {"opposite": opposite}, CENTRE)
+    faithful = measured(planted.colour().subject, {"opposite": opposite})
     assert faithful.claim().verdict == FAILS
 
 
 def test_a_map_drawn_at_random_is_not_faithful():
     noise = np.random.default_rng(5).random((60, planted.SIDE**2))
-    faithful = measure_faithfulness(planted.colour().subject, {"noise": noise}, CENTRE)
+    faithful = measured(planted.colour().subject, {"noise": noise})
     assert faithful.claim().verdict != HOLDS
 
 
 def test_nothing_is_claimed_of_a_model_that_guesses():
     images = planted.by_colour(40, seed=3)
-    faithful = measure_faithfulness(
-        planted.subject_of(planted.new_vit(), images), {"truth": planted.at_patch(images.patch.numpy())}, CENTRE
+    faithful = measured(
+        planted.subject_of(planted.new_vit(), images), {"truth": planted.at_patch(images.patch.numpy())}
     )
     assert faithful is None or faithful.claim().verdict == OPEN
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.runs.evidence_file import Claim, Measured, read_claims
+from harness.runs.evidence_file import Claim, read_claims
 from harness.runs.reading import UnreadableError
+from harness.runs.resampling import Interval
 
 CLAIM = {
     "key": "uses_positions",
@@ -28,7 +29,7 @@ def test_claims_are_read_as_they_were_written(tmp_path: Path) -> None:
         "uses_positions",
         "The model uses its position embedding.",
         "accuracy lost",
-        Measured(0.5, 0.4, 0.6),
+        Interval(0.5, 0.4, 0.6),
         100,
         "holds",
         "The rule.",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.explain.archive import Archive
-from harness.explain.localization import Interval, OnObject
+from harness.explain.localization import OnObject, in_percent
+from harness.runs.resampling import Interval
 from harness.runs.rules import BLUE, ORANGE
 
 if TYPE_CHECKING:
@@ -128,10 +129,9 @@ def object_figure(found: OnObject) -> Figure:
     summed.set_xlim(-0.5, len(names) - 0.5)
     summed.set_xlabel("maps over all layers; differences in percentage points")
     for axes in (by_layer, summed):
-        axes.axhline(
-            found.chance.value, color="0.4", linestyle="--", label=f"chance, the object's area: {found.chance}"
-        )
-        width = f"centre prior, a Gaussian {found.centre_width:g} of the side wide: {found.centre}"
+        area = f"chance, the object's area: {in_percent(found.chance)}"
+        axes.axhline(found.chance.value, color="0.4", linestyle="--", label=area)
+        width = f"centre prior, a Gaussian {found.centre_width:g} of the side wide: {in_percent(found.centre)}"
         axes.axhline(found.centre.value, color=ORANGE, linestyle=":", label=width)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="y", color="0.9")

@@ -56,10 +56,9 @@ def _statement(key: str, claim: Claim) -> str:
 
 
 def _cell(claim: Claim) -> dict[str, str]:
-    measured = claim.measured
     return {
         "verdict": claim.verdict,
         "tag": TAGS.get(claim.verdict, ""),
-        "numbers": f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f}), n = {claim.n}",
+        "numbers": claim.numbers,
         "about": printable(claim.number),
     }

@@ -194,7 +194,7 @@ def test_object_figure_shows_every_share() -> None:
     for tick, one in zip(ticks, found.aggregates, strict=True):
         assert tick.startswith(f"{one.name}\n{one.share.value:.1%}")
         assert f"above chance\n{100 * one.above_chance.value:+.1f} (" in tick
-    assert str(found.chance) in by_layer.get_legend_handles_labels()[1][0]
+    assert localization.in_percent(found.chance) in by_layer.get_legend_handles_labels()[1][0]
     figure.draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in summed.get_xticklabels()]
     assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
