@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.config import NAMED_CLASS_WEIGHTS, RunConfig
 from harness.errors import ConfigError
+from harness.files import not_a_file
 from harness.runs.rules import printable
 
 # Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
@@ -56,6 +57,8 @@ def read_weights(path: Path, classes: Sequence[str]) -> np.ndarray:
     """The weights (C,) float64 in a CSV file of rows class,weight or a JSON object; ConfigError with all problems."""
     named = f"--class-weights {printable(path)}"
     try:
+        if path.exists() and (problem := not_a_file(path)):  # a named pipe would block
+            raise ValueError(problem)
         text = path.read_text(encoding="utf-8")
         entries = _json_entries(text) if path.suffix == ".json" else _csv_entries(text)
     except (OSError, ValueError, RecursionError) as error:

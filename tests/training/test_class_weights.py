@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,10 @@ def test_a_class_with_two_weights_in_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         read_weights(tmp_path / "w.json", CLASSES)
     assert [problem.rpartition(" ")[2] for problem in error.value.problems] == ["archery.", "True."]
+
+
+@pytest.mark.timeout(10)
+def test_a_named_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.csv")
+    with pytest.raises(ConfigError, match=r"cannot be used \(it is a named pipe, not a file\)\. Give balanced"):
+        read_weights(tmp_path / "weights.csv", ["a", "b"])
