@@ -17,7 +17,7 @@ from harness.model.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class CachedImages:
     """One split: where its images are in the cache int64 (N,), their class indices int64 (N,), and their files."""
 
     positions: np.ndarray
@@ -27,10 +27,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.files)
 
-    def take(self, chosen: Sequence[int]) -> Pictures:
+    def take(self, chosen: Sequence[int]) -> CachedImages:
         """Those of its images, by their places in the split."""
         places = np.array(chosen, np.int64)
-        return Pictures(self.positions[places], self.labels[places], tuple(self.files[place] for place in chosen))
+        return CachedImages(self.positions[places], self.labels[places], tuple(self.files[place] for place in chosen))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Dataset:
     root: Path  # what the files of its images are relative to
     classes: tuple[str, ...]
     pixels: PixelCache
-    train: Pictures
-    val: Pictures
-    test: Pictures
+    train: CachedImages
+    val: CachedImages
+    test: CachedImages
     skipped: dict[str, str]  # file -> why it could not be read
     fingerprint: str  # of contents and class names: equal on every machine
 
@@ -93,9 +93,9 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
     )
 
 
-def _readable(split: Split, start: int, pixels: PixelCache) -> Pictures:
+def _readable(split: Split, start: int, pixels: PixelCache) -> CachedImages:
     kept = np.array([start + index not in pixels.bad for index in range(len(split.files))], dtype=bool)
-    return Pictures(
+    return CachedImages(
         positions=start + np.flatnonzero(kept),
         labels=split.labels[kept],
         files=tuple(file for file, keep in zip(split.files, kept, strict=True) if keep),

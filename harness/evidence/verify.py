@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.data.dataset import Dataset, Pictures
+from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
 from harness.evidence import depth, faithfulness, heads, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
@@ -49,9 +49,9 @@ class Opened:
     config: RunConfig
     dataset: Dataset
     processes: Processes
-    tested: Pictures  # the test images that are used
+    tested: CachedImages  # the test images that are used
 
-    def batches(self, images: Pictures) -> Callable[[], Iterator[Tensor]]:
+    def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
         loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)
         # On a CPU an image is valid until the next batch is drawn.
         return lambda: (batch.images.clone() for batch in loader)

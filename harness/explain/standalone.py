@@ -12,7 +12,7 @@ from torchvision.models import ViT_B_16_Weights
 
 from harness.config import RunConfig
 from harness.data.cache import open_cache
-from harness.data.dataset import Pictures
+from harness.data.dataset import CachedImages
 from harness.data.resize import Resize
 from harness.errors import HarnessError, WeightsError
 from harness.explain import archive, output, test_set
@@ -193,7 +193,7 @@ def _explain_files(
         resize = Resize(rule.resize_size, rule.interpolation)
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
-        rows = Pictures(np.arange(len(files)), unknown, tuple(files))
+        rows = CachedImages(np.arange(len(files)), unknown, tuple(files))
         say(f"Explaining {len(files)} images.")
         result = test_set.explain_dataset(explained, pixels, rows, str(root), layer, config, processes)
         processes.close()

@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache
-from harness.data.dataset import Dataset, Pictures
+from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
 from harness.explain import archive
 from harness.explain.archive import Archive
@@ -96,7 +96,7 @@ def explain_test_set(
 def explain_dataset(
     explained: ExplainedModel,
     pixels: PixelCache,
-    images: Pictures,
+    images: CachedImages,
     root: str,
     layer: int,
     config: RunConfig,

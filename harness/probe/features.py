@@ -16,7 +16,7 @@ from torch import nn
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache, cache_directory
-from harness.data.dataset import Pictures
+from harness.data.dataset import CachedImages
 from harness.data.store import mark_used
 from harness.evaluate import outputs_of
 from harness.files import replacing
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 def features_of(
-    split: Pictures, pixels: PixelCache, loaded: Loaded, config: RunConfig, processes: Processes
+    split: CachedImages, pixels: PixelCache, loaded: Loaded, config: RunConfig, processes: Processes
 ) -> np.ndarray:
     """Features (N, D) float32 of a split, in its order, on the main process; (0, D) elsewhere. Every rank calls it.
 
@@ -61,7 +61,7 @@ def without_head(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _key(split: Pictures, pixels: PixelCache, loaded: Loaded, config: RunConfig) -> str:
+def _key(split: CachedImages, pixels: PixelCache, loaded: Loaded, config: RunConfig) -> str:
     """Changes with anything that changes a feature: image contents and their order, weights, preprocessing."""
     what = {
         "format": FORMAT,

@@ -10,7 +10,7 @@ from harness.config import RunConfig
 from harness.data import gpu_augment
 from harness.data.augment import Augment
 from harness.data.cache import PixelCache
-from harness.data.dataset import Dataset, Pictures
+from harness.data.dataset import CachedImages, Dataset
 from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.policies import POLICIES
@@ -85,7 +85,7 @@ def open_batches(
 
 
 def scoring_batches(
-    pixels: PixelCache, split: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, split: CachedImages, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
     """A split, each image once over all processes; without gradients the batch size affects speed only."""
     size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
@@ -93,7 +93,7 @@ def scoring_batches(
 
 
 def explaining_batches(
-    pixels: PixelCache, split: Pictures, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+    pixels: PixelCache, split: CachedImages, preprocessing: Preprocessing, config: RunConfig, processes: Processes
 ) -> EvalBatches:
     """A split in smaller batches: gradients of attention take as much memory as a training step."""
     size = GPU_EXPLAINING_BATCH if processes.device.type == "cuda" else CPU_EXPLAINING_BATCH
@@ -103,7 +103,7 @@ def explaining_batches(
 
 def _eval_batches(
     pixels: PixelCache,
-    split: Pictures,
+    split: CachedImages,
     preprocessing: Preprocessing,
     config: RunConfig,
     processes: Processes,

@@ -94,7 +94,7 @@ def variants(root: Path, cache_dir: Path, count: int, batch_size: int, resize: i
 
 
 def measure(table: dict[str, dict[str, Callable]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Pictures per CPU second of every variant in every round; round 0 warms up and is not kept."""
+    """Images per CPU second of every variant in every round; round 0 warms up and is not kept."""
     speeds: dict[str, dict[str, list[float]]] = {name: {key: [] for key in row} for name, row in table.items()}
     for round_number in range(rounds + 1):
         for name, row in table.items():

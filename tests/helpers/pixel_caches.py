@@ -10,7 +10,7 @@ from harness.data.cache import PixelCache
 
 
 def cache_of(pictures: Sequence[np.ndarray]) -> PixelCache:
-    """Pictures uint8 (H, W, 3) laid out one after another, as the cache on disk does."""
+    """Images uint8 (H, W, 3) laid out one after another, as the cache on disk does."""
     sizes = np.array([picture.size for picture in pictures], dtype=np.int64)
     return PixelCache(
         shards=(np.concatenate([picture.ravel() for picture in pictures]),),

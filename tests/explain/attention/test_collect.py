@@ -41,7 +41,7 @@ class Alone:
 
 
 class SomeBatches:
-    """Pictures in batches of any size and order, as EvalBatches gives them."""
+    """Images in batches of any size and order, as EvalBatches gives them."""
 
     def __init__(self, images: Tensor, size: int, order: list[int] | None = None) -> None:
         self.images, self.size, self.order = images, size, order or list(range(len(images)))
