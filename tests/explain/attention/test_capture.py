@@ -25,7 +25,7 @@ from harness.explain.attention.capture import (
 )
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.runs import rules
-from tests.helpers.sweeping import fork
+from tests.helpers.children import run_in_child
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, pictures, tiny_vit
 
 SIZES = [  # image, patch, heads
@@ -185,32 +185,39 @@ def test_only_the_latest_complete_pass_counts() -> None:
         assert torch.equal(rows(), rows_of(model, images))
 
 
+# Once a process has used fake tensors or run a compiled function, autograd refuses to work in its children, and other
+# tests fork theirs. So these tests do it in a child.
+
+
 def test_nothing_waits_for_the_device() -> None:
-    # A tensor without values cannot be read, so whatever asked for a number would raise.
-    with torch.device("meta"):
-        model = tiny_vit()
-    settings = Rollout("max", 0.5, 0.9)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
-        model, images = model.to_empty(device="cpu"), torch.empty(4, 3, 32, 32)
-        distances = head_statistics.patch_distances((4, 4), 8)
-        with (
-            capture_rows(model) as rows,
-            capture_tokens(model, lambda tokens: outliers.patch_norms(tokens, CLASS_TOKEN)) as norms,
-            capture_matrices(
-                model,
-                lambda matrix: (
-                    transition(matrix, settings, CLASS_TOKEN),
-                    head_statistics.head_statistics(matrix, distances, CLASS_TOKEN),
-                ),
-            ) as reduced,
-        ):
-            model(images)
-        transitions, statistics = zip(*reduced(), strict=True)
-        found = outliers.outliers(torch.stack(norms(), 1))
-        taken = outliers.attention_on(found[:, :-1], rows(), CLASS_TOKEN)
-        assert rollout(transitions, CLASS_TOKEN).shape == (4, 16)
-        assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
-        assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
+    def run_without_values() -> None:
+        # A tensor without values cannot be read, so whatever asked for a number would raise.
+        with torch.device("meta"):
+            model = tiny_vit()
+        settings = Rollout("max", 0.5, 0.9)
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+            model, images = model.to_empty(device="cpu"), torch.empty(4, 3, 32, 32)
+            distances = head_statistics.patch_distances((4, 4), 8)
+            with (
+                capture_rows(model) as rows,
+                capture_tokens(model, lambda tokens: outliers.patch_norms(tokens, CLASS_TOKEN)) as norms,
+                capture_matrices(
+                    model,
+                    lambda matrix: (
+                        transition(matrix, settings, CLASS_TOKEN),
+                        head_statistics.head_statistics(matrix, distances, CLASS_TOKEN),
+                    ),
+                ) as reduced,
+            ):
+                model(images)
+            transitions, statistics = zip(*reduced(), strict=True)
+            found = outliers.outliers(torch.stack(norms(), 1))
+            taken = outliers.attention_on(found[:, :-1], rows(), CLASS_TOKEN)
+            assert rollout(transitions, CLASS_TOKEN).shape == (4, 16)
+            assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
+            assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
+
+    run_in_child(run_without_values)
 
 
 # What cannot be captured is refused
@@ -240,11 +247,7 @@ def test_running_what_was_compiled_before_is_noticed() -> None:
                 compiled(images)
         assert hooks_left(model) == 0
 
-    # In a process of its own: once a compiled function has run, autograd refuses to work in children forked later.
-    child = fork.Process(target=run_compiled)
-    child.start()
-    child.join(120)
-    assert child.exitcode == 0
+    run_in_child(run_compiled)
 
 
 def test_capturing_without_running_the_model_is_noticed() -> None:
