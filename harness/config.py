@@ -20,6 +20,8 @@ from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+
 # Named weights and the models they exist for. The imagenet ones are torchvision's; `demo` is part of this package.
 NAMED_WEIGHTS = {
     "imagenet": ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"),
@@ -111,6 +113,26 @@ class RunConfig:
         low=0.1,
         high=1,
     )
+    mean: str | None = option(
+        None,
+        "Mean of the pixels, 0 to 1, that the weights expect: one number, or three with commas. [default: from the "
+        "weights]",
+        group="Data",
+        earlier=None,
+    )
+    std: str | None = option(
+        None,
+        "Deviation of the pixels that the weights expect, as --mean. [default: from the weights]",
+        group="Data",
+        earlier=None,
+    )
+    interpolation: str | None = option(
+        None,
+        "Interpolation of resized images. [default: from the weights]",
+        group="Data",
+        choices=INTERPOLATIONS,
+        earlier=None,
+    )
     bad_images: str = option(
         "fail",
         "Images that cannot be decoded: fail stops the run; skip leaves them out and lists them.",
@@ -200,8 +222,14 @@ class RunConfig:
     weights: str = option(
         "imagenet",
         "Initial weights: imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a file (.pth, .pt, .bin, "
-        ".safetensors, .npz).",
+        ".ckpt, .pth.tar, .safetensors, .npz) or its folder.",
         group="Model",
+    )
+    weights_key: str | None = option(
+        None,
+        "Which weights of a checkpoint to take, if it holds several: model_ema, for example. [default: the average]",
+        group="Model",
+        earlier=None,
     )
     freeze: str = option(
         "none",
@@ -442,7 +470,12 @@ class RunConfig:
         if self.weights not in NAMED_WEIGHTS:
             # Checked only here: a checkpoint stays usable after its initial weights file is deleted.
             path = Path(self.weights).expanduser()
-            if path.exists() and not path.is_file():
+            if hub := re.match(r"(hf-hub|hf_hub|hf|timm|local-dir|https?):", self.weights):
+                raise ConfigError(
+                    f"--weights {self.weights}: models are not downloaded from {hub[1]}. Download the model's folder "
+                    "and give it, or the weights file in it."
+                )
+            if path.exists() and not (path.is_file() or path.is_dir()):
                 raise PathError(f"--weights {self.weights} is not a file; give a weights file.")
             if not path.exists():
                 kind = PathError if path.suffix or len(path.parts) > 1 else ConfigError  # else a misspelt name
@@ -544,6 +577,9 @@ def _combination_problems(config: RunConfig) -> list[str]:
         problems.append(f"{several} correct the same class imbalance more than once; give one of them.")
     if not re.fullmatch(r"auto|all|none|[1-9]\d{0,8}", config.explain, re.ASCII):
         problems.append(f"--explain is {config.explain!r}; give auto, all, none, or a number of test images.")
+    for name, value in (("mean", config.mean), ("std", config.std)):
+        if value is not None and (problem := _channels_problem(name, value)):
+            problems.append(f"--{name} {value!r} {problem}; give one number, such as 0.5, or three: 0.485,0.456,0.406.")
     if config.split_group is not None and (problem := _pattern_problem(config.split_group)):
         problems.append(f"--split-group {config.split_group!r} {problem}")
     if config.name is not None and not re.fullmatch(r"[\w.=+-]{1,100}", config.name, re.ASCII):
@@ -551,6 +587,23 @@ def _combination_problems(config: RunConfig) -> list[str]:
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
         )
     return problems
+
+
+def channels(text: str) -> tuple[float, float, float]:
+    """The values of --mean or --std for red, green and blue; raises ValueError."""
+    numbers = [float(part) for part in text.split(",")]
+    red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
+    return red, green, blue
+
+
+def _channels_problem(name: str, text: str) -> str:
+    try:
+        values = channels(text)
+    except ValueError:
+        return "is neither one number nor three"
+    if not all(abs(value) < 256 for value in values):  # also if one is not a number
+        return "has a number that is not between -256 and 256"
+    return "has a number that is not above 0" if name == "std" and min(values) <= 0 else ""
 
 
 def _pattern_problem(pattern: str) -> str:

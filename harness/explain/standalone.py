@@ -28,7 +28,7 @@ from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import published, weights_path
 from harness.model.state_dict_keys import HEAD, to_torchvision
 from harness.model.vit import build_model
-from harness.model.weights import read_metadata, read_weights
+from harness.model.weights_file import read_metadata, read_weights
 from harness.predict import best_of, open_run
 from harness.runs.npz_arrays import damaged
 from harness.runs.reading import parse_json
@@ -165,7 +165,7 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     path = weights_path(model, weights)
     if path is None:
         raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
-    head = to_torchvision(read_weights(path)[0])[0].get(HEAD[0])
+    head = to_torchvision(read_weights(path).state)[0].get(HEAD[0])
     if head is None or head.dim() != 2:
         raise HarnessError(f"{path} has no classification head, so its predictions cannot be explained.")
     if (text := read_metadata(path).get("classes")) is not None:

@@ -44,8 +44,11 @@ ARCHITECTURES = {
 }
 
 
-def check_architecture(state: dict[str, Tensor], name: str) -> None:
-    """WeightsError if the weights have other sizes than `name`; the message says which architecture has them."""
+def check_architecture(state: dict[str, Tensor], name: str, num_heads: int | None = None) -> None:
+    """WeightsError if the weights have other sizes than `name`; the message says which architecture has them.
+
+    The shapes of weights do not depend on the number of heads, so `num_heads` is what the weights' own config says.
+    """
     patches, mlp = state["conv_proj.weight"], state.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if patches.dim() != 4 or mlp is None or mlp.dim() != 2:
         return  # load_into reports what is wrong
@@ -60,3 +63,8 @@ def check_architecture(state: dict[str, Tensor], name: str) -> None:
         fitting = [key for key, size in sizes.items() if size == in_file]
         advice = f"it is for --model {fitting[0]}" if fitting else "none of the models has that"
         raise WeightsError(f"The file has {text.format(*in_file)}, {name} has {text.format(*sizes[name])}; {advice}.")
+    if num_heads not in (None, ARCHITECTURES[name].num_heads):
+        raise WeightsError(
+            f"The config.json beside the file says {num_heads} attention heads, {name} has "
+            f"{ARCHITECTURES[name].num_heads}: with these, the same weights compute another attention."
+        )

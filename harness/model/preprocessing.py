@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.config import INTERPOLATIONS, RunConfig, channels
 from harness.errors import ConfigError, WeightsError
 from harness.model.architectures import ARCHITECTURES
+from harness.model.description import Description, description_of
 from harness.model.pretrained import check_word, published
-from harness.model.weights import read_metadata
+from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,8 +33,28 @@ class Preprocessing:
     std: tuple[float, float, float]
 
 
+def preprocessing_of(config: RunConfig) -> Preprocessing:
+    """How a run of these settings prepares its images."""
+    return preprocessing_for(
+        config.model,
+        config.weights,
+        config.image_size,
+        config.crop_pct,
+        mean=config.mean,
+        std=config.std,
+        interpolation=config.interpolation,
+    )
+
+
 def preprocessing_for(
-    model: str, weights: str, image_size: int | None = None, crop_pct: float | None = None
+    model: str,
+    weights: str,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    *,
+    mean: str | None = None,
+    std: str | None = None,
+    interpolation: str | None = None,
 ) -> Preprocessing:
     """How images are prepared for these weights. Of a weights file only the header is read."""
     check_word(model, weights)
@@ -46,11 +68,17 @@ def preprocessing_for(
             f"--image-size {crop_size} is not a multiple of {model}'s patch size, {patch_size}; take {nearest}."
         )
     share = crop_pct or defaults.crop_size / defaults.resize_size
-    return replace(defaults, crop_size=crop_size, resize_size=round(crop_size / share))
+    return Preprocessing(
+        resize_size=round(crop_size / share),
+        crop_size=crop_size,
+        interpolation=interpolation or defaults.interpolation,
+        mean=channels(mean) if mean else defaults.mean,
+        std=channels(std) if std else defaults.std,
+    )
 
 
 def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
-    """What torchvision publishes or the file records; else ImageNet's mean and std, and 7/8 of the short side."""
+    """What torchvision publishes, the file records or the files beside it say; else ImageNet's mean and deviation."""
     size = ARCHITECTURES[model].image_size
     entry = published(model, weights)
     if entry is not None:
@@ -62,15 +90,67 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     default = Preprocessing(round(size / DEFAULT_CROP_PCT), size, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     if weights == "none":
         return default
-    metadata = read_metadata(weights)
+    path = check_file(weights)
+    metadata = read_metadata(path)
     if "preprocessing" in metadata:
-        return _parse_preprocessing(weights, metadata["preprocessing"])
-    if Path(weights).suffix.lower() == ".npz":  # Google trained on values from -1 to 1
+        return _parse_preprocessing(path, metadata["preprocessing"])
+    if path.suffix.lower() == ".npz":  # Google trained on values from -1 to 1
         return replace(default, mean=HALF, std=HALF)
-    return default
+    description = description_of(path)
+    return _described(path, description, default) if description.source else default
 
 
-def _parse_preprocessing(path: str, text: str) -> Preprocessing:
+def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolation_given: bool) -> tuple[str, ...]:
+    """Sentences: what the files beside a weights file said, and what was assumed because nothing says it."""
+    if path.suffix.lower() == ".npz" or "preprocessing" in read_metadata(path):
+        return ()
+    description = description_of(path)
+    sentences = []
+    if description.mean and description.std:
+        sentences.append(f"Its images are prepared as {description.source} beside it says.")
+    elif not normalisation_given:
+        sentences.append(
+            "It does not say how its images were prepared: ImageNet's mean and deviation are assumed. Others are given "
+            "with --mean and --std."
+        )
+    if description.squashes:
+        sentences.append(
+            "Its own preparation squashes images to a square; here the short side is resized and the centre is cropped."
+        )
+    interpolation = description.interpolation
+    if interpolation and interpolation not in INTERPOLATIONS and not interpolation_given:
+        sentences.append(f"Its interpolation, {interpolation}, is not available: bicubic is used.")
+    if description.num_heads is None:
+        heads = ARCHITECTURES[model].num_heads
+        sentences.append(
+            f"It does not say its number of attention heads or its pooling: {heads} heads and the class token, as in "
+            f"{model}, are assumed."
+        )
+    return tuple(sentences)
+
+
+def _described(path: Path, description: Description, default: Preprocessing) -> Preprocessing:
+    """The preprocessing that the files beside a weights file describe; defaults for what they do not say."""
+    crop_size = description.crop_size or default.crop_size
+    share = description.crop_pct or default.crop_size / default.resize_size
+    interpolation = description.interpolation or default.interpolation
+    try:
+        if type(crop_size) is not int or not 0 < share <= 1:
+            raise ValueError(f"its crop size is {crop_size!r}, its crop_pct {share!r}")
+        return checked_preprocessing(
+            {
+                "resize_size": round(crop_size / share),
+                "crop_size": crop_size,
+                "interpolation": interpolation if interpolation in INTERPOLATIONS else "bicubic",
+                "mean": description.mean or default.mean,
+                "std": description.std or default.std,
+            }
+        )
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{description.source} beside {path} cannot be used: {error}.") from error
+
+
+def _parse_preprocessing(path: Path, text: str) -> Preprocessing:
     """Preprocessing from the metadata of a weights file."""
     try:
         return checked_preprocessing(json.loads(text))
@@ -88,7 +168,7 @@ def checked_preprocessing(fields: object) -> Preprocessing:
             f"crop_size is {crop_size!r} and resize_size {resize_size!r}: they must be whole numbers from 8 to "
             f"{MAX_SIZE}, crop_size the smaller one"
         )
-    if interpolation not in ("bilinear", "bicubic"):
+    if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is {interpolation!r} instead of bilinear or bicubic")
     mean, std = (_channels(name, fields.get(name)) for name in ("mean", "std"))
     if min(std) <= 0:

@@ -13,6 +13,7 @@ from torchvision.models import WeightsEnum
 
 from harness.config import NAMED_WEIGHTS
 from harness.errors import ConfigError, WeightsError
+from harness.model.weights_file import check_file
 
 # Name of --weights -> torchvision's name.
 PUBLISHED = {
@@ -48,7 +49,7 @@ def weights_path(model: str, weights: str) -> Path | None:
             raise WeightsError(f"--weights demo: {DEMO_FILE} is missing; install the package again.")
         return DEMO_FILE
     entry = published(model, weights)
-    return Path(weights) if entry is None else _published_file(model, weights, entry.url)
+    return check_file(weights) if entry is None else _published_file(model, weights, entry.url)
 
 
 def sha256(path: Path) -> str:

@@ -110,6 +110,10 @@ NAMINGS = (
     ),
 )
 
+# Names by which a Vision Transformer is found in a file, and names of its head, which may stand beside the backbone.
+MARKERS = tuple(naming.marker for naming in NAMINGS if naming.library != "Google")
+HEAD_NAMES = tuple(f"{module}.{part}" for module in ("heads.head", "head", "classifier") for part in ("weight", "bias"))
+
 # Parts that torchvision's VisionTransformer does not have. The other weights were trained with them and need them.
 UNSUPPORTED_KEYS = {
     r"(.*\.)?dist(illation)?_token|(head_dist|distillation_classifier)\..*": "a distillation token (distilled DeiT)",
@@ -128,6 +132,8 @@ IGNORED_KEYS = {
     r"(heads\.)?pre_logits\..*": "the layer before the head (pre_logits), and with it the head",
     r"pooler\..*": "the pooler",
     r"embeddings\.mask_token|mask_token": "the mask token",
+    r"decoder_(pos_embed|(embed|norm|pred)\..*|blocks\..*)|decoder\..*": "the decoder of a masked autoencoder",
+    r"n_averaged": "the counter of an average",
 }
 
 
@@ -138,7 +144,6 @@ def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[s
     """
     if any(name.endswith("embedding/kernel") for name in state):
         state = _from_flax(state)
-    state = {re.sub(r"^(vit|deit)\.", "", name): tensor for name, tensor in state.items()}
     naming = next((naming for naming in NAMINGS if naming.marker in state), None)
     _refuse_unsupported(state)
     if naming is None:

@@ -13,12 +13,14 @@ from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.errors import WeightsError
 from harness.model import adapter
 from harness.model.architectures import ARCHITECTURES, Architecture, check_architecture
+from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
-from harness.model.preprocessing import Preprocessing, preprocessing_for
+from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for
 from harness.model.pretrained import sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
-from harness.model.weights import load_into, read_metadata, read_weights
+from harness.model.weights import load_into
+from harness.model.weights_file import read_weights
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Loaded:
     preprocessing: Preprocessing
     report: tuple[str, ...]  # sentences: what was loaded, left out, resized, assumed
     source: str
-    weights_digest: str | None  # SHA-256 of the weights file
+    weights_digest: str | None  # SHA-256 of the weights file, and the key if one was given
 
 
 def build_model(
@@ -39,6 +41,10 @@ def build_model(
     weights: str,
     image_size: int | None = None,
     crop_pct: float | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    interpolation: str | None = None,
+    weights_key: str | None = None,
     drop_path: float = 0.0,
     freeze: str = "none",
     head_init: str = "zero",
@@ -46,19 +52,18 @@ def build_model(
     grad_checkpointing: bool = False,
 ) -> Loaded:
     """The named model with its weights and a head for `num_classes`, on the CPU in float32."""
-    preprocessing = preprocessing_for(name, weights, image_size, crop_pct)
+    preprocessing = preprocessing_for(
+        name, weights, image_size, crop_pct, mean=mean, std=std, interpolation=interpolation
+    )
     path = weights_path(name, weights)
     model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
     if path is None:
         report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {seed}.",)
     else:
-        report = _load_file(model, name, path)
-        if (
-            weights not in NAMED_WEIGHTS
-            and path.suffix.lower() != ".npz"
-            and "preprocessing" not in read_metadata(path)
-        ):
-            report += ("It does not say how its images were prepared: ImageNet's mean and deviation are assumed.",)
+        report = _load_file(model, name, path, weights_key)
+        if weights not in NAMED_WEIGHTS:
+            given = bool(mean and std)
+            report += assumptions(name, path, normalisation_given=given, interpolation_given=bool(interpolation))
     if freeze == "backbone":
         model.requires_grad_(False)
         adapter.parts(model).head.requires_grad_(True)
@@ -67,7 +72,8 @@ def build_model(
     if grad_checkpointing:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
-    return Loaded(model, preprocessing, report, source, None if path is None else sha256(path))
+    digest = None if path is None else sha256(path) + (f" {weights_key}" if weights_key else "")
+    return Loaded(model, preprocessing, report, source, digest)
 
 
 def model_for(config: RunConfig, num_classes: int) -> Loaded:
@@ -78,6 +84,10 @@ def model_for(config: RunConfig, num_classes: int) -> Loaded:
         weights=config.weights,
         image_size=config.image_size,
         crop_pct=config.crop_pct,
+        mean=config.mean,
+        std=config.std,
+        interpolation=config.interpolation,
+        weights_key=config.weights_key,
         drop_path=config.drop_path,
         freeze=config.freeze,
         head_init=config.head_init,
@@ -106,12 +116,12 @@ def _new_model(
     return model
 
 
-def _load_file(model: VisionTransformer, name: str, path: Path) -> tuple[str, ...]:
+def _load_file(model: VisionTransformer, name: str, path: Path, key: str | None) -> tuple[str, ...]:
     """Load a weights file of any known naming. An error names the file, and the --model that the file is for."""
-    state, _ = read_weights(path)
+    file = read_weights(path, key)
     try:
-        state, renamed = to_torchvision(state)
-        check_architecture(state, name)
-        return (f"{name} takes its weights from {path}.", *renamed, *load_into(model, state))
+        state, renamed = to_torchvision(file.state)
+        check_architecture(state, name, description_of(path).num_heads)
+        return (f"{name} takes its weights from {path}.", *file.notes, *renamed, *load_into(model, state))
     except WeightsError as error:
         raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error

@@ -1,126 +1,17 @@
-"""Read untrusted weights files without running code; load them with every name and shape checked."""
+"""Load weights into a model, with every name and shape checked."""
 
 from __future__ import annotations
 
 import math
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from harness.errors import WeightsError
-from harness.files import not_a_file
 from harness.model import adapter
 from harness.model.state_dict_keys import POSITIONS, listed
-
-# Where training programs put the weights inside a checkpoint; the first one found is taken.
-CONTAINERS = ("model", "state_dict", "model_state_dict", "model_ema")
-# What DistributedDataParallel, torch.compile and Lightning put before every name.
-WRAPPERS = ("module.", "_orig_mod.", "model.")
-
-
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a weights file by the names they have in it, and its metadata (only .safetensors has any)."""
-    path = check_file(path)
-    try:
-        contents, metadata = READERS[path.suffix.lower()](path)
-    except Exception as error:  # damaged or hostile files raise nearly any exception
-        raise WeightsError(_unreadable(path, error)) from error
-    state = {name: tensor for name, tensor in unwrap(contents).items() if isinstance(tensor, Tensor)}
-    if not state:
-        raise WeightsError(f"{path} holds no weights: a mapping from names to tensors is needed.")
-    return state, metadata
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of a weights file, from its header alone."""
-    path = check_file(path)
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except Exception as error:
-        raise WeightsError(_unreadable(path, error)) from error
-
-
-def check_file(path: str | Path) -> Path:
-    """The path of an existing file of a supported type; WeightsError otherwise."""
-    path = Path(path)
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder; give the weights file in it.")
-    if problem := not_a_file(path):  # reading a named pipe or a device could block forever
-        raise WeightsError(f"{path} cannot be read: {problem}. Give a weights file.")
-    if path.suffix.lower() not in READERS:
-        raise WeightsError(f"{path}: unsupported file type; its name must end in {', '.join(READERS)}.")
-    return path
-
-
-def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
-    return safetensors.torch.load_file(path), read_metadata(path)
-
-
-def _read_torch(path: Path) -> tuple[object, dict[str, str]]:
-    with warnings.catch_warnings():  # the error below replaces the warning
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True), {}
-
-
-def _read_npz(path: Path) -> tuple[object, dict[str, str]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}, {}
-
-
-READERS: dict[str, Callable[[Path], tuple[object, dict[str, str]]]] = {
-    ".safetensors": _read_safetensors,
-    ".pth": _read_torch,
-    ".pt": _read_torch,
-    ".bin": _read_torch,
-    ".npz": _read_npz,
-}
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    """Why a file could not be read: no access, code in it, or damage."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-    except OSError as access:
-        return f"{path} cannot be read: {access.strerror}."
-    # A PyTorch file is a zip archive, or in its old form and as a bare pickle it begins with the protocol mark 0x80.
-    is_pickle = start == b"PK" or start[:1] == b"\x80"
-    has_code = isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error) or "Object arrays" in str(error)
-    if is_pickle and has_code:
-        found = re.search(r"GLOBAL ([\w.]+)|safe_globals\(\[([\w.]+)", str(error))
-        what = f" ({found[1] or found[2]})" if found else ""
-        return (
-            f"{path} was refused: it holds Python objects besides tensors{what}, and reading those would run code from "
-            "the file. Where you trust it, convert it to .safetensors on the machine it comes from, and give that file."
-        )
-    return f"{path} is not a {path.suffix.lower()} weights file, or was cut short on its way here; get it again."
-
-
-def unwrap(contents: Any) -> dict[str, object]:
-    """The mapping of names inside a checkpoint, without what wrappers put before every name."""
-    if not isinstance(contents, dict):
-        return {}
-    for container in CONTAINERS:
-        if isinstance(contents.get(container), dict):
-            contents = contents[container]
-            break
-    state = {name: value for name, value in contents.items() if isinstance(name, str)}
-    while prefix := next((word for word in WRAPPERS if state and all(name.startswith(word) for name in state)), ""):
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
 
 
 def interpolate_positions(positions: Tensor, grid: int, prefix: int = 1) -> Tensor:

@@ -12,38 +12,40 @@ from torch import Tensor
 
 from harness.errors import WeightsError
 from harness.model.architectures import check_architecture
+from harness.model.description import description_of
 from harness.model.state_dict_keys import to_torchvision
-from harness.model.weights import read_weights, unwrap
+from harness.model.weights_file import check_file, read_torch, read_weights, select
 
 
-def check_header(model: str, path: Path) -> None:
+def check_header(model: str, path: Path, key: str | None) -> None:
     """WeightsError if the file is unreadable, not a Vision Transformer, or of another architecture than `model`."""
-    state = _shapes(path)
+    path = check_file(path)
+    state = _shapes(path, key)
     if state is None:
         return  # an old format without a header: the whole file is checked when it is loaded
     try:
         renamed, _ = to_torchvision(state)
-        check_architecture(renamed, model)
+        check_architecture(renamed, model, description_of(path).num_heads)
     except WeightsError as error:
         raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
 
 
-def _shapes(path: Path) -> dict[str, Tensor] | None:
+def _shapes(path: Path, key: str | None) -> dict[str, Tensor] | None:
     """Names and meta tensors of the file; None if its format has no header to read them from."""
     try:
         if path.suffix.lower() == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
-                return {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if path.suffix.lower() == ".npz":
-            return {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
-        if not zipfile.is_zipfile(path):
+                contents: object = {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        elif path.suffix.lower() == ".npz":
+            contents = {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
+        elif zipfile.is_zipfile(path):
+            contents = read_torch(path, mmap=True)  # memory-mapped: only the table of tensors is read
+        else:
             return None
-        # Memory-mapped: only the table of tensors is read.
-        contents = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception:
         read_weights(path)  # raises WeightsError that says what is wrong
         return None
-    state = {name: value for name, value in unwrap(contents).items() if isinstance(value, Tensor)}
+    state, _ = select(contents, path, key)
     return {name: _meta(list(value.shape)) for name, value in state.items()}
 
 

@@ -11,7 +11,7 @@ from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.data.image_folder import ImageFolder, load_configured_folder
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import head_layer
-from harness.model.preprocessing import Preprocessing, preprocessing_for
+from harness.model.preprocessing import Preprocessing, preprocessing_of
 from harness.model.weights_header import check_header
 from harness.training.class_weights import check_class_weights
 
@@ -46,12 +46,10 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
     if weights_found:
-        preprocessing = attempt(
-            lambda: preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct)
-        )
+        preprocessing = attempt(lambda: preprocessing_of(config))
         # A file whose metadata cannot be read is reported once.
         if preprocessing and config.weights not in NAMED_WEIGHTS:
-            attempt(lambda: check_header(config.model, Path(config.weights)))
+            attempt(lambda: check_header(config.model, Path(config.weights), config.weights_key))
     attempt(lambda: _check_writable(run_folder))
     if errors:
         raise joined(errors)

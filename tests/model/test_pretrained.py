@@ -82,7 +82,9 @@ def test_a_cached_file_is_taken_where_its_digest_is_that_of_its_name(
 
 def test_files_demo_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pretrained.weights_path("vit_b_16", "none") is None
-    assert pretrained.weights_path("vit_b_16", "folder/some.pth") == Path("folder/some.pth")
+    (tmp_path / "some.pth").touch()
+    assert pretrained.weights_path("vit_b_16", str(tmp_path / "some.pth")) == tmp_path / "some.pth"
+    assert pretrained.weights_path("vit_b_16", str(tmp_path)) == tmp_path / "some.pth"
     monkeypatch.setattr(pretrained, "DEMO_FILE", tmp_path / "vit_demo.safetensors")
     with pytest.raises(WeightsError, match=r"vit_demo\.safetensors is missing; install the package again"):
         pretrained.weights_path("vit_demo", "demo")

@@ -113,7 +113,10 @@ def test_another_number_of_classes_and_another_size(tmp_path: Path) -> None:
         f"vit_demo takes its weights from {path}.",
         "New head for 11 classes; the file has one for 3.",
         "Positional embeddings were resized from a grid of 8x8 to 12x12 (bicubic).",
-        "It does not say how its images were prepared: ImageNet's mean and deviation are assumed.",
+        "It does not say how its images were prepared: ImageNet's mean and deviation are assumed. Others are given "
+        "with --mean and --std.",
+        "It does not say its number of attention heads or its pooling: 4 heads and the class token, as in vit_demo, "
+        "are assumed.",
     )
     assert loaded.model(torch.zeros(1, 3, 96, 96)).tolist() == [[0.0] * 11]
     assert torch.equal(loaded.model.conv_proj.weight, before.conv_proj.weight)

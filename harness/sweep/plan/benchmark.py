@@ -12,7 +12,7 @@ import torch
 from harness.config import RunConfig
 from harness.data.loader import Batch
 from harness.launch.cores import usable_cores
-from harness.model.preprocessing import preprocessing_for
+from harness.model.preprocessing import preprocessing_of
 from harness.model.vit import build_model
 from harness.sweep.plan.throughput import Throughput
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
@@ -32,7 +32,7 @@ CPU_BATCH = 8
 def measure(config: RunConfig, classes: int) -> Throughput:
     """The throughput of a config's model, with new weights. Start-up and decoding are not included."""
     load = os.getloadavg()[0]
-    size = preprocessing_for(config.model, config.weights, config.image_size, config.crop_pct).crop_size
+    size = preprocessing_of(config).crop_size
     processes = Processes(config)
     try:
         on_cpu = processes.device.type == "cpu"

@@ -1,0 +1,132 @@
+"""What the files beside a weights file say about it: timm's config.json, Hugging Face's preprocessor_config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import WeightsError
+from harness.model.weights_file import FOLDER_NAMES
+from harness.runs.reading import kind_of, parse_json
+
+MAX_BYTES = 10_000_000  # of a description; real ones have a few thousand
+# PIL's numbers, as Hugging Face writes them.
+RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """How images were prepared for weights, and what their shapes do not tell; None for what is not said."""
+
+    source: str = ""  # names of the files
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    interpolation: str | None = None
+    crop_size: int | None = None  # pixels, of a square
+    crop_pct: float | None = None  # crop size by resized short side
+    squashes: bool = False  # images are resized to a square, whatever their shape
+    num_heads: int | None = None
+
+
+def description_of(weights: Path) -> Description:
+    """The description of a weights file. Raises WeightsError if it cannot be used.
+
+    Only files with the names that timm and Hugging Face give to the weights of a folder have one: beside any other
+    file, a config.json may belong to something else.
+    """
+    if weights.name not in FOLDER_NAMES:
+        return Description()
+    config, processor = (_read(weights.with_name(name)) for name in ("config.json", "preprocessor_config.json"))
+    sources = [name for name, content in (("config.json", config), ("preprocessor_config.json", processor)) if content]
+    try:
+        _refuse_other_computation(config)
+        timm = _object(config, "pretrained_cfg")
+        prepared = _by_timm(timm) if timm else _by_hugging_face(processor)
+        return Description(source=" and ".join(sources), num_heads=_heads(config), **prepared)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{' and '.join(sources)} beside {weights} cannot be used: {error}.") from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A JSON object; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    try:
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+        value = parse_json(content)
+        if not isinstance(value, Mapping):
+            raise ValueError("it is not an object")
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} cannot be used: {error}. Correct it, or move it away to load without it."
+        ) from error
+    return value
+
+
+def _refuse_other_computation(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for models that have the weights of a plain Vision Transformer but compute something else."""
+    pool = config.get("global_pool", _object(config, "model_args").get("global_pool", "token"))
+    if pool not in ("token", ""):
+        raise ValueError(f"global_pool is {pool!r}: the model pools its patches, torchvision's reads the class token")
+    if (activation := config.get("hidden_act", "gelu")) != "gelu":
+        raise ValueError(f"hidden_act is {activation!r}: torchvision's VisionTransformer has gelu")
+
+
+def _object(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object inside the config; empty if it is not there."""
+    value = config.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {kind_of(value)} instead of an object")
+    return value
+
+
+def _heads(config: Mapping[str, Any]) -> int | None:
+    heads = config.get("num_attention_heads", _object(config, "model_args").get("num_heads"))
+    if heads is not None and (type(heads) is not int or heads < 1):
+        raise ValueError(f"the number of attention heads is {heads!r}, not a whole number of at least 1")
+    return heads
+
+
+def _by_timm(entry: Mapping[str, Any]) -> dict[str, Any]:
+    size = entry.get("input_size")
+    return {
+        "mean": entry.get("mean"),
+        "std": entry.get("std"),
+        "interpolation": entry.get("interpolation"),
+        "crop_size": size[-1] if size else None,
+        "crop_pct": entry.get("crop_pct"),
+        "squashes": entry.get("crop_mode") == "squash",
+    }
+
+
+def _by_hugging_face(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """A processor resizes to a square, or resizes the short side and then crops the centre."""
+    if not processor:
+        return {}
+    normalises = processor.get("do_normalize", True)
+    size = processor.get("size")
+    short_side = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    crop = _side(processor.get("crop_size")) if processor.get("do_center_crop") else None
+    resized = short_side or _side(size)
+    return {
+        "mean": processor.get("image_mean") if normalises else [0.0] * 3,
+        "std": processor.get("image_std") if normalises else [1.0] * 3,
+        "interpolation": RESAMPLING.get(processor.get("resample", 2)),
+        "crop_size": crop or resized,
+        "crop_pct": crop / resized if crop and resized else 1.0,
+        "squashes": short_side is None,
+    }
+
+
+def _side(size: Any) -> int | None:
+    """The side of a square: a number, or an object with `height` and `width`."""
+    if isinstance(size, Mapping):
+        if size.get("height") != size.get("width"):
+            raise ValueError(f"the image size {dict(size)} is not a square")
+        size = size.get("height")
+    return size
