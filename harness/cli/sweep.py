@@ -112,6 +112,7 @@ def plan(
     "--timeout", type=click.FloatRange(0), default=3600.0, help="Seconds a trial may make no progress; 0: no limit."
 )
 @click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
+@click.option("--end-by", type=float, help="Unix time by which this machine's trials have to end. [default: none]")
 def run(
     file: Path,
     runs_dir: str,
@@ -126,6 +127,7 @@ def run(
     retries: int,
     timeout: float,
     keep: int | None,
+    end_by: float | None,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
@@ -141,7 +143,7 @@ def run(
 
         spec = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep)
+        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep, end_by)
         sys.exit(run_sweep(spec, search, sweep_folder(spec, runs_dir), slots, options, storage))
 
 

@@ -20,6 +20,7 @@ from harness.sweep.execution.outcome import Outcome, failure_reason, read_outcom
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
+from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
@@ -39,6 +40,7 @@ class RunnerOptions:
     retries: int = 1
     timeout: float = 3600.0  # seconds without progress after which a trial counts as hung; 0: no limit
     keep: int | None = None  # checkpoints to keep; None keeps all
+    end_by: float | None = None  # Unix time; trials that are expected to end later are left to other runners
     start_method: str = "forkserver"
 
 
@@ -56,6 +58,8 @@ class Runner:
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._failures = self._successes = 0
         self._to_retry: list[ClaimedTrial] = []  # failed here, with attempts left
+        self._time_limit = TimeLimit(options.end_by, sweep, folder)
+        self._out_of_time = False
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
         if options.start_method == "forkserver":
@@ -67,7 +71,9 @@ class Runner:
             try:
                 while True:
                     self._fill_slots()
-                    if not self.running and (self._stopping or (not self._signals and self.trial_queue.is_settled())):
+                    if not self.running and (
+                        self._stopping or self._out_of_time or (not self._signals and self.trial_queue.is_settled())
+                    ):
                         break
                     wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
@@ -78,19 +84,30 @@ class Runner:
             finally:
                 self._end_all()
         self._keep_best()
-        if self._exit_code is not None:
-            return self._exit_code
+        if self._exit_code is not None or self._out_of_time:
+            return self._exit_code or 0
         return int(any(record.state == "failed" for record in self.trial_queue.records()))
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether no trial runs, and none can be started here."""
+        if self.running:
+            return False
+        return self._stopping or self._out_of_time or (not self._signals and self.trial_queue.is_settled())
 
     @property
     def _stopping(self) -> bool:
         return self._exit_code is not None
 
     def _fill_slots(self) -> None:
-        if self._stopping or time.monotonic() < self._next_claim:
+        if self._stopping or self._out_of_time or time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
             while not (self._stopping or self._signals or slot.number in self.running):
+                if shortage := self._time_limit.shortage(self.trial_queue):
+                    self._out_of_time = True
+                    self.progress.event(None, shortage)
+                    return self._release_retries()
                 claimed = self._to_retry.pop() if self._to_retry else self.trial_queue.claim()
                 if claimed is None:
                     self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
@@ -237,6 +254,9 @@ class Runner:
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
         for trial in self.running.values():
             trial.terminate()
+        self._release_retries()
+
+    def _release_retries(self) -> None:
         for claimed in self._to_retry:
             self.trial_queue.release(claimed)
         self._to_retry.clear()

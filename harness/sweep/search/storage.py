@@ -17,6 +17,10 @@ from harness.errors import HarnessError
 # Seconds to wait while another machine creates the tables of a database.
 TABLES_TIMEOUT = 3.0
 
+# The trial queue of a sweep on a cluster, in the sweep's folder: SQLite is unsafe on a disk that nodes share
+# (sqlite.org/faq.html#q5).
+JOURNAL = "journal.log"
+
 DATABASE_PACKAGES = ("sqlalchemy", "optuna", "sqlite3")
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
 
@@ -52,6 +56,9 @@ class CachedStorage(_CachedStorage):
 
 
 def default_storage(folder: Path) -> str:
+    """The journal of a sweep that began on a cluster, else SQLite."""
+    if (folder / JOURNAL).exists():
+        return str(folder / JOURNAL)
     return f"sqlite:///{(folder / 'study.db').resolve()}"
 
 

@@ -161,6 +161,15 @@ class TrialQueue:
                 newest[point] = trial
         return [self._record(trial) for _, trial in sorted(newest.items())]
 
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's trials, with times and intermediate values; not to be changed."""
+        return self._study.get_trials(deepcopy=False)
+
+    @property
+    def last_stop_request(self) -> float:
+        """Unix time of the last request to stop, by the clock of the machine that made it; 0 without one."""
+        return self._study.user_attrs.get("stop_asked", 0.0)
+
     def request_stop(self) -> None:
         """Ask the workers of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
