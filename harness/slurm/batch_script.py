@@ -102,9 +102,7 @@ def run_script(job: Job, site: Site, places: Places, words: Sequence[str]) -> st
         ports=PORTS,
         environment="".join(f"{line}\n" for line in environment),
         run=shlex.join([str(RUN), *words]),
-        node=shlex.quote(
-            f'exec {shlex.join([sys.executable, *ELASTIC[1:]])} torch.distributed.run --node-rank "$SLURM_NODEID" "$@"'
-        ),
+        node=shlex.quote(f'exec {elastic} --node-rank "$SLURM_NODEID" "$@"'),
         processes=processes,
         wait=WAIT,
     )

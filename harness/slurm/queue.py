@@ -18,7 +18,7 @@ from harness.slurm.job import TIME, seconds
 # A controller that is busy answers late.
 TIMEOUT = 60.0
 
-# squeue(1), --format: id (of an array task: 7_2), state, nodes, time left, reason, and the comment, which may contain "|".
+# squeue(1), --format: id (of an array task: 7_2), state, nodes, time left, reason; the comment, which may contain "|".
 FIELDS = "%i|%T|%N|%L|%r|%k"
 
 # States of a job that has not begun, or of a task that waits to begin again.
