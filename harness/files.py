@@ -8,8 +8,10 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from safetensors import SafetensorError
 
@@ -17,6 +19,9 @@ from harness.errors import HarnessError, TrainingError
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+# Seconds to wait for a lock before it counts as held: `is_locked` takes it for a moment.
+LOCK_TIMEOUT = 0.5
 
 
 def not_a_file(path: Path) -> str:
@@ -69,14 +74,12 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
     flock is missing, it falls back to a lock file that a killed process leaves behind, and it does not name the holder.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Never through a symbolic link: the file is truncated.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+")
+        file = _open_lock(path)
     except OSError as error:
         raise HarnessError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --runs-dir.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(file)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
@@ -89,6 +92,54 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
             file.write(f"pid {os.getpid()}")
             file.flush()
         yield
+
+
+def _open_lock(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Never through a symbolic link: the file is truncated.
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+")
+
+
+def _take_lock(file: TextIO) -> None:
+    """Lock an open file. Raises BlockingIOError if another process holds the lock for LOCK_TIMEOUT."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock, here or on another machine whose file system passes locks on."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # a file system without locks
+    return False
+
+
+def lock_holder(path: Path) -> int | None:
+    """Process id of the holder of a lock; None if none of the processes that can be seen from here holds it."""
+    try:
+        written, inode = path.read_text(), path.stat().st_ino
+        held = Path("/proc/locks").read_text()
+    except OSError:
+        return None
+    # "1: FLOCK  ADVISORY  WRITE 2301 08:02:1835011 0 EOF" (proc_locks(5)). Processes of other PID namespaces are hidden.
+    for words in map(str.split, held.splitlines()):
+        if "FLOCK" in words and words[5].endswith(f":{inode}") and written == f"pid {words[4]}":
+            return int(words[4])
+    return None
 
 
 def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from harness.runs.folder import refuse_links_in
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner, RunnerOptions
 from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.lease import machine
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import points_of
 from harness.sweep.search.trial_queue import TrialQueue
@@ -26,6 +29,9 @@ from reports.runs import Run, read_runs
 from reports.stats import positions
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
+
+# Variables of Slurm that together name one task on one node (slurm.schedmd.com/sbatch.html).
+SLURM_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
@@ -92,19 +98,20 @@ def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a sweep against a second runner on this machine. Other machines may run it at the same time."""
+    """Lock a sweep against a second runner of the same machine, or of the same task of a Slurm job.
+
+    Other machines, containers and tasks may run it at the same time: each trial is claimed by one runner.
+    """
     refusal = (
         "The sweep in {folder} is already running on this machine ({holder}). To run more trials at a time, stop it "
         "(harness sweep stop) and start it with more --workers."
     )
-    with files.locked(folder / f".lock-{platform.node()}", refusal):
+    task = [os.environ.get(name, "") for name in SLURM_TASK]
+    place = "/".join([machine() or platform.node(), *task])
+    with files.locked(folder / f".lock-{hashlib.sha256(place.encode()).hexdigest()[:12]}", refusal):
         yield
 
 
 def is_running_here(folder: Path) -> bool:
-    """Whether a runner on this machine has locked the sweep."""
-    try:
-        with locked(folder):
-            return False
-    except HarnessError:
-        return True
+    """Whether a runner holds its lock on the sweep, as far as locks can be seen from this machine."""
+    return any(files.is_locked(path) for path in folder.glob(".lock-*"))

@@ -53,7 +53,6 @@ class Runner:
         self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
         self.progress = SweepProgress(sweep, trial_queue)
         self.running: dict[int, RunningTrial] = {}  # by slot number
-        self._started = time.time()
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._failures = self._successes = 0
@@ -71,9 +70,7 @@ class Runner:
             try:
                 while True:
                     self._fill_slots()
-                    if not self.running and (
-                        self._stopping or self._out_of_time or (not self._signals and self.trial_queue.is_settled())
-                    ):
+                    if self._is_done:
                         break
                     wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
@@ -93,7 +90,7 @@ class Runner:
         """Whether no trial runs, and none can be started here."""
         if self.running:
             return False
-        return self._stopping or self._out_of_time or (not self._signals and self.trial_queue.is_settled())
+        return self._stopping or self._out_of_time or (not self._signals and not self.trial_queue.unsettled())
 
     @property
     def _stopping(self) -> bool:
@@ -184,7 +181,7 @@ class Runner:
                 trial.kill()
         if time.monotonic() > self._next_stop_check and not self._stopping:
             self._next_stop_check = time.monotonic() + QUEUE_POLL_SECONDS
-            if self.trial_queue.stop_requested_since(self._started):
+            if self.trial_queue.stop_requested:
                 self._stop("harness sweep stop", 0)
 
     def _send_heartbeats(self) -> None:

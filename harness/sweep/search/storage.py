@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from harness.errors import HarnessError
 
-# Seconds to wait while another machine creates the tables of a database.
-TABLES_TIMEOUT = 3.0
+# Seconds to wait, again and again, while another machine creates the tables of a database.
+TABLES_PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 # The trial queue of a sweep on a cluster, in the sweep's folder: SQLite is unsafe on a disk that nodes share
 # (sqlite.org/faq.html#q5).
@@ -85,12 +85,27 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
+    for pause in TABLES_PAUSES:
+        try:
+            return RDBStorage(url, engine_kwargs=arguments)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            pass  # PostgreSQL, if another machine is creating the tables of the empty database
+        except sqlalchemy.exc.OperationalError:  # SQLite, for the same reason; but also a database that is away
+            if not _has_tables(url, arguments):
+                raise
+        time.sleep(pause)
+    return RDBStorage(url, engine_kwargs=arguments)
+
+
+def _has_tables(url: str, arguments: dict[str, Any]) -> bool:
+    """Whether the database has any table; False if it cannot be read."""
+    engine = sqlalchemy.create_engine(url, **arguments)
     try:
-        return RDBStorage(url, engine_kwargs=arguments)
-    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-        # Another machine is creating the tables of the empty database.
-        time.sleep(TABLES_TIMEOUT)
-        return RDBStorage(url, engine_kwargs=arguments)
+        return bool(sqlalchemy.inspect(engine).get_table_names())
+    except sqlalchemy.exc.SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
 
 
 def _lock_before_reading(engine: sqlalchemy.Engine) -> None:

@@ -1,12 +1,14 @@
-"""The trial queue of a sweep: every trial, its state, and the worker that runs it.
+"""The trial queue of a sweep: every trial, its state, and the runner that works on it.
 
-A worker that claims a trial owns it until it records how the trial ended, or until its lease expires.
+A runner that claims a trial owns it until it records how the trial ended, or until its lease expires.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +18,15 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
+from harness.sweep.search.lease import LeaseWatch, new_lease
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
 from harness.sweep.spec.sweep_file import Sweep
+
+# Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
+TAKE_OVER_SECONDS = 1.0
+TAKE_OVER_SECONDS_LOCAL = 0.2  # in the default database, which is on a disk that all of its runners share
 
 # The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
@@ -65,6 +71,9 @@ class TrialQueue:
     def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
         self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
         self._trials: dict[int, optuna.Trial] = {}  # by number
+        self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
+        self._beats = itertools.count()
+        self._stop_request = study.user_attrs.get("stop_asked")  # an earlier one, which this runner does not follow
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
@@ -84,7 +93,7 @@ class TrialQueue:
         self._study.sampler = make_sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
-            if is_running and is_abandoned(existing) and self._take_over(existing):
+            if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 return self._claimed(existing.number)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
@@ -93,17 +102,19 @@ class TrialQueue:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self._study.tell(trial, state=TrialState.FAIL)
                 return None
-            trial.set_user_attr("owner", new_lease())
+            if "owner" in self._frozen(trial.number).user_attrs:
+                continue  # this runner was so slow that another one has taken over the trial
+            self._set_lease(trial.number, self._new_lease())
             if not self._is_duplicate(trial):
                 return self._claimed(trial.number)
             trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def is_settled(self) -> bool:
-        """Whether every running trial has a worker. One without can soon be claimed."""
+    def unsettled(self) -> list[int]:
+        """Numbers of running trials whose runner may be dead: they can soon be claimed, or their runner shows itself."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return all(trial.user_attrs.get("owner") for trial in running if "point" in trial.user_attrs)
+        return [trial.number for trial in running if "point" in trial.user_attrs and not self._watch.is_certain(trial)]
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial."""
@@ -116,13 +127,13 @@ class TrialQueue:
             return False
 
     def heartbeat(self, claimed: ClaimedTrial) -> bool:
-        """Renew the lease; returns whether this process still owns the trial."""
-        return self.owns(claimed) and self._set_lease(claimed.number, new_lease())
+        """Renew the lease; returns whether this runner still owns the trial."""
+        return self.owns(claimed) and self._set_lease(claimed.number, self._new_lease())
 
     def owns(self, claimed: ClaimedTrial) -> bool:
-        """Whether this process still owns the trial. Another machine may take it over after LEASE_TIMEOUT."""
+        """Whether this runner still owns the trial. Another one may take it over after LEASE_TIMEOUT."""
         stored = self._frozen(claimed.number)
-        return stored.state == TrialState.RUNNING and is_ours(stored.user_attrs.get("owner"))
+        return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
     def end(self, claimed: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
         """Record how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
@@ -171,11 +182,13 @@ class TrialQueue:
         return self._study.user_attrs.get("stop_asked", 0.0)
 
     def request_stop(self) -> None:
-        """Ask the workers of all machines to stop this sweep."""
+        """Ask the runners of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
 
-    def stop_requested_since(self, moment: float) -> bool:
-        return self._study.user_attrs.get("stop_asked", 0.0) > moment
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested since this queue was opened; clocks of other machines may differ."""
+        return self._study.user_attrs.get("stop_asked") != self._stop_request
 
     def _is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
@@ -186,14 +199,17 @@ class TrialQueue:
         )
 
     def _take_over(self, trial: FrozenTrial) -> bool:
-        """Claim an abandoned trial. If two machines do so at once, the last one to write owns it."""
-        lease = new_lease()
-        if not self._set_lease(trial.number, lease):
+        """Claim an abandoned trial. If two runners do so at once, the last one to write owns it."""
+        if self._frozen(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+            return False  # another runner was faster
+        if not self._set_lease(trial.number, self._new_lease()):
             return False
-        if not self._shared:
-            return True  # a sweep has one runner per machine, and no other machine has this storage
-        time.sleep(1.0)
-        return self._frozen(trial.number).user_attrs["owner"] == lease
+        time.sleep(TAKE_OVER_SECONDS if self._shared else TAKE_OVER_SECONDS_LOCAL)
+        stored = self._frozen(trial.number)
+        return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
+
+    def _new_lease(self) -> dict[str, Any]:
+        return new_lease(self._watch.runner, next(self._beats))
 
     def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
         """Write the lease of a trial; returns False if another machine has ended the trial."""
@@ -220,7 +236,7 @@ class TrialQueue:
             case TrialState.WAITING:
                 state = "waiting"
             case TrialState.RUNNING:
-                state = "interrupted" if is_abandoned(trial) else "running"
+                state = "interrupted" if self._watch.is_abandoned(trial) else "running"
             case _:
                 state = ending["state"]
         lease = attributes.get("owner")
