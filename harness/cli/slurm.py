@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -99,27 +98,26 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
 
 @slurm.command()
 @common_options
+@click.option("--task", required=True, help="This task of the job array: 7_2.")
 @click.option("--since", type=float, required=True, help="Unix time at which the worker started.")
 @click.option("--code", type=int, required=True, help="Exit code of the worker.")
-def requeue(file: Path, runs_dir: str, storage: str | None, since: float, code: int) -> None:
-    """Queue this job again if trials of FILE remain that fit its time limit. Batch scripts end with this.
+def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: float, code: int) -> None:
+    """Queue a task again if trials of FILE remain that fit its time limit. Batch scripts end with this.
 
     \b
     Example:
-      harness slurm requeue sweeps/grid.yaml --since "$started" --code "$code"
+      harness slurm requeue sweeps/grid.yaml --task "$task" --since "$started" --code "$code"
     """
     with errors_in_words():
         from harness.slurm import queue
         from harness.slurm.requeue import reason_to_end
 
-        if not (job := os.environ.get("SLURM_JOB_ID")):
-            raise ConfigError("SLURM_JOB_ID is not set: only the batch script of a sweep can use this command.")
         _, _, trial_queue = load_sweep(file, runs_dir, storage)
-        if reason := reason_to_end(trial_queue, queue.state(job), queue.time_limit(job), since=since, code=code):
-            click.echo(f"This job ends: {reason}.")
+        if reason := reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code):
+            click.echo(f"Task {task} ends: {reason}.")
         else:
-            click.echo("Trials remain: this job is queued again.")
-            queue.requeue(job)
+            click.echo(f"Trials remain: task {task} is queued again.")
+            queue.requeue(task)
 
 
 def _worker_options() -> list[click.Option]:

@@ -33,7 +33,8 @@ SWEEP = """\
 started=$(date +%s)
 
 # A trial starts only if it is expected to end before Slurm's warning. Without these lines, trials run in parts.
-end=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %e)
+task=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID  # one task has the number of the whole array as its SLURM_JOB_ID
+end=$(squeue --noheader --jobs "$task" --format %e)
 [[ $end = *T* ]] && fitting=(--end-by "$(($(date --date "$end" +%s) - {warning}))")
 
 sweep=({sweep})
@@ -43,7 +44,7 @@ worker=$!
 # Slurm's warning is passed on: trials save their state, and the worker ends with 143.
 {wait}
 # The job is queued again while trials remain, unless it was cancelled or the sweep was stopped.
-{harness} slurm requeue "${{sweep[@]}}" --since "$started" --code "$code"
+{harness} slurm requeue "${{sweep[@]}}" --task "$task" --since "$started" --code "$code"
 exit "$code"
 """
 

@@ -80,7 +80,8 @@ def stubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("TZ", "UTC")
     return folder
 
@@ -102,6 +103,7 @@ def test_hostile_words_arrive_in_bash_as_they_were(stubs: Path, tmp_path: Path) 
     requeue, run = calls(stubs, "python")
     assert run == ["-m", "harness.cli", "sweep", "run", f"{HOSTILE}.yaml", "--end-by", "1893455880", *words]
     assert requeue[:5] == ["-m", "harness.cli", "slurm", "requeue", f"{HOSTILE}.yaml"]
+    assert requeue[5:7] == ["--task", "7_2"]
     assert requeue[-2:] == ["--code", "0"]
     assert calls(stubs, "module") == [["load", HOSTILE]]
     assert (tmp_path / "line").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.errors import ConfigError
 from harness.runs.rules import duration
 from harness.sweep.plan.estimate import UnknownCost, estimate
-from harness.sweep.search.grid import checked_configs, probe_points
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -25,27 +25,32 @@ class TimeLimit:
 
     def __init__(self, end_by: float | None, sweep: Sweep, folder: Path) -> None:
         self._end_by, self._sweep, self._folder = end_by, sweep, folder
+        self._planned: float | None = None  # not a number: unknown
 
     def shortage(self, trial_queue: TrialQueue) -> str | None:
         """One sentence if trials remain, but the next one is expected to take longer than is left; else None."""
         if self._end_by is None or not any(record.state in STARTABLE for record in trial_queue.records()):
             return None
         left = max(0.0, self._end_by - time.time())
-        expected = median_seconds(trial_queue.trials()) or self._planned_seconds
+        expected = median_seconds(trial_queue.trials()) or self._planned_seconds(trial_queue)
         if left > 0 and (expected is None or expected <= left):
             return None
         takes = f"A trial takes about {duration(expected)}" if expected else "The next trial takes some time"
         return f"{takes}, and {duration(left)} are left of this job: the remaining trials are left to other workers."
 
-    @functools.cached_property
-    def _planned_seconds(self) -> float | None:
+    def _planned_seconds(self, trial_queue: TrialQueue) -> float | None:
         """The plan's estimate from earlier runs beside the sweep; None if there are none like these."""
-        configs = checked_configs(self._sweep, probe_points(self._sweep))
-        try:
-            cost = estimate(configs, len(configs), runs_dir=self._folder.parent, probe=False, workers=1)
-        except UnknownCost:
-            return None
-        return cost.trial_seconds
+        if self._planned is None:
+            points = [record.settings for record in trial_queue.records() if record.settings]
+            try:
+                # For a Bayesian search, which has not chosen any settings yet, the middle of each range.
+                middle = {parameter.name: parameter.at(0.5) for parameter in self._sweep.parameters}
+                configs = [self._sweep.config(point) for point in points or [middle]]
+                cost = estimate(configs, len(configs), runs_dir=self._folder.parent, probe=False, workers=1)
+                self._planned = cost.trial_seconds
+            except (UnknownCost, ConfigError):
+                self._planned = math.nan
+        return None if math.isnan(self._planned) else self._planned
 
 
 def median_seconds(trials: Sequence[FrozenTrial]) -> float | None:
