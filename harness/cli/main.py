@@ -14,6 +14,7 @@ from harness.cli.explain import explain
 from harness.cli.probe import probe
 from harness.cli.slurm import slurm
 from harness.cli.sweep import sweep
+from harness.cli.sweep_watch import watch
 from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
@@ -113,7 +114,7 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     sys.exit(any(check.state == "fail" for check in checks))
 
 
-for command in (sweep_begun.stop, sweep_begun.sync, example):
+for command in (sweep_begun.stop, sweep_begun.sync, watch, example):
     sweep.add_command(command)
 for command in (data.data, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
     main.add_command(command)

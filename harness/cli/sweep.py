@@ -151,7 +151,7 @@ def run(
 @common_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
-    """List every trial of FILE with its state, then the leaderboard of finished runs.
+    """List every trial of FILE with its state, its jobs on a Slurm cluster, and the leaderboard of finished runs.
 
     \b
     Example:
@@ -160,20 +160,28 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     with errors_in_words():
         import dataclasses
 
+        from harness.slurm.jobs import jobs_of, jobs_table
         from harness.sweep.execution.progress import status_table
-        from harness.sweep.session import leaderboard_of
-        from reports.runs import read_runs
+        from harness.sweep.session import leaderboard_of, remote_lines
+        from harness.sweep.whereabouts import ledger_runs, read_notes
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
         spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-        records, board = trial_queue.records(), leaderboard_of(read_runs(folder), spec)
+        runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+        records, notes, jobs = trial_queue.records(), read_notes(trial_queue), jobs_of(folder)
+        board = leaderboard_of(runs, spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
-            click.echo(json.dumps({"trials": trials, "board": json.loads(to_json(board))}, indent=1))
+            content = {"trials": trials, "board": json.loads(to_json(board))}
+            content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
+            click.echo(json.dumps(content, indent=1))
         else:
-            click.echo(status_table(records, spec))
+            click.echo(status_table(records, spec, {number: note.machine for number, note in notes.items()}))
+            if jobs:
+                click.echo(jobs_table(jobs))
             click.echo(render(board))
+            click.echo(remote_lines([], elsewhere), nl=False)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:

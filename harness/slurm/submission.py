@@ -47,6 +47,11 @@ def comment_of(folder: Path) -> str:
     return f"harness sweep {folder}"
 
 
+def logs_of(folder: Path) -> Path:
+    """Where the jobs of a sweep write their output."""
+    return folder / "slurm"
+
+
 def sweep_submission(job: Job, worker: Worker) -> Submission:
     """Workers of a sweep. Raises HarnessError with all problems of job, site file, sweep and storage."""
     problems, site = _read_site(job)
@@ -66,7 +71,7 @@ def sweep_submission(job: Job, worker: Worker) -> Submission:
     words = (*worker.options, *(("--", *worker.words) if worker.words else ()))
     if text := os.environ.get(SWEEP_ARGS):
         site = dataclasses.replace(site, lines=(*site.lines, f"export {SWEEP_ARGS}={shlex.quote(text)}"))
-    places = Places(sweep.name, Path.cwd(), folder / "slurm", comment_of(folder))
+    places = Places(sweep.name, Path.cwd(), logs_of(folder), comment_of(folder))
     return Submission(sweep_script(job, site, places, common, words), places.logs)
 
 

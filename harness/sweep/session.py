@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import optuna
@@ -14,7 +14,7 @@ import sqlalchemy.exc
 
 from harness import files
 from harness.data.image_folder import load_configured_folder
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
 from harness.sweep.execution.resources import Slot
@@ -23,9 +23,10 @@ from harness.sweep.search.grid import checked_configs, probe_points
 from harness.sweep.search.lease import machine
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import points_of
-from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
-from reports.runs import Run, read_runs
+from harness.sweep.whereabouts import ledger_runs
+from reports.runs import Run
 from reports.stats import positions
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
@@ -56,8 +57,9 @@ def run_sweep(
         trial_queue.requeue_failed(options.retries)
         code = Runner(sweep, trial_queue, folder, slots, options).run()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        runs = read_runs(folder)
+        runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
         print(render(leaderboard_of(runs, sweep)))
+        print(remote_lines(trial_queue.records(), elsewhere), end="")
         if path := draw_positions(runs, folder):
             print(f"Change of the position embeddings, by learning rate: {path}")
     return code
@@ -84,6 +86,17 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
     }
     for config in folders.values():
         load_configured_folder(config)
+
+
+def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -> str:
+    """Lines below a leaderboard: trials that still run on other machines, and runs that lie there."""
+    lines = []
+    if running := [str(record.number) for record in records if record.state == "running"]:
+        lines.append(f"Not final: still running on other machines: {', '.join(running)}.")
+    if elsewhere:
+        lines.append("Runs on other machines, without the predictions that a comparison needs:")
+        lines += [f"  {printable(name)}: {path}" for name, path in elsewhere.items()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -91,8 +91,8 @@ def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
 
 
-def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
-    """One line per trial of a sweep, as text."""
+def status_table(records: Sequence[TrialRecord], sweep: Sweep, machines: Mapping[int, str]) -> str:
+    """One line per trial of a sweep, as text; `machines` by trial number, shown for trials that run."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
         table.add_column(heading, overflow="fold")
@@ -102,7 +102,7 @@ def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
             record.state,
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
-            escape(printable(record.owner or "")),
+            escape(printable(machines.get(record.number, record.owner) if record.owner else "")),
             escape(printable(record.reason or "")),
         )
     return as_text(table)

@@ -25,6 +25,7 @@ from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.whereabouts import write_note, write_scores
 
 POLL_SECONDS = 0.2  # between two reads of the trials' files
 QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
@@ -114,7 +115,8 @@ class Runner:
     def _start(self, claimed: ClaimedTrial, slot: Slot) -> None:
         try:
             config = dataclasses.replace(self.sweep.config(claimed.settings), runs_dir=str(self.folder))
-            outcome = read_outcome(RunFolder.of(config, claimed.run_id), self.sweep.metric.name)
+            folder = RunFolder.of(config, claimed.run_id)
+            outcome = read_outcome(folder, self.sweep.metric.name)
         except ConfigError as error:  # a Bayesian search chose settings that cannot be combined
             self.trial_queue.end(claimed, "infeasible", reason=str(error))
             self.progress.event(claimed, f"infeasible: {error}")
@@ -123,8 +125,9 @@ class Runner:
             self._fail(claimed, str(error))
             return
         if outcome:  # its runner was killed before it could record the outcome
-            self._record(claimed, outcome)
+            self._record(claimed, outcome, folder)
             return
+        write_note(self.trial_queue, claimed.number, folder, config.epochs)
         try:
             environment = trial_environment(self.sweep, self.trial_queue.sweep_id, claimed, slot)
             self.running[slot.number] = start_trial(self._context, claimed, config, slot, environment)
@@ -183,6 +186,8 @@ class Runner:
             self._next_stop_check = time.monotonic() + QUEUE_POLL_SECONDS
             if self.trial_queue.stop_requested:
                 self._stop("harness sweep stop", 0)
+            for trial in self.running.values():
+                trial.prune_reason = trial.prune_reason or self.trial_queue.stop_reason(trial.claimed.number)
 
     def _send_heartbeats(self) -> None:
         """Renew the leases of running trials; kill a trial that another machine has taken over."""
@@ -199,7 +204,7 @@ class Runner:
         """Record how a trial ended whose process has ended; release it if it was interrupted."""
         try:
             if outcome := read_outcome(trial.folder, self.sweep.metric.name):
-                self._record(trial.claimed, outcome)
+                self._record(trial.claimed, outcome, trial.folder)
             elif not self.trial_queue.owns(trial.claimed):
                 self.progress.event(trial.claimed, TAKEN_OVER)
             elif not trial.hung and (self._stopping or self._signals or trial.was_preempted()):
@@ -214,7 +219,8 @@ class Runner:
                 self.progress.event(trial.claimed, TAKEN_OVER)
         self._keep_best()
 
-    def _record(self, claimed: ClaimedTrial, outcome: Outcome) -> None:
+    def _record(self, claimed: ClaimedTrial, outcome: Outcome, folder: RunFolder) -> None:
+        write_scores(self.trial_queue, claimed.number, read_summary(folder))
         self.trial_queue.end(claimed, outcome.state, value=outcome.value, reason=outcome.reason)
         self.progress.event(claimed, outcome.message)
         self._successes += 1

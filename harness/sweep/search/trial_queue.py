@@ -176,6 +176,14 @@ class TrialQueue:
         """Optuna's trials, with times and intermediate values; not to be changed."""
         return self._study.get_trials(deepcopy=False)
 
+    def note(self, number: int, name: str, value: Any) -> bool:
+        """Store a fact about a trial beside its state; returns False if the trial has ended."""
+        try:
+            self._trial(number).set_user_attr(name, value)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
     @property
     def last_stop_request(self) -> float:
         """Unix time of the last request to stop, by the clock of the machine that made it; 0 without one."""
@@ -184,6 +192,14 @@ class TrialQueue:
     def request_stop(self) -> None:
         """Ask the runners of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
+
+    def request_stop_of(self, number: int, reason: str) -> bool:
+        """Ask for one trial to stop, on whatever machine it runs; returns False if it has ended."""
+        return self.note(number, "stop_reason", reason)
+
+    def stop_reason(self, number: int) -> str:
+        """Why a trial was asked to stop; empty if it was not."""
+        return self._frozen(number).user_attrs.get("stop_reason", "")
 
     @property
     def stop_requested(self) -> bool:
@@ -213,11 +229,7 @@ class TrialQueue:
 
     def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
         """Write the lease of a trial; returns False if another machine has ended the trial."""
-        try:
-            self._trial(number).set_user_attr("owner", lease)
-        except UpdateFinishedTrialError:
-            return False
-        return True
+        return self.note(number, "owner", lease)
 
     def _claimed(self, number: int) -> ClaimedTrial:
         trial = self._trial(number)
