@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,8 +88,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster in an empty folder; stop it, and whatever runs on it, at the end."""
+def cluster() -> Iterator[Cluster]:
+    """Start a cluster; at the end stop it and whatever runs on it."""
+    # Not in pytest's folder: munge needs folders that every user may enter.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        yield from _cluster(Path(folder))
+
+
+def _cluster(folder: Path) -> Iterator[Cluster]:
     host = socket.gethostname()
     folder.chmod(0o755)
     for name in ("munge", "state", *(f"spool/{node}" for node in NODES)):
@@ -99,12 +106,12 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     text = SETTINGS.format(host=host, controller_port=controller_port, folder=folder)
     settings.write_text(text + "".join(nodes) + PARTITION)
     environment = {**os.environ, "SLURM_CONF": str(settings), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    started = Cluster(folder, environment)
     try:
         _start_munge(folder)
         _start(environment, folder, "slurmctld", "-c", "-f", str(settings))
         for name in NODES:
             _start(environment, folder, "slurmd", "-N", name, "-f", str(settings))
-        started = Cluster(folder, environment)
         idle = "\n".join(["idle"] * len(NODES))
         assert wait_for(lambda: _node_states(started) == idle, 30), _node_states(started)
         yield started
