@@ -34,6 +34,9 @@ from reports.stats.leaderboard_table import render
 # Variables of Slurm that together name one task on one node (slurm.schedmd.com/sbatch.html).
 SLURM_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
 
+# States of trials that have not ended.
+UNFINISHED = ("running", "interrupted", "waiting")
+
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
     """The folder of a sweep's study and runs."""
@@ -57,9 +60,10 @@ def run_sweep(
         trial_queue.requeue_failed(options.retries)
         code = Runner(sweep, trial_queue, folder, slots, options).run()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
+        records = trial_queue.records()  # before the run folders, so that a run that ends in between is not missed
         runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
         print(render(leaderboard_of(runs, sweep)))
-        print(remote_lines(trial_queue.records(), elsewhere), end="")
+        print(remote_lines(records, elsewhere), end="")
         if path := draw_positions(runs, folder):
             print(f"Change of the position embeddings, by learning rate: {path}")
     return code
@@ -89,10 +93,12 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
 
 
 def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -> str:
-    """Lines below a leaderboard: trials that still run on other machines, and runs that lie there."""
+    """Lines below a leaderboard: trials that have not ended, on any machine, and runs that lie on other machines."""
     lines = []
-    if running := [str(record.number) for record in records if record.state == "running"]:
-        lines.append(f"Not final: still running on other machines: {', '.join(running)}.")
+    states = [record.state for record in records if record.state in UNFINISHED]
+    if states:
+        counts = ", ".join(f"{states.count(state)} {state}" for state in UNFINISHED if state in states)
+        lines.append(f"Not final: {len(states)} of {len(records)} trials have not ended ({counts}).")
     if elsewhere:
         lines.append("Runs on other machines, without the predictions that a comparison needs:")
         lines += [f"  {printable(name)}: {path}" for name, path in elsewhere.items()]

@@ -81,6 +81,11 @@ class Cluster:
         running = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED"}
         return wait_for(lambda: not running & set(self.states(job).values()), seconds)
 
+    def clear(self) -> None:
+        """End all jobs, so that the next test has the cluster to itself."""
+        self.run("scancel", "--user=root")
+        assert wait_for(lambda: not self.run("squeue", "--noheader"), 60), self.run("squeue")
+
     def exit_code(self, job: str) -> str:
         """Exit code and signal of a task: "0:0"."""
         words = self.run("scontrol", "show", "job", job).split()
@@ -116,9 +121,8 @@ def _cluster(folder: Path) -> Iterator[Cluster]:
         assert wait_for(lambda: _node_states(started) == idle, 30), _node_states(started)
         yield started
     finally:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True, timeout=20, check=False)
-            wait_for(lambda: not started.run("squeue", "--noheader"), 30)
+        with contextlib.suppress(OSError, subprocess.SubprocessError, AssertionError):
+            started.clear()
         _stop_daemons(folder)
 
 
