@@ -15,7 +15,7 @@ from typing import TextIO
 
 from safetensors import SafetensorError
 
-from harness.errors import HarnessError, TrainingError
+from harness.errors import HarnessError, LockedError, SurroundingsError
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to `path` to write to; it replaces `path` when the block ends without an error.
 
     A reader sees the old file or the new one, never a part, even after a power loss: the bytes are on the disk
-    before the name changes. A full disk raises TrainingError and leaves the old file in place.
+    before the name changes. A full disk raises SurroundingsError and leaves the old file in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -70,7 +70,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, refusal: str) -> Iterator[None]:
     """Hold a lock that the kernel releases when the process ends, also after kill -9. Creates the folder.
 
-    If another process holds it, raises HarnessError(refusal) with {holder} and {folder} filled in. Not filelock: where
+    If another process holds it, raises LockedError(refusal) with {holder} and {folder} filled in. Not filelock: where
     flock is missing, it falls back to a lock file that a killed process leaves behind, and it does not name the holder.
     """
     try:
@@ -83,7 +83,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise HarnessError(refusal.format(holder=holder, folder=path.parent)) from None
+            raise LockedError(refusal.format(holder=holder, folder=path.parent)) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -128,20 +128,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def lock_holder(path: Path) -> int | None:
-    """Process id of the holder of a lock; None if none of the processes that can be seen from here holds it."""
-    try:
-        written, inode = path.read_text(), path.stat().st_ino
-        held = Path("/proc/locks").read_text()
-    except OSError:
-        return None
-    # "1: FLOCK  ADVISORY  WRITE 2301 08:02:1835011 0 EOF" (proc_locks(5)). Processes of other PID namespaces are hidden.
-    for words in map(str.split, held.splitlines()):
-        if "FLOCK" in words and words[5].endswith(f":{inode}") and written == f"pid {words[4]}":
-            return int(words[4])
-    return None
-
-
 def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
     """Delete temporary files of killed writers; follows no links. No process may be writing to the folder."""
     if folder.is_symlink():
@@ -179,12 +165,12 @@ _LACKS = {
 }
 
 
-def no_space(path: Path, error: Exception | None = None) -> TrainingError:
+def no_space(path: Path, error: Exception | None = None) -> SurroundingsError:
     """The error for a file that could not be written, where `disk_is_full(error)`."""
     lack, remedy = _LACKS[_system_error(error) or errno.ENOSPC]
     if lack == "No space left" and _no_inodes(path):
         lack, remedy = "No inodes left (df -i)", "delete some files"
-    return TrainingError(
+    return SurroundingsError(
         f"{lack} to save {path}. Earlier saves are intact: {remedy}, then repeat the same command to resume."
     )
 
@@ -214,13 +200,13 @@ def _no_inodes(path: Path) -> bool:
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive", "bad_alloc")
 
 
-def lack_of_resources(error: Exception, folder: Path) -> TrainingError | None:
+def lack_of_resources(error: Exception, folder: Path) -> SurroundingsError | None:
     """One sentence for a run that ended for lack of disk, open files or CPU memory; None for any other error."""
     if isinstance(error, OSError) and disk_is_full(error):
         return no_space(Path(error.filename) if isinstance(error.filename, str) else folder, error)
     out_of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if out_of_memory or (isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)):
-        return TrainingError(
+        return SurroundingsError(
             "Out of memory on the CPU. Use a smaller --micro-batch or --model, or free some memory, then repeat the "
             "command to resume."
         )

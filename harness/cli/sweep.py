@@ -137,8 +137,8 @@ def run(
       harness sweep run sweeps/bayes.yaml --count 20 --gpus-per-run 2 --keep 3
     """
     with errors_in_words():
+        from harness.sweep.execution.endings import RunnerOptions
         from harness.sweep.execution.resources import share_machine
-        from harness.sweep.execution.runner import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
         spec = read_file(file, words)
@@ -162,14 +162,17 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
 
         from harness.slurm.jobs import jobs_of, jobs_table
         from harness.sweep.execution.progress import status_table
-        from harness.sweep.session import leaderboard_of, remote_lines
-        from harness.sweep.whereabouts import ledger_runs, read_notes
+        from harness.sweep.search.ledger_errors import ledger_errors_in_words
+        from harness.sweep.session import leaderboard_of, living_runs, remote_lines
+        from harness.sweep.whereabouts import ledger_runs, read_whereabouts
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-        runs, elsewhere = ledger_runs(trial_queue, spec, folder)
-        records, notes, jobs = trial_queue.records(), read_notes(trial_queue), jobs_of(folder)
+        with ledger_errors_in_words(file):
+            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+            records, jobs = trial_queue.records(), jobs_of(folder)
+            runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+            machines = {number: place.machine for number, place in read_whereabouts(trial_queue).items()}
         board = leaderboard_of(runs, spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
@@ -177,7 +180,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
             content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
             click.echo(json.dumps(content, indent=1))
         else:
-            click.echo(status_table(records, spec, {number: note.machine for number, note in notes.items()}))
+            click.echo(status_table(records, spec, living_runs(folder), machines))
             if jobs:
                 click.echo(jobs_table(jobs))
             click.echo(render(board))
@@ -194,10 +197,12 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
 def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its content, its folder and its trial queue."""
     from harness.runs.folder import refuse_links_in
+    from harness.sweep.search.ledger_errors import refuse_lost_ledger
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file, ())
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")
+    refuse_lost_ledger(spec, folder, storage)
     return spec, folder, TrialQueue.load(spec, folder, storage)

@@ -7,6 +7,7 @@ import signal
 from harness.runs.rules import duration
 from harness.slurm.job import WARNING_SECONDS
 from harness.sweep.execution.time_limit import STARTABLE, median_seconds
+from harness.sweep.search.trial_notes import last_stop_request
 from harness.sweep.search.trial_queue import TrialQueue
 
 INTERRUPTED = 128 + signal.SIGTERM
@@ -24,11 +25,11 @@ def reason_to_end(
         return f"its worker failed with exit code {code}"
     if state != "RUNNING":
         return f"it is {state.lower() or 'unknown to Slurm'}"
-    if trial_queue.last_stop_request > since:
+    if last_stop_request(trial_queue.study) > since:
         return "the sweep was stopped"
     if not any(record.state in STARTABLE for record in trial_queue.records()):
         return "no trials are left to start"
-    expected = median_seconds(trial_queue.trials())
+    expected = median_seconds(trial_queue.study.get_trials(deepcopy=False))
     # After an interruption the next start resumes a trial, however long it takes.
     if code == 0 and expected and time_limit and expected > time_limit - WARNING_SECONDS:
         return (

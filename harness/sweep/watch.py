@@ -22,9 +22,10 @@ from harness.runs.rules import duration
 from harness.sweep.execution.metrics_reader import MetricsReader, value_after
 from harness.sweep.execution.progress import ENDED, ENDED_ROWS, WAITING_ROWS, describe, short, varying
 from harness.sweep.execution.time_limit import median_seconds
-from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
-from harness.sweep.whereabouts import Whereabouts, read_notes
+from harness.sweep.whereabouts import Whereabouts, read_whereabouts
 
 REFRESH_SECONDS = 2.0
 
@@ -58,8 +59,8 @@ class SweepWatch:
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
     def rows(self) -> list[Row]:
-        trials = {trial.number: trial for trial in self.trial_queue.trials()}
-        notes = read_notes(self.trial_queue)
+        trials = {trial.number: trial for trial in self.trial_queue.study.get_trials(deepcopy=False)}
+        notes = read_whereabouts(self.trial_queue)
         rows = []
         for record in self.trial_queue.records():
             if record.state != "running":
@@ -101,7 +102,8 @@ def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(table(rows, sweep, median_seconds(trial_queue.trials())), refresh=True)
+                trial_seconds = median_seconds(trial_queue.study.get_trials(deepcopy=False))
+                live.update(table(rows, sweep, trial_seconds), refresh=True)
                 if has_ended(rows, trial_queue):
                     break
                 time.sleep(REFRESH_SECONDS)

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import printable
 from harness.runs.folder import RunFolder
+from harness.sweep.search.trial_notes import write_note
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
@@ -40,24 +41,26 @@ class Whereabouts:
         return printable(f"{self.host} (job {self.job})" if self.job else self.host)
 
 
-def write_note(trial_queue: TrialQueue, number: int, folder: RunFolder, epochs: int) -> None:
+def write_whereabouts(trial_queue: TrialQueue, number: int, folder: RunFolder, epochs: int) -> None:
     """Store where a trial runs: here, in this folder."""
     job = os.environ.get("SLURM_JOB_ID", "")
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     host = os.environ.get("SLURMD_NODENAME") or platform.node()
-    trial_queue.note(number, RUN, {"host": host, "job": job, "path": str(folder.path), "epochs": epochs})
+    note = {"host": host, "job": job, "path": str(folder.path), "epochs": epochs}
+    write_note(trial_queue.study, number, RUN, note)
 
 
 def write_scores(trial_queue: TrialQueue, number: int, summary: Mapping[str, Any]) -> None:
     """Store the scores in the summary of a run that has ended."""
     numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
-    trial_queue.note(number, SCORES, {key: value for key, value in numbers.items() if key.startswith(SCORE_PREFIXES)})
+    scores = {key: value for key, value in numbers.items() if key.startswith(SCORE_PREFIXES)}
+    write_note(trial_queue.study, number, SCORES, scores)
 
 
-def read_notes(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
+def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
     """By trial number, for trials that have started."""
-    notes = {trial.number: trial.user_attrs.get(RUN) for trial in trial_queue.trials()}
+    notes = {trial.number: trial.user_attrs.get(RUN) for trial in trial_queue.study.get_trials(deepcopy=False)}
     return {number: Whereabouts(**note) for number, note in notes.items() if note}
 
 
@@ -66,8 +69,8 @@ def ledger_runs(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> tuple[li
 
     A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
     """
-    runs, notes = read_runs(folder), read_notes(trial_queue)
-    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.trials()}
+    runs, notes = read_runs(folder), read_whereabouts(trial_queue)
+    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
     names = {run.name for run in runs}
     template = dict(runs[0].config) if runs else {}
     elsewhere: dict[str, str] = {}

@@ -17,7 +17,8 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.sweep.search.settings import Search
-from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import read_sweep
 from tests import ROOT
 from tests.helpers.slurm_cluster import NODES, Cluster
@@ -132,7 +133,7 @@ def test_an_array_runs_each_trial_once(sweep_of: Callable[..., Sweeping], host_n
     assert len(json.loads(shown)["board"]["runs"]) == 10
     # Both nodes worked; with own host names, the ledger has them.
     sweep = read_sweep(sweeping.file)
-    trials = TrialQueue.load(sweep, sweeping.folder, None).trials()
+    trials = TrialQueue.load(sweep, sweeping.folder, None).study.get_trials()
     assert {trial.user_attrs["run"]["host"] for trial in trials} == set(NODES)
     assert {trial.user_attrs["run"]["job"] for trial in trials} <= {f"{job}_{task}" for task in range(4)}
     hosts = {trial.user_attrs["owner"]["host"] for trial in trials}

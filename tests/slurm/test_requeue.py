@@ -14,7 +14,8 @@ from harness.slurm.requeue import reason_to_end
 
 def queue_of(*states: str, stop: float = 0.0) -> Any:
     records = [SimpleNamespace(state=state) for state in states]
-    return SimpleNamespace(records=lambda: records, trials=list, last_stop_request=stop)
+    study = SimpleNamespace(get_trials=lambda deepcopy: [], user_attrs={"stop_asked": stop})
+    return SimpleNamespace(records=lambda: records, study=study)
 
 
 @pytest.mark.parametrize("code", [0, 143])

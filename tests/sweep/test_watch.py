@@ -22,7 +22,7 @@ from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from harness.sweep.watch import SweepWatch, table, watch
-from harness.sweep.whereabouts import write_note
+from harness.sweep.whereabouts import write_whereabouts
 from tests import ROOT
 from tests.helpers.sweeping import start_sweep, sweep_here, trial_queue, write_sweep
 from tests.helpers.waiting import wait_for
@@ -52,8 +52,8 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     assert there is not None
     folder = tmp_path / "tiny" / "run"
     folder.mkdir()
-    write_note(queue, here.number, RunFolder(folder), 4)
-    write_note(queue, there.number, RunFolder(Path("/on/another/disk")), 4)
+    write_whereabouts(queue, here.number, RunFolder(folder), 4)
+    write_whereabouts(queue, there.number, RunFolder(Path("/on/another/disk")), 4)
     write_rows(folder, 1)
     queue.report(there, 1, 0.3)
     queue.report(there, 2, 0.2)
@@ -76,7 +76,7 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
     sweep, queue = begun
     claimed = queue.claim()
     assert claimed is not None
-    write_note(queue, claimed.number, RunFolder(Path("/on/another/disk")), 4)
+    write_whereabouts(queue, claimed.number, RunFolder(Path("/on/another/disk")), 4)
     queue.report(claimed, 1, 0.25)
     console = Console(file=io.StringIO(), width=100)
     rows = SweepWatch(sweep, queue).rows()

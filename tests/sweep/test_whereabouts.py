@@ -11,7 +11,7 @@ import pytest
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.session import leaderboard_of, remote_lines
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import ledger_runs, read_notes
+from harness.sweep.whereabouts import ledger_runs, read_whereabouts
 from tests.helpers.sweeping import records, sweep_here, write_sweep
 
 LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
@@ -55,7 +55,7 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     assert {row.settings["lr"]: row.metric for row in board.finished} == values
     assert [row.run.metric("test/f1") is not None for row in board.finished] == [True] * 3
     assert list(elsewhere) == [moved.name]
-    notes = read_notes(trial_queue)
+    notes = read_whereabouts(trial_queue)
     assert {(note.machine, note.epochs) for note in notes.values()} == {("n2 (job 7_2)", 1)}
     # Without any folder, the ledger alone has them all.
     shutil.rmtree(tmp_path / "here")

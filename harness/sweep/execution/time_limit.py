@@ -32,7 +32,7 @@ class TimeLimit:
         if self._end_by is None or not any(record.state in STARTABLE for record in trial_queue.records()):
             return None
         left = max(0.0, self._end_by - time.time())
-        expected = median_seconds(trial_queue.trials()) or self._planned_seconds(trial_queue)
+        expected = median_seconds(trial_queue.study.get_trials(deepcopy=False)) or self._planned_seconds(trial_queue)
         if left > 0 and (expected is None or expected <= left):
             return None
         takes = f"A trial takes about {duration(expected)}" if expected else "The next trial takes some time"

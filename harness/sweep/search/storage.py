@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
+from harness.sweep.search.journal import Journal
 
 # Seconds to wait, again and again, while another machine creates the tables of a database.
 TABLES_PAUSES = (0.1, 0.3, 1.0, 2.0)
@@ -67,9 +68,7 @@ def open_storage(url: str) -> BaseStorage:
     try:
         if "://" not in url:
             Path(url).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            path = str(Path(url).expanduser().resolve())
-            # This lock also works on network file systems. One that a killed process left behind expires after 30 s.
-            return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+            return JournalStorage(Journal(Path(url).expanduser().resolve()))
         # Seconds that a writer waits for another one.
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         storage = _database(url, arguments)
@@ -79,9 +78,21 @@ def open_storage(url: str) -> BaseStorage:
     except Exception as error:
         # Optuna, SQLAlchemy and database drivers have no common base class of errors.
         package = type(error).__module__.partition(".")[0]
-        if not isinstance(error, ImportError | ValueError | OSError) and package not in DATABASE_PACKAGES:
+        is_known = isinstance(error, ImportError | ValueError | OSError) or package in DATABASE_PACKAGES
+        if isinstance(error, HarnessError) or is_damage(error) or not is_known:
             raise
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the cause of an error is that SQLite found its file damaged (sqlite.org/rescode.html)."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            # The lower byte; the upper ones say where in the file.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        error = error.__cause__ or getattr(error, "orig", None)
+    return False
 
 
 def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:

@@ -18,27 +18,19 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.errors import HarnessError
 from harness.sweep.search.lease import LeaseWatch, new_lease
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
+from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of, successor
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
-TAKE_OVER_SECONDS = 1.0
-TAKE_OVER_SECONDS_LOCAL = 0.2  # in the default database, which is on a disk that all of its runners share
+TAKE_OVER_SECONDS = 0.5
 
 # The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
-
-# States in which a trial can end, and Optuna's state for each.
-ENDINGS = {
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    # Samplers ignore FAIL; with PRUNED they avoid such settings.
-    "infeasible": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +44,9 @@ class ClaimedTrial:
     attempts: int  # earlier attempts, which failed
 
 
-@dataclasses.dataclass(frozen=True)
-class TrialRecord:
-    """A point of the sweep and its newest trial."""
-
-    number: int
-    point: int
-    run_id: str
-    settings: dict[str, Any] | None  # None until a Bayesian search chooses them
-    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed
-    attempts: int
-    value: float | None
-    reason: str | None
-    owner: str | None
-
-
 class TrialQueue:
-    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
-        self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
+    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search) -> None:
+        self._study, self._sweep, self._search = study, sweep, search
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
@@ -79,13 +56,13 @@ class TrialQueue:
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
         """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
-        return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
+        return cls(open_study(sweep, search, folder, storage), sweep, search)
 
     @classmethod
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
         study = load_study(sweep, folder, storage)
-        return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
+        return cls(study, sweep, Search(**study.user_attrs["search"]))
 
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
@@ -112,7 +89,7 @@ class TrialQueue:
         return None
 
     def unsettled(self) -> list[int]:
-        """Numbers of running trials whose runner may be dead: they can soon be claimed, or their runner shows itself."""
+        """Numbers of running trials whose runner may be dead; soon it shows a heartbeat, or they can be claimed."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial.number for trial in running if "point" in trial.user_attrs and not self._watch.is_certain(trial)]
 
@@ -135,12 +112,20 @@ class TrialQueue:
         stored = self._frozen(claimed.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
-    def end(self, claimed: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
-        """Record how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
+    def end(
+        self,
+        claimed: ClaimedTrial,
+        state: str,
+        *,
+        value: float | None = None,
+        reason: str | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Record how a trial ended: one of ENDINGS. `memory`: bytes of a device that were too few for it."""
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason})
+            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason, "memory": memory})
             self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
@@ -153,53 +138,48 @@ class TrialQueue:
         if self.owns(claimed):
             self._set_lease(claimed.number, None)
 
-    def requeue_failed(self, retries: int) -> None:
-        """Queue failed trials again that have attempts left, with the ids of their runs."""
-        for record in self.records():
-            if record.state == "failed" and record.attempts <= retries:
-                attributes: dict[str, Any] = {"point": record.point, "attempts": record.attempts}
-                attributes |= {"settings": record.settings, "run_id": record.run_id}
-                self._study.enqueue_trial(self._frozen(record.number).params, user_attrs=attributes)
+    def requeue(self, record: TrialRecord, *, attempts: int) -> None:
+        """Queue a trial again that has ended, with the id of its run."""
+        stored = self._frozen(record.number)
+        parameters = stored.params or stored.system_attrs.get("fixed_params", {})  # of a trial that was not claimed
+        self._study.enqueue_trial(parameters, user_attrs={**successor(record), "attempts": attempts})
+
+    def skip(self, record: TrialRecord) -> None:
+        """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
+        if record.state in ("failed", "infeasible"):
+            self.requeue(record, attempts=record.attempts)
+            return self.skip(next(new for new in self.records() if new.point == record.point))
+        storage, trial_id = self._study._storage, self._frozen(record.number)._trial_id
+        try:
+            storage.set_trial_user_attr(trial_id, "ending", {"state": "skipped", "reason": None})
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError as error:
+            raise HarnessError(f"Trial {record.number} has ended in the meantime.") from error
 
     def records(self) -> list[TrialRecord]:
-        """One record per point of the sweep, in order: its newest trial, if a failed one was queued again."""
+        """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
         newest: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             point = trial.user_attrs.get("point")
             if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
                 continue
-            if point not in newest or newest[point].state == TrialState.FAIL:
+            if point not in newest or newest[point].state == TrialState.FAIL or "replaces" in trial.user_attrs:
                 newest[point] = trial
         return [self._record(trial) for _, trial in sorted(newest.items())]
 
-    def trials(self) -> list[FrozenTrial]:
-        """Optuna's trials, with times and intermediate values; not to be changed."""
-        return self._study.get_trials(deepcopy=False)
-
-    def note(self, number: int, name: str, value: Any) -> bool:
-        """Store a fact about a trial beside its state; returns False if the trial has ended."""
-        try:
-            self._trial(number).set_user_attr(name, value)
-        except UpdateFinishedTrialError:
-            return False
-        return True
+    @property
+    def points(self) -> dict[int, int]:
+        """The point of each trial number, of ended trials that were queued again as well."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
 
     @property
-    def last_stop_request(self) -> float:
-        """Unix time of the last request to stop, by the clock of the machine that made it; 0 without one."""
-        return self._study.user_attrs.get("stop_asked", 0.0)
+    def study(self) -> optuna.Study:
+        return self._study
 
     def request_stop(self) -> None:
         """Ask the runners of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
-
-    def request_stop_of(self, number: int, reason: str) -> bool:
-        """Ask for one trial to stop, on whatever machine it runs; returns False if it has ended."""
-        return self.note(number, "stop_reason", reason)
-
-    def stop_reason(self, number: int) -> str:
-        """Why a trial was asked to stop; empty if it was not."""
-        return self._frozen(number).user_attrs.get("stop_reason", "")
 
     @property
     def stop_requested(self) -> bool:
@@ -208,10 +188,10 @@ class TrialQueue:
 
     def _is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        point = trial.user_attrs["point"]
+        point, first = trial.user_attrs["point"], trial.user_attrs.get("replaces", -1) + 1
         return any(
             other.user_attrs.get("point") == point and other.state != TrialState.FAIL
-            for other in self._study.get_trials(deepcopy=False)[: trial.number]
+            for other in self._study.get_trials(deepcopy=False)[first : trial.number]
         )
 
     def _take_over(self, trial: FrozenTrial) -> bool:
@@ -220,7 +200,7 @@ class TrialQueue:
             return False  # another runner was faster
         if not self._set_lease(trial.number, self._new_lease()):
             return False
-        time.sleep(TAKE_OVER_SECONDS if self._shared else TAKE_OVER_SECONDS_LOCAL)
+        time.sleep(TAKE_OVER_SECONDS)
         stored = self._frozen(trial.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
 
@@ -229,7 +209,11 @@ class TrialQueue:
 
     def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
         """Write the lease of a trial; returns False if another machine has ended the trial."""
-        return self.note(number, "owner", lease)
+        try:
+            self._trial(number).set_user_attr("owner", lease)
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def _claimed(self, number: int) -> ClaimedTrial:
         trial = self._trial(number)
@@ -243,26 +227,14 @@ class TrialQueue:
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
-        ending = attributes.get("ending", {})
         match trial.state:
             case TrialState.WAITING:
                 state = "waiting"
             case TrialState.RUNNING:
                 state = "interrupted" if self._watch.is_abandoned(trial) else "running"
             case _:
-                state = ending["state"]
-        lease = attributes.get("owner")
-        return TrialRecord(
-            trial.number,
-            attributes["point"],
-            self._run_id(trial.number, attributes),
-            attributes.get("settings"),
-            state,
-            attributes["attempts"],
-            trial.value if trial.state == TrialState.COMPLETE else None,
-            ending.get("reason"),
-            lease["host"] if lease and state == "running" else None,
-        )
+                state = attributes["ending"]["state"]
+        return record_of(trial, state, self._run_id(trial.number, attributes))
 
     def _run_id(self, number: int, attributes: Mapping[str, Any]) -> str:
         return attributes.get("run_id") or f"{self.sweep_id}-{number}"

@@ -29,19 +29,19 @@ def queue(photos: Path, tmp_path: Path) -> TrialQueue:
 
 def finish_trials(queue: TrialQueue, seconds: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """End one trial after each of these durations."""
-    trials = queue.trials
+    get_trials = queue.study.get_trials
     for _ in seconds:
         claimed = queue.claim()
         assert claimed is not None
         queue.end(claimed, "finished", value=0.5)
 
-    def with_durations() -> list[Any]:
-        found = trials()
+    def with_durations(deepcopy: bool = True, states: Any = None) -> list[Any]:
+        found = get_trials(deepcopy, states)
         for trial, length in zip(found, seconds, strict=False):
             trial.datetime_complete = trial.datetime_start + datetime.timedelta(seconds=length)
         return found
 
-    monkeypatch.setattr(queue, "trials", with_durations)
+    monkeypatch.setattr(queue.study, "get_trials", with_durations)
 
 
 def limit(queue: TrialQueue, left: float, folder: Path) -> str | None:
@@ -52,7 +52,7 @@ def test_the_median_of_finished_trials_decides(
     queue: TrialQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish_trials(queue, [600.0, 90.0, 60.0], monkeypatch)
-    assert median_seconds(queue.trials()) == 90.0
+    assert median_seconds(queue.study.get_trials()) == 90.0
     assert limit(queue, 100.0, tmp_path) is None
     shortage = limit(queue, 80.0, tmp_path)
     assert shortage is not None

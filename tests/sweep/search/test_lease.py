@@ -142,4 +142,4 @@ def test_leases_of_earlier_versions_are_read() -> None:
 def test_the_machine_is_this_boot_and_this_pid_namespace() -> None:
     boot, _, namespace = str(machine()).partition("/")
     assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert f"pid:[{namespace}]" == os.readlink("/proc/self/ns/pid")
+    assert f"pid:[{namespace}]" == str(Path("/proc/self/ns/pid").readlink())

@@ -85,7 +85,7 @@ def test_tables_that_another_machine_creates_at_the_same_moment(url: str, monkey
 
 
 def test_machines_that_create_a_database_at_the_same_moment_all_open_it(tmp_path: Path) -> None:
-    """Four processes, ten times: each waits for the others at a barrier, and then opens the database that is not there."""
+    """Four processes, ten times: each waits for the others, then opens a database that does not exist."""
     barrier = fork.Barrier(4)
 
     def create() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import os
 import platform
@@ -198,11 +200,11 @@ def test_a_trial_of_another_machine_is_claimed_when_its_lease_expires(
     assert here.unsettled() == [0]  # it may be dead: no heartbeat has come yet
 
     monkeypatch.setattr(queue_module, "TAKE_OVER_SECONDS", 0.0)
-    now = time.monotonic()
+    clock = itertools.count(time.monotonic() + HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
     for _ in range(int(LEASE_TIMEOUT / HEARTBEAT_SECONDS)):
         assert here.records()[0].state == "running"
-        now += HEARTBEAT_SECONDS
-        here._watch._clock = lambda: now
+        now = next(clock)
+        here._watch._clock = functools.partial(float, now)
     taken_over = here.claim()
     assert taken_over is not None
     assert taken_over.number == 0
