@@ -90,6 +90,7 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
         queue.require("sbatch")
         file = submission.logs / "submitted.sh"
         write_atomically(file, submission.script.encode())
+        file.chmod(0o600)  # --storage may hold a password
         job = queue.submit(file)
         click.echo(f"Submitted job {job}. Output: {submission.logs}/{job}*.log")
         if not train:
