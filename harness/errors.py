@@ -47,6 +47,14 @@ class TrainingError(HarnessError):
     """A run that cannot continue: out of memory, a changed data set, a full disk."""
 
 
+class SurroundingsError(TrainingError):
+    """The machine or its files ended a run, not its settings: disk, memory, a device, data that changed."""
+
+
+class LockedError(HarnessError):
+    """Another process holds a lock."""
+
+
 class InfeasibleError(TrainingError):
     """These settings or data cannot be trained; another attempt would fail in the same way.
 
@@ -56,6 +64,10 @@ class InfeasibleError(TrainingError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         super().__init__(problems)
         self.exit_code = 0 if os.environ.get("WANDB_SWEEP_ID") else 1
+
+
+class NotEnoughMemoryError(InfeasibleError):
+    """The device has too little memory for these settings; a larger one may have enough."""
 
 
 class UndecodableError(InfeasibleError, DataError):

@@ -11,7 +11,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 
 from harness.data.eval_loader import EvalBatches
-from harness.errors import InfeasibleError
+from harness.errors import NotEnoughMemoryError
 from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores, score
 from harness.training.signals import StopRequested, StopSignals
@@ -56,7 +56,7 @@ def outputs_of(
     while (own := _one_pass(forward, batches, width, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
-            raise InfeasibleError("Out of memory while scoring one image at a time: free memory on the device.")
+            raise NotEnoughMemoryError("Out of memory while scoring one image at a time: free memory on the device.")
     gathered = processes.gather(own)
     if not processes.is_main:
         return Outputs(np.empty((0, width), np.float32), np.empty(0, np.int64))

@@ -8,15 +8,20 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from safetensors import SafetensorError
 
-from harness.errors import HarnessError, TrainingError
+from harness.errors import HarnessError, LockedError, SurroundingsError
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+# Seconds to wait for a lock before it counts as held: `is_locked` takes it for a moment.
+LOCK_TIMEOUT = 0.5
 
 
 def not_a_file(path: Path) -> str:
@@ -42,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to `path` to write to; it replaces `path` when the block ends without an error.
 
     A reader sees the old file or the new one, never a part, even after a power loss: the bytes are on the disk
-    before the name changes. A full disk raises TrainingError and leaves the old file in place.
+    before the name changes. A full disk raises SurroundingsError and leaves the old file in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -65,22 +70,20 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, refusal: str) -> Iterator[None]:
     """Hold a lock that the kernel releases when the process ends, also after kill -9. Creates the folder.
 
-    If another process holds it, raises HarnessError(refusal) with {holder} and {folder} filled in. Not filelock: where
+    If another process holds it, raises LockedError(refusal) with {holder} and {folder} filled in. Not filelock: where
     flock is missing, it falls back to a lock file that a killed process leaves behind, and it does not name the holder.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Never through a symbolic link: the file is truncated.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+")
+        file = _open_lock(path)
     except OSError as error:
         raise HarnessError(f"Cannot write to {path.parent}: {error.strerror}. Choose another --runs-dir.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take_lock(file)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            raise HarnessError(refusal.format(holder=holder, folder=path.parent)) from None
+            raise LockedError(refusal.format(holder=holder, folder=path.parent)) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -89,6 +92,40 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
             file.write(f"pid {os.getpid()}")
             file.flush()
         yield
+
+
+def _open_lock(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Never through a symbolic link: the file is truncated.
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+")
+
+
+def _take_lock(file: TextIO) -> None:
+    """Lock an open file. Raises BlockingIOError if another process holds the lock for LOCK_TIMEOUT."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock, here or on another machine whose file system passes locks on."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # a file system without locks
+    return False
 
 
 def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
@@ -128,12 +165,12 @@ _LACKS = {
 }
 
 
-def no_space(path: Path, error: Exception | None = None) -> TrainingError:
+def no_space(path: Path, error: Exception | None = None) -> SurroundingsError:
     """The error for a file that could not be written, where `disk_is_full(error)`."""
     lack, remedy = _LACKS[_system_error(error) or errno.ENOSPC]
     if lack == "No space left" and _no_inodes(path):
         lack, remedy = "No inodes left (df -i)", "delete some files"
-    return TrainingError(
+    return SurroundingsError(
         f"{lack} to save {path}. Earlier saves are intact: {remedy}, then repeat the same command to resume."
     )
 
@@ -163,13 +200,13 @@ def _no_inodes(path: Path) -> bool:
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive", "bad_alloc")
 
 
-def lack_of_resources(error: Exception, folder: Path) -> TrainingError | None:
+def lack_of_resources(error: Exception, folder: Path) -> SurroundingsError | None:
     """One sentence for a run that ended for lack of disk, open files or CPU memory; None for any other error."""
     if isinstance(error, OSError) and disk_is_full(error):
         return no_space(Path(error.filename) if isinstance(error.filename, str) else folder, error)
     out_of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if out_of_memory or (isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)):
-        return TrainingError(
+        return SurroundingsError(
             "Out of memory on the CPU. Use a smaller --micro-batch or --model, or free some memory, then repeat the "
             "command to resume."
         )

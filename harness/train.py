@@ -28,6 +28,7 @@ from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
+from harness.runs.summary import error_facts
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.class_weights import class_weights
@@ -89,7 +90,8 @@ def fit(config: RunConfig) -> Outcome:
         except BaseException as error:
             stop.finishing()
             state, exit_code = ("infeasible", error.exit_code) if isinstance(error, InfeasibleError) else ("failed", 1)
-            run_logger.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__)
+            facts = error_facts(error, processes.device)
+            run_logger.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__, results=facts)
             if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
                 first_line = str(error).strip().partition("\n")[0]
                 raise TrainingError(f"--compile true failed ({first_line}). Use --compile false.") from error

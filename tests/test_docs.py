@@ -30,7 +30,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 # Their commands are run, block after block in one folder.
 RUN = [README, *sorted((DOCS / "guides").glob("*.md"))]
 
-NEEDS = ("gpu", "account", "network")
+NEEDS = ("gpu", "account", "network", "cluster")
 OTHER_PROGRAMS = ("wandb", "pip", "python3", "git")
 
 # Last words of every training command, so that a page takes seconds: click takes the last of two values.

@@ -38,6 +38,7 @@ LAYERS = (
     ("reports.page",),
     ("reports.wandb_report",),
     ("harness.sweep",),
+    ("harness.slurm",),
     ("harness.cli",),
     ("harness.run",),
 )

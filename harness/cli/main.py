@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 import harness
-from harness.cli import data, runs, sweep_begun
+from harness.cli import data, runs, sweep_begun, sweep_trials
 from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.probe import probe
+from harness.cli.slurm import slurm
 from harness.cli.sweep import sweep
+from harness.cli.sweep_watch import watch
 from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
@@ -112,7 +114,7 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     sys.exit(any(check.state == "fail" for check in checks))
 
 
-for command in (sweep_begun.stop, sweep_begun.sync, example):
+for command in (sweep_begun.stop, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip, watch, example):
     sweep.add_command(command)
-for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
+for command in (data.data, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
     main.add_command(command)

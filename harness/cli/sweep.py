@@ -112,6 +112,7 @@ def plan(
     "--timeout", type=click.FloatRange(0), default=3600.0, help="Seconds a trial may make no progress; 0: no limit."
 )
 @click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
+@click.option("--end-by", type=float, help="Unix time by which this machine's trials have to end. [default: none]")
 def run(
     file: Path,
     runs_dir: str,
@@ -126,6 +127,7 @@ def run(
     retries: int,
     timeout: float,
     keep: int | None,
+    end_by: float | None,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
@@ -135,13 +137,13 @@ def run(
       harness sweep run sweeps/bayes.yaml --count 20 --gpus-per-run 2 --keep 3
     """
     with errors_in_words():
+        from harness.sweep.execution.endings import RunnerOptions
         from harness.sweep.execution.resources import share_machine
-        from harness.sweep.execution.runner import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
         spec = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep)
+        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep, end_by)
         sys.exit(run_sweep(spec, search, sweep_folder(spec, runs_dir), slots, options, storage))
 
 
@@ -149,7 +151,7 @@ def run(
 @common_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
-    """List every trial of FILE with its state, then the leaderboard of finished runs.
+    """List every trial of FILE with its state, its jobs on a Slurm cluster, and the leaderboard of finished runs.
 
     \b
     Example:
@@ -158,20 +160,31 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     with errors_in_words():
         import dataclasses
 
+        from harness.slurm.jobs import jobs_of, jobs_table
         from harness.sweep.execution.progress import status_table
-        from harness.sweep.session import leaderboard_of
-        from reports.runs import read_runs
+        from harness.sweep.search.ledger_errors import ledger_errors_in_words
+        from harness.sweep.session import leaderboard_of, living_runs, remote_lines
+        from harness.sweep.whereabouts import ledger_runs, read_whereabouts
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-        records, board = trial_queue.records(), leaderboard_of(read_runs(folder), spec)
+        with ledger_errors_in_words(file):
+            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+            records, jobs = trial_queue.records(), jobs_of(folder)
+            runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+            machines = {number: place.machine for number, place in read_whereabouts(trial_queue).items()}
+        board = leaderboard_of(runs, spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
-            click.echo(json.dumps({"trials": trials, "board": json.loads(to_json(board))}, indent=1))
+            content = {"trials": trials, "board": json.loads(to_json(board))}
+            content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
+            click.echo(json.dumps(content, indent=1))
         else:
-            click.echo(status_table(records, spec))
+            click.echo(status_table(records, spec, living_runs(folder), machines))
+            if jobs:
+                click.echo(jobs_table(jobs))
             click.echo(render(board))
+            click.echo(remote_lines([], elsewhere), nl=False)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
@@ -184,10 +197,12 @@ def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
 def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
     """A sweep that has begun: its content, its folder and its trial queue."""
     from harness.runs.folder import refuse_links_in
+    from harness.sweep.search.ledger_errors import refuse_lost_ledger
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file, ())
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")
+    refuse_lost_ledger(spec, folder, storage)
     return spec, folder, TrialQueue.load(spec, folder, storage)

@@ -257,6 +257,21 @@ def _installed_gpus() -> int:
     return count.value
 
 
+def gpu_memory(name: str) -> int | None:
+    """Bytes of a GPU's memory by its number, as the NVIDIA driver counts it; None if that is unknown."""
+    handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        if not name.isdecimal() or nvml.nvmlInit_v2() != 0:
+            return None
+    except OSError:
+        return None
+    failed = nvml.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle))
+    failed = failed or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
+    nvml.nvmlShutdown()
+    return None if failed else int(memory[0])
+
+
 def gpu_share(environment: Mapping[str, str]) -> float:
     """The part of a GPU's memory that this process may have: 1, unless a sweep has put several trials on it."""
     text = environment.get(GPU_SHARE) or "1"

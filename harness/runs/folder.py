@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import HarnessError
-from harness.files import disk_is_full, locked, no_space, remove_leftovers, write_atomically
+from harness.files import disk_is_full, is_locked, locked, no_space, remove_leftovers, write_atomically
 from harness.runs.predictions import PREDICTIONS_FILE
 from harness.runs.reading import START_OVER, UnreadableError, read_checked_object, read_rows
 from harness.runs.rules import SET_ASIDE, finite, printable
@@ -63,6 +63,7 @@ class RunFolder:
         self.attention = path / "attention"
         self.predictions = path / PREDICTIONS_FILE
         self.metrics = path / "metrics.jsonl"
+        self.lock = path / ".lock"
 
     @classmethod
     def of(cls, config: RunConfig, run_id: str | None = None) -> RunFolder:
@@ -134,6 +135,11 @@ class RunFolder:
         # mkdtemp makes the name unique, also for two runs within one second.
         return self.path.rename(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=aside)))
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process is working on the run, as far as locks can be seen from this machine."""
+        return is_locked(self.lock)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder against a second process of the same run; the kernel unlocks it when the process ends."""
@@ -144,7 +150,7 @@ class RunFolder:
         refuse_links_in(
             self.path, self.checkpoints, self.figures, self.attention
         )  # not wandb/, which has its own links
-        with locked(self.path / ".lock", refusal):
+        with locked(self.lock, refusal):
             remove_leftovers(self.path)  # not below: wandb/ holds W&B's own files
             for folder in (self.checkpoints, self.figures, self.attention):
                 remove_leftovers(folder, recursive=True)

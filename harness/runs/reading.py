@@ -38,7 +38,7 @@ DAMAGE = (
 # Types of the entries that the code uses; null and a missing entry are allowed, unknown entries are kept.
 TYPES: Mapping[str, Mapping[str, type]] = {
     "config.json": {},
-    "summary.json": {"state": str, "reason": str, "positions/verdict": str},
+    "summary.json": {"state": str, "reason": str, "error": str, "positions/verdict": str},
     "manifest.json": {
         "data": dict,
         "weights": dict,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import NotEnoughMemoryError
+from harness.launch.launch import gpu_share
 from harness.runs import metric_table
 from harness.runs.rules import printable
 
@@ -62,6 +65,21 @@ def peak_memory(device: torch.device) -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that a run can use at most: of the GPU, or its share of one that trials share; else of the machine."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory * gpu_share(os.environ))
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def error_facts(error: BaseException, device: torch.device) -> dict[str, Any]:
+    """The kind of error that ended a run; for one of too little memory, how much there was."""
+    memory = {"memory/total_bytes": total_memory(device)} if isinstance(error, NotEnoughMemoryError) else {}
+    return {"error": type(error).__name__, **memory}
 
 
 def _with_interval(results: dict[str, Any], key: str) -> str:

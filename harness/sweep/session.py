@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import optuna
-import sqlalchemy.exc
 
 from harness import files
 from harness.data.image_folder import load_configured_folder
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
-from harness.sweep.execution.resources import Slot
-from harness.sweep.execution.runner import Runner, RunnerOptions
+from harness.sweep.execution.endings import RunnerOptions
+from harness.sweep.execution.progress import last_heartbeat
+from harness.sweep.execution.resources import Slot, smallest_memory
+from harness.sweep.execution.runner import Runner
+from harness.sweep.redo import failed_lines, requeue_at_start
 from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.lease import machine
+from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import points_of
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
-from reports.runs import Run, read_runs
+from harness.sweep.whereabouts import ledger_runs
+from reports.runs import Run
 from reports.stats import positions
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
+
+# Variables of Slurm that together name one task on one node (slurm.schedmd.com/sbatch.html).
+SLURM_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
+
+# States of trials that have not ended.
+UNFINISHED = ("running", "interrupted", "waiting")
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
@@ -44,30 +56,28 @@ def run_sweep(
     """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
     check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
-    with locked(folder), storage_errors_in_words(sweep):
+    refuse_lost_ledger(sweep, folder, storage)
+    with locked(folder), ledger_errors_in_words(sweep.path):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
-        trial_queue.requeue_failed(options.retries)
-        code = Runner(sweep, trial_queue, folder, slots, options).run()
+        requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
+        runner = Runner(sweep, trial_queue, folder, slots, options)
+        code = runner.run()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        runs = read_runs(folder)
+        records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
+        runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
         print(render(leaderboard_of(runs, sweep)))
+        print(remote_lines(records, elsewhere), end="")
         if path := draw_positions(runs, folder):
             print(f"Change of the position embeddings, by learning rate: {path}")
-    return code
-
-
-@contextlib.contextmanager
-def storage_errors_in_words(sweep: Sweep) -> Iterator[None]:
-    """Raise HarnessError if the database of the trial queue is full, locked or gone."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+        for line in failed_lines(records, sweep):
+            print(printable(line))
+    if cause := runner.endings.pause_cause:
         raise HarnessError(
-            f"The trial queue of the sweep {sweep.name} cannot be read or written ({cause}). Running trials have saved "
-            "their state. Repeat the command when the storage is available again."
-        ) from error
+            f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was "
+            "charged. Remove the cause and repeat the command."
+        )
+    return code
 
 
 def check_inputs(sweep: Sweep, search: Search) -> None:
@@ -78,6 +88,19 @@ def check_inputs(sweep: Sweep, search: Search) -> None:
     }
     for config in folders.values():
         load_configured_folder(config)
+
+
+def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -> str:
+    """Lines below a leaderboard: trials that have not ended, on any machine, and runs that lie on other machines."""
+    lines = []
+    states = [record.state for record in records if record.state in UNFINISHED]
+    if states:
+        counts = ", ".join(f"{states.count(state)} {state}" for state in UNFINISHED if state in states)
+        lines.append(f"Not final: {len(states)} of {len(records)} trials have not ended ({counts}).")
+    if elsewhere:
+        lines.append("Runs on other machines, without the predictions that a comparison needs:")
+        lines += [f"  {printable(name)}: {path}" for name, path in elsewhere.items()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
@@ -92,19 +115,29 @@ def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a sweep against a second runner on this machine. Other machines may run it at the same time."""
+    """Lock a sweep against a second runner of the same machine, or of the same task of a Slurm job.
+
+    Other machines, containers and tasks may run it at the same time: each trial is claimed by one runner.
+    """
     refusal = (
         "The sweep in {folder} is already running on this machine ({holder}). To run more trials at a time, stop it "
         "(harness sweep stop) and start it with more --workers."
     )
-    with files.locked(folder / f".lock-{platform.node()}", refusal):
+    task = [os.environ.get(name, "") for name in SLURM_TASK]
+    place = "/".join([machine() or platform.node(), *task])
+    with files.locked(folder / f".lock-{hashlib.sha256(place.encode()).hexdigest()[:12]}", refusal):
         yield
 
 
-def is_running_here(folder: Path) -> bool:
-    """Whether a runner on this machine has locked the sweep."""
-    try:
-        with locked(folder):
-            return False
-    except HarnessError:
-        return True
+def living_runs(folder: Path) -> list[str]:
+    """Names of the run folders that a process is working on, as far as locks can be seen from this machine."""
+    return sorted(path.parent.name for path in folder.glob("*/.lock") if files.is_locked(path))
+
+
+def still_running(folder: Path, trial_queue: TrialQueue) -> list[str]:
+    """What is running of a sweep, in words: runners by their locks, trials by their leases, runs by their locks."""
+    runners = [path for path in folder.glob(".lock-*") if files.is_locked(path)]
+    trials = [record for record in trial_queue.records() if record.state == "running"]
+    words = [f"{len(runners)} runner{'s' * (len(runners) > 1)}"] if runners else []
+    words += [f"trial {record.number} on {record.owner} ({last_heartbeat(record)})" for record in trials]
+    return words + [f"a process of the run {name}" for name in living_runs(folder)]

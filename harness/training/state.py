@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.errors import TrainingError
+from harness.errors import SurroundingsError
 from harness.runs.reading import kind_of
 from harness.training.checkpoint import (
     damaged,
@@ -95,7 +95,7 @@ class TrainState:
         save_tensors(path, tensors, metadata)
 
     def restore(self, path: Path, origin: dict[str, Any]) -> None:
-        """Load a state that `save` wrote. Raises TrainingError if it is damaged or of another origin."""
+        """Load a state that `save` wrote. Raises TrainingError: damaged; SurroundingsError: of another origin."""
         tensors, metadata = load_tensors(path)
         try:
             recorded = metadata["origin"]
@@ -105,7 +105,7 @@ class TrainState:
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise damaged(path, f"its metadata cannot be used: {error}") from error
         if differences:
-            raise TrainingError(
+            raise SurroundingsError(
                 f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Restore it, "
                 "or use --fresh to start over."
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
-from harness.errors import InfeasibleError, TrainingError
+from harness.errors import NotEnoughMemoryError, TrainingError
 from harness.model.drop_path import set_drop_path
 from harness.training.distributed import Processes
 from harness.training.optim import set_learning_rate
@@ -90,7 +90,7 @@ def _halve_micro_batch(state: TrainState, batch: Batch, config: RunConfig, proce
     clear_device_cache(garbage_collection=True)
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:
-        raise InfeasibleError(
+        raise NotEnoughMemoryError(
             f"Out of memory with a single image per forward pass ({config.model}, {processes.device}). Use "
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )

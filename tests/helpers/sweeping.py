@@ -5,17 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.errors import errors_in_words
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
 from harness.sweep.execution.runner import RunnerOptions
 from harness.sweep.search.settings import Search
-from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.session import run_sweep, sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
 
@@ -69,12 +73,20 @@ def sweep_here(
     )
 
 
-def start_sweep(file: Path, runs: Path, **options: Any) -> Any:
-    """The same in a child, whose exit code is that of the command."""
+def start_sweep(file: Path, runs: Path, *, before: Callable[[], None] = lambda: None, **options: Any) -> Any:
+    """The same in a child, whose exit code is that of the command. `before` is called there first."""
 
     def command() -> None:
         os.setsid()
-        os._exit(sweep_here(file, runs, **options))
+        before()
+        # The tests' own streams write past descriptors 1 and 2, which trials redirect to their logs.
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
+        code = 1
+        with suppress(SystemExit), errors_in_words():
+            code = sweep_here(file, runs, **options)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     child = fork.Process(target=command)
     child.start()

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 
-from harness.launch.launch import STOP_SIGNALS
+from harness.launch.launch import STOP_SIGNALS, die_with_parent
 from harness.sweep.execution import trial_process
 
 # A terminal, `timeout` or a batch system signals the whole process group of a sweep. The fork server must outlive the
@@ -19,6 +19,9 @@ for _signum in STOP_SIGNALS:
         signal.signal(_signum, lambda *_: None)
         trial_process.fork_server_signals.append(_signum)
 trial_process.fork_server_pid = os.getpid()
+# It must also end when its runner is killed. multiprocessing would end it when nobody holds the write end of a pipe any
+# longer, but passes that end on to each trial.
+die_with_parent(signal.SIGKILL)
 
 # An import that fails here fails again in each trial, and the log of the trial shows it.
 with contextlib.suppress(Exception):

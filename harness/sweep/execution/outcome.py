@@ -6,10 +6,18 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.runs.folder import RunFolder
 from harness.runs.rules import finite_number
+from harness.sweep.execution.surroundings import INPUTS_FAILED, MACHINE_FAILED, problem_around
+from harness.sweep.spec.sweep_file import Sweep
+
+if TYPE_CHECKING:
+    from harness.sweep.execution.running_trial import RunningTrial
+
+# Settings that name files of a trial.
+INPUT_SETTINGS = ("data", "weights", "class_weights")
 
 # What to do about a damaged run folder of a trial.
 RETRY = "Move the run folder away and repeat `harness sweep run`: it starts this trial again."
@@ -23,6 +31,7 @@ class Outcome:
     message: str  # for the terminal
     value: float | None = None  # of the sweep's metric, if finished
     reason: str | None = None
+    memory: int | None = None  # bytes that were too few, if it is infeasible for that reason
 
 
 def read_outcome(folder: RunFolder, metric: str) -> Outcome | None:
@@ -30,7 +39,8 @@ def read_outcome(folder: RunFolder, metric: str) -> Outcome | None:
     summary = read_summary(folder)
     state, reason = summary.get("state"), summary.get("reason")
     if state in ("stopped", "infeasible"):
-        return Outcome(state, f"{state}: {reason}", reason=reason)
+        memory = finite_number(summary.get("memory/total_bytes")) if state == "infeasible" else None
+        return Outcome(state, f"{state}: {reason}", reason=reason, memory=None if memory is None else int(memory))
     if state != "finished":
         return None
     value = final_value(folder, metric)
@@ -53,6 +63,18 @@ def final_value(folder: RunFolder, metric: str) -> float | None:
     if metric in summary:
         return finite_number(summary[metric])
     return next((row[metric] for row in reversed(folder.read_metrics(RETRY)) if metric in row), None)
+
+
+def outside_cause(trial: RunningTrial, sweep: Sweep) -> str | None:
+    """Why a trial failed, with a remedy, if the cause lies outside its settings; else None. Raises UnreadableError."""
+    if problem := problem_around(trial.config, trial.folder.path.parent, trial.slot):
+        return problem
+    code = trial.process.exitcode or 0
+    # Without the images or the weights of this one setting, other trials may still run.
+    are_shared = not any(parameter.varies and parameter.name in INPUT_SETTINGS for parameter in sweep.parameters)
+    if code == MACHINE_FAILED or (code == INPUTS_FAILED and are_shared):
+        return _last_line(trial.log) or failure_reason(code, read_summary(trial.folder), trial.log)
+    return None
 
 
 def failure_reason(exit_code: int, summary: Mapping[str, Any], log: Path) -> str:

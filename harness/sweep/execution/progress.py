@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -14,7 +14,9 @@ from rich.table import Table
 
 from harness.runs.rules import duration, printable
 from harness.sweep.execution.running_trial import RunningTrial
-from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
+from harness.sweep.search.lease import LEASE_TIMEOUT
+from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
@@ -24,7 +26,7 @@ ENDED_ROWS = 15
 # Columns of a table that is not printed on a terminal.
 WIDE = 200
 
-ENDED = ("finished", "stopped", "infeasible", "failed")
+ENDED = ("finished", "stopped", "infeasible", "failed", "skipped")
 
 
 class SweepProgress:
@@ -91,8 +93,13 @@ def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
 
 
-def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
-    """One line per trial of a sweep, as text."""
+def status_table(
+    records: Sequence[TrialRecord], sweep: Sweep, living_runs: Collection[str], machines: Mapping[int, str]
+) -> str:
+    """One line per trial of a sweep, as text.
+
+    `living_runs` are the names of run folders with a process; `machines` by trial number, shown for running trials.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
         table.add_column(heading, overflow="fold")
@@ -102,10 +109,26 @@ def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
             record.state,
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
-            escape(printable(record.owner or "")),
-            escape(printable(record.reason or "")),
+            escape(printable(machines.get(record.number, record.owner) if record.owner else "")),
+            escape(printable(_note(record, living_runs))),
         )
     return as_text(table)
+
+
+def _note(record: TrialRecord, living_runs: Collection[str]) -> str:
+    """The reason of an ending, or what is unusual about a trial that has not ended."""
+    if record.state == "interrupted" and any(name.endswith(f"-{record.run_id}") for name in living_runs):
+        return "its process is still ending"
+    if record.heartbeat is not None and time.time() - record.heartbeat > LEASE_TIMEOUT:
+        return f"{last_heartbeat(record)}; the next run waits for one, then takes the trial over"
+    return record.reason or ""
+
+
+def last_heartbeat(record: TrialRecord) -> str:
+    """When the runner of a trial sent its last heartbeat; the clocks of two machines may differ."""
+    if record.heartbeat is None:
+        return "no heartbeat yet"
+    return f"last heartbeat {duration(max(0.0, time.time() - record.heartbeat))} ago, by its clock"
 
 
 def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:

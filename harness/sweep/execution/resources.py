@@ -6,11 +6,11 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.launch.launch import GPU_SHARE, count_gpus, gpu_share, told_to_use_cpu
+from harness.launch.launch import GPU_SHARE, count_gpus, gpu_memory, gpu_share, told_to_use_cpu
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,19 @@ def share_machine(
         )
         for number in range(count)
     ]
+
+
+def smallest_memory(slots: Sequence[Slot]) -> int | None:
+    """Bytes of device memory that a trial has in every slot; None if that is unknown."""
+    sizes = []
+    for slot in slots:
+        if not slot.gpus:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for name in slot.gpus:
+            if (size := gpu_memory(name)) is None:
+                return None
+            sizes.append(int(size * slot.gpu_share))
+    return min(sizes, default=None)
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

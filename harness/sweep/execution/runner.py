@@ -16,30 +16,22 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
-from harness.sweep.execution.outcome import Outcome, failure_reason, read_outcome, read_summary
+from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, RunnerOptions, TrialEndings
+from harness.sweep.execution.outcome import read_outcome, read_summary
+from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
+from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
-from harness.sweep.search.lease import HEARTBEAT_SECONDS
+from harness.sweep.search.lease import CLAIM_TIMEOUT, HEARTBEAT_SECONDS, LEASE_TIMEOUT
+from harness.sweep.search.trial_notes import stop_reason
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.whereabouts import write_whereabouts
 
 POLL_SECONDS = 0.2  # between two reads of the trials' files
 QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
-TAKEN_OVER = "another machine took over this trial (no heartbeat received)"
-# If so many trials fail before the first success, the cause lies outside their settings.
-MAX_EARLY_FAILURES = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class RunnerOptions:
-    """How a sweep is run. What it tries is in the sweep file."""
-
-    retries: int = 1
-    timeout: float = 3600.0  # seconds without progress after which a trial counts as hung; 0: no limit
-    keep: int | None = None  # checkpoints to keep; None keeps all
-    start_method: str = "forkserver"
 
 
 class Runner:
@@ -51,11 +43,13 @@ class Runner:
         self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
         self.progress = SweepProgress(sweep, trial_queue)
         self.running: dict[int, RunningTrial] = {}  # by slot number
-        self._started = time.time()
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
-        self._failures = self._successes = 0
-        self._to_retry: list[ClaimedTrial] = []  # failed here, with attempts left
+        self._time_limit = TimeLimit(options.end_by, sweep, folder)
+        self._out_of_time = False
+        self._pending = PendingTrials(trial_queue)
+        self.endings = TrialEndings(sweep, trial_queue, self._pending, self.progress, options)
+        self._idle_since: float | None = None  # monotonic time since when it only waits for other runners
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
         if options.start_method == "forkserver":
@@ -67,31 +61,68 @@ class Runner:
             try:
                 while True:
                     self._fill_slots()
-                    if not self.running and (self._stopping or (not self._signals and self.trial_queue.is_settled())):
+                    if self._is_done():
                         break
                     wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
                     self._send_heartbeats()
+                    self._pending.check_held()
                     for trial in list(self.running.values()):
                         self._check_trial(trial)
+                    if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
+                        self._stop(f"{self.endings.failures_in_a_row} trials failed one after another", 1)
                     self.progress.refresh(list(self.running.values()), len(self.slots))
             finally:
                 self._end_all()
+            self._pending.release_all()
         self._keep_best()
         if self._exit_code is not None:
             return self._exit_code
-        return int(any(record.state == "failed" for record in self.trial_queue.records()))
+        if self.endings.pause_cause is not None:
+            return 1
+        return int(not self._out_of_time and any(r.state == "failed" for r in self.trial_queue.records()))
 
     @property
     def _stopping(self) -> bool:
         return self._exit_code is not None
 
+    @property
+    def _starts_no_more(self) -> bool:
+        return self._stopping or bool(self._signals) or self._out_of_time or self.endings.start_no_more
+
+    def _is_done(self) -> bool:
+        if self.running:
+            self._idle_since = None
+            return False
+        if self._stopping or self._out_of_time or self.endings.pause_cause is not None:
+            return True
+        if self._signals or self._pending:
+            return False
+        if not (unsettled := self.trial_queue.unsettled()):
+            return True
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now > self._idle_since + 2 * CLAIM_TIMEOUT:
+            self._idle_since = now + LEASE_TIMEOUT  # reported once
+            numbers = ", ".join(map(str, unsettled))
+            self.progress.event(
+                None,
+                f"Waiting for a heartbeat of the runner of trial {numbers}. If none comes for "
+                f"{LEASE_TIMEOUT / 60:.0f} min, that runner is dead, and this one takes over.",
+            )
+        return False
+
     def _fill_slots(self) -> None:
-        if self._stopping or time.monotonic() < self._next_claim:
+        if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while not (self._stopping or self._signals or slot.number in self.running):
-                claimed = self._to_retry.pop() if self._to_retry else self.trial_queue.claim()
+            while not (self._starts_no_more or slot.number in self.running):
+                if shortage := self._time_limit.shortage(self.trial_queue):
+                    self._out_of_time = True
+                    self.progress.event(None, shortage)
+                    return
+                claimed = self._pending.next()
                 if claimed is None:
                     self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
                     return
@@ -100,17 +131,22 @@ class Runner:
     def _start(self, claimed: ClaimedTrial, slot: Slot) -> None:
         try:
             config = dataclasses.replace(self.sweep.config(claimed.settings), runs_dir=str(self.folder))
-            outcome = read_outcome(RunFolder.of(config, claimed.run_id), self.sweep.metric.name)
+            folder = RunFolder.of(config, claimed.run_id)
+            if folder.is_locked:
+                self.endings.hold(claimed, folder)
+                return
+            outcome = read_outcome(folder, self.sweep.metric.name)
         except ConfigError as error:  # a Bayesian search chose settings that cannot be combined
             self.trial_queue.end(claimed, "infeasible", reason=str(error))
             self.progress.event(claimed, f"infeasible: {error}")
             return
         except UnreadableError as error:
-            self._fail(claimed, str(error))
+            self.endings.fail(claimed, str(error))
             return
         if outcome:  # its runner was killed before it could record the outcome
-            self._record(claimed, outcome)
+            self.endings.record(claimed, outcome, folder)
             return
+        write_whereabouts(self.trial_queue, claimed.number, folder, config.epochs)
         try:
             environment = trial_environment(self.sweep, self.trial_queue.sweep_id, claimed, slot)
             self.running[slot.number] = start_trial(self._context, claimed, config, slot, environment)
@@ -128,7 +164,8 @@ class Runner:
             trial.process.join()
             trial.kill()  # ranks that are still running
             del self.running[trial.slot.number]
-            self._settle(trial)
+            self.endings.settle(trial, interrupted=self._stopping or bool(self._signals))
+            self._keep_best()
             return
         if not trial.process.is_alive():
             trial.terminate()  # the fork server has ended and has sent the trial SIGTERM
@@ -167,64 +204,23 @@ class Runner:
                 trial.kill()
         if time.monotonic() > self._next_stop_check and not self._stopping:
             self._next_stop_check = time.monotonic() + QUEUE_POLL_SECONDS
-            if self.trial_queue.stop_requested_since(self._started):
+            if self.trial_queue.stop_requested:
                 self._stop("harness sweep stop", 0)
+            for trial in self.running.values():
+                trial.prune_reason = trial.prune_reason or stop_reason(self.trial_queue.study, trial.claimed.number)
 
     def _send_heartbeats(self) -> None:
-        """Renew the leases of running trials; kill a trial that another machine has taken over."""
+        """Renew the leases of this runner's trials; kill a trial that another runner has taken over."""
         if time.monotonic() <= self._next_heartbeat:
             return
         self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
+        self._pending.renew()
+        self.trial_queue.unsettled()  # sees the heartbeats of the others
         for trial in [trial for trial in self.running.values() if not self.trial_queue.heartbeat(trial.claimed)]:
             self.progress.event(trial.claimed, f"{TAKEN_OVER}: ending it")
             trial.kill()
             trial.process.join()
             del self.running[trial.slot.number]
-
-    def _settle(self, trial: RunningTrial) -> None:
-        """Record how a trial ended whose process has ended; release it if it was interrupted."""
-        try:
-            if outcome := read_outcome(trial.folder, self.sweep.metric.name):
-                self._record(trial.claimed, outcome)
-            elif not self.trial_queue.owns(trial.claimed):
-                self.progress.event(trial.claimed, TAKEN_OVER)
-            elif not trial.hung and (self._stopping or self._signals or trial.was_preempted()):
-                self.trial_queue.release(trial.claimed)
-                self.progress.event(trial.claimed, "interrupted; harness sweep run resumes it")
-            else:
-                self._retry_or_fail(trial)
-        except UnreadableError as error:
-            if self.trial_queue.owns(trial.claimed):
-                self._fail(trial.claimed, str(error))
-            else:
-                self.progress.event(trial.claimed, TAKEN_OVER)
-        self._keep_best()
-
-    def _record(self, claimed: ClaimedTrial, outcome: Outcome) -> None:
-        self.trial_queue.end(claimed, outcome.state, value=outcome.value, reason=outcome.reason)
-        self.progress.event(claimed, outcome.message)
-        self._successes += 1
-
-    def _retry_or_fail(self, trial: RunningTrial) -> None:
-        exit_code = trial.process.exitcode or 0
-        if trial.hung:
-            reason = f"no progress for {self.options.timeout:g} s"
-        else:
-            reason = failure_reason(exit_code, read_summary(trial.folder), trial.log)
-        claimed = self.trial_queue.attempt_failed(trial.claimed)
-        if exit_code != ConfigError.exit_code and claimed.attempts <= self.options.retries:
-            self.progress.event(claimed, f"failed: {reason}. Trying again.")
-            self._to_retry.append(claimed)
-        else:
-            self._fail(claimed, reason, f". Log: {trial.log}")
-
-    def _fail(self, claimed: ClaimedTrial, reason: str, details: str = "") -> None:
-        """Record that a trial failed for good; stop the sweep if trials only fail."""
-        self.trial_queue.end(claimed, "failed", reason=reason)
-        self.progress.event(claimed, f"failed: {reason}{details}")
-        self._failures += 1
-        if self._failures >= MAX_EARLY_FAILURES and not self._successes and not self._stopping:
-            self._stop(f"{self._failures} trials failed, and none succeeded", 1)
 
     def _keep_best(self) -> None:
         if self.options.keep is not None:
@@ -237,9 +233,7 @@ class Runner:
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
         for trial in self.running.values():
             trial.terminate()
-        for claimed in self._to_retry:
-            self.trial_queue.release(claimed)
-        self._to_retry.clear()
+        self._pending.release_all()
 
     def _end_all(self) -> None:
         """End all trials, also when the runner itself fails."""

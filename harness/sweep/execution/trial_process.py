@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from types import FrameType
 from harness.errors import errors_in_words
 from harness.launch.launch import STOP_SIGNALS, die_with_parent, free_port
 from harness.options import parse
+from harness.sweep.execution.surroundings import MACHINE_FAILED, surroundings_as_exit_codes
 
 # When memory runs out, the kernel kills the process with the highest score: its share of memory in thousandths, plus
 # this number (proc_pid_oom_score_adj(5)). A trial can be retried, so it must be killed before the runner.
@@ -56,17 +58,20 @@ def _restore_signals() -> None:
     """Undo the fork server's signal handlers, and end when the fork server does."""
     for signum in fork_server_signals:
         signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-    die_with_parent(parent=fork_server_pid)
+    runner = multiprocessing.parent_process()
+    die_with_parent(parent=fork_server_pid or (runner.pid if runner else None))
 
 
 def _run(arguments: Sequence[str]) -> int:
     from harness.train import exit_code_of  # imports torch, which the runner must not
 
     try:
-        with errors_in_words():
+        with errors_in_words(), surroundings_as_exit_codes():
             return exit_code_of(parse(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+    except OSError:
+        return MACHINE_FAILED  # the disk has no room for the error message
 
 
 def _run_ranks(world: int, work: Callable[[], int]) -> int:
@@ -106,6 +111,8 @@ def _run_ranks(world: int, work: Callable[[], int]) -> int:
         while deadlines and time.monotonic() > deadlines[0][0]:
             signal_ranks(deadlines.pop(0)[1])
         time.sleep(0.05)
+    if MACHINE_FAILED in codes.values():
+        return MACHINE_FAILED  # the other ranks were ended after it
     failed = [code for _, code in sorted(codes.items()) if code]
     return _exit_code(failed[0]) if failed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
+from harness.sweep.search.journal import Journal
 
-# Seconds to wait while another machine creates the tables of a database.
-TABLES_TIMEOUT = 3.0
+# Seconds to wait, again and again, while another machine creates the tables of a database.
+TABLES_PAUSES = (0.1, 0.3, 1.0, 2.0)
+
+# The trial queue of a sweep on a cluster, in the sweep's folder: SQLite is unsafe on a disk that nodes share
+# (sqlite.org/faq.html#q5).
+JOURNAL = "journal.log"
 
 DATABASE_PACKAGES = ("sqlalchemy", "optuna", "sqlite3")
 BEGUN = tuple(state for state in TrialState if state != TrialState.WAITING)
@@ -52,6 +57,9 @@ class CachedStorage(_CachedStorage):
 
 
 def default_storage(folder: Path) -> str:
+    """The journal of a sweep that began on a cluster, else SQLite."""
+    if (folder / JOURNAL).exists():
+        return str(folder / JOURNAL)
     return f"sqlite:///{(folder / 'study.db').resolve()}"
 
 
@@ -60,9 +68,7 @@ def open_storage(url: str) -> BaseStorage:
     try:
         if "://" not in url:
             Path(url).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            path = str(Path(url).expanduser().resolve())
-            # This lock also works on network file systems. One that a killed process left behind expires after 30 s.
-            return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+            return JournalStorage(Journal(Path(url).expanduser().resolve()))
         # Seconds that a writer waits for another one.
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         storage = _database(url, arguments)
@@ -72,18 +78,45 @@ def open_storage(url: str) -> BaseStorage:
     except Exception as error:
         # Optuna, SQLAlchemy and database drivers have no common base class of errors.
         package = type(error).__module__.partition(".")[0]
-        if not isinstance(error, ImportError | ValueError | OSError) and package not in DATABASE_PACKAGES:
+        is_known = isinstance(error, ImportError | ValueError | OSError) or package in DATABASE_PACKAGES
+        if isinstance(error, HarnessError) or is_damage(error) or not is_known:
             raise
         raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the cause of an error is that SQLite found its file damaged (sqlite.org/rescode.html)."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            # The lower byte; the upper ones say where in the file.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        error = error.__cause__ or getattr(error, "orig", None)
+    return False
+
+
 def _database(url: str, arguments: dict[str, Any]) -> RDBStorage:
+    for pause in TABLES_PAUSES:
+        try:
+            return RDBStorage(url, engine_kwargs=arguments)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            pass  # PostgreSQL, if another machine is creating the tables of the empty database
+        except sqlalchemy.exc.OperationalError:  # SQLite, for the same reason; but also a database that is away
+            if not _has_tables(url, arguments):
+                raise
+        time.sleep(pause)
+    return RDBStorage(url, engine_kwargs=arguments)
+
+
+def _has_tables(url: str, arguments: dict[str, Any]) -> bool:
+    """Whether the database has any table; False if it cannot be read."""
+    engine = sqlalchemy.create_engine(url, **arguments)
     try:
-        return RDBStorage(url, engine_kwargs=arguments)
-    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-        # Another machine is creating the tables of the empty database.
-        time.sleep(TABLES_TIMEOUT)
-        return RDBStorage(url, engine_kwargs=arguments)
+        return bool(sqlalchemy.inspect(engine).get_table_names())
+    except sqlalchemy.exc.SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
 
 
 def _lock_before_reading(engine: sqlalchemy.Engine) -> None:

@@ -24,7 +24,7 @@ from harness.sweep.search.grid import grid_points, random_points
 from harness.sweep.search.hyperband import WandbHyperband
 from harness.sweep.search.samplers import queued_parameters
 from harness.sweep.search.settings import Search
-from harness.sweep.search.storage import default_storage, open_storage
+from harness.sweep.search.storage import JOURNAL, default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds to wait for the id of a study that another process is creating.
@@ -51,7 +51,7 @@ def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     missing = HarnessError(
         f"The sweep {sweep.name} has not begun in {folder}. Start it: harness sweep run {sweep.path}"
     )
-    if storage is None and not (folder / "study.db").exists():
+    if storage is None and not any((folder / name).exists() for name in ("study.db", JOURNAL)):
         raise missing
     backend = open_storage(storage or default_storage(folder))
     try:

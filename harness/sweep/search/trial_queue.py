@@ -1,12 +1,14 @@
-"""The trial queue of a sweep: every trial, its state, and the worker that runs it.
+"""The trial queue of a sweep: every trial, its state, and the runner that works on it.
 
-A worker that claims a trial owns it until it records how the trial ended, or until its lease expires.
+A runner that claims a trial owns it until it records how the trial ended, or until its lease expires.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,23 +18,19 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
+from harness.errors import HarnessError
+from harness.sweep.search.lease import LeaseWatch, new_lease
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
+from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of, successor
 from harness.sweep.spec.sweep_file import Sweep
+
+# Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
+TAKE_OVER_SECONDS = 0.5
 
 # The state of a trial that two machines queued at the same moment; it does not run.
 DUPLICATE = "duplicate"
-
-# States in which a trial can end, and Optuna's state for each.
-ENDINGS = {
-    "finished": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    # Samplers ignore FAIL; with PRUNED they avoid such settings.
-    "infeasible": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,37 +44,25 @@ class ClaimedTrial:
     attempts: int  # earlier attempts, which failed
 
 
-@dataclasses.dataclass(frozen=True)
-class TrialRecord:
-    """A point of the sweep and its newest trial."""
-
-    number: int
-    point: int
-    run_id: str
-    settings: dict[str, Any] | None  # None until a Bayesian search chooses them
-    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed
-    attempts: int
-    value: float | None
-    reason: str | None
-    owner: str | None
-
-
 class TrialQueue:
-    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
-        self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
+    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search) -> None:
+        self._study, self._sweep, self._search = study, sweep, search
         self._trials: dict[int, optuna.Trial] = {}  # by number
+        self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
+        self._beats = itertools.count()
+        self._stop_request = study.user_attrs.get("stop_asked")  # an earlier one, which this runner does not follow
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
     def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
         """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
-        return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
+        return cls(open_study(sweep, search, folder, storage), sweep, search)
 
     @classmethod
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
         study = load_study(sweep, folder, storage)
-        return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
+        return cls(study, sweep, Search(**study.user_attrs["search"]))
 
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
@@ -84,7 +70,7 @@ class TrialQueue:
         self._study.sampler = make_sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
-            if is_running and is_abandoned(existing) and self._take_over(existing):
+            if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 return self._claimed(existing.number)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
@@ -93,17 +79,19 @@ class TrialQueue:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self._study.tell(trial, state=TrialState.FAIL)
                 return None
-            trial.set_user_attr("owner", new_lease())
+            if "owner" in self._frozen(trial.number).user_attrs:
+                continue  # this runner was so slow that another one has taken over the trial
+            self._set_lease(trial.number, self._new_lease())
             if not self._is_duplicate(trial):
                 return self._claimed(trial.number)
             trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def is_settled(self) -> bool:
-        """Whether every running trial has a worker. One without can soon be claimed."""
+    def unsettled(self) -> list[int]:
+        """Numbers of running trials whose runner may be dead; soon it shows a heartbeat, or they can be claimed."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return all(trial.user_attrs.get("owner") for trial in running if "point" in trial.user_attrs)
+        return [trial.number for trial in running if "point" in trial.user_attrs and not self._watch.is_certain(trial)]
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial."""
@@ -116,20 +104,28 @@ class TrialQueue:
             return False
 
     def heartbeat(self, claimed: ClaimedTrial) -> bool:
-        """Renew the lease; returns whether this process still owns the trial."""
-        return self.owns(claimed) and self._set_lease(claimed.number, new_lease())
+        """Renew the lease; returns whether this runner still owns the trial."""
+        return self.owns(claimed) and self._set_lease(claimed.number, self._new_lease())
 
     def owns(self, claimed: ClaimedTrial) -> bool:
-        """Whether this process still owns the trial. Another machine may take it over after LEASE_TIMEOUT."""
+        """Whether this runner still owns the trial. Another one may take it over after LEASE_TIMEOUT."""
         stored = self._frozen(claimed.number)
-        return stored.state == TrialState.RUNNING and is_ours(stored.user_attrs.get("owner"))
+        return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
-    def end(self, claimed: ClaimedTrial, state: str, *, value: float | None = None, reason: str | None = None) -> None:
-        """Record how a trial ended: `finished` with its value, `stopped`, `infeasible` or `failed`."""
+    def end(
+        self,
+        claimed: ClaimedTrial,
+        state: str,
+        *,
+        value: float | None = None,
+        reason: str | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """Record how a trial ended: one of ENDINGS. `memory`: bytes of a device that were too few for it."""
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason})
+            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason, "memory": memory})
             self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
@@ -142,49 +138,74 @@ class TrialQueue:
         if self.owns(claimed):
             self._set_lease(claimed.number, None)
 
-    def requeue_failed(self, retries: int) -> None:
-        """Queue failed trials again that have attempts left, with the ids of their runs."""
-        for record in self.records():
-            if record.state == "failed" and record.attempts <= retries:
-                attributes: dict[str, Any] = {"point": record.point, "attempts": record.attempts}
-                attributes |= {"settings": record.settings, "run_id": record.run_id}
-                self._study.enqueue_trial(self._frozen(record.number).params, user_attrs=attributes)
+    def requeue(self, record: TrialRecord, *, attempts: int) -> None:
+        """Queue a trial again that has ended, with the id of its run."""
+        stored = self._frozen(record.number)
+        parameters = stored.params or stored.system_attrs.get("fixed_params", {})  # of a trial that was not claimed
+        self._study.enqueue_trial(parameters, user_attrs={**successor(record), "attempts": attempts})
+
+    def skip(self, record: TrialRecord) -> None:
+        """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
+        if record.state in ("failed", "infeasible"):
+            self.requeue(record, attempts=record.attempts)
+            return self.skip(next(new for new in self.records() if new.point == record.point))
+        storage, trial_id = self._study._storage, self._frozen(record.number)._trial_id
+        try:
+            storage.set_trial_user_attr(trial_id, "ending", {"state": "skipped", "reason": None})
+            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError as error:
+            raise HarnessError(f"Trial {record.number} has ended in the meantime.") from error
 
     def records(self) -> list[TrialRecord]:
-        """One record per point of the sweep, in order: its newest trial, if a failed one was queued again."""
+        """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
         newest: dict[int, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
             point = trial.user_attrs.get("point")
             if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
                 continue
-            if point not in newest or newest[point].state == TrialState.FAIL:
+            if point not in newest or newest[point].state == TrialState.FAIL or "replaces" in trial.user_attrs:
                 newest[point] = trial
         return [self._record(trial) for _, trial in sorted(newest.items())]
 
+    @property
+    def points(self) -> dict[int, int]:
+        """The point of each trial number, of ended trials that were queued again as well."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
+
+    @property
+    def study(self) -> optuna.Study:
+        return self._study
+
     def request_stop(self) -> None:
-        """Ask the workers of all machines to stop this sweep."""
+        """Ask the runners of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
 
-    def stop_requested_since(self, moment: float) -> bool:
-        return self._study.user_attrs.get("stop_asked", 0.0) > moment
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested since this queue was opened; clocks of other machines may differ."""
+        return self._study.user_attrs.get("stop_asked") != self._stop_request
 
     def _is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        point = trial.user_attrs["point"]
+        point, first = trial.user_attrs["point"], trial.user_attrs.get("replaces", -1) + 1
         return any(
             other.user_attrs.get("point") == point and other.state != TrialState.FAIL
-            for other in self._study.get_trials(deepcopy=False)[: trial.number]
+            for other in self._study.get_trials(deepcopy=False)[first : trial.number]
         )
 
     def _take_over(self, trial: FrozenTrial) -> bool:
-        """Claim an abandoned trial. If two machines do so at once, the last one to write owns it."""
-        lease = new_lease()
-        if not self._set_lease(trial.number, lease):
+        """Claim an abandoned trial. If two runners do so at once, the last one to write owns it."""
+        if self._frozen(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+            return False  # another runner was faster
+        if not self._set_lease(trial.number, self._new_lease()):
             return False
-        if not self._shared:
-            return True  # a sweep has one runner per machine, and no other machine has this storage
-        time.sleep(1.0)
-        return self._frozen(trial.number).user_attrs["owner"] == lease
+        time.sleep(TAKE_OVER_SECONDS)
+        stored = self._frozen(trial.number)
+        return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
+
+    def _new_lease(self) -> dict[str, Any]:
+        return new_lease(self._watch.runner, next(self._beats))
 
     def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
         """Write the lease of a trial; returns False if another machine has ended the trial."""
@@ -206,26 +227,14 @@ class TrialQueue:
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
-        ending = attributes.get("ending", {})
         match trial.state:
             case TrialState.WAITING:
                 state = "waiting"
             case TrialState.RUNNING:
-                state = "interrupted" if is_abandoned(trial) else "running"
+                state = "interrupted" if self._watch.is_abandoned(trial) else "running"
             case _:
-                state = ending["state"]
-        lease = attributes.get("owner")
-        return TrialRecord(
-            trial.number,
-            attributes["point"],
-            self._run_id(trial.number, attributes),
-            attributes.get("settings"),
-            state,
-            attributes["attempts"],
-            trial.value if trial.state == TrialState.COMPLETE else None,
-            ending.get("reason"),
-            lease["host"] if lease and state == "running" else None,
-        )
+                state = attributes["ending"]["state"]
+        return record_of(trial, state, self._run_id(trial.number, attributes))
 
     def _run_id(self, number: int, attributes: Mapping[str, Any]) -> str:
         return attributes.get("run_id") or f"{self.sweep_id}-{number}"

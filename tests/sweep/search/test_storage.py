@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from harness.sweep.search import storage as storage_module
 from harness.sweep.search.storage import open_storage
+from tests.helpers.sweeping import fork
 
 QUEUED = 5
 
@@ -78,9 +79,26 @@ def test_tables_that_another_machine_creates_at_the_same_moment(url: str, monkey
         return create(*arguments, **keywords)
 
     monkeypatch.setattr(storage_module, "RDBStorage", fail_once)
-    monkeypatch.setattr(storage_module, "TABLES_TIMEOUT", 0.0)
+    monkeypatch.setattr(storage_module, "TABLES_PAUSES", (0.0,))
     assert states(opened(url)[0]) == [TrialState.WAITING] * QUEUED
     assert len(calls) == 2
+
+
+def test_machines_that_create_a_database_at_the_same_moment_all_open_it(tmp_path: Path) -> None:
+    """Four processes, ten times: each waits for the others, then opens a database that does not exist."""
+    barrier = fork.Barrier(4)
+
+    def create() -> None:
+        for number in range(10):
+            barrier.wait(60)
+            open_storage(f"sqlite:///{tmp_path}/{number}.db").get_all_studies()
+
+    children = [fork.Process(target=create) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0] * 4
 
 
 def test_changes_by_another_machine_are_read(url: str) -> None:

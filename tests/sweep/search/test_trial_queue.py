@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import math
 import os
 import platform
@@ -14,9 +16,10 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, HarnessError
+from harness.sweep.search import lease as lease_module
 from harness.sweep.search import study as study_module
 from harness.sweep.search import trial_queue as queue_module
-from harness.sweep.search.lease import LEASE_TIMEOUT
+from harness.sweep.search.lease import HEARTBEAT_SECONDS, LEASE_TIMEOUT, LeaseWatch
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
@@ -185,6 +188,7 @@ def test_a_trial_of_another_machine_is_claimed_when_its_lease_expires(
     elsewhere = TrialQueue.open(sweep, Search(), tmp_path / "elsewhere", storage)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
+        there.setattr(lease_module, "machine", lambda: "another boot/1")
         first = elsewhere.claim()
     here = TrialQueue.open(sweep, Search(), tmp_path / "here", storage)
     assert here.sweep_id == elsewhere.sweep_id
@@ -193,13 +197,19 @@ def test_a_trial_of_another_machine_is_claimed_when_its_lease_expires(
     assert second is not None
     assert (first.number, second.number) == (0, 1)
     assert here.records()[0].owner == "another"
+    assert here.unsettled() == [0]  # it may be dead: no heartbeat has come yet
 
-    now = time.time()
-    monkeypatch.setattr(queue_module.time, "sleep", lambda _: None)
-    monkeypatch.setattr(queue_module.time, "time", lambda: now + LEASE_TIMEOUT + 1)
+    monkeypatch.setattr(queue_module, "TAKE_OVER_SECONDS", 0.0)
+    clock = itertools.count(time.monotonic() + HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
+    for _ in range(int(LEASE_TIMEOUT / HEARTBEAT_SECONDS)):
+        assert here.records()[0].state == "running"
+        now = next(clock)
+        here._watch._clock = functools.partial(float, now)
     taken_over = here.claim()
     assert taken_over is not None
     assert taken_over.number == 0
+    assert here.records()[0].owner == platform.node()
+    assert not elsewhere.heartbeat(first) and here.unsettled() == []
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
@@ -211,10 +221,10 @@ def test_a_trial_that_another_machine_took_over_and_ended_stays_ended(
     here, elsewhere = (TrialQueue.open(sweep, Search(), tmp_path / name, url) for name in ("here", "elsewhere"))
     claimed = here.claim()
     assert claimed is not None and here.owns(claimed)
-    monkeypatch.setattr(queue_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(queue_module, "TAKE_OVER_SECONDS", 0.0)
     with monkeypatch.context() as there:
         there.setattr(platform, "node", lambda: "another")
-        there.setattr(queue_module, "is_abandoned", lambda trial: trial.number == claimed.number)
+        there.setattr(LeaseWatch, "is_abandoned", lambda _, trial: trial.number == claimed.number)
         taken_over = elsewhere.claim()
         assert taken_over is not None and taken_over.number == claimed.number
     assert not here.owns(claimed)
@@ -222,12 +232,12 @@ def test_a_trial_that_another_machine_took_over_and_ended_stays_ended(
     assert elsewhere.records()[0].owner == "another"
 
     # It ends there at the moment when this machine claims it back.
-    def end_elsewhere(trial: Any) -> bool:
+    def end_elsewhere(_: LeaseWatch, trial: Any) -> bool:
         if trial.number == claimed.number:
             elsewhere.end(taken_over, "finished", value=0.5)
         return trial.number == claimed.number
 
-    monkeypatch.setattr(queue_module, "is_abandoned", end_elsewhere)
+    monkeypatch.setattr(LeaseWatch, "is_abandoned", end_elsewhere)
     following = here.claim()
     assert following is not None and following.number == 1
     assert not here.heartbeat(claimed) and here.records()[0].value == 0.5

@@ -1,0 +1,39 @@
+"""Whether a job of a sweep is queued again when its worker has ended."""
+
+from __future__ import annotations
+
+import signal
+
+from harness.runs.rules import duration
+from harness.slurm.job import WARNING_SECONDS
+from harness.sweep.execution.time_limit import STARTABLE, median_seconds
+from harness.sweep.search.trial_notes import last_stop_request
+from harness.sweep.search.trial_queue import TrialQueue
+
+INTERRUPTED = 128 + signal.SIGTERM
+
+
+def reason_to_end(
+    trial_queue: TrialQueue, state: str, time_limit: float | None, *, since: float, code: int
+) -> str | None:
+    """Why a job ends for good; None if it is to be queued again.
+
+    `state` and `time_limit` (seconds) are Slurm's, `since` (Unix time) and `code` are the start and the exit code of
+    the worker.
+    """
+    if code not in (0, INTERRUPTED):
+        return f"its worker failed with exit code {code}"
+    if state != "RUNNING":
+        return f"it is {state.lower() or 'unknown to Slurm'}"
+    if last_stop_request(trial_queue.study) > since:
+        return "the sweep was stopped"
+    if not any(record.state in STARTABLE for record in trial_queue.records()):
+        return "no trials are left to start"
+    expected = median_seconds(trial_queue.study.get_trials(deepcopy=False))
+    # After an interruption the next start resumes a trial, however long it takes.
+    if code == 0 and expected and time_limit and expected > time_limit - WARNING_SECONDS:
+        return (
+            f"a trial takes about {duration(expected)}, and the time limit is {duration(time_limit)}. Give a longer "
+            "--time, or remove --end-by from the batch script to run trials in parts"
+        )
+    return None

@@ -1,0 +1,62 @@
+"""What is wrong with the file or the database of a trial queue, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import sqlalchemy.exc
+
+from harness.errors import HarnessError
+from harness.sweep.search.storage import default_storage, is_damage
+from harness.sweep.spec.sweep_file import Sweep
+
+
+@contextlib.contextmanager
+def ledger_errors_in_words(file: Path) -> Iterator[None]:
+    """Raise HarnessError if the database of the trial queue of a sweep file is damaged, full, locked or away."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        if is_damage(error):
+            raise HarnessError(
+                f"The trial queue of {file} is damaged ({cause}). Move its database (study.db in the sweep's folder, "
+                f"or that of --storage) away, and make it again from the run folders: harness sweep rebuild {file}"
+            ) from error
+        raise HarnessError(
+            f"The trial queue of {file} cannot be read or written ({cause}). Running trials have saved their state. "
+            "Repeat the command when the storage is available again."
+        ) from error
+
+
+def refuse_lost_ledger(sweep: Sweep, folder: Path, storage: str | None) -> None:
+    """Raises HarnessError if the sweep's folder holds runs and the file of their trial queue is missing or empty.
+
+    A new queue would train them all again.
+    """
+    path = ledger_file(folder, storage)
+    if path is None or (path.exists() and path.stat().st_size > 0):
+        return
+    runs = len(list(folder.glob("*/manifest.json")))
+    if runs:
+        raise HarnessError(
+            f"{folder} holds {runs} run{'s' * (runs != 1)}, but the trial queue of the sweep {sweep.name}, {path}, is "
+            f"{'empty' if path.exists() else 'missing'}. Make it again from the runs: harness sweep rebuild "
+            f"{sweep.path}. To start over instead, move the folder away."
+        )
+
+
+def ledger_file(folder: Path, storage: str | None) -> Path | None:
+    """The file of a trial queue; None if it is in a database on a server."""
+    url = storage or default_storage(folder)
+    if "://" not in url:
+        return Path(url).expanduser()
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        return None  # opening it reports what is wrong
+    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None

@@ -1,0 +1,60 @@
+"""One trial of the trial queue: what is recorded of it, and how it can end."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+# States in which a trial can end, and Optuna's state for each.
+ENDINGS = {
+    "finished": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    # Samplers ignore FAIL; with PRUNED they avoid such settings.
+    "infeasible": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRecord:
+    """A point of the sweep and its newest trial."""
+
+    number: int
+    point: int
+    run_id: str
+    settings: dict[str, Any] | None  # None until a Bayesian search chooses them
+    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed, skipped
+    attempts: int
+    value: float | None
+    reason: str | None
+    owner: str | None  # host name of the runner of a running trial
+    memory: int | None = None  # bytes that were too few for an infeasible trial
+    heartbeat: float | None = None  # Unix time of a running trial's last one, by the clock of its machine
+
+
+def successor(record: TrialRecord) -> dict[str, Any]:
+    """Attributes of a trial that takes the place of an ended one."""
+    attributes = {"point": record.point, "run_id": record.run_id, "replaces": record.number}
+    return attributes if record.settings is None else {**attributes, "settings": record.settings}
+
+
+def record_of(trial: FrozenTrial, state: str, run_id: str) -> TrialRecord:
+    """The record of a trial of the study, in this state of the sweep."""
+    attributes = trial.user_attrs
+    ending = attributes.get("ending", {})
+    lease = attributes.get("owner") if state == "running" else None
+    return TrialRecord(
+        trial.number,
+        attributes["point"],
+        run_id,
+        attributes.get("settings"),
+        state,
+        attributes["attempts"],
+        trial.value if trial.state == TrialState.COMPLETE else None,
+        ending.get("reason"),
+        lease["host"] if lease else None,
+        ending.get("memory"),
+        lease["seen"] if lease else None,
+    )

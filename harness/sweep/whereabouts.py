@@ -1,0 +1,86 @@
+"""Where the runs of a sweep are: on which machine, in which job and in which folder. The trial queue stores it.
+
+Machines that share a trial queue need not share a disk: their runs are known to each other by these notes only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import printable
+from harness.runs.folder import RunFolder
+from harness.sweep.search.trial_notes import write_note
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.spec.sweep_file import Sweep
+from reports.runs import Run, read_runs
+
+# Attributes of a trial in the queue: where it runs, and the scores of its run.
+RUN, SCORES = "run", "scores"
+
+# What leaderboards show of a run on another machine, whose folder they cannot read.
+SCORE_PREFIXES = ("best/", "test/", "seconds/")
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Of one run."""
+
+    host: str
+    job: str  # a job of Slurm or a task of an array, such as 7_2; empty outside of Slurm
+    path: str
+    epochs: int
+
+    @property
+    def machine(self) -> str:
+        """For people: "n1 (job 7_2)"."""
+        return printable(f"{self.host} (job {self.job})" if self.job else self.host)
+
+
+def write_whereabouts(trial_queue: TrialQueue, number: int, folder: RunFolder, epochs: int) -> None:
+    """Store where a trial runs: here, in this folder."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    host = os.environ.get("SLURMD_NODENAME") or platform.node()
+    note = {"host": host, "job": job, "path": str(folder.path), "epochs": epochs}
+    write_note(trial_queue.study, number, RUN, note)
+
+
+def write_scores(trial_queue: TrialQueue, number: int, summary: Mapping[str, Any]) -> None:
+    """Store the scores in the summary of a run that has ended."""
+    numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
+    scores = {key: value for key, value in numbers.items() if key.startswith(SCORE_PREFIXES)}
+    write_note(trial_queue.study, number, SCORES, scores)
+
+
+def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
+    """By trial number, for trials that have started."""
+    notes = {trial.number: trial.user_attrs.get(RUN) for trial in trial_queue.study.get_trials(deepcopy=False)}
+    return {number: Whereabouts(**note) for number, note in notes.items() if note}
+
+
+def ledger_runs(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> tuple[list[Run], dict[str, str]]:
+    """All runs of a sweep, and by name those that this machine cannot read, with machine and path.
+
+    A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
+    """
+    runs, notes = read_runs(folder), read_whereabouts(trial_queue)
+    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
+    names = {run.name for run in runs}
+    template = dict(runs[0].config) if runs else {}
+    elsewhere: dict[str, str] = {}
+    for record in trial_queue.records():
+        note = notes.get(record.number)
+        if note is None or record.state != "finished" or Path(note.path).name in names:
+            continue
+        settings = record.settings or {}
+        config = {**template, **settings} if template else sweep.config(settings).to_dict()
+        summary = {**scores[record.number], "state": "finished", sweep.metric.name: record.value}
+        runs.append(Run(Path(note.path), config, summary, {}))
+        elsewhere[Path(note.path).name] = printable(f"{note.host}:{note.path}")
+    return runs, elsewhere

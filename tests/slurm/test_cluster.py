@@ -1,0 +1,304 @@
+"""Sweeps on a real Slurm cluster of two nodes: each trial once, whatever happens to the tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.spec.sweep_file import read_sweep
+from tests import ROOT
+from tests.helpers.slurm_cluster import NODES, Cluster
+from tests.helpers.sweeping import TINY, kill_tree, write_sweep
+from tests.helpers.waiting import wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# The machine may be busy with other tests: a worker that takes a second alone may take half a minute.
+PATIENCE = 240.0
+
+# Restarts the batch script in a namespace that has the name of the node as its host name (unshare(1)).
+OWN_HOST_NAMES = """\
+[ -n "$RENAMED" ] || RENAMED=yes exec unshare --uts bash -c 'hostname "$SLURMD_NODENAME"; exec bash "$0"' "$0"
+"""
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """A sweep on the cluster, whose trials are fake runs."""
+
+    cluster: Cluster
+    file: Path
+    trials: int
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent / "runs" / self.file.stem
+
+    def harness(self, *words: str, check: bool = True) -> str:
+        command = [sys.executable, "-m", "harness.cli", *words]
+        path = f"{ROOT / 'tests' / 'helpers' / 'fake_runs'}:{ROOT}"
+        environment = {**self.cluster.environment, **own_variables(self.file.parent), "PYTHONPATH": path}
+        ended = subprocess.run(
+            command, cwd=self.file.parent, env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        assert ended.returncode == 0 or not check, ended.stderr
+        return ended.stdout
+
+    def submit(self, tasks: int) -> str:
+        """Submit workers; returns the id of the job."""
+        return self.harness("slurm", "submit", self.file.name, f"--tasks={tasks}", "--time=10", "--cpus=1").split()[2][
+            :-1
+        ]
+
+    def records(self) -> list[TrialRecord]:
+        """The trials; none before the first worker has queued all of them."""
+        try:
+            return TrialQueue.load(read_sweep(self.file), self.folder, None).records()
+        except HarnessError:
+            return []
+
+    @property
+    def is_finished(self) -> bool:
+        return [record.state for record in self.records()] == ["finished"] * self.trials
+
+    def logs(self, job: str) -> list[str]:
+        return [path.read_text() for path in sorted(self.folder.glob(f"slurm/{job}_*.log"))]
+
+    def assert_each_trial_ran_once(self) -> None:
+        records = self.records()
+        assert [record.state for record in records] == ["finished"] * self.trials
+        assert {record.attempts for record in records} == {0}
+        runs = {path.parent.name: path.read_text() for path in self.folder.glob("*/ends")}
+        assert len(runs) == self.trials
+        assert set(runs.values()) == {"x"}
+        for name in runs:
+            rows = (self.folder / name / "metrics.jsonl").read_text().splitlines()
+            epochs = [json.loads(row)["epoch"] for row in rows]
+            assert epochs == list(range(1, len(epochs) + 1))
+
+
+def own_variables(folder: Path) -> dict[str, str]:
+    """Variables that a job inherits: nothing is written outside of the test's folder."""
+    return {"HOME": str(folder / "home"), "HARNESS_CACHE_DIR": str(folder / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture
+def sweep_of(slurm: Cluster, photos: Path, tmp_path: Path) -> Iterator[Callable[..., Sweeping]]:
+    """A function that writes a sweep of so many fake trials, each of so many epochs of 0.2 s."""
+
+    def write(trials: int, epochs: int) -> Sweeping:
+        lrs = [float(f"{1e-4 * (number + 1):.1e}") for number in range(trials)]
+        file = write_sweep(tmp_path / "tiny.yaml", photos, f"--epochs={epochs}", parameters={"lr": {"values": lrs}})
+        return Sweeping(slurm, file, trials)
+
+    yield write
+    slurm.clear()
+
+
+@pytest.mark.parametrize("host_names", ["one", "two"])
+def test_an_array_runs_each_trial_once(sweep_of: Callable[..., Sweeping], host_names: str) -> None:
+    sweeping = sweep_of(10, 10)
+    if host_names == "two":
+        site = sweeping.file.parent / "home" / ".config" / "vit-harness" / "slurm.toml"
+        site.parent.mkdir(parents=True)
+        site.write_text(f"lines = [{json.dumps(OWN_HOST_NAMES)}]\n")
+    job = sweeping.submit(4)
+    assert wait_for(lambda: len(sweeping.cluster.states(job)) == 4, 10)
+    assert sweeping.cluster.ended(job, PATIENCE), sweeping.logs(job)
+    assert sweeping.cluster.states(job) == {f"{job}_{task}": "COMPLETED" for task in range(4)}
+    sweeping.assert_each_trial_ran_once()
+
+    # One leaderboard, of all trials, on every task that ended last; the others say that theirs is not final.
+    logs = sweeping.logs(job)
+    row = re.compile(r"^ *\d+ +0\.\d+ +0\.\d{4} .*", re.MULTILINE)
+    boards = {tuple(row.findall(log)) for log in logs if "Not final" not in log}
+    [board] = boards
+    assert len(board) == 10
+    assert board[0].split()[:3] == ["1", "0.001", "0.1000"]
+    shown = sweeping.harness("sweep", "status", sweeping.file.name, "--json")
+    assert len(json.loads(shown)["board"]["runs"]) == 10
+    # Both nodes worked; with own host names, the ledger has them.
+    sweep = read_sweep(sweeping.file)
+    trials = TrialQueue.load(sweep, sweeping.folder, None).study.get_trials()
+    assert {trial.user_attrs["run"]["host"] for trial in trials} == set(NODES)
+    assert {trial.user_attrs["run"]["job"] for trial in trials} <= {f"{job}_{task}" for task in range(4)}
+    hosts = {trial.user_attrs["owner"]["host"] for trial in trials}
+    assert hosts == (set(NODES) if host_names == "two" else {os.uname().nodename})
+
+
+def worker_of(task_job: str) -> int | None:
+    """Process id of `harness sweep run` of a job."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if (
+                b"sweep" in words
+                and b"run" in words
+                and f"SLURM_JOB_ID={task_job}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            ):
+                return int(entry.name)
+        except OSError:
+            continue
+    return None
+
+
+class Disturbance:
+    """Random events that hit tasks of a sweep, and new workers where too few are left."""
+
+    def __init__(self, sweeping: Sweeping, chance: random.Random) -> None:
+        self.sweeping, self.cluster, self.chance = sweeping, sweeping.cluster, chance
+        self.jobs = [sweeping.submit(2)]
+        self.counts: dict[str, int] = {}
+
+    def states(self) -> dict[str, str]:
+        return {task: state for job in self.jobs for task, state in self.cluster.states(job).items()}
+
+    def start_pending(self) -> None:
+        """Slurm starts a requeued task two minutes later; start it now."""
+        for task, state in self.states().items():
+            if state == "PENDING":
+                self.attempt("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+    def attempt(self, *command: str) -> None:
+        """Run a command whose task may end at the same moment."""
+        subprocess.run(command, env=self.cluster.environment, capture_output=True, check=False, timeout=30)
+
+    def event(self) -> None:
+        """Hit one running task."""
+        assert wait_for(lambda: self.start_pending() or "RUNNING" in self.states().values(), PATIENCE), self.states()
+        time.sleep(self.chance.uniform(0.0, 3.0))
+        running = sorted(task for task, state in self.states().items() if state == "RUNNING")
+        if not running:
+            return
+        task, kind = self.chance.choice(running), self.chance.choice(["TERM", "requeue", "kill", "cancel"])
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        match kind:
+            case "TERM":
+                self.attempt("scancel", "--batch", "--signal=TERM", task)
+            case "requeue":
+                self.attempt("scontrol", "requeue", task)
+            case "kill":
+                number = self.cluster.run("scontrol", "show", "job", task).split()[0].removeprefix("JobId=")
+                if (pid := worker_of(number)) is not None:
+                    kill_tree(pid)
+            case "cancel":
+                self.attempt("scancel", task)
+        if sum(state in ("RUNNING", "PENDING") for state in self.states().values()) < 2:
+            self.jobs.append(self.sweeping.submit(1))
+
+    def finish(self) -> None:
+        """Add workers until all trials have ended."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.sweeping.is_finished:
+            assert time.monotonic() < deadline, (self.states(), self.sweeping.records())
+            self.start_pending()
+            if not {"RUNNING", "PENDING", "COMPLETING"} & set(self.states().values()):
+                self.jobs.append(self.sweeping.submit(1))
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("events", [5, 20])
+def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping], events: int) -> None:
+    """The warning of the time limit, requeueing, kill -9 of a worker with its trial, and scancel, at random moments."""
+    sweeping = sweep_of(3 * events, 8)
+    disturbance = Disturbance(sweeping, random.Random(events))
+    while sum(disturbance.counts.values()) < events and not sweeping.is_finished:
+        disturbance.event()
+    assert sum(disturbance.counts.values()) == events, "more trials are needed"
+    disturbance.finish()
+    sweeping.assert_each_trial_ran_once()
+    starts = [len(path.read_text()) for path in sweeping.folder.glob("*/starts")]
+    assert sum(starts) > len(starts), "no event has hit a trial"
+    # The last workers end well, also those that find nothing to do.
+    job = sweeping.submit(1)
+    assert sweeping.cluster.ended(job, PATIENCE)
+    assert sweeping.cluster.states(job) == {f"{job}_0": "COMPLETED"}
+    assert "started" not in sweeping.logs(job)[0]
+
+
+def test_stop_cancels_the_jobs(sweep_of: Callable[..., Sweeping]) -> None:
+    sweeping = sweep_of(4, 1000)
+    job = sweeping.submit(6)
+    states = sweeping.cluster.states
+    assert wait_for(lambda: [record.state for record in sweeping.records()].count("running") == 4, PATIENCE)
+    shown = sweeping.harness("sweep", "status", sweeping.file.name)
+    assert (
+        sum(line.split()[:2] == [f"{job}_{task}", "RUNNING"] for line in shown.splitlines() for task in range(6)) == 4
+    )
+    assert sum("(job " in line for line in shown.splitlines()) == 4
+    assert "n1 (job" in shown
+
+    # One trial alone, on whatever node it runs.
+    assert "Trial 2 is stopped." in sweeping.harness("sweep", "stop", sweeping.file.name, "--trial", "2")
+    assert sorted(record.state for record in sweeping.records()) == ["running"] * 3 + ["stopped"]
+
+    stopped = sweeping.harness("sweep", "stop", sweeping.file.name)
+    assert "The sweep tiny is stopped. Cancelled jobs: " in stopped
+    assert sweeping.cluster.ended(job, PATIENCE)
+    assert set(states(job).values()) <= {"CANCELLED", "COMPLETED"}
+    assert sorted(record.state for record in sweeping.records()) == ["interrupted"] * 3 + ["stopped"]
+
+
+def test_a_worker_without_enough_time_takes_no_trial(sweep_of: Callable[..., Sweeping]) -> None:
+    sweeping = sweep_of(2, 10)
+    sweep = read_sweep(sweeping.file)
+    sweeping.folder.mkdir(parents=True)
+    trial_queue = TrialQueue.open(sweep, Search(), sweeping.folder, str(sweeping.folder / "journal.log"))
+    claimed = trial_queue.claim()
+    assert claimed is not None
+    time.sleep(5)
+    trial_queue.end(claimed, "finished", value=0.5)
+
+    # The limit is 3 minutes, the warning 178 s before it: 2 s are left.
+    text = sweeping.harness("slurm", "script", sweeping.file.name, "--time=3", "--cpus=1")
+    script = sweeping.file.with_suffix(".sh")
+    script.write_text(text.replace("+%s) - 120", "+%s) - 178"))
+    assert script.read_text() != text
+    script.write_text("\n".join(line for line in script.read_text().splitlines() if " slurm requeue " not in line))
+    (sweeping.folder / "slurm").mkdir()
+    path = f"{ROOT / 'tests' / 'helpers' / 'fake_runs'}:{ROOT}"
+    environment = {**sweeping.cluster.environment, **own_variables(sweeping.file.parent), "PYTHONPATH": path}
+    job = subprocess.run(
+        ["sbatch", "--parsable", str(script)], env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert sweeping.cluster.ended(job, PATIENCE)
+    assert sweeping.cluster.exit_code(f"{job}_0") == "0:0"
+    [log] = sweeping.logs(job)
+    assert "A trial takes about 5" in log
+    assert "left of this job: the remaining trials are left to other workers" in log
+    assert "started" not in log
+    assert [record.state for record in sweeping.records()] == ["finished", "waiting"]
+
+
+def test_one_run_over_two_nodes_gives_the_scores_of_one_process(slurm: Cluster, photos: Path, tmp_path: Path) -> None:
+    words = [f"--data={photos}", *TINY, "--epochs=2", "--lr=0.001"]
+    environment = {**slurm.environment, **own_variables(tmp_path), "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    harness = [sys.executable, "-m", "harness.cli"]
+    submitted = subprocess.run(
+        [*harness, "slurm", "submit", "--train", "--nodes=2", "--time=10", "--", *words, "--runs-dir=two"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    job = submitted.stdout.split()[2][:-1]
+    subprocess.run([*harness, "train", *words, "--runs-dir=one"], cwd=tmp_path, env=environment, check=True)
+    assert slurm.ended(job, PATIENCE)
+    assert slurm.states(job) == {job: "COMPLETED"}, (tmp_path / "two" / "slurm" / f"{job}.log").read_text()
+    [one], [two] = (list((tmp_path / runs).glob("*/summary.json")) for runs in ("one", "two"))
+    expected, summary = json.loads(one.read_text()), json.loads(two.read_text())
+    for key in ("best/val_loss", "test/loss", "best/val_f1", "test/f1"):
+        assert summary[key] == pytest.approx(expected[key], rel=1e-3), key
+    manifest = json.loads(two.with_name("manifest.json").read_text())
+    assert manifest["processes"] == 2

@@ -1,0 +1,155 @@
+"""`harness sweep watch`: what it shows of trials, here and on other machines, and when it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from harness.cli.main import main
+from harness.runs.folder import RunFolder
+from harness.sweep import watch as watch_module
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from harness.sweep.watch import SweepWatch, table, watch
+from harness.sweep.whereabouts import write_whereabouts
+from tests import ROOT
+from tests.helpers.sweeping import start_sweep, sweep_here, trial_queue, write_sweep
+from tests.helpers.waiting import wait_for
+
+LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
+
+
+@pytest.fixture
+def begun(photos: Path, tmp_path: Path) -> tuple[Sweep, TrialQueue]:
+    """Three trials of four epochs; none has started."""
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=4", parameters=LRS))
+    (tmp_path / "tiny").mkdir()
+    return sweep, TrialQueue.open(sweep, Search(), tmp_path / "tiny", None)
+
+
+def write_rows(folder: Path, count: int) -> None:
+    """Metrics of a run: validations after so many epochs, and a step in the middle of the next."""
+    rows = [{"step": 5 * epoch, "epoch": epoch, "val/loss": 1.0, "val/f1": epoch / 10} for epoch in range(1, count + 1)]
+    rows.append({"step": 5 * count + 2, "epoch": count + 0.4, "train/loss": 1.0})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_path: Path) -> None:
+    sweep, queue = begun
+    here, there = queue.claim(), queue.claim()
+    assert here is not None
+    assert there is not None
+    folder = tmp_path / "tiny" / "run"
+    folder.mkdir()
+    write_whereabouts(queue, here.number, RunFolder(folder), 4)
+    write_whereabouts(queue, there.number, RunFolder(Path("/on/another/disk")), 4)
+    write_rows(folder, 1)
+    queue.report(there, 1, 0.3)
+    queue.report(there, 2, 0.2)
+    view = SweepWatch(sweep, queue)
+    first, second, third = view.rows()
+    assert (first.epoch, first.metric, first.progress) == (1.4, 0.1, "1.4/4")
+    assert (second.epoch, second.metric, second.progress) == (2.0, 0.2, "2.0/4")
+    assert (third.record.state, third.metric, third.progress) == ("waiting", None, "")
+    assert first.machine == os.uname().nodename
+
+    # The time left comes from the speed that is seen: 2.6 epochs took a second, none is left of 4 at the end.
+    time.sleep(1.0)
+    write_rows(folder, 3)
+    first, second, _ = view.rows()
+    assert first.epoch == pytest.approx(3.4)
+    assert first.seconds_left == pytest.approx(0.6 / 2, rel=0.5)
+
+
+def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: Path) -> None:
+    sweep, queue = begun
+    claimed = queue.claim()
+    assert claimed is not None
+    write_whereabouts(queue, claimed.number, RunFolder(Path("/on/another/disk")), 4)
+    queue.report(claimed, 1, 0.25)
+    console = Console(file=io.StringIO(), width=100)
+    rows = SweepWatch(sweep, queue).rows()
+    console.print(table(rows, sweep, 60.0))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].startswith("tiny: 0 of 3 done, 1 running, about 2 min")
+    [row] = [line.split() for line in lines if "running" in line and "1.0/4" in line]
+    assert row[:5] == ["0", "0.0001", "running", "1.0/4", "0.2500"]
+    assert sum("waiting" in line for line in lines) == 2
+
+
+def test_each_change_is_one_line_and_the_end_of_the_sweep_ends_it(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=LRS)
+    monkeypatch.setattr(watch_module, "REFRESH_SECONDS", 0.05)
+    child = start_sweep(file, tmp_path / "runs")
+    assert wait_for((tmp_path / "runs" / "tiny" / "sweep.yaml").exists, 30)
+    console = Console(file=io.StringIO(), width=200)
+    watch(read_sweep(file), trial_queue(file, tmp_path / "runs"), console)
+    child.join()
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[-1] == "The sweep tiny has ended: 3 finished."
+    assert len(set(lines)) == len(lines)
+    assert lines[-2].startswith("[3/3] trial 2 (lr 0.01) finished, best/val_f1 ")
+    assert any("trial 1 (lr 0.001) running on " in line and ": epoch 1/2" in line for line in lines)
+
+
+def test_a_sweep_that_has_ended_is_shown_and_the_command_ends(photos: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+    missing = CliRunner().invoke(main, ["sweep", "watch", str(file), "--runs-dir", str(tmp_path / "runs")])
+    assert missing.exit_code == 1
+    assert "has not begun" in missing.output
+    assert sweep_here(file, tmp_path / "runs") == 0
+    shown = CliRunner().invoke(main, ["sweep", "watch", str(file), "--runs-dir", str(tmp_path / "runs")])
+    assert shown.exit_code == 0
+    assert "trial 0 finished, best/val_f1 " in shown.output
+
+
+def test_ctrl_c_ends_the_view_and_not_the_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: Path) -> None:
+    sweep, queue = begun
+    claimed = queue.claim()
+    command = [sys.executable, "-m", "harness.cli", "sweep", "watch", str(sweep.path), "--runs-dir", str(tmp_path)]
+    view = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert view.stdout is not None
+    assert "trial 0 (lr 0.0001) running" in view.stdout.readline()
+    view.send_signal(signal.SIGINT)
+    _, said = view.communicate(timeout=30)
+    assert (view.returncode, said) == (130, "The view has ended; the sweep keeps running.\n")
+    assert claimed is not None
+    assert queue.owns(claimed)
+    assert not queue.stop_requested
+
+
+def test_one_trial_is_stopped_and_the_others_run(photos: Path, tmp_path: Path) -> None:
+    """Through the trial queue, so that it reaches runners on machines whose disk cannot be seen from here."""
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2000", "--log-every=1", parameters=LRS)
+    command = ["sweep", "stop", str(file), "--runs-dir", str(tmp_path / "runs")]
+    child = start_sweep(file, tmp_path / "runs")
+    try:
+        assert wait_for(lambda: any((tmp_path / "runs" / "tiny").glob("*-0/metrics.jsonl")), 60)
+        ended = CliRunner().invoke(main, [*command, "--trial", "0"])
+        assert (ended.exit_code, ended.output) == (0, "Trial 0 is stopped.\n")
+        stopped, following, last = trial_queue(file, tmp_path / "runs").records()
+        assert (stopped.state, stopped.reason) == ("stopped", "harness sweep stop --trial")
+        assert last.state == "waiting"
+        for number, code, message in (("0", 1, "is stopped: only"), ("2", 1, "is waiting"), ("9", 2, "no trial 9")):
+            refused = CliRunner().invoke(main, [*command, "--trial", number])
+            assert (refused.exit_code, message in refused.output) == (code, True), refused.output
+        assert following.point == 1
+    finally:
+        CliRunner().invoke(main, command)
+        child.join(60)
+    assert child.exitcode == 0

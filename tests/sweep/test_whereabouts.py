@@ -1,0 +1,73 @@
+"""The closing leaderboard is the ledger's: it has the runs of all machines, also those whose folders lie elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.session import leaderboard_of, remote_lines
+from harness.sweep.spec.sweep_file import read_sweep
+from harness.sweep.whereabouts import ledger_runs, read_whereabouts
+from tests.helpers.sweeping import records, sweep_here, write_sweep
+
+LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
+
+
+@pytest.fixture
+def file(photos: Path, tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+
+
+def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
+    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines with own disks and one trial queue: here, two --runs-dir and one journal."""
+    for name, value in {"JOB_ID": "8", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    storage = str(tmp_path / "journal.log")
+    assert sweep_here(file, tmp_path / "there", storage=storage) == 0
+    [moved] = (tmp_path / "there" / "tiny").glob("lr0.01_*-2")
+    (tmp_path / "here" / "tiny").mkdir(parents=True)
+    for folder in (tmp_path / "there" / "tiny").glob("lr*"):
+        if folder != moved:
+            folder.rename(tmp_path / "here" / "tiny" / folder.name)
+    capfd.readouterr()
+
+    assert sweep_here(file, tmp_path / "here", storage=storage) == 0
+    printed = capfd.readouterr().out
+    assert "started" not in printed
+    assert (
+        f"Runs on other machines, without the predictions that a comparison needs:\n  {moved.name}: n2:{moved}"
+        in printed
+    )
+
+    sweep = read_sweep(file)
+    trial_queue = TrialQueue.load(sweep, tmp_path / "here" / "tiny", storage)
+    runs, elsewhere = ledger_runs(trial_queue, sweep, tmp_path / "here" / "tiny")
+    board = leaderboard_of(runs, sweep)
+    assert board.settings == ("lr",)
+    values = {record.settings["lr"]: record.value for record in trial_queue.records() if record.settings}
+    assert {row.settings["lr"]: row.metric for row in board.finished} == values
+    assert [row.run.metric("test/f1") is not None for row in board.finished] == [True] * 3
+    assert list(elsewhere) == [moved.name]
+    notes = read_whereabouts(trial_queue)
+    assert {(note.machine, note.epochs) for note in notes.values()} == {("n2 (job 7_2)", 1)}
+    # Without any folder, the ledger alone has them all.
+    shutil.rmtree(tmp_path / "here")
+    runs, elsewhere = ledger_runs(trial_queue, sweep, tmp_path / "here" / "tiny")
+    assert {row.settings["lr"]: row.metric for row in leaderboard_of(runs, sweep).finished} == values
+    assert len(elsewhere) == 3
+
+
+def test_a_leaderboard_of_a_sweep_that_still_runs_says_so(file: Path, tmp_path: Path) -> None:
+    assert sweep_here(file, tmp_path / "runs") == 0
+    done = records(file, tmp_path / "runs")
+    assert remote_lines(done, {}) == ""
+    states = ("running", "waiting", "running")
+    records_now = [dataclasses.replace(record, state=state) for record, state in zip(done, states, strict=True)]
+    assert remote_lines(records_now, {}) == "Not final: 3 of 3 trials have not ended (2 running, 1 waiting).\n"
