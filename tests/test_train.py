@@ -507,6 +507,9 @@ def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["state"] == "infeasible"
     assert summary["reason"].startswith("Out of memory with a single image per forward pass")
+    # On a device with more memory, a sweep tries it again.
+    assert summary["error"] == "NotEnoughMemoryError"
+    assert summary["memory/total_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("world", [1, 2])

@@ -137,8 +137,8 @@ def run(
       harness sweep run sweeps/bayes.yaml --count 20 --gpus-per-run 2 --keep 3
     """
     with errors_in_words():
-        from harness.sweep.execution.endings import RunnerOptions
         from harness.sweep.execution.resources import share_machine
+        from harness.sweep.execution.runner_options import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
         spec = read_file(file, words)

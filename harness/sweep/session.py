@@ -14,10 +14,10 @@ from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError, printable
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
-from harness.sweep.execution.endings import RunnerOptions
 from harness.sweep.execution.progress import last_heartbeat
 from harness.sweep.execution.resources import Slot, smallest_memory
 from harness.sweep.execution.runner import Runner
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
 from harness.sweep.search.grid import checked_configs, probe_points
 from harness.sweep.search.lease import machine

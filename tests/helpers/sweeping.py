@@ -16,7 +16,7 @@ import yaml
 from harness.errors import errors_in_words
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
-from harness.sweep.execution.runner import RunnerOptions
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord

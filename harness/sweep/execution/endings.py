@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from harness.errors import ConfigError
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.outcome import Outcome, failure_reason, outside_cause, read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.execution.surroundings import RUN_LOCKED
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
@@ -19,17 +18,6 @@ from harness.sweep.whereabouts import write_scores
 TAKEN_OVER = "another runner took over this trial (no heartbeat received)"
 # If so many trials fail one after another, the cause is probably not in their settings.
 MAX_FAILURES_IN_A_ROW = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class RunnerOptions:
-    """How a sweep is run. What it tries is in the sweep file."""
-
-    retries: int = 1
-    timeout: float = 3600.0  # seconds without progress after which a trial counts as hung; 0: no limit
-    keep: int | None = None  # checkpoints to keep; None keeps all
-    end_by: float | None = None  # Unix time; trials that are expected to end later are left to other runners
-    start_method: str = "forkserver"
 
 
 class TrialEndings:

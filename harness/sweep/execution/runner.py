@@ -16,11 +16,12 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
-from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, RunnerOptions, TrialEndings
+from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
 from harness.sweep.execution.outcome import read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
 from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best

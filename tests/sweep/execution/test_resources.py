@@ -7,7 +7,7 @@ import pytest
 from harness.errors import ConfigError
 from harness.launch.launch import gpu_share
 from harness.sweep.execution import resources as resources_module
-from harness.sweep.execution.resources import Slot, share_machine
+from harness.sweep.execution.resources import Slot, share_machine, smallest_memory
 
 CORES = set(range(8))
 
@@ -107,3 +107,12 @@ def test_more_than_the_machine_has_is_an_error(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         share_machine(*arguments, {})
+
+
+def test_the_memory_that_a_trial_has_in_every_slot(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources_module, "gpu_memory", {"0": 80, "1": 24, "2": 80, "3": 80}.get)
+    assert smallest_memory(share_machine(1, None, 1, {})) == 80
+    assert smallest_memory(share_machine(4, None, 1, {})) == 24
+    assert smallest_memory(share_machine(8, 0.5, 1, {})) == 12
+    assert smallest_memory([Slot(0, ("GPU-af3c",), (0,), 1)]) is None  # a name that the driver does not count by
+    assert smallest_memory([Slot(0, (), (0,), 1)]) == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

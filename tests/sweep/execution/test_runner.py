@@ -20,7 +20,8 @@ from harness.launch.proc import is_running
 from harness.runs.folder import RunFolder
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import runner as runner_module
-from harness.sweep.execution.runner import Runner, RunnerOptions
+from harness.sweep.execution.runner import Runner
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
