@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from harness.cli.main import main
 from harness.sweep import session
 from harness.sweep.execution.resources import Slot
-from harness.sweep.execution.runner import RunnerOptions
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.spec.sweep_file import Sweep
 from tests.helpers.sweeping import sweep_here, write_sweep
