@@ -11,15 +11,15 @@ import optuna
 import sqlalchemy.exc
 
 from harness import files
-from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner, RunnerOptions
-from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
+from harness.sweep.search.growth import Growth
+from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import points_of
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
@@ -40,12 +40,18 @@ def run_sweep(
     slots: list[Slot],
     options: RunnerOptions,
     storage: str | None = None,
+    *,
+    accept: bool = False,
 ) -> int:
-    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
-    check_inputs(sweep, search)
+    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code.
+
+    `accept` runs the trials of a file in which all trials compute something else than before.
+    """
+    contents = check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
     with locked(folder), storage_errors_in_words(sweep):
-        trial_queue = TrialQueue.open(sweep, search, folder, storage)
+        trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
+        print(growth_text(trial_queue.growth), end="")
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
         trial_queue.requeue_failed(options.retries)
         code = Runner(sweep, trial_queue, folder, slots, options).run()
@@ -70,14 +76,29 @@ def storage_errors_in_words(sweep: Sweep) -> Iterator[None]:
         ) from error
 
 
-def check_inputs(sweep: Sweep, search: Search) -> None:
-    """Check the settings, weights and images of all trials before the first one. Raises HarnessError."""
-    configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
-    folders = {
-        (config.data, config.split_seed, config.split_fraction, config.split_group): config for config in configs
-    }
-    for config in folders.values():
-        load_configured_folder(config)
+def check_inputs(sweep: Sweep, search: Search) -> Contents:
+    """Check the settings, weights and images of all trials before the first one; returns the files' fingerprints.
+
+    Raises HarnessError. Trials whose settings are invalid are named; they do not run.
+    """
+    points = points_of(sweep, search)
+    configs = checked_configs(sweep, points or probe_points(sweep))
+    contents = read_contents(configs.values())
+    for problem in infeasible_points(sweep, points):
+        print(f"Infeasible: {problem}")
+    return contents
+
+
+def growth_text(growth: Growth | None) -> str:
+    """What the sweep file has changed in a ledger that had trials before; empty if it changed nothing."""
+    if growth is None or growth.is_first or not (growth.queued or growth.removed):
+        return ""
+    text = f"The sweep file has changed: {growth.queued} new trial{'s' * (growth.queued != 1)}"
+    if growth.removed:
+        text += f", {growth.removed} waiting trial{'s' * (growth.removed != 1)} removed"
+    if growth.outside:
+        text += f". {growth.outside} of the earlier trials are not in the file any more; their results stay"
+    return text + ".\n"
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

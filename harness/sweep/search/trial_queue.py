@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.sweep.search.definition import stored_definition
+from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_again
+from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
+from harness.sweep.search.ledger import DUPLICATE, REMOVED, key_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
 from harness.sweep.spec.sweep_file import Sweep
-
-# The state of a trial that two machines queued at the same moment; it does not run.
-DUPLICATE = "duplicate"
 
 # States in which a trial can end, and Optuna's state for each.
 ENDINGS = {
@@ -54,23 +55,50 @@ class TrialRecord:
     point: int
     run_id: str
     settings: dict[str, Any] | None  # None until a Bayesian search chooses them
-    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed
+    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed, removed
     attempts: int
     value: float | None
     reason: str | None
     owner: str | None
+    in_file: bool = True  # the sweep file had it at the last `run`, or it was added by hand
 
 
 class TrialQueue:
-    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        sweep: Sweep,
+        search: Search,
+        *,
+        shared: bool,
+        contents: Contents | None = None,
+        growth: Growth | None = None,
+    ) -> None:
+        self._contents, self.growth = contents or Contents(), growth
+        self._definition = stored_definition(study)
         self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
-    def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
-        """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
-        return cls(open_study(sweep, search, folder, storage), sweep, search, shared=storage is not None)
+    def open(
+        cls,
+        sweep: Sweep,
+        search: Search,
+        folder: Path,
+        storage: str | None,
+        contents: Contents | None = None,
+        *,
+        accept: bool = False,
+    ) -> TrialQueue:
+        """The queue for workers, with every trial of the sweep file; its study is created if needed.
+
+        `contents` are those of the files that the trials read. Raises ConfigError if the file has changed in what all
+        trials compute; `accept` queues them as new trials.
+        """
+        study, contents = open_study(sweep, folder, storage), contents or Contents()
+        growth = grow(study, sweep, search, folder, contents, accept=accept)
+        return cls(study, sweep, search, shared=storage is not None, contents=contents, growth=growth)
 
     @classmethod
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
@@ -85,7 +113,9 @@ class TrialQueue:
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and is_abandoned(existing) and self._take_over(existing):
-                return self._claimed(existing.number)
+                if existing.number not in self._study.user_attrs.get("outside", []):
+                    return self._claimed(existing.number)
+                self._end(existing.number, REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
             self._trials[trial.number] = trial
@@ -96,8 +126,7 @@ class TrialQueue:
             trial.set_user_attr("owner", new_lease())
             if not self._is_duplicate(trial):
                 return self._claimed(trial.number)
-            trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._end(trial.number, DUPLICATE)
         return None
 
     def is_settled(self) -> bool:
@@ -132,6 +161,11 @@ class TrialQueue:
             self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason})
             self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
+    def _end(self, number: int, state: str) -> None:
+        """End a trial that does not run: it is a duplicate, or was removed."""
+        self._trial(number).set_user_attr("ending", {"state": state, "reason": None})
+        self._study.tell(number, state=TrialState.FAIL)
+
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
         self._trial(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
@@ -143,23 +177,20 @@ class TrialQueue:
             self._set_lease(claimed.number, None)
 
     def requeue_failed(self, retries: int) -> None:
-        """Queue failed trials again that have attempts left, with the ids of their runs."""
+        """Queue failed trials of the file again that have attempts left, with the ids of their runs."""
         for record in self.records():
-            if record.state == "failed" and record.attempts <= retries:
-                attributes: dict[str, Any] = {"point": record.point, "attempts": record.attempts}
-                attributes |= {"settings": record.settings, "run_id": record.run_id}
-                self._study.enqueue_trial(self._frozen(record.number).params, user_attrs=attributes)
+            if record.state == "failed" and record.attempts <= retries and record.in_file:
+                queue_again(self._study, self._frozen(record.number))
+
+    def add(self, points: Sequence[Mapping[str, Any]]) -> list[Added]:
+        """Queue points by hand; those that have a trial keep it. Raises ConfigError if settings are invalid."""
+        return add_points(self._study, self._sweep, points, self._contents)
 
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if a failed one was queued again."""
-        newest: dict[int, FrozenTrial] = {}
-        for trial in self._study.get_trials(deepcopy=False):
-            point = trial.user_attrs.get("point")
-            if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
-                continue
-            if point not in newest or newest[point].state == TrialState.FAIL:
-                newest[point] = trial
-        return [self._record(trial) for _, trial in sorted(newest.items())]
+        outside = set(self._study.user_attrs.get("outside", []))
+        records = [self._record(trial, outside) for trial in newest_trials(self._study).values()]
+        return sorted(records, key=lambda record: (record.point, record.number))
 
     def request_stop(self) -> None:
         """Ask the workers of all machines to stop this sweep."""
@@ -170,9 +201,9 @@ class TrialQueue:
 
     def _is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        point = trial.user_attrs["point"]
+        key = key_of(trial.user_attrs)
         return any(
-            other.user_attrs.get("point") == point and other.state != TrialState.FAIL
+            "point" in other.user_attrs and key_of(other.user_attrs) == key and other.state != TrialState.FAIL
             for other in self._study.get_trials(deepcopy=False)[: trial.number]
         )
 
@@ -200,11 +231,10 @@ class TrialQueue:
         settings = choose(trial, self._sweep, attributes.get("settings"))
         if "settings" not in attributes:
             trial.set_user_attr("settings", settings)
-        return ClaimedTrial(
-            number, attributes["point"], self._run_id(number, attributes), settings, attributes["attempts"]
-        )
+        run_id = run_id_of(self._study, self._frozen(number))
+        return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 
-    def _record(self, trial: FrozenTrial) -> TrialRecord:
+    def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
         attributes = trial.user_attrs
         ending = attributes.get("ending", {})
         match trial.state:
@@ -218,17 +248,15 @@ class TrialQueue:
         return TrialRecord(
             trial.number,
             attributes["point"],
-            self._run_id(trial.number, attributes),
+            run_id_of(self._study, trial),
             attributes.get("settings"),
             state,
             attributes["attempts"],
             trial.value if trial.state == TrialState.COMPLETE else None,
             ending.get("reason"),
             lease["host"] if lease and state == "running" else None,
+            trial.number not in outside,
         )
-
-    def _run_id(self, number: int, attributes: Mapping[str, Any]) -> str:
-        return attributes.get("run_id") or f"{self.sweep_id}-{number}"
 
     def _trial(self, number: int) -> optuna.Trial:
         # Created once per number: the constructor runs the sampler.
