@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import harness
-from harness.cli import data, runs, sweep_begun
+from harness.cli import data, runs, sweep_begun, sweep_ledger
 from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.probe import probe
@@ -112,7 +112,7 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     sys.exit(any(check.state == "fail" for check in checks))
 
 
-for command in (sweep_begun.stop, sweep_begun.sync, example):
+for command in (sweep_begun.stop, sweep_begun.sync, sweep_ledger.add, sweep_ledger.rebuild, example):
     sweep.add_command(command)
 for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
     main.add_command(command)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy.exc
@@ -19,10 +20,11 @@ from harness.sweep.execution.runner import Runner, RunnerOptions
 from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
 from harness.sweep.search.growth import Growth
 from harness.sweep.search.identity import Contents, read_contents
+from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
-from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
-from reports.runs import Run, read_runs
+from reports.runs import Run, read_run, read_runs
 from reports.stats import positions
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
@@ -42,24 +44,32 @@ def run_sweep(
     storage: str | None = None,
     *,
     accept: bool = False,
+    reuse: Sequence[Path] = (),
 ) -> int:
     """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code.
 
-    `accept` runs the trials of a file in which all trials compute something else than before.
+    `accept` runs the trials of a file in which all trials compute something else than before; `reuse` names folders
+    whose results are taken over.
     """
     contents = check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
     with locked(folder), storage_errors_in_words(sweep):
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
         print(growth_text(trial_queue.growth), end="")
+        if reuse:
+            print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
         trial_queue.requeue_failed(options.retries)
-        code = Runner(sweep, trial_queue, folder, slots, options).run()
+        runner = Runner(sweep, trial_queue, folder, slots, options)
+        code = runner.run()
+        records = trial_queue.records()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        runs = read_runs(folder)
+        runs = runs_of(folder, records)
         print(render(leaderboard_of(runs, sweep)))
         if path := draw_positions(runs, folder):
             print(f"Change of the position embeddings, by learning rate: {path}")
+    if runner.budget.reason:
+        print(runner.budget.reason)
     return code
 
 
@@ -76,14 +86,15 @@ def storage_errors_in_words(sweep: Sweep) -> Iterator[None]:
         ) from error
 
 
-def check_inputs(sweep: Sweep, search: Search) -> Contents:
+def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]] = ()) -> Contents:
     """Check the settings, weights and images of all trials before the first one; returns the files' fingerprints.
 
-    Raises HarnessError. Trials whose settings are invalid are named; they do not run.
+    `added` are points that are added by hand. Raises HarnessError. Trials whose settings are invalid are named; they do
+    not run.
     """
     points = points_of(sweep, search)
     configs = checked_configs(sweep, points or probe_points(sweep))
-    contents = read_contents(configs.values())
+    contents = read_contents([*configs.values(), *(sweep.config(point).resolved() for point in added)])
     for problem in infeasible_points(sweep, points):
         print(f"Infeasible: {problem}")
     return contents
@@ -99,6 +110,11 @@ def growth_text(growth: Growth | None) -> str:
     if growth.outside:
         text += f". {growth.outside} of the earlier trials are not in the file any more; their results stay"
     return text + ".\n"
+
+
+def runs_of(folder: Path, records: Sequence[TrialRecord]) -> list[Run]:
+    """The runs of a sweep: those in its folder, and those whose results it has taken over."""
+    return [*read_runs(folder), *(read_run(record.run_folder) for record in records if record.run_folder)]
 
 
 def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:

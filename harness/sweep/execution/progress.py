@@ -24,7 +24,7 @@ ENDED_ROWS = 15
 # Columns of a table that is not printed on a terminal.
 WIDE = 200
 
-ENDED = ("finished", "stopped", "infeasible", "failed")
+ENDED = ("finished", "stopped", "infeasible", "failed", "removed")
 
 
 class SweepProgress:
@@ -88,7 +88,7 @@ def varying(sweep: Sweep) -> list[str]:
 
 def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     """The settings that distinguish a trial from the others: "augment none, lr 0.001"."""
-    return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
+    return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep) if name in settings)
 
 
 def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
@@ -103,9 +103,14 @@ def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
             escape(printable(record.owner or "")),
-            escape(printable(record.reason or "")),
+            escape(printable(_note(record))),
         )
     return as_text(table)
+
+
+def _note(record: TrialRecord) -> str:
+    notes = [record.reason, f"result of {record.run_folder}" if record.run_folder else None]
+    return "; ".join([note for note in notes if note] + ["no longer in the file"] * (not record.in_file))
 
 
 def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:

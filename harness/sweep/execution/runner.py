@@ -16,6 +16,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
+from harness.sweep.execution.budget import NO_LIMITS, Budget, BudgetWatch
 from harness.sweep.execution.outcome import Outcome, failure_reason, read_outcome, read_summary
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
@@ -39,6 +40,7 @@ class RunnerOptions:
     retries: int = 1
     timeout: float = 3600.0  # seconds without progress after which a trial counts as hung; 0: no limit
     keep: int | None = None  # checkpoints to keep; None keeps all
+    budget: Budget = NO_LIMITS
     start_method: str = "forkserver"
 
 
@@ -55,6 +57,7 @@ class Runner:
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._failures = self._successes = 0
+        self.budget = BudgetWatch(options.budget, trial_queue, sweep.metric.name, sweep.metric.goal)
         self._to_retry: list[ClaimedTrial] = []  # failed here, with attempts left
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
@@ -67,7 +70,8 @@ class Runner:
             try:
                 while True:
                     self._fill_slots()
-                    if not self.running and (self._stopping or (not self._signals and self.trial_queue.is_settled())):
+                    is_over = self._stopping or self.budget.reason
+                    if not self.running and (is_over or (not self._signals and self.trial_queue.is_settled())):
                         break
                     wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
@@ -77,10 +81,11 @@ class Runner:
                     self.progress.refresh(list(self.running.values()), len(self.slots))
             finally:
                 self._end_all()
+                self._release_retries()
         self._keep_best()
         if self._exit_code is not None:
             return self._exit_code
-        return int(any(record.state == "failed" for record in self.trial_queue.records()))
+        return int(any(record.state == "failed" and record.in_file for record in self.trial_queue.records()))
 
     @property
     def _stopping(self) -> bool:
@@ -90,7 +95,7 @@ class Runner:
         if self._stopping or time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while not (self._stopping or self._signals or slot.number in self.running):
+            while not (self._stopping or self._signals or slot.number in self.running or self.budget.is_spent()):
                 claimed = self._to_retry.pop() if self._to_retry else self.trial_queue.claim()
                 if claimed is None:
                     self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
@@ -237,6 +242,9 @@ class Runner:
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
         for trial in self.running.values():
             trial.terminate()
+        self._release_retries()
+
+    def _release_retries(self) -> None:
         for claimed in self._to_retry:
             self.trial_queue.release(claimed)
         self._to_retry.clear()

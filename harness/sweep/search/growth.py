@@ -58,7 +58,7 @@ def grow(
     Raises ConfigError if all trials of the file compute something else than those of the study, unless `accept`.
     """
     points = points_of(sweep, search)
-    keys = _file_keys(sweep, search, points, contents)
+    keys = file_keys(sweep, search, points, contents)
     definition = Definition.of(sweep, _computed(sweep, points or probe_points(sweep), contents))
     known, earlier = _known_trials(study, sweep, folder, contents)
     missing = [place for place, key in enumerate(keys) if key not in known or ending_of(known[key]) == REMOVED]
@@ -139,9 +139,7 @@ def _known_trials(
     return known, stored or earlier_definition(study, sweep, computed)
 
 
-def _file_keys(
-    sweep: Sweep, search: Search, points: Sequence[Mapping[str, Any]], contents: Contents
-) -> list[str | int]:
+def file_keys(sweep: Sweep, search: Search, points: Sequence[Mapping[str, Any]], contents: Contents) -> list[str | int]:
     """The keys of the file's trials in its order. Those of a Bayesian search are numbers: it chooses settings later."""
     if sweep.method == "bayes":
         return list(range(number_of_trials(sweep, search)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ def newest_trials(study: optuna.Study) -> dict[str | int, FrozenTrial]:
         if "point" not in trial.user_attrs or ending_of(trial) == DUPLICATE:
             continue
         key = key_of(trial.user_attrs)
-        if key not in newest or newest[key].state == TrialState.FAIL:
+        if key not in newest or newest[key].state == TrialState.FAIL or "replaces" in trial.user_attrs:
             newest[key] = trial
     return newest
 
@@ -35,6 +36,14 @@ def ending_of(trial: FrozenTrial) -> str | None:
     """finished, stopped, infeasible, failed, removed, duplicate; None for a trial that has not ended."""
     ending: str | None = trial.user_attrs.get("ending", {}).get("state") if trial.state.is_finished() else None
     return ending
+
+
+def finished_values(study: optuna.Study) -> list[tuple[float, bool]]:
+    """The values of the file's finished trials in the order in which they ended, and whether each was taken over."""
+    outside = study.user_attrs.get("outside", [])
+    trials = [trial for trial in newest_trials(study).values() if trial.state == TrialState.COMPLETE]
+    trials.sort(key=lambda trial: (trial.datetime_complete or datetime.datetime.min, trial.number))
+    return [(trial.values[0], "run_folder" in trial.user_attrs) for trial in trials if trial.number not in outside]
 
 
 def run_id_of(study: optuna.Study, trial: FrozenTrial) -> str:

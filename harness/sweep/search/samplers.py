@@ -19,7 +19,7 @@ from harness.sweep.spec.sweep_file import Method, Sweep
 _EDGE = 1e-6
 
 # Distributions that Optuna has too.
-_NATIVE = (
+NATIVE = (
     "categorical",
     "categorical_w_probabilities",
     "int_uniform",
@@ -57,7 +57,7 @@ def stored_distributions(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str,
     """
     distributions = {}
     for parameter in sweep.parameters:
-        is_native = sweep.method == "grid" or parameter.distribution in _NATIVE
+        is_native = sweep.method == "grid" or parameter.distribution in NATIVE
         if is_native and parameter.varies and parameter.name in settings:
             distribution = distribution_of(parameter, sweep.method)
             if _holds(distribution, settings[parameter.name]):
@@ -98,7 +98,7 @@ def distribution_of(parameter: Parameter, method: Method) -> BaseDistribution:
 
 def _chosen(trial: optuna.Trial, parameter: Parameter, method: Method) -> Any:
     value = _suggest(trial, parameter.name, distribution_of(parameter, method))
-    return value if parameter.distribution in _NATIVE else parameter.at(value)
+    return value if parameter.distribution in NATIVE else parameter.at(value)
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -61,6 +61,7 @@ class TrialRecord:
     reason: str | None
     owner: str | None
     in_file: bool = True  # the sweep file had it at the last `run`, or it was added by hand
+    run_folder: str | None = None  # of a result that was taken over from another folder
 
 
 class TrialQueue:
@@ -74,9 +75,9 @@ class TrialQueue:
         contents: Contents | None = None,
         growth: Growth | None = None,
     ) -> None:
-        self._contents, self.growth = contents or Contents(), growth
+        self.study, self.contents, self.growth = study, contents or Contents(), growth
         self._definition = stored_definition(study)
-        self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
+        self._study, self._sweep, self.search, self._shared = study, sweep, search, shared
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
@@ -109,7 +110,7 @@ class TrialQueue:
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
         trials = self._study.get_trials(deepcopy=False)
-        self._study.sampler = make_sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
+        self._study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and is_abandoned(existing) and self._take_over(existing):
@@ -176,6 +177,15 @@ class TrialQueue:
         if self.owns(claimed):
             self._set_lease(claimed.number, None)
 
+    @property
+    def begun_overrides(self) -> tuple[str, ...]:
+        """The options for all trials that the sweep was run with."""
+        return tuple(self._study.user_attrs["overrides"])
+
+    def is_current(self) -> bool:
+        """Whether the trials still compute what they did when this queue was opened, and not what another file says."""
+        return stored_definition(self._study) == self._definition
+
     def requeue_failed(self, retries: int) -> None:
         """Queue failed trials of the file again that have attempts left, with the ids of their runs."""
         for record in self.records():
@@ -184,7 +194,7 @@ class TrialQueue:
 
     def add(self, points: Sequence[Mapping[str, Any]]) -> list[Added]:
         """Queue points by hand; those that have a trial keep it. Raises ConfigError if settings are invalid."""
-        return add_points(self._study, self._sweep, points, self._contents)
+        return add_points(self._study, self._sweep, points, self.contents)
 
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if a failed one was queued again."""
@@ -256,6 +266,7 @@ class TrialQueue:
             ending.get("reason"),
             lease["host"] if lease and state == "running" else None,
             trial.number not in outside,
+            attributes.get("run_folder"),
         )
 
     def _trial(self, number: int) -> optuna.Trial:
