@@ -13,13 +13,11 @@ from click.testing import CliRunner
 from harness.cli.main import main
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
-from harness.sweep.session import leaderboard_of, run_sweep, runs_of, sweep_folder
+from harness.sweep.session import leaderboard_of, runs_of, sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
 from reports.runs import read_runs
 from reports.stats.leaderboard import to_json
 from tests.helpers.sweeping import records, sweep_here, trial_queue, write_sweep
-
-assert run_sweep
 
 LRS = {"lr": {"values": [1e-3, 1e-2]}}
 
@@ -96,12 +94,8 @@ def test_results_of_another_sweep_are_taken_over(
     if method == "bayes":
         lr = {"distribution": "log_uniform_values", "min": 1e-5, "max": 5e-3}
     file = write_sweep(tmp_path / "more.yaml", photos, "--epochs=1", method=method, parameters={"lr": lr})
-    assert (
-        sweep_here(
-            file, tmp_path / "runs", reuse=(begun / "runs",), search=Search(count=1) if method == "bayes" else None
-        )
-        == 0
-    )
+    search = Search(count=1 if method == "bayes" else None)
+    assert sweep_here(file, tmp_path / "runs", reuse=(begun / "runs",), search=search) == 0
     printed = capfd.readouterr().out
     done = records(file, tmp_path / "runs")
     reused = [record for record in done if record.run_folder]
@@ -119,12 +113,7 @@ def test_results_of_another_sweep_are_taken_over(
     board = json.loads(command("status", file, "--runs-dir", tmp_path / "runs", "--json").output)
     assert len(board["board"]["runs"]) == len(done)
     assert str(begun) in command("status", file, "--runs-dir", tmp_path / "runs").output
-    assert (
-        sweep_here(
-            file, tmp_path / "runs", reuse=(begun / "runs",), search=Search(count=1) if method == "bayes" else None
-        )
-        == 0
-    )
+    assert sweep_here(file, tmp_path / "runs", reuse=(begun / "runs",), search=search) == 0
     assert f"{len(reused)} of points that have a result" in capfd.readouterr().out
 
 

@@ -204,7 +204,7 @@ def _add_trial(study: optuna.Study, sweep: Sweep, number: int, key: str, one: Fo
     attributes["ending"] = {"state": ending, "reason": one.run.summary.get("reason")}
     attributes["attempts"] = int(ending == "failed")
     distributions = stored_distributions(sweep, settings)
-    validations = [row for row in one.run.rows if "val/loss" in row]
+    validations = [dict(row) for row in one.run.rows if "val/loss" in row]
     by_epoch = {epoch: value_after(validations[:epoch], metric) for epoch in range(1, len(validations) + 1)}
     study.add_trial(
         create_trial(
