@@ -447,12 +447,16 @@ class RunConfig:
     @property
     def identity(self) -> str:
         """Eight hex digits that two runs share when they compute the same thing from the same folder."""
-        kept = {
+        return hashlib.sha256(json.dumps(self.identity_settings, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def identity_settings(self) -> dict[str, Any]:
+        """The settings that the identity depends on, without those that act as in versions that did not have them."""
+        return {
             field.name: value
             for field in dataclasses.fields(self)
             if field.metadata["identity"] and (value := getattr(self, field.name)) != field.metadata["earlier"]
         }
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
     def differences(self, other: RunConfig) -> list[str]:
         """Names of settings in which two runs compute something else; data and weights are compared by content."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import harness
-from harness.cli import data, runs, sweep_begun, sweep_trials
+from harness.cli import data, runs, sweep_begun, sweep_ledger, sweep_trials
 from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.probe import probe
@@ -114,7 +114,10 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
     sys.exit(any(check.state == "fail" for check in checks))
 
 
-for command in (sweep_begun.stop, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip, watch, example):
+for command in (
+    *(sweep_begun.stop, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip),
+    *(sweep_ledger.add, sweep_ledger.rebuild, watch, example),
+):
     sweep.add_command(command)
 for command in (data.data, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
     main.add_command(command)

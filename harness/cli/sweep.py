@@ -55,7 +55,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("words", metavar="[-- RUN OPTIONS]", nargs=-1, type=click.UNPROCESSED),
         click.option("--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", help="Sampler of bayes."),
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of random and bayes."),
-        click.option("--count", type=click.IntRange(1), help="Trials of random and bayes. [default: run_cap]"),
+        click.option("--count", type=click.IntRange(1), help="Trials; of a grid, the first ones. [default: run_cap]"),
     ):
         command = decorate(command)
     return command
@@ -113,6 +113,16 @@ def plan(
 )
 @click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
 @click.option("--end-by", type=float, help="Unix time by which this machine's trials have to end. [default: none]")
+@click.option("--accept", is_flag=True, help="Run a file whose trials all compute something else than before.")
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Folder of runs whose results are taken over, where they compute the same. May be repeated.",
+)
+@click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Hours after which no trial is started.")
+@click.option("--target", type=float, help="Value of the metric at which no further trial is started.")
+@click.option("--patience", type=click.IntRange(1), help="Finished trials without a better value before it stops.")
 def run(
     file: Path,
     runs_dir: str,
@@ -128,23 +138,34 @@ def run(
     timeout: float,
     keep: int | None,
     end_by: float | None,
+    accept: bool,
+    reuse: tuple[Path, ...],
+    max_hours: float | None,
+    target: float | None,
+    patience: int | None,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
+
+    FILE may grow: new points run, and points that it lost keep their results.
 
     \b
     Examples:
       harness sweep run sweeps/demo.yaml
       harness sweep run sweeps/bayes.yaml --count 20 --gpus-per-run 2 --keep 3
+      harness sweep run sweeps/finetune.yaml --reuse runs/grid --max-hours 8
     """
     with errors_in_words():
+        from harness.sweep.execution.budget import Budget
         from harness.sweep.execution.resources import share_machine
         from harness.sweep.execution.runner_options import RunnerOptions
         from harness.sweep.session import run_sweep, sweep_folder
 
         spec = read_file(file, words)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep, end_by)
-        sys.exit(run_sweep(spec, search, sweep_folder(spec, runs_dir), slots, options, storage))
+        budget = Budget(max_hours, target, patience)
+        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep, budget, end_by)
+        folder = sweep_folder(spec, runs_dir)
+        sys.exit(run_sweep(spec, search, folder, slots, options, storage, accept=accept, reuse=reuse))
 
 
 @sweep.command(short_help="List the trials of FILE, then the leaderboard.")

@@ -17,7 +17,7 @@ from harness.slurm.site import Site, read_site
 from harness.sweep.search.grid import checked_configs, probe_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL
-from harness.sweep.search.study import points_of
+from harness.sweep.search.grid import points_of
 from harness.sweep.session import sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
 

@@ -47,6 +47,8 @@ def skip(trial_queue: TrialQueue, numbers: Collection[int]) -> list[TrialRecord]
 def requeue_at_start(trial_queue: TrialQueue, folder: Path, retries: int, memory: int | None) -> None:
     """Queue failed trials again that have attempts left, and those that a device with less memory could not run."""
     for record in trial_queue.records():
+        if not record.in_file:
+            continue
         if record.state == "failed" and record.attempts <= retries:
             trial_queue.requeue(record, attempts=record.attempts)
         elif record.state == "infeasible" and record.memory and memory and memory > LARGER * record.memory:

@@ -8,9 +8,9 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness import files
-from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError, printable
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
@@ -19,11 +19,13 @@ from harness.sweep.execution.resources import Slot, smallest_memory
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
-from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
+from harness.sweep.search.growth import Growth
+from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.lease import machine
 from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import points_of
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
@@ -52,13 +54,23 @@ def run_sweep(
     slots: list[Slot],
     options: RunnerOptions,
     storage: str | None = None,
+    *,
+    accept: bool = False,
+    reuse: Sequence[Path] = (),
 ) -> int:
-    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
-    check_inputs(sweep, search)
+    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code.
+
+    `accept` runs the trials of a file in which all trials compute something else than before; `reuse` names folders
+    whose results are taken over.
+    """
+    contents = check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
     refuse_lost_ledger(sweep, folder, storage)
     with locked(folder), ledger_errors_in_words(sweep.path):
-        trial_queue = TrialQueue.open(sweep, search, folder, storage)
+        trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
+        print(growth_text(trial_queue.growth), end="")
+        if reuse:
+            print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
         requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
         runner = Runner(sweep, trial_queue, folder, slots, options)
@@ -72,6 +84,8 @@ def run_sweep(
             print(f"Change of the position embeddings, by learning rate: {path}")
         for line in failed_lines(records, sweep):
             print(printable(line))
+    if runner.budget.reason:
+        print(runner.budget.reason)
     if cause := runner.endings.pause_cause:
         raise HarnessError(
             f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was "
@@ -80,14 +94,30 @@ def run_sweep(
     return code
 
 
-def check_inputs(sweep: Sweep, search: Search) -> None:
-    """Check the settings, weights and images of all trials before the first one. Raises HarnessError."""
-    configs = checked_configs(sweep, points_of(sweep, search) or probe_points(sweep))
-    folders = {
-        (config.data, config.split_seed, config.split_fraction, config.split_group): config for config in configs
-    }
-    for config in folders.values():
-        load_configured_folder(config)
+def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]] = ()) -> Contents:
+    """Check the settings, weights and images of all trials before the first one; returns the files' fingerprints.
+
+    `added` are points that are added by hand. Raises HarnessError. Trials whose settings are invalid are named; they do
+    not run.
+    """
+    points = points_of(sweep, search)
+    configs = checked_configs(sweep, points or probe_points(sweep))
+    contents = read_contents([*configs.values(), *(sweep.config(point).resolved() for point in added)])
+    for problem in infeasible_points(sweep, points):
+        print(f"Infeasible: {problem}")
+    return contents
+
+
+def growth_text(growth: Growth | None) -> str:
+    """What the sweep file has changed in a ledger that had trials before; empty if it changed nothing."""
+    if growth is None or growth.is_first or not (growth.queued or growth.removed):
+        return ""
+    text = f"The sweep file has changed: {growth.queued} new trial{'s' * (growth.queued != 1)}"
+    if growth.removed:
+        text += f", {growth.removed} waiting trial{'s' * (growth.removed != 1)} removed"
+    if growth.outside:
+        text += f". {growth.outside} of the earlier trials are not in the file any more; their results stay"
+    return text + ".\n"
 
 
 def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from harness.runs.folder import RunFolder
 from harness.sweep.search.trial_notes import write_note
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
-from reports.runs import Run, read_runs
+from reports.runs import Run, read_run, read_runs
 
 # Attributes of a trial in the queue: where it runs, and the scores of its run.
 RUN, SCORES = "run", "scores"
@@ -65,16 +65,18 @@ def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
 
 
 def ledger_runs(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> tuple[list[Run], dict[str, str]]:
-    """All runs of a sweep, and by name those that this machine cannot read, with machine and path.
+    """All runs of a sweep, also those taken over; and by name those that this machine cannot read, with their place.
 
     A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
     """
-    runs, notes = read_runs(folder), read_whereabouts(trial_queue)
+    records, notes = trial_queue.records(), read_whereabouts(trial_queue)
+    taken_over = [read_run(record.run_folder) for record in records if record.run_folder]
+    runs = [*read_runs(folder), *taken_over]
     scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
     names = {run.name for run in runs}
     template = dict(runs[0].config) if runs else {}
     elsewhere: dict[str, str] = {}
-    for record in trial_queue.records():
+    for record in records:
         note = notes.get(record.number)
         if note is None or record.state != "finished" or Path(note.path).name in names:
             continue

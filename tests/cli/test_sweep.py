@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
 from harness.sweep import session
+from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
@@ -85,7 +87,9 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
         slots: list[Slot],
         rules: RunnerOptions,
         storage: str | None,
+        **options: Any,
     ) -> int:
+        assert options == {"accept": True, "reuse": (tmp_path,)}
         given.append((sweep, search, slots, rules))
         assert folder == tmp_path / "runs" / "tiny"
         assert storage == "journal.log"
@@ -95,12 +99,13 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my photos' --epochs 3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["--workers=2", "--retries=4", "--timeout=5", "--keep=3", "--seed=1", "--storage=journal.log"]
+    words += ["--accept", f"--reuse={tmp_path}", "--max-hours=1.5", "--target=0.9", "--patience=7"]
     done = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), *words, "--", "--data", str(photos))
     assert done.exit_code == 0, done.output
     [(sweep, search, slots, rules)] = given
     config = sweep.config({"lr": 1e-3, "augment": "none"})
     assert (config.data, config.epochs) == (str(photos), 3)
-    assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3), 2)
+    assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3, Budget(1.5, 0.9, 7)), 2)
 
 
 def test_words_that_no_run_takes_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def sweep_here(
     words: tuple[str, ...] = (),
     search: Search | None = None,
     storage: str | None = None,
+    accept: bool = False,
+    reuse: tuple[Path, ...] = (),
     **rules: Any,
 ) -> int:
     """Does what `harness sweep run` does, with trials forked from this process."""
@@ -70,6 +72,8 @@ def sweep_here(
         slots,
         RunnerOptions(**{"start_method": FORKED, **rules}),
         storage,
+        accept=accept,
+        reuse=reuse,
     )
 
 

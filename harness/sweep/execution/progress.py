@@ -26,7 +26,7 @@ ENDED_ROWS = 15
 # Columns of a table that is not printed on a terminal.
 WIDE = 200
 
-ENDED = ("finished", "stopped", "infeasible", "failed", "skipped")
+ENDED = ("finished", "stopped", "infeasible", "failed", "skipped", "removed")
 
 
 class SweepProgress:
@@ -90,7 +90,7 @@ def varying(sweep: Sweep) -> list[str]:
 
 def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     """The settings that distinguish a trial from the others: "augment none, lr 0.001"."""
-    return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep))
+    return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep) if name in settings)
 
 
 def status_table(
@@ -116,12 +116,22 @@ def status_table(
 
 
 def _note(record: TrialRecord, living_runs: Collection[str]) -> str:
-    """The reason of an ending, or what is unusual about a trial that has not ended."""
+    """The reason of an ending, and what is unusual about a trial."""
+    notes = [record.reason or _lease_note(record, living_runs)]
+    if record.run_folder:
+        notes.append(f"result of {record.run_folder}")
+    if not record.in_file:
+        notes.append("no longer in the file")
+    return "; ".join(note for note in notes if note)
+
+
+def _lease_note(record: TrialRecord, living_runs: Collection[str]) -> str:
+    """What is unusual about a trial that has not ended."""
     if record.state == "interrupted" and any(name.endswith(f"-{record.run_id}") for name in living_runs):
         return "its process is still ending"
     if record.heartbeat is not None and time.time() - record.heartbeat > LEASE_TIMEOUT:
         return f"{last_heartbeat(record)}; the next run waits for one, then takes the trial over"
-    return record.reason or ""
+    return ""
 
 
 def last_heartbeat(record: TrialRecord) -> str:

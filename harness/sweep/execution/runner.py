@@ -16,6 +16,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
+from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
 from harness.sweep.execution.outcome import read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
@@ -48,6 +49,7 @@ class Runner:
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._time_limit = TimeLimit(options.end_by, sweep, folder)
         self._out_of_time = False
+        self.budget = BudgetWatch(options.budget, trial_queue, sweep.metric.name, sweep.metric.goal)
         self._pending = PendingTrials(trial_queue)
         self.endings = TrialEndings(sweep, trial_queue, self._pending, self.progress, options)
         self._idle_since: float | None = None  # monotonic time since when it only waits for other runners
@@ -81,7 +83,8 @@ class Runner:
             return self._exit_code
         if self.endings.pause_cause is not None:
             return 1
-        return int(not self._out_of_time and any(r.state == "failed" for r in self.trial_queue.records()))
+        failed = any(record.state == "failed" and record.in_file for record in self.trial_queue.records())
+        return int(failed and not self._out_of_time)
 
     @property
     def _stopping(self) -> bool:
@@ -95,7 +98,7 @@ class Runner:
         if self.running:
             self._idle_since = None
             return False
-        if self._stopping or self._out_of_time or self.endings.pause_cause is not None:
+        if self._stopping or self._out_of_time or self.budget.reason or self.endings.pause_cause is not None:
             return True
         if self._signals or self._pending:
             return False
@@ -118,7 +121,7 @@ class Runner:
         if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while not (self._starts_no_more or slot.number in self.running):
+            while not (self._starts_no_more or slot.number in self.running or self.budget.is_spent()):
                 if shortage := self._time_limit.shortage(self.trial_queue):
                     self._out_of_time = True
                     self.progress.event(None, shortage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,29 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from harness.config import RunConfig
+from harness.config import RunConfig, value_type
 from harness.sweep.execution.progress import as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
-from harness.sweep.search.grid import checked_configs, equal_points, probe_points
+from harness.sweep.search.grid import (
+    checked_configs,
+    equal_points,
+    infeasible_points,
+    number_of_trials,
+    points_of,
+    probe_points,
+)
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import number_of_trials, points_of
 from harness.sweep.spec.command import launcher_words
 from harness.sweep.spec.distributions import EXPONENTS, Parameter
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the list of trials; further trials are counted.
 MAX_ROWS = 200
+
+# In place of the name of a run whose settings are invalid.
+INFEASIBLE = "infeasible"
+
+_FIELDS = {field.name: field for field in fields(RunConfig)}
 
 
 @dataclass(frozen=True)
@@ -55,14 +66,15 @@ def plan(
     """
     search = Search(count, seed)
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
-    configs = checked_configs(sweep, points or probe_points(sweep))
+    valid = checked_configs(sweep, points or probe_points(sweep))
+    configs = list(valid.values())
     notes, cost = _notes(sweep, configs, points), None
     try:
-        cost = estimate(configs, trials, runs_dir=runs_dir, probe=probe, workers=workers)
+        cost = estimate(configs, len(valid) if points else trials, runs_dir=runs_dir, probe=probe, workers=workers)
         notes += _disk_notes(cost.disk(trials, keep)[1], Path(runs_dir))
     except UnknownCost as error:
         notes.append(str(error))
-    names = tuple(config.run_name for config in configs) if points else ()
+    names = tuple(valid[place].run_name if place in valid else INFEASIBLE for place in range(len(points)))
     return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
 
 
@@ -71,8 +83,10 @@ def render(plan: Plan) -> str:
     sweep = plan.sweep
     goal = "maximised" if sweep.metric.goal == "maximize" else "minimised"
     trials = f"{plan.trials} trial{'s' * (plan.trials != 1)}"
+    infeasible = plan.names.count(INFEASIBLE)
+    problems = f"{infeasible} of {trials} are infeasible" if infeasible else "no problems"
     lines = [
-        f"{sweep.path}: no problems. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
+        f"{sweep.path}: {problems}. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
         as_text(_trial_table(plan) if plan.points else _parameter_table(sweep)),
     ]
     if plan.cost:
@@ -82,8 +96,14 @@ def render(plan: Plan) -> str:
 
 def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[str, Any]]) -> list[str]:
     """Hints about valid settings that may be a mistake."""
-    notes = []
+    notes = [f"infeasible: {problem}" for problem in infeasible_points(sweep, points or probe_points(sweep))]
     for parameter in sweep.parameters:
+        if parameter.distribution == "int_uniform" and value_type(_FIELDS[parameter.name])[0] is float:
+            notes.append(
+                f"{parameter.name}: min {parameter.low} and max {parameter.high} are whole numbers, so that W&B draws "
+                f"whole numbers only (int_uniform). For fractions, write {float(parameter.low)} and "
+                f"{float(parameter.high)}."
+            )
         if parameter.distribution in EXPONENTS:
             smallest, largest = parameter.at(1e-9), parameter.at(1 - 1e-9)
             notes.append(

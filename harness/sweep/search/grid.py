@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import zlib
@@ -12,6 +13,7 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, PathError
+from harness.sweep.search.settings import Search
 from harness.sweep.spec import command as commands
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -20,6 +22,27 @@ _SETTINGS = 0x5E7
 
 # Problems that are printed; further ones are counted.
 _MAX_PROBLEMS = 10
+
+
+def points_of(sweep: Sweep, search: Search) -> list[dict[str, Any]]:
+    """The settings of every trial; empty for a Bayesian search, which chooses them later."""
+    match sweep.method:
+        case "grid":
+            return grid_points(sweep)[: search.count or sweep.run_cap]
+        case "random":
+            return random_points(sweep, number_of_trials(sweep, search), search.seed)
+    return []
+
+
+def number_of_trials(sweep: Sweep, search: Search) -> int:
+    """Raises ConfigError for a search without an end."""
+    if sweep.method == "grid":
+        return len(points_of(sweep, search))
+    if count := search.count or sweep.run_cap:
+        return count
+    raise ConfigError(
+        f"{sweep.path}: method {sweep.method} needs a number of trials. Give run_cap in the file, or --count."
+    )
 
 
 def grid_points(sweep: Sweep) -> list[dict[str, Any]]:
@@ -44,7 +67,7 @@ def probe_points(sweep: Sweep, count: int = 64) -> list[dict[str, Any]]:
 
 
 def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Problems of these trials: invalid settings and, in a grid, trials that compute the same.
+    """Problems of the sweep: no trial has valid settings, or trials of a grid compute the same.
 
     One sentence per problem, however many trials have it.
     """
@@ -52,24 +75,35 @@ def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]
     if "data" not in fixed | {parameter.name for parameter in sweep.parameters}:
         return ["The image folder is missing. Add `- --data=FOLDER` to `command`, or `--data FOLDER` after `--`."]
     same, invalid = _group(sweep, points)
-    problems = [f"{_subject(sweep, numbers, len(points))}: {problem}" for problem, numbers in invalid]
+    problems = []
+    if len({number for _, numbers in invalid for number in numbers}) == len(points):
+        problems += _sentences(sweep, invalid, len(points))
     if sweep.method == "grid":
         problems += [
             f"{_trials(numbers)} are the same run: {_difference([points[number] for number in numbers])}"
             for numbers in same
         ]
-    if (further := len(problems) - _MAX_PROBLEMS) > 0:
-        problems[_MAX_PROBLEMS:] = [f"There are {further} more problems like these."]
-    return problems
+    return _at_most(problems)
 
 
-def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[RunConfig]:
-    """The configs of these points. Raises ConfigError with all problems, missing weights files included."""
+def infeasible_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which of these trials have invalid settings, and why: a sentence per problem. They do not run; the others do."""
+    return _at_most(_sentences(sweep, _group(sweep, points)[1], len(points)))
+
+
+def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> dict[int, RunConfig]:
+    """The configs of those points that are valid, by their places.
+
+    Raises ConfigError if no point is valid, or for any other problem, missing weights files included.
+    """
     if problems := check_points(sweep, points):
         raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
-    configs = [sweep.config(point) for point in points]
+    configs = {}
+    for place, point in enumerate(points):
+        with contextlib.suppress(ConfigError):
+            configs[place] = sweep.config(point)
     missing: list[ConfigError] = []
-    for config in {config.weights: config for config in configs}.values():
+    for config in {config.weights: config for config in configs.values()}.values():
         try:
             config.resolved()
         except ConfigError as error:
@@ -106,6 +140,16 @@ def _quantile(seed: int, number: int, name: str) -> float:
     # NumPy guarantees that these bits are the same in every version.
     bits = int(np.random.Philox(key=[seed, _SETTINGS], counter=counter).random_raw())
     return ((bits >> 12) + 0.5) / 2**52
+
+
+def _sentences(sweep: Sweep, invalid: Sequence[tuple[str, list[int]]], total: int) -> list[str]:
+    return [f"{_subject(sweep, numbers, total)}: {problem}" for problem, numbers in invalid]
+
+
+def _at_most(problems: list[str]) -> list[str]:
+    if (further := len(problems) - _MAX_PROBLEMS) > 0:
+        problems[_MAX_PROBLEMS:] = [f"There are {further} more problems like these."]
+    return problems
 
 
 def _subject(sweep: Sweep, numbers: Sequence[int], total: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 
+from harness.sweep.search.ledger import key_of
 from harness.sweep.spec.metric import Hyperband
 
 
@@ -40,4 +41,6 @@ def _history(trial: optuna.trial.FrozenTrial, sign: float) -> list[float]:
 
 def _is_same_point(a: optuna.trial.FrozenTrial, b: optuna.trial.FrozenTrial) -> bool:
     """Whether they are one trial, or one is a retry of the other and holds the values of the same epochs."""
-    return a.number == b.number or ("point" in a.user_attrs and a.user_attrs["point"] == b.user_attrs.get("point"))
+    if a.number == b.number or "point" not in a.user_attrs or "point" not in b.user_attrs:
+        return a.number == b.number
+    return key_of(a.user_attrs) == key_of(b.user_attrs)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
 from harness.sweep.spec.distributions import Parameter
-from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.spec.sweep_file import Method, Sweep
 
 # The values of some distributions are infinite at a quantile of exactly 0 or 1.
 _EDGE = 1e-6
 
 # Distributions that Optuna has too.
-_NATIVE = (
+NATIVE = (
     "categorical",
     "categorical_w_probabilities",
     "int_uniform",
@@ -44,40 +46,75 @@ def queued_parameters(sweep: Sweep, settings: Mapping[str, Any] | None) -> dict[
     """The Optuna parameters of a trial in the queue; empty if its settings are chosen later."""
     if settings is None:
         return {}
-    return {parameter.name: settings[parameter.name] for parameter in sweep.parameters if _is_stored(parameter, sweep)}
+    return {name: settings[name] for name in stored_distributions(sweep, settings)}
+
+
+def stored_distributions(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of those settings that the study can store.
+
+    It cannot store a value outside of the sweep file's values, or one that was drawn from a distribution that only W&B
+    has. The trial's user attribute `settings` has them all.
+    """
+    distributions = {}
+    for parameter in sweep.parameters:
+        is_native = sweep.method == "grid" or parameter.distribution in NATIVE
+        if is_native and parameter.varies and parameter.name in settings:
+            distribution = distribution_of(parameter, sweep.method)
+            if _holds(distribution, settings[parameter.name]):
+                distributions[parameter.name] = distribution
+    return distributions
 
 
 def choose(trial: optuna.Trial, sweep: Sweep, settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """The settings of a trial: `settings`, or those that the study's sampler chooses. The study stores both."""
     if settings is not None:
-        for parameter in sweep.parameters:
-            if _is_stored(parameter, sweep):
-                _suggest(trial, parameter, sweep)
+        for name, distribution in stored_distributions(sweep, settings).items():
+            # A study cannot extend the choices of a parameter: it stores no value of a trial that was added later.
+            with contextlib.suppress(ValueError):
+                _suggest(trial, name, distribution)
         return dict(settings)
     return {
-        parameter.name: _suggest(trial, parameter, sweep) if parameter.varies else parameter.values[0]
+        parameter.name: _chosen(trial, parameter, sweep.method) if parameter.varies else parameter.values[0]
         for parameter in sweep.parameters
     }
 
 
-def _is_stored(parameter: Parameter, sweep: Sweep) -> bool:
-    """Whether the study can store a value that was drawn without Optuna: only if Optuna has the distribution."""
-    return parameter.varies and (sweep.method == "grid" or parameter.distribution in _NATIVE)
-
-
-def _suggest(trial: optuna.Trial, parameter: Parameter, sweep: Sweep) -> Any:
-    name, low, high = parameter.name, parameter.low, parameter.high
-    grid = parameter.grid() if sweep.method == "grid" else None
+def distribution_of(parameter: Parameter, method: Method) -> BaseDistribution:
+    """Optuna's distribution of a parameter; of a distribution that only W&B has, that of its quantile."""
+    grid = parameter.grid() if method == "grid" else None
     if grid is not None:
-        return trial.suggest_categorical(name, grid)
+        return CategoricalDistribution(grid)
     match parameter.distribution:
         case "categorical" | "categorical_w_probabilities":
-            return trial.suggest_categorical(name, parameter.values)
+            return CategoricalDistribution(parameter.values)
         case "int_uniform":
-            return trial.suggest_int(name, int(low), int(high))
+            return IntDistribution(int(parameter.low), int(parameter.high))
         case "uniform":
-            return trial.suggest_float(name, low, high)
+            return FloatDistribution(parameter.low, parameter.high)
         case "log_uniform_values" | "inv_log_uniform_values":
-            return trial.suggest_float(name, low, high, log=True)
-    # The study stores the quantile; the value is in the trial's user attribute `settings`.
-    return parameter.at(trial.suggest_float(name, _EDGE, 1 - _EDGE))
+            return FloatDistribution(parameter.low, parameter.high, log=True)
+    return FloatDistribution(_EDGE, 1 - _EDGE)
+
+
+def _chosen(trial: optuna.Trial, parameter: Parameter, method: Method) -> Any:
+    value = _suggest(trial, parameter.name, distribution_of(parameter, method))
+    return value if parameter.distribution in NATIVE else parameter.at(value)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    raise TypeError(f"{distribution} is not a distribution of a sweep")
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        return distribution.low <= value <= distribution.high
+    return False

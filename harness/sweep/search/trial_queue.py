@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
+from harness.sweep.search.definition import stored_definition
+from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_again
+from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import LeaseWatch, new_lease
+from harness.sweep.search.ledger import DUPLICATE, REMOVED, key_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
-from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of, successor
+from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
 TAKE_OVER_SECONDS = 0.5
-
-# The state of a trial that two machines queued at the same moment; it does not run.
-DUPLICATE = "duplicate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,18 @@ class ClaimedTrial:
 
 
 class TrialQueue:
-    def __init__(self, study: optuna.Study, sweep: Sweep, search: Search) -> None:
-        self._study, self._sweep, self._search = study, sweep, search
+    def __init__(
+        self,
+        study: optuna.Study,
+        sweep: Sweep,
+        search: Search,
+        *,
+        contents: Contents | None = None,
+        growth: Growth | None = None,
+    ) -> None:
+        self.study, self.contents, self.growth = study, contents or Contents(), growth
+        self._definition = stored_definition(study)
+        self._study, self._sweep, self.search = study, sweep, search
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
@@ -54,9 +65,24 @@ class TrialQueue:
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
     @classmethod
-    def open(cls, sweep: Sweep, search: Search, folder: Path, storage: str | None) -> TrialQueue:
-        """The queue for workers; its study is created if needed. Raises ConfigError if the sweep file has changed."""
-        return cls(open_study(sweep, search, folder, storage), sweep, search)
+    def open(
+        cls,
+        sweep: Sweep,
+        search: Search,
+        folder: Path,
+        storage: str | None,
+        contents: Contents | None = None,
+        *,
+        accept: bool = False,
+    ) -> TrialQueue:
+        """The queue for workers, with every trial of the sweep file; its study is created if needed.
+
+        `contents` are those of the files that the trials read. Raises ConfigError if the file has changed in what all
+        trials compute; `accept` queues them as new trials.
+        """
+        study, contents = open_study(sweep, folder, storage), contents or Contents()
+        growth = grow(study, sweep, search, folder, contents, accept=accept)
+        return cls(study, sweep, search, contents=contents, growth=growth)
 
     @classmethod
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
@@ -67,11 +93,13 @@ class TrialQueue:
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
         trials = self._study.get_trials(deepcopy=False)
-        self._study.sampler = make_sampler(self._search, sum(trial.state != TrialState.WAITING for trial in trials))
+        self._study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
-                return self._claimed(existing.number)
+                if existing.number not in self._study.user_attrs.get("outside", []):
+                    return self._claimed(existing.number)
+                self._end(existing.number, REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._study.ask()
             self._trials[trial.number] = trial
@@ -84,8 +112,7 @@ class TrialQueue:
             self._set_lease(trial.number, self._new_lease())
             if not self._is_duplicate(trial):
                 return self._claimed(trial.number)
-            trial.set_user_attr("ending", {"state": DUPLICATE, "reason": None})
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._end(trial.number, DUPLICATE)
         return None
 
     def unsettled(self) -> list[int]:
@@ -128,6 +155,11 @@ class TrialQueue:
             self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason, "memory": memory})
             self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
+    def _end(self, number: int, state: str) -> None:
+        """End a trial that does not run: it is a duplicate, or was removed."""
+        self._trial(number).set_user_attr("ending", {"state": state, "reason": None})
+        self._study.tell(number, state=TrialState.FAIL)
+
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
         self._trial(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
@@ -140,9 +172,7 @@ class TrialQueue:
 
     def requeue(self, record: TrialRecord, *, attempts: int) -> None:
         """Queue a trial again that has ended, with the id of its run."""
-        stored = self._frozen(record.number)
-        parameters = stored.params or stored.system_attrs.get("fixed_params", {})  # of a trial that was not claimed
-        self._study.enqueue_trial(parameters, user_attrs={**successor(record), "attempts": attempts})
+        queue_again(self._study, self._frozen(record.number), attempts=attempts)
 
     def skip(self, record: TrialRecord) -> None:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
@@ -156,26 +186,30 @@ class TrialQueue:
         except UpdateFinishedTrialError as error:
             raise HarnessError(f"Trial {record.number} has ended in the meantime.") from error
 
+    @property
+    def begun_overrides(self) -> tuple[str, ...]:
+        """The options for all trials that the sweep was run with."""
+        return tuple(self._study.user_attrs["overrides"])
+
+    def is_current(self) -> bool:
+        """Whether the trials still compute what they did when this queue was opened, and not what another file says."""
+        return stored_definition(self._study) == self._definition
+
+    def add(self, points: Sequence[Mapping[str, Any]]) -> list[Added]:
+        """Queue points by hand; those that have a trial keep it. Raises ConfigError if settings are invalid."""
+        return add_points(self._study, self._sweep, points, self.contents)
+
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
-        newest: dict[int, FrozenTrial] = {}
-        for trial in self._study.get_trials(deepcopy=False):
-            point = trial.user_attrs.get("point")
-            if point is None or trial.user_attrs.get("ending", {}).get("state") == DUPLICATE:
-                continue
-            if point not in newest or newest[point].state == TrialState.FAIL or "replaces" in trial.user_attrs:
-                newest[point] = trial
-        return [self._record(trial) for _, trial in sorted(newest.items())]
+        outside = set(self._study.user_attrs.get("outside", []))
+        records = [self._record(trial, outside) for trial in newest_trials(self._study).values()]
+        return sorted(records, key=lambda record: (record.point, record.number))
 
     @property
     def points(self) -> dict[int, int]:
         """The point of each trial number, of ended trials that were queued again as well."""
         trials = self._study.get_trials(deepcopy=False)
         return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
-
-    @property
-    def study(self) -> optuna.Study:
-        return self._study
 
     def request_stop(self) -> None:
         """Ask the runners of all machines to stop this sweep."""
@@ -188,9 +222,9 @@ class TrialQueue:
 
     def _is_duplicate(self, trial: optuna.Trial) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        point, first = trial.user_attrs["point"], trial.user_attrs.get("replaces", -1) + 1
+        key, first = key_of(trial.user_attrs), trial.user_attrs.get("replaces", -1) + 1
         return any(
-            other.user_attrs.get("point") == point and other.state != TrialState.FAIL
+            "point" in other.user_attrs and key_of(other.user_attrs) == key and other.state != TrialState.FAIL
             for other in self._study.get_trials(deepcopy=False)[first : trial.number]
         )
 
@@ -221,11 +255,10 @@ class TrialQueue:
         settings = choose(trial, self._sweep, attributes.get("settings"))
         if "settings" not in attributes:
             trial.set_user_attr("settings", settings)
-        return ClaimedTrial(
-            number, attributes["point"], self._run_id(number, attributes), settings, attributes["attempts"]
-        )
+        run_id = run_id_of(self._study, self._frozen(number))
+        return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 
-    def _record(self, trial: FrozenTrial) -> TrialRecord:
+    def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
         attributes = trial.user_attrs
         match trial.state:
             case TrialState.WAITING:
@@ -234,10 +267,8 @@ class TrialQueue:
                 state = "interrupted" if self._watch.is_abandoned(trial) else "running"
             case _:
                 state = attributes["ending"]["state"]
-        return record_of(trial, state, self._run_id(trial.number, attributes))
-
-    def _run_id(self, number: int, attributes: Mapping[str, Any]) -> str:
-        return attributes.get("run_id") or f"{self.sweep_id}-{number}"
+        in_file = trial.number not in outside
+        return record_of(trial, state, run_id_of(self._study, trial), in_file=in_file)
 
     def _trial(self, number: int) -> optuna.Trial:
         # Created once per number: the constructor runs the sampler.

@@ -25,22 +25,18 @@ class TrialRecord:
     point: int
     run_id: str
     settings: dict[str, Any] | None  # None until a Bayesian search chooses them
-    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed, skipped
+    state: str  # waiting, running, interrupted, finished, stopped, infeasible, failed, skipped, removed
     attempts: int
     value: float | None
     reason: str | None
     owner: str | None  # host name of the runner of a running trial
     memory: int | None = None  # bytes that were too few for an infeasible trial
     heartbeat: float | None = None  # Unix time of a running trial's last one, by the clock of its machine
+    in_file: bool = True  # the sweep file had it at the last `run`, or it was added by hand
+    run_folder: str | None = None  # of a result that was taken over from another folder
 
 
-def successor(record: TrialRecord) -> dict[str, Any]:
-    """Attributes of a trial that takes the place of an ended one."""
-    attributes = {"point": record.point, "run_id": record.run_id, "replaces": record.number}
-    return attributes if record.settings is None else {**attributes, "settings": record.settings}
-
-
-def record_of(trial: FrozenTrial, state: str, run_id: str) -> TrialRecord:
+def record_of(trial: FrozenTrial, state: str, run_id: str, *, in_file: bool) -> TrialRecord:
     """The record of a trial of the study, in this state of the sweep."""
     attributes = trial.user_attrs
     ending = attributes.get("ending", {})
@@ -57,4 +53,6 @@ def record_of(trial: FrozenTrial, state: str, run_id: str) -> TrialRecord:
         lease["host"] if lease else None,
         ending.get("memory"),
         lease["seen"] if lease else None,
+        in_file,
+        attributes.get("run_folder"),
     )

@@ -72,7 +72,11 @@ def read_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     The error lists all problems of the file. `grid.check_points` finds problems in the combined settings of a trial.
     """
     path = Path(path)
-    text = yaml_text.read_text(path)
+    return parse_sweep(yaml_text.read_text(path), path, overrides)
+
+
+def parse_sweep(text: str, path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in the text of a file. Raises ConfigError with all problems."""
     problems: list[str] = []
 
     def read_or_default(reader: Callable[..., T], *values: Any, default: Default) -> T | Default:

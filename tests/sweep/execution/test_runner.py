@@ -365,20 +365,6 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(photos: Path
     assert "test/f1" not in summaries(tmp_path / "runs")[run_folder(tmp_path / "runs", 2).name]
 
 
-def test_a_changed_file_is_an_error_with_the_difference(photos: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
-    assert sweep_here(file, tmp_path / "runs") == 0
-    file.write_text("# a comment changes nothing\n" + file.read_text())
-    assert sweep_here(file, tmp_path / "runs") == 0
-    file.write_text(file.read_text().replace("0.001", "0.002"))
-    with pytest.raises(ConfigError) as error:
-        sweep_here(file, tmp_path / "runs")
-    assert "-    - 0.001\n+    - 0.002" in str(error.value)
-    file.write_text(file.read_text().replace("0.002", "0.001"))
-    with pytest.raises(ConfigError, match="---seed 0\n\\+--seed 1"):
-        sweep_here(file, tmp_path / "runs", search=Search(seed=1))
-
-
 def test_a_second_runner_on_this_machine_is_an_error(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
     child = started(file, tmp_path / "runs")
@@ -391,7 +377,7 @@ def test_problems_are_reported_before_the_first_trial(photos: Path, tmp_path: Pa
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path / "nothing", "--epochs=1")
     with pytest.raises(HarnessError, match="nothing"):
         sweep_here(file, tmp_path / "runs")
-    file = write_sweep(tmp_path / "tiny.yaml", photos, parameters={"epochs": {"values": [1, 0]}})
+    file = write_sweep(tmp_path / "tiny.yaml", photos, parameters={"epochs": {"values": [-1, 0]}})
     with pytest.raises(ConfigError, match="--epochs is 0"):
         sweep_here(file, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -300,10 +300,11 @@ def test_a_disk_that_is_too_small(tmp_path: Path, photos: Path, monkeypatch: pyt
 
 
 def test_problems_that_prevent_a_sweep(tmp_path: Path, photos: Path) -> None:
-    wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "0.1, -1")
+    wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "-0.1, -1")
     with pytest.raises(ConfigError) as error:
         plan(sweep_of(tmp_path, photos, wrong), runs_dir=tmp_path)
     assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in error.value.problems] == [
+        "Trials 0 and",
         "Trials 1 and",
         "Trials 2 and",
     ]
@@ -312,6 +313,23 @@ def test_problems_that_prevent_a_sweep(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
         plan(sweep_of(tmp_path, tmp_path / "empty"), runs_dir=tmp_path)
+
+
+def test_a_value_that_no_trial_can_use_is_refused_for_its_trials(tmp_path: Path) -> None:
+    text = GRID.replace("[none, standard]", "[none, nonee]")
+    result = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path)
+    assert [name.partition("_")[0] for name in result.names] == ["lr0.1", "lr0.001", "infeasible", "infeasible"]
+    assert result.notes[0].startswith("infeasible: Trials 2 and 3: --augment is 'nonee'; it must be one of none")
+    assert render(result).startswith(f"{tmp_path}/search.yaml: 2 of 4 trials are infeasible. 4 trials, method grid")
+
+
+def test_whole_limits_of_a_fraction_are_pointed_out(tmp_path: Path) -> None:
+    text = HEAD + "method: random\nrun_cap: 3\nparameters:\n  mixup: {min: 0, max: 1}\n" + COMMAND
+    note = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes[0]
+    assert note == (
+        "mixup: min 0 and max 1 are whole numbers, so that W&B draws whole numbers only (int_uniform). For fractions, "
+        "write 0.0 and 1.0."
+    )
 
 
 def test_a_long_list_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

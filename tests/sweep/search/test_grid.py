@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.sweep.search.grid import check_points, equal_points, grid_points, probe_points, random_points
+from harness.sweep.search.grid import (
+    check_points,
+    equal_points,
+    grid_points,
+    infeasible_points,
+    points_of,
+    probe_points,
+    random_points,
+)
+from harness.sweep.search.settings import Search
 from harness.sweep.spec.command import read_command
 from harness.sweep.spec.distributions import Parameter
 from harness.sweep.spec.metric import Metric
@@ -102,37 +111,56 @@ def problems(*parameters: Parameter, method: str = "grid", words: tuple[str, ...
     return check_points(sweep, points)
 
 
+def infeasible(*parameters: Parameter, method: str = "grid") -> list[str]:
+    """Problems of single trials. They are not problems of the sweep."""
+    sweep = sweep_of(*parameters, method=method)
+    points = grid_points(sweep) if method == "grid" else probe_points(sweep)
+    assert check_points(sweep, points) == []
+    return infeasible_points(sweep, points)
+
+
+def test_a_count_caps_a_grid() -> None:
+    sweep = dataclasses.replace(sweep_of(AUGMENT, SIZE), run_cap=3)
+    points = grid_points(sweep)
+    assert points_of(sweep, Search()) == points[:3]
+    assert points_of(sweep, Search(count=2)) == points[:2]
+    assert points_of(sweep, Search(count=9)) == points
+
+
 def test_equal_problems_are_one_sentence() -> None:
     wrong = Parameter("mixup", "categorical", values=(-1.0, 0.5))
     rates = Parameter("lr", "categorical", values=(0.1, 0.2, 0.3))
-    [problem] = problems(rates, wrong)
+    [problem] = infeasible(rates, wrong)
     assert problem == "Trials 0, 2 and 4: --mixup is -1.0; it must be a finite number at least 0, at most 100."
     [problem] = problems(rates, words=("--data=x", "--augment=nonee"))
     assert problem.startswith("Every trial: --augment is 'nonee'; it must be one of none, standard")
     many = Parameter("seed", "int_uniform", low=-3, high=10)
-    assert [problem.partition(":")[0] for problem in problems(many)] == ["Trial 0", "Trial 1", "Trial 2"]
+    assert [problem.partition(":")[0] for problem in infeasible(many)] == ["Trial 0", "Trial 1", "Trial 2"]
     low = Parameter("mixup", "uniform", low=-5.0, high=-1.0)
     [problem] = problems(low, method="random")
     assert problem.startswith("Every trial: --mixup is -")
 
 
 def test_many_problems_are_counted() -> None:
-    sentences = problems(Parameter("seed", "int_uniform", low=-30, high=0))
-    assert len(sentences) == 11
-    assert sentences[-1] == "There are 20 more problems like these."
+    for sentences in (
+        problems(Parameter("seed", "int_uniform", low=-30, high=-1)),
+        infeasible(Parameter("seed", "int_uniform", low=-30, high=0)),
+    ):
+        assert len(sentences) == 11
+        assert sentences[-1].startswith("There are ") and sentences[-1].endswith(" more problems like these.")
 
 
 def test_settings_that_cannot_be_combined() -> None:
     models = Parameter("model", "categorical", values=("vit_demo", "vit_b_16"))
     weights = Parameter("weights", "categorical", values=("demo", "imagenet"))
-    assert [problem.partition(" does not")[0] for problem in problems(models, weights)] == [
+    assert [problem.partition(" does not")[0] for problem in infeasible(models, weights)] == [
         "Trial 1: --weights imagenet",
         "Trial 2: --weights demo",
     ]
 
 
 def test_a_search_that_may_choose_an_invalid_value() -> None:
-    [problem] = problems(Parameter("mixup", "normal"), method="bayes")
+    [problem] = infeasible(Parameter("mixup", "normal"), method="bayes")
     assert problem.startswith("A point that the search may choose: --mixup is -")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
 import os
 import platform
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,15 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, HarnessError
+from harness.sweep.search import growth as growth_module
 from harness.sweep.search import lease as lease_module
-from harness.sweep.search import study as study_module
 from harness.sweep.search import trial_queue as queue_module
+from harness.sweep.search.growth import Growth
 from harness.sweep.search.lease import HEARTBEAT_SECONDS, LEASE_TIMEOUT, LeaseWatch
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from tests.helpers.earlier_ledgers import as_earlier_version
 from tests.helpers.sweeping import GRID, fork, write_sweep
 
 BAYES = {
@@ -65,24 +65,20 @@ def test_a_grid_is_claimed_in_order_until_it_is_empty(tmp_path: Path) -> None:
     assert trial_queue._study.best_trial.params == {"augment": "none", "lr": 1e-3}
 
 
-def begun_before_recipes(sweep: Sweep, folder: Path) -> None:
-    """A study as versions without recipes made it."""
-    TrialQueue.open(sweep, Search(), folder, None)
-    with contextlib.closing(sqlite3.connect(folder / "study.db")) as database, database:
-        assert database.execute("DELETE FROM study_user_attributes WHERE key = 'default_recipe'").rowcount == 1
-
-
 def test_a_sweep_of_an_earlier_version_resumes_with_the_defaults_it_was_begun_with(tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path)
     text = file.read_text()
+    TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
+    as_earlier_version(tmp_path / "study.db", before_recipes=True)
     file.write_text(text.replace("- --recipe=study\n", ""))
-    begun_before_recipes(read_sweep(file), tmp_path)
     with pytest.raises(ConfigError, match=r"are now those of --recipe=study\. Add `- --recipe=study` to `command`"):
         TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
     file.write_text(text)
-    TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
+    resumed = TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
+    assert resumed.growth == Growth(queued=0, removed=0, outside=0, is_first=False)
+    assert [record.number for record in resumed.records()] == [0, 1, 2, 3]
     file.write_text(text.replace("vit_demo", "vit_ti_16"))
-    with pytest.raises(ConfigError, match="has already begun with other settings"):
+    with pytest.raises(ConfigError, match="--model: vit_demo -> vit_ti_16"):
         TrialQueue.open(read_sweep(file), Search(), tmp_path, None)
 
 
@@ -266,7 +262,7 @@ def test_two_workers_run_each_trial_once(storage: str, tmp_path: Path) -> None:
 
 def test_a_study_whose_creator_was_killed_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = sweep_of(tmp_path)
-    enqueue = study_module.optuna.Study.enqueue_trial
+    enqueue = growth_module.optuna.Study.enqueue_trial
 
     def die_at_the_third(study: Any, *arguments: Any, **keywords: Any) -> None:
         if len(study.trials) == 2:
@@ -274,7 +270,7 @@ def test_a_study_whose_creator_was_killed_is_completed(tmp_path: Path, monkeypat
         enqueue(study, *arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study_module.optuna.Study, "enqueue_trial", die_at_the_third)
+        patch.setattr(growth_module.optuna.Study, "enqueue_trial", die_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             TrialQueue.open(sweep, Search(), tmp_path, None)
     trial_queue = TrialQueue.open(sweep, Search(), tmp_path, None)

@@ -1,0 +1,107 @@
+"""The identity of a trial: what it computes, wherever its files lie and whatever its sweep file looks like."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import NAMED_CLASS_WEIGHTS, NAMED_WEIGHTS, RunConfig
+from harness.data.image_folder import fingerprint, load_configured_folder
+from harness.errors import ConfigError
+from harness.sweep.spec.sweep_file import Sweep
+from reports.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Fingerprints of the files that runs read. A file that is not listed is identified by its path."""
+
+    data: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)  # by data_key
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 by path
+
+
+def read_contents(configs: Iterable[RunConfig]) -> Contents:
+    """The fingerprints of the data and the weights files of these configs. Raises HarnessError for unusable data."""
+    data: dict[Hashable, str] = {}
+    weights: dict[str, str] = {}
+    for config in configs:
+        if (key := data_key(config)) not in data:
+            folder = load_configured_folder(config)
+            data[key] = fingerprint(folder, folder.digests)
+        if config.weights not in NAMED_WEIGHTS and (path := _absolute(config.weights)) not in weights:
+            with Path(path).open("rb") as file:
+                weights[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return Contents(data, weights)
+
+
+def recorded_contents(config: RunConfig, manifest: Mapping[str, Any]) -> Contents:
+    """The fingerprints that a run's manifest records."""
+    data, weights = (manifest.get(name) or {} for name in ("data", "weights"))
+    return Contents(
+        {data_key(config): data["fingerprint"]} if data.get("fingerprint") else {},
+        {_absolute(config.weights): weights["digest"]} if weights.get("digest") else {},
+    )
+
+
+def data_key(config: RunConfig) -> Hashable:
+    """Equal for configs that read the same splits of the same folder."""
+    return (_absolute(config.data), config.split_seed, config.split_fraction, config.split_group)
+
+
+def computed_settings(config: RunConfig, contents: Contents) -> dict[str, Any]:
+    """The settings that decide the result of a run, with the contents of its files in place of their paths."""
+    settings = {name: value for name, value in config.identity_settings.items() if name != "name"}
+    settings["data"] = contents.data.get(data_key(config), _absolute(config.data))
+    if config.weights not in NAMED_WEIGHTS:
+        path = _absolute(config.weights)
+        settings["weights"] = contents.weights.get(path, path)
+    if config.class_weights not in NAMED_CLASS_WEIGHTS:
+        settings["class_weights"] = _absolute(config.class_weights)
+    return settings
+
+
+def identity_of(settings: Mapping[str, Any]) -> str:
+    """Sixteen hex digits of these computed settings. Ten thousand trials share one by chance once in 4e11 sweeps."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(config: RunConfig, contents: Contents) -> str:
+    return identity_of(computed_settings(config, contents))
+
+
+def run_settings(run: Run) -> dict[str, Any] | None:
+    """The computed settings of a run folder; None if its config cannot be read, or it does not record its data."""
+    try:
+        config = RunConfig.from_dict(run.config)
+    except (ConfigError, TypeError):
+        return None
+    contents = recorded_contents(config, run.manifest)
+    return computed_settings(config, contents) if contents.data else None
+
+
+def trial_keys(sweep: Sweep, points: Sequence[Mapping[str, Any]], contents: Contents) -> list[str]:
+    """The key of each point's trial: its identity, numbered where random points repeat one (as W&B's do)."""
+    counts: Counter[str] = Counter()
+    keys = []
+    for point in points:
+        key = point_identity(sweep, point, contents)
+        counts[key] += 1
+        keys.append(key if counts[key] == 1 else f"{key}#{counts[key]}")
+    return keys
+
+
+def point_identity(sweep: Sweep, point: Mapping[str, Any], contents: Contents) -> str:
+    """The identity of the trial at a point; of invalid settings, one that no run has."""
+    try:
+        return identity(sweep.config(point), contents)
+    except ConfigError:
+        return f"invalid-{identity_of(point)}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())

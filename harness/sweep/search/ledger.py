@@ -1,0 +1,51 @@
+"""The trials that a study holds: one entry per point of the sweep, and how each ended."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+# Endings of trials that do not run. Two machines queued the same trial at the same moment; the sweep file does not have
+# the trial any more.
+DUPLICATE, REMOVED = "duplicate", "removed"
+
+
+def key_of(attributes: Mapping[str, Any]) -> str | int:
+    """What the trials of one point share: its key, else its place (Bayesian searches, ledgers of earlier versions)."""
+    key: str | int = attributes.get("key", attributes["point"])
+    return key
+
+
+def newest_trials(study: optuna.Study) -> dict[str | int, FrozenTrial]:
+    """The trial of each point by its key: the newest one, if a failed or removed one was queued again."""
+    newest: dict[str | int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if "point" not in trial.user_attrs or ending_of(trial) == DUPLICATE:
+            continue
+        key = key_of(trial.user_attrs)
+        if key not in newest or newest[key].state == TrialState.FAIL or "replaces" in trial.user_attrs:
+            newest[key] = trial
+    return newest
+
+
+def ending_of(trial: FrozenTrial) -> str | None:
+    """finished, stopped, infeasible, failed, removed, duplicate; None for a trial that has not ended."""
+    ending: str | None = trial.user_attrs.get("ending", {}).get("state") if trial.state.is_finished() else None
+    return ending
+
+
+def finished_values(study: optuna.Study) -> list[tuple[float, bool]]:
+    """The values of the file's finished trials in the order in which they ended, and whether each was taken over."""
+    outside = study.user_attrs.get("outside", [])
+    trials = [trial for trial in newest_trials(study).values() if trial.state == TrialState.COMPLETE]
+    trials.sort(key=lambda trial: (trial.datetime_complete or datetime.datetime.min, trial.number))
+    return [(trial.values[0], "run_folder" in trial.user_attrs) for trial in trials if trial.number not in outside]
+
+
+def run_id_of(study: optuna.Study, trial: FrozenTrial) -> str:
+    run_id: str = trial.user_attrs.get("run_id") or f"{study.user_attrs['sweep_id']}-{trial.number}"
+    return run_id
