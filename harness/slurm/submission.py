@@ -14,10 +14,9 @@ from harness.options import SWEEP_ARGS, parse, sweep_words
 from harness.slurm.batch_script import Places, run_script, sweep_script
 from harness.slurm.job import Job
 from harness.slurm.site import Site, read_site
-from harness.sweep.search.grid import checked_configs, probe_points
+from harness.sweep.search.grid import checked_configs, points_of, probe_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL
-from harness.sweep.search.grid import points_of
 from harness.sweep.session import sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
 

@@ -87,7 +87,7 @@ def test_an_interrupted_trial_that_the_file_lost_is_not_resumed(tmp_path: Path, 
     assert states(without.records())[0] == (1e-4, "interrupted", False)
     assert finish(without) == [1e-3]
     assert states(without.records())[0] == (1e-4, "removed", False)
-    assert without.is_settled()
+    assert not without.unsettled()
     resumed = opened(tmp_path, sweep_of(tmp_path, [1e-4, 1e-3]), storage).claim()
     assert resumed.run_id == claimed.run_id
 
