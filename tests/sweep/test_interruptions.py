@@ -199,8 +199,9 @@ def test_a_run_that_outlives_its_runner_is_waited_for_and_resumed(
 ) -> None:
     """A process that outlives its runner, for whatever reason: the rerun neither fails the trial nor runs it twice."""
     file, runs = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters=THREE), tmp_path / "runs"
-    children.append(start_sweep(file, runs))
-    assert wait_for(lambda: training(runs), 60)
+    # Not "fork": its trials would inherit the runner's lock on the sweep.
+    children.append(start_sweep(file, runs, start_method="forkserver"))
+    assert wait_for(lambda: training(runs), 120)
     orphan = pid_of_run(training(runs)[0])
     try:
         # A stopped process gets SIGTERM late, as one does that hangs in a driver.
