@@ -75,18 +75,19 @@ def run_sweep(
         requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
         runner = Runner(sweep, trial_queue, folder, slots, options)
         code = runner.run()
+    cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
         records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
         runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
         print(render(leaderboard_of(runs, sweep)))
         print(remote_lines(records, elsewhere), end="")
-        if path := draw_positions(runs, folder):
+        if not cause and (path := draw_positions(runs, folder)):  # the cause may be a full disk
             print(f"Change of the position embeddings, by learning rate: {path}")
         for line in failed_lines(records, sweep):
             print(printable(line))
     if runner.budget.reason:
         print(runner.budget.reason)
-    if cause := runner.endings.pause_cause:
+    if cause:
         raise HarnessError(
             f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was "
             "charged. Remove the cause and repeat the command."

@@ -13,8 +13,10 @@ from click.testing import CliRunner
 from harness.cli.main import main
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
-from harness.sweep.session import leaderboard_of, runs_of, sweep_folder
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.session import leaderboard_of, sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
+from harness.sweep.whereabouts import ledger_runs
 from reports.runs import read_runs
 from reports.stats.leaderboard import to_json
 from tests.helpers.sweeping import records, sweep_here, trial_queue, write_sweep
@@ -126,7 +128,8 @@ def test_results_of_other_settings_are_not_taken_over(photos: Path, begun: Path,
 
 def board(file: Path, runs: Path) -> str:
     sweep = read_sweep(file)
-    return to_json(leaderboard_of(runs_of(sweep_folder(sweep, runs), records(file, runs)), sweep))
+    folder = sweep_folder(sweep, runs)
+    return to_json(leaderboard_of(ledger_runs(TrialQueue.load(sweep, folder, None), sweep, folder)[0], sweep))
 
 
 @pytest.mark.parametrize("storage", ["default", "journal"])

@@ -25,7 +25,12 @@ from tests.helpers.containers import skip_without_containers, start_container
 from tests.helpers.sweeping import descendants, kill_tree, records, start_sweep, sweep_here, trial_queue, write_sweep
 from tests.helpers.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(900)
+
 THREE = {"lr": {"values": [1e-3, 1e-2, 3e-3]}}
+# Seconds for a fork server to import all that a trial needs, or for a sweep to end, on a machine with other work.
+PATIENT = 240
+
 WORDS = ("--epochs=12", "--log-every=1", "--checkpoint-every=2")
 
 # A file-size limit between the size of the trial queue and that of a checkpoint: what a full disk does to a trial.
@@ -86,10 +91,10 @@ def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration
     child = start_sweep(file, runs, **options, **({"before": fill_disk} if how == "disk full" else {}))
     children.append(child)
     if how != "disk full":
-        assert wait_for(lambda: len(training(runs)) >= workers, 120)
+        assert wait_for(lambda: len(training(runs)) >= workers, PATIENT)
     family = descendants(child.pid)
     codes = interrupt(how, child, runs, images)
-    child.join(120)
+    child.join(PATIENT)
     assert child.exitcode == codes
     assert wait_for(lambda: not any(is_running(pid) for pid in family), 10), [pid for pid in family if is_running(pid)]
 
@@ -98,7 +103,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration
     assert {record.attempts for record in records(file, runs)} <= {0, *([1] if how == "kill trainer" else [])}
     images.with_name("away").exists() and images.with_name("away").rename(images)
     children.append(start_sweep(file, runs, workers=workers))
-    children[-1].join(120)
+    children[-1].join(PATIENT)
     assert children[-1].exitcode == 0
     finished_once(file, runs)
 
@@ -129,7 +134,7 @@ def test_a_paused_sweep_names_the_cause_and_the_remedy_in_one_sentence(
 ) -> None:
     file, runs = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters=THREE), tmp_path / "runs"
     children.append(start_sweep(file, runs, before=fill_disk))
-    children[-1].join(120)
+    children[-1].join(PATIENT)
     printed = capfd.readouterr()
     [error] = [line for line in printed.err.splitlines() if line.startswith("Error: ")]
     assert error.startswith("Error: The sweep tiny is paused: The file-size limit (ulimit -f) is too small to save ")
@@ -163,7 +168,7 @@ def test_two_containers_with_one_host_name_run_each_trial_once(
 
     children += [start_container(work(ahead)) for ahead in (0.0, 600.0)]
     for child in children:
-        child.join(120)
+        child.join(PATIENT)
     assert [child.exitcode for child in children] == [0, 0]
     folders = list(runs.glob("tiny/*/manifest.json"))
     manifests = [json.loads(folder.read_text()) for folder in folders]
@@ -183,11 +188,11 @@ def test_a_container_takes_over_the_trials_of_one_that_was_killed(
     monkeypatch.setattr(lease, "LEASE_TIMEOUT", 3.0)
     file, runs = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters=THREE), tmp_path / "runs"
     children.append(start_container(lambda: sweep_here(file, runs)))
-    assert wait_for(lambda: training(runs), 60)
+    assert wait_for(lambda: training(runs), PATIENT)
     kill_tree(children[0].pid)
     children[0].join(10)
     children.append(start_container(lambda: sweep_here(file, runs)))
-    children[1].join(120)
+    children[1].join(PATIENT)
     assert children[1].exitcode == 0
     finished_once(file, runs)
     assert {record.attempts for record in records(file, runs)} == {0}
@@ -201,7 +206,7 @@ def test_a_run_that_outlives_its_runner_is_waited_for_and_resumed(
     file, runs = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters=THREE), tmp_path / "runs"
     # Not "fork": its trials would inherit the runner's lock on the sweep.
     children.append(start_sweep(file, runs, start_method="forkserver"))
-    assert wait_for(lambda: training(runs), 120)
+    assert wait_for(lambda: training(runs), PATIENT)
     orphan = pid_of_run(training(runs)[0])
     try:
         # A stopped process gets SIGTERM late, as one does that hangs in a driver.
@@ -210,10 +215,10 @@ def test_a_run_that_outlives_its_runner_is_waited_for_and_resumed(
         children[0].join(10)
         log = tmp_path / "log"
         children.append(start_sweep(file, runs, before=lambda: os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 1)))
-        assert wait_for(lambda: log.exists() and "its run is in use by another process" in log.read_text(), 120)
+        assert wait_for(lambda: log.exists() and "its run is in use by another process" in log.read_text(), PATIENT)
         assert is_running(orphan)
         os.kill(orphan, signal.SIGCONT)
-        children[-1].join(120)
+        children[-1].join(PATIENT)
         assert children[-1].exitcode == 0 and not is_running(orphan)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -233,7 +238,7 @@ def test_slurm_tasks_of_one_host_share_a_sweep(images: Path, tmp_path: Path, chi
 
     children += [start_sweep(file, runs, before=task(number), search=Search()) for number in range(2)]
     for child in children:
-        child.join(120)
+        child.join(PATIENT)
     assert [child.exitcode for child in children] == [0, 0]
     assert [record.state for record in records(file, runs)] == ["finished"] * 4
     assert not any(json.loads(path.read_text())["earlier_starts"] for path in runs.glob("tiny/*/manifest.json"))

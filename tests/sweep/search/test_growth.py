@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
+from harness.sweep.redo import requeue_at_start
 from harness.sweep.search.growth import Growth
 from harness.sweep.search.identity import Contents, data_key
 from harness.sweep.search.settings import Search
@@ -262,7 +263,7 @@ def test_a_ledger_of_an_earlier_version_grows(method: str, tmp_path: Path) -> No
         sweep = sweep_of(tmp_path, [1e-3, 1e-2, 1e-1])
     grown = opened(tmp_path, sweep, search=Search(count=3))
     assert grown.growth == Growth(queued=1, removed=0, outside=0, is_first=False)
-    grown.requeue_failed(1)
+    requeue_at_start(grown, tmp_path, 1, None)
     assert len(finish(grown)) == 2
     assert [record.state for record in grown.records()] == ["finished"] * 3
     with pytest.raises(ConfigError, match="--epochs: 5 -> 7"):
