@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import read_sweep
+from harness.sweep.whereabouts import Whereabouts, read_whereabouts
 from tests import ROOT
 from tests.helpers.slurm_cluster import NODES, Cluster
 from tests.helpers.sweeping import TINY, kill_tree, write_sweep
@@ -70,6 +72,9 @@ class Sweeping:
             return TrialQueue.load(read_sweep(self.file), self.folder, None).records()
         except HarnessError:
             return []
+
+    def whereabouts(self) -> dict[int, Whereabouts]:
+        return read_whereabouts(TrialQueue.load(read_sweep(self.file), self.folder, None))
 
     @property
     def is_finished(self) -> bool:
@@ -132,27 +137,22 @@ def test_an_array_runs_each_trial_once(sweep_of: Callable[..., Sweeping], host_n
     shown = sweeping.harness("sweep", "status", sweeping.file.name, "--json")
     assert len(json.loads(shown)["board"]["runs"]) == 10
     # Both nodes worked; with own host names, the ledger has them.
-    sweep = read_sweep(sweeping.file)
-    trials = TrialQueue.load(sweep, sweeping.folder, None).study.get_trials()
-    assert {trial.user_attrs["run"]["host"] for trial in trials} == set(NODES)
-    assert {trial.user_attrs["run"]["job"] for trial in trials} <= {f"{job}_{task}" for task in range(4)}
+    places = sweeping.whereabouts().values()
+    assert {place.host for place in places} == set(NODES)
+    assert {place.job for place in places} <= {f"{job}_{task}" for task in range(4)}
+    trials = TrialQueue.load(read_sweep(sweeping.file), sweeping.folder, None).study.get_trials()
     hosts = {trial.user_attrs["owner"]["host"] for trial in trials}
     assert hosts == (set(NODES) if host_names == "two" else {os.uname().nodename})
 
 
-def worker_of(task_job: str) -> int | None:
-    """Process id of `harness sweep run` of a job."""
+def worker_of(cluster: Cluster, number: str) -> int | None:
+    """Process id of `harness sweep run` of a job by its number; other clusters have jobs of the same numbers."""
+    marks = {f"SLURM_JOB_ID={number}".encode(), f"SLURM_CONF={cluster.environment['SLURM_CONF']}".encode()}
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if (
-                b"sweep" in words
-                and b"run" in words
-                and f"SLURM_JOB_ID={task_job}".encode() in (entry / "environ").read_bytes().split(b"\0")
-            ):
+        with contextlib.suppress(OSError):
+            words, environment = ((entry / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            if {b"harness.cli", b"sweep", b"run"} <= set(words) and marks <= set(environment):
                 return int(entry.name)
-        except OSError:
-            continue
     return None
 
 
@@ -177,14 +177,24 @@ class Disturbance:
         """Run a command whose task may end at the same moment."""
         subprocess.run(command, env=self.cluster.environment, capture_output=True, check=False, timeout=30)
 
+    def busy(self) -> list[str]:
+        """Running tasks that work on a trial."""
+        records = {record.number for record in self.sweeping.records() if record.state == "running"}
+        jobs = {place.job for number, place in self.sweeping.whereabouts().items() if number in records}
+        return sorted(task for task, state in self.states().items() if state == "RUNNING" and task in jobs)
+
     def event(self) -> None:
-        """Hit one running task."""
-        assert wait_for(lambda: self.start_pending() or "RUNNING" in self.states().values(), PATIENCE), self.states()
-        time.sleep(self.chance.uniform(0.0, 3.0))
-        running = sorted(task for task, state in self.states().items() if state == "RUNNING")
-        if not running:
+        """Hit one task that works on a trial."""
+
+        def found() -> bool:
+            self.start_pending()
+            return self.sweeping.is_finished or bool(self.busy())
+
+        assert wait_for(found, PATIENCE), self.states()
+        time.sleep(self.chance.uniform(0.0, 1.0))
+        if not (busy := self.busy()):
             return
-        task, kind = self.chance.choice(running), self.chance.choice(["TERM", "requeue", "kill", "cancel"])
+        task, kind = self.chance.choice(busy), self.chance.choice(["TERM", "requeue", "kill", "cancel"])
         self.counts[kind] = self.counts.get(kind, 0) + 1
         match kind:
             case "TERM":
@@ -193,7 +203,7 @@ class Disturbance:
                 self.attempt("scontrol", "requeue", task)
             case "kill":
                 number = self.cluster.run("scontrol", "show", "job", task).split()[0].removeprefix("JobId=")
-                if (pid := worker_of(number)) is not None:
+                if (pid := worker_of(self.cluster, number)) is not None:
                     kill_tree(pid)
             case "cancel":
                 self.attempt("scancel", task)
@@ -214,7 +224,7 @@ class Disturbance:
 @pytest.mark.parametrize("events", [5, 20])
 def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping], events: int) -> None:
     """The warning of the time limit, requeueing, kill -9 of a worker with its trial, and scancel, at random moments."""
-    sweeping = sweep_of(3 * events, 8)
+    sweeping = sweep_of(2 * events + 5, 15)
     disturbance = Disturbance(sweeping, random.Random(events))
     while sum(disturbance.counts.values()) < events and not sweeping.is_finished:
         disturbance.event()
