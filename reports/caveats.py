@@ -181,11 +181,20 @@ def _changed_code(collection: Collection) -> Iterator[Caveat]:
 
 
 def _one_seed(collection: Collection) -> Iterator[Caveat]:
-    seeds = {json.dumps(row.run.config["seed"]) for row in collection.board.finished if "seed" in row.run.config}
-    if len(seeds) == 1:
+    settings = collection.board.ranked
+    single = [row for row in settings if row.setting.score.n == 1]
+    seeds = {json.dumps(row.setting.best.config["seed"]) for row in single if "seed" in row.setting.best.config}
+    if single and len(single) == len(settings) and seeds:
+        which = f" ({seeds.pop()})" if len(seeds) == 1 else ""
         yield Caveat(
-            f"All finished runs have the same seed ({seeds.pop()}). The variation between seeds is not measured, and "
-            "no interval includes it.",
+            f"Each setting was trained with one seed{which}. The variation between seeds is not measured, and no "
+            "interval includes it.",
+            is_grave=False,
+        )
+    elif single and seeds:
+        yield Caveat(
+            f"{len(single)} of {len(settings)} settings have one seed: their intervals are over images alone.",
+            _first([collection.setting_label(row) for row in single]),
             is_grave=False,
         )
 

@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.runs.folder import BEST, STATE, RunFolder
 from harness.runs.rules import Goal
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import ranked
+from reports.stats.setting import ranked
 
 # Besides `finished`: states of runs that are not resumed.
 NOT_RESUMED = ("stopped", "infeasible")

@@ -51,8 +51,9 @@ def run_sweep(
         code = Runner(sweep, trial_queue, folder, slots, options).run()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
         runs = read_runs(folder)
-        print(render(leaderboard_of(runs, sweep)))
-        if path := draw_positions(runs, folder):
+        board = leaderboard_of(runs, sweep)
+        print(render(board))
+        if path := draw_positions([row.setting.best for row in (*board.ranked, *board.unranked)], folder):
             print(f"Change of the position embeddings, by learning rate: {path}")
     return code
 
@@ -85,7 +86,7 @@ def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
 
 
 def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
-    """The position embeddings of a sweep's runs in one figure, `positions.png`; None if no run has any."""
+    """The position embeddings of these runs of a sweep in one figure, `positions.png`; None if no run has any."""
     figure = positions.figure(runs)
     return figures.save(figure, folder / "positions.png") if figure else None
 

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.runs.folder import BEST
 from harness.runs.rules import Goal, printable
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import ranked
+from reports.stats.setting import ranked
 
 SWEEP_BEST = "sweep-best"
 
