@@ -128,12 +128,12 @@ def _setting_row(
     )
     states = Counter(printable(one.run.state) for one in row.rows)
     several = len(row.rows) > 1
-    values = ", ".join(columns.value(one.run.config.get(SEED)) for one in row.rows)
+    seeds = sorted((columns.value(one.run.config.get(SEED)) for one in row.rows), key=lambda seed: (len(seed), seed))
     by_state = ", ".join(f"{count} {state}" for state, count in states.items())
     return TableRow(
         key=collection.setting_key(row),
         label=collection.setting_label(row),
-        name=f"seeds {values}" if several else printable(first.run.name),
+        name=f"seeds {', '.join(seeds)}" if several else printable(first.run.name),
         state=next(iter(states)) if len(states) == 1 else SEVERAL_STATES,
         standing=_standing(row),
         scores=scores if row.place or several else _of_run(first, shown),
