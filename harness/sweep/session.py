@@ -13,10 +13,13 @@ import sqlalchemy.exc
 from harness import files
 from harness.data.image_folder import load_configured_folder
 from harness.errors import HarnessError
+from harness.run_name import naming_by
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
+from harness.sweep.execution.progress import ENDED
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner, RunnerOptions
+from harness.sweep.repeat_best import RepeatBest, points_to_repeat
 from harness.sweep.search.grid import checked_configs, probe_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import points_of
@@ -40,15 +43,26 @@ def run_sweep(
     slots: list[Slot],
     options: RunnerOptions,
     storage: str | None = None,
+    repeat: RepeatBest | None = None,
 ) -> int:
-    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code."""
+    """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code.
+
+    `repeat` runs more seeds of the best settings when all trials have ended.
+    """
     check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
-    with locked(folder), storage_errors_in_words(sweep):
+    names = [parameter.name for parameter in sweep.parameters]
+    with locked(folder), storage_errors_in_words(sweep), naming_by(names):
         trial_queue = TrialQueue.open(sweep, search, folder, storage)
         files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
         trial_queue.requeue_failed(options.retries)
         code = Runner(sweep, trial_queue, folder, slots, options).run()
+        if repeat and code in (0, 1) and all(record.state in ENDED for record in trial_queue.records()):
+            points = points_to_repeat(sweep, trial_queue.records(), read_runs(folder), repeat)
+            if points:
+                print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
+                trial_queue.add(points)
+                code = Runner(sweep, trial_queue, folder, slots, options).run()
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
         runs = read_runs(folder)
         board = leaderboard_of(runs, sweep)

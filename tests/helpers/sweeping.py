@@ -14,6 +14,7 @@ import yaml
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
 from harness.sweep.execution.runner import RunnerOptions
+from harness.sweep.repeat_best import RepeatBest
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
 from harness.sweep.session import run_sweep, sweep_folder
@@ -54,6 +55,7 @@ def sweep_here(
     words: tuple[str, ...] = (),
     search: Search | None = None,
     storage: str | None = None,
+    repeat: RepeatBest | None = None,
     **rules: Any,
 ) -> int:
     """Does what `harness sweep run` does, with trials forked from this process."""
@@ -66,6 +68,7 @@ def sweep_here(
         slots,
         RunnerOptions(**{"start_method": FORKED, **rules}),
         storage,
+        repeat,
     )
 
 

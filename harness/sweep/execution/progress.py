@@ -15,6 +15,7 @@ from rich.table import Table
 from harness.runs.rules import duration, printable
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue, TrialRecord
+from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
@@ -94,11 +95,14 @@ def describe(settings: dict[str, Any], sweep: Sweep) -> str:
 def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
     """One line per trial of a sweep, as text."""
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
+    names = varying(sweep)
+    if SEED not in names and any(SEED in (record.settings or {}) for record in records):
+        names.append(SEED)  # of repeats that the file does not have
+    for heading in ("trial", *names, "state", sweep.metric.name, "attempts", "on", "note"):
         table.add_column(heading, overflow="fold")
     for record in records:
         table.add_row(
-            *_settings_cells(record, sweep),
+            *_settings_cells(record, names),
             record.state,
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
@@ -109,7 +113,7 @@ def status_table(records: Sequence[TrialRecord], sweep: Sweep) -> str:
 
 
 def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:
-    cells = _settings_cells(record, sweep)
+    cells = _settings_cells(record, varying(sweep))
     if running is None:
         return [*cells, record.state, "", _score(record.value), "", ""]
     seconds = running.seconds_left
@@ -123,10 +127,10 @@ def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> lis
     ]
 
 
-def _settings_cells(record: TrialRecord, sweep: Sweep) -> list[str]:
+def _settings_cells(record: TrialRecord, names: Sequence[str]) -> list[str]:
     """The trial's number, and its settings as far as they are known."""
     settings = record.settings or {}
-    cells = [escape(short(settings[name])) if name in settings else "" for name in varying(sweep)]
+    cells = [escape(short(settings[name])) if name in settings else "" for name in names]
     return [str(record.number), *cells]
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.config import RunConfig
+from harness.run_name import naming_by
 from harness.sweep.execution.progress import as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.search.grid import checked_configs, equal_points, probe_points
@@ -62,7 +63,8 @@ def plan(
         notes += _disk_notes(cost.disk(trials, keep)[1], Path(runs_dir))
     except UnknownCost as error:
         notes.append(str(error))
-    names = tuple(config.run_name for config in configs) if points else ()
+    with naming_by([parameter.name for parameter in sweep.parameters]):
+        names = tuple(config.run_name for config in configs) if points else ()
     return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
 
 

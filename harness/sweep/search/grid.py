@@ -30,11 +30,14 @@ def grid_points(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def random_points(sweep: Sweep, count: int, seed: int) -> list[dict[str, Any]]:
-    """The first `count` points of a random search. Point k does not depend on `count`."""
-    return [
+    """The first `count` points of a random search, each with every seed of `--repeats`. None depends on `count`."""
+    points = [
         {parameter.name: parameter.at(_quantile(seed, number, parameter.name)) for parameter in sweep.parameters}
         for number in range(count)
     ]
+    if sweep.repeats == 1:
+        return points
+    return [{**point, "seed": repeat} for point in points for repeat in range(sweep.repeats)]
 
 
 def probe_points(sweep: Sweep, count: int = 64) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def points_of(sweep: Sweep, search: Search) -> list[dict[str, Any]]:
         case "grid":
             return grid_points(sweep)[: sweep.run_cap]
         case "random":
-            return random_points(sweep, number_of_trials(sweep, search), search.seed)
+            return random_points(sweep, number_of_trials(sweep, search) // sweep.repeats, search.seed)
     return []
 
 
@@ -115,7 +115,7 @@ def number_of_trials(sweep: Sweep, search: Search) -> int:
     if sweep.method == "grid":
         return len(grid_points(sweep)[: sweep.run_cap])
     if count := search.count or sweep.run_cap:
-        return count
+        return count * sweep.repeats
     raise ConfigError(
         f"{sweep.path}: method {sweep.method} needs a number of trials. Give run_cap in the file, or --count."
     )
@@ -145,7 +145,9 @@ def _content(definition: Mapping[str, Any], default: str) -> str:
     if isinstance(content.get("command"), list):
         content["command"] = [word for word in content["command"] if word != default]
     overrides = [word for word in definition["overrides"] if word != default]
-    return json.dumps([content, overrides, definition["search"]], sort_keys=True, default=str)
+    # Sweeps of versions without repeats did not store how many there are.
+    search = {"repeats": 1, **definition["search"]}
+    return json.dumps([content, overrides, search], sort_keys=True, default=str)
 
 
 def _lines(definition: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.sweep.search.added import add_points
 from harness.sweep.search.lease import is_abandoned, is_ours, new_lease
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
+from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep
 
 # The state of a trial that two machines queued at the same moment; it does not run.
@@ -64,6 +66,7 @@ class TrialRecord:
 class TrialQueue:
     def __init__(self, study: optuna.Study, sweep: Sweep, search: Search, *, shared: bool) -> None:
         self._study, self._sweep, self._search, self._shared = study, sweep, search, shared
+        self.sweep = sweep  # with the repeats that it began with
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self.sweep_id: str = study.user_attrs["sweep_id"]
 
@@ -76,7 +79,12 @@ class TrialQueue:
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
         study = load_study(sweep, folder, storage)
-        return cls(study, sweep, Search(**study.user_attrs["search"]), shared=storage is not None)
+        search = Search(**study.user_attrs["search"])
+        return cls(study, with_repeats(sweep, search.repeats), search, shared=storage is not None)
+
+    def add(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Queue points by hand; those that have a trial keep it."""
+        add_points(self._study, self._sweep, points)
 
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
