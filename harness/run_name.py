@@ -15,7 +15,7 @@ from typing import Any
 PARAMETERS = "HARNESS_SWEEP_PARAMETERS"
 
 # W&B's agents set it: a YAML file with the settings of the run.
-WANDB_PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
+AGENT_FILE = "WANDB_SWEEP_PARAM_PATH"
 
 MOST = 80  # characters of a name
 MOST_OF_VALUE = 24
@@ -26,7 +26,7 @@ def swept_settings() -> tuple[str, ...]:
     """Names of the settings that the sweep of this process sets; empty outside a sweep."""
     if PARAMETERS in os.environ:
         return tuple(name for name in os.environ[PARAMETERS].split(",") if name)
-    path = os.environ.get(WANDB_PARAMETERS)
+    path = os.environ.get(AGENT_FILE)
     return _of_file(path) if path else ()
 
 

@@ -34,6 +34,7 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
+        *_lost_seeds(collection),
         *_below_probe(collection),
         *_out_of_memory(collection),
         *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
@@ -137,6 +138,21 @@ def _by_text(collection: Collection, sentence: str, texts_of: Callable[[Run], It
             by_text.setdefault(text, []).append(collection.label(row.run))
     for text, labels in by_text.items():
         yield Caveat(sentence.format(text), () if len(labels) == len(collection.rows) else _first(labels))
+
+
+def _lost_seeds(collection: Collection) -> Iterator[Caveat]:
+    """Settings of which some seeds ended without a result: which ones do depends on how good they are."""
+    details = []
+    for row in collection.board.ranked:
+        lost = [run.state for run in row.setting.others if run.state in ("stopped", "infeasible")]
+        if lost:
+            details.append(f"{collection.setting_label(row)}: {len(lost)} of {len(row.rows)} seeds")
+    if details:
+        yield Caveat(
+            f"Seeds of {len(details)} setting{'s' * (len(details) != 1)} were pruned or could not be trained. Means "
+            "are of the other seeds, and therefore too good.",
+            _first(details),
+        )
 
 
 def _out_of_memory(collection: Collection) -> Iterator[Caveat]:

@@ -21,10 +21,8 @@ def test_trials_are_named_by_what_the_sweep_sets() -> None:
     assert named(("lr", "ema", "seed"), seed=3) == "ema=false_lr=1e-05_s3"
     assert named(("seed",), seed=2) == "s2"
     # What an earlier version gave one name to.
-    sets = [("weights", w) for w in ("none", "a/deit.pth", "b/dino.pth")] + [
-        ("head_init", h) for h in ("zero", "probe")
-    ]
-    assert [named((name,), **{name: value}) for name, value in sets] == [
+    sets = {"weights": ("none", "a/deit.pth", "b/dino.pth"), "head_init": ("zero", "probe")}
+    assert [named((name,), **{name: value}) for name, values in sets.items() for value in values] == [
         "weights=none_s0",
         "weights=deit.pth_s0",
         "weights=dino.pth_s0",

@@ -1,4 +1,7 @@
-"""`harness sweep sync`: send the offline runs of a sweep to W&B, and mark the model of the best run."""
+"""`harness sweep sync`: send the offline runs of a sweep to W&B, and mark the best model.
+
+The best model is that of the best seed of the best setting, by the sweep's metric on validation.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def sync_sweep(
     goal: Goal = "maximize",
     say: Callable[[str], None] = print,
 ) -> SyncReport:
-    """Send the runs of a sweep that W&B does not have, and give the model of the best run the alias `sweep-best`.
+    """Send the runs of a sweep that W&B does not have, and give the best model the alias `sweep-best`.
 
     Prints a line per run as soon as it is sent. Raises HarnessError without a login or an answer from the server.
     """

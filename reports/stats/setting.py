@@ -82,7 +82,7 @@ def settings_of(runs: Sequence[Run], metric: str, goal: Goal) -> list[Setting]:
 
     The lower mean validation loss decides between equal ones. Settings without such a seed come last, in the order of
     their runs. Runs have one setting if they have the same config, except for the seed and what does not change the
-    result, and the same data. A second run of a seed is no repeat: it belongs to a second setting.
+    result, and the same data. A second run of a seed belongs to a second setting.
     """
     ranked_runs = {run for run in runs if run.finished and run.metric(metric) is not None}
     by_data: dict[str, str] = {}  # fingerprints of data folders, for runs that ended before they had one

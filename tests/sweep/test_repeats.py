@@ -44,10 +44,8 @@ def test_repeats_of_a_grid_are_seeds_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_random_point_is_drawn_once_for_all_seeds(tmp_path: Path) -> None:
-    parameters = {
-        "lr": {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"},
-        "ema": {"values": [True, False]},
-    }
+    lr = {"min": 1e-5, "max": 1e-1, "distribution": "log_uniform_values"}
+    parameters = {"lr": lr, "ema": {"values": [True, False]}}
     sweep = sweep_of(tmp_path, parameters, method="random")
     repeated = with_repeats(sweep, 2)
     points = points_of(repeated, Search(count=3))
@@ -57,6 +55,17 @@ def test_a_random_point_is_drawn_once_for_all_seeds(tmp_path: Path) -> None:
     for number, point in enumerate(points):
         assert {name: value for name, value in point.items() if name != "seed"} == alone[number // 2]
     assert repeated.seeds_per_setting == 2
+    assert points_of(with_repeats(sweep_of(tmp_path, parameters, method="random", run_cap=3), 2), Search()) == points
+
+
+def test_a_cap_counts_points(tmp_path: Path) -> None:
+    """Also where names come after the seed."""
+    parameters = LR | {"weight_decay": {"values": [0.0, 0.1]}}
+    points = points_of(with_repeats(sweep_of(tmp_path, parameters, run_cap=3), 2), Search())
+    assert [(point["lr"], point["weight_decay"], point["seed"]) for point in points] == [
+        *((1e-3, 0.0, 0), (1e-3, 0.0, 1), (1e-3, 0.1, 0)),
+        *((1e-3, 0.1, 1), (1e-2, 0.0, 0), (1e-2, 0.0, 1)),
+    ]
 
 
 @pytest.mark.parametrize(

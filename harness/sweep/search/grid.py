@@ -23,9 +23,13 @@ _MAX_PROBLEMS = 10
 
 
 def grid_points(sweep: Sweep) -> list[dict[str, Any]]:
-    """Every combination of a grid in W&B's order: names are sorted, and the last one changes fastest."""
-    names = [parameter.name for parameter in sweep.parameters]
-    grids = [parameter.grid() or () for parameter in sweep.parameters]
+    """Every combination of a grid in W&B's order: names are sorted, and the last one changes fastest.
+
+    With `--repeats` it is the seed, so that run_cap cuts whole settings.
+    """
+    parameters = sorted(sweep.parameters, key=lambda parameter: sweep.repeats > 1 and parameter.name == "seed")
+    names = [parameter.name for parameter in parameters]
+    grids = [parameter.grid() or () for parameter in parameters]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*grids)]
 
 

@@ -114,8 +114,8 @@ def number_of_trials(sweep: Sweep, search: Search) -> int:
     """Raises ConfigError for a search without an end."""
     if sweep.method == "grid":
         return len(grid_points(sweep)[: sweep.run_cap])
-    if count := search.count or sweep.run_cap:
-        return count * sweep.repeats
+    if count := search.count * sweep.repeats if search.count else sweep.run_cap:
+        return count
     raise ConfigError(
         f"{sweep.path}: method {sweep.method} needs a number of trials. Give run_cap in the file, or --count."
     )

@@ -28,7 +28,8 @@ def with_repeats(sweep: Sweep, repeats: int) -> Sweep:
         )
     seed = Parameter(SEED, "categorical", values=tuple(range(repeats)))
     parameters = tuple(sorted((*sweep.parameters, seed), key=lambda parameter: parameter.name))
-    return dataclasses.replace(sweep, parameters=parameters, repeats=repeats)
+    run_cap = sweep.run_cap and sweep.run_cap * repeats  # it counts points
+    return dataclasses.replace(sweep, parameters=parameters, repeats=repeats, run_cap=run_cap)
 
 
 def check_seed_is_free(sweep: Sweep, option: str) -> None:
