@@ -17,6 +17,7 @@ from typing import Any
 from harness.data.policies import POLICIES
 from harness.errors import ConfigError, PathError
 from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
+from harness.run_name import sweep_run_name, swept_settings
 
 MODELS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14", "vit_s_16", "vit_ti_16", "vit_demo")
 
@@ -441,8 +442,12 @@ class RunConfig:
 
     @property
     def run_name(self) -> str:
-        """`name`, or a name built from the settings that sweeps vary most: `lr1e-05_bs16_none_s0`."""
-        return self.name or f"lr{self.lr:g}_bs{self.batch_size}_{self.augment}_s{self.seed}"
+        """`name`; in a sweep what it sets, `ema=true_lr=1e-05_s0`; else `lr1e-05_bs16_none_s0`."""
+        if self.name:
+            return self.name
+        if swept := swept_settings():
+            return sweep_run_name(vars(self), swept)
+        return f"lr{self.lr:g}_bs{self.batch_size}_{self.augment}_s{self.seed}"
 
     @property
     def identity(self) -> str:

@@ -34,6 +34,7 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_skipped(runs),
         *_by_text(collection, "Something went wrong after training: {}", _problems),
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
+        *_lost_seeds(collection),
         *_below_probe(collection),
         *_out_of_memory(collection),
         *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
@@ -139,6 +140,21 @@ def _by_text(collection: Collection, sentence: str, texts_of: Callable[[Run], It
         yield Caveat(sentence.format(text), () if len(labels) == len(collection.rows) else _first(labels))
 
 
+def _lost_seeds(collection: Collection) -> Iterator[Caveat]:
+    """Settings of which some seeds ended without a result: which ones do depends on how good they are."""
+    details = []
+    for row in collection.board.ranked:
+        lost = [run.state for run in row.setting.others if run.state in ("stopped", "infeasible")]
+        if lost:
+            details.append(f"{collection.setting_label(row)}: {len(lost)} of {len(row.rows)} seeds")
+    if details:
+        yield Caveat(
+            f"Seeds of {len(details)} setting{'s' * (len(details) != 1)} were pruned or could not be trained. Means "
+            "are of the other seeds, and therefore too good.",
+            _first(details),
+        )
+
+
 def _out_of_memory(collection: Collection) -> Iterator[Caveat]:
     details = []
     for row in collection.rows:
@@ -181,11 +197,20 @@ def _changed_code(collection: Collection) -> Iterator[Caveat]:
 
 
 def _one_seed(collection: Collection) -> Iterator[Caveat]:
-    seeds = {json.dumps(row.run.config["seed"]) for row in collection.board.finished if "seed" in row.run.config}
-    if len(seeds) == 1:
+    settings = collection.board.ranked
+    single = [row for row in settings if row.setting.score.n == 1]
+    seeds = {json.dumps(row.setting.best.config["seed"]) for row in single if "seed" in row.setting.best.config}
+    if single and len(single) == len(settings) and seeds:
+        which = f" ({seeds.pop()})" if len(seeds) == 1 else ""
         yield Caveat(
-            f"All finished runs have the same seed ({seeds.pop()}). The variation between seeds is not measured, and "
-            "no interval includes it.",
+            f"Each setting was trained with one seed{which}. The variation between seeds is not measured, and no "
+            "interval includes it.",
+            is_grave=False,
+        )
+    elif single and seeds:
+        yield Caveat(
+            f"{len(single)} of {len(settings)} settings have one seed: their intervals are over images alone.",
+            _first([collection.setting_label(row) for row in single]),
             is_grave=False,
         )
 

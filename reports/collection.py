@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,27 +15,26 @@ from harness.runs.rules import printable
 from reports import columns
 from reports.errors import ReportError
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import Leaderboard, Row, leaderboard
+from reports.stats.leaderboard import Leaderboard, Row, SettingRow, leaderboard
 from reports.values import is_number
 
 
-def in_order(rows: Sequence[Row], name: str) -> list[Setting]:
-    """One setting of runs that all have it, sorted by value: numbers first, then text."""
+def in_order(rows: Sequence[SettingRow], name: str) -> list[SettingValue]:
+    """The values of one hyperparameter in settings that all have it, sorted: numbers first, then text."""
     values = [row.settings[name] for row in rows]
-    settings = [
-        Setting(row, value, text) for row, value, text in zip(rows, values, columns.spelled(values), strict=True)
+    all_values = [
+        SettingValue(row, value, text) for row, value, text in zip(rows, values, columns.spelled(values), strict=True)
     ]
     return sorted(
-        settings,
-        key=lambda setting: (not is_number(setting.value), setting.value if is_number(setting.value) else setting.text),
+        all_values, key=lambda each: (not is_number(each.value), each.value if is_number(each.value) else each.text)
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
-    """The value of one setting in one run."""
+class SettingValue:
+    """The value of one hyperparameter in one setting."""
 
-    row: Row
+    row: SettingRow
     value: Any
     text: str
 
@@ -60,8 +59,13 @@ class Collection:
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
-        """All runs: the finished ones best first, then the others."""
+        """All runs: the finished ones, those of the best setting first; then the others."""
         return (*self.board.finished, *self.board.others)
+
+    @property
+    def setting_rows(self) -> tuple[SettingRow, ...]:
+        """All settings, best first; those without a finished run come last."""
+        return (*self.board.ranked, *self.board.unranked)
 
     @property
     def metric(self) -> str:
@@ -77,6 +81,7 @@ class Collection:
 
     @property
     def best(self) -> Run | None:
+        """The best seed of the best setting, by validation."""
         return self.board.finished[0].run if self.board.finished else None
 
     def key(self, run: Run) -> str:
@@ -86,16 +91,17 @@ class Collection:
     def _place(self, run: Run) -> str:
         return str(run.path.relative_to(self.folder) if run.path.is_relative_to(self.folder) else run.path)
 
+    def setting_key(self, row: SettingRow) -> str:
+        """The key of the setting's run; of several runs, one for all."""
+        if len(row.rows) == 1:
+            return self.key(row.rows[0].run)
+        places = sorted(self._place(one.run) for one in row.rows)
+        return "s" + hashlib.sha256("\n".join(places).encode(errors="surrogateescape")).hexdigest()[:10]
+
     @cached_property
     def labels(self) -> dict[str, str]:
         """Names of runs by key: settings, such as "augment none, lr 0.0003", or the folder if they are not unique."""
-        spelled = {
-            name: columns.spelled([row.settings.get(name, "?") for row in self.rows]) for name in self.board.settings
-        }
-        words = [
-            ", ".join(f"{printable(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
-            for number in range(len(self.rows))
-        ]
+        words = self._words(self.board.run_settings, [row.settings for row in self.rows])
         word_counts, name_counts = Counter(words), Counter(row.run.name for row in self.rows)
         # The same sweep in two folders has the same names in both.
         folders = [row.run.name if name_counts[row.run.name] == 1 else self._place(row.run) for row in self.rows]
@@ -104,5 +110,30 @@ class Collection:
             for row, text, folder in zip(self.rows, words, folders, strict=True)
         }
 
+    @cached_property
+    def setting_labels(self) -> dict[str, str]:
+        """Names of settings by key: as of their run, or without the seed."""
+        words = self._words(self.board.settings, [row.settings for row in self.setting_rows])
+        counts = Counter(words)
+        return {
+            self.setting_key(row): text if text and counts[text] == 1 else self._with_folder(row, text)
+            for row, text in zip(self.setting_rows, words, strict=True)
+        }
+
+    def _with_folder(self, row: SettingRow, words: str) -> str:
+        """The name of a setting that another one shares, or that has none."""
+        label = self.label(row.setting.best)
+        return label if len(row.rows) == 1 else f"{words or 'all settings equal'}, {len(row.rows)} seeds as {label}"
+
+    def _words(self, names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+        spelled = {name: columns.spelled([each.get(name, "?") for each in settings]) for name in names}
+        return [
+            ", ".join(f"{printable(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
+            for number in range(len(settings))
+        ]
+
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
+
+    def setting_label(self, row: SettingRow) -> str:
+        return self.setting_labels[self.setting_key(row)]

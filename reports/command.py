@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from reports.runs import Run
-from reports.stats.leaderboard import NOT_SETTINGS
+from reports.stats.setting import NOT_SETTINGS
 
 # As the manifest writes them, --name=value.
 ELSEWHERE = tuple(f"--{name.replace('_', '-')}=" for name in NOT_SETTINGS)

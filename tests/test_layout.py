@@ -16,7 +16,7 @@ PACKAGE = ROOT / "harness"
 
 # From the bottom up. A package or front-door module imports from layers below its own, and from nothing beside it.
 LAYERS = (
-    ("harness.errors",),
+    ("harness.errors", "harness.run_name"),
     ("harness.runs.light", "harness.recipes"),
     ("harness.data.policies",),
     ("harness.config", "harness.files"),

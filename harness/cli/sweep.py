@@ -53,6 +53,12 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that decide which trials there are."""
     for decorate in (
         click.argument("words", metavar="[-- RUN OPTIONS]", nargs=-1, type=click.UNPROCESSED),
+        click.option(
+            "--repeats",
+            type=click.IntRange(1),
+            default=1,
+            help="Seeds of each point of grid and random: 0 to N - 1; with --repeat-best, of the best settings.",
+        ),
         click.option("--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", help="Sampler of bayes."),
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of random and bayes."),
         click.option("--count", type=click.IntRange(1), help="Trials; of a grid, the first ones. [default: run_cap]"),
@@ -74,6 +80,7 @@ def plan(
     count: int | None,
     seed: int,
     algorithm: str,
+    repeats: int,
     words: tuple[str, ...],
     workers: int,
     probe: bool,
@@ -88,8 +95,9 @@ def plan(
     with errors_in_words():
         from harness.sweep.plan.plan import plan as make_plan
         from harness.sweep.plan.plan import render
+        from harness.sweep.spec.repeats import with_repeats
 
-        spec = read_file(file, words)
+        spec = with_repeats(read_file(file, words), repeats)
         click.echo(
             render(make_plan(spec, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers, keep=keep))
         )
@@ -111,7 +119,12 @@ def plan(
 @click.option(
     "--timeout", type=click.FloatRange(0), default=3600.0, help="Seconds a trial may make no progress; 0: no limit."
 )
-@click.option("--keep", type=click.IntRange(1), help="Number of best checkpoints to keep. [default: all]")
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    help="Number of checkpoints to keep: the best seed of each of the best settings. [default: all]",
+)
+@click.option("--repeat-best", type=click.IntRange(1), help="At the end, run --repeats seeds of the best K settings.")
 @click.option("--end-by", type=float, help="Unix time by which this machine's trials have to end. [default: none]")
 @click.option("--accept", is_flag=True, help="Run a file whose trials all compute something else than before.")
 @click.option(
@@ -130,6 +143,7 @@ def run(
     count: int | None,
     seed: int,
     algorithm: str,
+    repeats: int,
     words: tuple[str, ...],
     workers: int | None,
     gpus_per_run: float | None,
@@ -137,6 +151,7 @@ def run(
     retries: int,
     timeout: float,
     keep: int | None,
+    repeat_best: int | None,
     end_by: float | None,
     accept: bool,
     reuse: tuple[Path, ...],
@@ -153,19 +168,27 @@ def run(
       harness sweep run sweeps/demo.yaml
       harness sweep run sweeps/bayes.yaml --count 20 --gpus-per-run 2 --keep 3
       harness sweep run sweeps/finetune.yaml --reuse runs/grid --max-hours 8
+      harness sweep run sweeps/grid.yaml --repeat-best 3 --repeats 5
     """
     with errors_in_words():
         from harness.sweep.execution.budget import Budget
         from harness.sweep.execution.resources import share_machine
         from harness.sweep.execution.runner_options import RunnerOptions
+        from harness.sweep.repeat_best import RepeatBest, check_repeat_best
         from harness.sweep.session import run_sweep, sweep_folder
+        from harness.sweep.spec.repeats import with_repeats
 
-        spec = read_file(file, words)
+        spec, repeat = read_file(file, words), RepeatBest(repeat_best, repeats) if repeat_best else None
+        if repeat:
+            check_repeat_best(spec, repeat)
+        else:
+            spec = with_repeats(spec, repeats)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
         budget = Budget(max_hours, target, patience)
-        search, options = Search(count, seed, algorithm), RunnerOptions(retries, timeout, keep, budget, end_by)
+        search = Search(count, seed, algorithm, spec.repeats)
+        options = RunnerOptions(retries, timeout, keep, budget, end_by)
         folder = sweep_folder(spec, runs_dir)
-        sys.exit(run_sweep(spec, search, folder, slots, options, storage, accept=accept, reuse=reuse))
+        sys.exit(run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse))
 
 
 @sweep.command(short_help="List the trials of FILE, then the leaderboard.")
@@ -226,4 +249,5 @@ def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, P
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")
     refuse_lost_ledger(spec, folder, storage)
-    return spec, folder, TrialQueue.load(spec, folder, storage)
+    trial_queue = TrialQueue.load(spec, folder, storage)
+    return trial_queue.sweep, folder, trial_queue

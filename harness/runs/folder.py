@@ -15,6 +15,7 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.files import disk_is_full, is_locked, locked, no_space, remove_leftovers, write_atomically
+from harness.run_name import swept_settings
 from harness.runs.predictions import PREDICTIONS_FILE
 from harness.runs.reading import START_OVER, UnreadableError, read_checked_object, read_rows
 from harness.runs.rules import SET_ASIDE, finite, printable
@@ -73,7 +74,12 @@ class RunFolder:
             raise HarnessError(
                 f"WANDB_RUN_ID is {run_id!r}; it becomes a folder name: letters, digits, '_', '-' and '.'."
             )
-        return cls(Path(config.runs_dir) / f"{config.run_name}-{run_id}")
+        path = Path(config.runs_dir) / f"{config.run_name}-{run_id}"
+        if swept_settings() and not path.exists():
+            # It has another name if the sweep file had other parameters, or an earlier version named it.
+            begun = [folder for folder in path.parent.glob(f"*-{run_id}") if (folder / "config.json").is_file()]
+            path = min(begun, default=path)
+        return cls(path)
 
     def read(self, name: str, remedy: str = START_OVER) -> dict[str, Any]:
         """`config.json`, `manifest.json` or `summary.json`; empty if the file is missing. Raises UnreadableError."""

@@ -8,22 +8,28 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.runs.folder import BEST, STATE, RunFolder
-from harness.runs.rules import Goal
+from harness.sweep.spec.metric import Metric
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import ranked
+from reports.stats.setting import Setting, settings_of
 
 # Besides `finished`: states of runs that are not resumed.
 NOT_RESUMED = ("stopped", "infeasible")
 
 
-def keep_best(sweep_folder: Path, keep: int, metric: str, goal: Goal, *, in_use: Collection[Path] = ()) -> list[Path]:
-    """Delete the checkpoints of ended runs, except the best `keep`; returns the folders that lost their best one.
+def keep_best(
+    sweep_folder: Path, keep: int, metric: Metric, seeds: int = 1, *, in_use: Collection[Path] = ()
+) -> list[Path]:
+    """Delete the checkpoints of ended runs, except the best seed of each of the best `keep` settings.
 
-    Runs that can be resumed keep their checkpoints; so do the folders `in_use`, and runs whose process has not ended
-    yet, until the next call. Metrics, predictions and figures stay.
+    Returns the folders that lost their best one. Runs that can be resumed keep their checkpoints; so do the folders
+    `in_use`, and runs whose process has not ended yet, until the next call. Metrics, predictions and figures stay.
+    Settings are repeated with so many `seeds`: until all of them have ended, the best seed so far stays.
     """
     runs = read_runs(sweep_folder)
-    best_runs = ranked(runs, metric, goal)[:keep]
+    settings = [setting for setting in settings_of(runs, metric.name, metric.goal) if setting.runs]
+    # A mean is final when its seeds have ended: only then can a setting not come back among the best.
+    final = [setting for setting in settings if _ended(setting) >= seeds]
+    best_runs = {setting.best for setting in settings if setting not in final or setting in final[:keep]}
     skipped = {path.resolve() for path in in_use}
     changed = []
     for run in runs:
@@ -37,6 +43,10 @@ def keep_best(sweep_folder: Path, keep: int, metric: str, goal: Goal, *, in_use:
             if files and _delete(run, files, keep):
                 changed.append(run.path)
     return changed
+
+
+def _ended(setting: Setting) -> int:
+    return sum(run.finished or run.state in (*NOT_RESUMED, "failed") for run in setting.all_runs)
 
 
 def _delete(run: Run, files: list[Path], keep: int) -> bool:

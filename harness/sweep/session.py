@@ -12,13 +12,15 @@ from typing import Any
 
 from harness import files
 from harness.errors import HarnessError, printable
+from harness.run_name import naming_by
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
-from harness.sweep.execution.progress import last_heartbeat
+from harness.sweep.execution.progress import ENDED, last_heartbeat
 from harness.sweep.execution.resources import Slot, smallest_memory
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
+from harness.sweep.repeat_best import RepeatBest, points_to_repeat
 from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
 from harness.sweep.search.growth import Growth
 from harness.sweep.search.identity import Contents, read_contents
@@ -54,19 +56,21 @@ def run_sweep(
     slots: list[Slot],
     options: RunnerOptions,
     storage: str | None = None,
+    repeat: RepeatBest | None = None,
     *,
     accept: bool = False,
     reuse: Sequence[Path] = (),
 ) -> int:
     """Start or resume a sweep and run it until all trials have ended or it is stopped; returns the exit code.
 
-    `accept` runs the trials of a file in which all trials compute something else than before; `reuse` names folders
-    whose results are taken over.
+    `repeat` runs more seeds of the best settings when all trials have ended. `accept` runs the trials of a file in
+    which all trials compute something else than before. `reuse` names folders whose results are taken over.
     """
     contents = check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
     refuse_lost_ledger(sweep, folder, storage)
-    with locked(folder), ledger_errors_in_words(sweep.path):
+    names = [parameter.name for parameter in sweep.parameters]
+    with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names):
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
         print(growth_text(trial_queue.growth), end="")
         if reuse:
@@ -75,13 +79,22 @@ def run_sweep(
         requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
         runner = Runner(sweep, trial_queue, folder, slots, options)
         code = runner.run()
+        if repeat and code in (0, 1) and all(record.state in ENDED for record in trial_queue.records()):
+            runs, _ = ledger_runs(trial_queue, sweep, folder)
+            if points := points_to_repeat(sweep, trial_queue.records(), runs, repeat):
+                print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
+                trial_queue.add(points)
+                runner = Runner(sweep, trial_queue, folder, slots, options)
+                code = runner.run()
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
         records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
         runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
-        print(render(leaderboard_of(runs, sweep)))
+        board = leaderboard_of(runs, sweep)
+        print(render(board))
         print(remote_lines(records, elsewhere), end="")
-        if not cause and (path := draw_positions(runs, folder)):  # the cause may be a full disk
+        best = [row.setting.best for row in (*board.ranked, *board.unranked)]
+        if not cause and (path := draw_positions(best, folder)):  # the cause may be a full disk
             print(f"Change of the position embeddings, by learning rate: {path}")
         for line in failed_lines(records, sweep):
             print(printable(line))
@@ -139,7 +152,7 @@ def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
 
 
 def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:
-    """The position embeddings of a sweep's runs in one figure, `positions.png`; None if no run has any."""
+    """The position embeddings of these runs of a sweep in one figure, `positions.png`; None if no run has any."""
     figure = positions.figure(runs)
     return figures.save(figure, folder / "positions.png") if figure else None
 

@@ -1,4 +1,7 @@
-"""`harness sweep sync`: send the offline runs of a sweep to W&B, and mark the model of the best run."""
+"""`harness sweep sync`: send the offline runs of a sweep to W&B, and mark the best model.
+
+The best model is that of the best seed of the best setting, by the sweep's metric on validation.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from harness.errors import HarnessError
 from harness.runs.folder import BEST
 from harness.runs.rules import Goal, printable
 from reports.runs import Run, read_runs
-from reports.stats.leaderboard import ranked
+from reports.stats.setting import ranked
 
 SWEEP_BEST = "sweep-best"
 
@@ -60,7 +63,7 @@ def sync_sweep(
     goal: Goal = "maximize",
     say: Callable[[str], None] = print,
 ) -> SyncReport:
-    """Send the runs of a sweep that W&B does not have, and give the model of the best run the alias `sweep-best`.
+    """Send the runs of a sweep that W&B does not have, and give the best model the alias `sweep-best`.
 
     Prints a line per run as soon as it is sent. Raises HarnessError without a login or an answer from the server.
     """

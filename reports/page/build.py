@@ -19,6 +19,7 @@ from reports.page.section import Section
 from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
 from reports.page.site import Site
+from reports.page.verdict import verdict
 from reports.stats.leaderboard import nothing_ranked
 
 # In the order of the page.
@@ -103,7 +104,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         title=collection.name,
         states=_states(collection),
         facts=_facts(collection),
-        verdict=leaderboard.verdict(collection),
+        verdict=verdict(collection),
         no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,

@@ -1,4 +1,4 @@
-"""Heat maps of the mean score of each combination of two or three settings, with the number of runs."""
+"""Heat maps of the mean score of each combination of two or three hyperparameters, with the number of settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from reports import columns
 from reports.collection import Collection, in_order
 from reports.page.charts import AXES, RAMP, Chart, chart, escaped, readable, shortened
 from reports.page.site import Site
-from reports.stats.leaderboard import Row
+from reports.stats.leaderboard import SettingRow
+from reports.stats.setting import Pooled
 
 # Most values of an axis, and most panels.
 MOST_LEVELS = 12
@@ -29,9 +30,9 @@ class HeatMap:
 
 
 def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMap | None:
-    """Of the settings `names`, which every finished run has; None unless at least two have few enough values."""
-    # With the unfinished runs: their state explains an empty cell.
-    rows = list(collection.rows)
+    """Of the hyperparameters `names`, which every ranked setting has; None unless two have few enough values."""
+    # With the unfinished ones: their state explains an empty cell.
+    rows = list(collection.setting_rows)
     axes = sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
     axes = [name for name in axes if len(_levels(rows, name)) <= MOST_LEVELS][:3]
     if len(axes) > 2 and len(_levels(rows, axes[2])) > MOST_PANELS:
@@ -42,19 +43,17 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
     rows = [row for row in rows if all(name in row.settings for name in axes)]
     levels = {name: _levels(rows, name) for name in axes}
     spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
-    cells: dict[Cell, list[Row]] = {}
+    cells: dict[Cell, list[SettingRow]] = {}
     for number, row in enumerate(rows):
         cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
-    scores = {
-        cell: [row.metric for row in members if row.place and row.metric is not None] for cell, members in cells.items()
-    }
-    means = {cell: float(np.mean(values)) for cell, values in scores.items() if values}
+    scores = {cell: [row.setting.score for row in members if row.place] for cell, members in cells.items()}
+    means = {cell: float(np.mean([score.mean for score in of_cell])) for cell, of_cell in scores.items() if of_cell}
     charts = []
     for index, panel in enumerate([(level,) for level in levels[axes[2]]] if len(axes) > 2 else [()]):
         title = f"{readable(axes[2])} {panel[0]}" if panel else ""
         grid = [[(x, y, *panel) for x in levels[axes[0]]] for y in levels[axes[1]]]
         descriptions = [
-            f"{readable(axes[0])} {cell[0]}, {readable(axes[1])} {cell[1]}: {means[cell]:.3f} (n = {len(scores[cell])})"
+            f"{readable(axes[0])} {cell[0]}, {readable(axes[1])} {cell[1]}: {means[cell]:.3f} ({_count(scores[cell])})"
             for line in grid
             for cell in line
             if cell in means
@@ -75,7 +74,15 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
     return HeatMap(tuple(charts), tuple(map(readable, axes)), averaged)
 
 
-def _levels(rows: Sequence[Row], name: str) -> list[str]:
+def _count(scores: Sequence[Pooled]) -> str:
+    """How many scores a mean is of: settings, or the seeds of the only one, with their standard deviation."""
+    if len(scores) == 1 and scores[0].n > 1:
+        return f"sd {scores[0].sd:.3f}, n = {scores[0].n} seeds"
+    seeds = sum(score.n for score in scores)
+    return f"n = {len(scores)}" + (f" settings, {seeds} runs" if seeds > len(scores) else "")
+
+
+def _levels(rows: Sequence[SettingRow], name: str) -> list[str]:
     """The values of a setting as text, in order, of the rows that have it."""
     return list(
         dict.fromkeys(setting.text for setting in in_order([row for row in rows if name in row.settings], name))
@@ -85,7 +92,7 @@ def _levels(rows: Sequence[Row], name: str) -> list[str]:
 def _trace(
     grid: Sequence[Sequence[Cell]],
     means: dict[Cell, float],
-    scores: dict[Cell, list[float]],
+    scores: dict[Cell, list[Pooled]],
     axes: Sequence[str],
 ) -> dict[str, Any]:
     x_title, y_title = (escaped(readable(name)) for name in axes[:2])
@@ -97,7 +104,7 @@ def _trace(
         "y": [escaped(line[0][1]) for line in grid],
         "z": [[means.get(cell) for cell in line] for line in grid],
         "text": [
-            [f"<b>{means[cell]:.3f}</b><br>n = {len(scores[cell])}" if cell in means else "" for cell in line]
+            [f"<b>{means[cell]:.3f}</b><br>{_count(scores[cell])}" if cell in means else "" for cell in line]
             for line in grid
         ],
         "texttemplate": "%{text}",
@@ -112,7 +119,7 @@ def _trace(
 
 
 def _layout(
-    grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[Row]], axes: Sequence[str]
+    grid: Sequence[Sequence[Cell]], means: dict[Cell, float], cells: dict[Cell, list[SettingRow]], axes: Sequence[str]
 ) -> dict[str, Any]:
 
     def ticks(levels: Sequence[str]) -> dict[str, Any]:
@@ -134,7 +141,7 @@ def _layout(
                 # By position: Plotly would read a category such as "64" as a position.
                 "x": column,
                 "y": row,
-                "text": escaped(members[0].run.state),
+                "text": escaped(members[0].rows[0].run.state),
                 "showarrow": False,
                 "font": {"color": "var(--soft)"},
             }

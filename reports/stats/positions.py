@@ -20,7 +20,7 @@ from harness.runs.reading import UnreadableError
 from harness.runs.rules import POSITIONS_FILE, printable, without_mathtext
 from reports.columns import value
 from reports.runs import Run
-from reports.stats.leaderboard import in_words, varying
+from reports.stats.setting import in_words, varying
 from reports.values import is_number
 
 if TYPE_CHECKING:

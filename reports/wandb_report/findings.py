@@ -55,15 +55,16 @@ def _leaderboard(collection: Collection) -> Iterator[str]:
 
 def _effects(collection: Collection) -> Iterator[str]:
     board = collection.board
-    if len(board.finished) < 2:
-        yield "Fewer than two runs have finished: nothing to compare."
+    if len(board.ranked) < 2:
+        unit = "settings" if board.repeated else "runs"
+        yield f"Fewer than two {unit} have finished: nothing to compare."
         return
     lines = []
     for name in board.settings:
-        values = in_order([row for row in board.finished if name in row.settings], name)
-        if 1 < len({setting.text for setting in values}) <= MOST_VALUES:
+        values = in_order([row for row in board.ranked if name in row.settings], name)
+        if 1 < len({each.text for each in values}) <= MOST_VALUES:
             for text, same in groupby(values, key=attrgetter("text")):
-                scores = [setting.row.metric for setting in same if setting.row.metric is not None]
+                scores = [score for each in same if (score := each.row.setting.score.mean) is not None]
                 lines.append((name.replace("_", " "), text, str(len(scores)), scores[0], median(scores)))
     if lines:
         names, texts, counts, best, middle = zip(*lines, strict=True)
@@ -71,16 +72,18 @@ def _effects(collection: Collection) -> Iterator[str]:
             [
                 Column("setting", names, is_text=True),
                 Column("value", texts),
-                Column("runs", counts),
+                Column("settings" if board.repeated else "runs", counts),
                 Column("best", tuple(map(columns.number, best))),
                 Column("median", tuple(map(columns.number, middle))),
             ]
         )
-        yield escaped(f"Best and median {board.metric}. Runs with the same value also differ in other settings.")
+        unit = "Means over seeds" if board.repeated else "Runs"
+        yield escaped(f"Best and median {board.metric}. {unit} with the same value also differ in other settings.")
     result = importance(collection)
     if isinstance(result, Importance):
+        unit = "settings" if result.of_settings else "trials"
         shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in result.shares.items())
-        yield escaped(f"Importance by PED-ANOVA, best {result.best} of {result.trials} trials: {shares}.")
+        yield escaped(f"Importance by PED-ANOVA, best {result.best} of {result.trials} {unit}: {shares}.")
     if len(board.finished) < FEW_RUNS:
         yield escaped(
             f"W&B computes its importance with a random forest. From {len(board.finished)} runs, either importance "
@@ -220,8 +223,10 @@ SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
 
 def _identity(board: Leaderboard, rows: Sequence[Row], without: str = "") -> list[Column]:
     """Columns that identify a run: its settings, or its name if no setting varies."""
-    names = [name for name in board.settings if name != without]
-    return settings_columns(names, rows) or [Column("run", tuple(row.run.name for row in rows), is_text=True)]
+    names = [name for name in board.run_settings if name != without]
+    return settings_columns(names, [row.settings for row in rows]) or [
+        Column("run", tuple(row.run.name for row in rows), is_text=True)
+    ]
 
 
 def _numbers(header: str, rows: Iterable[Row], key: str, form: str) -> Column:

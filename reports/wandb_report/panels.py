@@ -86,9 +86,7 @@ def drawn(board: Leaderboard) -> int:
 
 def repeated(board: Leaderboard) -> list[str]:
     """Settings to group runs by if they were repeated with other seeds; else empty: runs are not grouped."""
-    names = [name for name in board.settings if name != "seed"]
-    combinations = {str([row.settings.get(name) for name in names]) for row in _rows(board)}
-    return names if "seed" in board.settings and len(combinations) < len(_rows(board)) else []
+    return list(board.settings) if board.repeated else []
 
 
 def _leaderboard(board: Leaderboard) -> list[Any]:

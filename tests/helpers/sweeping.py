@@ -17,6 +17,7 @@ from harness.errors import errors_in_words
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
 from harness.sweep.execution.runner_options import RunnerOptions
+from harness.sweep.repeat_best import RepeatBest
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
@@ -58,6 +59,7 @@ def sweep_here(
     words: tuple[str, ...] = (),
     search: Search | None = None,
     storage: str | None = None,
+    repeat: RepeatBest | None = None,
     accept: bool = False,
     reuse: tuple[Path, ...] = (),
     **rules: Any,
@@ -72,6 +74,7 @@ def sweep_here(
         slots,
         RunnerOptions(**{"start_method": FORKED, **rules}),
         storage,
+        repeat,
         accept=accept,
         reuse=reuse,
     )

@@ -24,3 +24,15 @@ def test_runs_below_their_probe_are_named(tmp_path: Path) -> None:
         "lr 0.1: test F1 -0.0100, within its interval",
     ]
     assert caveat.is_grave
+
+
+def test_seeds_that_were_pruned_make_a_mean_too_good(tmp_path: Path) -> None:
+    for seed, state in enumerate(("finished", "stopped", "infeasible", "failed")):
+        write(tmp_path / f"a{seed}", 0.9 if seed == 0 else None, lr=1e-3, seed=seed, state=state)
+    write(tmp_path / "b0", 0.8, lr=1e-4, seed=0)
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "pruned" in one.text]
+    assert caveat.is_grave
+    assert caveat.text == (
+        "Seeds of 1 setting were pruned or could not be trained. Means are of the other seeds, and therefore too good."
+    )
+    assert caveat.details == ("lr 0.001: 2 of 4 seeds",)

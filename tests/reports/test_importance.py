@@ -82,3 +82,25 @@ def test_trials_without_a_common_setting_say_nothing(folder: Path) -> None:
         made.add_trial(optuna.trial.create_trial(value=number / 10))
     (folder / "new.db").rename(path / "study.db")
     assert found(folder) == "Importance needs a setting that all trials of the study chose."
+
+
+def test_the_seed_is_no_hyperparameter(folder: Path) -> None:
+    """Eight settings with three seeds each; the scores depend on the learning rate, and more on the seed."""
+    path = folder / "s'?#%&"
+    made = optuna.create_study(direction="maximize", storage=f"sqlite:///{folder}/new.db", study_name="s")
+    rates, seeds = [10.0**-number for number in range(8)], [0, 1, 2]
+    distributions = {
+        "lr": CategoricalDistribution(rates),
+        "augment": CategoricalDistribution(["none", "on"]),
+        "seed": CategoricalDistribution(seeds),
+    }
+    for number, lr in enumerate(rates):
+        for seed in seeds:
+            params = {"lr": lr, "augment": ("none", "on")[number % 2], "seed": seed}
+            value = 0.01 * (number // 2) + 0.2 * seed
+            made.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+    (folder / "new.db").rename(path / "study.db")
+    result = found(folder)
+    assert isinstance(result, Importance)
+    assert (result.trials, result.best, result.of_settings) == (8, 4, True)
+    assert set(result.shares) <= {"lr", "augment"} and "lr" in result.shares

@@ -25,6 +25,22 @@ def test_the_same_settings_find_the_same_folder(tmp_path: Path, monkeypatch: pyt
     assert RunFolder.of(config).path == tmp_path / "lr1e-05_bs16_none_s0-abc123"
 
 
+def test_a_run_of_a_sweep_is_found_by_its_id_under_an_earlier_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(data="photos", recipe="study", runs_dir=str(tmp_path))
+    monkeypatch.setenv("HARNESS_SWEEP_PARAMETERS", "ema,lr")
+    named = tmp_path / "ema=false_lr=1e-05_s0-5eed-1"
+    assert RunFolder.of(config, "5eed-1").path == named
+    # Of a version without such names, or of a file with other parameters; 5eed-11 is another run.
+    for name in ("lr1e-05_bs16_none_s0-5eed-1", "lr1e-05_bs16_none_s0-5eed-11"):
+        RunFolder(tmp_path / name).path.mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert RunFolder.of(config, "5eed-1").path == tmp_path / "lr1e-05_bs16_none_s0-5eed-1"
+    named.mkdir()
+    assert RunFolder.of(config, "5eed-1").path == named
+
+
 def test_a_run_id_never_becomes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "../../up")
     with pytest.raises(HarnessError, match="WANDB_RUN_ID"):

@@ -81,7 +81,7 @@ def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: 
         run, summary = server.runs[run_id], summary_of(agents, run_id)
         lr, augment = trial.point["lr"], trial.point["augment"]
         assert (run.sweep, run.entity, run.project, run.exit_code) == (sweep.id, "team", "zoo", 0)
-        assert run.fields["displayName"] == f"lr{lr:g}_bs5_{augment}_s0"
+        assert run.fields["displayName"] == f"augment={augment}_epochs=1_lr={lr:g}_s0"
         assert folder_of(agents, run_id).name == f"{run.fields['displayName']}-{run_id}"
         # W&B locks values of the sweep, so an overriding value has a separate key.
         assert {key: run.config[key] for key in ("lr", "augment", "epochs", "override/epochs", "data")} == {

@@ -17,6 +17,7 @@ from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.lease import LEASE_TIMEOUT
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
@@ -101,11 +102,14 @@ def status_table(
     `living_runs` are the names of run folders with a process; `machines` by trial number, shown for running trials.
     """
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("trial", *varying(sweep), "state", sweep.metric.name, "attempts", "on", "note"):
+    names = varying(sweep)
+    if SEED not in names and any(SEED in (record.settings or {}) for record in records):
+        names.append(SEED)  # of repeats that the file does not have
+    for heading in ("trial", *names, "state", sweep.metric.name, "attempts", "on", "note"):
         table.add_column(heading, overflow="fold")
     for record in records:
         table.add_row(
-            *_settings_cells(record, sweep),
+            *_settings_cells(record, names),
             record.state,
             _score(record.value),
             str(record.attempts + 1) if record.attempts else "",
@@ -142,7 +146,7 @@ def last_heartbeat(record: TrialRecord) -> str:
 
 
 def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> list[str]:
-    cells = _settings_cells(record, sweep)
+    cells = _settings_cells(record, varying(sweep))
     if running is None:
         return [*cells, record.state, "", _score(record.value), "", ""]
     seconds = running.seconds_left
@@ -156,10 +160,10 @@ def _row(record: TrialRecord, running: RunningTrial | None, sweep: Sweep) -> lis
     ]
 
 
-def _settings_cells(record: TrialRecord, sweep: Sweep) -> list[str]:
+def _settings_cells(record: TrialRecord, names: Sequence[str]) -> list[str]:
     """The trial's number, and its settings as far as they are known."""
     settings = record.settings or {}
-    cells = [escape(short(settings[name])) if name in settings else "" for name in varying(sweep)]
+    cells = [escape(short(settings[name])) if name in settings else "" for name in names]
     return [str(record.number), *cells]
 
 

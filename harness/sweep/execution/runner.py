@@ -229,7 +229,7 @@ class Runner:
     def _keep_best(self) -> None:
         if self.options.keep is not None:
             in_use = [trial.folder.path for trial in self.running.values()]
-            keep_best(self.folder, self.options.keep, self.sweep.metric.name, self.sweep.metric.goal, in_use=in_use)
+            keep_best(self.folder, self.options.keep, self.sweep.metric, self.sweep.seeds_per_setting, in_use=in_use)
 
     def _stop(self, cause: str, exit_code: int) -> None:
         self._exit_code = exit_code

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.config import RunConfig, value_type
+from harness.run_name import naming_by
 from harness.sweep.execution.progress import as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.search.grid import (
@@ -74,7 +75,8 @@ def plan(
         notes += _disk_notes(cost.disk(trials, keep)[1], Path(runs_dir))
     except UnknownCost as error:
         notes.append(str(error))
-    names = tuple(valid[place].run_name if place in valid else INFEASIBLE for place in range(len(points)))
+    with naming_by([parameter.name for parameter in sweep.parameters]):
+        names = tuple(valid[place].run_name if place in valid else INFEASIBLE for place in range(len(points)))
     return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
 
 

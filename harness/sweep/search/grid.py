@@ -28,9 +28,9 @@ def points_of(sweep: Sweep, search: Search) -> list[dict[str, Any]]:
     """The settings of every trial; empty for a Bayesian search, which chooses them later."""
     match sweep.method:
         case "grid":
-            return grid_points(sweep)[: search.count or sweep.run_cap]
+            return grid_points(sweep)[: _most_trials(sweep, search)]
         case "random":
-            return random_points(sweep, number_of_trials(sweep, search), search.seed)
+            return random_points(sweep, number_of_trials(sweep, search) // sweep.repeats, search.seed)
     return []
 
 
@@ -38,26 +38,38 @@ def number_of_trials(sweep: Sweep, search: Search) -> int:
     """Raises ConfigError for a search without an end."""
     if sweep.method == "grid":
         return len(points_of(sweep, search))
-    if count := search.count or sweep.run_cap:
+    if count := _most_trials(sweep, search):
         return count
     raise ConfigError(
         f"{sweep.path}: method {sweep.method} needs a number of trials. Give run_cap in the file, or --count."
     )
 
 
+def _most_trials(sweep: Sweep, search: Search) -> int | None:
+    """--count, else run_cap; both count points, and the repeats of a point are trials. None without either."""
+    return search.count * sweep.repeats if search.count else sweep.run_cap
+
+
 def grid_points(sweep: Sweep) -> list[dict[str, Any]]:
-    """Every combination of a grid in W&B's order: names are sorted, and the last one changes fastest."""
-    names = [parameter.name for parameter in sweep.parameters]
-    grids = [parameter.grid() or () for parameter in sweep.parameters]
+    """Every combination of a grid in W&B's order: names are sorted, and the last one changes fastest.
+
+    With `--repeats` it is the seed, so that run_cap cuts whole settings.
+    """
+    parameters = sorted(sweep.parameters, key=lambda parameter: sweep.repeats > 1 and parameter.name == "seed")
+    names = [parameter.name for parameter in parameters]
+    grids = [parameter.grid() or () for parameter in parameters]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*grids)]
 
 
 def random_points(sweep: Sweep, count: int, seed: int) -> list[dict[str, Any]]:
-    """The first `count` points of a random search. Point k does not depend on `count`."""
-    return [
+    """The first `count` points of a random search, each with every seed of `--repeats`. None depends on `count`."""
+    points = [
         {parameter.name: parameter.at(_quantile(seed, number, parameter.name)) for parameter in sweep.parameters}
         for number in range(count)
     ]
+    if sweep.repeats == 1:
+        return points
+    return [{**point, "seed": repeat} for point in points for repeat in range(sweep.repeats)]
 
 
 def probe_points(sweep: Sweep, count: int = 64) -> list[dict[str, Any]]:

@@ -12,3 +12,4 @@ class Search:
     count: int | None = None  # trials of a random or Bayesian search
     seed: int = 0
     algorithm: str = "tpe"  # of a Bayesian search
+    repeats: int = 1  # seeds of each point of a grid or a random search

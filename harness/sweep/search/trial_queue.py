@@ -28,6 +28,7 @@ from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
 from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of
+from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
@@ -57,7 +58,8 @@ class TrialQueue:
     ) -> None:
         self.study, self.contents, self.growth = study, contents or Contents(), growth
         self._definition = stored_definition(study)
-        self._study, self._sweep, self.search = study, sweep, search
+        self._study, self.search = study, search
+        self.sweep = self._sweep = sweep  # with the repeats that it began with
         self._trials: dict[int, optuna.Trial] = {}  # by number
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
@@ -88,7 +90,8 @@ class TrialQueue:
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
         """The queue of a sweep that has begun, for reading. Raises HarnessError if it has not."""
         study = load_study(sweep, folder, storage)
-        return cls(study, sweep, Search(**study.user_attrs["search"]))
+        search = Search(**study.user_attrs["search"])
+        return cls(study, with_repeats(sweep, search.repeats), search)
 
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""

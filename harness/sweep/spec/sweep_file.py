@@ -60,6 +60,14 @@ class Sweep:
     entity: str | None = None
     description: str | None = None
     overrides: tuple[str, ...] = ()  # options that take precedence over the file
+    repeats: int = 1  # seeds of each point; see `repeats.with_repeats`
+
+    @property
+    def seeds_per_setting(self) -> int:
+        """How many runs each setting gets: of a grid the values of `seed`, else those of --repeats."""
+        if self.method != "grid":
+            return self.repeats
+        return next((parameter.grid_size for parameter in self.parameters if parameter.name == "seed"), 1)
 
     def config(self, point: Mapping[str, Any]) -> RunConfig:
         """The config of the trial at a point. Raises ConfigError if its settings are invalid."""

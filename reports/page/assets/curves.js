@@ -45,7 +45,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
     line.style.setProperty("--colour", level.colour);
-    button.append(line, group.value === "run" ? level.text : `${group.value} ${level.text}`);
+    button.append(line, ["run", "setting"].includes(group.value) ? level.text : `${group.value} ${level.text}`);
     if (level.diverged) {
       const tag = document.createElement("b");
       tag.className = "tag warn";

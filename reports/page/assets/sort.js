@@ -5,9 +5,12 @@
 // `sortable(table)` returns `{replace}`, which shows other rows in the order that is set. A column is first sorted by
 // its heading's `data-first` (ascending or descending: numbers with the best value first, text from A to Z), then the
 // other way round. Of several bodies the last one is sorted; rows of the others stay above it. A cell is sorted by `data-order`, or by its text; cells with an empty key come last either way.
+// A row with `data-of` stays below the row of that id.
 function sortable(table) {
   const headings = [...table.tHead.rows[0].cells];
-  let rows = [...table.tBodies[table.tBodies.length - 1].rows]; // in the order of the data, which decides between equal keys
+  const all = [...table.tBodies[table.tBodies.length - 1].rows];
+  const below = (row) => (row.id ? all.filter((other) => other.dataset.of === row.id) : []);
+  let rows = all.filter((row) => !row.dataset.of); // in the order of the data, which decides between equal keys
 
   function key(cell) {
     const text = cell.dataset.order ?? cell.textContent.trim();
@@ -27,7 +30,7 @@ function sortable(table) {
     const sign = headings[column]?.getAttribute("aria-sort") === "descending" ? -1 : 1;
     const keys = new Map(rows.map((row) => [row, column < 0 ? null : key(row.cells[column])]));
     const sorted = [...rows].sort((left, right) => compare(keys.get(left), keys.get(right), sign)); // stable
-    table.tBodies[table.tBodies.length - 1].replaceChildren(...sorted);
+    table.tBodies[table.tBodies.length - 1].replaceChildren(...sorted.flatMap((row) => [row, ...below(row)]));
   }
 
   function press(heading) {

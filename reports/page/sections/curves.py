@@ -1,4 +1,4 @@
-"""Training curves of all runs: losses and validation F1."""
+"""Training curves of all settings: losses and validation F1, of several seeds their mean and range."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from harness.runs.metric_table import BY_KEY
-from reports import caveats
-from reports.collection import Collection, Setting, in_order
+from reports import caveats, columns
+from reports.collection import Collection, SettingValue, in_order
 from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
+from reports.page.curve_points import Points, points, run_points, thinned
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
-from reports.stats.leaderboard import Row
-from reports.values import is_number, rounded
+from reports.stats.leaderboard import SettingRow
+from reports.stats.setting import SEED
+from reports.values import is_number
 
 # Most points of a line: more would not be visible.
 MOST_POINTS = 200
@@ -40,9 +42,9 @@ PANELS = {"loss": "train/loss", "val-loss": "val/loss", "val-f1": "val/f1"}
 
 @dataclass(frozen=True)
 class Line:
-    """How one run is drawn."""
+    """How one setting is drawn."""
 
-    run: Run
+    runs: tuple[Run, ...]  # its seeds
     key: str
     label: str
     diverged: str  # the reason why it counts as diverged, or ""
@@ -50,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Level:
-    """Runs that share a colour."""
+    """Settings that share a colour."""
 
     text: str
     colour: str
@@ -59,15 +61,22 @@ class Level:
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    # Runs that have logged anything.
-    rows = [row for row in collection.rows if any(_points(row.run, key)[0] for key in PANELS.values())]
+    # Settings that have logged anything.
+    rows = [
+        row
+        for row in collection.setting_rows
+        if any(points(row.setting.all_runs, key).epochs for key in PANELS.values())
+    ]
     if not rows:
         return None
-    lines = [Line(row.run, collection.key(row.run), collection.label(row.run), _diverged(row.run)) for row in rows]
+    lines = [
+        Line(row.setting.all_runs, collection.setting_key(row), collection.setting_label(row), _diverged_seeds(row))
+        for row in rows
+    ]
     groups = _groups(collection, rows, lines)
     site.data("curves-groups", {name: [asdict(level) for level in levels] for name, levels in groups.items()})
     most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
-    guess = _guessing([line.run for line in lines])
+    guess = _guessing([run for line in lines for run in line.runs])
     colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
     panels = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
     context: dict[str, Any] = {
@@ -76,15 +85,16 @@ def section(collection: Collection, site: Site) -> Section | None:
         "diverged": [line for line in lines if line.diverged],
         "guess": guess,
         "groups": list(groups),
+        "repeated": any(len(line.runs) > 1 for line in lines),
     }
     return Section("curves", "curves.html.j2", context, scripts=("curves.js",))
 
 
-def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, list[Level]]:
-    """What lines can be coloured by: the run if there are few, and each setting with few values or ranges."""
+def _groups(collection: Collection, rows: Sequence[SettingRow], lines: Sequence[Line]) -> dict[str, list[Level]]:
+    """What lines can be coloured by: each line if there are few, and each hyperparameter with few values or ranges."""
     groups: dict[str, list[Level]] = {}
     if len(lines) <= RUN_COLOURS:
-        groups["run"] = [
+        groups["setting" if collection.board.repeated else "run"] = [
             Level(line.label, _colour(place), (line.key,), bool(line.diverged)) for place, line in enumerate(lines)
         ]
     names = collection.board.settings
@@ -92,8 +102,8 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
         levels = _levels(in_order([row for row in rows if name in row.settings], name))
         if 2 <= len(levels) <= RUN_COLOURS:
             groups[readable(name)] = [
-                Level(level, _colour(place), tuple(collection.key(setting.row.run) for setting in settings))
-                for place, (level, settings) in enumerate(levels.items())
+                Level(level, _colour(place), tuple(collection.setting_key(each.row) for each in values))
+                for place, (level, values) in enumerate(levels.items())
             ]
     if not groups:
         first, *others = lines
@@ -104,15 +114,15 @@ def _groups(collection: Collection, rows: Sequence[Row], lines: Sequence[Line]) 
     return groups
 
 
-def _levels(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
-    """Runs by the value of one setting, in order; by ranges with equally many runs if there are too many numbers."""
-    levels: dict[str, list[Setting]] = {}
-    for setting in settings:
-        levels.setdefault(setting.text, []).append(setting)
-    if len(levels) <= RUN_COLOURS or not all(is_number(setting.value) for setting in settings):
+def _levels(values: Sequence[SettingValue]) -> dict[str, list[SettingValue]]:
+    """Settings by the value of one hyperparameter, in order; in ranges of equally many if they are many numbers."""
+    levels: dict[str, list[SettingValue]] = {}
+    for each in values:
+        levels.setdefault(each.text, []).append(each)
+    if len(levels) <= RUN_COLOURS or not all(is_number(each.value) for each in values):
         return levels
-    bounds = np.linspace(0, len(settings), RANGES + 1).astype(int).tolist()
-    parts = [list(settings[start:end]) for start, end in pairwise(bounds)]
+    bounds = np.linspace(0, len(values), RANGES + 1).astype(int).tolist()
+    parts = [list(values[start:end]) for start, end in pairwise(bounds)]
     return {f"{part[0].value:.2g} to {part[-1].value:.2g}": part for part in parts}
 
 
@@ -124,19 +134,20 @@ def _panel(
     title = BY_KEY[key].caption
     traces: list[dict[str, Any]] = []
     for place, line in enumerate(lines):
-        epochs, values = _thinned(*_points(line.run, key), most)
-        if not epochs:
+        drawn = thinned(points(line.runs, key), most)
+        if not drawn.epochs:
             continue
+        colour = colours.get(line.key, "var(--other-run)")
         traces.append(
             {
                 "type": "scatter",
-                "mode": "lines+markers" if len(epochs) <= MOST_MARKERS else "lines",
+                "mode": "lines+markers" if len(drawn.epochs) <= MOST_MARKERS else "lines",
                 "name": escaped(line.label),
                 "meta": line.key,
-                "x": epochs,
-                "y": values,
+                "x": drawn.epochs,
+                "y": drawn.values,
                 "line": {
-                    "color": colours.get(line.key, "var(--other-run)"),
+                    "color": colour,
                     "width": 2.8 if place == 0 else 1.6 if len(lines) <= CROWD else 1,
                     "dash": "dot" if line.diverged else "solid",
                 },
@@ -145,6 +156,8 @@ def _panel(
                 "hovertemplate": f"{escaped(line.label)}<br>epoch %{{x:.2f}}: %{{y:.4g}}<extra></extra>",
             }
         )
+        if drawn.low:
+            traces.append(_band(line.key, drawn, colour))
     if not traces:
         return None
     layout: dict[str, Any] = {
@@ -166,26 +179,36 @@ def _panel(
                 "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
             }
         ]
-    ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := _points(line.run, key)[1])]
-    more = f" and {len(traces) - len(ends)} more" if len(traces) > len(ends) else ""
-    alt = f"{title} by epoch of {len(traces)} runs. Last values: {'; '.join(ends)}{more}."
-    # The best run is drawn last, on top.
+    count = sum(trace.get("fill") is None for trace in traces)
+    ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := points(line.runs, key).values)]
+    more = f" and {count - len(ends)} more" if count > len(ends) else ""
+    unit = "settings (means over seeds)" if any(len(line.runs) > 1 for line in lines) else "runs"
+    alt = f"{title} by epoch of {count} {unit}. Last values: {'; '.join(ends)}{more}."
+    # The best one is drawn last, on top.
     return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
 
 
-def _points(run: Run, key: str) -> tuple[list[float], list[float]]:
-    """Epochs and finite values of a metric."""
-    logged = [(row.get("epoch"), row.get(key)) for row in run.rows if key in row]
-    points = [(float(x), float(y)) for x, y in logged if is_number(x) and is_number(y)]
-    return [x for x, _ in points], [y for _, y in points]
+def _band(key: str, drawn: Points, colour: str) -> dict[str, Any]:
+    """From the lowest to the highest seed."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "meta": key,
+        "x": [*drawn.epochs, *drawn.epochs[::-1]],
+        "y": [*drawn.high, *drawn.low[::-1]],
+        "fill": "toself",  # in the colour of the line, half transparent
+        "line": {"color": colour, "width": 0},
+        "opacity": 0.5,
+        "hoverinfo": "skip",
+    }
 
 
-def _thinned(epochs: list[float], values: list[float], most: int) -> tuple[list[float], list[float]]:
-    """At most `most` points: means of equally many neighbours."""
-    if len(epochs) > most:
-        parts = [part for part in np.array_split(np.array([epochs, values]), most, axis=1) if part.size]
-        epochs, values = ([float(part[row].mean()) for part in parts] for row in (0, 1))
-    return [rounded(x, 5) for x in epochs], [rounded(y, 5) for y in values]
+def _diverged_seeds(row: SettingRow) -> str:
+    """Why the run of a setting counts as diverged, or which of its seeds do."""
+    reasons = [(one, _diverged(one.run)) for one in row.rows]
+    if len(reasons) == 1:
+        return reasons[0][1]
+    return "; ".join(f"seed {columns.value(one.run.config.get(SEED))}: {reason}" for one, reason in reasons if reason)
 
 
 def _diverged(run: Run) -> str:
@@ -194,7 +217,7 @@ def _diverged(run: Run) -> str:
     A model that gives every class the same probability has cross-entropy ln C, whatever the labels are and however they
     are smoothed or mixed.
     """
-    _, losses = _points(run, "train/loss")
+    _, losses = run_points(run, "train/loss")
     reason = str(run.summary.get("reason") or "")
     if run.state == "infeasible" and any(word in reason for word in ("became nan", "became inf", "became -inf")):
         return "the loss stopped being finite"

@@ -15,7 +15,7 @@ from reports.page.charts import LINES, Chart, Scale, chart, escaped, readable
 from reports.page.heatmap import heat_map
 from reports.page.section import Section
 from reports.page.site import Site
-from reports.stats.leaderboard import Row
+from reports.stats.leaderboard import SettingRow
 
 # A setting with at most so many values gets a mean per value.
 MOST_MEANS = 12
@@ -28,8 +28,8 @@ FEW = 30
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    rows, board = collection.board.finished, collection.board
-    # Settings that some of the runs lack, such as those of an older version, cannot be compared.
+    rows, board = collection.board.ranked, collection.board
+    # Hyperparameters that some of the runs lack, such as those of an older version, cannot be compared.
     names = [
         name
         for name in board.settings
@@ -42,6 +42,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     result = importance(collection)
     context: dict[str, Any] = {
         "n": len(rows),
+        "unit": "settings" if board.repeated else "runs",
         "few": len(rows) < FEW,
         "metric": metric,
         "left_out": [printable(name) for name in names[MOST_SETTINGS:]],
@@ -55,8 +56,8 @@ def section(collection: Collection, site: Site) -> Section | None:
     return Section("effects", "effects.html.j2", context)
 
 
-def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str) -> Chart:
-    values = [row.metric or 0.0 for row in rows]
+def _parallel(site: Site, rows: Sequence[SettingRow], names: Sequence[str], metric: str) -> Chart:
+    values = [row.setting.score.mean or 0.0 for row in rows]
     dimensions = []
     for name in names:
         scale = Scale.of([row.settings[name] for row in rows])
@@ -69,8 +70,8 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
             }
         )
     dimensions.append({"label": escaped(metric), "values": values, "tickformat": ".2f"})
-    if all(row.run.metric("test/f1") is not None for row in rows):
-        test_scores = [row.run.metric("test/f1") for row in rows]
+    if all(row.setting.test_f1.mean is not None for row in rows):
+        test_scores = [row.setting.test_f1.mean for row in rows]
         dimensions.append({"label": "test F1", "values": test_scores, "tickformat": ".2f"})
     trace = {
         "type": "parcoords",
@@ -82,8 +83,9 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
         "rangefont": {"color": "rgba(0,0,0,0)", "shadow": "none"},
         "unselected": {"line": {"opacity": 0.06}},
     }
+    unit = "setting" if any(len(row.rows) > 1 for row in rows) else "run"
     alt = (
-        f"Parallel coordinates of {len(rows)} finished runs: one line per run, through its "
+        f"Parallel coordinates of {len(rows)} finished {unit}s: one line per {unit}, through its "
         f"{', '.join(map(readable, names))} and its scores; the higher its {metric}, the stronger its colour. The "
         "leaderboard has the same numbers."
     )
@@ -92,10 +94,11 @@ def _parallel(site: Site, rows: Sequence[Row], names: Sequence[str], metric: str
 
 
 def _single(site: Site, collection: Collection, name: str, number: int) -> Chart:
-    """The score of every run by one setting, with the mean of each value if there are few values."""
-    rows, metric = collection.board.finished, collection.metric
+    """The score of every setting by one hyperparameter, with the mean of each value if there are few values."""
+    rows, metric = collection.board.ranked, collection.metric
     scale = Scale.of([row.settings[name] for row in rows], most_ticks=6)
-    scores = [row.metric or 0.0 for row in rows]
+    scores = [row.setting.score.mean or 0.0 for row in rows]
+    labels = [collection.setting_label(row) + _seeds(row) for row in rows]
     # Points of the same value are moved sideways, so that they do not cover each other.
     spread = (max(scale.places) - min(scale.places)) or 1.0
     few = len(set(scale.places)) <= MOST_MEANS
@@ -106,7 +109,7 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
             "mode": "markers",
             "x": [place + nudge * (index % 5 - 2) for index, place in enumerate(scale.places)],
             "y": scores,
-            "text": [escaped(collection.label(row.run)) for row in rows],
+            "text": list(map(escaped, labels)),
             "hovertemplate": f"%{{text}}<br>{escaped(metric)} %{{y:.4f}}<extra></extra>",
             "marker": {
                 "size": 8,
@@ -116,6 +119,9 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
             },
         }
     ]
+    if collection.board.repeated:
+        deviations = [row.setting.score.sd or 0.0 for row in rows]
+        traces[0]["error_y"] = {"type": "data", "array": deviations, "thickness": 1, "width": 3, "color": "var(--soft)"}
     means: dict[float, float] = {}
     if few:
         for place in scale.places:
@@ -147,8 +153,14 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
         "hovermode": "closest",
     }
     means_text = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
-    alt = f"{metric} of {len(rows)} runs against {readable(name)}.{f' Means: {means_text}' if means_text else ''}"
+    unit = "settings" if collection.board.repeated else "runs"
+    alt = f"{metric} of {len(rows)} {unit} against {readable(name)}.{f' Means: {means_text}' if means_text else ''}"
     return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)
+
+
+def _seeds(row: SettingRow) -> str:
+    score = row.setting.score
+    return f" (mean of {score.n} seeds, sd {score.sd:.4f})" if score.n > 1 else ""
 
 
 def _importance(site: Site, result: Importance) -> Chart:

@@ -82,6 +82,8 @@ def section(collection: Collection, site: Site) -> Section | None:
             missing.setdefault(reason, []).append(label)
         except ValueError as error:
             missing.setdefault(printable(error), []).append(label)
+    # Of several seeds, the figure of all settings shows the best one.
+    bests = {row.setting.best for row in collection.setting_rows}
     heads = _heads(collection, site)
     best_first = [row.run for row in collection.rows if row.run in set(measured)]
     drawn = best_and_worst(best_first, collection.gallery)
@@ -89,7 +91,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "lines": lines,
         "rules": list(rules),
         "missing": missing,
-        "sweep": _sweep_figure(collection, site, measured),
+        "sweep": _sweep_figure(collection, site, [run for run in measured if run in bests]),
         "most": positions.MOST,
         "figures": [figures for run in drawn if (figures := _figures(collection, site, run))["images"]],
         "captions": CAPTIONS,

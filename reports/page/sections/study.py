@@ -11,7 +11,8 @@ from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
-from reports.stats.leaderboard import Row
+from reports.stats.leaderboard import SettingRow
+from reports.stats.setting import Pooled
 from reports.values import is_number
 
 
@@ -51,12 +52,14 @@ WEIGHTS_OWN = "the weights' own"
 
 def section(collection: Collection, site: Site) -> Section | None:
     """None unless the runs, finished or not, include all five settings."""
-    rows_of = {model: [row for row in collection.rows if _has_settings(row.run, model)] for model in STUDY}
+    rows_of = {
+        model: [row for row in collection.setting_rows if _has_settings(row.setting.best, model)] for model in STUDY
+    }
     if not all(rows_of.values()):
         return None
     lines = [_line(collection, model, rows) for model, rows in rows_of.items()]
-    compared = [rows[0].run for rows in rows_of.values()]
-    context = {"lines": lines, "facts": _facts(compared)}
+    compared = [rows[0].setting.best for rows in rows_of.values()]
+    context = {"lines": lines, "facts": _facts(compared), "repeated": collection.board.repeated}
     return Section("study", "study.html.j2", context)
 
 
@@ -68,10 +71,11 @@ def _has_settings(run: Run, model: Model) -> bool:
     return same_lr and batch == model.batch_size and (augment == "standard" if model.augmented else augment == "none")
 
 
-def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, Any]:
-    # The best on validation; seeds and other settings may give several runs.
-    run = rows[0].run
-    f1 = run.metric("test/f1") if run.finished else None
+def _line(collection: Collection, model: Model, rows: list[SettingRow]) -> dict[str, Any]:
+    # The best on validation: other settings may give several rows.
+    row, run = rows[0], rows[0].setting.best
+    score = row.setting.test_f1 if row.place else _of_one(run)
+    f1 = score.mean
     return {
         "number": model.number,
         "augment": "standard" if model.augmented else "none",
@@ -79,11 +83,19 @@ def _line(collection: Collection, model: Model, rows: list[Row]) -> dict[str, An
         "batch_size": model.batch_size,
         "study": columns.number(model.f1),
         "ours": columns.number(f1) if f1 is not None else printable(run.state),
-        "span": columns.span(run.metric("test/f1_low"), run.metric("test/f1_high")) if f1 is not None else "",
+        "sd": columns.number(score.sd) if score.n > 1 else "",
+        "seeds": score.n,
+        "span": columns.span(score.low, score.high) if f1 is not None else "",
         "difference": f"{round(f1 - model.f1, 4) + 0.0:+.4f}" if f1 is not None else "",
-        "label": collection.label(run),
+        "label": collection.setting_label(row),
         "of": sum(row.place is not None for row in rows),
     }
+
+
+def _of_one(run: Run) -> Pooled:
+    """Test macro F1 of a run without a place."""
+    f1, low, high = (run.metric(f"test/f1{suffix}") if run.finished else None for suffix in ("", "_low", "_high"))
+    return Pooled(1, f1, None, low, high)
 
 
 def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:

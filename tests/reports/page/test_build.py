@@ -149,7 +149,7 @@ def test_caveats_come_before_the_numbers(sweep: Path) -> None:
         "Memory ran out in 1 run",
         "micro-batches of 4 instead of 16",
         "1 run started from code with changes that were not committed.",
-        "All finished runs have the same seed (0)",
+        "Each setting was trained with one seed (0)",
     ):
         assert sentence in said
     assert page.source.index("Before you trust") < page.source.index('id="leaderboard"')

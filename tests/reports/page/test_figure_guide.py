@@ -37,10 +37,10 @@ def test_its_figure_is_drawn(tmp_path: Path) -> None:
     names: dict[str, Any] = dict(vars(effects))
     exec(code, names)
     with Site(tmp_path / "page") as site:
-        drawn = names["_calibration"](site, collection.board.finished)
-    count = len(collection.board.finished)
+        drawn = names["_calibration"](site, collection.board.ranked)
+    count = len(collection.board.ranked)
     assert count > 2
-    assert f"of {count} runs; the largest is {max(errors.values()):.2f}" in drawn.alt
+    assert f"of {count} settings; the largest is {max(errors.values()):.2f}" in drawn.alt
     data = next((tmp_path / "page").rglob("*effects-calibration*")).read_text()
     assert all(f"{error:.2f}" in data for error in list(errors.values())[:count])
 

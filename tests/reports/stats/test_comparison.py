@@ -11,7 +11,9 @@ from harness.runs import paired
 from harness.runs.paired import difference_interval, holm, resampled, swap_test
 from harness.runs.resampling import macro_f1
 from reports.runs import Run, read_run
-from reports.stats.comparison import compare
+from reports.stats.comparison import Comparison
+from reports.stats.comparison import compare as compare_settings
+from reports.stats.setting import Pooled, Setting
 from tests.reports.test_runs import write_run
 
 CLASSES = tuple(f"class {index:03}" for index in range(100))
@@ -26,6 +28,12 @@ def with_errors(labels: np.ndarray, wrong: np.ndarray, classes: int) -> np.ndarr
 
 def run_of(folder: Path, labels: np.ndarray, predicted: np.ndarray, classes: int = 100) -> Run:
     return read_run(write_run(folder, labels.tolist(), predicted.tolist(), classes=CLASSES[:classes]))
+
+
+def compare(best: Run, others: list[Run]) -> list[Comparison]:
+    """Settings of one run each."""
+    first, *rest = (Setting((run,), (), Pooled(1, 0.5, None)) for run in (best, *others))
+    return compare_settings(first, rest)
 
 
 def two_models(
@@ -131,7 +139,7 @@ def test_best_against_better_and_worse_runs(tmp_path: Path) -> None:
     assert close.p == pytest.approx(1 / 8, abs=0.02)
     assert close.low is not None and close.low <= 0 < close.difference < close.high
     for one in (far, hopeless):
-        summary = one.run.metric("test/f1")
+        summary = one.setting.best.metric("test/f1")
         assert one.difference == pytest.approx(best.metric("test/f1") - summary)
         assert 0 < one.low < one.difference < one.high <= 1
         assert one.p == pytest.approx(1 / 10_001)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from reports.runs import Run, read_run, read_runs
-from reports.stats.leaderboard import Leaderboard, leaderboard, ranked, to_json
+from reports.stats.leaderboard import Leaderboard, leaderboard, to_json
 from reports.stats.leaderboard_table import render, wide_columns
+from reports.stats.setting import ranked
 from tests.reports.test_runs import write_run
 
 LABELS = np.repeat(np.arange(10), 10)
@@ -65,7 +66,7 @@ def test_order_and_reasons(runs: list[Run]) -> None:
             "manifest.json is missing; summary.json is missing",
         ),
     ]
-    assert [row.comparison is None for row in board.finished] == [True, False, False, False]
+    assert [row.comparison is None for row in board.ranked] == [True, False, False, False]
     assert leaderboard(runs, goal="minimize").finished[0].run.name == "poor-3"
     assert [run.name for run in ranked(runs, "test/f1", "minimize")] == ["poor-3", "fair-2", "good-1", "z-7", "best-0"]
 
@@ -192,7 +193,9 @@ def test_two_hundred_runs(tmp_path: Path) -> None:
     assert len(board.finished) == 200
     assert board.finished[0].run.name == "199"
     # Clear differences are told apart even after a correction for so many comparisons.
-    apart = [row.run.name for row in board.finished[1:] if row.comparison and not row.comparison.indistinguishable]
+    apart = [
+        row.setting.best.name for row in board.ranked[1:] if row.comparison and not row.comparison.indistinguishable
+    ]
     assert apart == [f"{number:03}" for number in range(99, -1, -1)]
     text = " ".join(render(board, 100).split())
     assert "99 of 199 other runs may be as good by macro F1; 100 score lower." in text

@@ -93,7 +93,7 @@ def test_the_rest(runs: Path) -> None:
     assert "Of 3 finished runs, 3 had the best epoch last" in said["curves"]
     assert ["data", "photos"] in cells(said["provenance"], "")
     assert "this page" not in warnings(found) and ":  (" not in warnings(found)
-    assert "All finished runs have the same seed (0)" in warnings(found)
+    assert "Each setting was trained with one seed (0)" in warnings(found)
 
 
 def test_nothing_has_finished(tmp_path: Path) -> None:

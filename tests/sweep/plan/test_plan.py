@@ -194,10 +194,10 @@ def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
     assert lines[0] == f"{tmp_path}/search.yaml: no problems. 4 trials, method grid, best/val_f1 maximised."
     assert [line.split() for line in lines[2:8] if line.split()[0].isalnum()] == [
         ["trial", "augment", "lr", "run"],
-        ["0", "none", "0.1", "lr0.1_bs16_none_s0"],
-        ["1", "none", "0.001", "lr0.001_bs16_none_s0"],
-        ["2", "standard", "0.1", "lr0.1_bs16_standard_s0"],
-        ["3", "standard", "0.001", "lr0.001_bs16_standard_s0"],
+        ["0", "none", "0.1", "augment=none_lr=0.1_s0"],
+        ["1", "none", "0.001", "augment=none_lr=0.001_s0"],
+        ["2", "standard", "0.1", "augment=standard_lr=0.1_s0"],
+        ["3", "standard", "0.001", "augment=standard_lr=0.001_s0"],
     ]
     assert lines[8:] == [
         "time   about 20 s with 1 worker; about 5 s per trial",
