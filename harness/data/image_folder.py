@@ -17,10 +17,11 @@ from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.class_names import difference, lookalike
 from harness.data.decode import read_below
-from harness.data.digests import digests_of
+from harness.data.digests import known_files
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise
 from harness.data.layout import check_layout, without_labels
 from harness.data.missing_splits import cut_missing_splits, missing_splits
+from harness.data.near_copies import NearCopy, crossing_notes, near_copies
 from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
@@ -49,6 +50,7 @@ class ImageFolder:
     notes: tuple[str, ...]
     ignored: dict[str, int]
     digests: tuple[str, ...]  # of the images of train, then val, then test; "" if one cannot be read
+    near_copies: tuple[NearCopy, ...]  # images that look nearly the same; none of images that were not compared
     read: Callable[[str], bytes]  # the bytes of an image; DecodeError if it cannot be read
 
     @property
@@ -99,15 +101,18 @@ def scan_image_folder(
     problems = [*listing.problems, *check_layout(listing), *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
-    digests = digests_of(listing.root, stamps, read, cache_dir)
+    known = known_files(listing.root, stamps, read, cache_dir)
+    digests = {file: known[file].digest for file in known}
     copies = _copies(listing, digests)
+    near, near_notes = near_copies(_class_of(listing), known, cache_dir)
     cut_problems, cut_notes = cut_missing_splits(
-        listing, copies, seed=seed, fraction=split_fraction, pattern=split_group
+        listing, copies, near, seed=seed, fraction=split_fraction, pattern=split_group
     )
+    split_of = {file: split for split, file in _entries(listing)}  # after the cut
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
-    notes += [*cut_notes, *_nested_notes(listing), *left_out]
+    notes += [*cut_notes, *near_notes, *crossing_notes(near, split_of), *_nested_notes(listing), *left_out]
     folder = ImageFolder(
         listing.root,
         classes,
@@ -115,6 +120,7 @@ def scan_image_folder(
         notes=tuple(notes),
         ignored=dict(listing.ignored),
         digests=tuple(digests[file] for split in splits.values() for file in split.files),
+        near_copies=tuple(near),
         read=read,
     )
     return folder, [*problems, *cut_problems, *_copy_problems(copies)]
@@ -213,6 +219,16 @@ def _entries(listing: Listing) -> list[duplicates.Entry]:
         for split in SPELLINGS
         for file in sorted(file for files in listing.images.get(split, {}).values() for file in files)
     ]
+
+
+def _class_of(listing: Listing) -> dict[str, str]:
+    """The class of every image, split by split."""
+    return {
+        file: name
+        for split in SPELLINGS
+        for name, files in sorted(listing.images.get(split, {}).items())
+        for file in sorted(files)
+    }
 
 
 def _copies(listing: Listing, digests: Mapping[str, str]) -> list[list[duplicates.Entry]]:
