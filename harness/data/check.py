@@ -207,12 +207,12 @@ def _pixel_notes(seen: dict[str, _Seen], folder: ImageFolder) -> list[str]:
 def _train_copy_notes(folder: ImageFolder, within: tuple[Copy, ...]) -> list[str]:
     notes = []
     if within:
-        notes.append(f"train/ holds the same image more than once ({len(within)} pairs)")
+        notes.append(f"the same image is more than once among the training images ({len(within)} pairs)")
     label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:
         notes.append(
-            f"duplicate images in train/ have two different labels ({len(torn)}); correct one:"
+            f"duplicate training images have two different labels ({len(torn)}); correct one:"
             f"\n  {summarise(torn, 20, chr(10) + '  ')}"
         )
     return notes

@@ -146,7 +146,7 @@ def _split(name: str, images: dict[str, list[str]], classes: tuple[str, ...]) ->
 
 def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     problems = []
-    train = listing.images.get("train", {})
+    train, where = listing.images.get("train", {}), listing.place("train")
     count = sum(len(files) for files in train.values())
     empty = [name for name in classes if not train[name]]
     if count and empty:
@@ -155,38 +155,41 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
         )
     if count and len(classes) < 2:
-        problems.append(f"train/ has one class ({summarise(classes)}): telling classes apart takes at least two.")
+        problems.append(f"{where} has one class ({summarise(classes)}): telling classes apart takes at least two.")
     if 0 < count < len(classes):
-        problems.append(f"train/ has more classes ({len(classes)}) than images ({count}): every class needs its own.")
+        problems.append(f"{where} has more classes ({len(classes)}) than images ({count}): every class needs its own.")
     for name in classes:
         if (other := lookalike(name, classes)) and name < other:
+            remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
             problems.append(
-                f"train/ has two classes that look the same, {printable(name)}: they differ in "
-                f"{' and '.join(difference(name, other))}. Move the images of both into one folder."
+                f"{where} has two classes that look the same, {printable(name)}: they differ in "
+                f"{' and '.join(difference(name, other))}. {remedy}"
             )
     for split, folder in listing.folders.items():
         unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
         if split in listing.unlabelled:
             count = listing.unlabelled[split]
             problems.append(f"{folder}/ has images ({count}), but no class folders. {without_labels(folder)}")
-        elif unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
+        elif not listing.is_list and unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
             only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
             problems.append(f"{only} {without_labels(folder)}")
         else:
-            problems += [_unknown_class(folder, name, classes) for name in unknown]
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown]
     return problems
 
 
-def _unknown_class(folder: str, name: str, classes: tuple[str, ...]) -> str:
-    problem = f"{folder}/ has a class that train/ does not have: {printable(name)}."
+def _unknown_class(listing: Listing, split: str, name: str, classes: tuple[str, ...]) -> str:
+    train = listing.place("train")
+    problem = f"{listing.place(split)} has a class that {train} does not have: {printable(name)}."
     if other := lookalike(name, classes):
         here, there = difference(name, other)
         return (
-            f"{problem} It looks like a class of train/, but is spelt with other characters ({here}, in train/ "
-            f"{there}): rename it, with the name copied from train/."
+            f"{problem} It looks like a class of {train}, but is spelt with other characters ({here}, in {train} "
+            f"{there}): rename it, with the name copied from {train}."
         )
     near = _nearest(name, classes)
-    hint = f"Did you mean {printable(near)}?" if near else "Add the class to train/ or remove the folder."
+    remove = "remove its rows" if listing.is_list else "remove the folder"
+    hint = f"Did you mean {printable(near)}?" if near else f"Add the class to {train} or {remove}."
     return f"{problem} {hint}"
 
 
@@ -223,12 +226,8 @@ def _entries(listing: Listing) -> list[duplicates.Entry]:
 
 def _class_of(listing: Listing) -> dict[str, str]:
     """The class of every image, split by split."""
-    return {
-        file: name
-        for split in SPELLINGS
-        for name, files in sorted(listing.images.get(split, {}).items())
-        for file in sorted(files)
-    }
+    splits = (listing.images.get(split, {}) for split in SPELLINGS)
+    return {file: name for images in splits for name, files in sorted(images.items()) for file in sorted(files)}
 
 
 def _copies(listing: Listing, digests: Mapping[str, str]) -> list[list[duplicates.Entry]]:

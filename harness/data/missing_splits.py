@@ -50,11 +50,12 @@ def cut_missing_splits(
         kept = [(copy, classes) for copy, classes in kept if not too_few.intersection(classes)]
     listing.images.update(images)
     if scarce:
-        return [*problems, _too_few(missing, {name: train[name] for name in scarce}, groups)], notes
+        return [*problems, _too_few(listing, missing, {name: train[name] for name in scarce}, groups)], notes
+    kind = "split in the list" if listing.is_list else "folder"
     for split in missing:
         count = sum(len(chosen) for chosen in images[split].values())
         notes.append(
-            f"{SPELLINGS[split][0]}: {count} of train's {len(files)} images set aside, as there is no such folder "
+            f"{SPELLINGS[split][0]}: {count} of train's {len(files)} images set aside, as there is no such {kind} "
             f"(share {fraction:g} of each class, seed {seed})"
         )
     together = [" + ".join(group[:3]) + " + ..." * (len(group) > 3) for group in members(groups)]
@@ -129,15 +130,16 @@ def _pairs(
     return pairs
 
 
-def _too_few(missing: Sequence[str], scarce: dict[str, list[str]], groups: dict[str, str]) -> str:
-    names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
+def _too_few(listing: Listing, missing: Sequence[str], scarce: dict[str, list[str]], groups: dict[str, str]) -> str:
+    names = " and ".join(map(listing.place, missing))
     counts = []
     for name, files in scarce.items():
         together = len({groups.get(file, file) for file in files})
         counts.append(f"{name} ({len(files)}{f' in groups: {together}' if together < len(files) else ''})")
     grouped = any(file in groups for files in scarce.values() for file in files)
     unit = "group of images that belong together" if grouped else "image"
+    train = listing.place("train")
     return (
-        f"There is no {names}, so each class of train/ has to give one {unit} to each missing split and keep one. "
+        f"There is no {names}, so each class of {train} has to give one {unit} to each missing split and keep one. "
         f"Too few for that: {summarise(counts)}. Add images to them, or add {names}."
     )

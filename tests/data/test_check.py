@@ -158,8 +158,8 @@ def test_copies_within_train_are_counted_and_those_under_two_classes_named(root:
     assert len(result.copies_in_train) == 2
     assert result.copies_across_splits == ()
     assert result.notes == (
-        "train/ holds the same image more than once (2 pairs)",
-        "duplicate images in train/ have two different labels (1); correct one:"
+        "the same image is more than once among the training images (2 pairs)",
+        "duplicate training images have two different labels (1); correct one:"
         "\n  train/cat/1.png ~ train/dog/cat really.png",
     )
 
@@ -171,8 +171,8 @@ def test_unbalanced_classes_are_a_note_with_the_rule_and_the_options(root: Path)
     save(photo(110), root / "train" / "cat" / "one more.png")
     [note] = checked(root).notes
     assert note.startswith(
-        "classes in train/ are unbalanced: the largest (cat: 12) has 3 times the images of the smallest (dog: 4); "
-        "below 3 they count as balanced."
+        "classes of the training images are unbalanced: the largest (cat: 12) has 3 times the images of the smallest "
+        "(dog: 4); below 3 they count as balanced."
     )
     for words in ("--class-weights balanced", "--sampler balanced", "--logit-adjust 1"):
         assert words in note
