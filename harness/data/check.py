@@ -207,7 +207,7 @@ def _pixel_notes(seen: dict[str, _Seen], folder: ImageFolder) -> list[str]:
 def _train_copy_notes(folder: ImageFolder, within: tuple[Copy, ...]) -> list[str]:
     notes = []
     if within:
-        notes.append(f"the same image is more than once among the training images ({len(within)} pairs)")
+        notes.append(f"the training images contain copies of each other ({len(within)} pairs)")
     label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:

@@ -155,9 +155,11 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
         )
     if count and len(classes) < 2:
-        problems.append(f"{where} has one class ({summarise(classes)}): telling classes apart takes at least two.")
+        problems.append(f"{where} has one class ({summarise(classes)}): training needs at least two.")
     if 0 < count < len(classes):
-        problems.append(f"{where} has more classes ({len(classes)}) than images ({count}): every class needs its own.")
+        problems.append(
+            f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
+        )
     for name in classes:
         if (other := lookalike(name, classes)) and name < other:
             remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."

@@ -53,7 +53,7 @@ def gpu_share(environment: Mapping[str, str]) -> float:
     with suppress(ValueError):
         if 0 < (share := float(text)) <= 1:
             return share
-    raise ConfigError(f"{GPU_SHARE} is {text!r}; it must be a part of a GPU's memory, above 0 and at most 1.")
+    raise ConfigError(f"{GPU_SHARE} is {text!r}; give the share of a GPU's memory, above 0 and at most 1.")
 
 
 def told_to_use_cpu(environment: Mapping[str, str]) -> bool:

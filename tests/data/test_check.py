@@ -158,7 +158,7 @@ def test_copies_within_train_are_counted_and_those_under_two_classes_named(root:
     assert len(result.copies_in_train) == 2
     assert result.copies_across_splits == ()
     assert result.notes == (
-        "the same image is more than once among the training images (2 pairs)",
+        "the training images contain copies of each other (2 pairs)",
         "duplicate training images have two different labels (1); correct one:"
         "\n  train/cat/1.png ~ train/dog/cat really.png",
     )
