@@ -194,20 +194,3 @@ def _no_inodes(path: Path) -> bool:
     except OSError:
         return False
     return system.f_files > 0 and system.f_favail == 0 and system.f_bavail > 0  # some systems count no inodes
-
-
-# What a CPU's allocator and oneDNN say when memory runs out.
-_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive", "bad_alloc")
-
-
-def lack_of_resources(error: Exception, folder: Path) -> SurroundingsError | None:
-    """One sentence for a run that ended for lack of disk, open files or CPU memory; None for any other error."""
-    if isinstance(error, OSError) and disk_is_full(error):
-        return no_space(Path(error.filename) if isinstance(error.filename, str) else folder, error)
-    out_of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if out_of_memory or (isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)):
-        return SurroundingsError(
-            "Out of memory on the CPU. Use a smaller --micro-batch or --model, or free some memory, then repeat the "
-            "command to resume."
-        )
-    return None

@@ -19,7 +19,6 @@ from harness.errors import InfeasibleError, TrainingError
 from harness.evaluate import evaluate
 from harness.explain import test_set
 from harness.explain.positions.change import Embedding
-from harness.files import lack_of_resources
 from harness.finish import finish_run
 from harness.model.vit import model_for
 from harness.probe.head import start_from_probe
@@ -34,6 +33,7 @@ from harness.training.checkpoint import best_scores, save_best
 from harness.training.class_weights import class_weights
 from harness.training.dataloaders import open_batches
 from harness.training.distributed import Processes
+from harness.training.failures import in_words
 from harness.training.loss import training_loss
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
@@ -91,12 +91,11 @@ def fit(config: RunConfig) -> Outcome:
             stop.finishing()
             state, exit_code = ("infeasible", error.exit_code) if isinstance(error, InfeasibleError) else ("failed", 1)
             facts = error_facts(error, processes.device)
-            run_logger.end(state, exit_code=exit_code, reason=str(error) or type(error).__name__, results=facts)
-            if config.compile and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-                first_line = str(error).strip().partition("\n")[0]
-                raise TrainingError(f"--compile true failed ({first_line}). Use --compile false.") from error
-            if isinstance(error, Exception) and (lack := lack_of_resources(error, run_logger.folder.path)):
-                raise lack from error
+            cause = in_words(error, run_logger.folder.path)
+            reason = str(cause or error) or type(error).__name__
+            run_logger.end(state, exit_code=exit_code, reason=reason, results=facts)
+            if cause:
+                raise cause from error
             raise
         return Outcome("finished", run_logger.folder.path, summary)
 
@@ -107,6 +106,10 @@ def exit_code_of(config: RunConfig) -> int:
         return fit(config).exit_code
     except StopRequested as stop_request:  # before there was a run folder
         return stop_request.exit_code
+    except Exception as error:
+        if cause := in_words(error):  # before there was a run folder
+            raise cause from error
+        raise
 
 
 def _train_and_test(run: RunContext) -> dict[str, Any]:

@@ -19,7 +19,7 @@ LAYERS = (
     ("harness.errors", "harness.run_name"),
     ("harness.runs.light", "harness.recipes"),
     ("harness.data.policies",),
-    ("harness.config", "harness.files"),
+    ("harness.config", "harness.files", "harness.time_limit"),
     ("harness.options", "harness.launch", "harness.model", "harness.track"),
     ("harness.data", "harness.demo"),
     ("harness.doctor", "harness.training"),

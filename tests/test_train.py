@@ -72,9 +72,14 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
 
 def kill_at_first_validation(config: RunConfig) -> None:
     """Start a run in a child that dies, as by kill -9, when its first epoch is trained."""
+    kill_at_first_call(config, "evaluate")
+
+
+def kill_at_first_call(config: RunConfig, name: str) -> None:
+    """Start a run in a child that dies, as by kill -9, when it first calls this name in harness.train."""
 
     def killed() -> None:
-        train_module.evaluate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        setattr(train_module, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         fit(config)
 
     child = fork.Process(target=killed)
@@ -102,19 +107,24 @@ def on_ranks(world: int, work: Callable[[], Any]) -> None:
     assert [process.exitcode for process in children] == [0] * world
 
 
+def signal_after_step(step: int, signum: int) -> None:
+    """Have this process, a child, send itself a signal right after an optimiser step."""
+    take_step = train_module.training_step
+
+    def step_and_signal(state: Any, *rest: Any) -> torch.Tensor:
+        loss = take_step(state, *rest)
+        if state.progress.step == step:
+            os.kill(os.getpid(), signum)
+        return loss
+
+    train_module.training_step = step_and_signal
+
+
 def kill_after_step(config: RunConfig, step: int, world: int) -> None:
     """Start a run of `world` processes, each of which dies, as by kill -9, right after an optimiser step."""
 
     def killed() -> None:
-        take_step = train_module.training_step
-
-        def step_and_die(state: Any, *rest: Any) -> torch.Tensor:
-            loss = take_step(state, *rest)
-            if state.progress.step == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return loss
-
-        train_module.training_step = step_and_die
+        signal_after_step(step, signal.SIGKILL)
         fit(config)
 
     if world == 1:
@@ -317,15 +327,7 @@ def stop_after(config: RunConfig, step: int) -> None:
     """Run in a child that receives SIGTERM after this optimiser step."""
 
     def stopped() -> None:
-        step_of = train_module.training_step
-
-        def step_and_signal(state: Any, *rest: Any) -> torch.Tensor:
-            loss = step_of(state, *rest)
-            if state.progress.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return loss
-
-        train_module.training_step = step_and_signal
+        signal_after_step(step, signal.SIGTERM)
         assert fit(config).state == "preempted"
 
     child = fork.Process(target=stopped)

@@ -77,13 +77,16 @@ def demo(folder: Path, seed: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--prune", is_flag=True, help="Remove what is damaged, incomplete or of an earlier format.")
 @click.option(
-    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Also prune what was not used for so long."
+    "--older-than",
+    type=click.FloatRange(0),
+    metavar="DAYS",
+    help="Also prune files that were not used for this many days.",
 )
 @click.option(
     "--larger-than",
     type=click.FloatRange(0),
     metavar="GB",
-    help="Also prune what was not used longest, down to this size.",
+    help="Also prune the least recently used files until the cache has this size.",
 )
 @click.option("--yes", is_flag=True, help="Prune without asking.")
 def cache(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +22,9 @@ from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
 from harness.options import SETTINGS, RunCommand, arguments, run_options
+
+if TYPE_CHECKING:
+    from harness.data.image_folder import ImageFolder
 
 RUN_EXAMPLES = """\b
 Examples:
@@ -74,22 +80,32 @@ def train(num_processes: int | None, **values: Any) -> None:
                 f"--num-processes {num_processes} is more than --batch-size {config.batch_size}: in each step, every "
                 f"process needs an image. Give --num-processes {config.batch_size} or less."
             )
-        _check_inputs(config)
-        sys.exit(launch(arguments(config.resolved()), num_processes=num_processes))
+        image_folder = _check_inputs(config)
+        with tempfile.TemporaryDirectory(prefix="harness-train-") as folder:
+            from harness.data.handover import hand_over
+
+            variables = hand_over(image_folder, config.resolved(), Path(folder, "images.json"))
+            command = arguments(config.resolved())
+            sys.exit(launch(command, num_processes=num_processes, env={**os.environ, **variables}))
 
 
-def _check_inputs(config: RunConfig) -> None:
-    """Raise one HarnessError with all problems; here, so that they are printed once and not by every process."""
+def _check_inputs(config: RunConfig) -> ImageFolder:
+    """The image folder; raises one HarnessError with all problems, so that they are printed once."""
     from harness.data.image_folder import load_configured_folder
 
+    image_folder = None
     problems = []
-    for check in (config.resolved, lambda: load_configured_folder(config)):
-        try:
-            check()
-        except HarnessError as error:
-            problems.append(error)
-    if problems:
+    try:
+        config.resolved()
+    except HarnessError as error:
+        problems.append(error)
+    try:
+        image_folder = load_configured_folder(config)
+    except HarnessError as error:
+        problems.append(error)
+    if problems or image_folder is None:
         raise joined(problems)
+    return image_folder
 
 
 train.help = f"{train.help}\n\n{RUN_EXAMPLES.format(program='harness train')}"

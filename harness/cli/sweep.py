@@ -88,6 +88,8 @@ def plan(
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
+    The options of `harness sweep run` are accepted; --storage and --algorithm change nothing in a plan.
+
     \b
     Example:
       harness sweep plan sweeps/grid.yaml -- --data my_images

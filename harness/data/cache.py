@@ -99,7 +99,7 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
     places = store.find(digests)
     present = np.flatnonzero(places >= 0)
     if len(present) + len(unread) < len(digests):
-        raise DataError("Images that were decoded a moment ago could not be read back. Check the disk of the cache.")
+        raise DataError("Decoded images could not be read back from the cache. Check the disk of the cache.")
     entries = np.zeros(len(digests), ENTRY)
     entries[present] = store.entries[places[present]]
     # Only the shards that hold one of these images.

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.data.cache import DECODED, cache_directory
 from harness.data.cache_build import readable
 from harness.data.digests import FOLDER as DIGESTS
+from harness.data.near_copies import FOLDER as NEAR_COPIES
 from harness.data.store import BUILDING, IN_USE, read_store
 from harness.runs.rules import printable
 
@@ -55,6 +56,7 @@ def contents(cache_dir: str | Path | None = None) -> list[Item]:
     for files, group in (
         (f"{FEATURES}/*.safetensors", "features of frozen backbones"),
         (f"{DIGESTS}/*.npz", "digests"),
+        (f"{NEAR_COPIES}/*.npz", "near-copies"),
     ):
         items += [_item(path, group) for path in sorted(directory.glob(files))]
     return items + [_former(path) for path in sorted(directory.glob("*")) if _is_former(path)]

@@ -14,7 +14,7 @@ from harness.data import duplicates
 from harness.data.blank import blank_by_class, is_blank
 from harness.data.cache import cache_directory, undecodable_message
 from harness.data.cache_build import readable
-from harness.data.decode import DecodeError, decode_image, read
+from harness.data.decode import DecodeError, decode_image
 from harness.data.folder_scan import summarise
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
@@ -23,10 +23,6 @@ from harness.data.resize import Resize, resized_shape
 from harness.runs.rules import printable
 
 CACHED = Resize(256)  # the size most weights use; only for estimating the size of the cache
-
-# Comparing each image with each takes time with the square of their number. Above this many, those of valid and
-# test are compared with all, but those of train no longer among themselves.
-ALL_PAIRS = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +108,6 @@ class _Seen:
     mode: str
     grey_bits: int | None
     blank: bool
-    content: int  # hash of its bytes
-    look: np.ndarray
 
 
 def report(
@@ -129,11 +123,10 @@ def report(
     folder, problems = scan_image_folder(
         root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
     )
-    # Validation and test first, so that above ALL_PAIRS they can be compared with everything else.
-    splits = {file: split.name for split in (folder.val, folder.test, folder.train) for file in split.files}
+    splits = {file: split.name for split in folder.splits for file in split.files}
     files = list(splits)
     seen, broken = _look_at_all(folder.root, files, progress=progress)
-    pairs = _copies(seen, first=sum(splits[file] != "train" for file in seen))
+    pairs = _copies(folder)
     across = tuple(pair for pair in pairs if splits[pair.first] != splits[pair.second])
     within = tuple(pair for pair in pairs if splits[pair.first] == splits[pair.second] == "train")
     if broken:
@@ -158,7 +151,7 @@ def report(
             *folder.notes,
             *imbalance_notes(folder),
             *_pixel_notes(seen, folder),
-            *_copy_notes(folder, across, within),
+            *_train_copy_notes(folder, within),
         ),
     )
 
@@ -168,28 +161,26 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
 
     def look_at(file: str) -> _Seen | str:
         try:
-            content = read(root / file)
-            decoded = decode_image(content, short_side=CACHED.size)
+            decoded = decode_image(root / file, short_side=CACHED.size)
         except DecodeError as error:
             return error.reason
-        image, blank = decoded.image, is_blank(decoded.image)
-        return _Seen(decoded.size, decoded.mode, decoded.grey_bits, blank, hash(content), duplicates.look(image))
+        return _Seen(decoded.size, decoded.mode, decoded.grey_bits, is_blank(decoded.image))
 
     results = dict(zip(files, on_every_core(look_at, files, title="checking images", progress=progress), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
     return seen, {file: result for file, result in results.items() if isinstance(result, str)}
 
 
-def _copies(seen: dict[str, _Seen], first: int) -> list[Copy]:
-    files = list(seen)
-    if not files:
-        return []
-    looks = np.stack([image.look for image in seen.values()])
-    found = []
-    for i, j, likeness in duplicates.alike(looks, len(files) if len(files) <= ALL_PAIRS else first):
-        same = seen[files[i]].content == seen[files[j]].content
-        found.append(Copy(files[i], files[j], 1.0 if same else likeness, exact=same))
-    return found
+def _copies(folder: ImageFolder) -> list[Copy]:
+    """Near-copies, and of byte-identical files the first with each other one."""
+    files = [file for split in folder.splits for file in split.files]
+    first_file: dict[str, str] = {}
+    exact = []
+    for file, digest in zip(files, folder.digests, strict=True):
+        first = first_file.setdefault(digest, file)
+        if file != first and digest not in ("", duplicates.EMPTY):
+            exact.append(Copy(first, file, 1.0, exact=True))
+    return [*exact, *(Copy(*copy, exact=False) for copy in folder.near_copies)]
 
 
 def _pixel_notes(seen: dict[str, _Seen], folder: ImageFolder) -> list[str]:
@@ -213,23 +204,15 @@ def _pixel_notes(seen: dict[str, _Seen], folder: ImageFolder) -> list[str]:
     return notes
 
 
-def _copy_notes(folder: ImageFolder, across: tuple[Copy, ...], within: tuple[Copy, ...]) -> list[str]:
+def _train_copy_notes(folder: ImageFolder, within: tuple[Copy, ...]) -> list[str]:
     notes = []
-    near = [f"{pair.first} ~ {pair.second} ({pair.likeness})" for pair in across if not pair.exact]
-    if near:
-        cut = any(not pair.exact and pair.first.split("/")[0] == pair.second.split("/")[0] for pair in across)
-        keep_together = ", or have --split-group keep images of train in one split" if cut else ""
-        notes.append(
-            f"similar images are in two splits ({len(near)}); scores count them as unseen. Compare them and keep one "
-            f"of each{keep_together}:\n  {summarise(near, 20, chr(10) + '  ')}"
-        )
     if within:
-        notes.append(f"train/ holds the same image more than once ({len(within)} pairs)")
+        notes.append(f"the training images contain copies of each other ({len(within)} pairs)")
     label = dict(zip(folder.train.files, folder.train.labels.tolist(), strict=True))
     torn = [f"{pair.first} ~ {pair.second}" for pair in within if label[pair.first] != label[pair.second]]
     if torn:
         notes.append(
-            f"duplicate images in train/ have two different labels ({len(torn)}); correct one:"
+            f"duplicate training images have two different labels ({len(torn)}); correct one:"
             f"\n  {summarise(torn, 20, chr(10) + '  ')}"
         )
     return notes

@@ -18,7 +18,7 @@ COLUMNS = "path, label and, if the splits are fixed, split"
 
 def list_csv(path: Path) -> Listing:
     """The images that a CSV file lists, under its folder; without a column `split`, all are training images."""
-    listing = Listing(path.parent)
+    listing = Listing(path.parent, is_list=True)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for a writer
             listing.problems.append(f"{printable(path)} is a named pipe or device, not a file.")

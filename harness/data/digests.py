@@ -1,4 +1,4 @@
-"""Digests of image files, remembered so that a file is opened again only if it may have changed."""
+"""What the image files of a folder hold, remembered so that a file is opened again only if it may have changed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.data.cache import cache_directory
 from harness.data.cache_build import digest_of
-from harness.data.decode import DecodeError
+from harness.data.decode import DecodeError, decode_image
+from harness.data.duplicates import NO_GRID, grid_of
 from harness.data.parallel import on_every_core
 from harness.data.store import mark_used
 from harness.errors import HarnessError
@@ -23,40 +25,60 @@ from harness.files import replacing
 Stamp = tuple[int, int, int]
 
 FOLDER = "digests"  # in the cache directory: one table per data folder
-_SLOW = 10_000  # files from which on reading them is announced
+_SLOW = 1_000  # files from which on reading them is announced
+# A JPEG is decoded at a fraction of its size if twice this short side is left; the same in `harness data check`.
+SHORT_SIDE = 256
+
+
+class KnownFile(NamedTuple):
+    """What is remembered of a file; the digest of one that cannot be read is "", the grid of no image is black."""
+
+    stamp: Stamp
+    digest: str
+    grid: bytes  # GRID * GRID cells of brightness, by which near-copies are found
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def digests_of(
+def known_files(
     root: Path,
     stamps: Mapping[str, Stamp],
     read: Callable[[str], bytes],
     cache_dir: str | os.PathLike[str] | None = None,
-) -> dict[str, str]:
-    """The digest of each file in `stamps`, "" if it cannot be read; only files with a new stamp are read."""
+) -> dict[str, KnownFile]:
+    """The digest and the grid of each file in `stamps`; only files with a new stamp are read."""
     path = table_path(root, cache_dir)
     table = _load(path)
     mark_used(path)
-    digests = {file: table[file][1] for file, stamp in stamps.items() if file in table and table[file][0] == stamp}
-    unknown = [file for file in stamps if file not in digests]
+    known = {file: table[file] for file, stamp in stamps.items() if file in table and table[file].stamp == stamp}
+    unknown = [file for file in stamps if file not in known]
     if unknown:
-
-        def digest(file: str) -> str:
-            try:
-                return digest_of(read(file))
-            except DecodeError:
-                return ""  # named when it is decoded
-
-        results = on_every_core(digest, unknown, title="reading images, once", progress=len(unknown) >= _SLOW)
-        digests.update(zip(unknown, results, strict=True))
-        readable = {file: (stamps[file], digests[file]) for file in unknown if digests[file]}
+        results = on_every_core(
+            lambda file: _read(file, stamps[file], read),
+            unknown,
+            title="reading images, once",
+            progress=len(unknown) >= _SLOW,
+        )
+        known.update(zip(unknown, results, strict=True))
+        readable = {file: known[file] for file in unknown if known[file].digest}
         # A table that cannot be kept costs time, nothing else. Decoding writes to the same folder and reports it.
         with contextlib.suppress(OSError, HarnessError):
             _save(path, {**table, **readable})
-    return digests
+    return known
+
+
+def _read(file: str, stamp: Stamp, read: Callable[[str], bytes]) -> KnownFile:
+    try:
+        content = read(file)
+    except DecodeError:
+        return KnownFile(stamp, "", NO_GRID)  # named when it is decoded
+    try:
+        grid = grid_of(decode_image(content, short_side=SHORT_SIDE).image).tobytes()
+    except DecodeError:
+        grid = NO_GRID
+    return KnownFile(stamp, digest_of(content), grid)
 
 
 def table_path(root: Path, cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -64,25 +86,27 @@ def table_path(root: Path, cache_dir: str | os.PathLike[str] | None = None) -> P
     return cache_directory(cache_dir) / FOLDER / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.npz"
 
 
-def _load(path: Path) -> dict[str, tuple[Stamp, str]]:
-    """File -> stamp and digest; empty if there is no table or it is damaged."""
+def _load(path: Path) -> dict[str, KnownFile]:
+    """File -> what is known of it; empty if there is no table, or it is damaged or of an earlier version."""
     try:
         with np.load(path, allow_pickle=False) as table:
             files = table["files"].tobytes().decode().split("\0")
             stamps, digests = table["stamps"].tolist(), table["digests"].tolist()
+            grids = table["grids"].reshape(len(files), len(NO_GRID)).astype(np.uint8, casting="safe")
         return {
-            file: ((size, time, inode), digest.decode())
-            for file, (size, time, inode), digest in zip(files, stamps, digests, strict=True)
+            file: KnownFile((size, time, inode), digest.decode(), grid.tobytes())
+            for file, (size, time, inode), digest, grid in zip(files, stamps, digests, grids, strict=True)
         }
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
         return {}
 
 
-def _save(path: Path, table: Mapping[str, tuple[Stamp, str]]) -> None:
+def _save(path: Path, table: Mapping[str, KnownFile]) -> None:
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(
             file,
             files=np.frombuffer("\0".join(table).encode(), np.uint8),
-            stamps=np.array([stamp for stamp, _ in table.values()], np.int64),
-            digests=np.array([digest.encode() for _, digest in table.values()], "S32"),
+            stamps=np.array([known.stamp for known in table.values()], np.int64),
+            digests=np.array([known.digest.encode() for known in table.values()], "S32"),
+            grids=np.frombuffer(b"".join(known.grid for known in table.values()), np.uint8),
         )

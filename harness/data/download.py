@@ -42,7 +42,7 @@ def _download(destination: Path) -> Path:
         import kagglehub
     except ImportError as error:
         raise HarnessError(
-            "Downloading from Kaggle takes the package kagglehub: pip install 'vit-harness[fetch]'. "
+            "Downloading from Kaggle needs the package kagglehub: pip install 'vit-harness[fetch]'. "
             + _by_hand(destination)
         ) from error
     try:
@@ -53,8 +53,8 @@ def _download(destination: Path) -> Path:
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
         raise HarnessError(
-            f"What Kaggle sent to {printable(folder)} lacks {', '.join(f'{split}/' for split in missing)}. "
-            f"Remove that folder and try again. {_by_hand(destination)}"
+            f"The download from Kaggle in {printable(folder)} has no {', '.join(f'{split}/' for split in missing)}. "
+            f"Remove that folder and repeat the command. {_by_hand(destination)}"
         )
     return folder
 

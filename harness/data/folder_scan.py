@@ -1,6 +1,4 @@
-"""Walk a data folder: list its images per split and class, count ignored entries, report problems.
-
-Separate from layout.py, which explains other layouts, and image_folder.py, which turns the listing into splits."""
+"""Walk a data folder: list its images per split and class, count ignored entries, report problems."""
 
 from __future__ import annotations
 
@@ -34,6 +32,7 @@ class Listing:
     folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
     stamps: dict[str, Stamp] = dataclasses.field(default_factory=dict)  # path -> what changes with the file
     read: Callable[[str], bytes] | None = None  # the bytes of an image by its path; None if paths are those of files
+    is_list: bool = False  # whether the images are rows of a list instead of files in class folders
     ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
     unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
@@ -47,6 +46,10 @@ class Listing:
     def real_splits(self) -> tuple[str, ...]:
         """Where the folders of splits are, or would be, once links are followed."""
         return tuple(os.path.realpath(self.root / name) for names in SPELLINGS.values() for name in names)
+
+    def place(self, split: str) -> str:
+        """What messages call a split: its folder, or the value of its rows."""
+        return f"split {SPELLINGS[split][0]}" if self.is_list else f"{self.folders.get(split, SPELLINGS[split][0])}/"
 
     def leave_out(self, reason: str, name: str) -> None:
         """Count an entry that is not read, and keep its name as an example."""

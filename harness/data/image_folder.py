@@ -17,10 +17,11 @@ from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.class_names import difference, lookalike
 from harness.data.decode import read_below
-from harness.data.digests import digests_of
+from harness.data.digests import known_files
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise
 from harness.data.layout import check_layout, without_labels
 from harness.data.missing_splits import cut_missing_splits, missing_splits
+from harness.data.near_copies import NearCopy, crossing_notes, near_copies
 from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
@@ -49,6 +50,7 @@ class ImageFolder:
     notes: tuple[str, ...]
     ignored: dict[str, int]
     digests: tuple[str, ...]  # of the images of train, then val, then test; "" if one cannot be read
+    near_copies: tuple[NearCopy, ...]  # images that look nearly the same; none of images that were not compared
     read: Callable[[str], bytes]  # the bytes of an image; DecodeError if it cannot be read
 
     @property
@@ -99,15 +101,18 @@ def scan_image_folder(
     problems = [*listing.problems, *check_layout(listing), *_class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
-    digests = digests_of(listing.root, stamps, read, cache_dir)
+    known = known_files(listing.root, stamps, read, cache_dir)
+    digests = {file: known[file].digest for file in known}
     copies = _copies(listing, digests)
+    near, near_notes = near_copies(_class_of(listing), known, cache_dir)
     cut_problems, cut_notes = cut_missing_splits(
-        listing, copies, seed=seed, fraction=split_fraction, pattern=split_group
+        listing, copies, near, seed=seed, fraction=split_fraction, pattern=split_group
     )
+    split_of = {file: split for split, file in _entries(listing)}  # after the cut
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []
     left_out += unread_notes(listing.root, listing.unread)
-    notes += [*cut_notes, *_nested_notes(listing), *left_out]
+    notes += [*cut_notes, *near_notes, *crossing_notes(near, split_of), *_nested_notes(listing), *left_out]
     folder = ImageFolder(
         listing.root,
         classes,
@@ -115,6 +120,7 @@ def scan_image_folder(
         notes=tuple(notes),
         ignored=dict(listing.ignored),
         digests=tuple(digests[file] for split in splits.values() for file in split.files),
+        near_copies=tuple(near),
         read=read,
     )
     return folder, [*problems, *cut_problems, *_copy_problems(copies)]
@@ -140,7 +146,7 @@ def _split(name: str, images: dict[str, list[str]], classes: tuple[str, ...]) ->
 
 def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     problems = []
-    train = listing.images.get("train", {})
+    train, where = listing.images.get("train", {}), listing.place("train")
     count = sum(len(files) for files in train.values())
     empty = [name for name in classes if not train[name]]
     if count and empty:
@@ -149,38 +155,43 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
         )
     if count and len(classes) < 2:
-        problems.append(f"train/ has one class ({summarise(classes)}): telling classes apart takes at least two.")
+        problems.append(f"{where} has one class ({summarise(classes)}): training needs at least two.")
     if 0 < count < len(classes):
-        problems.append(f"train/ has more classes ({len(classes)}) than images ({count}): every class needs its own.")
+        problems.append(
+            f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
+        )
     for name in classes:
         if (other := lookalike(name, classes)) and name < other:
+            remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
             problems.append(
-                f"train/ has two classes that look the same, {printable(name)}: they differ in "
-                f"{' and '.join(difference(name, other))}. Move the images of both into one folder."
+                f"{where} has two classes that look the same, {printable(name)}: they differ in "
+                f"{' and '.join(difference(name, other))}. {remedy}"
             )
     for split, folder in listing.folders.items():
         unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
         if split in listing.unlabelled:
             count = listing.unlabelled[split]
             problems.append(f"{folder}/ has images ({count}), but no class folders. {without_labels(folder)}")
-        elif unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
+        elif not listing.is_list and unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
             only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
             problems.append(f"{only} {without_labels(folder)}")
         else:
-            problems += [_unknown_class(folder, name, classes) for name in unknown]
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown]
     return problems
 
 
-def _unknown_class(folder: str, name: str, classes: tuple[str, ...]) -> str:
-    problem = f"{folder}/ has a class that train/ does not have: {printable(name)}."
+def _unknown_class(listing: Listing, split: str, name: str, classes: tuple[str, ...]) -> str:
+    train = listing.place("train")
+    problem = f"{listing.place(split)} has a class that {train} does not have: {printable(name)}."
     if other := lookalike(name, classes):
         here, there = difference(name, other)
         return (
-            f"{problem} It looks like a class of train/, but is spelt with other characters ({here}, in train/ "
-            f"{there}): rename it, with the name copied from train/."
+            f"{problem} It looks like a class of {train}, but is spelt with other characters ({here}, in {train} "
+            f"{there}): rename it, with the name copied from {train}."
         )
     near = _nearest(name, classes)
-    hint = f"Did you mean {printable(near)}?" if near else "Add the class to train/ or remove the folder."
+    remove = "remove its rows" if listing.is_list else "remove the folder"
+    hint = f"Did you mean {printable(near)}?" if near else f"Add the class to {train} or {remove}."
     return f"{problem} {hint}"
 
 
@@ -213,6 +224,12 @@ def _entries(listing: Listing) -> list[duplicates.Entry]:
         for split in SPELLINGS
         for file in sorted(file for files in listing.images.get(split, {}).values() for file in files)
     ]
+
+
+def _class_of(listing: Listing) -> dict[str, str]:
+    """The class of every image, split by split."""
+    splits = (listing.images.get(split, {}) for split in SPELLINGS)
+    return {file: name for images in splits for name, files in sorted(images.items()) for file in sorted(files)}
 
 
 def _copies(listing: Listing, digests: Mapping[str, str]) -> list[list[duplicates.Entry]]:

@@ -22,7 +22,7 @@ def imbalance_notes(folder: ImageFolder) -> list[str]:
     )
     ratio = counts.max() / counts.min()
     return [
-        f"classes in train/ are unbalanced: the largest ({most}) has {ratio:.3g} times the images of the smallest "
-        f"({fewest}); below {RATIO} they count as balanced. Compare --class-weights balanced, --sampler balanced and "
-        "--logit-adjust 1 on validation; see docs/guides/unbalanced-classes.md"
+        f"classes of the training images are unbalanced: the largest ({most}) has {ratio:.3g} times the images of the "
+        f"smallest ({fewest}); below {RATIO} they count as balanced. Compare --class-weights balanced, --sampler "
+        "balanced and --logit-adjust 1 on validation; see docs/guides/unbalanced-classes.md"
     ]

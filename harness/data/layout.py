@@ -49,7 +49,7 @@ def _no_train(root: Path, folders: list[str]) -> str:
         return f"{missing}, but {printable(similar[0])}/: rename it to train/."
     classes = [name for name in folders if class_images(root, name)]
     if classes and root.name == "train":
-        return f"{missing}; it is one itself. Give the folder that holds it: {printable(root.parent)}."
+        return f"{missing}, because it is the train/ folder. Give the folder above it: {printable(root.parent)}."
     below = next(_folders_with_train(root), None)
     if below:
         return f"{missing}, but {printable(below.relative_to(root))}/ has one: give {printable(below)} instead."

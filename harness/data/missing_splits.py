@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.data import duplicates
 from harness.data.cut import cut
 from harness.data.folder_scan import Listing, summarise
 from harness.data.grouping import groups_of, members, named_groups, sibling_pairs
+from harness.data.near_copies import NearCopy
 from harness.data.split_names import SPELLINGS
 from harness.runs.rules import printable
 
@@ -18,11 +19,17 @@ def missing_splits(listing: Listing) -> list[str]:
 
 
 def cut_missing_splits(
-    listing: Listing, copies: Sequence[Sequence[duplicates.Entry]], *, seed: int, fraction: float, pattern: str | None
+    listing: Listing,
+    copies: Sequence[Sequence[duplicates.Entry]],
+    near: Sequence[NearCopy],
+    *,
+    seed: int,
+    fraction: float,
+    pattern: str | None,
 ) -> tuple[list[str], list[str]]:
     """Move a share of each class of train to the splits that have no folder; returns problems and notes.
 
-    `copies` are groups of byte-identical images, `pattern` is --split-group.
+    `copies` are groups of byte-identical images, `near` pairs that look alike, `pattern` is --split-group.
     """
     problems, notes = group_remarks(listing, pattern) if pattern is not None else ([], [])
     missing = missing_splits(listing)
@@ -30,15 +37,25 @@ def cut_missing_splits(
         return problems, notes
     train = listing.images["train"]
     files = [file for classes in train.values() for file in classes]
-    groups = groups_of(_pairs(train, copies, pattern))
-    images, scarce = cut(train, missing, groups, seed=seed, fraction=fraction)
+    pairs = _pairs(train, copies, pattern)
+    kept, apart = list(_within(train, near)), set[str]()
+    while True:
+        groups = groups_of([*pairs, *((copy.first, copy.second) for copy, _ in kept)])
+        images, scarce = cut(train, missing, groups, seed=seed, fraction=fraction)
+        # That two images look alike is no reason to refuse a class; that they are the same file is.
+        too_few = {name for _, classes in kept for name in classes}.intersection(scarce)
+        if not too_few:
+            break
+        apart |= too_few
+        kept = [(copy, classes) for copy, classes in kept if not too_few.intersection(classes)]
     listing.images.update(images)
     if scarce:
-        return [*problems, _too_few(missing, {name: train[name] for name in scarce}, groups)], notes
+        return [*problems, _too_few(listing, missing, {name: train[name] for name in scarce}, groups)], notes
+    kind = "split in the list" if listing.is_list else "folder"
     for split in missing:
         count = sum(len(chosen) for chosen in images[split].values())
         notes.append(
-            f"{SPELLINGS[split][0]}: {count} of train's {len(files)} images set aside, as there is no such folder "
+            f"{SPELLINGS[split][0]}: {count} of train's {len(files)} images set aside, as there is no such {kind} "
             f"(share {fraction:g} of each class, seed {seed})"
         )
     together = [" + ".join(group[:3]) + " + ..." * (len(group) > 3) for group in members(groups)]
@@ -47,7 +64,25 @@ def cut_missing_splits(
             "images that belong together (copies, images made from others, groups of --split-group) were left in one "
             f"split: {len(groups)} images in {len(together)} groups ({summarise(together, 3, '; ')})"
         )
+    if kept:
+        notes.append(
+            f"near-copies (images that look nearly the same) were left in one split: {len(kept)} pairs "
+            f"({summarise([copy.text() for copy, _ in kept], 3)})"
+        )
+    if apart:
+        notes.append(
+            f"near-copies could not be left in one split in classes with too few other images ({len(apart)}): "
+            f"{summarise(sorted(apart), 3)}"
+        )
     return problems, notes
+
+
+def _within(train: Mapping[str, Sequence[str]], near: Sequence[NearCopy]) -> Iterator[tuple[NearCopy, tuple[str, str]]]:
+    """The near-copies of which both images are in train, each with the classes of the two."""
+    class_of = {file: name for name, files in train.items() for file in files}
+    for copy in near:
+        if copy.first in class_of and copy.second in class_of:
+            yield copy, (class_of[copy.first], class_of[copy.second])
 
 
 def group_remarks(listing: Listing, pattern: str) -> tuple[list[str], list[str]]:
@@ -95,15 +130,16 @@ def _pairs(
     return pairs
 
 
-def _too_few(missing: Sequence[str], scarce: dict[str, list[str]], groups: dict[str, str]) -> str:
-    names = " and ".join(f"{SPELLINGS[split][0]}/" for split in missing)
+def _too_few(listing: Listing, missing: Sequence[str], scarce: dict[str, list[str]], groups: dict[str, str]) -> str:
+    names = " and ".join(map(listing.place, missing))
     counts = []
     for name, files in scarce.items():
         together = len({groups.get(file, file) for file in files})
         counts.append(f"{name} ({len(files)}{f' in groups: {together}' if together < len(files) else ''})")
     grouped = any(file in groups for files in scarce.values() for file in files)
     unit = "group of images that belong together" if grouped else "image"
+    train = listing.place("train")
     return (
-        f"There is no {names}, so each class of train/ has to give one {unit} to each missing split and keep one. "
+        f"There is no {names}, so each class of {train} has to give one {unit} to each missing split and keep one. "
         f"Too few for that: {summarise(counts)}. Add images to them, or add {names}."
     )

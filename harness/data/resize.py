@@ -52,7 +52,7 @@ def _bounded_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
     shape = resized_shape(width, height, resize)
     if shape[0] * shape[1] > MAX_PIXELS:  # a strip of few pixels' height would blow up
         raise DecodeError(
-            f"{width}x{height} pixels, so elongated that a short side of {resize.size} makes it "
+            f"{width}x{height} pixels; with a short side of {resize.size} they become "
             f"{shape[0]}x{shape[1]}, more than the {MAX_PIXELS:,} pixels allowed"
         )
     return shape

@@ -1,4 +1,4 @@
-"""The result of one check, results as text or JSON, and a time limit for calls that may never return."""
+"""The result of one check, and results as text or JSON."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import json
 import shutil
 import textwrap
-import threading
 from collections.abc import Callable, Sequence
 from typing import Literal
+
+from harness.time_limit import call_with_timeout
 
 GB = 1e9
 
@@ -45,16 +46,8 @@ def to_json(checks: Sequence[Check]) -> str:
 
 
 def succeeds_within(seconds: float, attempt: Callable[[], bool]) -> bool:
-    """Whether `attempt` returns True in time and raises nothing. A name lookup, for one, has no timeout parameter."""
-    results: list[bool] = []
-
-    def run() -> None:
-        try:
-            results.append(attempt())
-        except Exception:  # no address, no connection or no certificate counts as a failure
-            results.append(False)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return results == [True]
+    """Whether `attempt` returns True in time; an exception (no address, no connection) counts as a failure."""
+    try:
+        return call_with_timeout(seconds, attempt)
+    except Exception:
+        return False

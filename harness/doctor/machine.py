@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness.doctor.check import GB, Check, succeeds_within
 from harness.launch.cores import cpu_quota, omp_threads, usable_cores
-from harness.launch.launch import count_gpus, free_port
+from harness.launch.gpus import count_gpus
+from harness.launch.launch import free_port
 
 
 def cpu() -> Check:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.doctor.check import GB, Check
-from harness.launch.launch import count_gpus
+from harness.launch.gpus import count_gpus
 
 PROJECT = "vit-harness"
 REPORTED_PACKAGES = ("torch", "torchvision", "accelerate", "torchmetrics", "wandb", "opencv-python-headless")

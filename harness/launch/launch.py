@@ -24,6 +24,8 @@ from types import FrameType
 from harness.errors import ConfigError
 from harness.launch import proc
 from harness.launch.cores import usable_cores
+from harness.launch.gpus import count_gpus, told_to_use_cpu
+from harness.launch.open_files import check_open_files
 
 RUN = Path(__file__).parents[1] / "run.py"
 # -P: the names of files beside the script must not hide installed packages.
@@ -34,9 +36,6 @@ GRACE_SECONDS = 30.0
 # A second signal asks to end at once: that leaves this many seconds. Signals that close together count as one.
 SECOND_SIGNAL_SECONDS = 5.0
 SAME_SIGNAL_SECONDS = 0.5
-
-# How a sweep tells a trial which part of its GPU's memory it may have.
-GPU_SHARE = "HARNESS_GPU_SHARE"
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,6 +66,7 @@ def launch(
             f"--num-processes {processes} is more than the {gpus} GPU(s) that can be used here. Give {gpus} or less,"
             " or set ACCELERATE_USE_CPU=true to run on the CPU."
         )
+    check_open_files(processes)
     for name in RANK_VARIABLES:
         environment.pop(name, None)  # ranks of a launcher further out are not those of this run
     if processes > 1:
@@ -221,66 +221,3 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("", 0))
         return listener.getsockname()[1]
-
-
-def count_gpus(environment: Mapping[str, str]) -> int:
-    """GPUs that a process with this environment can use, without the seconds that importing torch takes."""
-    installed = _installed_gpus()
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return installed
-    count = 0
-    for name in (part.strip() for part in visible.split(",")):
-        # CUDA stops at the first entry that is not a device. An identifier (GPU-..., MIG-...) is taken at its word.
-        if not name or (name.lstrip("-").isdigit() and not 0 <= int(name) < installed):
-            break
-        count += 1
-    return count if installed else 0
-
-
-def _installed_gpus() -> int:
-    """GPUs the NVIDIA driver knows (NVML); where an AMD driver is loaded instead, those that torch finds."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        if not Path("/dev/kfd").exists():
-            return 0
-        import torch
-
-        return torch.cuda.device_count()
-    count = ctypes.c_uint(0)
-    if nvml.nvmlInit_v2() != 0:
-        return 0
-    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
-        count.value = 0
-    nvml.nvmlShutdown()
-    return count.value
-
-
-def gpu_memory(name: str) -> int | None:
-    """Bytes of a GPU's memory by its number, as the NVIDIA driver counts it; None if that is unknown."""
-    handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        if not name.isdecimal() or nvml.nvmlInit_v2() != 0:
-            return None
-    except OSError:
-        return None
-    failed = nvml.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle))
-    failed = failed or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
-    nvml.nvmlShutdown()
-    return None if failed else int(memory[0])
-
-
-def gpu_share(environment: Mapping[str, str]) -> float:
-    """The part of a GPU's memory that this process may have: 1, unless a sweep has put several trials on it."""
-    text = environment.get(GPU_SHARE) or "1"
-    with suppress(ValueError):
-        if 0 < (share := float(text)) <= 1:
-            return share
-    raise ConfigError(f"{GPU_SHARE} is {text!r}; it must be a part of a GPU's memory, above 0 and at most 1.")
-
-
-def told_to_use_cpu(environment: Mapping[str, str]) -> bool:
-    """Whether ACCELERATE_USE_CPU says yes, in the words that Accelerate takes for it."""
-    return environment.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "t", "y")

@@ -139,5 +139,6 @@ def parts(model: nn.Module) -> VitParts:
             return describe(model)
     known = ", ".join(f"{family.__name__} of {family.__module__.partition('.')[0]}" for family in FAMILIES)
     raise HarnessError(
-        f"The parts of {type(model).__name__} are not known. Known are those of {known}; see harness/model/adapter.py."
+        f"harness/model/adapter.py does not describe the parts of {type(model).__name__}. It describes those of "
+        f"{known}."
     )

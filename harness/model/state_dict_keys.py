@@ -148,7 +148,7 @@ def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[s
     _refuse_unsupported(state)
     if naming is None:
         raise WeightsError(
-            "The names are not those of a Vision Transformer as torchvision, timm, Hugging Face or Google write one: "
+            "The tensor names are not those of a Vision Transformer of torchvision, timm, Hugging Face or Google: "
             f"{listed(map(repr, state))}."
         )
     sentences = [] if naming.library == "torchvision" else [f"Names were converted from {naming.library}'s."]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotEnoughMemoryError
-from harness.launch.launch import gpu_share
+from harness.launch.gpus import gpu_share
 from harness.runs import metric_table
 from harness.runs.rules import printable
 

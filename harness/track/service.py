@@ -1,4 +1,4 @@
-"""wandb's service process: preload it, shut it down, and limit the time of calls to it."""
+"""wandb's service process: preload it, shut it down, and report that it is waited for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
-
-T = TypeVar("T")
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
@@ -44,27 +41,6 @@ def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None
         yield
     finally:
         timer.cancel()
-
-
-def call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
-    """Call `work` and return its result. Raises TimeoutError after `seconds`: wandb may wait for a server forever."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,9 @@ from harness.track.service import first_line
 
 PROJECT = "vit-harness"
 
+# The name of the sweep, in trials of `harness sweep run`. A W&B agent does not set it.
+OWN_SWEEP = "HARNESS_SWEEP"
+
 # Seconds; WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT take precedence.
 INIT_TIMEOUT = 10
 FINISH_TIMEOUT = 30
@@ -38,6 +41,21 @@ def choose_mode() -> tuple[str, str]:
         return "offline", "Not logged in to W&B (`wandb login`)"
     except Exception as error:
         return "offline", f"Logging in to W&B failed: {first_line(error)}"
+
+
+def outside_own_sweep() -> dict[str, str]:
+    """Keep W&B from naming a sweep of `harness sweep run`, whose id no server knows; returns its name for the config.
+
+    A server answers 404 to a run of an unknown sweep, and the run does not appear (wandb/wandb issue 8115). The group
+    holds the runs together instead. Call it before each `wandb.init`: wandb reads its environment after a teardown.
+    """
+    name = os.environ.get(OWN_SWEEP)
+    if not name:
+        return {}
+    import wandb
+
+    wandb.setup().settings.sweep_id = None
+    return {"sweep": name}
 
 
 def init_keywords(config: RunConfig, root: Path, run_id: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.track.offline import sync_command
 from harness.track.service import first_line, shut_down, waiting_reported
-from harness.track.settings import INIT_TIMEOUT, choose_mode, folder_for, init_keywords, seconds_of, wandb_settings
+from harness.track.settings import (
+    INIT_TIMEOUT,
+    choose_mode,
+    folder_for,
+    init_keywords,
+    outside_own_sweep,
+    seconds_of,
+    wandb_settings,
+)
 from harness.track.tracker import Tracker
 
 
@@ -32,12 +40,14 @@ def start(
     root = folder_for(folder).resolve()
     try:
         mode, reason = choose_mode()
-        keywords = init_keywords(config, root, run_id, {**config.to_dict(), **(extra_config or {})})
+        values = {**config.to_dict(), **(extra_config or {}), **outside_own_sweep()}
+        keywords = init_keywords(config, root, run_id, values)
     except ValueError as error:
         raise ConfigError(f"A WANDB_* variable or a settings file of wandb has an invalid value: {error}") from None
     stop = threading.Event()
 
     def open_run(mode: Any) -> Any:
+        outside_own_sweep()
         run = wandb.init(mode=mode, settings=wandb_settings(stop), **keywords)
         # W&B's internal step counts logged rows, also across resumes; the x-axis must be the training step.
         run.define_metric("step")

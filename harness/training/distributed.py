@@ -17,7 +17,8 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitPr
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
 from harness.launch.cores import default_threads
-from harness.launch.launch import gpu_share, told_to_use_cpu
+from harness.launch.gpus import gpu_share, told_to_use_cpu
+from harness.launch.open_files import check_open_files
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Processes:
         if config.deterministic:
             # cuBLAS reads this when it is first used (PyTorch notes on reproducibility).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        check_open_files(int(os.environ.get("WORLD_SIZE", "1")))
         on_cpu = not torch.cuda.is_available() or told_to_use_cpu(os.environ)
         self.precision, note = choose_precision(config.precision, on_cpu)
         self.notes += [note] if note else []

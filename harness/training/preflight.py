@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config import NAMED_WEIGHTS, RunConfig
-from harness.data.image_folder import ImageFolder, load_configured_folder
+from harness.data.handover import listed_folder
+from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
@@ -41,7 +42,7 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
             errors.append(error)
             return None
 
-    image_folder = attempt(lambda: load_configured_folder(config))
+    image_folder = attempt(lambda: listed_folder(config))
     attempt(lambda: head_layer(config.model, config.explain_layer))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None

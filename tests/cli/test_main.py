@@ -143,9 +143,12 @@ def test_train_checks_the_folder_before_it_starts_anything(tmp_path: Path, monke
 
 def test_train_launches_the_same_run(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     launched: list[tuple[list[str], int | None]] = []
+    lists: list[dict[str, Any]] = []
 
-    def launch(arguments: list[str], *, num_processes: int | None) -> int:
+    def launch(arguments: list[str], *, num_processes: int | None, env: dict[str, str]) -> int:
         launched.append((arguments, num_processes))
+        lists.append(json.loads(Path(env["HARNESS_IMAGE_FOLDER"]).read_text()))
+        assert env["HOME"] == os.environ["HOME"]
         return 7
 
     monkeypatch.setattr("harness.launch.launch.launch", launch)
@@ -156,6 +159,9 @@ def test_train_launches_the_same_run(photos: Path, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 7
     config = RunConfig(data=str(photos), weights="none", lr=0.5).resolved()
     assert launched == [(arguments(config), 2)]
+    # The run takes the list that the command has checked, if it is of the same settings.
+    assert lists[0]["settings"] == [str(photos), 0, 0.2, None, None]
+    assert lists[0]["splits"]["val"][0][0] == "valid/class 0/000.png"
     assert {f"--data={photos}", "--weights=none", "--lr=0.5", f"--runs-dir={tmp_path}/runs"} <= set(launched[0][0])
 
 

@@ -104,6 +104,7 @@ def test_it_shows_what_the_cache_holds(caches: Path) -> None:
         "incomplete",
         "images, short side 32, bilinear",
         "digests",
+        "near-copies",
         "caches of earlier versions",
     ]
     size = f"{decoded / 1e3:.0f}"

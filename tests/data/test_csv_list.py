@@ -129,3 +129,20 @@ def test_a_list_that_is_not_there_or_not_a_file(root: Path) -> None:
     os.mkfifo(root / "pipe.csv")
     assert message(root / "pipe.csv") == f"{root}/pipe.csv is a named pipe or device, not a file."
     assert "lists no training images" in message(write_list(root, "path,label,split", "test/class 0/000.png,a,test"))
+
+
+def test_messages_about_a_list_name_splits_and_not_folders(root: Path) -> None:
+    rows = [f"train/class {n}/00{m}.png,{n},{('train', 'train', 'valid')[m]}" for n in range(2) for m in range(3)]
+    text = message(write_list(root, "path,label,split", *rows, "test/class 0/000.png,zebra,valid"))
+    assert (
+        "split valid has a class that split train does not have: zebra. Add the class to split train or remove" in text
+    )
+    assert "remove its rows." in text
+    text = message(write_list(root, "path,label", "train/class 0/000.png,cat", "train/class 1/000.png,dog"))
+    assert "There is no split valid and split test, so each class of split train has to give one image to" in text
+    text = message(write_list(root, "path,label", "train/class 0/000.png,cat", "train/class 0/001.png,cat"))
+    assert "split train has one class (cat)" in text
+    assert "/ has" not in text and "train/ " not in text
+    rows = [f"train/class {n}/00{m}.png,class {n}" for n in range(3) for m in range(7)]
+    notes = load_image_folder(write_list(root, "path,label", *rows)).notes
+    assert notes[0].startswith("valid: 3 of train's 21 images set aside, as there is no such split in the list (")

@@ -90,7 +90,7 @@ BY_HAND = (
 def test_without_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     assert fails(tmp_path / "new") == (
-        "Downloading from Kaggle takes the package kagglehub: pip install 'vit-harness[fetch]'. "
+        "Downloading from Kaggle needs the package kagglehub: pip install 'vit-harness[fetch]'. "
         + BY_HAND.format(tmp_path / "new")
     )
 
@@ -110,7 +110,8 @@ def test_without_network_or_credentials(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_incomplete_download(kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, lambda handle: str(kaggle))
     shutil.rmtree(kaggle / "test")
-    assert f"What Kaggle sent to {kaggle} lacks test/. Remove that folder and try again." in fails(tmp_path / "new")
+    sentences = f"The download from Kaggle in {kaggle} has no test/. Remove that folder and repeat the command."
+    assert sentences in fails(tmp_path / "new")
 
 
 def test_a_copy_that_fails_half_way_leaves_nothing(

@@ -133,7 +133,7 @@ def test_pictures_without_a_class(whole: Path) -> None:
 
 def test_one_class(tmp_path: Path) -> None:
     fill(tmp_path, train={"cat": 4}, valid={"cat": 1}, test={"cat": 1})
-    assert problems(tmp_path) == "train/ has one class (cat): telling classes apart takes at least two."
+    assert problems(tmp_path) == "train/ has one class (cat): training needs at least two."
 
 
 def test_two_validation_folders(whole: Path) -> None:
@@ -155,7 +155,7 @@ def test_many_problems_are_told_together(tmp_path: Path) -> None:
     assert problems(tmp_path).splitlines() == [
         "train/ has class folders without an image (2): bowling, curling. Add images (.jpg, .jpeg, .jpe, .jfif, .png, "
         ".bmp, .webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
-        "train/ has more classes (3) than images (1): every class needs its own.",
+        "train/ has more classes (3) than images (1): every class needs at least one.",
         "valid/ has a class that train/ does not have: archrey. Did you mean archery?",
         "test/ has a class that train/ does not have: zzz. Add the class to train/ or remove the folder.",
     ]

@@ -173,7 +173,7 @@ def test_a_folder_that_holds_train_further_down_is_named(tmp_path: Path, folder:
 def test_the_folder_above_train_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path, "train")
     assert refused(tmp_path / "train") == (
-        f"{tmp_path}/train has no train/ folder; it is one itself. Give the folder that holds it: {tmp_path}."
+        f"{tmp_path}/train has no train/ folder, because it is the train/ folder. Give the folder above it: {tmp_path}."
     )
 
 

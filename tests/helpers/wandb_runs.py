@@ -33,6 +33,8 @@ def organization(server: WandbServer, variables: dict[str, Any]) -> dict[str, An
 def upsert_bucket(server: WandbServer, variables: dict[str, Any]) -> dict[str, Any]:
     name = variables["name"]
     inserted = name not in server.runs
+    if variables.get("sweep") and variables["sweep"] not in server.sweeps:
+        raise FileNotFoundError(f"sweep {variables['sweep']} not found")  # as in wandb/wandb issue 8115
     entity, project = variables.get("entity") or ENTITY, variables.get("project") or "uncategorized"
     run = server.runs.setdefault(name, Run(name, entity, project))
     run.fields.update({key: value for key, value in variables.items() if value is not None})

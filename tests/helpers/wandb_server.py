@@ -81,6 +81,10 @@ class WandbServer:
     def versions(self, collection: str) -> list[Artifact]:
         return [artifact for artifact in self.artifacts if artifact.collection == collection]
 
+    def add_sweep(self, sweep_id: str) -> None:
+        """A sweep that somebody made; runs of other sweeps are refused."""
+        self.sweeps[sweep_id] = Sweep(sweep_id, ENTITY, "swept", config={}, points=[])
+
     # What the handler calls
 
     def graphql(self, operation: str, variables: dict[str, Any]) -> dict[str, Any] | None:
@@ -189,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = self.server_state.graphql(name, request.get("variables") or {})
         except PermissionError as error:
             return self._answer(403, {"data": None, "errors": [{"message": str(error)}]})
+        except FileNotFoundError as error:
+            return self._answer(404, {"data": None, "errors": [{"message": str(error)}]})
         except (LookupError, TypeError, ValueError) as error:
             return self._refuse(f"operation {name} with {request.get('variables')}: {error!r}")
         if data is None:

@@ -15,6 +15,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.launch import launch
+from harness.launch.gpus import count_gpus
 from harness.launch.proc import is_running
 from tests import ROOT
 from tests.helpers.waiting import wait_for
@@ -265,19 +266,19 @@ def test_impossible_numbers_of_processes(
     ],
 )
 def test_gpus_that_can_be_used(monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: int) -> None:
-    monkeypatch.setattr(launch, "_installed_gpus", lambda: 4)
-    assert launch.count_gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == expected
+    monkeypatch.setattr("harness.launch.gpus._installed_gpus", lambda: 4)
+    assert count_gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == expected
 
 
 def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_installed_gpus", lambda: 0)
-    assert launch.count_gpus({"CUDA_VISIBLE_DEVICES": "GPU-5a"}) == 0
+    monkeypatch.setattr("harness.launch.gpus._installed_gpus", lambda: 0)
+    assert count_gpus({"CUDA_VISIBLE_DEVICES": "GPU-5a"}) == 0
 
 
 def test_gpus_are_those_torch_finds() -> None:
     import torch
 
-    assert launch.count_gpus(os.environ) == torch.cuda.device_count()
+    assert count_gpus(os.environ) == torch.cuda.device_count()
 
 
 def test_free_port_can_be_bound() -> None:

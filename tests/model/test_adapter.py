@@ -50,8 +50,8 @@ def test_an_unknown_family_is_an_error_that_says_where_it_belongs() -> None:
     with pytest.raises(HarnessError) as caught:
         adapter.parts(register_vit())
     assert caught.value.problems == (
-        "The parts of RegisterVit are not known. Known are those of VisionTransformer of torchvision; see "
-        "harness/model/adapter.py.",
+        "harness/model/adapter.py does not describe the parts of RegisterVit. It describes those of VisionTransformer "
+        "of torchvision.",
     )
 
 

@@ -23,6 +23,7 @@ from harness.training.checkpoint import load_tensors
 from tests.conftest import write_folder
 from tests.test_train import (
     fork,
+    kill_at_first_call,
     kill_at_first_validation,
     losses_of,
     on_ranks,
@@ -112,15 +113,7 @@ def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(photo
 def test_a_probe_of_other_images_is_fitted_again(tmp_path: Path) -> None:
     photos = write_folder(tmp_path / "photos")
     config = probed(photos, tmp_path / "runs")
-
-    def killed() -> None:
-        train_module.TrainState = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        fit(config)
-
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    kill_at_first_call(config, "TrainState")
     [folder] = (tmp_path / "runs").iterdir()
     assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 9
     (photos / "test" / "class 0" / "000.png").unlink()

@@ -40,6 +40,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_MODE", "offline")
     patch.setenv("WANDB_SWEEP_ID", "5eed")
+    patch.setenv("HARNESS_SWEEP", "small")
     patch.setenv("WANDB_RUN_GROUP", "small")
     patch.setenv("WANDB_PROJECT", "pictures")
     patch.setenv("HARNESS_CACHE_DIR", str(folder.parent / "pictures"))
@@ -109,7 +110,9 @@ def test_a_sweep_is_sent_once_and_its_best_model_is_marked(sweep: Path, server: 
     assert report["exit_code"] == 0
     for name, folder in (("5eed-0", GOOD), ("5eed-1", POOR)):
         received = server.runs[name]
-        assert (received.sweep, received.fields["groupName"], received.project) == ("5eed", "small", "pictures")
+        # A real server refuses runs of a sweep that it does not know: no sweep is named.
+        assert (received.sweep, received.fields["groupName"], received.project) == (None, "small", "pictures")
+        assert received.config["sweep"] == "small"
         logged = [json.loads(line) for line in (sweep / folder / "metrics.jsonl").read_text().splitlines()]
         assert rows(received, "train/loss") == [row for row in logged if "train/loss" in row]
         assert [row["step"] for row in rows(received, "train/loss")] == list(range(1, 11))

@@ -242,6 +242,7 @@ def test_an_infeasible_run(
     photos: Path, tmp_path: Path, server: WandbServer, sweep: str | None, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if sweep:
+        server.add_sweep(sweep)
         monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
     assert run(labelled(photos, tmp_path, lr=1e6, optimizer="sgd")) == code
     [received] = server.runs.values()

@@ -314,6 +314,7 @@ agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "of-agent", "WANDB_PROJECT"
 agent |= {"WANDB_SWEEP_PARAM_PATH": sys.argv[1] + "/swept.yaml", "WANDB_DIR": sys.argv[1] + "/agent"}
 run("ours", agent, project="ignored", lr=0.5)
 """
+    server.add_sweep("sweep1")
     (folder / "swept.yaml").write_text("wandb_version: 1\nlr:\n  value: 0.5\n")
     assert run(environment, folder, program=program) == []
     by_variables, by_options, swept = server.runs["variables"], server.runs["options"], server.runs["of-agent"]
@@ -331,6 +332,28 @@ run("ours", agent, project="ignored", lr=0.5)
     assert len(list((folder / "mine" / "wandb").glob("run-*"))) == 2
     assert len(list((folder / "run" / "wandb").glob("run-*"))) == 1
     assert not (folder / "agent").exists()
+
+
+def test_a_trial_of_a_sweep_that_the_server_does_not_know_is_sent_as_part_of_a_group(
+    environment: dict[str, str], server: WandbServer, folder: Path
+) -> None:
+    """The server refuses runs of unknown sweeps, so that none would appear."""
+    program = """
+import sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+config = RunConfig(data="photos", project="farm")
+tracker = track.start(config, Path(sys.argv[1]), run_id="5eed-0", say=lambda line: None)
+print(tracker.mode)
+tracker.finish(0)
+"""
+    trial = {"WANDB_SWEEP_ID": "5eed", "HARNESS_SWEEP": "grid", "WANDB_RUN_GROUP": "grid", "WANDB_RUN_ID": "5eed-0"}
+    assert run(environment | trial, folder, program=program) == ["online"]
+    received = server.runs["5eed-0"]
+    assert (received.sweep, received.project, received.fields["groupName"]) == (None, "farm", "grid")
+    assert received.config["sweep"] == "grid"
 
 
 def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
@@ -363,6 +386,7 @@ for run_id in ("running", "stopped", "cut-off"):
     os.environ["WANDB_RUN_ID"] = run_id
     print_answer(run_id)
 """
+    server.add_sweep("sweep1")
     command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(
         command,

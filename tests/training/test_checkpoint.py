@@ -89,17 +89,6 @@ def test_a_disk_without_inodes_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert message.startswith(f"No inodes left (df -i) to save {tmp_path / 'x'}.")
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("could not create a primitive"), OSError(errno.ENOMEM, "no")], ids=repr
-)
-def test_a_lack_of_memory_is_one_sentence(error: Exception) -> None:
-    assert str(files.lack_of_resources(error, Path("run"))).startswith("Out of memory on the CPU. ")
-
-
-def test_other_errors_are_no_lack() -> None:
-    assert files.lack_of_resources(RuntimeError("shapes differ"), Path("run")) is None
-
-
 def test_leftovers_are_removed_below_a_folder_and_not_through_links(tmp_path: Path) -> None:
     folder, outside = tmp_path / "figures", tmp_path / "outside"
     for path in (folder / "pictures" / ".a.png.123", folder / "a.png", folder / ".hidden", outside / ".b.png.123"):

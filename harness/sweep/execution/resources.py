@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.launch.launch import GPU_SHARE, count_gpus, gpu_memory, gpu_share, told_to_use_cpu
+from harness.launch.gpus import GPU_SHARE, count_gpus, gpu_memory, gpu_share, told_to_use_cpu
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from harness.sweep.execution.trial_process import run_trial
 from harness.sweep.search.trial_queue import ClaimedTrial
 from harness.sweep.spec.sweep_file import Sweep
 from harness.track import PROJECT
+from harness.track.settings import OWN_SWEEP
 
 # The exit code that multiprocessing reports for a process whose fork server has ended.
 FORK_SERVER_ENDED = 255
@@ -129,4 +130,5 @@ def trial_environment(sweep: Sweep, sweep_id: str, claimed: ClaimedTrial, slot: 
     if sweep.entity:
         defaults["WANDB_ENTITY"] = sweep.entity
     own = {"WANDB_SWEEP_ID": sweep_id, "WANDB_RUN_ID": claimed.run_id, "WANDB_RUN_GROUP": sweep.name}
+    own[OWN_SWEEP] = sweep.name
     return defaults | inherited | slot.environment() | own

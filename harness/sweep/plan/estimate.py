@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.config import RunConfig
 from harness.data.image_folder import load_configured_folder
-from harness.launch.launch import count_gpus, told_to_use_cpu
+from harness.launch.gpus import count_gpus, told_to_use_cpu
 from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
 from reports.runs import read_runs
 

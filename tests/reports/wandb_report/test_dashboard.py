@@ -128,6 +128,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WandbServer
             "WANDB_RUN_GROUP": "small",
             "WANDB_MODE": "online",
         }
+        server.add_sweep("5eed")
         subprocess.run([sys.executable, "-c", PROGRAM, *paths], env=environment, check=True, timeout=120)
         server.runs["r-3"].exit_code = None  # it is still running
         yield server, folder

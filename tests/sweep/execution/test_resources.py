@@ -5,7 +5,7 @@ import os
 import pytest
 
 from harness.errors import ConfigError
-from harness.launch.launch import gpu_share
+from harness.launch.gpus import gpu_share
 from harness.sweep.execution import resources as resources_module
 from harness.sweep.execution.resources import Slot, share_machine, smallest_memory
 

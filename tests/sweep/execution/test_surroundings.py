@@ -25,7 +25,6 @@ from harness.errors import (
     WeightsError,
     errors_in_words,
 )
-from harness.files import lack_of_resources
 from harness.sweep.execution import surroundings
 from harness.sweep.execution.outcome import outside_cause
 from harness.sweep.execution.resources import Slot
@@ -37,6 +36,7 @@ from harness.sweep.execution.surroundings import (
     problem_around,
     surroundings_as_exit_codes,
 )
+from harness.training.failures import in_words
 
 CPU = Slot(0, (), (0,), 1)
 
@@ -52,8 +52,8 @@ class AcceleratorError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (lack_of_resources(OSError(errno.ENOSPC, "No space left"), Path("run")), MACHINE_FAILED),
-        (lack_of_resources(MemoryError(), Path("run")), MACHINE_FAILED),
+        (in_words(OSError(errno.ENOSPC, "No space left"), Path("run")), MACHINE_FAILED),
+        (in_words(MemoryError(), Path("run")), MACHINE_FAILED),
         (SurroundingsError("The data changed."), MACHINE_FAILED),
         (OSError(errno.EIO, "Input/output error"), MACHINE_FAILED),
         (FileNotFoundError(errno.ENOENT, "No such file"), MACHINE_FAILED),

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from harness.errors import TrainingError
+from harness.training.failures import in_words
+
+LOST = "[pair.cc:545] Read error [127.0.0.1]:20875: Connection reset by peer. third_party/gloo/gloo/transport/tcp"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "Out of memory on the CPU. "),
+        (RuntimeError("could not create a primitive"), "Out of memory on the CPU. "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 7 bytes"), "Out of memory on the CPU. "),
+        (OSError(errno.ENOMEM, "no"), "Out of memory on the CPU. "),
+        (OSError(errno.ENOSPC, "full", "/x/figures/a.png"), "No space left to save /x/figures/a.png. "),
+        (OSError(errno.EFBIG, "too large"), "The file-size limit (ulimit -f) is too small to save run. "),
+        (RuntimeError(LOST), "Another training process of this run has ended"),
+    ],
+    ids=repr,
+)
+def test_a_cause_outside_of_the_program_is_one_sentence(error: Exception, words: str) -> None:
+    cause = in_words(error, Path("run"))
+    assert isinstance(cause, TrainingError)
+    assert str(cause).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shapes differ"), OSError(errno.EACCES, "no"), KeyboardInterrupt(), TrainingError("known")],
+    ids=repr,
+)
+def test_other_errors_stay_what_they_are(error: BaseException) -> None:
+    assert in_words(error, Path("run")) is None
