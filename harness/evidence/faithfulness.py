@@ -22,12 +22,12 @@ from torch import Tensor
 from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import above
 from harness.model.adapter import parts
-from harness.runs.evidence_file import OPEN, Claim
+from harness.runs.evidence_file import CENTRE_PRIOR, OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
 STEPS = 8  # points of each curve besides the first
 SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less have no scale to measure on
-CENTRE, OTHERS, RANDOM = "centre", "mean of other images", "random"
+CENTRE, OTHERS, RANDOM = CENTRE_PRIOR, "mean of other images", "random"
 BASELINES = (CENTRE, OTHERS, RANDOM)  # orders that know nothing of the image
 RULE = (
     "Insertion area less deletion area of the best map, less that of the better of two orders that do not look at the "

@@ -28,8 +28,8 @@ from harness.files import write_atomically
 from harness.model.architectures import head_layer
 from harness.model.vit import build_model
 from harness.predict import open_run
-from harness.runs.evidence_file import Claim
-from harness.runs.rules import EVIDENCE_FILE, duration
+from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS, Claim
+from harness.runs.rules import EVIDENCE_FILE, LEGRAD, RELEVANCE, ROLLOUT, duration
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
@@ -130,7 +130,7 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
 
     clock.start("faithfulness", faithfulness.passes(subject, maps))
     faithful = faithfulness.measure_faithfulness(subject, maps, baselines)
-    best_map = "relevance"
+    best_map = LEGRAD
     if faithful:
         results["faithfulness"], best_map = faithful, faithful.best
         claims.append(faithful.claim())
@@ -157,11 +157,13 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
 def maps_by_name(archive: Archive) -> Mapping[str, np.ndarray]:
     """The maps that are compared, (n, P) each."""
     layers = archive.layers.astype(np.float64)
+    assert archive.legrad is not None  # it is of this version
     return {
-        "relevance": archive.relevance.astype(np.float64),
-        "last layer": layers[:, -1],
-        "mean of layers": layers.mean(1),
-        "rollout": archive.rollout.astype(np.float64),
+        LEGRAD: archive.legrad.astype(np.float64),
+        RELEVANCE: archive.relevance.astype(np.float64),
+        LAST_LAYER: layers[:, -1],
+        MEAN_OF_LAYERS: layers.mean(1),
+        ROLLOUT: archive.rollout.astype(np.float64),
     }
 
 

@@ -17,7 +17,17 @@ import numpy as np
 
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
-from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
+from harness.runs.rules import (
+    ATTENTION_FILE,
+    LEGRAD,
+    MEAN_MAP,
+    POSITIONS_FILE,
+    RELEVANCE,
+    ROLLOUT,
+    VERSION,
+    finite_number,
+    has_outlier_attention,
+)
 
 # Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
 ATTENTION_FIELDS = {
@@ -32,6 +42,7 @@ ATTENTION_FIELDS = {
     "class_share": ("f", "nL"),
     "rollout": ("f", "nP"),
     "relevance": ("f", "nP"),
+    "legrad": ("f", "nP"),
     "entropy": ("f", "nL"),
     "distance": ("f", "nL"),
     "statistics": ("f", "LHK"),
@@ -40,6 +51,8 @@ ATTENTION_FIELDS = {
     "outlier_attention": ("f", "n"),
     "settings": ("U", ""),
 }
+# Arrays that files of earlier versions lack.
+ADDED_LATER = ("legrad",)
 POSITION_FIELDS = {
     "before": ("f", "TD"),
     "after": ("f", "TD"),
@@ -93,9 +106,12 @@ class Archive(_Misleading):
     # head reads their mean), head_layer (1 to L), rollout (its settings), preprocessing, self_test, root and run (or
     # None), seconds
     settings: dict[str, Any]
+    # (n, P) float32: for the predicted class; images differ in scale; None in files of earlier versions
+    legrad: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        check_arrays({name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}, ATTENTION_FIELDS)
+        arrays = {name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}
+        check_arrays({name: array for name, array in arrays.items() if array is not None}, ATTENTION_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +152,10 @@ class Attention(_Misleading):
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """All maps of all images, M = 3 + L + H of each: AGGREGATES, layers, heads of one layer."""
+    """All maps of all images, M = A + L + H of each: combined over layers, layers, heads of one layer."""
 
-    values: np.ndarray  # (n, M, P) float32; relevance divided by its sum, because images differ in its scale
+    values: np.ndarray  # (n, M, P) float32; relevance and LeGrad divided by their sum, because images differ in scale
+    combined: tuple[str, ...]  # (A,): those of AGGREGATES that the file has, in their order
     layers: int
     heads: int
     side: int  # g
@@ -164,10 +181,11 @@ def read_archive(path: Path, kind: type[Kind]) -> Kind:
     """A whole archive. Raises UnreadableError."""
     is_attention = kind is Archive
     fields = ATTENTION_FIELDS if is_attention else POSITION_FIELDS
-    values = read_arrays(path, fields, fields)
+    values = read_arrays(path, fields, fields, optional=ADDED_LATER)
     _check_settings(path, values["settings"]) if is_attention else _check_numbers(path, values["numbers"])
     try:
-        return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
+        names = (field.name for field in dataclasses.fields(kind))
+        return kind(**{name: values[name] for name in names if name in values or name not in ADDED_LATER})
     except ValueError as error:
         raise damaged(path, error) from error
 
@@ -198,18 +216,26 @@ def read_attention(run_folder: Path) -> Attention:
 
 def read_maps(attention: Attention) -> Maps:
     """The maps of its images. Raises UnreadableError."""
-    path, names = attention.path, ("layers", "heads", "rollout", "relevance")
-    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)})
-    layers, heads, rollout, relevance = (arrays[name].astype(np.float32) for name in names)
+    path, names = attention.path, ("layers", "heads", "rollout", "relevance", "legrad")
+    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)}, optional=ADDED_LATER)
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    layers, heads, rollout = arrays["layers"], arrays["heads"], arrays["rollout"]
     patches = rollout.shape[1]
     side = math.isqrt(patches)
     if 0 in (patches, layers.shape[1], heads.shape[1]) or side * side != patches:
         raise damaged(path, "its maps do not form a square grid")
-    is_finite = np.isfinite(relevance)
-    total = relevance.sum(1, keepdims=True, where=is_finite)
-    shares = np.divide(relevance, total, out=np.where(is_finite, np.float32(0), relevance), where=total > 0)
-    aggregates = np.stack([layers.mean(1), rollout, shares], axis=1)
-    return Maps(np.concatenate([aggregates, layers, heads], axis=1), layers.shape[1], heads.shape[1], side)
+    combined = {RELEVANCE: as_shares(arrays["relevance"]), MEAN_MAP: layers.mean(1), ROLLOUT: rollout}
+    if "legrad" in arrays:
+        combined = {LEGRAD: as_shares(arrays["legrad"]), **combined}
+    values = np.concatenate([np.stack([*combined.values()], axis=1), layers, heads], axis=1)
+    return Maps(values, tuple(combined), layers.shape[1], heads.shape[1], side)
+
+
+def as_shares(maps: np.ndarray) -> np.ndarray:
+    """Maps (n, P), each divided by its sum; values that are not finite stay, and a map without a sum becomes 0."""
+    is_finite = np.isfinite(maps)
+    total = maps.sum(1, keepdims=True, where=is_finite)
+    return np.divide(maps, total, out=np.where(is_finite, np.float32(0), maps), where=total > 0)
 
 
 def read_statistics(run_folder: Path) -> HeadStatistics:

@@ -24,8 +24,9 @@ EVIDENCE_FILE = "evidence.json"
 # Layout of attention.npz and sprites.json, and the definitions behind their numbers.
 VERSION = 1
 
-# Attention maps of the whole model, in the order in which they are stored and shown.
-AGGREGATES = ("mean over layers", "rollout", "relevance")
+# Maps that combine all layers, the most faithful first (docs/concepts/attention.md). Where one stands for all, it is
+# the first of them that there is: files of earlier versions have no LeGrad.
+LEGRAD, RELEVANCE, MEAN_MAP, ROLLOUT = AGGREGATES = ("LeGrad", "relevance", "mean over layers", "rollout")
 
 # Outlier patches make a map misleading if they draw at least this share of the attention ...
 OUTLIER_ATTENTION = 0.5

@@ -19,6 +19,7 @@ IMAGES = {
     "gallery": {
         "attention/confidence": "Test images, least confident first",
         "attention/right_wrong": "Right and wrong predictions",
+        "attention/class_means_legrad": "Mean LeGrad by class",
         "attention/class_means_rollout": "Mean rollout by class",
         "attention/class_means_relevance": "Mean relevance by class",
         "figures/attention_heads": "Attention heads",

@@ -49,7 +49,7 @@ def test_every_claim_is_written_and_printed_and_a_repeat_is_equal_to_the_last_bi
         assert claim.statement in output
     layers = len(document["results"]["depth"]["lens"])
     assert len(document["results"]["heads"]["loss_change"]) == layers
-    assert len(document["results"]["randomisation"]["maps"]) == 4
+    assert len(document["results"]["randomisation"]["maps"]) == 5
     # The cost is printed before each measure.
     assert f"positions: {24 * 8:,} images through the model" in output
     verify(run)

@@ -45,6 +45,7 @@ def made_up_archive(
         class_share=random.random((n, layers)).astype(np.float32),
         rollout=maps(n).astype(np.float16),
         relevance=maps(n).astype(np.float32),
+        legrad=(2 * maps(n)).astype(np.float32),
         entropy=random.random((n, layers)).astype(np.float32),
         distance=random.random((n, layers)).astype(np.float32),
         statistics=random.random((layers, heads, len(STATISTICS))),

@@ -12,21 +12,10 @@ from PIL import Image
 
 from harness.explain.archive import Archive, off_patches
 from harness.explain.drawing.canvas import DIVERGING, INK, PALE, SEQUENTIAL, largest, percent, tile, write
+from harness.explain.maps import comparable_maps
 
 GAP, MARGIN, HEADER = 8, 16, 64
 SCORES = 4.0  # standard errors at the ends of the colours of a difference: below 2, a patch shows none
-
-
-def aggregates(archive: Archive) -> dict[str, np.ndarray]:
-    """Maps (n, P) float32; relevance divided by its sum, for images differ in its scale."""
-    relevance = archive.relevance.astype(np.float32)
-    total = relevance.sum(1, keepdims=True)
-    return {
-        "mean over layers": archive.layers.mean(1, dtype=np.float32),
-        "last layer": archive.layers[:, -1].astype(np.float32),
-        "rollout": archive.rollout.astype(np.float32),
-        "relevance": np.divide(relevance, total, out=np.zeros_like(relevance), where=total > 0),
-    }
 
 
 def right_wrong(archive: Archive) -> Image.Image:
@@ -34,7 +23,7 @@ def right_wrong(archive: Archive) -> Image.Image:
     known = archive.labels >= 0
     right = known & (archive.labels == archive.predicted)
     wrong = known & ~right
-    maps = aggregates(archive)
+    maps = {**comparable_maps(archive), "last layer": archive.layers[:, -1].astype(np.float32)}
     grid = math.isqrt(archive.rollout.shape[1])
     factor = max(1, round(168 / grid))
     side, left, top = factor * grid, 150, HEADER + 24
@@ -43,7 +32,8 @@ def right_wrong(archive: Archive) -> Image.Image:
     image = Image.new("RGB", size, "white")
     write(image, (MARGIN, 10), f"{right.sum()} right against {wrong.sum()} wrong images", 18, bold=True)
     words = (
-        "Mean maps; relevance of each image divided by its sum. Below 2 standard errors a patch shows no difference."
+        "Mean maps; relevance and LeGrad of each image divided by their sum. Below 2 standard errors a patch shows no "
+        "difference."
     )
     write(image, (MARGIN, 36), words, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     rows = ("right", "wrong", "right − wrong", "in standard errors")

@@ -12,7 +12,10 @@ from PIL import Image
 
 from harness.explain.archive import Archive
 from harness.explain.drawing import canvas, contact_sheets, right_wrong
+from harness.explain.maps import comparable_maps
 from tests.helpers.explained import made_up_archive, plain_pictures
+
+CLASS_MEANS = ["class_means_legrad_1", "class_means_relevance_1", "class_means_rollout_1"]
 
 
 def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -38,7 +41,12 @@ def make(archive: Archive, folder: Path) -> dict[str, Path]:
 
 def test_every_kind_of_sheet_is_made(tmp_path: Path) -> None:
     paths = make(made_up_archive(), tmp_path / "sheets")
-    names = ["confidence_1", "error_1", "class_means_rollout_1", "class_means_relevance_1", "right_wrong"]
+    names = [
+        "confidence_1",
+        "error_1",
+        *CLASS_MEANS,
+        "right_wrong",
+    ]
     assert list(paths) == names
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sorted(f"{name}.jpg" for name in names)
     for path in paths.values():
@@ -56,8 +64,10 @@ def test_orders() -> None:
     assert contact_sheets.by_error(archive).tolist() == [4, 1, 5, 2, 0]
 
 
-def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong() -> None:
-    archive, order = made_up_archive(n=9), np.array([4, 1, 8, 0, 3, 2, 7])
+@pytest.mark.parametrize("earlier", [False, True], ids=["LeGrad", "relevance, without LeGrad"])
+def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong(earlier: bool) -> None:
+    archive = made_up_archive(n=9, **({"legrad": None} if earlier else {}))
+    shown, order = archive.relevance if archive.legrad is None else archive.legrad, np.array([4, 1, 8, 0, 3, 2, 7])
     pictures = plain_pictures(archive)
     pixels = np.asarray(contact_sheets.contact_sheet(archive, lambda index: pictures[index], order, "some"))
     side, wide, high = 112, 2 * 112 + 2 * right_wrong.GAP, 112 + 64
@@ -68,7 +78,7 @@ def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong() -> None:
         assert tuple(pixels[y - 1, x]) == (canvas.RIGHT if index % 2 == 0 else canvas.WRONG)
         # The brightest cell of the overlay, which lies over one grey, is where the map is largest.
         cells = pixels[y : y + side, x + side : x + 2 * side].reshape(7, 16, 7, 16, 3)[:, 8, :, 8].astype(int).sum(-1)
-        assert cells.ravel()[archive.rollout[index].argmax()] == cells.max()
+        assert cells.ravel()[shown[index].argmax()] == cells.max()
 
 
 def test_pages_are_filled_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +102,8 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     archive.labels[4] = -1
     lines = drawn_texts(monkeypatch)
     contact_sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
-    scale = f"⚠ {100 / 49:.3g} % to {100 * archive.rollout[0].max():.3g} %"
+    assert archive.legrad is not None
+    scale = f"⚠ {2 / 49:.2g} to {archive.legrad[0].max():.2g}"
     assert lines[2:6] == ["50 % ant", "right", "image 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]
     assert lines[18:20] == ["86 % bee", "truth unknown"]
@@ -102,7 +113,7 @@ def test_without_labels_there_are_no_errors(tmp_path: Path, monkeypatch: pytest.
     archive = made_up_archive(labels=np.full(6, -1, np.int32), label_probability=np.full(6, np.nan, np.float32))
     lines = drawn_texts(monkeypatch)
     paths = make(archive, tmp_path)
-    assert list(paths) == ["confidence_1", "class_means_rollout_1", "class_means_relevance_1"]
+    assert list(paths) == ["confidence_1", *CLASS_MEANS]
     assert "Mean rollout of the predicted classes: 1 to 3 of 3" in lines
 
 
@@ -129,7 +140,7 @@ def test_class_means_are_means() -> None:
 def test_relevance_counts_every_picture_the_same() -> None:
     archive = made_up_archive()
     louder = dataclasses.replace(archive, relevance=archive.relevance * np.array([[1000], [1], [1], [1], [1], [0]]))
-    maps, again = (right_wrong.aggregates(each)["relevance"] for each in (archive, louder))
+    maps, again = (comparable_maps(each)["relevance"] for each in (archive, louder))
     np.testing.assert_allclose(maps.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(again[:5], maps[:5], rtol=1e-5)
     assert (again[5] == 0).all()
