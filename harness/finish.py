@@ -9,6 +9,7 @@ import numpy as np
 
 from harness import track
 from harness.data.dataset import Dataset
+from harness.evidence.verify import verify_finished
 from harness.explain import output
 from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
@@ -16,11 +17,12 @@ from harness.probe.gain import gain_over_probe, probe_lines
 from harness.probe.head import ProbeHead
 from harness.runs import figures
 from harness.runs.folder import BEST
+from harness.runs.intervals import score_intervals
 from harness.runs.logger import RunLogger
 from harness.runs.predictions import CLASS_COLUMNS, CLASSES_FILE, PREDICTION_COLUMNS
-from harness.runs.resampling import bootstrap
 from harness.runs.rules import duration
 from harness.runs.summary import lowest_recalls, peak_memory, per_class, score_lines, test_results
+from harness.training.distributed import Processes
 from harness.training.metrics import (
     Predictions,
     Scores,
@@ -38,11 +40,12 @@ def finish_run(
     scores: Scores,
     progress: Progress,
     explained: ExplainResult | None,
+    processes: Processes,
     probe: ProbeHead | None = None,
 ) -> dict[str, Any]:
     """Write the results of the tested checkpoint and log them to W&B; returns the summary. Main process only."""
     config, folder, tracker = run_logger.config, run_logger.folder, run_logger.tracker
-    intervals = bootstrap(predictions.labels, predictions.predicted, len(data.classes))
+    intervals = score_intervals(predictions.labels, predictions.predicted, len(data.classes))
     results: dict[str, Any] = dict(test_results(scores, intervals))
     rows = folder.read_metrics()
     speeds = [row["train/images_per_second"] for row in rows if row.get("train/images_per_second") is not None]
@@ -93,6 +96,8 @@ def finish_run(
             },
             description=f"Best epoch by validation macro F1 of run {config.run_name}.",
         )
+    if config.verify:
+        results |= _verify(run_logger, data, processes)
     run_logger.end("finished", exit_code=0, results=results)
     run_logger.console.table(
         f"{config.run_name}: {config.model} on {Path(config.data).name}",
@@ -109,6 +114,16 @@ def _write_explanation(run_logger: RunLogger, explained: ExplainResult) -> dict[
         )
     except Exception as error:  # the run is trained and tested: a drawing error must not fail it
         run_logger.problem("attention maps", f"They could not be drawn: {str(error) or type(error).__name__}.")
+        return {}
+
+
+def _verify(run_logger: RunLogger, data: Dataset, processes: Processes) -> dict[str, Any]:
+    folder, console = run_logger.folder, run_logger.console
+    console.say("Testing what attention maps show (--verify).")
+    try:
+        return verify_finished(folder.path, run_logger.config, data, processes, run_logger.tracker, console.say)
+    except Exception as error:  # the run is trained and tested
+        run_logger.problem("evidence", f"It could not be measured: {str(error) or type(error).__name__}.")
         return {}
 
 

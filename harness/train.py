@@ -185,7 +185,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe)
+    summary = finish_run(run_logger, data, predictions, scores, progress, explained, processes, probe)
     state_file.unlink(missing_ok=True)  # a finished run is never resumed
     return summary
 

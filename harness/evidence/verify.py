@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,25 +15,26 @@ from torch import Tensor, nn
 from harness.config import RunConfig
 from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
-from harness.evidence import depth, faithfulness, heads, pointing, position_use, randomisation
+from harness.evidence import depth, faithfulness, heads, output, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
 from harness.evidence.subject import Subject
 from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
 from harness.explain.test_set import ExplainedModel, explain_dataset
-from harness.files import write_atomically
 from harness.model.architectures import head_layer
 from harness.model.vit import build_model
-from harness.predict import open_run
+from harness.predict import best_of, open_run
 from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS, Claim
-from harness.runs.rules import EVIDENCE_FILE, LEGRAD, RELEVANCE, ROLLOUT, duration
+from harness.runs.rules import LEGRAD, RELEVANCE, ROLLOUT, duration
+from harness.track import Tracker
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 
-VERSION = 1
+IMAGES = 500  # test images, by default
 MOST_TRAINING_IMAGES = 5000  # for fitting probes; more would not change which layers are enough
+SHOWN_MAP = RELEVANCE  # claims are about it: chosen before, so that no run's result favours a map
 RANDOM_SEED = 1  # of the weights that replace the trained ones
 
 Say = Callable[[str], None]
@@ -68,29 +67,34 @@ class Opened:
 
 
 def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | None, say: Say) -> list[Claim]:
-    """Measure, write `evidence.json`, and return the claims with their verdicts. Raises HarnessError."""
-    opened = open_for_verifying(run_folder, images, data, cache_dir)
+    """Measure, write `evidence.json` and figures, and return the claims with their verdicts. Raises HarnessError."""
+    best, config, dataset = open_run(run_folder, data, cache_dir)
+    processes = Processes(config)
     try:
+        opened = _opened(best, config, dataset, processes, images)
         claims, results = _measure(opened, say)
     finally:
-        opened.processes.close()
-    document = {
-        "version": VERSION,
-        "images": len(opened.tested),
-        "claims": [dataclasses.asdict(claim) for claim in claims],
-        "results": {name: dataclasses.asdict(result) for name, result in results.items()},
-    }
-    write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
+        processes.close()
+    output.write_and_log(run_folder, len(opened.tested), claims, results)
     return claims
 
 
-def open_for_verifying(run_folder: Path, images: int, data: str | None, cache_dir: str | None) -> Opened:
-    """Load the best checkpoint and choose evenly spaced test images."""
-    best, config, dataset = open_run(run_folder, data, cache_dir)
+def verify_finished(
+    run_folder: Path, config: RunConfig, dataset: Dataset, processes: Processes, tracker: Tracker | None, say: Say
+) -> dict[str, Any]:
+    """The same for a run that has just been tested, on its main process; returns entries of summary.json."""
+    opened = _opened(best_of(run_folder), config, dataset, processes, IMAGES)
+    claims, results = _measure(opened, say)
+    for claim in claims:
+        say(f"{claim.verdict}: {claim.statement} ({claim.number}: {claim.numbers})")
+    return output.write_and_log(run_folder, len(opened.tested), claims, results, tracker)
+
+
+def _opened(best: BestCheckpoint, config: RunConfig, dataset: Dataset, processes: Processes, images: int) -> Opened:
+    """With evenly spaced test images, and the model on the device."""
     chosen = dataset.test.take(evenly_spaced(len(dataset.test), images))
     if len(chosen) < 2:
         raise HarnessError(f"{len(chosen)} test image is not enough to verify anything; at least 2 are needed.")
-    processes = Processes(config)
     best.model.to(processes.device)
     return Opened(best, config, dataset, processes, chosen)
 
@@ -130,17 +134,16 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
 
     clock.start("faithfulness", faithfulness.passes(subject, maps))
     faithful = faithfulness.measure_faithfulness(subject, maps, baselines)
-    best_map = LEGRAD
     if faithful:
-        results["faithfulness"], best_map = faithful, faithful.best
-        claims.append(faithful.claim())
+        results["faithfulness"] = faithful
+    claims.append(faithful.claim() if faithful else faithfulness.not_measured())
 
     clock.start("randomisation", len(subject) * len(randomisation.STAGES))
     random = _random_model(best, opened.processes)
     results["randomisation"] = randomisation.measure_randomisation(
         maps, lambda mixed: maps_by_name(opened.maps_of(mixed)), model, random, beats_guessing=subject.beats_guessing
     )
-    claims.append(results["randomisation"].claim(best_map))
+    claims.append(results["randomisation"].claim(SHOWN_MAP))
 
     if (covered := _coverage(opened, side)) is not None:
         rows, parts = covered
@@ -148,19 +151,20 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
             {name: values[rows] for name, values in maps.items()},
             {name: values[rows] for name, values in baselines.items()},
             parts,
+            beats_guessing=subject.beats_guessing,
         )
-        claims.append(results["pointing"].claim(best_map))
+        claims.append(results["pointing"].claim(SHOWN_MAP))
     clock.stop()
     return claims, results
 
 
 def maps_by_name(archive: Archive) -> Mapping[str, np.ndarray]:
-    """The maps that are compared, (n, P) each."""
+    """The maps that are compared, (n, P) each, the one that pages show first."""
     layers = archive.layers.astype(np.float64)
     assert archive.legrad is not None  # it is of this version
     return {
-        LEGRAD: archive.legrad.astype(np.float64),
         RELEVANCE: archive.relevance.astype(np.float64),
+        LEGRAD: archive.legrad.astype(np.float64),
         LAST_LAYER: layers[:, -1],
         MEAN_OF_LAYERS: layers.mean(1),
         ROLLOUT: archive.rollout.astype(np.float64),

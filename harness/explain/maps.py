@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.explain.archive import Archive
 from harness.runs.attention_files import as_shares
-from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
+from harness.runs.rules import AGGREGATES, LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 
 Rows = int | slice | np.ndarray
 
@@ -24,11 +24,12 @@ def map_names(archive: Archive) -> tuple[str, ...]:
 def combined_maps(archive: Archive, rows: Rows = EVERY) -> dict[str, np.ndarray]:
     """The maps by name, of all images (n, P) or of one (P,): float32, as they were computed."""
     maps = {
-        RELEVANCE: archive.relevance[rows].astype(np.float32),
+        RELEVANCE: archive.relevance[rows],
+        LEGRAD: None if archive.legrad is None else archive.legrad[rows],
         MEAN_MAP: archive.layers[rows].mean(-2, dtype=np.float32),
-        ROLLOUT: archive.rollout[rows].astype(np.float32),
+        ROLLOUT: archive.rollout[rows],
     }
-    return maps if archive.legrad is None else {LEGRAD: archive.legrad[rows].astype(np.float32), **maps}
+    return {name: maps[name].astype(np.float32) for name in AGGREGATES if maps[name] is not None}
 
 
 def comparable_maps(archive: Archive) -> dict[str, np.ndarray]:

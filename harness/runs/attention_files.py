@@ -18,6 +18,7 @@ import numpy as np
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
 from harness.runs.rules import (
+    AGGREGATES,
     ATTENTION_FILE,
     LEGRAD,
     MEAN_MAP,
@@ -226,9 +227,10 @@ def read_maps(attention: Attention) -> Maps:
         raise damaged(path, "its maps do not form a square grid")
     combined = {RELEVANCE: as_shares(arrays["relevance"]), MEAN_MAP: layers.mean(1), ROLLOUT: rollout}
     if "legrad" in arrays:
-        combined = {LEGRAD: as_shares(arrays["legrad"]), **combined}
-    values = np.concatenate([np.stack([*combined.values()], axis=1), layers, heads], axis=1)
-    return Maps(values, tuple(combined), layers.shape[1], heads.shape[1], side)
+        combined[LEGRAD] = as_shares(arrays["legrad"])
+    names = tuple(name for name in AGGREGATES if name in combined)
+    values = np.concatenate([np.stack([combined[name] for name in names], axis=1), layers, heads], axis=1)
+    return Maps(values, names, layers.shape[1], heads.shape[1], side)
 
 
 def as_shares(maps: np.ndarray) -> np.ndarray:

@@ -40,6 +40,8 @@ class Claim:
     @property
     def numbers(self) -> str:
         """The interval and the number of images, as text."""
+        if not self.n:
+            return "not measured"
         value, low, high = (round(bound, 3) + 0.0 for bound in dataclasses.astuple(self.measured))  # without "-0.000"
         return f"{value:.3f} ({low:.3f} to {high:.3f}), n = {self.n}"
 

@@ -42,8 +42,8 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
         maps[5] = 0
     found = read_maps(read_attention(look(tmp_path / "a", seen)))
     assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 4 + 3 + 2, 49), 3, 2, 7)
-    assert found.combined == ("LeGrad", "relevance", "mean over layers", "rollout")
-    for place, maps in ((0, seen.legrad), (1, seen.relevance)):
+    assert found.combined == ("relevance", "LeGrad", "mean over layers", "rollout")
+    for place, maps in ((0, seen.relevance), (1, seen.legrad)):
         np.testing.assert_allclose(found.values[:5, place], maps[:5] / maps[:5].sum(1, keepdims=True), rtol=1e-5)
         assert not found.values[5, place].any()
     np.testing.assert_allclose(found.values[:, 2], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
@@ -53,7 +53,7 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.largest, found.values.max(-1))
 
 
-def test_a_file_of_an_earlier_version_has_no_legrad_and_shows_relevance_first(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_version_has_no_legrad(tmp_path: Path) -> None:
     seen = made_up_archive(legrad=None)
     found = read_maps(read_attention(look(tmp_path / "a", seen)))
     assert found.combined == ("relevance", "mean over layers", "rollout")
@@ -67,8 +67,8 @@ def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     seen.rollout[0, 3], seen.relevance[1, 0], seen.heads[2, 1] = np.nan, np.inf, np.nan
     found = read_maps(read_attention(look(tmp_path / "a", seen)))
     assert np.isnan(found.values[0, 3, 3]) and found.largest[0, 3] == np.nanmax(seen.rollout[0].astype(np.float32))
-    assert np.flatnonzero(~np.isfinite(found.values[1, 1])).tolist() == [0]
-    np.testing.assert_allclose(found.values[1, 1, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
+    assert np.flatnonzero(~np.isfinite(found.values[1, 0])).tolist() == [0]
+    np.testing.assert_allclose(found.values[1, 0, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
     assert found.largest[2, 8] == 0
 
 

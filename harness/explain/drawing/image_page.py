@@ -43,8 +43,8 @@ from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 
 QUALITY = 90
 TITLES = {  # of the combined maps: over the image, and beside it where there is less room
-    LEGRAD: ("LeGrad for the prediction", "LeGrad"),
     RELEVANCE: ("relevance for the prediction", "relevance"),
+    LEGRAD: ("LeGrad for the prediction", "LeGrad"),
     MEAN_MAP: ("mean over layers", "layers' mean"),
     ROLLOUT: ("rollout, of any class", "rollout"),
 }

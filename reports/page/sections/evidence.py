@@ -49,8 +49,8 @@ def _row(key: str, claims: list[Claim | None]) -> dict[str, Any]:
 def _statement(key: str, claim: Claim) -> str:
     """What is claimed of all runs; their best maps may differ, so the cells name them."""
     general = {
-        "maps_depend_on_weights": "The most faithful map depends on what the upper half of the model learned.",
-        "maps_point_at_objects": "The most faithful map points at the object.",
+        "maps_depend_on_weights": "The map shown first depends on what the upper half of the model learned.",
+        "maps_point_at_objects": "The map shown first points at the object.",
     }
     return general.get(key, printable(claim.statement))
 

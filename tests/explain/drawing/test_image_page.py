@@ -70,7 +70,7 @@ def test_maps_show_their_numbers_each_on_its_own_scale(grid: int) -> None:
             np.testing.assert_allclose(drawn, (cells / cells.max()).reshape(grid, grid), atol=0.6 / 255)
             assert drawn.ravel()[cells.argmax()] == 1
     assert archive.legrad is not None
-    means = (archive.legrad[2], archive.relevance[2], archive.layers[2].mean(0, dtype=float), archive.rollout[2])
+    means = (archive.relevance[2], archive.legrad[2], archive.layers[2].mean(0, dtype=float), archive.rollout[2])
     for place, cells in zip(page.small, means, strict=True):
         drawn = values_in(pixels, place, page, grid)
         np.testing.assert_allclose(drawn.ravel(), cells / cells.max(), atol=1 / 255)

@@ -56,7 +56,7 @@ def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     assert [bool(flag) for flag in about["outliers"]] == [False, True, False, False, False, False]
     assert about["outliers"][1] == [0, 0.5]
     assert about["maps"] == [
-        *("LeGrad", "relevance", "mean over layers", "rollout"),
+        *("relevance", "LeGrad", "mean over layers", "rollout"),
         *("layer 1", "layer 2", "layer 3", "head 1", "head 2"),
     ]
     assert (about["side"], about["layers"], about["heads"], about["headLayer"]) == (7, 3, 2, 3)
