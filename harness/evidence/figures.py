@@ -139,9 +139,8 @@ def maps_figure(results: Results) -> Figure:
             label = name if place == 0 else None
             _point(panels[0], place + 0.12 * (number - 2), one, _COLOURS[number % len(_COLOURS)], label)
     panels[0].axhline(0, color="0.4", linestyle="--")
-    panels[0].set_xticks(
-        range(len(stages)), ["another image\n(same weights)", *(f"{stage}\nrandom" for stage in STAGES)]
-    )
+    names = ["another image\n(same weights)", *(f"{stage}\nrandom" for stage in STAGES)]
+    panels[0].set_xticks(range(len(names)), names)
     panels[0].set_ylabel("rank correlation with the model's map")
     panels[0].legend(fontsize=9)
     if pointing:
