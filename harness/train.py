@@ -139,6 +139,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if progress.processes != processes.world:
         progress.processes, progress.steps_since_topology_change = processes.world, 0
     run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
+    if state.average and (shortfall := state.average.shortfall(config.epochs * batches.train.steps_per_epoch)):
+        run_logger.console.say(shortfall)
     if probe:
         run_logger.probe(probe.metrics())
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.explain.archive import PositionArchive
 from harness.explain.positions.measures import Positions, centred, change_map, class_maps, similarity_tiles
-from harness.explain.positions.text import COLUMNS, number_lines, rule_lines
+from harness.explain.positions.text import COLUMNS, number_lines, rule_lines, verdict_text
 from harness.runs.rules import without_mathtext
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def similarity_figure(positions: PositionArchive) -> Figure:
     notes = "\n".join([*_about_tiles(side), "", *number_lines(numbers), "", *rule_lines(numbers)])
     place = (x / width, 1 - (top + 60) / height)
     figure.text(*place, _plain(notes), va="top", fontsize=8.5, linespacing=1.5, family=_MONO)
-    figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=14, y=1 - 16 / height)
+    figure.suptitle(_plain(f"Position embedding: {verdict_text(positions.numbers)}"), fontsize=14, y=1 - 16 / height)
     return figure
 
 
@@ -96,7 +96,7 @@ def map_figure(positions: PositionArchive) -> Figure:
     grid[1, 3].axis("off")
     notes = "\n".join(number_lines(positions.numbers))
     grid[1, 3].text(0, 1, _plain(notes), va="top", fontsize=7, linespacing=1.6, family=_MONO)
-    figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=13)
+    figure.suptitle(_plain(f"Position embedding: {verdict_text(positions.numbers)}"), fontsize=13)
     return figure
 
 

@@ -21,6 +21,7 @@ from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, class_name, perc
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
 from harness.explain.maps import combined_maps
 from harness.explain.positions.measures import centred, cosine
+from harness.explain.positions.text import verdict_text
 from harness.runs.attention_files import PositionArchive
 from harness.runs.reading import read_object, read_rows, run_folders
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
@@ -79,7 +80,7 @@ def study_figures(folder: Path) -> Iterator[StudyFigure]:
                 f"Cosine similarity of the position embeddings before and after fine-tuning, {which} run on validation "
                 f"({one.label}; macro F1 {one.f1:.3f}). Each tile shows one patch's similarity with all patches, after "
                 "their mean over patches is subtracted; below, the similarity of class token plus its position with "
-                f"the patches. Verdict: {positions.numbers['verdict']}.",
+                f"the patches. Verdict: {verdict_text(positions.numbers)}.",
             )
     with_maps = [run for run in runs if (run.path / "attention" / "sprites" / SPRITES_FILE).is_file()]
     if not with_maps:
@@ -112,6 +113,8 @@ def _map_figures(run: _Run) -> Iterator[StudyFigure]:
 
 def loss_curves(runs: Sequence[_Run]) -> Figure:
     """Training and validation loss of all runs in one plot."""
+    from matplotlib.ticker import LogFormatter
+
     figure = _figure(7.2, 4.4)
     axes = figure.subplots()
     for number, run in enumerate(runs):
@@ -121,6 +124,8 @@ def loss_curves(runs: Sequence[_Run]) -> Figure:
         axes.plot(*training, color=colour, linewidth=0.9, alpha=0.6)
         axes.plot(*validation, color=colour, marker=marker, linestyle="--", label=without_mathtext(run.label))
     axes.set(xlabel="epoch", ylabel="cross entropy (nats)", yscale="log")
+    for each in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        each(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 1)))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
     axes.legend(fontsize=8, frameon=False)
@@ -143,7 +148,7 @@ def position_figure(positions: PositionArchive, label: str) -> Figure:
         draw_tiles(grid[1, column], as_grid(cosine(whole[None], patches)[0]))
     grid[0, 0].set_ylabel("patches", fontsize=9)
     grid[1, 0].set_ylabel("class token", fontsize=9)
-    figure.colorbar(image, ax=grid, label="cosine similarity", shrink=0.7)
+    figure.colorbar(image, ax=grid, label="cosine similarity", shrink=0.7, panchor=False)
     figure.suptitle(without_mathtext(label), fontsize=10)
     return figure
 

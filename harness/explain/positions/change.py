@@ -63,6 +63,7 @@ def compare(change: Change) -> PositionArchive:
         for each, length in zip((start, end), change.content_lengths, strict=True)
     )
     strength = last / max(first, SMALLEST)
+    words = measures.verdict_words(at_start, at_end, moved, strength)
     return PositionArchive(
         before=change.before.position[0].numpy(),
         after=change.after.position[0].numpy(),
@@ -74,6 +75,9 @@ def compare(change: Change) -> PositionArchive:
             "change": dataclasses.asdict(moved),
             "strength": strength,
             "verdict": measures.verdict(at_start, at_end, moved, strength),
+            "verdict_structure": words.structure,
+            "verdict_strength": words.strength,
+            "decided_by": words.decided_by,
             "rule": RULE,
         },
     )
