@@ -20,6 +20,7 @@ from harness.runs.folder import BEST
 from harness.runs.intervals import score_intervals
 from harness.runs.logger import RunLogger
 from harness.runs.predictions import CLASS_COLUMNS, CLASSES_FILE, PREDICTION_COLUMNS
+from harness.runs.reliability import confidence_lines, reliability, reliability_figure
 from harness.runs.rules import duration
 from harness.runs.summary import lowest_recalls, peak_memory, per_class, score_lines, test_results
 from harness.training.distributed import Processes
@@ -67,6 +68,9 @@ def finish_run(
     confusion = figures.save(
         figures.confusion_matrix(scores.confusion, data.classes, scores), folder.figures / "confusion_matrix.png"
     )
+    measured = reliability(predictions, scores.ece)
+    diagram = figures.save(reliability_figure(measured), folder.figures / "reliability.png")
+    results["test/temperature"] = measured.temperature
     if probe:
         results |= gain_over_probe(predictions.labels, predictions.predicted, probe.test_predicted, len(data.classes))
     if explained:
@@ -75,6 +79,7 @@ def finish_run(
         tracker.summarize(results)
         tracker.image("figures/loss_curve", loss_curve)
         tracker.image("figures/confusion_matrix", confusion)
+        tracker.image("figures/reliability", diagram)
         tracker.table("test/per_class", CLASS_COLUMNS, class_rows)
         tracker.table(
             "test/predictions",
@@ -101,7 +106,13 @@ def finish_run(
     run_logger.end("finished", exit_code=0, results=results)
     run_logger.console.table(
         f"{config.run_name}: {config.model} on {Path(config.data).name}",
-        _closing_table(run_logger, results, progress, lowest_recalls(class_rows)),
+        _closing_table(
+            run_logger,
+            results,
+            progress,
+            lowest_recalls(class_rows),
+            confidence_lines(measured, progress.best["best/val_loss"], len(data.classes)),
+        ),
     )
     return folder.read("summary.json")
 
@@ -128,13 +139,18 @@ def _verify(run_logger: RunLogger, data: Dataset, processes: Processes) -> dict[
 
 
 def _closing_table(
-    run_logger: RunLogger, results: dict[str, Any], progress: Progress, lowest_recall: str
+    run_logger: RunLogger,
+    results: dict[str, Any],
+    progress: Progress,
+    lowest_recall: str,
+    confidence: dict[str, str],
 ) -> dict[str, str]:
     best = progress.best
     early = f" (stopped early after epoch {progress.epochs})" if "stopped_early/epoch" in results else ""
     lines = {
         "best epoch": f"{best['best/epoch']} of {run_logger.config.epochs}{early}",
         **score_lines(best | results),
+        **confidence,
         "lowest recall": lowest_recall,
         **probe_lines(results),
         "training time": f"{duration(progress.seconds)} ({results['train/images_per_second']:.0f} images/s)",

@@ -15,7 +15,11 @@ from reports.values import is_number
 # Keys that a run logs as images, with the titles of their panels, and as tables; by the id of the section.
 IMAGES = {
     "curves": {"figures/loss_curve": "Loss by epoch"},
-    "mistakes": {"figures/confusion_matrix": "Confusion matrix", "attention/error": "Most confident errors"},
+    "mistakes": {
+        "figures/confusion_matrix": "Confusion matrix",
+        "figures/reliability": "Reliability",
+        "attention/error": "Most confident errors",
+    },
     "gallery": {
         "attention/confidence": "Test images, least confident first",
         "attention/right_wrong": "Right and wrong predictions",

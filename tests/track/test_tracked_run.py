@@ -307,7 +307,10 @@ def test_attention_arrives_as_figures_and_one_table(
     images = {key: row for row in received.history for key in row if key.startswith(("attention/", "figures/"))}
     class_means = [f"class_means_{name}" for name in ("legrad", "relevance", "rollout")]
     sheets = ("pictures", "confidence", "error", *class_means, "right_wrong")
-    plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    plots = (
+        *("loss_curve", "confusion_matrix", "reliability"),
+        *("attention_heads", "attention_distance", "positions", "position_maps"),
+    )
     assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
     # The panels of a W&B report show exactly these keys.
     assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
