@@ -46,6 +46,7 @@ LIGHT = tuple(
     f"harness.runs.{name}"
     for name in (
         "attention_files",
+        "attention_maps",
         "evidence_file",
         "metric_table",
         "npz_arrays",

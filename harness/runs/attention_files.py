@@ -17,18 +17,7 @@ import numpy as np
 
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
-from harness.runs.rules import (
-    AGGREGATES,
-    ATTENTION_FILE,
-    LEGRAD,
-    MEAN_MAP,
-    POSITIONS_FILE,
-    RELEVANCE,
-    ROLLOUT,
-    VERSION,
-    finite_number,
-    has_outlier_attention,
-)
+from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
 
 # Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
 ATTENTION_FIELDS = {
@@ -152,22 +141,6 @@ class Attention(_Misleading):
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """All maps of all images, M = A + L + H of each: combined over layers, layers, heads of one layer."""
-
-    values: np.ndarray  # (n, M, P) float32; relevance and LeGrad divided by their sum, because images differ in scale
-    combined: tuple[str, ...]  # (A,): those of AGGREGATES that the file has, in their order
-    layers: int
-    heads: int
-    side: int  # g
-
-    @property
-    def largest(self) -> np.ndarray:
-        """(n, M): the largest finite value of each map, 0 if none is above 0."""
-        return np.max(self.values, axis=-1, where=np.isfinite(self.values), initial=0.0)
-
-
-@dataclass(frozen=True, eq=False)
 class HeadStatistics:
     """Statistics of each head, as means over the images."""
 
@@ -213,31 +186,6 @@ def read_attention(run_folder: Path) -> Attention:
         raise damaged(path, "its classes or images do not fit together")
     numbers = {name: arrays[name].astype(np.float64) for name in PER_IMAGE if name not in ("labels", "predicted")}
     return Attention(path, files, classes, labels, predicted, settings=arrays["settings"], stamp=stamp, **numbers)
-
-
-def read_maps(attention: Attention) -> Maps:
-    """The maps of its images. Raises UnreadableError."""
-    path, names = attention.path, ("layers", "heads", "rollout", "relevance", "legrad")
-    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)}, optional=ADDED_LATER)
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    layers, heads, rollout = arrays["layers"], arrays["heads"], arrays["rollout"]
-    patches = rollout.shape[1]
-    side = math.isqrt(patches)
-    if 0 in (patches, layers.shape[1], heads.shape[1]) or side * side != patches:
-        raise damaged(path, "its maps do not form a square grid")
-    combined = {RELEVANCE: as_shares(arrays["relevance"]), MEAN_MAP: layers.mean(1), ROLLOUT: rollout}
-    if "legrad" in arrays:
-        combined[LEGRAD] = as_shares(arrays["legrad"])
-    names = tuple(name for name in AGGREGATES if name in combined)
-    values = np.concatenate([np.stack([combined[name] for name in names], axis=1), layers, heads], axis=1)
-    return Maps(values, names, layers.shape[1], heads.shape[1], side)
-
-
-def as_shares(maps: np.ndarray) -> np.ndarray:
-    """Maps (n, P), each divided by its sum; values that are not finite stay, and a map without a sum becomes 0."""
-    is_finite = np.isfinite(maps)
-    total = maps.sum(1, keepdims=True, where=is_finite)
-    return np.divide(maps, total, out=np.where(is_finite, np.float32(0), maps), where=total > 0)
 
 
 def read_statistics(run_folder: Path) -> HeadStatistics:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
+from harness.runs.attention_files import Attention, read_attention
+from harness.runs.attention_maps import Maps, read_maps
 from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS, read_map_scores
 from harness.runs.reading import UnreadableError
 from harness.runs.rules import MEAN_MAP, printable

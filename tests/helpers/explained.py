@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention.head_statistics import STATISTICS
-from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change, verdict
+from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change
+from harness.explain.positions.verdict import verdict
 
 
 def made_up_archive(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from harness.runs import attention_files
-from harness.runs.attention_files import Archive, read_archive, read_attention, read_maps, read_statistics
+from harness.runs.attention_files import Archive, read_archive, read_attention, read_statistics
+from harness.runs.attention_maps import read_maps
 from harness.runs.reading import UnreadableError
 from harness.runs.sprite_files import read_sprites
 from tests.helpers.explained import made_up_archive

@@ -25,9 +25,8 @@ from harness.explain.positions.measures import (
     measure_change,
     similarity_tiles,
     typical_length,
-    verdict,
-    verdict_words,
 )
+from harness.explain.positions.verdict import verdict, verdict_words
 from tests.helpers.tiny_vits import pictures, tiny_vit
 
 
