@@ -74,8 +74,8 @@ def heads_figure(heads: Results) -> Figure:
     image = axes.imshow(changes, cmap="PuOr_r", vmin=-end, vmax=end, aspect="auto")
     rows, columns = np.nonzero((p_values < SIGNIFICANT) & (changes > 0))
     axes.plot(columns, rows, "o", color="black", markersize=4, linestyle="none")
-    axes.set_xticks(range(count), range(1, count + 1))
-    axes.set_yticks(range(layers), range(1, layers + 1))
+    axes.set_xticks(range(count), [str(head) for head in range(1, count + 1)])
+    axes.set_yticks(range(layers), [str(layer) for layer in range(1, layers + 1)])
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
     between, images = heads["between_heads"]["value"], heads["between_images"]["value"]

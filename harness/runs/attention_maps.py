@@ -33,8 +33,8 @@ class Maps:
 
 def read_maps(attention: Attention) -> Maps:
     """The maps of its images. Raises UnreadableError."""
-    path, names = attention.path, ("layers", "heads", "rollout", "relevance", "legrad")
-    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)}, optional=ADDED_LATER)
+    path, stored = attention.path, ("layers", "heads", "rollout", "relevance", "legrad")
+    arrays = read_arrays(path, ATTENTION_FIELDS, stored, {"n": len(attention)}, optional=ADDED_LATER)
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     layers, heads, rollout = arrays["layers"], arrays["heads"], arrays["rollout"]
     patches = rollout.shape[1]

@@ -205,8 +205,9 @@ def _clearest(run_folder: Path, archive: Archive) -> tuple[int, np.ndarray]:
 
 
 def _series(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    points = [(row.get("epoch"), row.get(key)) for row in rows]
-    known = [(x, y) for x, y in points if finite_number(x) is not None and finite_number(y) is not None and y > 0]
+    """Epochs and values of a key, those that a logarithmic axis can show."""
+    points = [(finite_number(row.get("epoch")), finite_number(row.get(key))) for row in rows]
+    known = [(x, y) for x, y in points if x is not None and y is not None and y > 0]
     return [x for x, _ in known], [y for _, y in known]
 
 
