@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.evidence.figures import evidence_figures
 from harness.files import write_atomically
@@ -15,14 +16,25 @@ from harness.runs.evidence_file import Claim
 from harness.runs.rules import EVIDENCE_FILE
 from harness.track import Tracker
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 VERSION = 1
 
 
-def write_and_log(
-    run_folder: Path, images: int, claims: Sequence[Claim], results: Mapping[str, Any], tracker: Tracker | None = None
-) -> dict[str, Any]:
-    """Write and draw the results of `images` test images; returns entries of summary.json. `results` by measure."""
-    plain = {name: dataclasses.asdict(result) for name, result in results.items()}
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of a run."""
+
+    claims: list[Claim]
+    results: dict[str, Any]  # dataclasses, by measure
+    figures: dict[str, Figure]  # those that need images, by measure
+
+
+def write_and_log(run_folder: Path, images: int, measured: Measured, tracker: Tracker | None = None) -> dict[str, Any]:
+    """Write and draw what was measured on `images` test images; returns entries of summary.json."""
+    claims = measured.claims
+    plain = {name: dataclasses.asdict(result) for name, result in measured.results.items()}
     document = {
         "version": VERSION,
         "images": images,
@@ -32,7 +44,8 @@ def write_and_log(
     write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
-    for name, figure in evidence_figures(plain).items():
+    with_images = {f"evidence_{name}": figure for name, figure in measured.figures.items()}
+    for name, figure in (evidence_figures(plain) | with_images).items():
         path = figures.save(figure, folder / f"{name}.png")
         if tracker:
             tracker.image(f"figures/{name}", path)

@@ -4,66 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.data.dataset import CachedImages, Dataset
-from harness.errors import HarnessError
-from harness.evidence import depth, faithfulness, heads, output, pointing, position_use, randomisation
+from harness.data.dataset import Dataset
+from harness.evidence import depth, faithfulness, heads, output, pairs, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
+from harness.evidence.opened import IMAGES, Opened, maps_by_name, open_for_verifying, random_model
 from harness.evidence.subject import Subject
-from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
-from harness.explain.test_set import ExplainedModel, explain_dataset
-from harness.model.architectures import head_layer
-from harness.model.vit import build_model
 from harness.predict import best_of, open_run
-from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS, Claim
-from harness.runs.rules import LEGRAD, RELEVANCE, ROLLOUT, duration
+from harness.runs.evidence_file import Claim
+from harness.runs.rules import RELEVANCE, duration
 from harness.track import Tracker
-from harness.training.checkpoint import BestCheckpoint
-from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 
-IMAGES = 500  # test images, by default
 MOST_TRAINING_IMAGES = 5000  # for fitting probes; more would not change which layers are enough
 SHOWN_MAP = RELEVANCE  # claims are about it: chosen before, so that no run's result favours a map
-RANDOM_SEED = 1  # of the weights that replace the trained ones
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A run's model and data, ready to measure."""
-
-    best: BestCheckpoint
-    config: RunConfig
-    dataset: Dataset
-    processes: Processes
-    tested: CachedImages  # the test images that are used
-
-    def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
-        loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)
-        # On a CPU an image is valid until the next batch is drawn.
-        return lambda: (batch.images.clone() for batch in loader)
-
-    def maps_of(self, model: nn.Module) -> Archive:
-        explained = ExplainedModel(
-            model, self.config.model, self.config.weights, self.best.classes, self.best.preprocessing
-        )
-        layer = head_layer(self.config.model, None)
-        pixels, root = self.dataset.pixels, self.config.data
-        result = explain_dataset(explained, pixels, self.tested, root, layer, self.config, self.processes)
-        assert result is not None  # this is the only process
-        return result.archive
 
 
 def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | None, say: Say) -> list[Claim]:
@@ -71,35 +35,26 @@ def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | Non
     best, config, dataset = open_run(run_folder, data, cache_dir)
     processes = Processes(config)
     try:
-        opened = _opened(best, config, dataset, processes, images)
-        claims, results = _measure(opened, say)
+        opened = open_for_verifying(best, config, dataset, processes, images)
+        measured = _measure(opened, say)
     finally:
         processes.close()
-    output.write_and_log(run_folder, len(opened.tested), claims, results)
-    return claims
+    output.write_and_log(run_folder, len(opened.tested), measured)
+    return measured.claims
 
 
 def verify_finished(
     run_folder: Path, config: RunConfig, dataset: Dataset, processes: Processes, tracker: Tracker | None, say: Say
 ) -> dict[str, Any]:
     """The same for a run that has just been tested, on its main process; returns entries of summary.json."""
-    opened = _opened(best_of(run_folder), config, dataset, processes, IMAGES)
-    claims, results = _measure(opened, say)
-    for claim in claims:
+    opened = open_for_verifying(best_of(run_folder), config, dataset, processes, IMAGES)
+    measured = _measure(opened, say)
+    for claim in measured.claims:
         say(f"{claim.verdict}: {claim.statement} ({claim.number}: {claim.numbers})")
-    return output.write_and_log(run_folder, len(opened.tested), claims, results, tracker)
+    return output.write_and_log(run_folder, len(opened.tested), measured, tracker)
 
 
-def _opened(best: BestCheckpoint, config: RunConfig, dataset: Dataset, processes: Processes, images: int) -> Opened:
-    """With evenly spaced test images, and the model on the device."""
-    chosen = dataset.test.take(evenly_spaced(len(dataset.test), images))
-    if len(chosen) < 2:
-        raise HarnessError(f"{len(chosen)} test image is not enough to verify anything; at least 2 are needed.")
-    best.model.to(processes.device)
-    return Opened(best, config, dataset, processes, chosen)
-
-
-def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
+def _measure(opened: Opened, say: Say) -> output.Measured:
     best, model = opened.best, opened.best.model
     archive = opened.maps_of(model)
     subject = Subject(
@@ -139,7 +94,7 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
     claims.append(faithful.claim() if faithful else faithfulness.not_measured())
 
     clock.start("randomisation", len(subject) * len(randomisation.STAGES))
-    random = _random_model(best, opened.processes)
+    random = random_model(best, opened.processes)
     results["randomisation"] = randomisation.measure_randomisation(
         maps, lambda mixed: maps_by_name(opened.maps_of(mixed)), model, random, beats_guessing=subject.beats_guessing
     )
@@ -154,35 +109,12 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
             beats_guessing=subject.beats_guessing,
         )
         claims.append(results["pointing"].claim(SHOWN_MAP))
+    clock.start("before and after, and mistakes", 2 * len(subject))
+    figures = {}
+    for name, (paired, figure) in pairs.pairs_with_figures(opened, archive, subject, say).items():
+        results[name], figures[name] = paired.measured(), figure
     clock.stop()
-    return claims, results
-
-
-def maps_by_name(archive: Archive) -> Mapping[str, np.ndarray]:
-    """The maps that are compared, (n, P) each, the one that pages show first."""
-    layers = archive.layers.astype(np.float64)
-    assert archive.legrad is not None  # it is of this version
-    return {
-        RELEVANCE: archive.relevance.astype(np.float64),
-        LEGRAD: archive.legrad.astype(np.float64),
-        LAST_LAYER: layers[:, -1],
-        MEAN_OF_LAYERS: layers.mean(1),
-        ROLLOUT: archive.rollout.astype(np.float64),
-    }
-
-
-def _random_model(best: BestCheckpoint, processes: Processes) -> nn.Module:
-    """New weights for the same architecture; the head too, which would otherwise start at zero."""
-    config = best.config
-    model = build_model(
-        config.model,
-        num_classes=len(best.classes),
-        weights="none",
-        image_size=best.preprocessing.crop_size,
-        head_init="default",
-        seed=RANDOM_SEED,
-    ).model
-    return model.eval().to(processes.device)
+    return output.Measured(claims, results, figures)
 
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -25,6 +25,8 @@ FIGURES = {
     "evidence_positions": "When the position embedding is destroyed",
     "evidence_faithfulness": "When patches are kept or dropped in the order of a map",
     "evidence_maps": "Whether maps depend on the weights and point at objects",
+    "evidence_before_after": "Attention before and after fine-tuning, on the same images",
+    "evidence_mistakes": "Mistakes: relevance for the prediction and for the truth",
     "attention_object": "Attention on the object, by layer and by map",
 }
 
