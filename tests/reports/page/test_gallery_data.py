@@ -123,6 +123,21 @@ def test_maps_of_an_image_are_where_the_page_looks_for_them(tmp_path: Path) -> N
     np.testing.assert_array_equal(entries, np.rint(values / values.max() * (map_sheets.LEVELS - 1)))
 
 
+def test_scores_of_maps_come_from_what_was_measured(tmp_path: Path) -> None:
+    folder = look(tmp_path / "runs" / "a")
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    assert data(tmp_path / "page", f"gallery-{written.runs[0].key}")["scores"] == {}
+    gains = {
+        name: {"gain": {"value": 0.1, "low": 0.0, "high": 0.2}} for name in ("mean of layers", "last layer", "centre")
+    }
+    evidence = {"claims": [], "results": {"faithfulness": {"n": 34, "maps": gains}}}
+    (folder / "evidence.json").write_text(json.dumps(evidence))
+    gallery_of(tmp_path / "runs", tmp_path / "page")
+    scores = data(tmp_path / "page", f"gallery-{written.runs[0].key}")["scores"]
+    assert scores.keys() == {"mean over layers", "layer 3"}  # the names of these maps on the page
+    assert scores["layer 3"] == "faithfulness 0.100 (0.000 to 0.200) against 0.100 for a centre prior, n = 34"
+
+
 def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
     look(tmp_path / "runs" / "a")
     look(tmp_path / "runs" / "b", config={"lr": 1e-3})
