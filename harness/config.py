@@ -417,6 +417,12 @@ class RunConfig:
         high=1000,
         identity=False,
     )
+    verify: bool = option(
+        False,
+        "At the end, test what the attention maps show, as `harness verify` does.",
+        group="Run",
+        identity=False,
+    )
     fresh: bool = option(
         False,
         "Move the existing run aside and start over. Do not use in requeued jobs.",

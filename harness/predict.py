@@ -29,8 +29,8 @@ from harness.evaluate import evaluate
 from harness.files import not_a_file
 from harness.launch.cores import usable_cores
 from harness.runs.folder import BEST, RunFolder, check_exists
+from harness.runs.intervals import score_intervals
 from harness.runs.reading import ANOTHER_RUN, refuse_links
-from harness.runs.resampling import bootstrap
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
@@ -98,7 +98,7 @@ def evaluate_again(
     predictions, scores = evaluate(model, batches, len(dataset.test), len(best.classes), processes)
     processes.close()
     assert predictions is not None
-    return test_results(scores, bootstrap(predictions.labels, predictions.predicted, len(best.classes)))
+    return test_results(scores, score_intervals(predictions.labels, predictions.predicted, len(best.classes)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

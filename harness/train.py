@@ -144,6 +144,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if progress.processes != processes.world:
         progress.processes, progress.steps_since_topology_change = processes.world, 0
     run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
+    if state.average and (shortfall := state.average.shortfall(config.epochs * batches.train.steps_per_epoch)):
+        run_logger.console.say(shortfall)
     if probe:
         run_logger.probe(probe.metrics())
 
@@ -190,7 +192,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     processes.leave()
     if predictions is None:
         return {}
-    summary = finish_run(run_logger, data, predictions, scores, progress, explained, probe)
+    summary = finish_run(run_logger, data, predictions, scores, progress, explained, processes, probe)
     state_file.unlink(missing_ok=True)  # a finished run is never resumed
     return summary
 

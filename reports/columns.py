@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.runs import rules
-from harness.runs.rules import printable
+from harness.runs.rules import below_one, printable
 
 # Characters: the narrowest column of wrapped text, and the gap between two columns.
 NARROWEST_TEXT = 20
@@ -85,7 +85,7 @@ def number(amount: float | None, digits: int = 4) -> str:
 
 
 def span(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
+    return "-" if low is None or high is None else f"{number(low)} to {number(below_one(high))}"
 
 
 def p_value(p: float | None) -> str:

@@ -47,6 +47,7 @@ LIGHT = tuple(
     f"harness.runs.{name}"
     for name in (
         "attention_files",
+        "attention_maps",
         "evidence_file",
         "metric_table",
         "npz_arrays",

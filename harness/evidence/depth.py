@@ -31,7 +31,8 @@ SHUFFLE_SEED = 7
 RULE = (
     "The probe's accuracy at the last layer less that at half the depth, on the same test images. holds: the upper end "
     f"of the interval is at most {SMALL_LOSS:g}. does not hold: its lower end is above {SMALL_LOSS:g}. cannot be told: "
-    "anything else, or a last probe that is not better than one on shuffled labels."
+    "anything else, a last probe that is not better than one on shuffled labels, or a model that does not beat "
+    "guessing."
 )
 
 
@@ -47,11 +48,12 @@ class Depth:
     without_block: tuple[float, ...]
     probe_on_shuffled_labels: float  # at the last layer
     layers_enough: int  # from here on, no layer's probe can be told from the last's
+    beats_guessing: bool
 
     def claim(self) -> Claim:
         half = len(self.probe) // 2
         loss = self.probe_loss[half - 1]
-        if self.probe[-1].low <= self.probe_on_shuffled_labels:
+        if not self.beats_guessing or self.probe[-1].low <= self.probe_on_shuffled_labels:
             verdict = OPEN
         else:
             verdict = HOLDS if loss.high <= SMALL_LOSS else FAILS if loss.low > SMALL_LOSS else OPEN
@@ -106,6 +108,7 @@ def measure_depth(subject: Subject, train: Labelled, val: Labelled) -> Depth:
         _accuracy_without_blocks(subject),
         float((by_chance == labels).mean()),
         1 + max((layer + 1 for layer in range(layers - 1) if losses[layer].low > 0), default=0),
+        subject.beats_guessing,
     )
 
 

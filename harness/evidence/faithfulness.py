@@ -22,17 +22,20 @@ from torch import Tensor
 from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import above
 from harness.model.adapter import parts
-from harness.runs.evidence_file import OPEN, Claim
+from harness.runs.evidence_file import CENTRE_PRIOR, OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
 STEPS = 8  # points of each curve besides the first
 SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less have no scale to measure on
-CENTRE, OTHERS, RANDOM = "centre", "mean of other images", "random"
+CENTRE, OTHERS, RANDOM = CENTRE_PRIOR, "mean of other images", "random"
 BASELINES = (CENTRE, OTHERS, RANDOM)  # orders that know nothing of the image
+KEY, STATEMENT = "maps_are_faithful", "Attention maps show the patches that predictions rest on."
 RULE = (
-    "Insertion area less deletion area of the best map, less that of the better of two orders that do not look at the "
-    "image: from the centre outwards, and by the mean map of the other images. holds: the whole interval is above 0. "
-    "does not hold: it is below 0. cannot be told: anything else, or a model that does not beat guessing."
+    "Insertion area less deletion area of the map that pages show first, less that of the better of two orders that do "
+    "not look at the image: from the centre outwards, and by the mean map of the other images. The map is not chosen "
+    "by this result, which would favour it. holds: the whole interval is above 0. does not hold: it is below 0. "
+    "cannot be told: anything else, a model that does not beat guessing, or one "
+    f"whose p the patches change by less than {SMALLEST_EFFECT:g} in every image."
 )
 
 
@@ -53,20 +56,27 @@ class Faithfulness:
     left_out: int  # the other images
     maps: Mapping[str, MapFaithfulness]
     best: str  # the map with the largest gain
+    shown: str  # the map that the claim is about: the first
     baseline: str  # the baseline with the largest gain
-    difference: Interval  # gain of the best map less that of the baseline, on the same images
+    difference: Interval  # gain of the shown map less that of the baseline, on the same images
     beats_guessing: bool
 
     def claim(self) -> Claim:
         return Claim(
-            "maps_are_faithful",
-            "Attention maps show the patches that predictions rest on.",
-            f"gain of {self.best} less that of {self.baseline}",
+            KEY,
+            STATEMENT,
+            f"gain of {self.shown} less that of {self.baseline}",
             self.difference,
             self.n,
             above(self.difference) if self.beats_guessing else OPEN,
             RULE,
         )
+
+
+def not_measured() -> Claim:
+    """For a model whose predictions hardly change without patches: there is no scale to measure on."""
+    number = f"no image whose patches change p by {SMALLEST_EFFECT:g}"
+    return Claim(KEY, STATEMENT, number, Interval(0.0, 0.0, 0.0), 0, OPEN, RULE)
 
 
 def passes(subject: Subject, maps: Mapping[str, np.ndarray]) -> int:
@@ -77,7 +87,7 @@ def passes(subject: Subject, maps: Mapping[str, np.ndarray]) -> int:
 def measure_faithfulness(
     subject: Subject, maps: Mapping[str, np.ndarray], orders: Mapping[str, np.ndarray]
 ) -> Faithfulness | None:
-    """Curves of maps (n, P), and of `baselines` as `orders`.
+    """Curves of maps (n, P), the shown one first, and of `baselines` as `orders`.
 
     None if the patches change p by less than SMALLEST_EFFECT in every image.
     """
@@ -93,9 +103,9 @@ def measure_faithfulness(
         curves[name] = tuple((each[usable] - empty[usable, None]) / scale for each in (inserted, deleted))
     gains = {name: area(inserted) - area(deleted) for name, (inserted, deleted) in curves.items()}
     measured = dict(zip(gains, mean_intervals(np.column_stack(list(gains.values()))), strict=True))
-    best = max(maps, key=lambda name: measured[name].value)
+    best, shown = max(maps, key=lambda name: measured[name].value), next(iter(maps))
     baseline = max((CENTRE, OTHERS), key=lambda name: measured[name].value)
-    [difference] = mean_intervals((gains[best] - gains[baseline])[:, None])
+    [difference] = mean_intervals((gains[shown] - gains[baseline])[:, None])
     return Faithfulness(
         int(usable.sum()),
         int((~usable).sum()),
@@ -104,6 +114,7 @@ def measure_faithfulness(
             for name, (inserted, deleted) in curves.items()
         },
         best,
+        shown,
         baseline,
         difference,
         subject.beats_guessing,

@@ -12,14 +12,14 @@ import numpy as np
 
 from harness.evidence.faithfulness import CENTRE, OTHERS
 from harness.evidence.verdict import above
-from harness.runs.evidence_file import Claim
+from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
 HALF = 0.5  # of a patch that the object must cover
 RULE = (
     "Hits of the map less hits of the better of two maps that do not look at the image: a Gaussian at the centre, and "
     "the mean map of the other images. holds: the whole interval is above 0. does not hold: it is below 0. cannot be "
-    "told: anything else."
+    "told: anything else, or a model that does not beat guessing."
 )
 
 
@@ -32,6 +32,7 @@ class Pointing:
     hits: Mapping[str, Interval]
     baseline: str  # the baseline with more hits
     differences: Mapping[str, Interval]  # of each map from the baseline
+    beats_guessing: bool
 
     def claim(self, name: str) -> Claim:
         return Claim(
@@ -40,13 +41,17 @@ class Pointing:
             f"hits less those of {self.baseline}",
             self.differences[name],
             self.n,
-            above(self.differences[name]),
+            above(self.differences[name]) if self.beats_guessing else OPEN,
             RULE,
         )
 
 
 def measure_pointing(
-    maps: Mapping[str, np.ndarray], baselines: Mapping[str, np.ndarray], coverage: np.ndarray
+    maps: Mapping[str, np.ndarray],
+    baselines: Mapping[str, np.ndarray],
+    coverage: np.ndarray,
+    *,
+    beats_guessing: bool,
 ) -> Pointing:
     """Hits of maps and baselines (n, P); `coverage` (n, P) is the share of each patch that is object."""
     is_hit = coverage >= HALF
@@ -57,4 +62,5 @@ def measure_pointing(
     measured = dict(zip(hits, mean_intervals(np.column_stack(list(hits.values()))), strict=True))
     baseline = max((CENTRE, OTHERS), key=lambda name: measured[name].value)
     differences = mean_intervals(np.column_stack([hits[name] - hits[baseline] for name in maps]))
-    return Pointing(len(coverage), float(is_hit.mean()), measured, baseline, dict(zip(maps, differences, strict=True)))
+    by_map = dict(zip(maps, differences, strict=True))
+    return Pointing(len(coverage), float(is_hit.mean()), measured, baseline, by_map, beats_guessing)

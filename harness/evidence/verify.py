@@ -2,100 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.data.dataset import CachedImages, Dataset
-from harness.errors import HarnessError
-from harness.evidence import depth, faithfulness, heads, pointing, position_use, randomisation
+from harness.data.dataset import Dataset
+from harness.evidence import depth, faithfulness, heads, output, pairs, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
+from harness.evidence.opened import IMAGES, Opened, maps_by_name, open_for_verifying, random_model
 from harness.evidence.subject import Subject
-from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
-from harness.explain.test_set import ExplainedModel, explain_dataset
-from harness.files import write_atomically
-from harness.model.architectures import head_layer
-from harness.model.vit import build_model
-from harness.predict import open_run
+from harness.predict import best_of, open_run
 from harness.runs.evidence_file import Claim
-from harness.runs.rules import EVIDENCE_FILE, duration
-from harness.training.checkpoint import BestCheckpoint
-from harness.training.dataloaders import explaining_batches
+from harness.runs.rules import RELEVANCE, duration
+from harness.track import Tracker
 from harness.training.distributed import Processes
 
-VERSION = 1
 MOST_TRAINING_IMAGES = 5000  # for fitting probes; more would not change which layers are enough
-RANDOM_SEED = 1  # of the weights that replace the trained ones
+SHOWN_MAP = RELEVANCE  # claims are about it: chosen before, so that no run's result favours a map
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A run's model and data, ready to measure."""
-
-    best: BestCheckpoint
-    config: RunConfig
-    dataset: Dataset
-    processes: Processes
-    tested: CachedImages  # the test images that are used
-
-    def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
-        loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)
-        # On a CPU an image is valid until the next batch is drawn.
-        return lambda: (batch.images.clone() for batch in loader)
-
-    def maps_of(self, model: nn.Module) -> Archive:
-        explained = ExplainedModel(
-            model, self.config.model, self.config.weights, self.best.classes, self.best.preprocessing
-        )
-        layer = head_layer(self.config.model, None)
-        pixels, root = self.dataset.pixels, self.config.data
-        result = explain_dataset(explained, pixels, self.tested, root, layer, self.config, self.processes)
-        assert result is not None  # this is the only process
-        return result.archive
-
-
 def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | None, say: Say) -> list[Claim]:
-    """Measure, write `evidence.json`, and return the claims with their verdicts. Raises HarnessError."""
-    opened = open_for_verifying(run_folder, images, data, cache_dir)
-    try:
-        claims, results = _measure(opened, say)
-    finally:
-        opened.processes.close()
-    document = {
-        "version": VERSION,
-        "images": len(opened.tested),
-        "claims": [dataclasses.asdict(claim) for claim in claims],
-        "results": {name: dataclasses.asdict(result) for name, result in results.items()},
-    }
-    write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
-    return claims
-
-
-def open_for_verifying(run_folder: Path, images: int, data: str | None, cache_dir: str | None) -> Opened:
-    """Load the best checkpoint and choose evenly spaced test images."""
+    """Measure, write `evidence.json` and figures, and return the claims with their verdicts. Raises HarnessError."""
     best, config, dataset = open_run(run_folder, data, cache_dir)
-    chosen = dataset.test.take(evenly_spaced(len(dataset.test), images))
-    if len(chosen) < 2:
-        raise HarnessError(f"{len(chosen)} test image is not enough to verify anything; at least 2 are needed.")
     processes = Processes(config)
-    best.model.to(processes.device)
-    return Opened(best, config, dataset, processes, chosen)
+    try:
+        opened = open_for_verifying(best, config, dataset, processes, images)
+        measured = _measure(opened, say)
+    finally:
+        processes.close()
+    output.write_and_log(run_folder, len(opened.tested), measured)
+    return measured.claims
 
 
-def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
+def verify_finished(
+    run_folder: Path, config: RunConfig, dataset: Dataset, processes: Processes, tracker: Tracker | None, say: Say
+) -> dict[str, Any]:
+    """The same for a run that has just been tested, on its main process; returns entries of summary.json."""
+    opened = open_for_verifying(best_of(run_folder), config, dataset, processes, IMAGES)
+    measured = _measure(opened, say)
+    for claim in measured.claims:
+        say(f"{claim.verdict}: {claim.statement} ({claim.number}: {claim.numbers})")
+    return output.write_and_log(run_folder, len(opened.tested), measured, tracker)
+
+
+def _measure(opened: Opened, say: Say) -> output.Measured:
     best, model = opened.best, opened.best.model
     archive = opened.maps_of(model)
     subject = Subject(
@@ -130,17 +89,16 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
 
     clock.start("faithfulness", faithfulness.passes(subject, maps))
     faithful = faithfulness.measure_faithfulness(subject, maps, baselines)
-    best_map = "relevance"
     if faithful:
-        results["faithfulness"], best_map = faithful, faithful.best
-        claims.append(faithful.claim())
+        results["faithfulness"] = faithful
+    claims.append(faithful.claim() if faithful else faithfulness.not_measured())
 
     clock.start("randomisation", len(subject) * len(randomisation.STAGES))
-    random = _random_model(best, opened.processes)
+    random = random_model(best, opened.processes)
     results["randomisation"] = randomisation.measure_randomisation(
         maps, lambda mixed: maps_by_name(opened.maps_of(mixed)), model, random, beats_guessing=subject.beats_guessing
     )
-    claims.append(results["randomisation"].claim(best_map))
+    claims.append(results["randomisation"].claim(SHOWN_MAP))
 
     if (covered := _coverage(opened, side)) is not None:
         rows, parts = covered
@@ -148,35 +106,15 @@ def _measure(opened: Opened, say: Say) -> tuple[list[Claim], dict[str, Any]]:
             {name: values[rows] for name, values in maps.items()},
             {name: values[rows] for name, values in baselines.items()},
             parts,
+            beats_guessing=subject.beats_guessing,
         )
-        claims.append(results["pointing"].claim(best_map))
+        claims.append(results["pointing"].claim(SHOWN_MAP))
+    clock.start("before and after, and mistakes", 2 * len(subject))
+    figures = {}
+    for name, (paired, figure) in pairs.pairs_with_figures(opened, archive, subject, say).items():
+        results[name], figures[name] = paired.measured(), figure
     clock.stop()
-    return claims, results
-
-
-def maps_by_name(archive: Archive) -> Mapping[str, np.ndarray]:
-    """The maps that are compared, (n, P) each."""
-    layers = archive.layers.astype(np.float64)
-    return {
-        "relevance": archive.relevance.astype(np.float64),
-        "last layer": layers[:, -1],
-        "mean of layers": layers.mean(1),
-        "rollout": archive.rollout.astype(np.float64),
-    }
-
-
-def _random_model(best: BestCheckpoint, processes: Processes) -> nn.Module:
-    """New weights for the same architecture; the head too, which would otherwise start at zero."""
-    config = best.config
-    model = build_model(
-        config.model,
-        num_classes=len(best.classes),
-        weights="none",
-        image_size=best.preprocessing.crop_size,
-        head_init="default",
-        seed=RANDOM_SEED,
-    ).model
-    return model.eval().to(processes.device)
+    return output.Measured(claims, results, figures)
 
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -21,7 +21,11 @@ __all__ = ["VERSION", "Archive", "PositionArchive", "attending", "off_patches", 
 def write(path: Path, archive: Archive | PositionArchive) -> None:
     """Write the file whole or not at all."""
     values = {field.name: getattr(archive, field.name) for field in dataclasses.fields(archive)}
-    arrays: Any = {name: _text(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    arrays: Any = {
+        name: _text(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if value is not None
+    }
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -22,6 +22,7 @@ from harness.errors import DataError
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
 from harness.explain.images import crop
+from harness.explain.maps import combined_maps
 from harness.files import write_atomically
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.runs.resampling import Interval, mean_intervals
@@ -67,7 +68,7 @@ class OnObject:
         """For a run's summary."""
         found = {"object/n": float(self.n), "object/chance": self.chance.value, "object/centre": self.centre.value}
         for one in self.aggregates:
-            key = f"object/{one.name.split()[0]}"
+            key = f"object/{one.name.split()[0].lower()}"
             found |= {key: one.share.value, f"{key}_low": one.share.low, f"{key}_high": one.share.high}
         return found
 
@@ -127,9 +128,8 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
 def maps_of(archive: Archive, indices: np.ndarray) -> dict[str, np.ndarray]:
     """Every map of those images, (n, P) each."""
     layers = archive.layers[indices].astype(np.float64)
-    aggregates = (layers.mean(1), archive.rollout[indices], archive.relevance[indices])
     return {
-        **dict(zip(AGGREGATES, aggregates, strict=True)),
+        **combined_maps(archive, indices),
         **{f"layer {number}": layers[:, number - 1] for number in range(1, layers.shape[1] + 1)},
     }
 

@@ -20,7 +20,7 @@ FIGURES = ("attention_heads", "attention_distance", "attention_object", "positio
 NAMES = re.compile(
     rf"{re.escape(ATTENTION_FILE)}|{re.escape(POSITIONS_FILE)}|{re.escape(OBJECT_FILE)}"
     r"|pictures/\d{5,}-[\w-]+\.jpg"
-    r"|sheets/(?:(?:confidence|error|class_means_rollout|class_means_relevance)_\d+|right_wrong)\.jpg"
+    r"|sheets/(?:(?:confidence|error|class_means_legrad|class_means_rollout|class_means_relevance)_\d+|right_wrong)\.jpg"
     rf"|{SPRITES_FOLDER}/(?:\d{{3,}}\.jpg|{re.escape(SPRITES_FILE)})"
     rf"|figures/(?:{'|'.join(FIGURES)})\.png"
 )

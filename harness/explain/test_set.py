@@ -76,7 +76,7 @@ def explain_test_set(
     explained = ExplainedModel(model, config.model, config.weights, data.classes, run.preprocessing, config.run_name)
     layer = head_layer(config.model, config.explain_layer)
     run_logger.console.close()
-    run_logger.console.say(f"Explaining {len(images)} test images: attention of every layer, rollout, relevance.")
+    run_logger.console.say(f"Explaining {len(images)} test images: relevance, LeGrad, rollout, every layer.")
     if before is None:
         run_logger.console.say(NO_POSITIONS)
     if config.explain == "auto" and len(images) < total:

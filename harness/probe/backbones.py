@@ -13,7 +13,8 @@ from harness.errors import ConfigError
 from harness.model.vit import model_for
 from harness.probe.features import features_of
 from harness.probe.linear_probe import fit_probe
-from harness.runs.resampling import Intervals, bootstrap
+from harness.runs.intervals import score_intervals
+from harness.runs.resampling import Intervals
 from harness.training.distributed import Processes
 from harness.training.metrics import Scores, score
 
@@ -89,7 +90,7 @@ def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes
         inverse_strength=probe.inverse_strength,
         val=val_scores,
         test=score(data.test.labels, logits),
-        test_intervals=bootstrap(data.test.labels, logits.argmax(axis=1), len(data.classes)),
+        test_intervals=score_intervals(data.test.labels, logits.argmax(axis=1), len(data.classes)),
         feature_seconds=extracted - began,
         fit_seconds=fitted - extracted,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.runs.paired import difference_interval, resampled, swap_test
 from harness.runs.resampling import RESAMPLES, macro_f1
+from harness.runs.rules import p_text
 
 SWAPS = 10_000
 
@@ -40,7 +41,7 @@ def probe_lines(results: Mapping[str, Any]) -> dict[str, str]:
     if "probe/test_f1" not in results:
         return {}
     low, high = results["probe/gain_low"], results["probe/gain_high"]
-    interval = f"95 % interval {low:+.4f} to {high:+.4f}, p = {results['probe/gain_p']:.3f}"
+    interval = f"95 % interval {low:+.4f} to {high:+.4f}, {p_text(results['probe/gain_p'], SWAPS)}"
     return {
         "linear probe": f"test macro F1 {results['probe/test_f1']:.4f}",
         "fine-tuning added": f"{results['probe/gain']:+.4f}  ({interval})",

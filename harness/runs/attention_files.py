@@ -32,6 +32,7 @@ ATTENTION_FIELDS = {
     "class_share": ("f", "nL"),
     "rollout": ("f", "nP"),
     "relevance": ("f", "nP"),
+    "legrad": ("f", "nP"),
     "entropy": ("f", "nL"),
     "distance": ("f", "nL"),
     "statistics": ("f", "LHK"),
@@ -40,6 +41,8 @@ ATTENTION_FIELDS = {
     "outlier_attention": ("f", "n"),
     "settings": ("U", ""),
 }
+# Arrays that files of earlier versions lack.
+ADDED_LATER = ("legrad",)
 POSITION_FIELDS = {
     "before": ("f", "TD"),
     "after": ("f", "TD"),
@@ -93,9 +96,12 @@ class Archive(_Misleading):
     # head reads their mean), head_layer (1 to L), rollout (its settings), preprocessing, self_test, root and run (or
     # None), seconds
     settings: dict[str, Any]
+    # (n, P) float32: for the predicted class; images differ in scale; None in files of earlier versions
+    legrad: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        check_arrays({name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}, ATTENTION_FIELDS)
+        arrays = {name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}
+        check_arrays({name: array for name, array in arrays.items() if array is not None}, ATTENTION_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,21 +141,6 @@ class Attention(_Misleading):
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """All maps of all images, M = 3 + L + H of each: AGGREGATES, layers, heads of one layer."""
-
-    values: np.ndarray  # (n, M, P) float32; relevance divided by its sum, because images differ in its scale
-    layers: int
-    heads: int
-    side: int  # g
-
-    @property
-    def largest(self) -> np.ndarray:
-        """(n, M): the largest finite value of each map, 0 if none is above 0."""
-        return np.max(self.values, axis=-1, where=np.isfinite(self.values), initial=0.0)
-
-
-@dataclass(frozen=True, eq=False)
 class HeadStatistics:
     """Statistics of each head, as means over the images."""
 
@@ -164,10 +155,11 @@ def read_archive(path: Path, kind: type[Kind]) -> Kind:
     """A whole archive. Raises UnreadableError."""
     is_attention = kind is Archive
     fields = ATTENTION_FIELDS if is_attention else POSITION_FIELDS
-    values = read_arrays(path, fields, fields)
+    values = read_arrays(path, fields, fields, optional=ADDED_LATER)
     _check_settings(path, values["settings"]) if is_attention else _check_numbers(path, values["numbers"])
     try:
-        return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
+        names = (field.name for field in dataclasses.fields(kind))
+        return kind(**{name: values[name] for name in names if name in values or name not in ADDED_LATER})
     except ValueError as error:
         raise damaged(path, error) from error
 
@@ -194,22 +186,6 @@ def read_attention(run_folder: Path) -> Attention:
         raise damaged(path, "its classes or images do not fit together")
     numbers = {name: arrays[name].astype(np.float64) for name in PER_IMAGE if name not in ("labels", "predicted")}
     return Attention(path, files, classes, labels, predicted, settings=arrays["settings"], stamp=stamp, **numbers)
-
-
-def read_maps(attention: Attention) -> Maps:
-    """The maps of its images. Raises UnreadableError."""
-    path, names = attention.path, ("layers", "heads", "rollout", "relevance")
-    arrays = read_arrays(path, ATTENTION_FIELDS, names, {"n": len(attention)})
-    layers, heads, rollout, relevance = (arrays[name].astype(np.float32) for name in names)
-    patches = rollout.shape[1]
-    side = math.isqrt(patches)
-    if 0 in (patches, layers.shape[1], heads.shape[1]) or side * side != patches:
-        raise damaged(path, "its maps do not form a square grid")
-    is_finite = np.isfinite(relevance)
-    total = relevance.sum(1, keepdims=True, where=is_finite)
-    shares = np.divide(relevance, total, out=np.where(is_finite, np.float32(0), relevance), where=total > 0)
-    aggregates = np.stack([layers.mean(1), rollout, shares], axis=1)
-    return Maps(np.concatenate([aggregates, layers, heads], axis=1), layers.shape[1], heads.shape[1], side)
 
 
 def read_statistics(run_folder: Path) -> HeadStatistics:

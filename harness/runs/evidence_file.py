@@ -18,6 +18,9 @@ from harness.runs.rules import EVIDENCE_FILE, finite_number
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 VERDICTS = (HOLDS, FAILS, OPEN)
 
+# Names in `results` of evidence.json: an order that does not look at the image, and two maps of attention.
+CENTRE_PRIOR, LAST_LAYER, MEAN_OF_LAYERS = "centre", "last layer", "mean of layers"
+
 VERIFY_AGAIN = "Run `harness verify` to make it again."
 _TEXTS = ("key", "statement", "number", "verdict", "rule")
 
@@ -37,6 +40,8 @@ class Claim:
     @property
     def numbers(self) -> str:
         """The interval and the number of images, as text."""
+        if not self.n:
+            return "not measured"
         value, low, high = (round(bound, 3) + 0.0 for bound in dataclasses.astuple(self.measured))  # without "-0.000"
         return f"{value:.3f} ({low:.3f} to {high:.3f}), n = {self.n}"
 
@@ -50,6 +55,40 @@ def read_claims(run_folder: Path) -> list[Claim]:
     if not isinstance(entries, list):
         raise _damaged(path, f"claims is {kind_of(entries)} instead of a list")
     return [_claim(path, entry) for entry in entries]
+
+
+def read_map_scores(run_folder: Path) -> dict[str, str]:
+    """How faithful each map of a run was measured to be, in words, by the name of the map in `results`.
+
+    Empty if `harness verify` has not measured it. Raises UnreadableError.
+    """
+    path = run_folder / EVIDENCE_FILE
+    if not path.is_file():
+        return {}
+    results = _entry(read_object(path, VERIFY_AGAIN), "results")
+    faithfulness = _entry(results, "faithfulness")
+    maps, n = _entry(faithfulness, "maps"), faithfulness.get("n")
+    gains = {}
+    for name, measured in maps.items():
+        gain = _entry(measured, "gain") if isinstance(measured, Mapping) else {}
+        value, low, high = (finite_number(gain.get(end)) for end in ("value", "low", "high"))
+        if value is None or low is None or high is None:
+            raise _damaged(path, f"the gain of the map {name!r} is not three numbers")
+        gains[str(name)] = Interval(value, low, high)
+    if CENTRE_PRIOR not in gains or type(n) is not int:
+        return {}
+    centre = gains.pop(CENTRE_PRIOR).value
+    return {
+        name: f"faithfulness {gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f}) against {centre:.3f} "
+        f"for a centre prior, n = {n}"
+        for name, gain in gains.items()
+    }
+
+
+def _entry(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object inside an object; an empty one where it is missing or of another type."""
+    value = values.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _claim(path: Path, entry: Any) -> Claim:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.files import replacing
+from harness.files import replacing, write_atomically
 from harness.runs.rules import BLUE, GREEN, ORANGE, best_epoch, finite_number, without_mathtext
 from harness.training.metrics import Scores
 
@@ -49,6 +49,18 @@ def save(figure: Figure, path: Path) -> Path:
     with replacing(path) as beside:
         figure.savefig(beside, format="png", dpi="figure")
     return path
+
+
+def save_for_print(figure: Figure, stem: Path, caption: str) -> list[Path]:
+    """Write a figure as PNG and PDF, and its caption as text beside them; `stem` is the path without a suffix."""
+    import matplotlib
+
+    written = [save(figure, stem.with_suffix(".png")), stem.with_suffix(".pdf"), stem.with_suffix(".txt")]
+    # Type 42: text stays text, which journals ask for. Without a date, the same figure is the same file.
+    with matplotlib.rc_context({"pdf.fonttype": 42}), replacing(written[1]) as beside:
+        figure.savefig(beside, format="pdf", metadata={"CreationDate": None})
+    write_atomically(written[2], (caption + "\n").encode())
+    return written
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], best: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,22 @@ from harness.runs.reading import DAMAGE, EXPLAIN_AGAIN, UnreadableError, kind_of
 
 
 def read_arrays(
-    path: Path, fields: Mapping[str, tuple[str, str]], names: Iterable[str], sizes: Mapping[str, int] | None = None
+    path: Path,
+    fields: Mapping[str, tuple[str, str]],
+    names: Iterable[str],
+    sizes: Mapping[str, int] | None = None,
+    *,
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Those arrays of an npz file, and its JSON objects; `sizes` are axes whose length is known."""
+    """Those arrays of an npz file, and its JSON objects; `sizes` are axes whose length is known.
+
+    `optional` are arrays that the file may lack.
+    """
     if path.exists() and not path.is_file():
         raise UnreadableError(path, "is not a file", EXPLAIN_AGAIN)
     try:
         with np.load(path, allow_pickle=False) as content:
-            arrays: dict[str, Any] = {name: content[name] for name in names}
+            arrays: dict[str, Any] = {name: content[name] for name in names if name in content or name not in optional}
         check_arrays(arrays, fields, sizes)
         for name in arrays:
             if not fields[name][1]:

@@ -24,8 +24,9 @@ EVIDENCE_FILE = "evidence.json"
 # Layout of attention.npz and sprites.json, and the definitions behind their numbers.
 VERSION = 1
 
-# Attention maps of the whole model, in the order in which they are stored and shown.
-AGGREGATES = ("mean over layers", "rollout", "relevance")
+# Maps that combine all layers, in the order in which they are shown; where one stands for all, it is the first. It is
+# the one that wins the tests of `harness verify` (docs/concepts/attention.md). Files of earlier versions lack LeGrad.
+RELEVANCE, LEGRAD, MEAN_MAP, ROLLOUT = AGGREGATES = ("relevance", "LeGrad", "mean over layers", "rollout")
 
 # Outlier patches make a map misleading if they draw at least this share of the attention ...
 OUTLIER_ATTENTION = 0.5
@@ -72,6 +73,19 @@ def finite_number(value: Any) -> float | None:
     with contextlib.suppress(OverflowError):
         return float(value) if math.isfinite(value) else None
     return None
+
+
+def below_one(end: float, digits: int = 4) -> float:
+    """The upper end of an interval for printing with so many digits: below 1, it does not round to 1."""
+    return min(end, 1 - 10.0**-digits) if end < 1 else end
+
+
+def p_text(p: float, permutations: int) -> str:
+    """ "p = 0.031", or "p ≤ 0.0001" where no permutation is as far from 0 and p is its smallest possible value."""
+    smallest = 1 / (permutations + 1)
+    if p <= smallest * (1 + 1e-9):
+        return f"p ≤ {smallest:.2g}"
+    return f"p = {p:.3f}" if p >= 0.001 else f"p = {p:.1g}"
 
 
 def finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import NotEnoughMemoryError
 from harness.launch.gpus import gpu_share
 from harness.runs import metric_table
-from harness.runs.rules import printable
+from harness.runs.rules import below_one, printable
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ LOWEST = 3  # classes in a line of the closing table
 
 
 def test_results(scores: Scores, intervals: Intervals) -> dict[str, float]:
-    """Metrics of the test split by their keys, with 95 % bootstrap intervals and n."""
+    """Metrics of the test split by their keys, with 95 % intervals and n."""
     return {
         **scores.by_key("test/"),
         "test/n": scores.n,
@@ -87,4 +87,4 @@ def _with_interval(results: dict[str, Any], key: str) -> str:
     value, low, high = f"{results[key]:.4f}", results.get(f"{key}_low"), results.get(f"{key}_high")
     if low is None or high is None:
         return value
-    return f"{value}  (95 % interval {low:.4f} to {high:.4f}, n = {results['test/n']})"
+    return f"{value}  (95 % interval {low:.4f} to {below_one(high):.4f}, n = {results['test/n']})"

@@ -146,6 +146,7 @@ class Processes:
         if self._group is not None:
             dist.destroy_process_group()
             self._group = None
+            self.rank, self.world = 0, 1
 
     def close(self) -> None:
         """Reset Accelerate, so that the process can start another run."""

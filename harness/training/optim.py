@@ -69,9 +69,21 @@ class MovingAverage:
         """Fold in the weights after optimiser step `step`; early averages follow the weights closely."""
         # This warm-up of the decay keeps the initial weights from dominating short runs (`num_updates` of TensorFlow's
         # tf.train.ExponentialMovingAverage).
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = self.decay_at(step)
         averages, values = list(self.weights.values()), list(model.state_dict().values())
         torch._foreach_lerp_(averages, values, 1 - decay)
+
+    def decay_at(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step))
+
+    def shortfall(self, steps: int) -> str:
+        """A sentence if a run of so many steps never reaches the decay, where other decays would train the same."""
+        if (last := self.decay_at(steps)) == self.decay:
+            return ""
+        return (
+            f"--ema-decay {self.decay:g} is not reached in {steps} steps: the decay rises as (1 + step) / (10 + step), "
+            f"to {last:.4g}. Any --ema-decay above that gives the same weights."
+        )
 
     def load(self, weights: dict[str, Tensor]) -> None:
         for name, value in self.weights.items():

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.runs.attention_files import Attention, Maps, read_attention, read_maps
+from harness.runs.attention_files import Attention, read_attention
+from harness.runs.attention_maps import Maps, read_maps
+from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS, read_map_scores
 from harness.runs.reading import UnreadableError
-from harness.runs.rules import AGGREGATES, printable
+from harness.runs.rules import MEAN_MAP, printable
 from harness.runs.sprite_files import Sprites, read_image, read_sprites
 from reports.collection import Collection
 from reports.page import map_sheets
@@ -27,7 +29,7 @@ from reports.page.site import Site
 from reports.runs import Run
 from reports.values import rounded
 
-LAYOUT = 2  # version of the files that are written here: another one, or other colours, draws all of them again
+LAYOUT = 3  # version of the files that are written here: another one, or other colours, draws all of them again
 WORST = 4  # of the runs whose images are shown, so many are the worst ones
 
 
@@ -90,6 +92,7 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     image_set = _write_images(site, attention, sprites)
     drawing = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
     stamp = f"{LAYOUT} {drawing} {attention.stamp}"
+    scores = _scores(run)
     # Both are computed only if a file has to be drawn.
     maps = functools.cache(lambda: read_maps(attention))
     levels = functools.cache(lambda shared: map_sheets.quantised(maps(), shared=shared))
@@ -106,8 +109,8 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     }
     site.made_data(
         f"gallery-{key}",
-        f"{stamp} {image_set}",
-        lambda: _run_data(attention, maps(), levels(False), image_set, sheets),
+        f"{stamp} {image_set} {scores}",
+        lambda: _run_data(attention, maps(), levels(False), image_set, sheets, scores),
     )
     return note, remedy
 
@@ -144,15 +147,29 @@ def _write_images(site: Site, attention: Attention, sprites: Sprites | None) -> 
     return site.data(name, value)
 
 
+def _scores(run: Run) -> dict[str, str]:
+    """What `harness verify` measured of each map, by its name in evidence.json; the evidence section has problems."""
+    try:
+        return read_map_scores(run.path)
+    except UnreadableError:
+        return {}
+
+
 def _run_data(
-    attention: Attention, run_maps: Maps, levels: np.ndarray, image_set: str, sheets: dict[str, list[str]]
+    attention: Attention,
+    run_maps: Maps,
+    levels: np.ndarray,
+    image_set: str,
+    sheets: dict[str, list[str]],
+    scores: dict[str, str],
 ) -> dict[str, Any]:
     """The data of a run besides its maps; lists are in the order of its images."""
     has_not_finite = (levels == map_sheets.NOT_FINITE).any(axis=(1, 2))
+    names_on_page = {MEAN_OF_LAYERS: MEAN_MAP, LAST_LAYER: f"layer {run_maps.layers}"}
     return {
         "images": image_set,
         "side": run_maps.side,
-        "maps": [*AGGREGATES, *(f"layer {number}" for number in range(1, run_maps.layers + 1))]
+        "maps": [*run_maps.combined, *(f"layer {number}" for number in range(1, run_maps.layers + 1))]
         + [f"head {number}" for number in range(1, run_maps.heads + 1)],
         "layers": run_maps.layers,
         "heads": run_maps.heads,
@@ -168,6 +185,7 @@ def _run_data(
         ],
         "ends": [[rounded(end, 3) for end in ends] for ends in run_maps.largest],
         "notFinite": np.flatnonzero(has_not_finite).tolist(),  # images with values that are not finite
+        "scores": {names_on_page.get(name, name): text for name, text in scores.items()},
         "sharedEnd": map_sheets.shared_end(run_maps.side),
         "perSheet": map_sheets.PER_SHEET,
         "own": sheets["own"],

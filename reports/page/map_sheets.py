@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from harness.runs.attention_files import Maps
+from harness.runs.attention_maps import Maps
 
 COLOURS = "inferno"  # perceptually uniform, and readable with any colour vision; as on the pages of a run
 LEVELS = 128  # per map: less than 1 L* apart, finer than the eye; more levels compress worse

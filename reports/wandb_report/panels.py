@@ -15,10 +15,15 @@ from reports.values import is_number
 # Keys that a run logs as images, with the titles of their panels, and as tables; by the id of the section.
 IMAGES = {
     "curves": {"figures/loss_curve": "Loss by epoch"},
-    "mistakes": {"figures/confusion_matrix": "Confusion matrix", "attention/error": "Most confident errors"},
+    "mistakes": {
+        "figures/confusion_matrix": "Confusion matrix",
+        "figures/reliability": "Reliability",
+        "attention/error": "Most confident errors",
+    },
     "gallery": {
         "attention/confidence": "Test images, least confident first",
         "attention/right_wrong": "Right and wrong predictions",
+        "attention/class_means_legrad": "Mean LeGrad by class",
         "attention/class_means_rollout": "Mean rollout by class",
         "attention/class_means_relevance": "Mean relevance by class",
         "figures/attention_heads": "Attention heads",

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "report": "time to build the page of two hundred runs",
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
+    "intervals": "how often the intervals of accuracy and macro F1 hold the truth",
     "imbalance": "macro F1 on unbalanced classes, with each correction",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
     "quality": "test scores at equal passes over train, against the probe and other projects",
@@ -34,7 +35,7 @@ def main() -> None:
         prog="python -m tests.bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name:8}{what}" for name, what in BENCHMARKS.items()),
+        epilog="\n".join(f"  {name:10}{what}" for name, what in BENCHMARKS.items()),
     )
     shown = f"{', '.join(BENCHMARKS)} [default: all but {', '.join(LONG)}]"
     parser.add_argument("names", nargs="*", metavar="NAME", help=shown)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.runs.resampling import bootstrap, macro_f1, wilson
+from harness.runs.intervals import score_intervals
+from harness.runs.resampling import macro_f1, wilson
 
 SPLITS = {"train": ("train",), "val": ("valid", "val", "validation"), "test": ("test",)}
 # torchvision's names of the architectures that we share, and timm's.
@@ -82,7 +83,7 @@ def timm_scores(out: Path, data: Path) -> FinalScores:
     rows = list(csv.DictReader((out / "test.csv").open(newline="")))
     labels = np.array([classes.index(Path(row["filename"]).parent.name) for row in rows])
     predicted = np.array([int(row["index"]) for row in rows])
-    intervals = bootstrap(labels, predicted, len(classes))
+    intervals = score_intervals(labels, predicted, len(classes))
     epochs = list(csv.DictReader((out / "run" / "summary.csv").open(newline="")))
     return FinalScores(
         accuracy=float((labels == predicted).mean()),

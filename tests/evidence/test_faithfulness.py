@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 
-from harness.evidence.faithfulness import STEPS, Faithfulness, area, baselines, measure_faithfulness, ranking
+from harness.evidence.faithfulness import (
+    STEPS,
+    Faithfulness,
+    area,
+    baselines,
+    measure_faithfulness,
+    not_measured,
+    ranking,
+)
 from harness.evidence.subject import Subject
 from harness.explain.localization import centre_prior
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
@@ -36,6 +47,22 @@ def test_a_map_that_avoids_the_true_patch_does_not_hold():
     opposite = 1 - planted.at_patch(planted.colour().patch)
     faithful = measured(planted.colour().subject, {"opposite": opposite})
     assert faithful.claim().verdict == FAILS
+
+
+def test_the_claim_is_about_the_first_map_and_not_about_the_best():
+    truth = planted.at_patch(planted.colour().patch)
+    faithful = measured(planted.colour().subject, {"opposite": 1 - truth, "truth": truth})
+    assert (faithful.shown, faithful.best) == ("opposite", "truth")
+    assert faithful.claim().verdict == FAILS
+
+
+def test_nothing_is_measured_where_patches_change_nothing():
+    model = copy.deepcopy(planted.colour().subject.model)
+    torch.nn.init.zeros_(model.heads.head.weight)
+    subject = planted.subject_of(model, planted.by_colour(20, seed=3))
+    truth = planted.at_patch(planted.by_colour(20, seed=3).patch.numpy())
+    assert measured(subject, {"truth": truth}) is None
+    assert not_measured().verdict == OPEN and not_measured().numbers == "not measured"
 
 
 def test_a_map_drawn_at_random_is_not_faithful():

@@ -27,6 +27,7 @@ def some_archive(**changes: Any) -> Archive:
         "class_share": random.random((n, layers), dtype=np.float32),
         "rollout": random.random((n, patches)).astype(np.float16),
         "relevance": random.random((n, patches), dtype=np.float32),
+        "legrad": random.random((n, patches), dtype=np.float32),
         "entropy": random.random((n, layers), dtype=np.float32),
         "distance": random.random((n, layers), dtype=np.float32),
         "statistics": random.random((layers, heads, 2)),
@@ -56,13 +57,17 @@ def some_positions(**changes: Any) -> PositionArchive:
     return PositionArchive(**values | changes)
 
 
-@pytest.mark.parametrize("archive", [some_archive(), some_positions()], ids=["attention", "positions"])
+@pytest.mark.parametrize(
+    "archive",
+    [some_archive(), some_archive(legrad=None), some_positions()],
+    ids=["attention", "attention of an earlier version", "positions"],
+)
 def test_what_is_read_is_what_was_written(archive: Archive | PositionArchive, tmp_path: Path) -> None:
     write(tmp_path / "deep" / "arrays.npz", archive)
     again = read(tmp_path / "deep" / "arrays.npz", type(archive))
     for field in dataclasses.fields(archive):
         written, found = getattr(archive, field.name), getattr(again, field.name)
-        if isinstance(written, dict):
+        if written is None or isinstance(written, dict):
             assert found == written
         else:
             assert found.dtype == written.dtype
@@ -75,7 +80,9 @@ def test_outliers_mislead_where_they_take_more_than_their_share() -> None:
     assert some_archive().misleading.tolist() == [False, False, True, False]
 
 
-@pytest.mark.parametrize("name", ["files", "labels", "heads", "rollout", "entropy", "statistics", "outlier_share"])
+@pytest.mark.parametrize(
+    "name", ["files", "labels", "heads", "rollout", "legrad", "entropy", "statistics", "outlier_share"]
+)
 def test_arrays_that_do_not_belong_together_are_refused(name: str) -> None:
     short = getattr(some_archive(), name)[1:]
     with pytest.raises(ValueError, match=f"{name} is "):

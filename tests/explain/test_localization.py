@@ -144,8 +144,9 @@ def test_pictures_that_have_masks_are_measured(tmp_path: Path) -> None:
     assert found and found.n == 2
     assert [one.name for one in found.maps] == [*AGGREGATES, "layer 1", "layer 2", "layer 3"]
     covered = coverage(tmp_path, [files[0]], RULE, 7)[0]
-    for index, name in ((0, "mean over layers"), (1, "rollout"), (5, "layer 3")):
-        maps = (seen.layers.mean(1), seen.rollout, seen.layers[:, 2])[min(index, 2)][[0, 2]]
+    measured = {2: seen.layers.mean(1), 3: seen.rollout, 6: seen.layers[:, 2]}
+    for (index, every), name in zip(measured.items(), ("mean over layers", "rollout", "layer 3"), strict=True):
+        maps = every[[0, 2]]
         one = found.maps[index]
         expected = (maps.astype(float) @ covered / maps.astype(float).sum(1)).mean()
         assert one.name == name and one.share.value == pytest.approx(expected, rel=2e-3)
@@ -235,7 +236,7 @@ def test_maps_without_any_mass_measure_nothing(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     seen = archive_of([save(tmp_path, "test/a/0.png", picture, picture)], tmp_path)
     assert on_object(seen, tmp_path) is not None
-    nothing = {name: np.zeros_like(getattr(seen, name)) for name in ("layers", "rollout", "relevance")}
+    nothing = {name: np.zeros_like(getattr(seen, name)) for name in ("layers", "rollout", "relevance", "legrad")}
     assert on_object(dataclasses.replace(seen, **nothing), tmp_path) is None
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention.head_statistics import STATISTICS
-from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change, verdict
+from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change
+from harness.explain.positions.verdict import verdict
 
 
 def made_up_archive(
@@ -45,6 +46,7 @@ def made_up_archive(
         class_share=random.random((n, layers)).astype(np.float32),
         rollout=maps(n).astype(np.float16),
         relevance=maps(n).astype(np.float32),
+        legrad=(2 * maps(n)).astype(np.float32),
         entropy=random.random((n, layers)).astype(np.float32),
         distance=random.random((n, layers)).astype(np.float32),
         statistics=random.random((layers, heads, len(STATISTICS))),

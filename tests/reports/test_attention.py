@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from harness.runs import attention_files
-from harness.runs.attention_files import read_attention, read_maps, read_statistics
+from harness.runs.attention_files import Archive, read_archive, read_attention, read_statistics
+from harness.runs.attention_maps import read_maps
 from harness.runs.reading import UnreadableError
 from harness.runs.sprite_files import read_sprites
 from tests.helpers.explained import made_up_archive
@@ -36,27 +37,40 @@ def test_what_the_harness_writes_is_read(tmp_path: Path) -> None:
 
 def test_maps_in_their_order(tmp_path: Path) -> None:
     seen = made_up_archive(layers=3, heads=2)
-    seen.relevance[4] *= 1000
-    seen.relevance[5] = 0
+    assert seen.legrad is not None
+    for maps in (seen.relevance, seen.legrad):  # images differ in their scale
+        maps[4] *= 1000
+        maps[5] = 0
     found = read_maps(read_attention(look(tmp_path / "a", seen)))
-    assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 3 + 3 + 2, 49), 3, 2, 7)
-    np.testing.assert_allclose(found.values[:, 0], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
-    np.testing.assert_array_equal(found.values[:, 1], seen.rollout.astype(np.float32))
-    np.testing.assert_allclose(found.values[:5, 2].sum(1), 1, rtol=1e-5)  # images differ in the scale of relevance
-    assert not found.values[5, 2].any()
-    np.testing.assert_array_equal(found.values[:, 3:6], seen.layers.astype(np.float32))
-    np.testing.assert_array_equal(found.values[:, 6:], seen.heads.astype(np.float32))
+    assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 4 + 3 + 2, 49), 3, 2, 7)
+    assert found.combined == ("relevance", "LeGrad", "mean over layers", "rollout")
+    for place, maps in ((0, seen.relevance), (1, seen.legrad)):
+        np.testing.assert_allclose(found.values[:5, place], maps[:5] / maps[:5].sum(1, keepdims=True), rtol=1e-5)
+        assert not found.values[5, place].any()
+    np.testing.assert_allclose(found.values[:, 2], seen.layers.astype(np.float32).mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(found.values[:, 3], seen.rollout.astype(np.float32))
+    np.testing.assert_array_equal(found.values[:, 4:7], seen.layers.astype(np.float32))
+    np.testing.assert_array_equal(found.values[:, 7:], seen.heads.astype(np.float32))
     np.testing.assert_array_equal(found.largest, found.values.max(-1))
+
+
+def test_a_file_of_an_earlier_version_has_no_legrad(tmp_path: Path) -> None:
+    seen = made_up_archive(legrad=None)
+    found = read_maps(read_attention(look(tmp_path / "a", seen)))
+    assert found.combined == ("relevance", "mean over layers", "rollout")
+    assert found.values.shape == (6, 3 + 3 + 2, 49)
+    np.testing.assert_allclose(found.values[:, 0], seen.relevance / seen.relevance.sum(1, keepdims=True), rtol=1e-5)
+    assert read_archive(tmp_path / "a" / "attention" / "attention.npz", Archive).legrad is None
 
 
 def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     seen = made_up_archive()
     seen.rollout[0, 3], seen.relevance[1, 0], seen.heads[2, 1] = np.nan, np.inf, np.nan
     found = read_maps(read_attention(look(tmp_path / "a", seen)))
-    assert np.isnan(found.values[0, 1, 3]) and found.largest[0, 1] == np.nanmax(seen.rollout[0].astype(np.float32))
-    assert np.flatnonzero(~np.isfinite(found.values[1, 2])).tolist() == [0]
-    np.testing.assert_allclose(found.values[1, 2, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
-    assert found.largest[2, 7] == 0
+    assert np.isnan(found.values[0, 3, 3]) and found.largest[0, 3] == np.nanmax(seen.rollout[0].astype(np.float32))
+    assert np.flatnonzero(~np.isfinite(found.values[1, 0])).tolist() == [0]
+    np.testing.assert_allclose(found.values[1, 0, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
+    assert found.largest[2, 8] == 0
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.runs.intervals import score_intervals
 from harness.runs.predictions import CLASS_COLUMNS
-from harness.runs.resampling import bootstrap
 from harness.runs.rules import printable
 from harness.training import metrics
 from reports.runs import read_run, read_runs
@@ -38,7 +38,7 @@ def write_run(
     folder.mkdir(parents=True)
     truth, logits = np.array(labels), np.eye(len(classes))[list(predicted)]
     scores = metrics.score(truth, logits)
-    found = bootstrap(truth, np.array(predicted), len(classes), resamples=50)
+    found = score_intervals(truth, np.array(predicted), len(classes))
     results = {"test/f1": scores.f1, "test/f1_low": found.f1_low, "test/f1_high": found.f1_high, "test/n": scores.n}
     names = files or [f"test/{classes[label]}/{index}.jpg" for index, label in enumerate(labels)]
     metrics.write_predictions(folder / "predictions.csv", names, classes, metrics.Predictions(truth, logits))

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.runs import summary
+from harness.runs.intervals import score_intervals
 from harness.runs.metric_table import BY_KEY, CLOSING, CURVE, LEADERBOARD, METRICS, SWEEP, WANDB, shown_in
-from harness.runs.resampling import bootstrap
 from harness.sweep.spec.metric import METRICS as OF_SWEEPS
 from harness.training.metrics import score
 from reports.page.build import build
@@ -42,7 +42,7 @@ def test_scores_are_computed_for_every_key_of_a_prefix() -> None:
 
 def test_the_closing_table_has_its_metrics_with_four_digits_and_intervals() -> None:
     scores = score(LABELS, LOGITS)
-    results = scores.by_key("best/val_") | summary.test_results(scores, bootstrap(LABELS, LOGITS.argmax(1), 3))
+    results = scores.by_key("best/val_") | summary.test_results(scores, score_intervals(LABELS, LOGITS.argmax(1), 3))
     lines = summary.score_lines(results)
     assert list(lines) == [metric.title for metric in shown_in(CLOSING)]
     assert lines["calibration error"] == f"{scores.ece:.4f}"

@@ -306,8 +306,12 @@ def test_attention_arrives_as_figures_and_one_table(
     assert received.summary["attention/n"] == 9
 
     images = {key: row for row in received.history for key in row if key.startswith(("attention/", "figures/"))}
-    sheets = ("pictures", "confidence", "error", "class_means_rollout", "class_means_relevance", "right_wrong")
-    plots = ("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+    class_means = [f"class_means_{name}" for name in ("legrad", "relevance", "rollout")]
+    sheets = ("pictures", "confidence", "error", *class_means, "right_wrong")
+    plots = (
+        *("loss_curve", "confusion_matrix", "reliability"),
+        *("attention_heads", "attention_distance", "positions", "position_maps"),
+    )
     assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
     # The panels of a W&B report show exactly these keys.
     assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
@@ -332,10 +336,11 @@ def test_attention_arrives_as_figures_and_one_table(
     for row in table:
         for column, width in (
             ("picture", 112),
+            ("map", 112),
             ("rollout", 112),
             ("layers", 6 * 56 + 5 * 4),
             ("heads", 4 * 56 + 3 * 4),
         ):
             with Image.open(io.BytesIO(artifact.files[row[column]["path"]])) as image:
                 assert (image.format, image.width) == ("JPEG", width)
-    assert len(artifact.files) == 1 + 4 * 9
+    assert len(artifact.files) == 1 + 5 * 9

@@ -81,3 +81,10 @@ def test_the_average_follows_the_weights(model: VisionTransformer) -> None:
         expected = decay * expected + (1 - decay) * step
     assert torch.allclose(average.weights[name], expected, rtol=1e-5)
     assert average.weights[name].mean() < model.heads.head.bias.mean()
+
+
+def test_a_decay_that_a_short_run_does_not_reach_is_named() -> None:
+    model = torch.nn.Linear(1, 1)
+    assert MovingAverage(model, decay=0.9).shortfall(100) == ""
+    assert "is not reached in 100 steps" in MovingAverage(model, decay=0.999).shortfall(100)
+    assert "to 0.9182" in MovingAverage(model, decay=0.99).shortfall(100)  # 101 / 110

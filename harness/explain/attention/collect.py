@@ -22,6 +22,7 @@ from harness.data.eval_loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, head_statistics, patch_distances
+from harness.explain.attention.legrad import capture_legrad
 from harness.explain.attention.relevance import capture_relevance, differentiable
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.explain.outliers import attention_on, outliers, patch_norms
@@ -123,6 +124,7 @@ def collect_batch(
     distances = patch_distances((parts.grid, parts.grid), parts.patch_size, images.device)
     with (
         capture_relevance(model) as relevance_of,
+        capture_legrad(model) as legrad_of,
         capture_rows(model) as latest_rows,
         capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as latest_norms,
         capture_matrices(
@@ -159,7 +161,8 @@ def collect_batch(
                 "outlier_attention": taken,
             }
             sums = RunningMean.of(by_head)
-        return fields | {"relevance": relevance_of(logits, predicted)}, sums
+        legrad = legrad_of(predicted)  # first: relevance frees the graph
+        return fields | {"legrad": legrad, "relevance": relevance_of(logits, predicted)}, sums
 
 
 def _tested(model: nn.Module, batches: EvalBatches) -> dict[str, Any]:

@@ -47,13 +47,7 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     def observe(_: Any, tokens: Tensor, output: tuple[Tensor, None]) -> tuple[Tensor, Tensor]:
         return tokens.detach(), output[0]
 
-    device = next(transformer.parameters()).device.type
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device, enabled=False),
-        observed(transformer, modules, observe, after=True) as latest,
-    ):
+    with gradients_on(transformer), observed(transformer, modules, observe, after=True) as latest:
 
         def relevance_of(logits: Tensor, classes: Tensor) -> Tensor:
             captured = latest()
@@ -70,6 +64,14 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
             return row[:, 0, layout.prefix :]
 
         yield relevance_of
+
+
+@contextlib.contextmanager
+def gradients_on(model: nn.Module) -> Iterator[None]:
+    """Gradients in full precision, whatever was on before."""
+    device = next(model.parameters()).device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        yield
 
 
 def attention_gradient(attention: nn.MultiheadAttention, tokens: Tensor, gradient: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ from harness.explain.drawing.canvas import (
     write,
 )
 from harness.explain.drawing.image_page import save, verdict
-from harness.explain.drawing.right_wrong import GAP, HEADER, MARGIN, aggregates, right_wrong
+from harness.explain.drawing.right_wrong import GAP, HEADER, MARGIN, right_wrong
+from harness.explain.maps import comparable_maps, first_map, has_own_scale, map_names
+from harness.runs.rules import MEAN_MAP
 
 COLUMNS, ROWS = 6, 10  # images of a page
 CLASS_COLUMNS, CLASS_ROWS = 8, 13  # classes of a page
@@ -38,7 +40,7 @@ PAGES = 10  # of one order: what is looked for comes first
 
 
 def contact_sheets(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
-    """JPEG files by name: confidence_1, ..., error_1, ..., class_means_rollout_1, ..., right_wrong.
+    """JPEG files by name: confidence_1, ..., error_1, ..., class_means_relevance_1, ..., right_wrong.
 
     `error` and `right_wrong` only where labels are known. `pictures(i)` is uint8 (H, W, 3).
     """
@@ -55,8 +57,8 @@ def sheet_names(archive: Archive) -> list[str]:
     known = int((archive.labels >= 0).sum())
     groups = archive.labels if known else archive.predicted
     counts = {"confidence": (len(archive), COLUMNS * ROWS), "error": (known, COLUMNS * ROWS)}
-    for name in ("class_means_rollout", "class_means_relevance"):
-        counts[name] = (len(np.unique(groups[groups >= 0])), CLASS_COLUMNS * CLASS_ROWS)
+    for name in _with_class_means(archive):
+        counts[f"class_means_{name.lower()}"] = (len(np.unique(groups[groups >= 0])), CLASS_COLUMNS * CLASS_ROWS)
     names = [f"{name}_{page + 1}" for name, (n, size) in counts.items() for page in range(_page_count(n, size))]
     return [*names, "right_wrong"] if known else names
 
@@ -69,10 +71,15 @@ def _sheets(archive: Archive, images: Callable[[int], np.ndarray]) -> Iterator[t
         for page, part in _pages(order, COLUMNS * ROWS):
             title = f"{titles[name]}: {_extent(page, part, len(order), COLUMNS * ROWS)}"
             yield f"{name}_{page}", contact_sheet(archive, images, part, title)
-    for name in ("rollout", "relevance"):
+    for name in _with_class_means(archive):
         yield from class_means(archive, name)
     if len(known):
         yield "right_wrong", right_wrong(archive)
+
+
+def _with_class_means(archive: Archive) -> list[str]:
+    """The maps whose means over classes are drawn."""
+    return [name for name in map_names(archive) if name != MEAN_MAP]
 
 
 def by_confidence(archive: Archive) -> np.ndarray:
@@ -103,7 +110,7 @@ def _extent(page: int, part: np.ndarray, total: int, size: int) -> str:
 
 
 def contact_sheet(archive: Archive, images: Callable[[int], np.ndarray], order: np.ndarray, title: str) -> Image.Image:
-    """The images `order`, each beside its rollout over it, with prediction and truth; framed by right or wrong."""
+    """The images `order`, each beside a map over it, with prediction and truth; framed by right or wrong."""
     grid = math.isqrt(archive.rollout.shape[1])
     side = max(1, round(112 / grid)) * grid
     wide, high, frame = 2 * side + 2 * GAP, side + 64, 3
@@ -112,12 +119,13 @@ def contact_sheet(archive: Archive, images: Callable[[int], np.ndarray], order: 
     pixels = np.full((size[1], size[0], 3), 255, np.uint8)
     places = [(MARGIN + i % columns * wide, HEADER + i // columns * high) for i in range(len(order))]
     for (x, y), index in zip(places, order, strict=True):
-        crop, cells = fitted(images(int(index)), side), archive.rollout[index]
+        crop, cells = fitted(images(int(index)), side), first_map(archive, int(index))
         pixels[y - frame : y + side + frame, x - frame : x + 2 * side + frame] = verdict(archive, int(index))[1]
         pixels[y : y + side, x : x + 2 * side] = np.hstack([crop, overlay(crop, cells)])
     image = Image.fromarray(pixels)
     write(image, (MARGIN, 10), title[:1].upper() + title[1:], 18, bold=True, width=size[0] - 2 * MARGIN)
-    legend = "Right: attention rollout above its mean, up to its largest value; both are printed. ⚠ maps may mislead."
+    name = map_names(archive)[0]
+    legend = f"Right: {name} above its mean, up to its largest value; both are printed. ⚠ maps may mislead."
     write(image, (MARGIN, 36), legend, 13, colour=PALE, width=size[0] - 2 * MARGIN)
     for (x, y), index in zip(places, order, strict=True):
         _write_below(image, (x, y + side + 5), archive, int(index), 2 * side)
@@ -131,7 +139,8 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
     write(image, (x, y), predicted, 13, bold=True, colour=colour, width=width)
     known = f"{percent(archive.label_probability[index])} truth: {class_name(archive.classes, label)}"
     write(image, (x, y + 17), known if word == "wrong" else word, 12, width=width)
-    scale = " to ".join(map(percent, above_mean(archive.rollout[index])))
+    unit: Callable[[float], str] = "{:.2g}".format if has_own_scale(map_names(archive)[0]) else percent
+    scale = " to ".join(map(unit, above_mean(first_map(archive, index))))
     mark = "⚠ " if archive.misleading[index] else ""
     write(image, (x, y + 34), f"image {index + 1}", 12, colour=PALE)
     write(image, (x + width, y + 34), mark + scale, 12, colour=WARNING if mark else PALE, anchor="ra")
@@ -140,7 +149,7 @@ def _write_below(image: Image.Image, place: tuple[int, int], archive: Archive, i
 def class_means(archive: Archive, name: str) -> Iterator[tuple[str, Image.Image]]:
     """The mean map of each class that has images, and how it differs from the mean over all these classes."""
     groups, kind = (archive.labels, "true") if (archive.labels >= 0).any() else (archive.predicted, "predicted")
-    maps = aggregates(archive)[name]
+    maps = comparable_maps(archive)[name]
     present = np.unique(groups[groups >= 0])
     means = np.stack([maps[groups == group].mean(0) for group in present])
     differences = means - means.mean(0)
@@ -149,7 +158,7 @@ def class_means(archive: Archive, name: str) -> Iterator[tuple[str, Image.Image]
     for page, part in _pages(np.arange(len(present)), size):
         title = f"Mean {name} of the {kind} classes: {_extent(page, part, len(present), size)}"
         texts = [(class_name(archive.classes, present[i]), int((groups == present[i]).sum())) for i in part]
-        yield f"class_means_{name}_{page}", _class_page(means[part], differences[part], texts, most, title)
+        yield f"class_means_{name.lower()}_{page}", _class_page(means[part], differences[part], texts, most, title)
 
 
 def _class_page(

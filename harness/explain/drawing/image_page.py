@@ -37,13 +37,16 @@ from harness.explain.drawing.canvas import (
     write,
 )
 from harness.explain.drawing.page_layout import GAP, MARGIN, Page
+from harness.explain.maps import combined_maps, has_own_scale, map_names
 from harness.files import disk_is_full, no_space
+from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 
 QUALITY = 90
-AGGREGATES = {  # of an image: over it, and beside it where there is less room
-    "mean over layers": "layers' mean",
-    "rollout": "rollout",
-    "relevance for the prediction": "relevance",
+TITLES = {  # of the combined maps: over the image, and beside it where there is less room
+    RELEVANCE: ("relevance for the prediction", "relevance"),
+    LEGRAD: ("LeGrad for the prediction", "LeGrad"),
+    MEAN_MAP: ("mean over layers", "layers' mean"),
+    ROLLOUT: ("rollout, of any class", "rollout"),
 }
 
 
@@ -92,23 +95,19 @@ def draw_page(
     """The page of image `index`."""
     page = page or Page.of(archive)
     pixels = (draw_background(archive, page) if background is None else background).copy()
-    aggregates = (archive.layers[index].mean(0, dtype=np.float32), archive.rollout[index], archive.relevance[index])
+    combined = combined_maps(archive, index)
     fitted_crop = fitted(crop, 2 * page.side)
     _paste(pixels, page.large[0], fitted_crop)
-    for cells, over, alone in zip(aggregates, page.large[1:], page.small, strict=True):
-        _paste(pixels, over, overlay(fitted_crop, cells))
-        _paste(pixels, alone, tile(cells, page.factor, largest(cells)))
+    for cells, place in zip(combined.values(), page.small, strict=True):
+        _paste(pixels, place, tile(cells, page.factor, largest(cells)))
+    for cells, place in zip(combined.values(), page.large[1:], strict=False):
+        _paste(pixels, place, overlay(fitted_crop, cells))
     for places, maps, shared in _strips(archive, index, page):
         for place, cells in zip(places, maps, strict=True):
             _paste(pixels, place, tile(cells, page.factor, largest(maps if shared else cells)))
     image = Image.fromarray(pixels)
     _write_header(image, archive, index, page)
-    units: tuple[Callable[[float], str], ...] = (percent, percent, "{:.3g}".format)
-    for place, cells, unit in zip(page.small, aggregates, units, strict=True):
-        write(image, (place[0], place[1] + page.side + 4), f"0 to {scale_end(cells, unit)}", 13, width=page.side)
-    for place, cells, unit in zip(page.large[1:], aggregates, units, strict=True):
-        low, high = map(unit, above_mean(cells))
-        write(image, (place[0], place[1] + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
+    _write_scales(image, combined, page)
     _write_notes(image, archive, index, page)
     for number, (places, maps, shared) in enumerate(_strips(archive, index, page)):
         if shared:
@@ -122,6 +121,15 @@ def draw_page(
     return image
 
 
+def _write_scales(image: Image.Image, combined: dict[str, np.ndarray], page: Page) -> None:
+    units: list[Callable[[float], str]] = ["{:.3g}".format if has_own_scale(name) else percent for name in combined]
+    for cells, unit, (x, y) in zip(combined.values(), units, page.small, strict=True):
+        write(image, (x, y + page.side + 4), f"0 to {scale_end(cells, unit)}", 13, width=page.side)
+    for cells, unit, (x, y) in zip(combined.values(), units, page.large[1:], strict=False):
+        low, high = map(unit, above_mean(cells))
+        write(image, (x, y + 2 * page.side + 6), f"{low}, its mean, to {high}", 12, width=2 * page.side)
+
+
 def scale_end(cells: np.ndarray, unit: Callable[[float], str]) -> str:
     """The upper end of a scale in its unit; says when there are values that it cannot show."""
     return unit(largest(cells)) if np.isfinite(cells).all() else f"{unit(largest(cells))}, grey: not finite"
@@ -130,9 +138,10 @@ def scale_end(cells: np.ndarray, unit: Callable[[float], str]) -> str:
 def draw_background(archive: Archive, page: Page) -> np.ndarray:
     """What is the same on every page: titles, numbers of layers and heads, the colour bar."""
     image = Image.new("RGB", (page.width, page.height), "white")
-    for (x, y), title in zip(page.large, ("model input", *AGGREGATES), strict=True):
+    over, alone = zip(*(TITLES[name] for name in map_names(archive)), strict=True)
+    for (x, y), title in zip(page.large, ("model input", *over), strict=False):
         write(image, (x, y - 6), title, 15, anchor="ls", width=2 * page.side)
-    for (x, y), title in zip(page.small, AGGREGATES.values(), strict=True):
+    for (x, y), title in zip(page.small, alone, strict=True):
         write(image, (x, y - 6), title, 13, anchor="ls", width=page.side)
     under = "Coloured: above a map's mean"
     write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)

@@ -9,8 +9,10 @@ import math
 from dataclasses import dataclass
 
 from harness.explain.archive import Archive
+from harness.explain.maps import map_names
 
 TILE = 112  # pixels of a small map, about; large ones are twice that
+OVERLAYS = 3  # combined maps over the image
 PER_ROW = 12  # maps of a strip side by side
 GAP, MARGIN = 8, 16  # multiples of 8: patches of 8 pixels are then JPEG's own blocks, small and exact
 HEADER, CAPTION, TITLE = 72, 24, 32  # heights of the parts of a page
@@ -26,8 +28,8 @@ class Page:
     side: int  # pixels of a small map
     width: int
     height: int
-    large: Positions  # the image, then an overlay for each aggregate
-    small: Positions  # a map for each aggregate
+    large: Positions  # the image, then the first combined maps over it
+    small: Positions  # all combined maps
     notes: tuple[int, int]
     strips: tuple[Positions, ...]  # layers, layers on one scale, heads, heads on one scale
     right: int  # x of strips that are beside another; the page's width if there are none
@@ -39,14 +41,15 @@ class Page:
         side = factor * grid
         step = side + GAP
         top = HEADER + CAPTION
-        large = tuple((MARGIN + index * (2 * side + GAP), top) for index in range(4))
+        combined = len(map_names(archive))
+        large = tuple((MARGIN + index * (2 * side + GAP), top) for index in range(1 + OVERLAYS))
         beside = large[-1][0] + 2 * side + 2 * GAP
-        small = tuple((beside + index * step, top) for index in range(3))
+        small = tuple((beside + index * step, top) for index in range(combined))
         width = small[-1][0] + side + MARGIN
         counts = (archive.layers.shape[1], archive.heads.shape[1])
         # Few maps would leave the right half empty: both strips of a kind then share a row.
         halves = [count for count in counts if 2 * count <= PER_ROW]
-        right = max(MARGIN + max(halves, default=0) * step + GAP, width // 2 // 8 * 8)
+        right = max(MARGIN + max(halves, default=0) * step + GAP, width * 13 // 24 // 8 * 8)
         y = top + 2 * side + 2 * CAPTION
         strips: list[Positions] = []
         for count in counts:

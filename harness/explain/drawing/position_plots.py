@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.explain.archive import PositionArchive
 from harness.explain.positions.measures import Positions, centred, change_map, class_maps, similarity_tiles
-from harness.explain.positions.text import COLUMNS, number_lines, rule_lines
+from harness.explain.positions.text import COLUMNS, number_lines, rule_lines, verdict_text
 from harness.runs.rules import without_mathtext
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def similarity_figure(positions: PositionArchive) -> Figure:
 
     both = [found.patches for found in _before_and_after(positions)]
     rows = {
-        "raw": [_mosaic(patches) for patches in both],
-        "centred: minus the mean over patches": [_mosaic(centred(patches)) for patches in both],
+        "raw": [mosaic_of(patches) for patches in both],
+        "centred: minus the mean over patches": [mosaic_of(centred(patches)) for patches in both],
     }
     panel = _whole_pixels(len(rows["raw"][0]), 600)
     gap, left, beside, top, bottom = 30, 60, 640, 90, 30  # pixels
@@ -54,7 +54,7 @@ def similarity_figure(positions: PositionArchive) -> Figure:
         for column, (when, mosaic) in enumerate(zip(("before", "after"), mosaics, strict=True)):
             x, y = left + column * (panel + gap), bottom + (1 - row) * (panel + gap)
             axes = figure.add_axes((x / width, y / height, panel / width, panel / height))
-            image = _draw_tiles(axes, mosaic)
+            image = draw_tiles(axes, mosaic)
             if column == 0:
                 axes.set_ylabel(name, fontsize=11)
             if row == 0:
@@ -67,7 +67,7 @@ def similarity_figure(positions: PositionArchive) -> Figure:
     notes = "\n".join([*_about_tiles(side), "", *number_lines(numbers), "", *rule_lines(numbers)])
     place = (x / width, 1 - (top + 60) / height)
     figure.text(*place, _plain(notes), va="top", fontsize=8.5, linespacing=1.5, family=_MONO)
-    figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=14, y=1 - 16 / height)
+    figure.suptitle(_plain(f"Position embedding: {verdict_text(positions.numbers)}"), fontsize=14, y=1 - 16 / height)
     return figure
 
 
@@ -96,7 +96,7 @@ def map_figure(positions: PositionArchive) -> Figure:
     grid[1, 3].axis("off")
     notes = "\n".join(number_lines(positions.numbers))
     grid[1, 3].text(0, 1, _plain(notes), va="top", fontsize=7, linespacing=1.6, family=_MONO)
-    figure.suptitle(_plain(f"Position embedding: {positions.numbers['verdict']}"), fontsize=13)
+    figure.suptitle(_plain(f"Position embedding: {verdict_text(positions.numbers)}"), fontsize=13)
     return figure
 
 
@@ -115,7 +115,7 @@ def _before_and_after(positions: PositionArchive) -> tuple[Positions, Positions]
     return before, after
 
 
-def _mosaic(patches: np.ndarray) -> np.ndarray:
+def mosaic_of(patches: np.ndarray) -> np.ndarray:
     """Tiles side by side, a line of NaN between them; at most _TILES tiles each way, evenly spread."""
     tiles = similarity_tiles(patches)
     step = math.ceil(len(tiles) / _TILES)
@@ -130,7 +130,7 @@ def _whole_pixels(cells: int, about: int) -> int:
     return max(1, round(about / cells)) * cells
 
 
-def _draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:
+def draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:
     image = axes.imshow(mosaic, cmap=_COLOURS, vmin=-1, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():

@@ -11,9 +11,11 @@ from PIL import Image
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import fitted, overlay, strip
 from harness.explain.images import Crops, evenly_spaced
+from harness.explain.maps import first_map
 
 COLUMNS = (
     "picture",
+    "map",
     "rollout",
     "layers",
     "heads",
@@ -42,6 +44,7 @@ def rows(archive: Archive, crops: Crops) -> Iterator[list[Any]]:
         image, label = fitted(crops(index), side), int(archive.labels[index])
         yield [
             Image.fromarray(image),
+            Image.fromarray(overlay(image, first_map(archive, index))),
             Image.fromarray(overlay(image, archive.rollout[index])),
             Image.fromarray(strip(archive.layers[index], factor)),
             Image.fromarray(strip(archive.heads[index], factor)),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.explain.archive import PositionArchive
-from harness.explain.positions import measures
+from harness.explain.positions import measures, verdict
 from harness.explain.positions.measures import Positions, typical_length
 from harness.model import adapter
 
@@ -16,9 +16,9 @@ SMALLEST = 1e-300
 
 RULE = (
     "none to keep: before, neither locality nor decoding is above its range by chance. "
-    f"lost: after, neither is above that range and above {measures.HARDLY_ANY:.0%} of what it was, or strength is "
-    f"below {measures.DROWNED:.0%}. retained: both are at least {measures.CLEARLY_LESS:.0%} of what they were, "
-    f"|change| / |before| is below {measures.LARGE_CHANGE:g} and strength at least {measures.WEAK:.0%}. "
+    f"lost: after, neither is above that range and above {verdict.HARDLY_ANY:.0%} of what it was, or strength is "
+    f"below {verdict.DROWNED:.0%}. retained: both are at least {verdict.CLEARLY_LESS:.0%} of what they were, "
+    f"|change| / |before| is below {verdict.LARGE_CHANGE:g} and strength at least {verdict.WEAK:.0%}. "
     "altered: anything else. Strength: length of the embedding beside that of what the images put in, after divided "
     "by before. Ranges by chance are those of shuffled embeddings."
 )
@@ -63,6 +63,7 @@ def compare(change: Change) -> PositionArchive:
         for each, length in zip((start, end), change.content_lengths, strict=True)
     )
     strength = last / max(first, SMALLEST)
+    words = verdict.verdict_words(at_start, at_end, moved, strength)
     return PositionArchive(
         before=change.before.position[0].numpy(),
         after=change.after.position[0].numpy(),
@@ -73,7 +74,10 @@ def compare(change: Change) -> PositionArchive:
             "after": dataclasses.asdict(at_end),
             "change": dataclasses.asdict(moved),
             "strength": strength,
-            "verdict": measures.verdict(at_start, at_end, moved, strength),
+            "verdict": verdict.verdict(at_start, at_end, moved, strength),
+            "verdict_structure": words.structure,
+            "verdict_strength": words.strength,
+            "decided_by": words.decided_by,
             "rule": RULE,
         },
     )

@@ -168,32 +168,6 @@ def effective_rank(patches: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-CLEARLY_LESS = 0.9  # of a number before: below, it counts as changed
-HARDLY_ANY = 0.1  # of a number before: below, it counts as gone
-LARGE_CHANGE = 0.5  # of ‖ΔP‖ / ‖P‖; √2 is unrelated
-WEAK = 0.5  # of the strength before: below, it counts as changed
-DROWNED = 0.05  # of the strength before: below, the model cannot notice its positions any more
-
-
-def verdict(before: Numbers, after: Numbers, change: Measured, strength: float = 1.0) -> str:
-    """What fine-tuning did to a position embedding, by a rule that is fixed here.
-
-    `strength`: `typical_length` of the embedding over `content_length` of the same images, after divided by before.
-
-    - "none to keep": before, neither locality nor decoding is above its range by chance.
-    - "lost": after, neither is above that range and above 10 % of what it was; or strength is below 5 %.
-    - "retained": both are at least 90 % of what they were, ‖ΔP‖/‖P‖ is below 0.5 and strength at least 50 %.
-    - "altered": anything else.
-    """
-    pairs = ((before.locality, after.locality), (before.decoding, after.decoding))
-    if all(start.value <= start.high for start, _ in pairs):
-        return "none to keep"
-    if strength < DROWNED or all(end.value <= max(end.high, HARDLY_ANY * start.value) for start, end in pairs):
-        return "lost"
-    as_before = all(end.value >= CLEARLY_LESS * start.value for start, end in pairs)
-    return "retained" if as_before and change.value < LARGE_CHANGE and strength >= WEAK else "altered"
-
-
 def _locality(patches: np.ndarray, side: int) -> Callable[[np.ndarray], float]:
     """For an order of the patches: Spearman's correlation of their cosines with minus their distances, all pairs."""
     first, second = np.triu_indices(len(patches), 1)

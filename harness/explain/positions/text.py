@@ -22,6 +22,14 @@ def rule_lines(numbers: Mapping[str, Any]) -> list[str]:
     return [line for sentence in sentences for line in textwrap.wrap(sentence, COLUMNS, subsequent_indent="  ")]
 
 
+def verdict_text(numbers: Mapping[str, Any]) -> str:
+    """The verdict, and the two words behind it; those are missing in files of earlier versions."""
+    structure, strength = (numbers.get(name) for name in ("verdict_structure", "verdict_strength"))
+    if not (isinstance(structure, str) and isinstance(strength, str)):
+        return str(numbers["verdict"])
+    return f"{numbers['verdict']} (structure {structure}, strength {strength}; decided by {numbers.get('decided_by')})"
+
+
 def number_lines(numbers: Mapping[str, Any]) -> list[str]:
     """The numbers as a table of text: before, after, and the range by chance of each."""
     lines = [f"{'':17}{'before':>8} {'by chance':>16}{'after':>8} {'by chance':>16}"]

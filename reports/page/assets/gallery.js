@@ -51,7 +51,7 @@ const gallery = (() => {
     const classes = run.set.classes.map((name, index) => [index, name]);
     fill(field.truth, [["", "any class"], ...classes], "");
     fill(field.predicted, [["", "any class"], ...classes], "");
-    fill(field.map, run.maps.map((name) => [name, name.startsWith("head") ? `${name} of layer ${run.headLayer}` : name]), "rollout");
+    fill(field.map, run.maps.map((name) => [name, name.startsWith("head") ? `${name} of layer ${run.headLayer}` : name]), run.maps[0]);
     for (const option of controls.querySelectorAll("[data-pair]")) {
       option.hidden = option.disabled = !other;
       if (!other && option.selected) option.parentElement.value = "";

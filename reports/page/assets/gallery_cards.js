@@ -68,23 +68,25 @@ const galleryCards = (() => {
     for (const [shown, at] of [[run, index], [other, twin]]) {
       if (!shown || at == null) continue;
       const strip = (first, count) => tiles.maps(shown, at, first, count, scale, tiles.factorFor(shown, SIDE / 2));
-      stack.append(strip(0, 3), strip(3, shown.layers), strip(3 + shown.layers, shown.heads));
+      const combined = tiles.combined(shown);
+      stack.append(strip(0, combined), strip(combined, shown.layers), strip(combined + shown.layers, shown.heads));
     }
     row.append(stack);
     return row;
   }
 
   // What the parts of a card are, and what their colours mean.
-  function legend({ run, other, scale, layout, label }) {
+  function legend({ run, other, map, scale, layout, label }) {
     const even = `an even share is ${percent(1 / (run.side ** 2 + 1))} per patch`;
     const scaleText = scale === "own"
       ? "Each map's colours go from 0 to its own largest value"
       : `The colours of all maps go from 0 to ${percent(run.sharedEnd)} of the attention (or relevance)`;
     const parts = {
-      strips: `Strips: ${run.maps.slice(0, 3).join(", ")}; layers 1 to ${run.layers}; heads of layer ${run.headLayer}${other ? "; then the same of the other run" : ""}. `,
+      strips: `Strips: ${run.maps.slice(0, tiles.combined(run)).join(", ")}; layers 1 to ${run.layers}; heads of layer ${run.headLayer}${other ? "; then the same of the other run" : ""}. `,
       over: other ? `From left: image; ${label(run.key)}; ${label(other.key)}. ` : "",
     };
-    return `${parts[layout] ?? parts.over}${scaleText}; ${even}.`;
+    const score = layout !== "strips" && run.scores[map] ? ` ${map}: ${run.scores[map]}.` : "";
+    return `${parts[layout] ?? parts.over}${scaleText}; ${even}.${score}`;
   }
 
   return { card, legend, otherIndex };

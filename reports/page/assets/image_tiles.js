@@ -73,6 +73,9 @@ const tiles = (() => {
     return cut(box, set.sheets[sheet], set.columns * side, set.rows[sheet] * side, column * side, row * side);
   }
 
+  // How many of a run's maps combine all layers; they come first, and the first stands for the others.
+  const combined = (run) => run.maps.length - run.layers - run.heads;
+
   // Maps number `first` to `first + count - 1` of an image, side by side.
   function maps(run, index, first, count, scale, factor) {
     const pitch = (run.side + 1) * factor;
@@ -124,7 +127,7 @@ const tiles = (() => {
   }
 
   return {
-    load, element, percent, className, fileName, outcome, factorFor, image, maps, map, overlay,
+    load, element, percent, className, fileName, outcome, factorFor, image, combined, maps, map, overlay,
     scaleText, predictionText, warning, description,
   };
 })();

@@ -97,14 +97,15 @@ const imageView = (() => {
         captioned(
           tiles.overlay(run, index, chosen, settings.scale, factor),
           tiles.description(run, index, chosen),
-          `${run.maps[chosen]}: ${tiles.scaleText(run, index, chosen, settings.scale)}`,
+          [`${run.maps[chosen]}: ${tiles.scaleText(run, index, chosen, settings.scale)}`, run.scores[run.maps[chosen]]].filter(Boolean).join("; "),
         ),
       ),
     );
+    const combined = tiles.combined(run);
     const groups = [
-      ["Combined over layers", 0, 3],
-      ["Each layer, mean over heads", 3, run.layers],
-      [`Each head of layer ${run.headLayer}`, 3 + run.layers, run.heads],
+      ["Combined over layers", 0, combined],
+      ["Each layer, mean over heads", combined, run.layers],
+      [`Each head of layer ${run.headLayer}`, combined + run.layers, run.heads],
     ];
     for (const [title, first, count] of groups) {
       const row = element("div", { class: "abreast tiles", role: "group", "aria-label": title });
@@ -135,7 +136,7 @@ const imageView = (() => {
       "button",
       attributes,
       tiles.map(run, index, map, scale, tiles.factorFor(run, SMALL)),
-      element("span", {}, map < 3 ? run.maps[map] : run.maps[map].split(" ")[1]),
+      element("span", {}, map < tiles.combined(run) ? run.maps[map] : run.maps[map].split(" ")[1]),
       element("span", { class: "end" }, percent(run.ends[index][map])),
     );
   }

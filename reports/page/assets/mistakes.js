@@ -61,15 +61,14 @@
     return button;
   }
 
-  // The same with the rollout over the image and with the probabilities in words.
+  // The same with the first map over the image and with the probabilities in words.
   function errorCard(index, position) {
     const card = thumbnail(index, mistakes.errors, position, SIDE);
     const [file, truth, predicted, probability, truthProbability] = mistakes.pictures[index];
     const place = images?.indexOf(file);
     if (place == null) return card;
     const warning = tiles.warning(images, place);
-    const rollout = images.maps.indexOf("rollout");
-    card.firstElementChild.append(tiles.overlay(images, place, rollout, "own", tiles.factorFor(images, SIDE)));
+    card.firstElementChild.append(tiles.overlay(images, place, 0, "own", tiles.factorFor(images, SIDE)));
     card.append(
       element(
         "span",

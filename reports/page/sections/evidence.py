@@ -1,24 +1,39 @@
-"""What `harness verify` found: claims about models and their attention maps, with numbers and verdicts."""
+"""What `harness verify` found: claims about models and their attention maps, with numbers, verdicts and figures."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 from harness.runs.evidence_file import FAILS, HOLDS, Claim, read_claims
-from harness.runs.reading import UnreadableError
+from harness.runs.reading import UnreadableError, refuse_links
 from harness.runs.rules import printable
+from harness.runs.sprite_files import read_image
 from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
+from reports.runs import Run
+from reports.stats.study_claims import StudyClaim, study_claims
 
 SHOWN = 6  # runs side by side, the best first
 # Classes of the tag that shows a verdict, in report.css.
 TAGS = {HOLDS: "good", FAILS: "warn"}
+FIGURES = {
+    "evidence_depth": "What each layer knows",
+    "evidence_heads": "Which heads matter",
+    "evidence_positions": "When the position embedding is destroyed",
+    "evidence_faithfulness": "When patches are kept or dropped in the order of a map",
+    "evidence_maps": "Whether maps depend on the weights and point at objects",
+    "evidence_before_after": "Attention before and after fine-tuning, on the same images",
+    "evidence_mistakes": "Mistakes: relevance for the prediction and for the truth",
+    "attention_object": "Attention on the object, by layer and by map",
+}
 
 
 def section(collection: Collection, site: Site) -> Section | None:
     """A row for each claim and a column for each run; None if no run was verified."""
-    claims_of: dict[str, dict[str, Claim]] = {}
+    verified: list[tuple[Run, list[Claim]]] = []
     problems = []
     for row in collection.rows:
         try:
@@ -27,14 +42,46 @@ def section(collection: Collection, site: Site) -> Section | None:
             problems.append(f"{collection.label(row.run)}: {printable(error.reason)}")
             continue
         if claims:
-            claims_of[collection.label(row.run)] = {claim.key: claim for claim in claims}
-    if not claims_of and not problems:
+            verified.append((row.run, claims))
+    if not verified and not problems:
         return None
-    shown = list(claims_of)[:SHOWN]
-    keys = dict.fromkeys(key for name in shown for key in claims_of[name])
-    rows = [_row(key, [claims_of[name].get(key) for name in shown]) for key in keys]
-    context = {"runs": shown, "rows": rows, "more": len(claims_of) - len(shown), "problems": problems}
+    shown = [{claim.key: claim for claim in claims} for _, claims in verified[:SHOWN]]
+    keys = dict.fromkeys(key for claims in shown for key in claims)
+    context = {
+        "runs": [collection.label(run) for run, _ in verified[:SHOWN]],
+        "rows": [_row(key, [claims.get(key) for claims in shown]) for key in keys],
+        "more": max(len(verified) - SHOWN, 0),
+        "problems": problems,
+        "study": [_study_line(claim) for claim in study_claims(verified)],
+        "figures": _figures(collection, site, verified[0][0]) if verified else {},
+        "captions": FIGURES,
+    }
     return Section("evidence", "evidence.html.j2", context)
+
+
+def _figures(collection: Collection, site: Site, run: Run) -> dict[str, str]:
+    """Addresses of the figures of a run, which are copied, by name."""
+    addresses = {}
+    for name in FIGURES:
+        path = run.path / "figures" / f"{name}.png"
+        with contextlib.suppress(UnreadableError):
+            if path.is_file():
+                refuse_links(path, run.path)
+                about = path.stat()
+                stamp = f"{about.st_mtime_ns}-{about.st_size}"
+                place = f"figures/{collection.key(run)}/{name}.png"
+                addresses[name] = site.made(place, stamp, functools.partial(read_image, path))
+    return addresses
+
+
+def _study_line(claim: StudyClaim) -> dict[str, Any]:
+    return {
+        "statement": claim.statement,
+        "numbers": [printable(number) for number in claim.numbers],
+        "verdict": claim.verdict,
+        "tag": TAGS.get(claim.verdict, ""),
+        "rule": printable(claim.rule),
+    }
 
 
 def _row(key: str, claims: list[Claim | None]) -> dict[str, Any]:
@@ -47,10 +94,10 @@ def _row(key: str, claims: list[Claim | None]) -> dict[str, Any]:
 
 
 def _statement(key: str, claim: Claim) -> str:
-    """What is claimed of all runs; their best maps may differ, so the cells name them."""
+    """What is claimed of all runs; their maps may differ, so the cells name them."""
     general = {
-        "maps_depend_on_weights": "The most faithful map depends on what the upper half of the model learned.",
-        "maps_point_at_objects": "The most faithful map points at the object.",
+        "maps_depend_on_weights": "The map shown first depends on what the upper half of the model learned.",
+        "maps_point_at_objects": "The map shown first points at the object.",
     }
     return general.get(key, printable(claim.statement))
 

@@ -12,7 +12,10 @@ from PIL import Image
 
 from harness.explain.archive import Archive
 from harness.explain.drawing import canvas, contact_sheets, right_wrong
+from harness.explain.maps import comparable_maps
 from tests.helpers.explained import made_up_archive, plain_pictures
+
+CLASS_MEANS = ["class_means_relevance_1", "class_means_legrad_1", "class_means_rollout_1"]
 
 
 def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -38,7 +41,12 @@ def make(archive: Archive, folder: Path) -> dict[str, Path]:
 
 def test_every_kind_of_sheet_is_made(tmp_path: Path) -> None:
     paths = make(made_up_archive(), tmp_path / "sheets")
-    names = ["confidence_1", "error_1", "class_means_rollout_1", "class_means_relevance_1", "right_wrong"]
+    names = [
+        "confidence_1",
+        "error_1",
+        *CLASS_MEANS,
+        "right_wrong",
+    ]
     assert list(paths) == names
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == sorted(f"{name}.jpg" for name in names)
     for path in paths.values():
@@ -68,7 +76,7 @@ def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong() -> None:
         assert tuple(pixels[y - 1, x]) == (canvas.RIGHT if index % 2 == 0 else canvas.WRONG)
         # The brightest cell of the overlay, which lies over one grey, is where the map is largest.
         cells = pixels[y : y + side, x + side : x + 2 * side].reshape(7, 16, 7, 16, 3)[:, 8, :, 8].astype(int).sum(-1)
-        assert cells.ravel()[archive.rollout[index].argmax()] == cells.max()
+        assert cells.ravel()[archive.relevance[index].argmax()] == cells.max()
 
 
 def test_pages_are_filled_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +100,7 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     archive.labels[4] = -1
     lines = drawn_texts(monkeypatch)
     contact_sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
-    scale = f"⚠ {100 / 49:.3g} % to {100 * archive.rollout[0].max():.3g} %"
+    scale = f"⚠ {1 / 49:.2g} to {archive.relevance[0].max():.2g}"
     assert lines[2:6] == ["50 % ant", "right", "image 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]
     assert lines[18:20] == ["86 % bee", "truth unknown"]
@@ -102,7 +110,7 @@ def test_without_labels_there_are_no_errors(tmp_path: Path, monkeypatch: pytest.
     archive = made_up_archive(labels=np.full(6, -1, np.int32), label_probability=np.full(6, np.nan, np.float32))
     lines = drawn_texts(monkeypatch)
     paths = make(archive, tmp_path)
-    assert list(paths) == ["confidence_1", "class_means_rollout_1", "class_means_relevance_1"]
+    assert list(paths) == ["confidence_1", *CLASS_MEANS]
     assert "Mean rollout of the predicted classes: 1 to 3 of 3" in lines
 
 
@@ -129,7 +137,7 @@ def test_class_means_are_means() -> None:
 def test_relevance_counts_every_picture_the_same() -> None:
     archive = made_up_archive()
     louder = dataclasses.replace(archive, relevance=archive.relevance * np.array([[1000], [1], [1], [1], [1], [0]]))
-    maps, again = (right_wrong.aggregates(each)["relevance"] for each in (archive, louder))
+    maps, again = (comparable_maps(each)["relevance"] for each in (archive, louder))
     np.testing.assert_allclose(maps.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(again[:5], maps[:5], rtol=1e-5)
     assert (again[5] == 0).all()
@@ -138,17 +146,44 @@ def test_relevance_counts_every_picture_the_same() -> None:
 def test_right_against_wrong_by_hand() -> None:
     right = np.array([[1.0, 4, 2], [3, 4, 2]])
     wrong = np.array([[0.0, 1, 2], [0, 3, 2], [0, 5, 2], [0, 7, 2]])
-    compared = right_wrong._compared(right, wrong)
+    compared = right_wrong._compared(right, wrong, right_wrong.Difference(np.array([True, False, False]), 0.01))
     np.testing.assert_allclose(compared[0][0], [2, 4, 2])
     np.testing.assert_allclose(compared[1][0], [0, 4, 2])
     assert compared[0][1:3] == compared[1][1:3] == (0, 4)
     np.testing.assert_allclose(compared[2][0], [2, 0, 0])
     assert compared[2][1:3] == (-2, 2)
-    # Variances (ddof 1) 2 of two images and 0 of four: the difference of 2 is two standard errors of 1.
     np.testing.assert_allclose(compared[3][0], [2, 0, 0])
+    assert compared[3][1:3] == (-2, 2)
 
 
-@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_planted_difference_is_marked_and_nothing_else_is() -> None:
+    random = np.random.default_rng(0)
+    right, wrong = random.random((60, 49)), random.random((30, 49))
+    wrong[:, 10] += 1
+    difference = right_wrong.beyond_chance(right, wrong)
+    assert difference.marked is not None
+    assert np.flatnonzero(difference.marked).tolist() == [10]
+    assert difference.text == "1 of 49 patches, p ≤ 0.001"
+
+
+def test_maps_without_a_difference_are_marked_at_the_nominal_rate() -> None:
+    random = np.random.default_rng(1)
+    # 20 wrong images, as many as the test asks for; skewed maps, as attention is.
+    marked = [
+        right_wrong.beyond_chance(random.exponential(size=(80, 16)), random.exponential(size=(20, 16))).marked
+        for _ in range(200)
+    ]
+    # 10 of 200 are expected; more than 19 has a probability below 0.3 %.
+    assert 1 <= sum(bool(one.any()) for one in marked if one is not None) <= 19
+
+
+def test_fewer_than_twenty_images_on_a_side_are_too_few() -> None:
+    random = np.random.default_rng(2)
+    difference = right_wrong.beyond_chance(random.random((60, 49)), 100 + random.random((19, 49)))
+    assert difference.marked is None and difference.text == "too few images"
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 3])
 def test_too_few_wrong_pictures_are_grey_not_a_difference(wrong: int) -> None:
     archive = made_up_archive(n=7)
     archive.predicted[:] = archive.labels

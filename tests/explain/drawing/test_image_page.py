@@ -69,7 +69,8 @@ def test_maps_show_their_numbers_each_on_its_own_scale(grid: int) -> None:
             drawn = values_in(pixels, place, page, grid)
             np.testing.assert_allclose(drawn, (cells / cells.max()).reshape(grid, grid), atol=0.6 / 255)
             assert drawn.ravel()[cells.argmax()] == 1
-    means = (archive.layers[2].mean(0, dtype=float), archive.rollout[2], archive.relevance[2])
+    assert archive.legrad is not None
+    means = (archive.relevance[2], archive.legrad[2], archive.layers[2].mean(0, dtype=float), archive.rollout[2])
     for place, cells in zip(page.small, means, strict=True):
         drawn = values_in(pixels, place, page, grid)
         np.testing.assert_allclose(drawn.ravel(), cells / cells.max(), atol=1 / 255)
@@ -211,7 +212,7 @@ def test_values_that_are_not_finite_are_grey_and_said(monkeypatch: pytest.Monkey
     archive = made_up_archive()
     archive.rollout[0] = np.nan
     pixels, page = page_of(archive)
-    x, y = page.small[1]
+    x, y = page.small[3]
     assert (pixels[y : y + page.side, x : x + page.side] == canvas.NOT_FINITE).all()
     assert "0 to 0 %, grey: not finite" in written(monkeypatch, archive)
 

@@ -189,7 +189,9 @@ def test_object_figure_shows_every_share() -> None:
     found = localization.measure({name: random.random((20, 49)) * covered for name in names}, covered)
     figure = plots.object_figure(found)
     by_layer, summed = figure.axes
-    np.testing.assert_array_equal(by_layer.lines[0].get_ydata(), [one.share.value for one in found.maps[3:]])
+    np.testing.assert_array_equal(
+        by_layer.lines[0].get_ydata(), [one.share.value for one in found.maps[len(AGGREGATES) :]]
+    )
     ticks = [tick.get_text() for tick in summed.get_xticklabels()]
     for tick, one in zip(ticks, found.aggregates, strict=True):
         assert tick.startswith(f"{one.name}\n{one.share.value:.1%}")

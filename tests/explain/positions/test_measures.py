@@ -25,8 +25,8 @@ from harness.explain.positions.measures import (
     measure_change,
     similarity_tiles,
     typical_length,
-    verdict,
 )
+from harness.explain.positions.verdict import verdict, verdict_words
 from tests.helpers.tiny_vits import pictures, tiny_vit
 
 
@@ -304,3 +304,25 @@ def test_embeddings_of_different_grids_are_not_compared() -> None:
     for compare in (measure_change, change_map):
         with pytest.raises(HarnessError, match="49 patches of size 32, the one after 16"):
             compare(sines(7), sines(4))
+
+
+@pytest.mark.parametrize(
+    ("locality", "change", "strength", "words", "decided_by"),
+    [
+        (0.60, 0.1, 1.00, ("retained", "retained"), "structure and strength"),
+        (0.60, 0.1, 0.04, ("retained", "lost"), "strength"),
+        (0.60, 0.1, 0.30, ("retained", "weakened"), "strength"),
+        (0.19, 0.9, 1.00, ("altered", "retained"), "structure"),
+        (0.01, 1.4, 1.00, ("lost", "retained"), "structure"),
+    ],
+)
+def test_structure_and_strength_have_a_word_each_and_the_deciding_rule_is_named(
+    locality: float, change: float, strength: float, words: tuple[str, str], decided_by: str
+) -> None:
+    def numbers(value: float) -> Numbers:
+        measured = Measured(value, -0.05, 0.05)
+        return Numbers(measured, measured, Measured(5, 4, 6))
+
+    found = verdict_words(numbers(0.6), numbers(locality), Measured(change, 1.3, 1.5), strength)
+    assert (found.structure, found.strength) == words
+    assert found.decided_by == decided_by

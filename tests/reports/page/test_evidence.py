@@ -27,6 +27,23 @@ def test_verdicts_of_runs_are_side_by_side_with_their_numbers_and_rule(tmp_path:
     assert "The rule." in text
 
 
+def test_the_claims_of_the_study_get_their_verdicts_and_figures_are_shown(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for name, lr, verdict in (("low", 1e-5, "holds"), ("high", 1e-1, "does not hold")):
+        write(runs / name, 0.9 if name == "low" else 0.5, 3, lr=lr)
+        (runs / name / "evidence.json").write_text(json.dumps({"claims": [CLAIM | {"verdict": verdict}]}))
+    (runs / "low" / "figures").mkdir()
+    (runs / "low" / "figures" / "evidence_heads.png").write_bytes(b"PNG")
+    page = Page(build(runs))
+    text = page.text_of("evidence")
+    assert "What the study claimed, and what your runs say" in text
+    study = text[text.index("What the study claimed") :]
+    assert "A high learning rate destroys the position embedding; a low one keeps it." in study
+    assert "Which heads matter" in study
+    [copied] = (runs / "report" / "figures").glob("*/evidence_heads.png")
+    assert copied.read_bytes() == b"PNG"
+
+
 def test_without_verified_runs_there_is_no_section(tmp_path: Path) -> None:
     write(tmp_path / "runs" / "best", 0.9, 3, lr=1e-5)
     assert Page(build(tmp_path / "runs")).text_of("evidence") == ""

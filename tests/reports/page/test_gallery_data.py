@@ -56,11 +56,11 @@ def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     assert [bool(flag) for flag in about["outliers"]] == [False, True, False, False, False, False]
     assert about["outliers"][1] == [0, 0.5]
     assert about["maps"] == [
-        *("mean over layers", "rollout", "relevance"),
+        *("relevance", "LeGrad", "mean over layers", "rollout"),
         *("layer 1", "layer 2", "layer 3", "head 1", "head 2"),
     ]
     assert (about["side"], about["layers"], about["heads"], about["headLayer"]) == (7, 3, 2, 3)
-    assert about["ends"][2][1] == float(f"{float(seen.rollout[2].max()):.3g}")
+    assert about["ends"][2][3] == float(f"{float(seen.rollout[2].max()):.3g}")
     assert about["sharedEnd"] == pytest.approx(0.1)
 
 
@@ -121,6 +121,21 @@ def test_maps_of_an_image_are_where_the_page_looks_for_them(tmp_path: Path) -> N
         entries = np.asarray(file)[row * pitch :, number * pitch :][:7, :7]
     values = seen.layers[52, 1].astype(np.float32).reshape(7, 7)
     np.testing.assert_array_equal(entries, np.rint(values / values.max() * (map_sheets.LEVELS - 1)))
+
+
+def test_scores_of_maps_come_from_what_was_measured(tmp_path: Path) -> None:
+    folder = look(tmp_path / "runs" / "a")
+    written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
+    assert data(tmp_path / "page", f"gallery-{written.runs[0].key}")["scores"] == {}
+    gains = {
+        name: {"gain": {"value": 0.1, "low": 0.0, "high": 0.2}} for name in ("mean of layers", "last layer", "centre")
+    }
+    evidence = {"claims": [], "results": {"faithfulness": {"n": 34, "maps": gains}}}
+    (folder / "evidence.json").write_text(json.dumps(evidence))
+    gallery_of(tmp_path / "runs", tmp_path / "page")
+    scores = data(tmp_path / "page", f"gallery-{written.runs[0].key}")["scores"]
+    assert scores.keys() == {"mean over layers", "layer 3"}  # the names of these maps on the page
+    assert scores["layer 3"] == "faithfulness 0.100 (0.000 to 0.200) against 0.100 for a centre prior, n = 34"
 
 
 def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:

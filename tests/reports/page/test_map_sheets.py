@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.runs.attention_files import Maps
+from harness.runs.attention_maps import Maps
 from reports.page import map_sheets
 
 

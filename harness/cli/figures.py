@@ -1,0 +1,38 @@
+"""`harness figures`: the figures of a paper from run folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.errors import ConfigError, errors_in_words
+from harness.options import SETTINGS
+
+
+@click.command(context_settings=SETTINGS, short_help="Draw the figures of a paper, as PNG and PDF.")
+@click.argument("runs", metavar="RUNS_DIR", type=click.Path(path_type=Path))
+@click.option("--study", is_flag=True, help="The six figures of the study that this program began with.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the figures.")
+def figures(runs: Path, study: bool, output: Path) -> None:
+    """Draw the figures of a paper from the runs in RUNS_DIR, each as PNG, as PDF and with its caption as text.
+
+    With --study: the losses of all runs, the position embeddings of the worst and of the best run, and for one image
+    the attention of each layer, of each head and of all layers. Neither models nor data are needed.
+
+    \b
+    Example:
+      harness figures runs/grid --study -o figures
+    """
+    with errors_in_words():
+        if not study:
+            raise ConfigError("Name the figures: --study.")
+        if not runs.is_dir():
+            raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
+        from harness.explain.drawing.study_figures import study_figures
+        from harness.runs.figures import save_for_print
+
+        output.mkdir(parents=True, exist_ok=True)
+        for figure in study_figures(runs):
+            for path in save_for_print(figure.draw(), output / figure.name, figure.caption):
+                click.echo(path)

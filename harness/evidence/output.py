@@ -1,0 +1,62 @@
+"""Writes what was measured: `evidence.json`, figures in the run folder, and both in W&B."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.evidence.figures import evidence_figures
+from harness.files import write_atomically
+from harness.runs import figures
+from harness.runs.evidence_file import Claim
+from harness.runs.rules import EVIDENCE_FILE
+from harness.track import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of a run."""
+
+    claims: list[Claim]
+    results: dict[str, Any]  # dataclasses, by measure
+    figures: dict[str, Figure]  # those that need images, by measure
+
+
+def write_and_log(run_folder: Path, images: int, measured: Measured, tracker: Tracker | None = None) -> dict[str, Any]:
+    """Write and draw what was measured on `images` test images; returns entries of summary.json."""
+    claims = measured.claims
+    plain = {name: dataclasses.asdict(result) for name, result in measured.results.items()}
+    document = {
+        "version": VERSION,
+        "images": images,
+        "claims": [dataclasses.asdict(claim) for claim in claims],
+        "results": plain,
+    }
+    write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
+    folder = run_folder / "figures"
+    folder.mkdir(exist_ok=True)
+    with_images = {f"evidence_{name}": figure for name, figure in measured.figures.items()}
+    for name, figure in (evidence_figures(plain) | with_images).items():
+        path = figures.save(figure, folder / f"{name}.png")
+        if tracker:
+            tracker.image(f"figures/{name}", path)
+    return summary(claims)
+
+
+def summary(claims: Sequence[Claim]) -> dict[str, Any]:
+    """For a run's summary: of each claim the number that decides it, if it was measured, and the verdict."""
+    entries: dict[str, Any] = {}
+    for claim in claims:
+        if claim.n:
+            entries[f"evidence/{claim.key}"] = claim.measured.value
+        entries[f"evidence/{claim.key}_verdict"] = claim.verdict
+    return entries

@@ -1,0 +1,132 @@
+"""Two maps of the same image: before and after fine-tuning, and of a mistake for the prediction and for the truth.
+
+How alike the two are is measured by rank correlation, beside that with another image. Shapes: n images, P patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.errors import HarnessError
+from harness.evidence.opened import Opened, initial_model
+from harness.evidence.randomisation import rank_correlation
+from harness.evidence.subject import Subject
+from harness.explain.archive import Archive
+from harness.explain.attention.relevance import relevance
+from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, percent
+from harness.explain.images import Crops, evenly_spaced, of_cache
+from harness.runs.resampling import Interval, mean_intervals
+from harness.runs.rules import without_mathtext
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 6  # images of a figure
+FEWEST = 2  # images, so that there is another one
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """How alike two maps of an image are, as means over images."""
+
+    n: int
+    same_image: Interval  # rank correlation of the two maps
+    other_image: Interval  # of the first with the second of another image
+
+
+@dataclass(frozen=True, eq=False)
+class PairedMaps:
+    """The maps behind `Pairs`, for figures."""
+
+    rows: np.ndarray  # (n,) which of the test images
+    first: np.ndarray  # (n, P)
+    second: np.ndarray  # (n, P)
+
+    def measured(self) -> Pairs:
+        columns = [rank_correlation(self.first, other) for other in (self.second, np.roll(self.second, -1, axis=0))]
+        return Pairs(len(self.rows), *mean_intervals(np.column_stack(columns)))
+
+
+def of_mistakes(subject: Subject, for_prediction: np.ndarray) -> PairedMaps | None:
+    """Relevance (n, P) of wrong images for the prediction and for the truth; None if there are fewer than FEWEST."""
+    wrong = np.flatnonzero(subject.labels != subject.predicted)
+    if len(wrong) < FEWEST:
+        return None
+    maps, seen = [], 0
+    for images in subject.batches():
+        rows = wrong[(wrong >= seen) & (wrong < seen + len(images))]
+        if len(rows):
+            labels = torch.from_numpy(subject.labels[rows]).to(images.device)
+            chosen = torch.from_numpy(rows - seen).to(images.device)
+            maps.append(relevance(subject.model, images[chosen], labels).double().cpu().numpy())
+        seen += len(images)
+    return PairedMaps(wrong, for_prediction[wrong], np.concatenate(maps))
+
+
+def pairs_figure(
+    maps: PairedMaps, names: tuple[str, str], title: str, images: Crops, captions: Sequence[str]
+) -> Figure:
+    """Some of the images, evenly spaced, with both maps over each, from 0 to the map's largest value."""
+    from matplotlib.figure import Figure
+
+    measured, places = maps.measured(), evenly_spaced(len(maps.rows), SHOWN)
+    figure = Figure(figsize=(1.9 * len(places) + 0.6, 6.6), dpi=120, layout="constrained")
+    panels = figure.subplots(3, len(places), squeeze=False)
+    for column, place in enumerate(places):
+        row = int(maps.rows[place])
+        crop = images(row)
+        grey, extent = crop.mean(-1), (-0.5, crop.shape[1] - 0.5, crop.shape[0] - 0.5, -0.5)
+        panels[0, column].imshow(crop)
+        panels[0, column].set_title(without_mathtext(captions[row]), fontsize=7)
+        for axes, cells in zip(panels[1:, column], (maps.first[place], maps.second[place]), strict=True):
+            axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+            axes.imshow(as_grid(cells.astype(np.float32)), cmap=SEQUENTIAL, alpha=0.6, vmin=0, extent=extent)
+            axes.set_xlabel(f"0 to {cells.max():.2g}", fontsize=7)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+    for axes, name in zip(panels[:, 0], ("model input", *names), strict=True):
+        axes.set_ylabel(name, fontsize=9)
+    same, other = measured.same_image, measured.other_image
+    figure.suptitle(
+        f"{title}: {measured.n} test images\nrank correlation of the two maps {same.value:.2f} ({same.low:.2f} to "
+        f"{same.high:.2f}), with another image {other.value:.2f}",
+        fontsize=10,
+    )
+    return figure
+
+
+def prediction_captions(classes: Sequence[str], subject: Subject, probability: np.ndarray) -> list[str]:
+    """What each image was taken for, in two or three short lines."""
+    captions = []
+    for label, predicted, share in zip(subject.labels, subject.predicted, probability, strict=True):
+        lines = [f"{percent(share)} {classes[predicted][:18]}"]
+        captions.append("\n".join([*lines, f"truth: {classes[label][:18]}"] if label != predicted else lines))
+    return captions
+
+
+def pairs_with_figures(
+    opened: Opened, archive: Archive, subject: Subject, say: Callable[[str], None]
+) -> dict[str, tuple[PairedMaps, Figure]]:
+    """Attention of the last layer before and after fine-tuning, and relevance of mistakes for prediction and truth."""
+    best = opened.best
+    images = of_cache(opened.dataset.pixels, opened.tested.positions, best.preprocessing.crop_size)
+    captions = prediction_captions(best.classes, subject, archive.probability)
+    found = {}
+    try:
+        before = opened.maps_of(initial_model(opened)).layers[:, -1].astype(np.float64)
+        after = archive.layers[:, -1].astype(np.float64)
+        paired = PairedMaps(np.arange(len(subject)), before, after)
+        title = "Attention of the last layer before and after fine-tuning"
+        found["before_after"] = paired, pairs_figure(paired, ("before", "after"), title, images, captions)
+    except HarnessError as error:
+        say(f"Attention before fine-tuning is not compared, because the initial weights are missing: {error}")
+    if mistakes := of_mistakes(subject, archive.relevance.astype(np.float64)):
+        names = ("for the prediction", "for the truth")
+        figure = pairs_figure(mistakes, names, "Relevance of mistakes", images, captions)
+        found["mistakes"] = mistakes, figure
+    return found

@@ -1,0 +1,126 @@
+"""Whether a model's confidence can be believed: a reliability diagram, and the temperature that would mend it.
+
+N images, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.runs.intervals import share_interval
+from harness.runs.rules import BLUE, ORANGE
+from harness.training.metrics import CALIBRATION_BINS, Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLDEST, HOTTEST = 0.05, 20.0
+MOST = 5000  # images for the temperature, evenly spaced: more would not change two digits
+HALVINGS = 40
+# A temperature outside these is named: between them, the highest probability hardly changes.
+UNDERCONFIDENT, OVERCONFIDENT = 0.8, 1.25
+HARDLY_TRAINED = 0.6  # of ln C, the loss of guessing: a validation loss above it
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images whose confidence is in one bin."""
+
+    n: int
+    confidence: float  # mean
+    accuracy: float
+    low: float  # of the 95 % interval of accuracy
+    high: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence beside accuracy."""
+
+    n: int
+    error: float  # expected calibration error
+    temperature: float  # that logits would have to be divided by to fit these images best
+    bins: tuple[Bin, ...]  # those that are not empty, by confidence
+
+    @property
+    def word(self) -> str:
+        if self.temperature < UNDERCONFIDENT:
+            return "under-confident"
+        return "over-confident" if self.temperature > OVERCONFIDENT else "calibrated"
+
+
+def reliability(predictions: Predictions, error: float) -> Reliability:
+    """Bins as those of the expected calibration error (Guo et al. 2017, arXiv 1706.04599), and the temperature."""
+    confidence = predictions.probabilities.max(axis=1)
+    correct = predictions.predicted == predictions.labels
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
+    bins = []
+    for number in np.unique(bin_of):
+        inside = bin_of == number
+        n, share = int(inside.sum()), float(correct[inside].mean())
+        bins.append(Bin(n, float(confidence[inside].mean()), share, *share_interval(share, n)))
+    return Reliability(len(correct), error, temperature(predictions.labels, predictions.logits), tuple(bins))
+
+
+def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """What to divide logits (N, C) by for the lowest cross entropy, from COLDEST to HOTTEST."""
+    chosen = np.linspace(0, len(labels) - 1, min(len(labels), MOST)).astype(np.int64)
+    labels, logits = labels[chosen], logits[chosen].astype(np.float64)
+    of_label = logits[np.arange(len(labels)), labels].mean()
+
+    def rises(inverse: float) -> bool:
+        """Whether the cross entropy, which is convex in the inverse temperature, rises at this one."""
+        scaled = logits * inverse
+        weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        expected = (weights * logits).sum(axis=1) / weights.sum(axis=1)
+        return bool(expected.mean() > of_label)
+
+    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(math.exp(middle)) else (middle, high)
+    return math.exp(-(low + high) / 2)
+
+
+def confidence_lines(measured: Reliability, val_loss: float, num_classes: int) -> dict[str, str]:
+    """Lines of the closing table: confidence in a word, and a caveat for a model that is hardly trained."""
+    lines = {"confidence": f"{measured.word} (temperature {measured.temperature:.2f} fits the test images best)"}
+    guessing = math.log(num_classes)
+    if val_loss > HARDLY_TRAINED * guessing:
+        lines["hardly trained"] = f"validation loss {val_loss:.2f}, guessing has {guessing:.2f}: train longer"
+    return lines
+
+
+def reliability_figure(measured: Reliability) -> Figure:
+    """Accuracy by confidence with 95 % intervals, and how many images have it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6.4), dpi=120, layout="constrained")
+    accuracy, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    places = [one.confidence for one in measured.bins]
+    errors = [
+        [one.accuracy - one.low for one in measured.bins],
+        [one.high - one.accuracy for one in measured.bins],
+    ]
+    accuracy.plot([0, 1], [0, 1], color="0.4", linestyle="--", label="accuracy = confidence")
+    values = [one.accuracy for one in measured.bins]
+    accuracy.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, capsize=4, label="test images, 95 % interval")
+    accuracy.set(ylabel="accuracy (share of images)", xlim=(0, 1), ylim=(0, 1.02))
+    accuracy.legend(loc="upper left", fontsize=9, frameon=False)
+    counts.bar(places, [one.n for one in measured.bins], width=0.8 / CALIBRATION_BINS, color=ORANGE)
+    counts.set(xlabel="confidence: probability of the prediction", ylabel="images")
+    for axes in (accuracy, counts):
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"Reliability on {measured.n} test images: {measured.word}\n"
+        f"calibration error {measured.error:.3f}, best temperature {measured.temperature:.2f}",
+        fontsize=11,
+    )
+    return figure

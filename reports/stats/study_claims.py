@@ -1,0 +1,74 @@
+"""The claims of the study that this program began with, and what verified runs say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
+from reports.columns import value
+from reports.runs import Run
+from reports.values import is_number
+
+# Of each statement of the study, the claim of `harness verify` that tests it in one run.
+TESTED_IN_A_RUN = {
+    "The first six of twelve layers segment the object; the last six add little.": "half_the_layers",
+    "Different heads look at different things.": "heads_differ",
+    "Attention maps show what the model uses.": "maps_are_faithful",
+}
+POSITIONS = "A high learning rate destroys the position embedding; a low one keeps it."
+USES_POSITIONS = "uses_positions"
+POSITIONS_RULE = (
+    "Whether the runs with the lowest and with the highest learning rate use their position embedding, by accuracy "
+    "lost when it is shuffled. holds: the one with the lowest does and the one with the highest does not. does not "
+    "hold: the one with the highest does. cannot be told: anything else; a model that does not beat guessing uses "
+    "nothing that could be destroyed."
+)
+
+
+@dataclass(frozen=True)
+class StudyClaim:
+    """A statement of the study, the numbers of the runs at hand, and the verdict."""
+
+    statement: str
+    numbers: tuple[str, ...]
+    verdict: str
+    rule: str
+
+
+def study_claims(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[StudyClaim]:
+    """What verified runs, the best first, say about each statement; statements that none of them tests are left out."""
+    found = []
+    for statement, key in TESTED_IN_A_RUN.items():
+        claims = [claim for _, of_run in runs for claim in of_run if claim.key == key]
+        if claims:
+            found.append(_of_the_best(statement, claims))
+    return [*found, *_of_learning_rates(runs)]
+
+
+def _of_the_best(statement: str, claims: Sequence[Claim]) -> StudyClaim:
+    """The verdict of the best run; how many of the others have the same."""
+    best, *others = claims
+    numbers = [f"{best.number}: {best.numbers}"]
+    if others:
+        same = sum(claim.verdict == best.verdict for claim in others)
+        numbers.append(f"the best verified run; {same} of {len(others)} others have the same verdict")
+    return StudyClaim(statement, tuple(numbers), best.verdict, best.rule)
+
+
+def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[StudyClaim]:
+    """The claim about positions; none without verified runs at two learning rates."""
+    claims: dict[float, Claim] = {}
+    for run, of_run in runs:
+        rate, claim = run.config.get("lr"), next((each for each in of_run if each.key == USES_POSITIONS), None)
+        if claim and is_number(rate):
+            claims.setdefault(float(rate), claim)  # the best run with this learning rate
+    if len(claims) < 2:
+        return []
+    lowest, highest = min(claims), max(claims)
+    if claims[highest].verdict == HOLDS:
+        verdict = FAILS
+    else:
+        verdict = HOLDS if (claims[lowest].verdict, claims[highest].verdict) == (HOLDS, FAILS) else OPEN
+    numbers = (f"lr {value(rate)}: {claims[rate].number}: {claims[rate].numbers}" for rate in (lowest, highest))
+    return [StudyClaim(POSITIONS, tuple(numbers), verdict, POSITIONS_RULE)]

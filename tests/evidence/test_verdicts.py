@@ -1,0 +1,87 @@
+"""Verdicts on planted truths, over all measures together, and how often nothing is taken for something."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from harness.evidence.depth import measure_depth
+from harness.evidence.faithfulness import baselines, measure_faithfulness, not_measured
+from harness.evidence.heads import measure_heads
+from harness.evidence.pointing import measure_pointing
+from harness.evidence.position_use import measure_position_use
+from harness.evidence.randomisation import measure_randomisation
+from harness.evidence.subject import Subject
+from harness.evidence.verdict import above
+from harness.explain.attention.legrad import legrad
+from harness.explain.attention.relevance import relevance
+from harness.explain.localization import centre_prior
+from harness.runs.evidence_file import HOLDS, OPEN, Claim
+from harness.runs.resampling import mean_intervals
+from tests.evidence import planted
+from tests.evidence.test_depth import labelled
+
+
+def maps_of(model: torch.nn.Module, images: planted.Images) -> dict[str, np.ndarray]:
+    predicted = model(images.values).argmax(1)
+    kinds = {"relevance": relevance, "LeGrad": legrad}
+    return {name: kind(model, images.values, predicted).double().numpy() for name, kind in kinds.items()}
+
+
+def claims(subject: Subject, images: planted.Images) -> list[Claim]:
+    """Every claim about the model on these images; the object is the patch that the labels follow from."""
+    maps, covered = maps_of(subject.model, images), planted.at_patch(images.patch.numpy())
+    orders = baselines(maps, centre_prior(planted.SIDE), len(subject))
+    faithful = measure_faithfulness(subject, maps, orders)
+    known = subject.beats_guessing
+    random = measure_randomisation(
+        maps, lambda model: maps_of(model, images), subject.model, planted.new_vit(5), beats_guessing=known
+    )
+    use = measure_position_use(subject)
+    assert use is not None
+    return [
+        measure_depth(subject, labelled(planted.by_colour(90, 1)), labelled(planted.by_colour(30, 2))).claim(),
+        measure_heads(subject).claim(),
+        use.claim(),
+        faithful.claim() if faithful else not_measured(),
+        random.claim("relevance"),
+        measure_pointing(maps, orders, covered, beats_guessing=known).claim("relevance"),
+    ]
+
+
+def test_a_model_that_reads_one_patch_has_maps_that_show_it() -> None:
+    images = planted.by_colour(60, seed=10_000)
+    verdicts = {claim.key: claim.verdict for claim in claims(planted.colour().subject, images)}
+    assert verdicts["maps_are_faithful"] == verdicts["maps_point_at_objects"] == HOLDS
+
+
+def test_of_a_model_that_predicts_one_class_nothing_can_be_told() -> None:
+    model, images = copy.deepcopy(planted.colour().subject.model), planted.by_colour(60, seed=10_000)
+    with torch.no_grad():
+        model.heads.head.bias[0] += 100  # its features still tell the classes apart
+    subject = planted.subject_of(model, images)
+    assert set(subject.predicted) == {0}
+    assert [claim.verdict for claim in claims(subject, images)] == [OPEN] * 6
+
+
+@pytest.mark.parametrize("n", [20, 60])
+def test_differences_of_nothing_are_claimed_at_the_nominal_rate(n: int) -> None:
+    random = np.random.default_rng(n)
+    verdicts = [above(mean_intervals(random.normal(size=(n, 1)))[0]) for _ in range(300)]
+    # 2.5 % on either side is nominal, and a little more for the bootstrap of few images: 15 of 300 are expected.
+    assert 3 <= sum(verdict != OPEN for verdict in verdicts) <= 31
+
+
+def test_maps_at_random_point_at_objects_at_most_at_the_nominal_rate() -> None:
+    random, side = np.random.default_rng(3), 4
+    held = 0
+    for _ in range(200):
+        covered = planted.at_patch(random.integers(side**2, size=40))
+        maps = {"noise": random.random((40, side**2))}
+        orders = {"centre": random.random((40, side**2)), "mean of other images": random.random((40, side**2))}
+        found = measure_pointing(maps, orders, covered, beats_guessing=True)
+        held += found.claim("noise").verdict == HOLDS
+    assert held <= 12  # 5 of 200 are nominal

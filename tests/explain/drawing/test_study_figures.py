@@ -1,0 +1,84 @@
+"""The figures of the study from run folders, by the command that draws them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from harness.cli.main import main
+from harness.explain import archive
+from harness.explain.drawing.sprites import draw_sprites
+from harness.explain.drawing.study_figures import study_figures
+from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
+
+NAMES = ["1_loss_curves", "2_positions_worst", "3_positions_best", "4_layers", "5_heads", "6_combined"]
+
+
+def run_folder(path: Path, lr: float, f1: float, *, maps: bool = True) -> Path:
+    path.mkdir(parents=True)
+    config = {"lr": lr, "batch_size": 16, "augment": "none", "data": "data/sports", "model": "vit_demo"}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "summary.json").write_text(json.dumps({"state": "finished", "best/val_f1": f1}))
+    rows = [{"step": 1, "epoch": 1, "train/loss": 2.0}, {"step": 1, "epoch": 1, "val/loss": 1.5, "val/f1": f1}]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if maps:
+        seen = made_up_archive()
+        archive.write(path / "attention" / "attention.npz", seen)
+        archive.write(path / "attention" / "positions.npz", made_up_positions())
+        images = plain_pictures(seen)
+        draw_sprites(seen, lambda index: images[index], path / "attention" / "sprites")
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    run_folder(tmp_path / "runs" / "good", 1e-4, 0.9)
+    run_folder(tmp_path / "runs" / "bad", 1e-1, 0.1)
+    return tmp_path / "runs"
+
+
+def test_every_figure_is_there_as_png_pdf_and_caption(runs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "figures"
+    result = CliRunner().invoke(main, ["figures", str(runs), "--study", "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    expected = sorted(f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf", "txt"))
+    assert sorted(path.name for path in output.iterdir()) == expected
+    for name in NAMES:
+        with Image.open(output / f"{name}.png") as image:
+            assert image.width > 1000 and len(np.unique(np.asarray(image.convert("L")))) > 10
+        assert (output / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert "lr 0.1, batch 16" in (output / "2_positions_worst.txt").read_text()
+    assert "lr 0.0001, batch 16" in (output / "3_positions_best.txt").read_text()
+    # Image 4 is the surest of those classified correctly.
+    assert "bee/4.png, predicted bee with 86 %" in (output / "4_layers.txt").read_text()
+
+
+def test_the_loss_curves_are_those_of_the_runs(runs: Path) -> None:
+    first = next(study_figures(runs))
+    [axes] = first.draw().axes
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines if "lr" in str(line.get_label())}
+    assert lines == {
+        "lr 0.0001, batch 16, augmentation none": [1.5],
+        "lr 0.1, batch 16, augmentation none": [1.5],
+    }
+    assert "of 2 runs on sports with vit_demo" in first.caption
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "Name the figures: --study."), (["--study"], "holds no finished run")],
+)
+def test_what_is_missing_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["figures", str(tmp_path), "-o", str(tmp_path / "out"), *arguments])
+    assert result.exit_code != 0 and message in result.output
+
+
+def test_runs_without_maps_are_named(tmp_path: Path) -> None:
+    run_folder(tmp_path / "runs" / "plain", 1e-4, 0.9, maps=False)
+    result = CliRunner().invoke(main, ["figures", str(tmp_path / "runs"), "--study", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1 and "has attention maps" in result.output
