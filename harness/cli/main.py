@@ -11,6 +11,7 @@ import harness
 from harness.cli import data, runs, sweep_begun
 from harness.cli.example import example
 from harness.cli.explain import explain
+from harness.cli.export import export
 from harness.cli.probe import probe
 from harness.cli.sweep import sweep
 from harness.cli.verify import verify
@@ -114,5 +115,5 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
 
 for command in (sweep_begun.stop, sweep_begun.sync, example):
     sweep.add_command(command)
-for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, verify, runs.report, runs.sync):
+for command in (data.data, probe, sweep, runs.evaluate, runs.predict, explain, verify, export, runs.report, runs.sync):
     main.add_command(command)
