@@ -44,9 +44,9 @@ def export(
 ) -> None:
     """Write the best checkpoint of RUN as a folder that other libraries open, with a model card and a demo page.
 
-    Every format is checked: a fresh process opens the exported files with that library and scores the whole test split
-    by the files' own preprocessing. A format whose probabilities differ from the run's by more than rounding explains is
-    not written, and the exit code is 1. For onnx-int8, macro F1 may be lower by 0.02.
+    Every format is checked: a fresh process opens the exported files with that library and scores the whole test
+    split by the files' own preprocessing. A format whose probabilities differ from the run's by more than rounding
+    explains is not written, and the exit code is 1. For onnx-int8, macro F1 may be lower by 0.02.
 
     \b
     Examples:

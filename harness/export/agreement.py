@@ -52,8 +52,7 @@ def agreement_of(reference: Reference, probabilities: np.ndarray) -> Agreement:
     run, opened = reference.run, reference.opened
     if probabilities.shape != run.shape or not np.isfinite(probabilities).all():
         raise HarnessError(
-            f"the exported files give probabilities of shape {probabilities.shape}, not all of them numbers, instead of "
-            f"{run.shape}"
+            f"the exported files give {probabilities.shape} probabilities, not all of them numbers, instead of {run.shape}"
         )
     predicted, classes = probabilities.argmax(1), run.shape[1]
     return Agreement(
@@ -72,8 +71,8 @@ def problem_with(form: Format, agreement: Agreement, reference: Reference) -> st
     tolerance, reasons = form.tolerance, []
     if agreement.largest_difference > tolerance.probability:
         reasons.append(
-            f"a probability differs by {agreement.largest_difference:.2g}, more than the {tolerance.probability:g} that "
-            "rounding explains"
+            f"a probability differs by {agreement.largest_difference:.2g}, and rounding explains "
+            f"{tolerance.probability:g} at most"
         )
     changed = agreement.n - agreement.same_class
     if changed > tolerance.other_class * agreement.n:

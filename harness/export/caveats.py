@@ -30,8 +30,8 @@ def _of_scores(summary: Mapping[str, Any]) -> Iterator[str]:
     gain, low = (finite_number(summary.get(key)) for key in ("probe/gain", "probe/gain_low"))
     if gain is not None and low is not None and low <= 0:
         yield (
-            f"Fine-tuning is not shown to be better than a linear probe of the start weights ({gain:+.4f} macro F1, lower "
-            f"end of the interval {low:+.4f})."
+            "Fine-tuning is not shown to be better than a linear probe of the start weights "
+            f"({gain:+.4f} macro F1, lower end of the interval {low:+.4f})."
         )
     if verdict := summary.get("positions/verdict"):
         yield f"Position embeddings: {verdict}"

@@ -28,10 +28,10 @@ def push(folder: Path, repository: str) -> str:
     try:
         api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Export of a run by vit-harness")
-    except Exception as error:  # of the network, of the login, of the hub's answer: all of them leave the export as it is
+    except Exception as error:  # of network, login or the hub itself: each leaves the export as it is
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise HarnessError(
-            f"{repository} was not uploaded ({reason}). The export is complete in {folder}. Log in with `hf auth login`, "
-            f"check the network and the name, then run `hf upload {repository} {folder}`."
+            f"{repository} was not uploaded ({reason}). The export is complete in {folder}. Log in with `hf auth "
+            f"login`, check the network and the name, then run `hf upload {repository} {folder}`."
         ) from error
     return f"{api.endpoint}/{repository}"

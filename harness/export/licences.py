@@ -18,7 +18,7 @@ LICENCES = {
     "imagenet": Licence(
         "other",
         "torchvision's weights, trained on ImageNet. torchvision: they \"may have their own licenses or terms and "
-        f"conditions derived from the dataset used for training\" ({_TORCHVISION})",
+        f'conditions derived from the dataset used for training" ({_TORCHVISION})',
     ),
     "imagenet-swag": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
     "imagenet-swag-linear": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),

@@ -130,15 +130,15 @@ def _agreements(passed: Mapping[Format, Agreement]) -> str:
     ]
     columns = ("format", "files", "opened by", "same class", "largest difference", "macro F1 (the run)")
     text = (
-        "After the export, the whole test split was scored from these files, in a fresh process, with the preprocessing "
-        f"that they state, and compared with the run:\n\n{_table(columns, rows)}"
+        "After the export, the whole test split was scored from these files, in a fresh process, with the "
+        f"preprocessing that they state, and compared with the run:\n\n{_table(columns, rows)}"
     )
     agreement = next(iter(passed.values()))
     if agreement.opened_differently:
         text += (
             f"\n\nPillow's `Image.open` gives {agreement.opened_differently} of these images other pixels than the run "
-            "had: large JPEGs were decoded at a fraction of their size there, and transparent images laid on white. That "
-            f"by itself moves a probability by up to {agreement.opening_difference:.1g}. The differences in the table "
+            "had: large JPEGs were decoded at a fraction of their size there, and transparent images laid on white. "
+            f"That by itself moves a probability by up to {agreement.opening_difference:.1g}. The differences in the table "
             "are those of equal pixels."
         )
     return text
