@@ -52,7 +52,7 @@ def agreement_of(reference: Reference, probabilities: np.ndarray) -> Agreement:
     run, opened = reference.run, reference.opened
     if probabilities.shape != run.shape or not np.isfinite(probabilities).all():
         raise HarnessError(
-            f"the exported files give {probabilities.shape} probabilities, not all of them numbers, instead of {run.shape}"
+            f"the exported files give {probabilities.shape} probabilities instead of {run.shape}, or not all finite"
         )
     predicted, classes = probabilities.argmax(1), run.shape[1]
     return Agreement(

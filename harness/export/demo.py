@@ -23,18 +23,17 @@ def explain(image: Image.Image) -> tuple[dict[str, float], np.ndarray]:
     hook.remove()
     query, key, _ = seen[0][0].unflatten(-1, (3, attention.num_heads, -1)).permute(1, 2, 0, 3)  # (heads, tokens, d)
     row = (query[:, :1] @ key.mT * attention.scale).softmax(-1)[:, 0, 1:].mean(0)  # one share for each patch
-    cells = (row / row.max()).view(1, 1, *model.patch_embed.grid_size)
+    cells = 0.6 * (row / row.max()).view(1, 1, *model.patch_embed.grid_size)
     map_ = torch.nn.functional.interpolate(cells, pixels.shape[1:], mode="nearest")[0]
-    shown = torch.lerp((pixels * std + mean).clamp(0, 1), red.expand_as(pixels), 0.6 * map_.expand_as(pixels))
-    names = dict(zip(model.pretrained_cfg["label_names"], probabilities.tolist(), strict=True))
-    return names, (255 * shown).byte().permute(1, 2, 0).numpy()
+    shown = 255 * ((pixels * std + mean).clamp(0, 1) * (1 - map_) + red * map_)
+    names = zip(model.pretrained_cfg["label_names"], probabilities.tolist(), strict=True)
+    return dict(names), shown.byte().permute(1, 2, 0).numpy()
 
 
 def page() -> Any:
     import gradio
 
-    outputs = [gradio.Label(num_top_classes=5), gradio.Image(label="Attention of the last layer")]
-    return gradio.Interface(explain, gradio.Image(type="pil"), outputs)
+    return gradio.Interface(explain, gradio.Image(type="pil"), [gradio.Label(num_top_classes=5), gradio.Image()])
 
 
 if __name__ == "__main__":

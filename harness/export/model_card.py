@@ -138,8 +138,8 @@ def _agreements(passed: Mapping[Format, Agreement]) -> str:
         text += (
             f"\n\nPillow's `Image.open` gives {agreement.opened_differently} of these images other pixels than the run "
             "had: large JPEGs were decoded at a fraction of their size there, and transparent images laid on white. "
-            f"That by itself moves a probability by up to {agreement.opening_difference:.1g}. The differences in the table "
-            "are those of equal pixels."
+            f"That by itself moves a probability by up to {agreement.opening_difference:.1g}. The differences in the "
+            "table are those of equal pixels."
         )
     return text
 

@@ -81,9 +81,6 @@ def write_int8(source: Path, path: Path) -> None:
         per_channel=True,
         op_types_to_quantize=["MatMul", "Gemm"],
     )
-    properties = {
-        entry.key: entry.value for entry in onnx.load(os.fspath(source), load_external_data=False).metadata_props
-    }
-    proto = onnx.load(os.fspath(path))
-    onnx.helper.set_model_props(proto, properties)
+    original, proto = onnx.load(os.fspath(source), load_external_data=False), onnx.load(os.fspath(path))
+    onnx.helper.set_model_props(proto, {entry.key: entry.value for entry in original.metadata_props})
     onnx.save(proto, os.fspath(path))
