@@ -127,9 +127,8 @@ def test_nothing_is_left_of_formats_that_all_fail(run: Path, tmp_path: Path, mon
     monkeypatch.setattr(export_module, "write_timm", with_wrong_mean)
     result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm", "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
-    assert result.stderr.startswith(
-        "Error: timm is not written: scored from the exported files by timm, a probability "
-    )
+    [problem] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert problem.startswith("Error: timm is not written: scored from the exported files by timm, a probability ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,8 +139,9 @@ def test_files_that_a_library_cannot_open_are_one_sentence(
     monkeypatch.setattr(export_module, "write_timm", lambda folder, *_: (folder / "config.json").write_text("{"))
     result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm", "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: timm is not written: timm cannot score the exported files: ")
-    assert result.stderr.count("\n") == 1
+    [problem] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert problem.startswith("Error: timm is not written: timm cannot score the exported files: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_a_folder_of_the_user_is_not_touched(run: Path, tmp_path: Path) -> None:
