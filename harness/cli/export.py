@@ -55,7 +55,7 @@ def export(
       harness export runs/lr1e-05_bs16_none_s0-1a2b3c4d -o exported --push USER/REPO
     """
     with errors_in_words():
-        from harness.export.export import export_run
+        from harness.export.export import CARD, export_run
         from harness.export.formats import parse_formats
         from harness.export.hub import check_hub, push
         from harness.export.onnx_file import FLOAT, UINT8
@@ -69,7 +69,7 @@ def export(
         problems = export_run(run, chosen, output, element, data_folder, cache_dir, _say)
         for problem in problems:
             click.echo(f"Error: {printable(problem)}", err=True)
-        if output.is_dir():
+        if (output / CARD).is_file():
             click.echo(f"Exported: {printable(output)}")
         if problems:
             sys.exit(1)

@@ -95,9 +95,9 @@ def scored(form: Format, folder: Path, reference: Reference) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
         images, result = Path(scratch, "images.json"), Path(scratch, "probabilities.npy")
         images.write_text(json.dumps([os.fspath(path.absolute()) for path in reference.paths]))
-        target = (folder / form.opened).absolute()
+        files = ((folder / form.opened).absolute(), images, result)
         # -P: the folder of the script, this package, is not searched for modules.
-        command = [sys.executable, "-P", os.fspath(scoring.__file__), form.name, target, images, result]
+        command = [sys.executable, "-P", os.fspath(scoring.__file__), form.name, *map(os.fspath, files)]
         ended = subprocess.run(command, env=os.environ | OFFLINE, capture_output=True, text=True, errors="replace")
         if ended.returncode:
             lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]

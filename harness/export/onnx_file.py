@@ -21,6 +21,9 @@ _LIMIT = 2 << 30  # bytes of one protobuf message; larger weights lie beside it
 class _FromPixels(nn.Module):
     """A model on pixels from 0 to 255, uint8 (B, 3, S, S): scaling and normalisation are part of it."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, rule: Preprocessing) -> None:
         super().__init__()
         self.model = model

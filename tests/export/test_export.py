@@ -129,6 +129,7 @@ def test_nothing_is_left_of_formats_that_all_fail(run: Path, tmp_path: Path, mon
     assert result.exit_code == 1
     [problem] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert problem.startswith("Error: timm is not written: scored from the exported files by timm, a probability ")
+    assert "Exported" not in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
