@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -77,13 +78,17 @@ def write_int8(source: Path, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        os.fspath(source),
-        os.fspath(path),
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=["MatMul", "Gemm"],
-    )
+    logging.disable(logging.WARNING)  # it recommends what is for convolutions
+    try:
+        quantize_dynamic(
+            os.fspath(source),
+            os.fspath(path),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     original, proto = onnx.load(os.fspath(source), load_external_data=False), onnx.load(os.fspath(path))
     onnx.helper.set_model_props(proto, {entry.key: entry.value for entry in original.metadata_props})
     onnx.save(proto, os.fspath(path))

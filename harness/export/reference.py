@@ -64,12 +64,7 @@ def reference_of(
             model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
             predictions, _ = evaluate(model, batches, len(paths), len(best.classes), processes)
             assert predictions is not None  # this is the only process
-            crops = _other_crops(paths, dataset, best.preprocessing)
-            opened, differs = predictions.probabilities.copy(), np.zeros(len(paths), bool)
-            if crops:
-                rows = list(crops)
-                differs[rows] = True
-                opened[rows] = _probabilities(model, np.stack(list(crops.values())), best.preprocessing)
+            opened, differs = _of_opened(model, paths, dataset, best.preprocessing, predictions.probabilities)
     finally:
         processes.close()
     size = best.preprocessing.crop_size
@@ -86,29 +81,40 @@ def plain_crop(path: Path, rule: Preprocessing) -> np.ndarray:
     return crop(np.asarray(resized(upright, Resize(rule.resize_size, rule.interpolation))), rule.crop_size)
 
 
-def _other_crops(paths: tuple[Path, ...], dataset: Dataset, rule: Preprocessing) -> dict[int, np.ndarray]:
-    """Crops by Pillow that are not those of the run: JPEGs decoded at a fraction, transparency, 16-bit grey."""
+def _of_opened(
+    model: nn.Module, paths: tuple[Path, ...], dataset: Dataset, rule: Preprocessing, run: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, C) of the pixels that Pillow opens, and where (N,) these are not the run's pixels.
+
+    They differ for JPEGs decoded at a fraction of their size, for transparency and for 16-bit grey. Elsewhere the
+    probabilities are those of the run, `run`.
+    """
     own = of_cache(dataset.pixels, dataset.test.positions, rule.crop_size)
+    opened, differs = run.copy(), np.zeros(len(paths), bool)
 
     def other(index: int) -> np.ndarray | None:
-        opened = plain_crop(paths[index], rule)
-        return None if np.array_equal(opened, own(index)) else opened
+        pixels = plain_crop(paths[index], rule)
+        return None if np.array_equal(pixels, own(index)) else pixels
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return {index: opened for index, opened in enumerate(pool.map(other, range(len(paths)))) if opened is not None}
+        for start in range(0, len(paths), CPU_SCORING_BATCH):
+            batch = range(start, min(start + CPU_SCORING_BATCH, len(paths)))
+            others = list(pool.map(other, batch))
+            rows = [index for index, pixels in zip(batch, others, strict=True) if pixels is not None]
+            if rows:
+                differs[rows] = True
+                crops = np.stack([pixels for pixels in others if pixels is not None])
+                opened[rows] = _probabilities(model, torch.from_numpy(crops), rule)
+    return opened, differs
 
 
 @torch.inference_mode()
-def _probabilities(model: nn.Module, crops: np.ndarray, rule: Preprocessing) -> np.ndarray:
-    """Probabilities (n, C) of crops (n, S, S, 3) uint8."""
+def _probabilities(model: nn.Module, crops: Tensor, rule: Preprocessing) -> np.ndarray:
+    """Probabilities (n, C) of crops, uint8 (n, S, S, 3)."""
     device = next(model.parameters()).device
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (rule.mean, rule.std))
-
-    def of(batch: Tensor) -> np.ndarray:
-        images = (batch.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
-        return model(images).double().softmax(1).cpu().numpy()
-
-    return np.concatenate([of(batch) for batch in torch.from_numpy(crops).split(CPU_SCORING_BATCH)])
+    images = (crops.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    return model(images).double().softmax(1).cpu().numpy()
 
 
 @contextlib.contextmanager
