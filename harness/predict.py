@@ -167,23 +167,23 @@ class Predictor:
 
     def __init__(self, run_folder: Path) -> None:
         best = best_of(run_folder)
-        self.classes, self._preprocessing = best.classes, best.preprocessing
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = best.model.to(self._device)
+        self.classes, self.preprocessing, self.architecture = best.classes, best.preprocessing, best.config.model
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.batch_size = GPU_SCORING_BATCH if self.device.type == "cuda" else CPU_SCORING_BATCH
+        self.model = best.model.to(self.device)
         self._mean, self._std = (
-            torch.tensor(values, device=self._device).view(3, 1, 1)
+            torch.tensor(values, device=self.device).view(3, 1, 1)
             for values in (best.preprocessing.mean, best.preprocessing.std)
         )
 
     def predict(self, images: Iterable[Prediction | Path]) -> Iterator[Prediction]:
         """A prediction for each path, in order; a Prediction with a problem is passed on."""
-        size = GPU_SCORING_BATCH if self._device.type == "cuda" else CPU_SCORING_BATCH
         remaining = iter(images)
         with ThreadPoolExecutor(usable_cores()) as pool:
-            while batch := list(itertools.islice(remaining, size)):
+            while batch := list(itertools.islice(remaining, self.batch_size)):
                 loaded = list(pool.map(self._load, batch))
                 crops = [crop for crop in loaded if isinstance(crop, Tensor)]
-                probabilities = iter(self._probabilities(torch.stack(crops)) if crops else ())
+                probabilities = iter(self.probabilities(torch.stack(crops)) if crops else ())
                 for path, crop in zip(batch, loaded, strict=True):
                     if isinstance(crop, Prediction):
                         yield crop
@@ -197,7 +197,7 @@ class Predictor:
             return image
         if problem := not_a_file(image):
             return _failed(image, problem)
-        preprocessing = self._preprocessing
+        preprocessing = self.preprocessing
         rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
         try:
             pixels = np.array(decode_resized(image, rule))
@@ -208,16 +208,19 @@ class Predictor:
         top, left, height, width = centre_box(pixels.shape[0], pixels.shape[1], preprocessing.crop_size)
         return torch.from_numpy(pixels[top : top + height, left : left + width])
 
+    def normalised(self, crops: Tensor) -> Tensor:
+        """The model's input, float32 (N, 3, S, S), of crops, uint8 (N, S, S, 3)."""
+        return (crops.to(self.device).permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+
     @torch.inference_mode()
-    def _probabilities(self, crops: Tensor) -> np.ndarray:
+    def probabilities(self, crops: Tensor) -> np.ndarray:
         """Probabilities (N, C) float64 of crops, uint8 (N, S, S, 3); in halves if memory does not suffice."""
         try:
-            images = (crops.to(self._device).permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
-            return self._model(images).double().softmax(1).cpu().numpy()
+            return self.model(self.normalised(crops)).double().softmax(1).cpu().numpy()
         except Exception as error:
             if not should_reduce_batch_size(error):
                 raise
             if len(crops) == 1:
                 raise InfeasibleError("Out of memory while predicting one image: free memory on the device.") from None
         clear_device_cache(garbage_collection=True)
-        return np.concatenate([self._probabilities(half) for half in crops.chunk(2)])
+        return np.concatenate([self.probabilities(half) for half in crops.chunk(2)])

@@ -28,6 +28,7 @@ LAYERS = (
     ("harness.predict",),
     ("harness.explain",),
     ("harness.evidence",),
+    ("harness.export", "harness.trained"),
     ("harness.finish",),
     ("harness.train",),
     ("reports.runs",),

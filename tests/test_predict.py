@@ -205,7 +205,7 @@ def test_a_batch_that_does_not_fit_memory_is_halved(
     finished: Outcome, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor, sizes = Predictor(finished.folder), []
-    model = predictor._model
+    model = predictor.model
 
     def limited(images: torch.Tensor) -> torch.Tensor:
         sizes.append(len(images))
@@ -213,7 +213,7 @@ def test_a_batch_that_does_not_fit_memory_is_halved(
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return model(images)
 
-    monkeypatch.setattr(predictor, "_model", limited)
+    monkeypatch.setattr(predictor, "model", limited)
     predictions = list(predictor.predict(sorted((photos / "test").rglob("*.png"))))
     assert [prediction.problem for prediction in predictions] == [""] * 9
     assert sizes == [9, 5, 3, 2, 4, 2, 2]

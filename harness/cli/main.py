@@ -14,6 +14,7 @@ import harness
 from harness.cli import data, runs, sweep_begun, sweep_ledger, sweep_trials
 from harness.cli.example import example
 from harness.cli.explain import explain
+from harness.cli.export import export
 from harness.cli.figures import figures
 from harness.cli.probe import probe
 from harness.cli.slurm import slurm
@@ -138,6 +139,6 @@ for command in (
     sweep.add_command(command)
 for command in (
     *(data.data, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, figures),
-    *(runs.report, runs.sync),
+    *(export, runs.report, runs.sync),
 ):
     main.add_command(command)

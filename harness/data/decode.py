@@ -102,6 +102,12 @@ def decode_image(source: str | os.PathLike[str] | bytes, short_side: int | None 
     return Decoded(upright, full, _box(upright, padding, orientation), mode, grey_bits)
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An image that the caller has opened, as files are decoded: RGB, upright, transparency on white. DecodeError."""
+    (rgb, _), orientation = _rgb(image), _orientation(image)
+    return rgb.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else rgb
+
+
 def _box(upright: Image.Image, padding: tuple[float, float], orientation: int) -> tuple[float, float, float, float]:
     """`upright` without the columns and rows of padding, which were at the right and at the bottom before turning."""
     left = padding[0] if orientation in (2, 3, 6, 7) else 0

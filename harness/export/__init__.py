@@ -1,0 +1,1 @@
+"""A run as files that other libraries open, and scores computed from those files."""

@@ -1,0 +1,38 @@
+"""Licences of the weights that a run starts from; sources beside each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Licence:
+    hub_id: str  # of the hub's list; empty: there is nothing to name
+    text: str
+
+
+_TORCHVISION = "https://github.com/pytorch/vision#pre-trained-model-license"
+LICENCES = {
+    # torchvision names a licence for SWAG's weights, and leaves that of others to the data they were trained on.
+    "imagenet": Licence(
+        "other",
+        "torchvision's weights, trained on ImageNet. torchvision: they \"may have their own licenses or terms and "
+        f'conditions derived from the dataset used for training" ({_TORCHVISION})',
+    ),
+    "imagenet-swag": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
+    "imagenet-swag-linear": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
+    "demo": Licence("mit", "MIT, as vit-harness itself, which drew the images they were trained on"),
+    "none": Licence("", "there are no start weights; the licence is yours to choose"),
+}
+UNKNOWN = Licence("unknown", "unknown; check it where the file comes from before you publish this model")
+
+
+def licence_of(weights: str) -> Licence:
+    """Of --weights: a name, or a file."""
+    return LICENCES.get(weights, UNKNOWN)
+
+
+def name_of(weights: str) -> str:
+    """--weights without the folder of a file, which is nobody else's business."""
+    return weights if weights in LICENCES else Path(weights).name
