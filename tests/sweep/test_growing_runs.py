@@ -195,6 +195,14 @@ def test_runs_of_all_states_become_trials_with_their_numbers(photos: Path, copy:
     assert trial_queue(file, copy).sweep_id == sweep_id
 
 
+def test_a_ledger_is_not_made_of_runs_of_other_settings(photos: Path, copy: Path, tmp_path: Path) -> None:
+    (copy / "tiny" / "study.db").write_bytes(b"not a database" * 100)
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=LRS)
+    refused = command("rebuild", file, "--runs-dir", copy)
+    assert refused.exit_code == 2 and "None of the 2 runs in" in refused.output
+    assert (copy / "tiny" / "study.db").exists() and not list(copy.glob("tiny/*.damaged*"))
+
+
 def test_a_point_is_added_on_the_command_line(photos: Path, copy: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
 

@@ -17,7 +17,7 @@ CHANGED = (
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Limits of a sweep; None is no limit. Running trials end normally."""
+    """Limits of a sweep, as far as they are not None. Running trials end normally."""
 
     max_hours: float | None = None  # since this runner started
     target: float | None = None  # value of the metric

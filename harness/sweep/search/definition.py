@@ -25,6 +25,9 @@ ANOTHER_NAME = (
     "For a separate sweep, rename the file or set `name:` in it; `--reuse FOLDER` takes over the results of this one."
 )
 
+# In place of the name of a setting: the seed that a random search draws settings with.
+SEARCH_SEED = "search seed"
+
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
@@ -33,13 +36,15 @@ class Definition:
     method: str
     metric: str
     varied: tuple[str, ...]  # settings with a distribution
-    fixed: Mapping[str, Any]  # computed settings that are the same in all trials
+    fixed: Mapping[str, Any]  # computed settings that are the same in all trials; of a random search, also its seed
 
     @classmethod
-    def of(cls, sweep: Sweep, computed: Iterable[Mapping[str, Any]]) -> Definition:
+    def of(cls, sweep: Sweep, search: Search, computed: Iterable[Mapping[str, Any]]) -> Definition:
         """The definition of a sweep file; `computed` are the computed settings of its trials."""
         varied = tuple(parameter.name for parameter in sweep.parameters if parameter.distribution != "constant")
         fixed = {name: value for name, value in common(computed).items() if name not in varied}
+        if sweep.method == "random":
+            fixed[SEARCH_SEED] = search.seed
         return cls(sweep.method, sweep.metric.name, varied, fixed)
 
     def differences(self, new: Definition) -> dict[str, tuple[Any, Any]]:
@@ -153,7 +158,8 @@ def _incompatible(study: optuna.Study, parameter: Parameter) -> str:
 
 
 def _name(name: str) -> str:
-    return "the images, classes or splits of --data" if name == "data" else option_name(name)
+    names = {"data": "the images, classes or splits of --data", SEARCH_SEED: "--seed of `harness sweep run`"}
+    return names.get(name) or option_name(name)
 
 
 def _value(name: str, value: Any) -> str:

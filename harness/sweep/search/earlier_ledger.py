@@ -14,6 +14,7 @@ from harness.errors import ConfigError
 from harness.sweep.search.definition import Definition, begun_sweep, earlier_search
 from harness.sweep.search.identity import Contents, computed_settings, identity_of, run_settings
 from harness.sweep.search.ledger import run_id_of
+from harness.sweep.search.settings import Search
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import read_runs
 
@@ -63,4 +64,4 @@ def earlier_definition(study: optuna.Study, sweep: Sweep, computed: Mapping[int,
         begun = begun_sweep(study, sweep)
     except ConfigError:
         return Definition(method, metric, (), {})
-    return Definition.of(begun, computed.values())
+    return Definition.of(begun, Search(**study.user_attrs["search"]), computed.values())

@@ -59,7 +59,7 @@ def grow(
     """
     points = points_of(sweep, search)
     keys = file_keys(sweep, search, points, contents)
-    definition = Definition.of(sweep, _computed(sweep, points or probe_points(sweep), contents))
+    definition = Definition.of(sweep, search, _computed(sweep, points or probe_points(sweep), contents))
     known, earlier = _known_trials(study, sweep, folder, contents)
     missing = [place for place, key in enumerate(keys) if key not in known or ending_of(known[key]) == REMOVED]
     differences = earlier.differences(definition) if earlier else {}

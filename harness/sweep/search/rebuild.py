@@ -72,8 +72,14 @@ def rebuild(sweep: Sweep, search: Search, folder: Path, storage: str | None, con
     runs = read_runs(folder)
     if not runs:
         raise HarnessError(f"{folder} holds no runs, so there is nothing to rebuild the trial queue from.")
-    moved = _move_damaged(sweep, folder, storage)
     found, left_out = _found_runs(sweep, runs, contents)
+    in_file = set(file_keys(sweep, search, points_of(sweep, search), contents))
+    if sweep.method != "bayes" and not any(one.key in in_file for one in found):
+        raise ConfigError(
+            f"None of the {len(runs)} runs in {folder} computes what a trial of {sweep.path} does. Give the options "
+            "that the sweep was run with (--seed, --count, options after --), and the file as it was."
+        )
+    moved = _move_damaged(sweep, folder, storage)
     sweep_id = _sweep_id(found)
     chosen, repeated = _chosen(found, sweep_id)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -78,6 +78,10 @@ def test_a_removed_value_keeps_its_results_and_does_not_run(tmp_path: Path, stor
     assert again.growth == Growth(queued=1, removed=0, outside=0, is_first=False)
     assert finish(again) == [1e-2]
     assert states(again.records()) == [(lr, "finished", True) for lr in (1e-4, 1e-3, 1e-2)]
+    finished = [trial for trial in again.study.trials if trial.value is not None]
+    # Optuna stores each value, or, beside other choices of the file, none.
+    assert all(trial.params.items() <= trial.user_attrs["settings"].items() for trial in finished)
+    assert [bool(trial.params) for trial in finished] == [True, False, True]
 
 
 def test_an_interrupted_trial_that_the_file_lost_is_not_resumed(tmp_path: Path, storage: str) -> None:
@@ -155,6 +159,15 @@ def test_a_setting_of_all_trials_needs_to_be_accepted(tmp_path: Path, storage: s
     # Back to the first settings: their results are there.
     back = opened(tmp_path, sweep_of(tmp_path, [1e-3, 1e-2], "--epochs=1"), storage)
     assert back.growth == Growth(queued=0, removed=0, outside=3, is_first=False)
+
+
+def test_another_seed_of_a_random_search_needs_to_be_accepted(tmp_path: Path, storage: str) -> None:
+    lr = {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-1}
+    sweep = sweep_of(tmp_path, [], method="random", parameters={"lr": lr})
+    finish(opened(tmp_path, sweep, storage, Search(count=3, seed=7)))
+    with pytest.raises(ConfigError, match="--seed of `harness sweep run`: 7 -> 0"):
+        opened(tmp_path, sweep, storage, Search(count=3))
+    assert opened(tmp_path, sweep, storage, Search(count=3), accept=True).growth.queued == 3
 
 
 def test_values_that_are_all_replaced_need_no_consent(tmp_path: Path) -> None:
