@@ -188,7 +188,7 @@ def test_the_heat_map_has_means_counts_and_why_a_cell_is_empty(sweep: Path) -> N
     heat = found["effects-heat-0"]["data"][0]
     assert (heat["x"], heat["y"]) == (["1e-05", "0.001", "0.1", "1e+06"], ["16", "64"])
     assert heat["z"] == [[pytest.approx(0.8), None, 0.1, None], [0.7, None, None, None]]
-    assert heat["text"][0][0] == "<b>0.800</b><br>n = 2"
+    assert heat["text"][0][0] == "<b>0.800</b><br>sd 0.141, n = 2 seeds"
     notes = [(note["x"], note["y"], note["text"]) for note in found["effects-heat-0"]["layout"]["annotations"]]
     assert notes == [(1, 0, "stopped"), (3, 0, "infeasible")]
     assert (heat["zmin"], heat["zmax"]) == (0.1, 0.8)
@@ -223,13 +223,19 @@ def test_a_study_is_shown_when_all_its_settings_are_there(tmp_path: Path) -> Non
     assert "5 standard 1e-05 64 0.9496 running" in said
     assert "epochs 5 3 differs" in said
     assert "image size 224 the weights' own" in said and "own differs" not in said.replace("unknown", "")
-    # Of several runs with a setting, the one that validation chose; those that have not finished do not count.
+    # The mean over seeds; those that have not finished do not count.
     write(tmp_path / "again-5", 0.1, 0, lr=1e-3, augment="standard", batch_size=16, seed=1)
     write(tmp_path / "failed-6", None, state="failed", lr=1e-3, augment="standard", batch_size=16, seed=2)
     write(tmp_path / "failed-7", None, state="failed", lr=1e-5, augment="none", batch_size=16, seed=2)
+    again = json.loads((tmp_path / "again-5" / "summary.json").read_text())["test/f1"]
+    mean, sd = (f1 + again) / 2, abs(f1 - again) / 2**0.5
+    pooled = f"2 standard 1e-03 16 0.2089 {mean:.4f} ± {sd:.4f}, 2 seeds"
+    assert pooled in Page(build(tmp_path)).text_of("study")
+    # Of several settings with these values, the one that validation chose.
+    write(tmp_path / "decay-8", 0.05, 0, lr=1e-3, augment="standard", batch_size=16, weight_decay=0.5, seed=1)
     said = Page(build(tmp_path)).text_of("study")
-    assert f"2 standard 1e-03 16 0.2089 {f1:.4f} best of 2 runs on validation" in said
-    assert said.count("best of 2 runs") == 1
+    assert f"{pooled} best of 2 settings on validation" in said
+    assert said.count("best of 2 settings") == 1
     assert "training images about 13,500 unknown differs" in said
 
 
