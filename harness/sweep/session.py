@@ -142,7 +142,7 @@ def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -
         counts = ", ".join(f"{states.count(state)} {state}" for state in UNFINISHED if state in states)
         lines.append(f"Not final: {len(states)} of {len(records)} trials have not ended ({counts}).")
     if elsewhere:
-        lines.append("Runs on other machines, without the predictions that a comparison needs:")
+        lines.append("Runs that lie elsewhere:")
         lines += [f"  {printable(name)}: {path}" for name, path in elsewhere.items()]
     return "".join(f"{line}\n" for line in lines)
 

@@ -180,6 +180,8 @@ class Disturbance:
     def busy(self) -> list[str]:
         """Running tasks that work on a trial."""
         records = {record.number for record in self.sweeping.records() if record.state == "running"}
+        if not records:
+            return []
         jobs = {place.job for number, place in self.sweeping.whereabouts().items() if number in records}
         return sorted(task for task, state in self.states().items() if state == "RUNNING" and task in jobs)
 

@@ -41,10 +41,7 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     assert sweep_here(file, tmp_path / "here", storage=storage) == 0
     printed = capfd.readouterr().out
     assert "started" not in printed
-    assert (
-        f"Runs on other machines, without the predictions that a comparison needs:\n  {moved.name}: n2:{moved}"
-        in printed
-    )
+    assert f"Runs that lie elsewhere:\n  {moved.name}: n2:{moved}\n" in printed
 
     sweep = read_sweep(file)
     trial_queue = TrialQueue.load(sweep, tmp_path / "here" / "tiny", storage)
