@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.config import RunConfig
@@ -28,6 +27,7 @@ from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
 from harness.runs.summary import error_facts
+from harness.runs.training_row import training_row
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.class_weights import class_weights
@@ -223,7 +223,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         stop_agreed = agreed == STOP_NOW
         save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
-            row = _training_row(losses, watch, lr, progress, steps_per_epoch, processes)
+            row = training_row(losses, watch, lr, progress, steps_per_epoch, processes)
             run.run_logger.training(row, epoch=epoch, steps=len(losses))
             losses.clear()
         if stop_agreed:
@@ -233,39 +233,6 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
     state.model.eval()
-
-
-def _training_row(
-    losses: list[Tensor],
-    watch: Stopwatch,
-    lr: float,
-    progress: Progress,
-    steps_per_epoch: int,
-    processes: Processes,
-) -> dict[str, float]:
-    """A row with the mean loss since the last one; all ranks raise InfeasibleError if a loss is not finite."""
-    # The only CPU-GPU sync point of a training step: until here, losses stayed on the device.
-    values = processes.sum_on_device(torch.stack(losses)).tolist()
-    seconds, images = watch.lap()
-    progress.seconds += seconds
-    first_broken = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
-    if first_broken is not None:
-        step = progress.step - len(values) + first_broken + 1
-        epoch = (step - 1) // steps_per_epoch + 1
-        finite = ", ".join(f"{value:.4g}" for value in [*progress.last_losses, *values[:first_broken]][-5:])
-        raise InfeasibleError(
-            f"The training loss became {values[first_broken]} at step {step} (epoch {epoch}), at "
-            f"learning rate {lr:g}. The last finite losses were {finite or 'none'}. "
-            "Use a smaller --lr, --warmup-epochs, --clip-grad 1, or --precision fp32."
-        )
-    progress.last_losses = values[-5:]
-    return {
-        "step": progress.step,
-        "epoch": progress.step / steps_per_epoch,
-        "train/loss": sum(values) / len(values),
-        "train/lr": lr,
-        "train/images_per_second": images / seconds,
-    }
 
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:

@@ -42,7 +42,7 @@ def cut_missing_splits(
     while True:
         groups = groups_of([*pairs, *((copy.first, copy.second) for copy, _ in kept)])
         images, scarce = cut(train, missing, groups, seed=seed, fraction=fraction)
-        # That two images look alike is no reason to refuse a class; that they are the same file is.
+        # A class is refused for lack of images that are different files, not for images that only look alike.
         too_few = {name for _, classes in kept for name in classes}.intersection(scarce)
         if not too_few:
             break
