@@ -20,6 +20,7 @@ from harness.cli import main
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
 from harness.sweep.retention import keep_best
+from harness.sweep.spec.metric import Metric
 from harness.sweep.wandb_sync import sync_sweep
 from harness.track import server as server_module
 from tests.helpers.forked import in_child
@@ -137,7 +138,7 @@ def test_a_sweep_is_sent_once_and_its_best_model_is_marked(sweep: Path, server: 
 
 
 def test_a_run_without_its_checkpoint_is_sent_without_a_model(sweep: Path, server: WandbServer) -> None:
-    assert keep_best(sweep, 1, "best/val_f1", "maximize") == [sweep / POOR]
+    assert keep_best(sweep, 1, Metric("best/val_f1", "maximize")) == [sweep / POOR]
     report = send(sweep)
     assert report["exit_code"] == 0
     assert report["lines"] == [f"{GOOD}: sent", f"{POOR}: sent"]
@@ -198,7 +199,7 @@ def test_without_login_or_server_there_is_one_sentence(sweep: Path, monkeypatch:
 
 
 def test_commands_that_need_a_deleted_checkpoint_end_with_a_sentence(sweep: Path) -> None:
-    keep_best(sweep, 1, "best/val_f1", "maximize")
+    keep_best(sweep, 1, Metric("best/val_f1", "maximize"))
     for command in (["evaluate", str(sweep / POOR)], ["predict", str(sweep / POOR), "x.jpg"]):
         result = CliRunner().invoke(main.main, command)
         assert result.exit_code == 1
