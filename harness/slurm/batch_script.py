@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError, printable
-from harness.launch.launch import ELASTIC, RUN
+from harness.launch.launch import ELASTIC, GRACE_SECONDS, RUN
 from harness.slurm.job import WARNING_SECONDS, Job
 from harness.slurm.site import Site
 
@@ -22,7 +22,7 @@ FIRST_PORT, PORTS = 20_000, 12_000
 
 # Bash ends `wait` when a trap has run, so that a worker that is saving its state has to be waited for again.
 WAIT = """\
-trap 'kill -TERM "$worker" 2> /dev/null' TERM
+trap '{warn}' TERM
 wait "$worker"
 while kill -0 "$worker" 2> /dev/null; do wait "$worker"; done
 wait "$worker"
@@ -55,11 +55,13 @@ address=$(scontrol show node "$first" | grep -o 'NodeAddr=[^ ]*' | cut -d = -f 2
 port=$(({first_port} + SLURM_JOB_ID % {ports}))
 {environment}
 run=({run})
+# A node whose ranks have stopped waits for the others: the first failure of a node ends all of them.
 srun --kill-on-bad-exit=1 bash -c {node} bash \\
     --nnodes "$SLURM_NNODES" --nproc-per-node {processes} --master-addr "$address" --master-port "$port" "${{run[@]}}" &
 worker=$!
 
-# Slurm's warning is passed on: the run saves its state and ends with 143, and the job is queued again to resume it.
+# Slurm's warning is passed on to the nodes, by scancel: srun itself would kill them. The run saves its state and ends with
+# 143, and the job is queued again to resume it.
 {wait}
 state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)
 [ "$code" = 143 ] && [ "$state" = RUNNING ] && scontrol requeue "$SLURM_JOB_ID"
@@ -84,7 +86,7 @@ def sweep_script(job: Job, site: Site, places: Places, sweep: Sequence[str], wor
         sweep=shlex.join(sweep),
         harness=f"{shlex.quote(sys.executable)} -m harness.cli",
         words=f" {shlex.join(words)}" if words else "",
-        wait=WAIT,
+        wait=WAIT.format(warn='kill -TERM "$worker" 2> /dev/null'),
     )
     limit = f"%{job.array_limit}" if job.array_limit else ""
     own = [f"--array=0-{job.tasks - 1}{limit}", "--nodes=1", "--ntasks=1"]
@@ -103,9 +105,12 @@ def run_script(job: Job, site: Site, places: Places, words: Sequence[str]) -> st
         ports=PORTS,
         environment="".join(f"{line}\n" for line in environment),
         run=shlex.join([str(RUN), *words]),
-        node=shlex.quote(f'exec {elastic} --node-rank "$SLURM_NODEID" "$@"'),
+        node=shlex.quote(
+            f'trap : TERM; {elastic} --node-rank "$SLURM_NODEID" "$@"; code=$?; '
+            f'[ "$code" = 143 ] && sleep {GRACE_SECONDS:.0f}; exit "$code"'
+        ),
         processes=processes,
-        wait=WAIT,
+        wait=WAIT.format(warn='scancel --signal=TERM "$SLURM_JOB_ID"'),
     )
     own = [f"--nodes={job.nodes}", "--ntasks-per-node=1"]
     return _script(job, site, places, own, "%j.log", body)

@@ -192,7 +192,7 @@ class Disturbance:
             self.start_pending()
             return self.sweeping.is_finished or bool(self.busy())
 
-        assert wait_for(found, PATIENCE), self.states()
+        assert wait_for(found, PATIENCE), (self.states(), [self.sweeping.logs(job) for job in self.jobs])
         time.sleep(self.chance.uniform(0.0, 1.0))
         if not (busy := self.busy()):
             return
