@@ -60,7 +60,7 @@ srun --kill-on-bad-exit=1 bash -c {node} bash \\
     --nnodes "$SLURM_NNODES" --nproc-per-node {processes} --master-addr "$address" --master-port "$port" "${{run[@]}}" &
 worker=$!
 
-# Slurm's warning is passed on to the nodes, by scancel: srun itself would kill them. The run saves its state and ends with
+# Slurm's warning is passed on to the nodes by scancel; srun would kill them. The run saves its state and ends with
 # 143, and the job is queued again to resume it.
 {wait}
 state=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %T)
