@@ -29,11 +29,12 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
         from harness.sweep.search.ledger_errors import ledger_errors_in_words
         from harness.sweep.search.trial_queue import TrialQueue
         from harness.sweep.session import check_inputs
+        from harness.sweep.spec.repeats import with_repeats
 
-        _, folder, trial_queue = load_sweep(file, runs_dir, storage)
-        spec = read_file(file, trial_queue.begun_overrides)
-        settings = added_point(spec, words)
         with ledger_errors_in_words(file):
+            _, folder, trial_queue = load_sweep(file, runs_dir, storage)
+            spec = with_repeats(read_file(file, trial_queue.begun_overrides), trial_queue.search.repeats)
+            settings = added_point(spec, words)
             contents = check_inputs(spec, trial_queue.search, [settings])
             trial_queue = TrialQueue.open(spec, trial_queue.search, folder, storage, contents)
             [added] = trial_queue.add([settings])
@@ -60,8 +61,10 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
         from harness.sweep.search.rebuild import rebuild as make_again
         from harness.sweep.search.settings import Search
         from harness.sweep.session import check_inputs, locked, sweep_folder
+        from harness.sweep.spec.repeats import with_repeats
 
-        spec, options = read_file(file, words), Search(**search)
+        options = Search(**search)
+        spec = with_repeats(read_file(file, words), options.repeats)
         folder = sweep_folder(spec, runs_dir)
         contents = check_inputs(spec, options)
         with locked(folder), ledger_errors_in_words(file):

@@ -14,7 +14,8 @@ from harness.cli.main import main
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.session import leaderboard_of, sweep_folder
+from harness.sweep.session import check_inputs, leaderboard_of, sweep_folder
+from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import read_sweep
 from harness.sweep.whereabouts import ledger_runs
 from reports.runs import read_runs
@@ -233,3 +234,18 @@ def test_only_the_trials_of_an_invalid_value_are_infeasible(photos: Path, tmp_pa
     done = records(file, tmp_path / "runs")
     assert [record.state for record in done] == ["infeasible", "finished"]
     assert done[0].reason is not None and "--augment is 'nonee'" in done[0].reason
+
+
+def test_a_point_added_to_a_repeated_sweep_leaves_its_seeds_in_the_file(photos: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+    sweep, search, runs = with_repeats(read_sweep(file), 2), Search(repeats=2), tmp_path / "runs"
+    sweep_folder(sweep, runs).mkdir(parents=True)
+    TrialQueue.open(sweep, search, sweep_folder(sweep, runs), None, check_inputs(sweep, search))
+    added = command("add", file, "--runs-dir", runs, "--", "--lr=3e-4", "--seed=0")
+    assert added.exit_code == 0, added.output
+    trials = [(record.settings, record.state, record.in_file) for record in records(file, runs)]
+    assert trials == [
+        ({"lr": 1e-3, "seed": 0}, "waiting", True),
+        ({"lr": 1e-3, "seed": 1}, "waiting", True),
+        ({"lr": 3e-4, "seed": 0}, "waiting", True),
+    ]
