@@ -103,11 +103,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return copy_of(template, tmp_path, monkeypatch)
-
-
-def copy_of(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a template to work in, with the cache in it."""
     root = shutil.copytree(template, tmp_path / "world", symlinks=True)
     monkeypatch.chdir(root)
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
