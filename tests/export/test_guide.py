@@ -17,7 +17,12 @@ from tests.export.conftest import train
 
 GUIDE = ROOT / "docs" / "guides" / "using-the-model.md"
 NOTEBOOK = GUIDE.with_name("trained-model.ipynb")
-SNIPPETS = dict(re.findall(r"^## (\w+)\n.*?^```python\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE))
+SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", GUIDE.read_text(), re.DOTALL | re.MULTILINE))
+SNIPPETS = {
+    title: code[1]
+    for title, text in SECTIONS.items()
+    if (code := re.search(r"^```python\n(.*?)^```", text, re.S | re.M))
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
