@@ -18,11 +18,8 @@ from tests.export.conftest import train
 GUIDE = ROOT / "docs" / "guides" / "using-the-model.md"
 NOTEBOOK = GUIDE.with_name("trained-model.ipynb")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", GUIDE.read_text(), re.DOTALL | re.MULTILINE))
-SNIPPETS = {
-    title: code[1]
-    for title, text in SECTIONS.items()
-    if (code := re.search(r"^```python\n(.*?)^```", text, re.S | re.M))
-}
+CODE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SNIPPETS = {title: code[1] for title, text in SECTIONS.items() if (code := CODE.search(text))}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
