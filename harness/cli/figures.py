@@ -9,6 +9,9 @@ import click
 from harness.errors import ConfigError, errors_in_words
 from harness.options import SETTINGS
 
+# Names the files of the output folder that this command wrote, and may replace.
+FILE_LIST = ".figures.json"
+
 
 @click.command(context_settings=SETTINGS, short_help="Draw the figures of a paper, as PNG and PDF.")
 @click.argument("runs", metavar="RUNS_DIR", type=click.Path(path_type=Path))
@@ -30,9 +33,15 @@ def figures(runs: Path, study: bool, output: Path) -> None:
         if not runs.is_dir():
             raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
         from harness.explain.drawing.study_figures import study_figures
-        from harness.runs.figures import save_for_print
+        from harness.runs.figures import PRINT_FORMATS, save_for_print
+        from harness.runs.owned_files import OwnedFiles
 
+        drawn = list(study_figures(runs))
+        owned = OwnedFiles(output, FILE_LIST)
+        names = [f"{figure.name}{suffix}" for figure in drawn for suffix in PRINT_FORMATS]
+        owned.refuse_foreign(names)
         output.mkdir(parents=True, exist_ok=True)
-        for figure in study_figures(runs):
+        owned.add(names)
+        for figure in drawn:
             for path in save_for_print(figure.draw(), output / figure.name, figure.caption):
                 click.echo(path)

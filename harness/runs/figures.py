@@ -51,16 +51,20 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+PRINT_FORMATS = (".png", ".pdf", ".txt")
+
+
 def save_for_print(figure: Figure, stem: Path, caption: str) -> list[Path]:
     """Write a figure as PNG and PDF, and its caption as text beside them; `stem` is the path without a suffix."""
     import matplotlib
 
-    written = [save(figure, stem.with_suffix(".png")), stem.with_suffix(".pdf"), stem.with_suffix(".txt")]
+    png, pdf, text = (stem.with_suffix(suffix) for suffix in PRINT_FORMATS)
+    save(figure, png)
     # Type 42: text stays text, which journals ask for. Without a date, the same figure is the same file.
-    with matplotlib.rc_context({"pdf.fonttype": 42}), replacing(written[1]) as beside:
+    with matplotlib.rc_context({"pdf.fonttype": 42}), replacing(pdf) as beside:
         figure.savefig(beside, format="pdf", metadata={"CreationDate": None})
-    write_atomically(written[2], (caption + "\n").encode())
-    return written
+    write_atomically(text, (caption + "\n").encode())
+    return [png, pdf, text]
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], best: Any) -> None:

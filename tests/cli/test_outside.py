@@ -42,12 +42,26 @@ WRITES = {
     "sweep run sweep.yaml --runs-dir new": "new",
     "sweep status sweep.yaml --runs-dir new": "",
     "sweep stop sweep.yaml --runs-dir new": "new",
+    "sweep add sweep.yaml --runs-dir new -- --lr 3e-4": "new",
+    "sweep watch sweep.yaml --runs-dir new": "",
+    "slurm script sweep.yaml --time 1:00:00": "",
+    "figures runs --study -o drawn": "drawn",
+    "export run --to timm -o exported": "exported",
 }
-# Commands that need a network or write nothing to folders.
-LEFT_OUT = {"data fetch", "sweep sync", "wandb report"}
+# Commands that need a network or a cluster, or that write nothing but the trial queue.
+LEFT_OUT = {
+    "data fetch",
+    "sweep sync",
+    "wandb report",
+    "slurm submit",
+    "slurm requeue",
+    "sweep retry",
+    "sweep skip",
+    "sweep rebuild",
+}
 # They refuse a folder with foreign files of the names that they write. The others write to a run's own folder, or to
 # the one file that the user named.
-OUTPUT_FOLDERS = ("maps", "page", "scenes", "files")
+OUTPUT_FOLDERS = ("maps", "page", "scenes", "files", "drawn", "exported")
 
 
 def invoke(command: str) -> Result:
@@ -113,7 +127,9 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_every_command_is_here() -> None:
     names = {" ".join(path) for path, command in commands(main) if not hasattr(command, "commands")}
-    tested = {" ".join(command.split()[: 2 if command.split()[0] in ("data", "sweep") else 1]) for command in WRITES}
+    tested = {
+        " ".join(command.split()[: 2 if command.split()[0] in ("data", "slurm", "sweep") else 1]) for command in WRITES
+    }
     assert names - tested <= LEFT_OUT
 
 
@@ -133,7 +149,7 @@ def fresh(template: Path, world: Path, command: str) -> None:
     for entry in world.iterdir():  # the folder itself is the working directory of a fork server
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     shutil.copytree(template, world, symlinks=True, dirs_exist_ok=True)
-    if command.startswith("sweep st"):
+    if command.startswith(("sweep st", "sweep add", "sweep watch")):
         assert invoke("sweep run sweep.yaml --runs-dir new").exit_code == 0
 
 
