@@ -14,6 +14,7 @@ from harness.sweep import session
 from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
+from harness.sweep.repeat_best import RepeatBest
 from harness.sweep.search.settings import Search
 from harness.sweep.spec.sweep_file import Sweep
 from tests.helpers.sweeping import sweep_here, write_sweep
@@ -87,8 +88,10 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
         slots: list[Slot],
         rules: RunnerOptions,
         storage: str | None,
+        repeat: RepeatBest | None,
         **options: Any,
     ) -> int:
+        assert repeat == RepeatBest(2, 3)
         assert options == {"accept": True, "reuse": (tmp_path,)}
         given.append((sweep, search, slots, rules))
         assert folder == tmp_path / "runs" / "tiny"
@@ -100,6 +103,7 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["--workers=2", "--retries=4", "--timeout=5", "--keep=3", "--seed=1", "--storage=journal.log"]
     words += ["--accept", f"--reuse={tmp_path}", "--max-hours=1.5", "--target=0.9", "--patience=7"]
+    words += ["--repeat-best=2", "--repeats=3"]
     done = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), *words, "--", "--data", str(photos))
     assert done.exit_code == 0, done.output
     [(sweep, search, slots, rules)] = given

@@ -122,7 +122,8 @@ def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> No
         assert sheet.size == (1600, 160)
     figures = {path.stem for path in (finished.folder / "figures").iterdir()}
     assert figures == {
-        *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps")
+        *("loss_curve", "confusion_matrix", "attention_heads", "attention_distance", "positions", "position_maps"),
+        "reliability",
     }
 
 
@@ -341,7 +342,8 @@ def test_redrawing_gives_the_same_bytes_without_the_model(finished: Outcome, tmp
     shutil.rmtree(copy / "figures")
     assert explain(copy, "--redraw") == f"Drawn again: {copy / 'attention'}\n"
     again = contents(copy)
-    missing = {"figures/loss_curve.png", "figures/confusion_matrix.png"} | {
+    of_training = ("loss_curve", "confusion_matrix", "reliability")
+    missing = {f"figures/{name}.png" for name in of_training} | {
         name for name in expected if name.startswith("checkpoints")
     }
     assert expected.keys() - again.keys() == missing
