@@ -64,6 +64,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert run.is_relative_to(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    capsys.readouterr()  # what the training printed
     names: dict[str, object] = {}
     for cell in cells:
         if cell["cell_type"] == "code":
