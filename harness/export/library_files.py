@@ -16,7 +16,7 @@ from harness.export.weight_names import to_hugging_face, to_timm
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
 
-# timm's names; vit_demo has the layout of any plain ViT, and other sizes, which model_args holds.
+# timm's names; vit_demo has the layout of any plain ViT, and other architecture, which model_args holds.
 TIMM_NAMES = {
     "vit_b_16": "vit_base_patch16_224",
     "vit_b_32": "vit_base_patch32_224",
@@ -38,7 +38,7 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     images with timm's transform. Its own ViT would need a second weights file, and its own processors round the centre
     crop differently (see `write_hugging_face`).
     """
-    sizes = ARCHITECTURES[name]
+    architecture = ARCHITECTURES[name]
     side = rule.crop_size
     pretrained = {
         "tag": "harness",
@@ -58,15 +58,15 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     config = {
         "architecture": TIMM_NAMES[name],
         "num_classes": len(classes),
-        "num_features": sizes.hidden_dim,
+        "num_features": architecture.hidden_dim,
         "global_pool": "token",
         "model_args": {
             "img_size": side,
-            "patch_size": sizes.patch_size,
-            "embed_dim": sizes.hidden_dim,
-            "depth": sizes.num_layers,
-            "num_heads": sizes.num_heads,
-            "mlp_ratio": sizes.mlp_dim / sizes.hidden_dim,
+            "patch_size": architecture.patch_size,
+            "embed_dim": architecture.hidden_dim,
+            "depth": architecture.num_layers,
+            "num_heads": architecture.num_heads,
+            "mlp_ratio": architecture.mlp_dim / architecture.hidden_dim,
         },
         "label_names": list(classes),
         "pretrained_cfg": pretrained,
@@ -88,7 +88,7 @@ def write_hugging_face(folder: Path, name: str, model: nn.Module, classes: Seque
     would resize to a square. All of them round half a pixel of the crop down, where torchvision rounds to even: an
     image whose sides differ by 3, 7, 11 ... pixels after resizing is cut one pixel off, which scoring then shows.
     """
-    sizes = ARCHITECTURES[name]
+    architecture = ARCHITECTURES[name]
     folder.mkdir(parents=True, exist_ok=True)
     processor = {
         "image_processor_type": "BitImageProcessor",
@@ -105,20 +105,20 @@ def write_hugging_face(folder: Path, name: str, model: nn.Module, classes: Seque
         "image_std": list(rule.std),
     }
     (folder / "preprocessor_config.json").write_text(_json(processor))
-    _write(folder, _vit_config(sizes, classes, rule), to_hugging_face(model.state_dict()))
+    _write(folder, _vit_config(architecture, classes, rule), to_hugging_face(model.state_dict()))
 
 
-def _vit_config(sizes: Architecture, classes: Sequence[str], rule: Preprocessing) -> dict[str, Any]:
+def _vit_config(architecture: Architecture, classes: Sequence[str], rule: Preprocessing) -> dict[str, Any]:
     return {
         "architectures": ["ViTForImageClassification"],
         "model_type": "vit",
         "image_size": rule.crop_size,
-        "patch_size": sizes.patch_size,
+        "patch_size": architecture.patch_size,
         "num_channels": 3,
-        "hidden_size": sizes.hidden_dim,
-        "num_hidden_layers": sizes.num_layers,
-        "num_attention_heads": sizes.num_heads,
-        "intermediate_size": sizes.mlp_dim,
+        "hidden_size": architecture.hidden_dim,
+        "num_hidden_layers": architecture.num_layers,
+        "num_attention_heads": architecture.num_heads,
+        "intermediate_size": architecture.mlp_dim,
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
