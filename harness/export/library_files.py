@@ -16,7 +16,7 @@ from harness.export.weight_names import to_hugging_face, to_timm
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
 
-# timm's names; vit_demo has the layout of any plain ViT, and other architecture, which model_args holds.
+# timm's names; vit_demo has the layout of any plain ViT, and other sizes, which model_args holds.
 TIMM_NAMES = {
     "vit_b_16": "vit_base_patch16_224",
     "vit_b_32": "vit_base_patch32_224",
