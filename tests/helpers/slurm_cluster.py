@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.launch.launch import die_with_parent
 from tests.helpers.waiting import wait_for
 
 NODES = ("n1", "n2")
+DAEMONS: list[subprocess.Popen[bytes]] = []
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "srun")
 
 # Jobs are scheduled at once. KillWait: seconds from SIGTERM to SIGKILL after scancel and at the time limit.
@@ -114,16 +115,17 @@ def _cluster(folder: Path) -> Iterator[Cluster]:
     started = Cluster(folder, environment)
     try:
         _start_munge(folder)
-        _start(environment, folder, "slurmctld", "-c", "-f", str(settings))
+        assert wait_for((folder / "munge" / "socket").exists, 30), (folder / "munged.out").read_text()
+        _start(environment, folder, "slurmctld", "-D", "-c", "-f", str(settings))
         for name in NODES:
-            _start(environment, folder, "slurmd", "-N", name, "-f", str(settings))
+            _start(environment, folder, "slurmd", "-D", "-N", name, "-f", str(settings))
         idle = "\n".join(["idle"] * len(NODES))
         assert wait_for(lambda: _node_states(started) == idle, 30), _node_states(started)
         yield started
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError, AssertionError):
             started.clear()
-        _stop_daemons(folder)
+        _stop_daemons()
 
 
 def _node_states(started: Cluster) -> str:
@@ -140,29 +142,34 @@ def _start_munge(folder: Path) -> None:
     key.write_bytes(secrets.token_bytes(1024))
     files = {"key-file": key, "socket": own / "socket", "pid-file": folder / "munged.pid"}
     files |= {"log-file": own / "log", "seed-file": own / "seed"}
-    _start(dict(os.environ), folder, "munged", *(f"--{name}={path}" for name, path in files.items()), "--num-threads=2")
+    _start(dict(os.environ), folder, "munged", *(f"--{name}={path}" for name, path in files.items()), "--foreground")
 
 
 def _start(environment: dict[str, str], folder: Path, program: str, *arguments: str) -> None:
-    """Start a daemon, which leaves to the background. In the folder: a daemon keeps its working folder in use."""
-    command = [_program(program) or program, *arguments]
-    ended = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+    """Start a daemon in the foreground, so that it ends with this process, however that ends."""
+    with (folder / f"{program}.out").open("ab") as output:
+        daemon = subprocess.Popen(
+            [_program(program) or program, *arguments],
+            env=environment,
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=functools.partial(die_with_parent, parent=os.getpid()),
+        )
+    DAEMONS.append(daemon)
 
 
-def _stop_daemons(folder: Path) -> None:
-    """Stop the daemons whose process ids lie in the folder: SIGTERM, then SIGKILL."""
-    pids = [int(path.read_text()) for path in sorted(folder.glob("*.pid"), reverse=True)]
-    for signum, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signum)
-        deadline = time.monotonic() + seconds
-        while (pids := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert not pids, f"daemons of Slurm that do not end: {pids}"
+def _stop_daemons() -> None:
+    """Stop the daemons, the last one first: SIGTERM, then SIGKILL."""
+    while DAEMONS:
+        daemon = DAEMONS.pop()
+        daemon.terminate()
+        try:
+            daemon.wait(10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait(5)
 
 
 def _program(name: str) -> str | None:
