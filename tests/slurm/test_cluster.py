@@ -173,6 +173,10 @@ class Disturbance:
             if state == "PENDING":
                 self.attempt("scontrol", "update", f"JobId={task}", "StartTime=now")
 
+    def add_worker_if_none_is_left(self) -> None:
+        if not {"RUNNING", "PENDING", "COMPLETING"} & set(self.states().values()):
+            self.jobs.append(self.sweeping.submit(1))
+
     def attempt(self, *command: str) -> None:
         """Run a command whose task may end at the same moment."""
         subprocess.run(command, env=self.cluster.environment, capture_output=True, check=False, timeout=30)
@@ -190,6 +194,7 @@ class Disturbance:
 
         def found() -> bool:
             self.start_pending()
+            self.add_worker_if_none_is_left()
             return self.sweeping.is_finished or bool(self.busy())
 
         assert wait_for(found, PATIENCE), (self.states(), [self.sweeping.logs(job) for job in self.jobs])
@@ -218,8 +223,7 @@ class Disturbance:
         while not self.sweeping.is_finished:
             assert time.monotonic() < deadline, (self.states(), self.sweeping.records())
             self.start_pending()
-            if not {"RUNNING", "PENDING", "COMPLETING"} & set(self.states().values()):
-                self.jobs.append(self.sweeping.submit(1))
+            self.add_worker_if_none_is_left()
             time.sleep(0.5)
 
 
