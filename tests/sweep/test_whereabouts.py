@@ -31,9 +31,9 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     monkeypatch.setenv("SLURMD_NODENAME", "n2")
     storage = str(tmp_path / "journal.log")
     assert sweep_here(file, tmp_path / "there", storage=storage) == 0
-    [moved] = (tmp_path / "there" / "tiny").glob("lr0.01_*-2")
+    [moved] = (tmp_path / "there" / "tiny").glob("lr=0.01_*-2")
     (tmp_path / "here" / "tiny").mkdir(parents=True)
-    for folder in (tmp_path / "there" / "tiny").glob("lr*"):
+    for folder in (tmp_path / "there" / "tiny").glob("lr=*"):
         if folder != moved:
             folder.rename(tmp_path / "here" / "tiny" / folder.name)
     capfd.readouterr()

@@ -12,10 +12,12 @@ from PIL import Image
 from harness.runs.attention_maps import Maps
 from reports.page import map_sheets
 
+COMBINED = ("relevance", "rollout", "mean")
+
 
 def some_maps(n: int = 3, layers: int = 2, heads: int = 2, side: int = 7) -> Maps:
     values = np.random.default_rng(1).random((n, 3 + layers + heads, side * side), np.float32)
-    return Maps(values / values.sum(-1, keepdims=True), layers, heads, side)
+    return Maps(values / values.sum(-1, keepdims=True), COMBINED, layers, heads, side)
 
 
 def opened(levels: np.ndarray, side: int) -> Image.Image:
@@ -81,6 +83,6 @@ def test_real_sizes_stay_small() -> None:
     """500 images of a ViT-B/16: 27 maps of 14 x 14, both scales, in less than 6 MB."""
     random = np.random.default_rng(0)
     values = random.gamma(0.5, size=(50, 27, 196)).astype(np.float32)  # noise compresses worse than attention does
-    maps = Maps(values / values.sum(-1, keepdims=True), 12, 12, 14)
+    maps = Maps(values / values.sum(-1, keepdims=True), COMBINED, 12, 12, 14)
     size = sum(len(map_sheets.sheet(map_sheets.quantised(maps, shared=shared), 14)) for shared in (False, True))
     assert size * 10 < 6e6

@@ -69,7 +69,7 @@ def test_trials_divide_the_gpu_share_of_the_sweep(gpus: None) -> None:
 @pytest.mark.parametrize("share", ["half", "0", "-0.5", "1.5", "nan"])
 def test_a_gpu_share_is_above_0_and_at_most_1(share: str) -> None:
     assert gpu_share({}) == gpu_share({"HARNESS_GPU_SHARE": ""}) == gpu_share({"HARNESS_GPU_SHARE": "1"}) == 1
-    with pytest.raises(ConfigError, match=f"HARNESS_GPU_SHARE is '{share}'; it must be a part"):
+    with pytest.raises(ConfigError, match=f"HARNESS_GPU_SHARE is '{share}'; give the share"):
         gpu_share({"HARNESS_GPU_SHARE": share})
 
 

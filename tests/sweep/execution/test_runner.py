@@ -207,7 +207,7 @@ def test_a_stopped_sweep_saves_states_and_leaves_no_process(
     steps = len((folder / "metrics.jsonl").read_text().splitlines())
     again = started(file, runs, processes=processes)
     assert wait_for(lambda: len((folder / "metrics.jsonl").read_text().splitlines()) > steps + 3, 60)
-    assert [path.name for path in runs.glob("tiny/lr*")] == [folder.name]
+    assert [path.name for path in runs.glob("tiny/*_s0-*")] == [folder.name]
     kill_tree(again.pid)
 
 

@@ -318,7 +318,8 @@ def test_problems_that_prevent_a_sweep(tmp_path: Path, photos: Path) -> None:
 def test_a_value_that_no_trial_can_use_is_refused_for_its_trials(tmp_path: Path) -> None:
     text = GRID.replace("[none, standard]", "[none, nonee]")
     result = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path)
-    assert [name.partition("_")[0] for name in result.names] == ["lr0.1", "lr0.001", "infeasible", "infeasible"]
+    names = ["augment=none_lr=0.1_s0", "augment=none_lr=0.001_s0", "infeasible", "infeasible"]
+    assert list(result.names) == names
     assert result.notes[0].startswith("infeasible: Trials 2 and 3: --augment is 'nonee'; it must be one of none")
     assert render(result).startswith(f"{tmp_path}/search.yaml: 2 of 4 trials are infeasible. 4 trials, method grid")
 
