@@ -31,6 +31,7 @@ from harness.launch.cores import usable_cores
 from harness.runs.folder import BEST, RunFolder, check_exists
 from harness.runs.intervals import score_intervals
 from harness.runs.reading import ANOTHER_RUN, refuse_links
+from harness.runs.reliability import temperature
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
@@ -98,7 +99,8 @@ def evaluate_again(
     predictions, scores = evaluate(model, batches, len(dataset.test), len(best.classes), processes)
     processes.close()
     assert predictions is not None
-    return test_results(scores, score_intervals(predictions.labels, predictions.predicted, len(best.classes)))
+    results = test_results(scores, score_intervals(predictions.labels, predictions.predicted, len(best.classes)))
+    return results | {"test/temperature": temperature(predictions.labels, predictions.logits)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
