@@ -326,7 +326,7 @@ run("ours", agent, project="ignored", lr=0.5)
 
     assert fields_of(by_variables) == ("friends", "zoo", "zebra", "stripes", ["a", "b"], "trial", "why")
     assert fields_of(by_options) == ("friends", "farm", "cow", "brown", ["c", "d"], "trial", "why")
-    assert fields_of(swept) == ("team", "swept", "lr0.5_bs16_none_s0", None, None, "train", None)
+    assert fields_of(swept) == ("team", "swept", "lr=0.5_s0", None, None, "train", None)
     assert (swept.fields["sweep"], swept.config["lr"], swept.config["batch_size"]) == ("sweep1", 0.5, 16)
     # WANDB_DIR applies if a user has set it. An agent always sets it; its runs keep their files in the run folder.
     assert len(list((folder / "mine" / "wandb").glob("run-*"))) == 2
