@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.session import check_inputs
 from harness.sweep.spec.sweep_file import read_sweep
 from harness.sweep.whereabouts import Whereabouts, read_whereabouts
 from tests import ROOT
@@ -141,7 +142,8 @@ def test_an_array_runs_each_trial_once(sweep_of: Callable[..., Sweeping], host_n
     assert {place.host for place in places} == set(NODES)
     assert {place.job for place in places} <= {f"{job}_{task}" for task in range(4)}
     trials = TrialQueue.load(read_sweep(sweeping.file), sweeping.folder, None).study.get_trials()
-    hosts = {trial.user_attrs["owner"]["host"] for trial in trials}
+    # Optuna makes a trial without a point for a worker that asks for one just after another has claimed the last.
+    hosts = {trial.user_attrs["owner"]["host"] for trial in trials if "point" in trial.user_attrs}
     assert hosts == (set(NODES) if host_names == "two" else {os.uname().nodename})
 
 
@@ -273,7 +275,8 @@ def test_a_worker_without_enough_time_takes_no_trial(sweep_of: Callable[..., Swe
     sweeping = sweep_of(2, 10)
     sweep = read_sweep(sweeping.file)
     sweeping.folder.mkdir(parents=True)
-    trial_queue = TrialQueue.open(sweep, Search(), sweeping.folder, str(sweeping.folder / "journal.log"))
+    storage = str(sweeping.folder / "journal.log")
+    trial_queue = TrialQueue.open(sweep, Search(), sweeping.folder, storage, check_inputs(sweep, Search()))
     claimed = trial_queue.claim()
     assert claimed is not None
     time.sleep(5)
