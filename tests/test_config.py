@@ -58,7 +58,9 @@ def test_weights_that_are_not_there_are_an_error_for_a_run_but_not_for_its_check
         config.resolved()
 
 
-@pytest.mark.parametrize(("weights", "code"), [("nowhere.pth", 1), ("folder/nowhere", 1), ("/dev/null", 1), ("imagnet", 2)])
+@pytest.mark.parametrize(
+    ("weights", "code"), [("nowhere.pth", 1), ("folder/nowhere", 1), ("/dev/null", 1), ("imagnet", 2)]
+)
 def test_a_missing_weights_file_is_a_problem_of_the_disk_and_a_misspelt_name_one_of_the_command(
     weights: str, code: int
 ) -> None:
