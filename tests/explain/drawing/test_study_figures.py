@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from harness.cli.figures import FILE_LIST
 from harness.cli.main import main
 from harness.explain import archive
 from harness.explain.drawing.sprites import draw_sprites
@@ -47,7 +48,8 @@ def test_every_figure_is_there_as_png_pdf_and_caption(runs: Path, tmp_path: Path
     result = CliRunner().invoke(main, ["figures", str(runs), "--study", "-o", str(output)])
     assert result.exit_code == 0, result.output
     expected = sorted(f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf", "txt"))
-    assert sorted(path.name for path in output.iterdir()) == expected
+    written = sorted(path.name for path in output.iterdir())
+    assert written == [FILE_LIST, *expected]
     for name in NAMES:
         with Image.open(output / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(np.asarray(image.convert("L")))) > 10
