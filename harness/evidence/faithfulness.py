@@ -26,7 +26,7 @@ from harness.runs.evidence_file import CENTRE_PRIOR, OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
 STEPS = 8  # points of each curve besides the first
-SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less have no scale to measure on
+SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less are not measured
 CENTRE, OTHERS, RANDOM = CENTRE_PRIOR, "mean of other images", "random"
 BASELINES = (CENTRE, OTHERS, RANDOM)  # orders that know nothing of the image
 KEY, STATEMENT = "maps_are_faithful", "Attention maps show the patches that predictions rest on."
@@ -74,7 +74,7 @@ class Faithfulness:
 
 
 def not_measured() -> Claim:
-    """For a model whose predictions hardly change without patches: there is no scale to measure on."""
+    """For a model whose predictions hardly change when patches are removed."""
     number = f"no image whose patches change p by {SMALLEST_EFFECT:g}"
     return Claim(KEY, STATEMENT, number, Interval(0.0, 0.0, 0.0), 0, OPEN, RULE)
 

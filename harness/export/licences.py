@@ -34,5 +34,5 @@ def licence_of(weights: str) -> Licence:
 
 
 def name_of(weights: str) -> str:
-    """--weights without the folder of a file, which is nobody else's business."""
+    """--weights as others may see it: of a file its name, without the folder."""
     return weights if weights in LICENCES else Path(weights).name

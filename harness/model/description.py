@@ -50,7 +50,7 @@ def description_of(weights: Path) -> Description:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """A JSON object; empty if there is no such file."""
+    """The JSON object in a file; an empty one if the file does not exist."""
     if not path.is_file():
         return {}
     with path.open("rb") as file:

@@ -106,7 +106,7 @@ def leaderboard(runs: Sequence[Run], *, metric: str = "best/val_f1", goal: Goal 
 
 
 def nothing_ranked(board: Leaderboard) -> str:
-    """Why there is no best setting."""
+    """The reason why no setting can be called the best."""
     if any(row.run.finished for row in board.others):
         return f"No run has finished with a {printable(board.metric)}."
     return "No run has finished."

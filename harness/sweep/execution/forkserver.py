@@ -19,8 +19,8 @@ for _signum in STOP_SIGNALS:
         signal.signal(_signum, lambda *_: None)
         trial_process.fork_server_signals.append(_signum)
 trial_process.fork_server_pid = os.getpid()
-# It must also end when its runner is killed. multiprocessing would end it when nobody holds the write end of a pipe any
-# longer, but passes that end on to each trial.
+# It must also end when its runner is killed. multiprocessing would end it when the last process closes the write end of
+# a pipe, but passes that end on to each trial.
 die_with_parent(signal.SIGKILL)
 
 # An import that fails here fails again in each trial, and the log of the trial shows it.

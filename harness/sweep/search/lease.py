@@ -78,7 +78,7 @@ class LeaseWatch:
         return self._observe(trial.number, _heartbeat(lease)).silent > LEASE_TIMEOUT
 
     def is_certain(self, trial: FrozenTrial) -> bool:
-        """Whether a runner is known to work on a running trial, so that nobody has to wait for its next heartbeat."""
+        """Whether a runner is known to work on a running trial, so that its next heartbeat need not be awaited."""
         lease = trial.user_attrs.get("owner")
         if lease is None:
             return False

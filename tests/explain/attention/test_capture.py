@@ -25,7 +25,7 @@ from harness.explain.attention.capture import (
 )
 from harness.explain.attention.rollout import Rollout, rollout, transition
 from harness.runs import rules
-from tests.helpers.children import run_in_child
+from tests.helpers.forked import in_child
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, pictures, tiny_vit
 
 SIZES = [  # image, patch, heads
@@ -217,7 +217,7 @@ def test_nothing_waits_for_the_device() -> None:
             assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
             assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
 
-    run_in_child(run_without_values)
+    in_child(run_without_values)
 
 
 # What cannot be captured is refused
@@ -247,7 +247,7 @@ def test_running_what_was_compiled_before_is_noticed() -> None:
                 compiled(images)
         assert hooks_left(model) == 0
 
-    run_in_child(run_compiled)
+    in_child(run_compiled)
 
 
 def test_capturing_without_running_the_model_is_noticed() -> None:
