@@ -41,6 +41,7 @@ def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None
         yield
     finally:
         timer.cancel()
+        timer.join()  # `say` may refer to the run, which must not be freed in another thread
 
 
 def first_line(error: BaseException) -> str:

@@ -57,6 +57,7 @@ class StopSignals:
         self._previous_handlers: dict[int, Any] = {}
         self._previous_wakeup_fd = -1
         self._wakeup_write: socket.socket | None = None
+        self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> StopSignals:
         # Python allows signal handlers in the main thread only. In another thread, its owner handles signals.
@@ -68,7 +69,8 @@ class StopSignals:
         wakeup_read, self._wakeup_write = socket.socketpair()
         self._wakeup_write.setblocking(False)
         self._previous_wakeup_fd = signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch_wakeups, args=(wakeup_read,), daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch_wakeups, args=(wakeup_read,), daemon=True)
+        self._watcher.start()
         for signum in SIGNALS:
             # A signal that is ignored (nohup, a shell's `&`) stays ignored.
             if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -78,11 +80,18 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         if self._wakeup_write is not None:
             signal.set_wakeup_fd(self._previous_wakeup_fd)
-            self._wakeup_write.close()  # ends _watch_wakeups
+            self._wakeup_write.shutdown(socket.SHUT_RDWR)  # ends _watch_wakeups, even if a child has the socket as well
+            self._wakeup_write.close()
         for signum, handler in self._previous_handlers.items():
             signal.signal(signum, handler)
-        if self._deadline:
+        # Through `on_hard_exit`, both threads refer to the run. Were one of them the last to drop it while Python
+        # exits, the run's tensors would be freed in a thread that may no longer run, and the process would abort.
+        if self._watcher is not None:
+            self._watcher.join()
+        if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline.join()
+            self._deadline = None
 
     @property
     def requested(self) -> bool:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -31,6 +32,26 @@ def test_inside_the_loop_a_signal_only_sets_requested() -> None:
             os.kill(os.getpid(), signal.SIGTERM)  # a second one changes nothing
             assert stop.requested
         assert stop.signum == signal.SIGTERM
+
+
+def test_no_thread_outlives_the_context_with_a_reference_to_the_run() -> None:
+    freed_in = []
+
+    class Run:
+        def close(self) -> None: ...
+
+        def __del__(self) -> None:
+            freed_in.append(threading.current_thread())
+
+    before = threading.enumerate()
+    for _ in range(200):
+        with StopSignals() as stop:
+            stop.on_hard_exit = Run().close
+            with stop.deferred():
+                os.kill(os.getpid(), signal.SIGTERM)  # starts a deadline, too
+        del stop
+    assert threading.enumerate() == before
+    assert freed_in == [threading.main_thread()] * 200
 
 
 def test_a_loop_that_ignores_the_request_is_ended() -> None:
