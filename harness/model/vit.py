@@ -16,6 +16,7 @@ from harness.model.architectures import ARCHITECTURES, Architecture, check_archi
 from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
+from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for
 from harness.model.pretrained import sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
@@ -113,6 +114,7 @@ def _new_model(
         )
         if head_init == "default":  # torchvision's head is zero, as in the paper
             model.heads.head = nn.Linear(architecture.hidden_dim, num_classes)
+    pack_attention(model)
     return model
 
 
