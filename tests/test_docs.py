@@ -35,6 +35,7 @@ OTHER_PROGRAMS = ("wandb", "pip", "python3", "git")
 
 # Last words of every training command, so that a page takes seconds: click takes the last of two values.
 SMALL = "--epochs=1 --explain=4 --threads=1 --log-every=5"
+SMALL_TRIAL = "--epochs=1 --explain=none --threads=1 --log-every=5"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def shell(tmp_path: Path) -> dict[str, str]:
         **os.environ,
         "PATH": path,
         "PYTHONPATH": str(ROOT),
-        "HARNESS_SWEEP_ARGS": SMALL,
+        "HARNESS_SWEEP_ARGS": SMALL_TRIAL,
         "CUDA_VISIBLE_DEVICES": "",
     }
 
