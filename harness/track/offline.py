@@ -83,7 +83,7 @@ def _kept(folder: Path) -> list[Path]:
 
 
 def _repair(folder: Path) -> None:
-    """Repair the log files of killed processes and of earlier versions. Raises HarnessError while the run is running."""
+    """Repair the logs of killed processes and of earlier versions. Raises HarnessError while the run is running."""
     with files.locked(folder / ".lock", "it is running ({holder})"):
         for path in waiting(folder):
             for file in path.glob("*.wandb"):
