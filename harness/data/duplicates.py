@@ -17,7 +17,7 @@ Pair = tuple[int, int, float]
 EMPTY = digest_of(b"")
 GRID = 16  # cells along each side that an image is reduced to before it is compared
 NO_GRID = bytes(GRID * GRID)  # of what cannot be decoded; nothing is a copy of an image of one tone
-BLOCK = 2048  # images that are compared with as many others at once
+BLOCK = 512  # images that are compared with as many others at once
 HEAD = 48  # numbers of each image that are compared first
 MATRIX_GAIN = 20  # times that a product in a matrix takes less than one alone
 ROUNDING = 1e-3  # more than float16 and float32 lose in a product of two looks
@@ -70,7 +70,8 @@ def alike(looks: np.ndarray, most: int) -> list[Pair] | None:
     Every image is compared with every other by a short vector; few pairs are left to be compared whole.
     """
     pairs: list[Pair] = []
-    heads = _heads(looks)
+    # Finding the axes of a rotation takes longer than comparing few images whole.
+    heads = _heads(looks) if len(looks) > BLOCK else looks.astype(np.float32)
     for rows in _blocks(len(looks)):
         for columns in _blocks(len(looks), rows.start):
             i, j = np.nonzero(heads[rows] @ heads[columns].T >= COPY - ROUNDING)
