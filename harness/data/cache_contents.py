@@ -148,8 +148,8 @@ def _decoded(folder: Path) -> list[Item]:
 
 
 def _item(path: Path, group: str, images: int = 0, store: Path | None = None, waste: bool = False) -> Item:
-    with contextlib.suppress(FileNotFoundError):
-        status = path.stat()
+    with contextlib.suppress(OSError):
+        status = path.lstat()
         return Item(path, group, status.st_size, images, status.st_mtime, store, waste)
     return Item(path, group, 0, images, 0.0, store, waste)
 

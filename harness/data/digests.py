@@ -19,7 +19,7 @@ from harness.data.duplicates import NO_GRID, grid_of
 from harness.data.parallel import on_every_core
 from harness.data.store import mark_used
 from harness.errors import HarnessError
-from harness.files import replacing
+from harness.files import not_a_file, replacing
 
 # Three integers that change when a file may have: size in bytes, modification time in ns, inode.
 Stamp = tuple[int, int, int]
@@ -88,6 +88,8 @@ def table_path(root: Path, cache_dir: str | os.PathLike[str] | None = None) -> P
 
 def _load(path: Path) -> dict[str, KnownFile]:
     """File -> what is known of it; empty if there is no table, or it is damaged or of an earlier version."""
+    if not_a_file(path):
+        return {}
     try:
         with np.load(path, allow_pickle=False) as table:
             files = table["files"].tobytes().decode().split("\0")

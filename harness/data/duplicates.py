@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,9 @@ Pair = tuple[int, int, float]
 EMPTY = digest_of(b"")
 GRID = 16  # cells along each side that an image is reduced to before it is compared
 NO_GRID = bytes(GRID * GRID)  # of what cannot be decoded; nothing is a copy of an image of one tone
-BLOCK = 2048  # images compared with all others at once
+BLOCK = 512  # images that are compared with as many others at once
 HEAD = 48  # numbers of each image that are compared first
+MATRIX_GAIN = 20  # times that a product in a matrix takes less than one alone
 ROUNDING = 1e-3  # more than float16 and float32 lose in a product of two looks
 
 # Likeness from which two images are called copies. Measured on 2,600 images: no two different ones come
@@ -54,30 +55,34 @@ def looks_of(grids: np.ndarray) -> np.ndarray:
     The brightness steps between neighbouring cells, as in a difference hash, but kept as numbers: a hash of signs
     weighs a faint step in the sky like the edge of the subject.
     """
-    cells = grids.reshape(-1, GRID, GRID).astype(np.float32)
-    steps = np.concatenate(
-        [np.diff(cells, axis=axis).reshape(len(cells), GRID * (GRID - 1)) for axis in (1, 2)], axis=1
-    )
-    return (steps / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-6)).astype(np.float16)
+    cells = grids.reshape(-1, GRID, GRID)
+    looks = np.empty((len(cells), 2 * GRID * (GRID - 1)), np.float16)
+    for block in _blocks(len(cells)):
+        values = cells[block].astype(np.float32)
+        steps = np.concatenate([np.diff(values, axis=axis).reshape(len(values), -1) for axis in (1, 2)], axis=1)
+        looks[block] = steps / np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-6)
+    return looks
 
 
 def alike(looks: np.ndarray, most: int) -> list[Pair] | None:
-    """Pairs of copies among `looks` (N, 480); None if there are more than `most`."""
+    """Pairs of copies among `looks` (N, 480); None if there are more than `most`.
+
+    Every image is compared with every other by a short vector; few pairs are left to be compared whole.
+    """
     pairs: list[Pair] = []
-    heads = _heads(looks)
-    for start in range(0, len(looks), BLOCK):
-        rows = slice(start, start + BLOCK)
-        for other in range(start, len(looks), BLOCK):
-            columns = slice(other, other + BLOCK)
-            possible = heads[rows] @ heads[columns].T >= COPY - ROUNDING
-            i, j = np.flatnonzero(possible.any(axis=1)), np.flatnonzero(possible.any(axis=0))
-            likeness = looks[rows][i].astype(np.float32) @ looks[columns][j].astype(np.float32).T
-            likeness[start + i[:, None] >= other + j] = 0  # each pair once
-            where = np.nonzero(likeness >= COPY)
-            if len(pairs) + len(where[0]) > most:
+    # Finding the axes of a rotation takes longer than comparing few images whole.
+    heads = _heads(looks) if len(looks) > BLOCK else looks.astype(np.float32)
+    for rows in _blocks(len(looks)):
+        for columns in _blocks(len(looks), rows.start):
+            i, j = np.nonzero(heads[rows] @ heads[columns].T >= COPY - ROUNDING)
+            i, j = i + rows.start, j + columns.start
+            i, j = i[i < j], j[i < j]  # each pair once
+            likeness = _products(looks, i, j)
+            copies = likeness >= COPY
+            if len(pairs) + copies.sum() > most:
                 return None
-            found = zip((start + i[where[0]]).tolist(), (other + j[where[1]]).tolist(), likeness[where], strict=True)
-            pairs += [(one, two, round(float(value), 3)) for one, two, value in found]
+            found = zip(i[copies].tolist(), j[copies].tolist(), likeness[copies].tolist(), strict=True)
+            pairs += [(one, two, round(value, 3)) for one, two, value in found]
     return sorted(pairs)
 
 
@@ -87,8 +92,33 @@ def _heads(looks: np.ndarray) -> np.ndarray:
     A rotation to the principal axes puts most of each vector into its first HEAD numbers. The product of the rest is
     at most the product of the lengths of the rest (Cauchy-Schwarz), so the length of the rest is one more number.
     """
-    vectors = looks.astype(np.float32)
-    axes = np.linalg.eigh(vectors.T @ vectors)[1][:, ::-1][:, :HEAD]
-    heads = vectors @ axes
-    rest = np.maximum((vectors**2).sum(axis=1) - (heads**2).sum(axis=1), 0)
-    return np.column_stack([heads, np.sqrt(rest)]).astype(np.float32)
+    size = looks.shape[1]
+    moments = np.zeros((size, size), np.float32)
+    for block in _blocks(len(looks)):
+        vectors = looks[block].astype(np.float32)
+        moments += vectors.T @ vectors
+    axes = np.linalg.eigh(moments)[1][:, ::-1][:, :HEAD]
+    heads = np.empty((len(looks), HEAD + 1), np.float32)
+    for block in _blocks(len(looks)):
+        vectors = looks[block].astype(np.float32)
+        heads[block, :HEAD] = vectors @ axes
+        rest = (vectors**2).sum(axis=1) - (heads[block, :HEAD] ** 2).sum(axis=1)
+        heads[block, HEAD] = np.sqrt(np.maximum(rest, 0))
+    return heads
+
+
+def _products(looks: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Likeness of the pairs i, j: float32."""
+    (rows, i), (columns, j) = (np.unique(places, return_inverse=True) for places in (i, j))
+    first, second = looks[rows].astype(np.float32), looks[columns].astype(np.float32)
+    if len(i) * MATRIX_GAIN > len(rows) * len(columns):
+        return (first @ second.T)[i, j]
+    products = np.empty(len(i), np.float32)
+    for block in _blocks(len(i)):
+        products[block] = np.einsum("nd,nd->n", first[i[block]], second[j[block]])
+    return products
+
+
+def _blocks(count: int, start: int = 0) -> Iterator[slice]:
+    """Slices of BLOCK positions, which bound the memory of what is computed at once."""
+    return (slice(begin, begin + BLOCK) for begin in range(start, count, BLOCK))

@@ -75,10 +75,9 @@ class Listing:
 def walk(root: Path) -> Listing:
     """List every image of every split, and the problems that prevent reading them."""
     listing = Listing(root)
-    if not root.exists():
-        listing.problems.append(f"{printable(root)}: no such folder. --data takes a folder with {LAYOUT}.")
-    elif not root.is_dir():
-        listing.problems.append(f"{printable(root)} is not a folder. --data takes a folder with {LAYOUT}.")
+    if not root.is_dir():
+        what = " is not a folder" if root.exists() else ": no such folder"
+        listing.problems.append(f"{printable(root)}{what}. --data takes a folder with {LAYOUT}.")
     else:
         _walk_root(listing)
     return listing
@@ -99,7 +98,10 @@ def _walk_root(listing: Listing) -> None:
     entries = _entries(listing, "")
     if entries is None:
         return
-    names = [entry.name for entry in entries if entry.is_dir()]
+    splits = sum(SPELLINGS.values(), ())
+    names = [entry.name for entry in entries if not nested.leads_nowhere(entry) and entry.is_dir()]
+    for name in sorted({entry.name for entry in entries}.intersection(splits).difference(names)):
+        listing.problems.append(f"{name} has the name of a split, but is not a folder. Restore or remove it.")
     for split, spellings in SPELLINGS.items():
         present = [name for name in spellings if name in names]
         if len(present) > 1:
@@ -107,7 +109,7 @@ def _walk_root(listing: Listing) -> None:
             listing.problems.append(f"{printable(listing.root)} has {both}: keep one of them as the validation split.")
         if present:
             _walk_split(listing, split, present[0])
-    listing.others = [name for name in names if name not in sum(SPELLINGS.values(), ())]
+    listing.others = [name for name in names if name not in splits]
     if listing.crossing:
         listing.problems.append(
             f"Links lead to images of other classes or splits ({len(listing.crossing)}): remove them.\n  "
@@ -121,7 +123,9 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     listing.folders[split] = folder
     entries = _entries(listing, folder)
     for entry in entries or []:
-        if entry.is_dir():
+        if nested.leads_nowhere(entry):
+            listing.problems.append(f"{folder}/{printable(entry.name)}: a link to nothing. Restore or remove it.")
+        elif entry.is_dir():
             if entry.is_symlink():
                 _refuse_class_link(listing, f"{folder}/{entry.name}")
             classes[entry.name] = _images(listing, f"{folder}/{entry.name}")
@@ -143,8 +147,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
 
 
 def _refuse_hidden_class(listing: Listing, folder: str) -> None:
-    count = len(class_images(listing.root, folder))
-    if count:
+    if count := len(class_images(listing.root, folder)):
         listing.problems.append(
             f"{printable(folder)}/ holds images ({count}), but a class folder whose name begins with a dot is not "
             "read: rename it, or move it out of the data folder."
@@ -179,14 +182,12 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                     files += _images(listing, path, (*above, place))
             elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.leave_out_file(path)
+            elif not stat.S_ISREG(entry.stat().st_mode):
+                listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
             else:
-                status = entry.stat()
-                if not stat.S_ISREG(status.st_mode):
-                    listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
-                    continue
                 if entry.is_symlink():
                     _note_crossing(listing, path, place, (*above, place)[0])
-                listing.stamps[path] = stamp_of(status)
+                listing.stamps[path] = stamp_of(entry.stat())
                 files.append(path)
         except OSError as error:
             what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
@@ -197,9 +198,8 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
 def _refuse_link(listing: Listing, path: str) -> bool:
     """Whether the linked folder leads to images of other classes, which is a problem."""
     target = os.path.realpath(listing.root / path)
-    if not nested.leaves_class(
-        target, os.path.realpath(listing.root.joinpath(*path.split("/")[:2])), listing.real_splits
-    ):
+    class_folder = os.path.realpath(listing.root.joinpath(*path.split("/")[:2]))
+    if not nested.leaves_class(target, class_folder, listing.real_splits):
         return False
     listing.problems.append(
         f"{printable(path)} links to {printable(target)}, which holds images of other classes: remove the link."
@@ -239,7 +239,7 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
             listing.leave_out("by-products", entry.name)
         elif entry.name.startswith("."):
             listing.leave_out("hidden", entry.name)
-            if folder in listing.folders.values() and entry.is_dir():
+            if folder in listing.folders.values() and not nested.leads_nowhere(entry) and entry.is_dir():
                 _refuse_hidden_class(listing, f"{folder}/{entry.name}")
         elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
             path = printable(f"{folder}/{entry.name}" if folder else entry.name)

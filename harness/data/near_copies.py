@@ -7,6 +7,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness.data.duplicates import EMPTY, Pair, alike, looks_of
 from harness.data.folder_scan import summarise
 from harness.data.store import mark_used
 from harness.errors import HarnessError
-from harness.files import replacing
+from harness.files import not_a_file, replacing
 
 FOLDER = "near-copies"  # in the cache directory: one file per set of images
 # Comparing each image with each takes time with the square of their number. Above this many, images are compared
@@ -85,14 +86,7 @@ def _pairs(
     key = "\n".join(",".join(known[file].digest for file in part) for part in parts)
     path = cache_directory(cache_dir) / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(path, allow_pickle=False) as stored:
-            too_many, positions, likeness = (
-                bool(stored["too_many"]),
-                stored["pairs"].tolist(),
-                stored["likeness"].tolist(),
-            )
-        mark_used(path)
-        return None if too_many else [(i, j, value) for (i, j), value in zip(positions, likeness, strict=True)]
+        return _load(path)
     pairs = _compare(parts, known)
     # Pairs that cannot be kept are searched again by the next run, nothing else.
     with contextlib.suppress(OSError, HarnessError), replacing(path) as beside, beside.open("wb") as file:
@@ -103,6 +97,16 @@ def _pairs(
             likeness=np.array([pair[2] for pair in pairs or []]),
         )
     return pairs
+
+
+def _load(path: Path) -> list[Pair] | None:
+    """What was kept of a search. Raises what opening raises if it is missing or damaged."""
+    if reason := not_a_file(path):
+        raise ValueError(reason)
+    with np.load(path, allow_pickle=False) as stored:
+        too_many, positions, likeness = bool(stored["too_many"]), stored["pairs"].tolist(), stored["likeness"].tolist()
+    mark_used(path)
+    return None if too_many else [(i, j, value) for (i, j), value in zip(positions, likeness, strict=True)]
 
 
 def _compare(parts: Sequence[Sequence[str]], known: Mapping[str, KnownFile]) -> list[Pair] | None:

@@ -21,6 +21,16 @@ def leaves_class(target: str, class_folder: str, splits: Iterable[str]) -> bool:
     return is_within(class_folder, target) or meets_splits(target, splits)
 
 
+def leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a link to itself or to what is not there."""
+    if entry.is_symlink():
+        try:
+            entry.stat()
+        except OSError:
+            return True
+    return False
+
+
 def meets_splits(target: str, splits: Iterable[str]) -> bool:
     """Whether a folder or file is in one of the splits, or holds one; all are real paths."""
     return any(is_within(target, split) or is_within(split, target) for split in splits)

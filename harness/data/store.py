@@ -22,6 +22,7 @@ from typing import IO
 import numpy as np
 
 from harness.data.pixel_budget import max_pixels
+from harness.files import not_a_file
 
 SHARD = ".shard"
 BUILDING = ".building"  # a shard that is not complete; its name begins with the host that writes it
@@ -100,6 +101,8 @@ def read_store(folder: Path) -> Store:
     reasons: dict[str, str] = {}
     for path in sorted(folder.glob(f"*{SHARD}")):
         try:
+            if reason := not_a_file(path):
+                raise ValueError(reason)
             part, part_reasons = _read_index(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             damaged.append(path)

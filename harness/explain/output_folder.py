@@ -85,7 +85,7 @@ class OutputFolder:
             if folder.is_symlink():
                 raise HarnessError(linked(folder))
         for folder in [self.path, *folders]:
-            if folder.exists() and not folder.is_dir():
+            if _exists(folder) and not folder.is_dir():
                 raise HarnessError(f"{printable(folder)} is not a folder. {REMEDY}")
         for name in FIGURES:
             self.figure(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from harness import files
 from harness.errors import HarnessError
-from harness.track.repair import truncate_partial_record
+from harness.track.repair import remove_sweep, truncate_partial_record
 
 # A file in wandb's folder of an online run whose upload was not completed.
 UNSENT = "unsent"
@@ -31,7 +32,7 @@ def sync(folder: Path) -> int:
     if not kept:
         return 0
     with suppress(HarnessError):  # the run is still running: send what it has written so far
-        _truncate_partial_records(folder)
+        _repair(folder)
     code = subprocess.run(_command(folder, kept), cwd=folder).returncode
     # `wandb sync` also exits with 0 if it could not read all of a run, but then leaves no `.synced` file.
     return code or int(bool(waiting(folder)))
@@ -44,7 +45,7 @@ def waiting(folder: Path) -> list[Path]:
 
 def send(folder: Path) -> None:
     """Send the folders of `waiting`, silently. Raises HarnessError if sending fails or the run is still running."""
-    _truncate_partial_records(folder)
+    _repair(folder)
     unsent = waiting(folder)
     if not unsent:
         return
@@ -81,12 +82,15 @@ def _kept(folder: Path) -> list[Path]:
     return [path for path in folders if path.name.startswith("offline-run-") or (path / UNSENT).exists()]
 
 
-def _truncate_partial_records(folder: Path) -> None:
-    """Repair the log files of a killed process. Raises HarnessError while the run is running."""
+def _repair(folder: Path) -> None:
+    """Repair the logs of killed processes and of earlier versions. Raises HarnessError while the run is running."""
     with files.locked(folder / ".lock", "it is running ({holder})"):
         for path in waiting(folder):
             for file in path.glob("*.wandb"):
                 truncate_partial_record(file)
+                # Earlier versions recorded the id of `harness sweep run` as a sweep of W&B, which no server knows.
+                if trial := re.fullmatch(r"run-(\w+)-\d+", file.stem):
+                    remove_sweep(file, trial[1])
 
 
 def _command(folder: Path, kept: Sequence[Path]) -> list[str]:

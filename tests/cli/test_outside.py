@@ -10,12 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
+from tests.cli.conftest import SWEPT, TRAIN
 from tests.cli.test_main import commands
-from tests.conftest import write_folder
-from tests.helpers.sweeping import write_sweep
-
-TINY = "--model vit_demo --weights none --image-size 32 --crop-pct 1 --epochs 1 --batch-size 16 --threads 1"
-TRAIN = f"train --data data {TINY} --explain 3"
 
 # Every command with what it may write, besides the cache: a file, or a folder and all below it.
 WRITES = {
@@ -40,10 +36,10 @@ WRITES = {
     "sweep example grid files": "files",
     "sweep plan sweep.yaml --runs-dir new --no-probe": "",
     "sweep run sweep.yaml --runs-dir new": "new",
-    "sweep status sweep.yaml --runs-dir new": "",
-    "sweep stop sweep.yaml --runs-dir new": "new",
-    "sweep add sweep.yaml --runs-dir new -- --lr 3e-4": "new",
-    "sweep watch sweep.yaml --runs-dir new": "",
+    f"sweep status {SWEPT}": "",
+    f"sweep stop {SWEPT}": "swept",
+    f"sweep add {SWEPT} -- --lr 3e-4": "swept",
+    f"sweep watch {SWEPT}": "",
     "slurm script sweep.yaml --time 1:00:00": "",
     "figures runs --study -o drawn": "drawn",
     "export run --to timm -o exported": "exported",
@@ -90,23 +86,9 @@ def outside(folder: Path, named: str) -> dict[str, bytes | str | None]:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, a finished run, a sweep file, and files of the user with links to them."""
-    root = tmp_path_factory.mktemp("template")
-    write_folder(root / "data", classes=2, train=6, valid=3, test=3)
-    for split in ("train", "valid", "test"):
-        for index in (0, 1):
-            (root / "data" / split / f"class {index}").rename(root / "data" / split / str(index))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("WANDB_MODE", "disabled")
-        patch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
-        result = invoke(f"{TRAIN} --runs-dir runs")
-        assert result.exit_code == 0, result.output
-    [run] = (root / "runs").iterdir()
-    run.rename(root / "run")
-    shutil.copytree(root / "run", root / "runs" / "run")
-    write_sweep(root / "sweep.yaml", Path("data"), *TINY.split()[4:], parameters={"lr": {"value": 1e-3}})
+def start(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template, with files of the user and links to them."""
+    root = shutil.copytree(template, tmp_path_factory.mktemp("start"), symlinks=True, dirs_exist_ok=True)
     (root / "theirs" / "deeper").mkdir(parents=True)
     for name in ("theirs/secret.jpg", "theirs/deeper/secret.npz", "mine.txt", "run/mine.txt", "runs/mine.txt"):
         (root / name).write_text(f"mine: {name}")
@@ -116,8 +98,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = shutil.copytree(template, tmp_path / "world", symlinks=True)
+def world(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = shutil.copytree(start, tmp_path / "world", symlinks=True)
     monkeypatch.chdir(root)
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
     # Most of the time goes into waiting for the disk.
@@ -144,27 +126,24 @@ def run_again(world: Path, command: str, before: dict[str, bytes | str | None]) 
     return result
 
 
-def fresh(template: Path, world: Path, command: str) -> None:
+def start_over(start: Path, world: Path) -> None:
     """The state before the command."""
     for entry in world.iterdir():  # the folder itself is the working directory of a fork server
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    shutil.copytree(template, world, symlinks=True, dirs_exist_ok=True)
-    if command.startswith(("sweep st", "sweep add", "sweep watch")):
-        assert invoke("sweep run sweep.yaml --runs-dir new").exit_code == 0
+    shutil.copytree(start, world, symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("command", WRITES)
-def test_a_command_writes_what_its_user_named_and_nothing_else(template: Path, world: Path, command: str) -> None:
+def test_a_command_writes_what_its_user_named_and_nothing_else(start: Path, world: Path, command: str) -> None:
     """First as it is. Then files that it writes are links to files of the user, then their folders, then both."""
     named = WRITES[command]
-    fresh(template, world, command)
-    first, start = contents(world), time.time_ns()
+    first, began = contents(world), time.time_ns()
     result = run_again(world, command, outside(world, named))
     assert result.exit_code == (1 if command == "sync run" else 0), result.output
     after = contents(world)
     assert all(after[name] == content for name, content in first.items() if name.endswith("mine.txt"))
     written = [name for name, content in after.items() if content is not None and named and name.startswith(named)]
-    written = [name for name in written if (world / name).lstat().st_mtime_ns >= start]
+    written = [name for name in written if (world / name).lstat().st_mtime_ns >= began]
     assert bool(written) == bool(named)
     if not named:
         return
@@ -175,7 +154,7 @@ def test_a_command_writes_what_its_user_named_and_nothing_else(template: Path, w
         (world / name).symlink_to(theirs)
     run_again(world, command, outside(world, named))
 
-    fresh(template, world, command)
+    start_over(start, world)
     assert (again := invoke(command)).exit_code == 0, again.output
     folders = {name.parent for name in map(Path, written)} - {Path(), Path(named)}
     for folder in sorted(filter(Path.is_dir, folders), key=lambda folder: -len(folder.parts)):
@@ -185,7 +164,7 @@ def test_a_command_writes_what_its_user_named_and_nothing_else(template: Path, w
     run_again(world, command, outside(world, named))
 
     if named in OUTPUT_FOLDERS:
-        fresh(template, world, command)
+        start_over(start, world)
         for name in written:
             if not Path(name).name.startswith("."):  # the program's own list
                 (world / name).parent.mkdir(parents=True, exist_ok=True)

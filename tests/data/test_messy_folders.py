@@ -226,6 +226,26 @@ def test_links_to_images_outside_of_the_splits_are_followed(tmp_path: Path) -> N
     assert images(load_image_folder(root)) == 26
 
 
+@pytest.mark.parametrize("target", ["not mounted", "bird"])
+def test_a_class_that_is_a_link_to_nothing_is_refused(tmp_path: Path, target: str) -> None:
+    write_splits(tmp_path, "train", "valid", "test")
+    (tmp_path / "train" / "bird").symlink_to(target)
+    (tmp_path / "train" / ".hidden").symlink_to(".hidden")
+    assert refused(tmp_path) == "train/bird: a link to nothing. Restore or remove it."
+
+
+@pytest.mark.parametrize("kind", ["a link to nothing", "a link to itself", "a file"])
+def test_a_split_that_is_not_a_folder_is_refused_and_no_other_is_cut(tmp_path: Path, kind: str) -> None:
+    write_splits(tmp_path, "train", "valid")
+    if kind == "a file":
+        (tmp_path / "test").touch()
+    else:
+        (tmp_path / "test").symlink_to("test" if kind == "a link to itself" else "not mounted")
+    problem, *others = refused(tmp_path).splitlines()
+    assert problem == "test has the name of a split, but is not a folder. Restore or remove it."
+    assert others == []
+
+
 def test_a_hidden_class_with_images_is_refused(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test", classes=(".NET", "java", "rust"))
     assert refused(tmp_path).splitlines()[0] == (

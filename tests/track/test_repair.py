@@ -5,8 +5,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+from wandb.proto import wandb_internal_pb2 as pb
 
-from harness.track.repair import truncate_partial_record
+from harness.track.repair import remove_sweep, truncate_partial_record
 
 BLOCK = 32 * 1024
 
@@ -61,3 +62,29 @@ def test_other_damage_is_left_unchanged(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert not truncate_partial_record(path)
     assert path.read_bytes() == content
+
+
+def test_a_sweep_that_no_server_knows_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    record = pb.Record(num=1, run=pb.RunRecord(run_id="0ab1c2d3-4", run_group="grid", sweep_id="0ab1c2d3", host="h"))
+    record.run.config.update.add(key="lr", value_json="0.1")
+    payload = record.SerializeToString()
+    content, _ = log([10, len(payload), BLOCK])
+    start = content.index(b"x" * len(payload), 7 + 7 + 10)
+    checksum = struct.pack("<I", zlib.crc32(b"\x01" + payload))
+    content = content[: start - 7] + checksum + content[start - 3 : start] + payload + content[start + len(payload) :]
+    path = tmp_path / "run.wandb"
+    path.write_bytes(content)
+    assert not remove_sweep(path, "ffffffff")
+    assert path.read_bytes() == content
+
+    assert remove_sweep(path, "0ab1c2d3")
+    repaired = path.read_bytes()
+    changed = repaired[start : start + len(payload)]
+    assert (repaired[: start - 7], repaired[start - 3 : start]) == (content[: start - 7], content[start - 3 : start])
+    assert repaired[start + len(payload) :] == content[start + len(payload) :]
+    assert repaired[start - 7 : start - 3] == struct.pack("<I", zlib.crc32(b"\x01" + changed))
+    read = pb.Record.FromString(changed)
+    read.run.DiscardUnknownFields()
+    record.run.ClearField("sweep_id")
+    assert read == record
+    assert not remove_sweep(path, "0ab1c2d3")

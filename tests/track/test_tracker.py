@@ -356,6 +356,31 @@ tracker.finish(0)
     assert received.config["sweep"] == "grid"
 
 
+def test_an_offline_trial_of_an_earlier_version_is_sent_as_part_of_a_group(
+    environment: dict[str, str], server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log names a sweep of this program as one of W&B; HARNESS_SWEEP was not set then."""
+    program = """
+import sys
+from pathlib import Path
+from harness import track
+from harness.config import RunConfig
+
+tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id="0ab1c2d3-4", say=lambda line: None)
+tracker.log({"step": 1, "train/loss": 0.5})
+tracker.finish(0)
+"""
+    trial = {"WANDB_SWEEP_ID": "0ab1c2d3", "WANDB_RUN_GROUP": "grid", "WANDB_RUN_ID": "0ab1c2d3-4"}
+    run(environment | trial | {"WANDB_MODE": "offline"}, folder, program=program)
+    for name in ("HOME", "WANDB_BASE_URL", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.delenv("WANDB_MODE")
+    track.send(folder)
+    received = server.runs["0ab1c2d3-4"]
+    assert (received.sweep, received.fields["groupName"], received.exit_code) == (None, "grid", 0)
+    assert [row["train/loss"] for row in received.history] == [0.5]
+
+
 def test_stop_button_sets_a_flag(environment: dict[str, str], server: WandbServer, folder: Path) -> None:
     server.stop_asked.add("run-1")
     run(environment, folder, 0, 1, "stop")

@@ -1,0 +1,160 @@
+"""Every command beside files of a wrong kind: it uses what is left, or ends with one sentence that names the file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.main import main
+from harness.evidence.output import Measured
+from tests.cli.conftest import SWEPT
+
+# What may be in the place of a file or a folder.
+WRONG: dict[str, Callable[[Path], object]] = {
+    "an empty file": Path.touch,
+    "a list": lambda path: path.write_text("[]"),
+    "an object of other things": lambda path: path.write_text('{"state": [], "classes": 3, "trials": "x", "data": 1}'),
+    "bytes": lambda path: path.write_bytes(bytes(range(256)) * 8),
+    "a folder": Path.mkdir,
+    "a named pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "nothing": lambda path: None,
+}
+CHECKPOINT = "run/checkpoints/best.safetensors"
+# Of a run, what a page is made from.
+PAGE = (
+    *("config.json", "manifest.json", "summary.json", "metrics.jsonl", "predictions.csv", "per_class.csv"),
+    *("evidence.json", "attention", "attention/attention.npz", "attention/positions.npz", "attention/object.json"),
+    *("attention/sprites", "attention/sprites/sprites.json", "attention/sprites/000.jpg", "figures/positions.png"),
+)
+TRIAL = ("config.json", "manifest.json", "summary.json", "metrics.jsonl", ".lock")
+IMAGES = ("data/train/0/000.png", "data/valid/1", "data/test")
+
+# Commands with the files that they read or replace; {trial} and {cache} are the folders of these.
+READS: dict[str, tuple[str, ...]] = {
+    "report run -o page": ("page", "page/.report.json", "page/index.html"),
+    "figures run --study -o drawn": (
+        *("run/config.json", "run/summary.json", "run/metrics.jsonl", "drawn", "drawn/.figures.json"),
+        *("run/attention/attention.npz", "run/attention/positions.npz", "run/attention/sprites/sprites.json"),
+    ),
+    "sync run": ("run/wandb", "run/.lock"),
+    "predict run data/test/0": (CHECKPOINT, "run", "data/test/0/000.png"),
+    "predict run data/test/0 --csv table.csv": ("table.csv",),
+    "evaluate run": (CHECKPOINT, "run/manifest.json", "run/summary.json", *IMAGES, "{digests}", "{shard}"),
+    "explain run": (CHECKPOINT, "run/attention", "run/attention/.harness-explain.json"),
+    "explain run --redraw": ("run/attention/attention.npz", "run/attention/positions.npz", "data/test/0/000.png"),
+    "explain run data/test/0/000.png --output maps": (CHECKPOINT, "maps", "maps/.harness-explain.json"),
+    "verify run": (CHECKPOINT, "run/evidence.json"),
+    "export run --to timm -o exported": (CHECKPOINT, "exported"),
+    "data check data": (*IMAGES, "data", "{digests}", "{near-copies}"),
+    "data cache": ("{digests}", "{near-copies}", "{shard}", "cache"),
+    "probe --data data --model vit_demo --weights demo": IMAGES,
+    f"sweep status {SWEPT}": ("sweep.yaml", "swept/sweep", "{study}", *(f"{{trial}}/{name}" for name in TRIAL)),
+    f"sweep watch {SWEPT}": ("{study}", "{trial}/summary.json"),
+    f"sweep stop {SWEPT}": ("sweep.yaml", "{study}", "{trial}/.lock"),
+    f"sweep add {SWEPT} -- --lr 3e-4": ("sweep.yaml", "{study}"),
+    f"sweep retry {SWEPT} 0": ("{study}", "{trial}/summary.json"),
+    f"sweep rebuild {SWEPT}": ("{study}", *(f"{{trial}}/{name}" for name in TRIAL)),
+    f"sweep sync {SWEPT}": ("sweep.yaml", "{trial}/summary.json"),
+    f"sweep run {SWEPT}": ("sweep.yaml", "{study}", "swept/sweep/logs"),
+    f"sweep plan {SWEPT} --no-probe": ("sweep.yaml", "{trial}/summary.json", "{trial}/metrics.jsonl"),
+    "slurm script sweep.yaml --time 1:00:00": ("sweep.yaml",),
+}
+
+
+@pytest.fixture
+def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template, and commands that leave out what takes seconds and reads nothing."""
+    root = shutil.copytree(template, tmp_path / "world")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
+    monkeypatch.setattr("harness.files._flush_to_disk", lambda path: None)
+    monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
+    monkeypatch.setattr("harness.runs.figures.save_for_print", lambda *_: [])
+    monkeypatch.setattr("harness.evidence.verify._measure", lambda *_: Measured([], {}, {}))
+    monkeypatch.setattr("harness.export.export.scored", lambda form, folder, reference: reference.run)
+    return root
+
+
+def places(root: Path) -> dict[str, str]:
+    """Files whose names are not known beforehand, by their names in READS."""
+    patterns = {
+        "trial": "swept/sweep/lr*",
+        "study": "swept/sweep/study.db",
+        "digests": "cache/digests/*.npz",
+        "near-copies": "cache/near-copies/*.npz",
+        "shard": "cache/decoded/*/*.shard",
+    }
+    return {name: str(next(root.glob(pattern)).relative_to(root)) for name, pattern in patterns.items()}
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put(path: Path, what: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove(path)
+    WRONG[what](path)
+
+
+def restore(template: Path, world: Path) -> None:
+    """Copy back what a command has changed."""
+
+    def state(path: Path) -> tuple[int, int, int]:
+        status = path.lstat()
+        return (status.st_mode, status.st_size, status.st_mtime_ns) if path.is_file() else (status.st_mode, 0, 0)
+
+    for path in sorted(world.rglob("*")):
+        original = template / path.relative_to(world)
+        if os.path.lexists(path) and not (original.exists() and state(original) == state(path)):
+            remove(path)
+    for original in sorted(template.rglob("*")):
+        path = world / original.relative_to(template)
+        if not path.exists():
+            path.mkdir() if original.is_dir() else shutil.copy2(original, path)
+
+
+def problem_of(command: str, named: Path | None = None) -> str:
+    """What is wrong with how a command ends, "" if it does its work or names the file or its folder in an error."""
+    result = CliRunner().invoke(main, command.split())
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return f"{result.exception!r}\n{''.join(traceback.format_tb(result.exception.__traceback__)[-2:])}"
+    if "Traceback" in result.output or result.exit_code not in (0, 1, 2):
+        return result.output
+    parts = (named.name, named.parent.name, named.parts[0]) if named else ()
+    return result.output if result.exit_code and not any(part in result.stderr for part in parts) else ""
+
+
+@pytest.mark.timeout(120)  # reading a named pipe would block
+@pytest.mark.parametrize("command", READS)
+def test_a_file_of_a_wrong_kind_is_used_or_named(command: str, template: Path, world: Path) -> None:
+    problems = []
+    for name in READS[command]:
+        path = Path(name.format(**places(template)))
+        for what in WRONG:
+            put(world / path, what)
+            if problem := problem_of(command, path):
+                problems.append(f"{path} is {what}: {problem}")
+            restore(template, world)
+    assert problems == []
+
+
+@pytest.mark.timeout(120)
+def test_a_page_is_made_of_runs_with_files_of_a_wrong_kind(world: Path) -> None:
+    shutil.rmtree(world / "run" / "checkpoints")
+    for name in PAGE:
+        for what in WRONG:
+            run = shutil.copytree(world / "run", world / "damaged" / f"{name} is {what}".replace("/", " "))
+            put(run / name, what)
+    assert problem_of("report damaged -o page --gallery all") == ""
+    assert (world / "page" / "index.html").stat().st_size > 0
