@@ -49,6 +49,7 @@ class RunningTrial:
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
     kill_at: float | None = None  # monotonic time of SIGKILL; set by `terminate`
+    earlier_predictions: int | None = None  # modification time (ns) of the predictions of an earlier start
 
     def update(self) -> None:
         """Read what the run has written since the last call."""
@@ -66,6 +67,11 @@ class RunningTrial:
     def made_no_progress_for(self, timeout: float) -> bool:
         """Whether it has written no file for `timeout` seconds; a timeout of 0 never ends."""
         return 0 < timeout < time.monotonic() - self.last_progress
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it has tested its best checkpoint. It then draws figures and closes its W&B run."""
+        return _modification_time(self.folder.predictions) not in (None, self.earlier_predictions)
 
     @property
     def is_alive(self) -> bool:
@@ -119,8 +125,18 @@ def start_trial(
         args=(arguments(config), environment, slot.cores, slot.processes, bool(slot.gpus), str(log)),
         name=f"trial-{claimed.number}",
     )
+    earlier_predictions = _modification_time(folder.predictions)
     process.start()
-    return RunningTrial(claimed, config, slot, process, folder, log, MetricsReader(folder.metrics))
+    metrics = MetricsReader(folder.metrics)
+    return RunningTrial(claimed, config, slot, process, folder, log, metrics, earlier_predictions=earlier_predictions)
+
+
+def _modification_time(path: Path) -> int | None:
+    """In nanoseconds; None without such a file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def trial_environment(sweep: Sweep, sweep_id: str, claimed: ClaimedTrial, slot: Slot) -> dict[str, str]:

@@ -17,11 +17,14 @@ import pytest
 from harness import train as train_module
 from harness.errors import ConfigError, HarnessError
 from harness.launch.proc import is_running
+from harness.runs import figures
 from harness.runs.folder import RunFolder
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import runner as runner_module
+from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
+from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
@@ -90,6 +93,38 @@ def test_every_point_of_a_grid_runs_in_order(photos: Path, tmp_path: Path, capfd
     printed = capfd.readouterr().out
     assert "started" not in printed
     assert "lr0.001_bs5_none" in printed or "0.001" in printed
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
+    overlaps: bool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with --patience: the result of a trial then decides whether there is a next one."""
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
+    runs, save = tmp_path / "runs", figures.save
+
+    def save_after_the_next_start(figure: Any, path: Path) -> Path:
+        if path.name == "loss_curve.png" and path.parent.parent.name.endswith("-0"):
+            has_begun = wait_for(lambda: len(list(runs.glob("*/*/manifest.json"))) == 2, 60 if overlaps else 1)
+            (tmp_path / "second has begun").write_text(str(has_begun))
+        return save(figure, path)
+
+    monkeypatch.setattr(figures, "save", save_after_the_next_start)
+    assert sweep_here(file, runs, budget=Budget() if overlaps else Budget(patience=5)) == 0
+    assert (tmp_path / "second has begun").read_text() == str(overlaps)
+    assert [record.state for record in records(file, runs)] == ["finished"] * 2
+    assert len(list(runs.glob("*/*/figures/*.png"))) == 6
+
+
+def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.predictions.write_text("earlier")
+    earlier = folder.predictions.stat().st_mtime_ns
+    fields: Any = (None, None, None, None, folder, tmp_path / "log", None)
+    trial = RunningTrial(*fields, earlier_predictions=earlier)
+    assert not trial.is_tested
+    os.utime(folder.predictions, ns=(earlier, earlier + 1))
+    assert trial.is_tested
 
 
 def test_workers_share_a_sweep(photos: Path, tmp_path: Path) -> None:
