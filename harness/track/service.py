@@ -26,7 +26,7 @@ def preload() -> None:
 
 
 def _read_packages_once() -> None:
-    """Keep the list of installed packages, which wandb otherwise reads from disk at each start of a run (0.1 to 0.4 s)."""
+    """Keep the list of installed packages, which wandb would read from disk at each start of a run (0.1 to 0.4 s)."""
     from wandb import util
 
     packages = tuple(util.working_set())

@@ -4,8 +4,8 @@
 
 One `harness sweep run` with one worker, tracked offline as it comes. A trial's own time is training and
 evaluation; all else is overhead: starting its process, opening W&B, building the model, checkpoints, figures, goodbye.
-The next trial starts while a trial draws its figures, so that the overhead of a later trial is the time between two ends,
-less its own time. Looking at attention is left out: it is work that the run was asked for.
+The next trial starts while a trial draws its figures, so that the overhead of a later trial is the time between two
+ends, less its own time. Looking at attention is left out: it is work that the run was asked for.
 
 The profile is that of a second sweep, whose trials are forked from this process.
 """
@@ -182,7 +182,7 @@ def main() -> None:
         scratch = Path(name)
         data = write_splits(scratch / "pictures", train=240, size=128, held_out=12)
         file = write_sweep(scratch / "bench.yaml", data, arguments.trials, arguments.epochs)
-        command = [sys.executable, "-m", "harness.cli.main", "sweep", "run", str(file)]
+        command = [sys.executable, "-m", "harness.cli", "sweep", "run", str(file)]
         command += ["--runs-dir", str(scratch / "runs")]
         os.environ |= {"WANDB_MODE": "offline", "HARNESS_CACHE_DIR": str(scratch / "cache")}
         began = time.perf_counter()

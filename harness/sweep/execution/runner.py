@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import signal
 import time
 from multiprocessing.connection import wait
@@ -19,7 +20,7 @@ from harness.runs.reading import UnreadableError
 from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
 from harness.sweep.execution.idle import IdleWatch
-from harness.sweep.execution.outcome import read_outcome, read_summary
+from harness.sweep.execution.outcome import EARLY_TERMINATION, read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
@@ -85,8 +86,11 @@ class Runner:
             return self._exit_code
         if self.endings.pause_cause is not None:
             return 1
-        failed = any(record.state == "failed" and record.in_file for record in self.trial_queue.records())
-        return int(failed and not self._out_of_time)
+        if self._out_of_time:
+            return 0
+        if "SLURM_JOB_ID" in os.environ:  # a task answers for its own trials: one with nothing to do has not failed
+            return int(self.endings.has_failures)
+        return int(any(record.state == "failed" and record.in_file for record in self.trial_queue.records()))
 
     @property
     def _stopping(self) -> bool:
@@ -191,7 +195,7 @@ class Runner:
             value = trial.value(metric, epochs=epoch)
             prune = value is not None and self.trial_queue.report(trial.claimed, epoch, value)
             if prune and not trial.prune_reason and epoch < trial.config.epochs:
-                trial.prune_reason = f"early termination after epoch {epoch}, at {metric} {value:.4f}"
+                trial.prune_reason = f"{EARLY_TERMINATION} after epoch {epoch}, at {metric} {value:.4f}"
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals.append(signum)  # the loop acts on it, where no operation is half done
