@@ -133,7 +133,7 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
 
 
 for command in (
-    *(sweep_begun.stop, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip),
+    *(sweep_begun.stop, sweep_begun.status, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip),
     *(sweep_ledger.add, sweep_ledger.rebuild, watch, example),
 ):
     sweep.add_command(command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -88,7 +88,8 @@ def plan(
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
-    The options of `harness sweep run` are accepted; --storage and --algorithm change nothing in a plan.
+    Of a sweep that has begun, it shows which trials the trial queue has, and estimates the others. --algorithm changes
+    nothing in a plan.
 
     \b
     Example:
@@ -100,9 +101,9 @@ def plan(
         from harness.sweep.spec.repeats import with_repeats
 
         spec = with_repeats(read_file(file, words), repeats)
-        click.echo(
-            render(make_plan(spec, runs_dir=runs_dir, count=count, seed=seed, probe=probe, workers=workers, keep=keep))
-        )
+        estimate = {"probe": probe, "workers": workers, "keep": keep, "storage": storage}
+        say = functools.partial(click.echo, err=True)
+        click.echo(render(make_plan(spec, runs_dir=runs_dir, count=count, seed=seed, say=say, **estimate)))
 
 
 @sweep.command()
@@ -191,46 +192,6 @@ def run(
         options = RunnerOptions(retries, timeout, keep, budget, end_by)
         folder = sweep_folder(spec, runs_dir)
         sys.exit(run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse))
-
-
-@sweep.command(short_help="List the trials of FILE, then the leaderboard.")
-@common_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
-    """List every trial of FILE with its state, its jobs on a Slurm cluster, and the leaderboard of finished runs.
-
-    \b
-    Example:
-      harness sweep status sweeps/grid.yaml
-    """
-    with errors_in_words():
-        import dataclasses
-
-        from harness.slurm.jobs import jobs_of, jobs_table
-        from harness.sweep.execution.progress import status_table
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.session import leaderboard_of, living_runs, remote_lines
-        from harness.sweep.whereabouts import ledger_runs, read_whereabouts
-        from reports.stats.leaderboard import to_json
-        from reports.stats.leaderboard_table import render
-
-        with ledger_errors_in_words(file):
-            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            records, jobs = trial_queue.records(), jobs_of(folder)
-            runs, elsewhere = ledger_runs(trial_queue, spec, folder)
-            machines = {number: place.machine for number, place in read_whereabouts(trial_queue).items()}
-        board = leaderboard_of(runs, spec)
-        if as_json:
-            trials = [dataclasses.asdict(record) for record in records]
-            content = {"trials": trials, "board": json.loads(to_json(board))}
-            content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
-            click.echo(json.dumps(content, indent=1))
-        else:
-            click.echo(status_table(records, spec, living_runs(folder), machines))
-            if jobs:
-                click.echo(jobs_table(jobs))
-            click.echo(render(board))
-            click.echo(remote_lines([], elsewhere), nl=False)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:

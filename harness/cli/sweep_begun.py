@@ -1,7 +1,8 @@
-"""`harness sweep ...` commands that act on a sweep that has begun: stop, sync."""
+"""`harness sweep ...` commands that act on a sweep that has begun: stop, status, sync."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -82,6 +83,46 @@ def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
             )
         time.sleep(0.2)
     return now
+
+
+@click.command(short_help="List the trials of FILE, then the leaderboard.")
+@common_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> None:
+    """List every trial of FILE with its state, its jobs on a Slurm cluster, and the leaderboard of finished runs.
+
+    \b
+    Example:
+      harness sweep status sweeps/grid.yaml
+    """
+    with errors_in_words():
+        import dataclasses
+
+        from harness.slurm.jobs import jobs_of, jobs_table
+        from harness.sweep.execution.progress import status_table
+        from harness.sweep.search.ledger_errors import ledger_errors_in_words
+        from harness.sweep.session import leaderboard_of, living_runs, remote_lines
+        from harness.sweep.whereabouts import ledger_runs, read_whereabouts
+        from reports.stats.leaderboard import to_json
+        from reports.stats.leaderboard_table import render
+
+        with ledger_errors_in_words(file):
+            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+            records, jobs = trial_queue.records(), jobs_of(folder)
+            runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+            machines = {number: place.machine for number, place in read_whereabouts(trial_queue).items()}
+        board = leaderboard_of(runs, spec)
+        if as_json:
+            trials = [dataclasses.asdict(record) for record in records]
+            content = {"trials": trials, "board": json.loads(to_json(board))}
+            content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
+            click.echo(json.dumps(content, indent=1))
+        else:
+            click.echo(status_table(records, spec, living_runs(folder), machines))
+            if jobs:
+                click.echo(jobs_table(jobs))
+            click.echo(render(board))
+            click.echo(remote_lines([], elsewhere), nl=False)
 
 
 @click.command(short_help="Send the offline runs of FILE to W&B.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -25,7 +26,7 @@ def provenance() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(sys.argv),
         "versions": versions(),
-        "git": git_state(Path(harness.__file__).parent),
+        "git": code_state(),
         "hardware": hardware(),
     }
 
@@ -38,6 +39,12 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             known[package] = "not installed"
     return known
+
+
+@functools.cache
+def code_state() -> dict[str, Any]:
+    """Of this code, read once in a process and those forked from it: they run the code as it was imported."""
+    return git_state(Path(harness.__file__).parent)
 
 
 def git_state(folder: Path) -> dict[str, Any]:

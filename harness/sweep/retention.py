@@ -45,6 +45,13 @@ def keep_best(
     return changed
 
 
+def drop_state(folder: RunFolder) -> None:
+    """Delete the state of a pruned run, which holds its optimiser's moments. Its best checkpoint stays."""
+    # A run in use, or a folder that is not writable, keeps it.
+    with contextlib.suppress(HarnessError, OSError), folder.locked():
+        (folder.checkpoints / STATE).unlink(missing_ok=True)
+
+
 def _ended(setting: Setting) -> int:
     return sum(run.finished or run.state in (*NOT_RESUMED, "failed") for run in setting.all_runs)
 

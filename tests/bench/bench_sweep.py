@@ -1,15 +1,22 @@
-"""What a sweep adds to its trials: seconds per trial, and the whole against the sum of its parts.
+"""What a sweep adds to its trials: seconds per trial with what each phase costs, and the whole against its parts.
 
     python -m tests.bench.bench_sweep [--trials 6] [--epochs 12]
 
 One `harness sweep run` with one worker, tracked offline as it comes. A trial's own time is training and
 evaluation; all else is overhead: starting its process, opening W&B, building the model, checkpoints, figures, goodbye.
-Looking at attention is left out: it is work that the run was asked for.
+The next trial starts while a trial draws its figures, so that the overhead of a later trial is the time between two
+ends, less its own time. Looking at attention is left out: it is work that the run was asked for.
+
+The profile is that of a second sweep, whose trials are forked from this process.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import importlib
+import io
 import json
 import os
 import statistics
@@ -17,7 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import yaml
@@ -25,8 +34,39 @@ import yaml
 from tests.bench.pictures import write_splits
 from tests.bench.table import at_most, show, spread
 
-OVERHEAD_TARGET = 1.0  # seconds, after the first trial
+OVERHEAD_TARGET = 0.7  # seconds, after the first trial
 RATIO_TARGET = 1.1
+
+# Functions of a trial by phase; the time of a function does not count the functions of this list that it calls.
+TRAINING = "training and evaluation"
+PHASES = {
+    TRAINING: ("harness.train:_train_epoch", "harness.train:evaluate"),
+    "checking the data": ("harness.train:preflight.check_inputs",),
+    "provenance": ("harness.runs.logger:provenance",),
+    "W&B: start": ("harness.track:start",),
+    "W&B: figures, tables, model": ("harness.finish:_log",),
+    "W&B: end": ("harness.track.tracker:Tracker.finish",),
+    "model, data, optimiser": (
+        "harness.train:model_for",
+        "harness.train:open_dataset",
+        "harness.train:TrainState",
+        "harness.train:open_batches",
+    ),
+    "checkpoints": ("harness.train:save_best", "harness.training.state:StateWriter.save"),
+    "files of the run folder": (
+        "harness.runs.folder:RunFolder.write",
+        "harness.finish:write_predictions",
+        "harness.finish:write_csv",
+    ),
+    "figures (beside the next trial)": (
+        "harness.runs.figures:loss_curve",
+        "harness.runs.figures:confusion_matrix",
+        "harness.finish:reliability_figure",
+        "harness.runs.figures:save",
+    ),
+}
+REST = "other work of the process"
+BEFORE_AND_AFTER = "fork, trial queue, end of the process"
 
 
 def write_sweep(path: Path, data: Path, trials: int, epochs: int) -> Path:
@@ -43,16 +83,93 @@ def write_sweep(path: Path, data: Path, trials: int, epochs: int) -> Path:
     return path
 
 
-def trials_of(folder: Path) -> list[tuple[float, float]]:
-    """Seconds from taking each trial to noting its end, and those of its own training and evaluation."""
+def trials_of(folder: Path) -> list[tuple[float, float, float]]:
+    """Per trial: seconds from its claim and from the end of the trial before it to its end, and of its own work."""
     study = optuna.load_study(storage=f"sqlite:///{folder / 'study.db'}", study_name=folder.name)
-    found = []
+    trials, before = [], None
     for trial in study.trials:
         [summary] = folder.glob(f"*-{trial.number}/summary.json")
         values = json.loads(summary.read_text())
-        assert trial.duration is not None
-        found.append((trial.duration.total_seconds(), values["seconds/train"] + values["seconds/evaluate"]))
-    return found
+        assert trial.datetime_start is not None and trial.datetime_complete is not None
+        since = ((trial.datetime_complete - begin).total_seconds() for begin in (trial.datetime_start, before) if begin)
+        whole = next(since)
+        trials.append((whole, next(since, whole), values["seconds/train"] + values["seconds/evaluate"]))
+        before = trial.datetime_complete
+    return trials
+
+
+class Profile:
+    """Seconds of each phase of the trials that are forked from this process; each writes a file when it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seconds: dict[str, float] = dict.fromkeys([*PHASES, REST], 0.0)
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._switch()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._open.pop()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            self._seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    def install(self) -> None:
+        for name, places in PHASES.items():
+            for place in places:
+                self._wrap(place, lambda work, name=name: self._timed(work, name))
+        self._wrap("harness.sweep.execution.trial_process:_run", self._recorded)
+
+    def _wrap(self, place: str, change: Callable[[Any], Any]) -> None:
+        module, _, path = place.partition(":")
+        *owners, attribute = path.split(".")
+        owner = functools.reduce(getattr, owners, importlib.import_module(module))
+        setattr(owner, attribute, change(getattr(owner, attribute)))
+
+    def _timed(self, work: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            with self.phase(name):
+                return work(*arguments, **keywords)
+
+        return timed
+
+    def _recorded(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(arguments: Any) -> Any:
+            try:
+                with self.phase(REST):
+                    return work(arguments)
+            finally:
+                (self._folder / f"{time.time_ns()}.json").write_text(json.dumps(self._seconds))
+
+        return recorded
+
+    def later_trials(self) -> list[dict[str, float]]:
+        return [json.loads(path.read_text()) for path in sorted(self._folder.glob("*.json"))[1:]]
+
+
+def profile(file: Path, scratch: Path) -> list[list[str]]:
+    """Rows of the profile of later trials: the phase, its median seconds, smallest and largest."""
+    from tests.helpers.sweeping import sweep_here
+
+    (records := scratch / "profile").mkdir()
+    profiled = Profile(records)
+    profiled.install()
+    with contextlib.redirect_stdout(io.StringIO()):
+        sweep_here(file, scratch / "profiled")
+    later = profiled.later_trials()
+    whole = [seconds for seconds, _, _ in trials_of(scratch / "profiled" / "bench")[1:]]
+    for seconds, phases in zip(whole, later, strict=True):
+        phases[BEFORE_AND_AFTER] = max(0.0, seconds - sum(phases.values()))
+    return [[name, spread([phases[name] for phases in later])] for name in (*PHASES, REST, BEFORE_AND_AFTER)]
 
 
 def main() -> None:
@@ -65,32 +182,26 @@ def main() -> None:
         scratch = Path(name)
         data = write_splits(scratch / "pictures", train=240, size=128, held_out=12)
         file = write_sweep(scratch / "bench.yaml", data, arguments.trials, arguments.epochs)
-        command = [
-            sys.executable,
-            "-m",
-            "harness.cli.main",
-            "sweep",
-            "run",
-            str(file),
-            "--runs-dir",
-            str(scratch / "runs"),
-        ]
-        environment = os.environ | {"WANDB_MODE": "offline", "HARNESS_CACHE_DIR": str(scratch / "cache")}
+        command = [sys.executable, "-m", "harness.cli", "sweep", "run", str(file)]
+        command += ["--runs-dir", str(scratch / "runs")]
+        os.environ |= {"WANDB_MODE": "offline", "HARNESS_CACHE_DIR": str(scratch / "cache")}
         began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - began
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         trials = trials_of(scratch / "runs" / "bench")
+        phases = profile(write_sweep(file, data, min(arguments.trials, 4), 2), scratch)
 
-    overheads = [whole - own for whole, own in trials]
-    own = sum(own for _, own in trials)
+    own = sum(own for _, _, own in trials)
+    later = [between - own for _, between, own in trials[1:]]
     rows = [
-        ["first trial, imports included", f"{overheads[0]:.2f}", ""],
-        ["each later trial", spread(overheads[1:]), at_most(statistics.median(overheads[1:]), OVERHEAD_TARGET, " s")],
+        ["first trial, imports included", f"{trials[0][0] - trials[0][2]:.2f}", ""],
+        ["each later trial", spread(later), at_most(statistics.median(later), OVERHEAD_TARGET, " s")],
     ]
     show("seconds of a trial beyond its own training and evaluation, median (min..max)", ["", "", "target"], rows)
     rows = [["wall / training and evaluation", f"{wall / own:.3f}", at_most(wall / own, RATIO_TARGET)]]
     show(f"a sweep of {len(trials)} trials: {wall:.0f} s, of which {own:.0f} s their own", ["", "", "target"], rows)
+    show("seconds of a later trial of two epochs by phase, median (min..max)", ["", ""], phases)
 
 
 if __name__ == "__main__":

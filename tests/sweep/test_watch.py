@@ -145,6 +145,8 @@ def test_one_trial_is_stopped_and_the_others_run(photos: Path, tmp_path: Path) -
         stopped, following, last = trial_queue(file, tmp_path / "runs").records()
         assert (stopped.state, stopped.reason) == ("stopped", "harness sweep stop --trial")
         assert last.state == "waiting"
+        # It may be retried; only a pruned trial loses its state.
+        assert len(list((tmp_path / "runs" / "tiny").glob("*-0/checkpoints/state.safetensors"))) == 1
         for number, code, message in (("0", 1, "is stopped: only"), ("2", 1, "is waiting"), ("9", 2, "no trial 9")):
             refused = CliRunner().invoke(main, [*command, "--trial", number])
             assert (refused.exit_code, message in refused.output) == (code, True), refused.output

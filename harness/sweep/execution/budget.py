@@ -27,6 +27,11 @@ class Budget:
     def has_limits(self) -> bool:
         return any(limit is not None for limit in dataclasses.astuple(self))
 
+    @property
+    def depends_on_results(self) -> bool:
+        """Whether the result of one trial decides if another one starts."""
+        return self.target is not None or self.patience is not None
+
 
 NO_LIMITS = Budget()
 

@@ -11,6 +11,7 @@ from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.execution.surroundings import RUN_LOCKED
+from harness.sweep.retention import drop_state
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_scores
@@ -35,6 +36,7 @@ class TrialEndings:
         self._progress, self._options = progress, options
         self.pause_cause: str | None = None  # lies outside the trials: no further one is started
         self.failures_in_a_row = 0
+        self.has_failures = False  # whether a trial of this runner has failed for good
 
     @property
     def start_no_more(self) -> bool:
@@ -63,6 +65,8 @@ class TrialEndings:
                 self._progress.event(trial.claimed, TAKEN_OVER)
 
     def record(self, claimed: ClaimedTrial, outcome: Outcome, folder: RunFolder) -> None:
+        if outcome.is_pruned:  # before the queue: if this process is killed in between, the next one does it again
+            drop_state(folder)
         write_scores(self._trial_queue, claimed.number, read_summary(folder))
         self._trial_queue.end(claimed, outcome.state, value=outcome.value, reason=outcome.reason, memory=outcome.memory)
         self._progress.event(claimed, outcome.message)
@@ -73,6 +77,7 @@ class TrialEndings:
         self._trial_queue.end(claimed, "failed", reason=reason)
         self._progress.event(claimed, f"failed: {reason}{details}")
         self.failures_in_a_row += 1
+        self.has_failures = True
 
     def hold(self, claimed: ClaimedTrial, folder: RunFolder) -> None:
         """Wait until the process ends that is working on the run; then resume the run, or record its outcome."""

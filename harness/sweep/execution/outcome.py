@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.runs.folder import RunFolder
 from harness.runs.rules import finite_number
+from harness.sweep.execution.memory_kills import KILLED
 from harness.sweep.execution.surroundings import INPUTS_FAILED, MACHINE_FAILED, problem_around
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # Settings that name files of a trial.
 INPUT_SETTINGS = ("data", "weights", "class_weights")
+
+# The reason of a pruned trial begins with this; one that was stopped by hand has another reason.
+EARLY_TERMINATION = "early termination"
 
 # What to do about a damaged run folder of a trial.
 RETRY = "Move the run folder away and repeat `harness sweep run`: it starts this trial again."
@@ -32,6 +36,10 @@ class Outcome:
     value: float | None = None  # of the sweep's metric, if finished
     reason: str | None = None
     memory: int | None = None  # bytes that were too few, if it is infeasible for that reason
+
+    @property
+    def is_pruned(self) -> bool:
+        return self.state == "stopped" and str(self.reason).startswith(EARLY_TERMINATION)
 
 
 def read_outcome(folder: RunFolder, metric: str) -> Outcome | None:
@@ -69,6 +77,11 @@ def outside_cause(trial: RunningTrial, sweep: Sweep) -> str | None:
     """Why a trial failed, with a remedy, if the cause lies outside its settings; else None. Raises UnreadableError."""
     if problem := problem_around(trial.config, trial.folder.path.parent, trial.slot):
         return problem
+    if trial.was_killed_for_memory:
+        return (
+            "The kernel killed the trial because the machine's memory ran out. Close other programs or give fewer "
+            f"--workers; if the trial alone is too large, leave it out: harness sweep skip FILE {trial.claimed.number}"
+        )
     code = trial.process.exitcode or 0
     # Without the images or the weights of this one setting, other trials may still run.
     are_shared = not any(parameter.varies and parameter.name in INPUT_SETTINGS for parameter in sweep.parameters)
@@ -81,7 +94,7 @@ def failure_reason(exit_code: int, summary: Mapping[str, Any], log: Path) -> str
     """One sentence: the run's own reason, else how its process ended and the last line of its log."""
     if summary.get("state") == "failed" and summary.get("reason"):
         return str(summary["reason"]).splitlines()[0]
-    if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if exit_code in KILLED:
         return "killed (SIGKILL), by the kernel if memory ran out"
     ending = f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
     line = _last_line(log)

@@ -24,10 +24,12 @@ import torchvision  # noqa: F401
 
 import harness.train  # noqa: F401
 from harness import track
+from harness.runs.provenance import code_state
 
 if _threads is None:
     del os.environ["OMP_NUM_THREADS"]  # for trials it would be a limit that the user did not set
 track.preload()
+code_state()
 PIL.Image.init()
 
 # The first figure of a process finds and reads the fonts.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import multiprocessing
+import os
 import signal
 import time
 from multiprocessing.connection import wait
@@ -18,15 +19,17 @@ from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
-from harness.sweep.execution.outcome import read_outcome, read_summary
+from harness.sweep.execution.idle import IdleWatch
+from harness.sweep.execution.outcome import EARLY_TERMINATION, read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
+from harness.sweep.execution.running_trials import RunningTrials
 from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
-from harness.sweep.search.lease import CLAIM_TIMEOUT, HEARTBEAT_SECONDS, LEASE_TIMEOUT
+from harness.sweep.search.lease import HEARTBEAT_SECONDS
 from harness.sweep.search.trial_notes import stop_reason
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
@@ -44,7 +47,7 @@ class Runner:
     ) -> None:
         self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
         self.progress = SweepProgress(sweep, trial_queue)
-        self.running: dict[int, RunningTrial] = {}  # by slot number
+        self.running = RunningTrials()
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._time_limit = TimeLimit(options.end_by, sweep, folder)
@@ -52,7 +55,7 @@ class Runner:
         self.budget = BudgetWatch(options.budget, trial_queue, sweep.metric.name, sweep.metric.goal)
         self._pending = PendingTrials(trial_queue)
         self.endings = TrialEndings(sweep, trial_queue, self._pending, self.progress, options)
-        self._idle_since: float | None = None  # monotonic time since when it only waits for other runners
+        self._idle = IdleWatch(trial_queue, self.progress)
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
         if options.start_method == "forkserver":
@@ -66,15 +69,15 @@ class Runner:
                     self._fill_slots()
                     if self._is_done():
                         break
-                    wait([trial.process.sentinel for trial in self.running.values()], timeout=POLL_SECONDS)
+                    wait([trial.process.sentinel for trial in self.running], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
                     self._send_heartbeats()
                     self._pending.check_held()
-                    for trial in list(self.running.values()):
+                    for trial in self.running:
                         self._check_trial(trial)
                     if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
                         self._stop(f"{self.endings.failures_in_a_row} trials failed one after another", 1)
-                    self.progress.refresh(list(self.running.values()), len(self.slots))
+                    self.progress.refresh(list(self.running), len(self.slots))
             finally:
                 self._end_all()
             self._pending.release_all()
@@ -83,8 +86,11 @@ class Runner:
             return self._exit_code
         if self.endings.pause_cause is not None:
             return 1
-        failed = any(record.state == "failed" and record.in_file for record in self.trial_queue.records())
-        return int(failed and not self._out_of_time)
+        if self._out_of_time:
+            return 0
+        if "SLURM_JOB_ID" in os.environ:  # a task answers for its own trials: one with nothing to do has not failed
+            return int(self.endings.has_failures)
+        return int(any(record.state == "failed" and record.in_file for record in self.trial_queue.records()))
 
     @property
     def _stopping(self) -> bool:
@@ -96,32 +102,17 @@ class Runner:
 
     def _is_done(self) -> bool:
         if self.running:
-            self._idle_since = None
+            self._idle.reset()
             return False
         if self._stopping or self._out_of_time or self.budget.reason or self.endings.pause_cause is not None:
             return True
-        if self._signals or self._pending:
-            return False
-        if not (unsettled := self.trial_queue.unsettled()):
-            return True
-        now = time.monotonic()
-        if self._idle_since is None:
-            self._idle_since = now
-        elif now > self._idle_since + 2 * CLAIM_TIMEOUT:
-            self._idle_since = now + LEASE_TIMEOUT  # reported once
-            numbers = ", ".join(map(str, unsettled))
-            self.progress.event(
-                None,
-                f"Waiting for a heartbeat of the runner of trial {numbers}. If none comes for "
-                f"{LEASE_TIMEOUT / 60:.0f} min, that runner is dead, and this one takes over.",
-            )
-        return False
+        return not (self._signals or self._pending or self._idle.waits())
 
     def _fill_slots(self) -> None:
         if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while not (self._starts_no_more or slot.number in self.running or self.budget.is_spent()):
+            while self.running.has_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
                 if shortage := self._time_limit.shortage(self.trial_queue):
                     self._out_of_time = True
                     self.progress.event(None, shortage)
@@ -153,7 +144,7 @@ class Runner:
         write_whereabouts(self.trial_queue, claimed.number, folder, config.epochs)
         try:
             environment = trial_environment(self.sweep, self.trial_queue.sweep_id, claimed, slot)
-            self.running[slot.number] = start_trial(self._context, claimed, config, slot, environment)
+            self.running.add(start_trial(self._context, claimed, config, slot, environment))
         except (EOFError, OSError) as error:
             self.trial_queue.release(claimed)
             raise HarnessError(f"Trials cannot be started: {error or 'the fork server has ended'}.") from error
@@ -167,10 +158,12 @@ class Runner:
         if has_ended:
             trial.process.join()
             trial.kill()  # ranks that are still running
-            del self.running[trial.slot.number]
+            self.running.remove(trial)
             self.endings.settle(trial, interrupted=self._stopping or bool(self._signals))
             self._keep_best()
             return
+        if self._frees_slot(trial):
+            self.running.let_finish(trial)
         if not trial.process.is_alive():
             trial.terminate()  # the fork server has ended and has sent the trial SIGTERM
         if trial.kill_at is not None:
@@ -186,6 +179,14 @@ class Runner:
                 if read_summary(trial.folder).get("state") == "running":
                     trial.folder.ask_to_stop(trial.prune_reason)
 
+    def _frees_slot(self, trial: RunningTrial) -> bool:
+        """Whether the next trial may start: this one only draws figures, and its result does not decide about the next.
+
+        Not on a GPU, where it still holds its share of the memory.
+        """
+        decides = self.sweep.method == "bayes" or self.options.budget.depends_on_results
+        return not (decides or trial.slot.gpus or trial.config.verify) and trial.is_tested
+
     def _report_epochs(self, trial: RunningTrial) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""
         metric = self.sweep.metric.name
@@ -194,7 +195,7 @@ class Runner:
             value = trial.value(metric, epochs=epoch)
             prune = value is not None and self.trial_queue.report(trial.claimed, epoch, value)
             if prune and not trial.prune_reason and epoch < trial.config.epochs:
-                trial.prune_reason = f"early termination after epoch {epoch}, at {metric} {value:.4f}"
+                trial.prune_reason = f"{EARLY_TERMINATION} after epoch {epoch}, at {metric} {value:.4f}"
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals.append(signum)  # the loop acts on it, where no operation is half done
@@ -204,13 +205,13 @@ class Runner:
         if self._signals and not self._stopping:
             self._stop(signal.Signals(self._signals[0]).name, 128 + self._signals[0])
         if self._signals.count(signal.SIGINT) > 1:
-            for trial in self.running.values():  # a second Ctrl-C does not wait
+            for trial in self.running:  # a second Ctrl-C does not wait
                 trial.kill()
         if time.monotonic() > self._next_stop_check and not self._stopping:
             self._next_stop_check = time.monotonic() + QUEUE_POLL_SECONDS
             if self.trial_queue.stop_requested:
                 self._stop("harness sweep stop", 0)
-            for trial in self.running.values():
+            for trial in self.running:
                 trial.prune_reason = trial.prune_reason or stop_reason(self.trial_queue.study, trial.claimed.number)
 
     def _send_heartbeats(self) -> None:
@@ -220,29 +221,29 @@ class Runner:
         self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         self._pending.renew()
         self.trial_queue.unsettled()  # sees the heartbeats of the others
-        for trial in [trial for trial in self.running.values() if not self.trial_queue.heartbeat(trial.claimed)]:
+        for trial in [trial for trial in self.running if not self.trial_queue.heartbeat(trial.claimed)]:
             self.progress.event(trial.claimed, f"{TAKEN_OVER}: ending it")
             trial.kill()
             trial.process.join()
-            del self.running[trial.slot.number]
+            self.running.remove(trial)
 
     def _keep_best(self) -> None:
         if self.options.keep is not None:
-            in_use = [trial.folder.path for trial in self.running.values()]
+            in_use = [trial.folder.path for trial in self.running]
             keep_best(self.folder, self.options.keep, self.sweep.metric, self.sweep.seeds_per_setting, in_use=in_use)
 
     def _stop(self, cause: str, exit_code: int) -> None:
         self._exit_code = exit_code
         waiting = f" Trials save their state, {GRACE_SECONDS:.0f} s at most." if self.running else ""
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
-        for trial in self.running.values():
+        for trial in self.running:
             trial.terminate()
         self._pending.release_all()
 
     def _end_all(self) -> None:
         """End all trials, also when the runner itself fails."""
-        for trial in self.running.values():
+        for trial in self.running:
             trial.terminate()
-        for trial in self.running.values():
+        for trial in self.running:
             trial.process.join(GRACE_SECONDS)
             trial.kill()

@@ -16,6 +16,7 @@ from harness.config import RunConfig
 from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES, STOP_SIGNALS
 from harness.options import arguments
 from harness.runs.folder import RunFolder
+from harness.sweep.execution.memory_kills import KILLED, memory_kills
 from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
 from harness.sweep.execution.outcome import read_summary
 from harness.sweep.execution.resources import Slot
@@ -49,6 +50,8 @@ class RunningTrial:
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
     kill_at: float | None = None  # monotonic time of SIGKILL; set by `terminate`
+    earlier_predictions: int | None = None  # modification time (ns) of the predictions of an earlier start
+    earlier_memory_kills: int | None = None  # processes that the kernel had killed for lack of memory before
 
     def update(self) -> None:
         """Read what the run has written since the last call."""
@@ -66,6 +69,18 @@ class RunningTrial:
     def made_no_progress_for(self, timeout: float) -> bool:
         """Whether it has written no file for `timeout` seconds; a timeout of 0 never ends."""
         return 0 < timeout < time.monotonic() - self.last_progress
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it has tested its best checkpoint. It then draws figures and closes its W&B run."""
+        return _modification_time(self.folder.predictions) not in (None, self.earlier_predictions)
+
+    @property
+    def was_killed_for_memory(self) -> bool:
+        """Whether SIGKILL ended it, and the kernel has killed a process for lack of memory since it started."""
+        if self.process.exitcode not in KILLED or self.earlier_memory_kills is None:
+            return False
+        return (memory_kills() or 0) > self.earlier_memory_kills
 
     @property
     def is_alive(self) -> bool:
@@ -119,8 +134,28 @@ def start_trial(
         args=(arguments(config), environment, slot.cores, slot.processes, bool(slot.gpus), str(log)),
         name=f"trial-{claimed.number}",
     )
+    earlier_predictions, earlier_kills = _modification_time(folder.predictions), memory_kills()
     process.start()
-    return RunningTrial(claimed, config, slot, process, folder, log, MetricsReader(folder.metrics))
+    metrics = MetricsReader(folder.metrics)
+    return RunningTrial(
+        claimed,
+        config,
+        slot,
+        process,
+        folder,
+        log,
+        metrics,
+        earlier_predictions=earlier_predictions,
+        earlier_memory_kills=earlier_kills,
+    )
+
+
+def _modification_time(path: Path) -> int | None:
+    """In nanoseconds; None without such a file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def trial_environment(sweep: Sweep, sweep_id: str, claimed: ClaimedTrial, slot: Slot) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,19 +15,37 @@ from harness.data.loader import Batch
 from harness.launch.cores import usable_cores
 from harness.model.preprocessing import preprocessing_of
 from harness.model.vit import build_model
-from harness.sweep.plan.throughput import Throughput
+from harness.sweep.plan.throughput import SCORING_TO_TRAINING, Throughput
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 
-SECONDS = 3.0  # of timed steps
+# Seconds of timed training steps, and of timed forward passes. With the steps before them, under 3 s in all.
+SECONDS, SCORING_SECONDS = 1.0, 0.4
 MAX_STEPS = 20
-# If the first step takes longer than this many seconds, it is the only one.
-SLOW_STEP = 15.0
+# If the first step takes longer than this many seconds, it is the only one, and scoring is not measured.
+SLOW_STEP = 0.6
 
-# On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes.
-CPU_BATCH = 8
+# On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes. The first step has
+# the small batch; if it takes less than QUICK_STEP seconds, the others have the larger one.
+CPU_BATCH, FIRST_CPU_BATCH = 8, 2
+QUICK_STEP = 0.1
+
+# Seconds of a trial for its start and its figures, as `python -m tests.bench sweep` measures them.
+START_AND_FIGURES = 1.0
+
+# If the average step takes so many times as long as the fastest one, something else uses the processor.
+UNEVEN = 1.5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of repeated calls. The fastest one counts: other programs only add time."""
+
+    calls: int
+    fastest: float
+    mean: float
 
 
 def measure(config: RunConfig, classes: int) -> Throughput:
@@ -46,27 +65,42 @@ def measure(config: RunConfig, classes: int) -> Throughput:
             grad_checkpointing=config.grad_checkpointing,
         ).model
         state = TrainState(model, config, processes.accelerator)
-        count = min(config.batch_size, CPU_BATCH) if on_cpu else config.batch_size
-        state.progress.micro_batch = min(config.micro_batch or count, count)
-        batch = _random_batch(count, size, classes, processes.device)
+        count = min(config.batch_size, FIRST_CPU_BATCH) if on_cpu else config.batch_size
+        state.progress.micro_batch = config.micro_batch or config.batch_size
+
+        def train(count: int) -> Callable[[], object]:
+            batch = _random_batch(count, size, classes, processes.device)
+            return lambda: training_step(state, batch, 1e-6, config, processes)
+
         state.model.train()
-        steps, step_seconds = _timed(lambda: training_step(state, batch, 1e-6, config, processes), processes.device)
-        state.model.eval()
-        scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
-        images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
-        with torch.inference_mode():
-            _, forward_seconds = _timed(lambda: state.forward(images), processes.device)
+        first = _seconds(train(count), processes.device)  # it also allocates memory
+        if on_cpu and first < QUICK_STEP:
+            count = min(config.batch_size, CPU_BATCH)
+        training = _timed(train(count), processes.device, SECONDS, first)
+        speed = count / training.fastest
+        scoring_speed = speed * SCORING_TO_TRAINING
+        if first <= SLOW_STEP:
+            state.model.eval()
+            scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
+            images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
+            with torch.inference_mode():
+                first = _seconds(lambda: state.forward(images), processes.device)
+                scoring = _timed(lambda: state.forward(images), processes.device, SCORING_SECONDS, first)
+            scoring_speed = scoring_batch / scoring.fastest
         checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     finally:
         processes.close()
-    speed = count / step_seconds
     source = (
-        f"a benchmark: {steps} training step{'s' * (steps > 1)} of {config.model} on {count} random images of "
-        f"{size} px, {speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; start-up is not included"
+        f"a benchmark: {training.calls} training step{'s' * (training.calls > 1)} of {config.model} on {count} random "
+        f"images of {size} px, {speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; and "
+        f"{START_AND_FIGURES:g} s for the start and the figures of a trial, without attention maps"
     )
-    if on_cpu and load > usable_cores() / 2:
-        source += f"; other programs used the CPU (load {load:.1f} on {usable_cores()} cores)"
-    return Throughput(speed, scoring_batch / forward_seconds, 0.0, checkpoint, source)
+    if on_cpu and (load > usable_cores() / 2 or training.mean > UNEVEN * training.fastest):
+        source += (
+            f"; other programs used the CPU (load {load:.1f} on {usable_cores()} cores), so that the time may be wrong "
+            "by more than a factor of 2"
+        )
+    return Throughput(speed, scoring_speed, START_AND_FIGURES, checkpoint, source)
 
 
 def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:
@@ -82,18 +116,14 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
     )
 
 
-def _timed(work: Callable[[], object], device: torch.device) -> tuple[int, float]:
-    """Call `work` repeatedly; returns the number of timed calls and their mean duration in seconds.
-
-    The first call allocates memory. It counts only if it takes so long that this makes no difference.
-    """
-    first = _seconds(work, device)
+def _timed(work: Callable[[], object], device: torch.device, seconds: float, first: float) -> Timing:
+    """Call `work` for about so many seconds. The `first` call counts only if it was too slow to be repeated."""
     if first > SLOW_STEP:
-        return 1, first
+        return Timing(1, first, first)
     times: list[float] = []
-    while len(times) < MAX_STEPS and sum(times) < SECONDS:
+    while len(times) < MAX_STEPS and sum(times) < seconds:
         times.append(_seconds(work, device))
-    return len(times), sum(times) / len(times)
+    return Timing(len(times), min(times), sum(times) / len(times))
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -6,7 +6,7 @@ import heapq
 import math
 import os
 import statistics
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,22 +42,33 @@ class Cost:
     checkpoint: int | None  # bytes of a trial's best weights
     state: int  # bytes of the state to resume from, until the trial has finished
     sources: tuple[str, ...]
+    files: int = 0  # bytes of a trial besides its checkpoints
 
     def disk(self, trials: int, keep: int | None) -> tuple[int, int]:
-        """Bytes of checkpoints at the end, and the maximum while trials run. `keep` checkpoints stay, or all."""
-        checkpoint, running = self.checkpoint or 0, min(self.workers, trials)
+        """Bytes of a sweep at the end, and the maximum while trials run. `keep` checkpoints stay, or all."""
+        checkpoint, running, files = self.checkpoint or 0, min(self.workers, trials), trials * self.files
         remaining = min(keep or trials, trials)
-        return remaining * checkpoint, min(remaining + running, trials) * checkpoint + running * self.state
+        maximum = min(remaining + running, trials) * checkpoint + running * self.state
+        return remaining * checkpoint + files, maximum + files
 
 
-def estimate(configs: Sequence[RunConfig], trials: int, *, runs_dir: str | Path, probe: bool, workers: int) -> Cost:
+def estimate(
+    configs: Sequence[RunConfig],
+    trials: int,
+    *,
+    runs_dir: str | Path,
+    probe: bool,
+    workers: int,
+    say: Callable[[str], None] = print,
+) -> Cost:
     """The cost of `trials` trials; `configs` are all of them, or examples. Raises UnknownCost.
 
-    Throughput comes from finished runs in `runs_dir`. If there are none, `probe` allows a benchmark.
+    Throughput comes from finished runs in `runs_dir`. If there are none, `probe` allows a benchmark, which `say`
+    announces.
     """
     device = "cuda" if count_gpus(os.environ) and not told_to_use_cpu(os.environ) else "cpu"
     counts = _image_counts(configs)
-    throughputs = _throughputs(configs, counts, device, runs_dir, probe)
+    throughputs = _throughputs(configs, counts, device, runs_dir, say if probe else None)
     seconds = [trial_seconds(*inputs) for inputs in zip(configs, counts, throughputs, strict=True)]
     mean = statistics.fmean(seconds)
     checkpoint = max((throughput.checkpoint for throughput in throughputs if throughput.checkpoint), default=None)
@@ -69,6 +80,7 @@ def estimate(configs: Sequence[RunConfig], trials: int, *, runs_dir: str | Path,
         checkpoint=checkpoint,
         state=max(state_bytes(config, checkpoint or 0) for config in configs),
         sources=tuple(dict.fromkeys(throughput.source for throughput in throughputs)),
+        files=max(throughput.files for throughput in throughputs),
     )
 
 
@@ -129,9 +141,16 @@ def _image_counts(configs: Sequence[RunConfig]) -> list[ImageCounts]:
 
 
 def _throughputs(
-    configs: Sequence[RunConfig], counts: Sequence[ImageCounts], device: str, runs_dir: str | Path, probe: bool
+    configs: Sequence[RunConfig],
+    counts: Sequence[ImageCounts],
+    device: str,
+    runs_dir: str | Path,
+    say: Callable[[str], None] | None,
 ) -> list[Throughput]:
-    """The throughput of each run. Runs with equal speed keys and similar batch sizes share a measurement."""
+    """The throughput of each run. Runs with equal speed keys and similar batch sizes share a measurement.
+
+    Without `say`, nothing is measured.
+    """
     runs = read_runs(runs_dir)
     measured: dict[Hashable, Throughput] = {}
     throughputs = []
@@ -145,10 +164,14 @@ def _throughputs(
             or measured.get(benchmark_key)
         )
         if throughput is None:
-            if not probe:
+            if say is None:
                 raise UnknownCost(
                     f"{runs_dir} holds no finished run of {config.model} on this machine, so time and disk are unknown."
                 )
+            say(
+                f"{runs_dir} holds no finished run of {config.model} on this machine: measuring its speed in a few "
+                "steps on random pixels ... (--no-probe skips this)"
+            )
             from harness.sweep.plan.benchmark import measure
 
             throughput = measured[benchmark_key] = measure(config, images.classes)

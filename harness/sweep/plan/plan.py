@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from rich.table import Table
 
 from harness.config import RunConfig, value_type
 from harness.run_name import naming_by
-from harness.sweep.execution.progress import as_text, short, varying
+from harness.sweep.execution.progress import ENDED, as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
+from harness.sweep.plan.ledger_states import ledger_states, states_line
 from harness.sweep.search.grid import (
     checked_configs,
     equal_points,
@@ -49,6 +50,7 @@ class Plan:
     cost: Cost | None
     keep: int | None  # checkpoints to keep; None keeps all
     notes: tuple[str, ...]
+    states: tuple[str, ...] = ()  # of the trials in the trial queue; empty before the sweep has begun
 
 
 def plan(
@@ -60,24 +62,33 @@ def plan(
     probe: bool = True,
     workers: int = 1,
     keep: int | None = None,
+    storage: str | None = None,
+    say: Callable[[str], None] = print,
 ) -> Plan:
     """The trials that `harness sweep run` would run. Raises ConfigError with all problems.
 
-    `runs_dir` holds earlier runs; without one like these, `probe` allows a few training steps to measure the speed.
+    `runs_dir` holds earlier runs; without one like these, `probe` allows a few training steps to measure the speed,
+    which `say` announces. `storage` is that of the trial queue, if the sweep has begun.
     """
     search = Search(count, seed)
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     valid = checked_configs(sweep, points or probe_points(sweep))
-    configs = list(valid.values())
-    notes, cost = _notes(sweep, configs, points), None
+    notes, cost = _notes(sweep, list(valid.values()), points), None
+    folder = Path(runs_dir).expanduser().resolve() / sweep.name
+    states = ledger_states(sweep, search, points, valid.values(), folder, storage)
+    ended = {place for place, state in enumerate(states) if state in ENDED}
+    configs = [config for place, config in valid.items() if not points or place not in ended]
+    left = len(configs) if points else trials - len(ended)
     try:
-        cost = estimate(configs, len(valid) if points else trials, runs_dir=runs_dir, probe=probe, workers=workers)
-        notes += _disk_notes(cost.disk(trials, keep)[1], Path(runs_dir))
+        if not left:
+            raise UnknownCost("All trials have ended: nothing is left to run.")
+        cost = estimate(configs, left, runs_dir=runs_dir, probe=probe, workers=workers, say=say)
+        notes += _disk_notes(cost.disk(left, keep)[1], Path(runs_dir))
     except UnknownCost as error:
         notes.append(str(error))
     with naming_by([parameter.name for parameter in sweep.parameters]):
         names = tuple(valid[place].run_name if place in valid else INFEASIBLE for place in range(len(points)))
-    return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes))
+    return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes), states)
 
 
 def render(plan: Plan) -> str:
@@ -91,6 +102,8 @@ def render(plan: Plan) -> str:
         f"{sweep.path}: {problems}. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
         as_text(_trial_table(plan) if plan.points else _parameter_table(sweep)),
     ]
+    if plan.states:
+        lines.append(states_line(plan.states))
     if plan.cost:
         lines += _cost_lines(plan, plan.cost)
     return "\n".join([*lines, *(f"note   {note}" for note in plan.notes)])
@@ -137,9 +150,11 @@ def _disk_notes(needed: int, runs_dir: Path) -> list[str]:
 
 def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
     saving = ", minus the savings of early termination" if plan.sweep.early_terminate else ""
+    left = sum(state not in ENDED for state in plan.states)
+    trials = f" for the {left} that are left" if plan.states else ""
     with_workers = f"with {cost.workers} worker{'s' * (cost.workers != 1)}"
     lines = [
-        f"time   about {about_time(cost.seconds)} {with_workers}{saving}; "
+        f"time   about {about_time(cost.seconds)} {with_workers}{trials}{saving}; "
         f"about {about_time(cost.trial_seconds)} per trial"
     ]
     if cost.workers > 1 and cost.device == "cpu":
@@ -157,10 +172,11 @@ def _trial_table(plan: Plan) -> Table:
     """Every trial with the settings that distinguish it from the others, in W&B's order."""
     names = varying(plan.sweep)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("trial", *names, "run"):
+    for heading in ("trial", *names, *(["state"] if plan.states else []), "run"):
         table.add_column(heading, justify="right" if heading == "trial" else "left", overflow="fold")
     for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MAX_ROWS]):
-        table.add_row(str(number), *(escape(short(point[key])) for key in names), name)
+        state = plan.states[number : number + 1]
+        table.add_row(str(number), *(escape(short(point[key])) for key in names), *state, name)
     if (further := len(plan.points) - MAX_ROWS) > 0:
         table.add_row(f"+ {further}")
     return table

@@ -19,6 +19,13 @@ SCORING_TO_TRAINING = 3
 _SPEED_SETTINGS = ("freeze", "grad_checkpointing", "compile", "precision")
 
 
+# Bytes of figures, tables and W&B's offline record of a run with few classes; attention maps come on top.
+RUN_FILES = 500_000
+
+# Runs whose files are counted.
+COUNTED_RUNS = 5
+
+
 @dataclass(frozen=True)
 class Throughput:
     """The measured speed and size of a model on this machine."""
@@ -28,6 +35,7 @@ class Throughput:
     overhead_seconds: float  # seconds of a run outside training and scoring: start-up, figures, saving
     checkpoint: int | None  # bytes of the best weights on disk
     source: str  # the measurement, in words
+    files: int = RUN_FILES  # bytes of a run besides its checkpoints
 
 
 def speed_key(config: Mapping[str, Any]) -> Hashable:
@@ -61,6 +69,7 @@ def throughput_of_runs(runs: Sequence[Run], config: RunConfig, device: str, fold
         max(sizes, default=None),
         f"{len(similar)} finished run{'s' * (len(similar) > 1)} of {config.model} in {folder}: {training:.3g} images "
         f"per second in training, on {' and '.join(sorted({_machine(run) for run in similar}))}",
+        int(statistics.median(_files(run.path) for run in similar[:COUNTED_RUNS])),
     )
 
 
@@ -99,3 +108,9 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def _files(folder: Path) -> int:
+    """Bytes of the files of a run besides its checkpoints."""
+    checkpoints = folder / "checkpoints"
+    return sum(_size(path) or 0 for path in folder.rglob("*") if path.is_file() and checkpoints not in path.parents)

@@ -32,6 +32,12 @@ def newest_trials(study: optuna.Study) -> dict[str | int, FrozenTrial]:
     return newest
 
 
+def points_by_number(study: optuna.Study) -> dict[int, int]:
+    """The point of each trial number, of ended trials that were queued again as well."""
+    trials = study.get_trials(deepcopy=False)
+    return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
+
+
 def ending_of(trial: FrozenTrial) -> str | None:
     """finished, stopped, infeasible, failed, removed, duplicate; None for a trial that has not ended."""
     ending: str | None = trial.user_attrs.get("ending", {}).get("state") if trial.state.is_finished() else None

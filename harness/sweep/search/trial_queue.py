@@ -23,10 +23,11 @@ from harness.sweep.search.definition import stored_definition
 from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_again
 from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import LeaseWatch, new_lease
-from harness.sweep.search.ledger import DUPLICATE, REMOVED, key_of, newest_trials, run_id_of
+from harness.sweep.search.ledger import DUPLICATE, REMOVED, newest_trials, run_id_of
 from harness.sweep.search.samplers import choose, make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
+from harness.sweep.search.study_trials import StudyTrials
 from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of
 from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep
@@ -60,7 +61,7 @@ class TrialQueue:
         self._definition = stored_definition(study)
         self._study, self.search = study, search
         self.sweep = self._sweep = sweep  # with the repeats that it began with
-        self._trials: dict[int, optuna.Trial] = {}  # by number
+        self._trials = StudyTrials(study)
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
         self._stop_request = study.user_attrs.get("stop_asked")  # an earlier one, which this runner does not follow
@@ -102,20 +103,19 @@ class TrialQueue:
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 if existing.number not in self._study.user_attrs.get("outside", []):
                     return self._claimed(existing.number)
-                self._end(existing.number, REMOVED)
+                self._trials.end_without_run(existing.number, REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
-            trial = self._study.ask()
-            self._trials[trial.number] = trial
+            trial = self._trials.ask()
             if "point" not in trial.user_attrs:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self._study.tell(trial, state=TrialState.FAIL)
                 return None
-            if "owner" in self._frozen(trial.number).user_attrs:
+            if "owner" in self._trials.read(trial.number).user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
-            self._set_lease(trial.number, self._new_lease())
-            if not self._is_duplicate(trial):
+            self._trials.set_lease(trial.number, self._new_lease())
+            if not self._trials.is_duplicate(trial):
                 return self._claimed(trial.number)
-            self._end(trial.number, DUPLICATE)
+            self._trials.end_without_run(trial.number, DUPLICATE)
         return None
 
     def unsettled(self) -> list[int]:
@@ -125,9 +125,9 @@ class TrialQueue:
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial."""
-        trial = self._trial(claimed.number)
+        trial = self._trials.open(claimed.number)
         try:
-            if epoch not in self._frozen(claimed.number).intermediate_values:
+            if epoch not in self._trials.read(claimed.number).intermediate_values:
                 trial.report(value, step=epoch)
             return trial.should_prune()
         except UpdateFinishedTrialError:  # another machine ended it
@@ -135,11 +135,11 @@ class TrialQueue:
 
     def heartbeat(self, claimed: ClaimedTrial) -> bool:
         """Renew the lease; returns whether this runner still owns the trial."""
-        return self.owns(claimed) and self._set_lease(claimed.number, self._new_lease())
+        return self.owns(claimed) and self._trials.set_lease(claimed.number, self._new_lease())
 
     def owns(self, claimed: ClaimedTrial) -> bool:
         """Whether this runner still owns the trial. Another one may take it over after LEASE_TIMEOUT."""
-        stored = self._frozen(claimed.number)
+        stored = self._trials.read(claimed.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
     def end(
@@ -155,34 +155,31 @@ class TrialQueue:
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            self._trial(claimed.number).set_user_attr("ending", {"state": state, "reason": reason, "memory": memory})
+            self._trials.open(claimed.number).set_user_attr(
+                "ending", {"state": state, "reason": reason, "memory": memory}
+            )
             self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
-
-    def _end(self, number: int, state: str) -> None:
-        """End a trial that does not run: it is a duplicate, or was removed."""
-        self._trial(number).set_user_attr("ending", {"state": state, "reason": None})
-        self._study.tell(number, state=TrialState.FAIL)
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
-        self._trial(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
+        self._trials.open(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
         return dataclasses.replace(claimed, attempts=claimed.attempts + 1)
 
     def release(self, claimed: ClaimedTrial) -> None:
         """Release an unfinished trial; the next worker to claim it resumes it."""
         if self.owns(claimed):
-            self._set_lease(claimed.number, None)
+            self._trials.set_lease(claimed.number, None)
 
     def requeue(self, record: TrialRecord, *, attempts: int) -> None:
         """Queue a trial again that has ended, with the id of its run."""
-        queue_again(self._study, self._frozen(record.number), attempts=attempts)
+        queue_again(self._study, self._trials.read(record.number), attempts=attempts)
 
     def skip(self, record: TrialRecord) -> None:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
         if record.state in ("failed", "infeasible"):
             self.requeue(record, attempts=record.attempts)
             return self.skip(next(new for new in self.records() if new.point == record.point))
-        storage, trial_id = self._study._storage, self._frozen(record.number)._trial_id
+        storage, trial_id = self._study._storage, self._trials.read(record.number)._trial_id
         try:
             storage.set_trial_user_attr(trial_id, "ending", {"state": "skipped", "reason": None})
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
@@ -208,12 +205,6 @@ class TrialQueue:
         records = [self._record(trial, outside) for trial in newest_trials(self._study).values()]
         return sorted(records, key=lambda record: (record.point, record.number))
 
-    @property
-    def points(self) -> dict[int, int]:
-        """The point of each trial number, of ended trials that were queued again as well."""
-        trials = self._study.get_trials(deepcopy=False)
-        return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
-
     def request_stop(self) -> None:
         """Ask the runners of all machines to stop this sweep."""
         self._study.set_user_attr("stop_asked", time.time())
@@ -223,42 +214,26 @@ class TrialQueue:
         """Whether a stop was requested since this queue was opened; clocks of other machines may differ."""
         return self._study.user_attrs.get("stop_asked") != self._stop_request
 
-    def _is_duplicate(self, trial: optuna.Trial) -> bool:
-        """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        key, first = key_of(trial.user_attrs), trial.user_attrs.get("replaces", -1) + 1
-        return any(
-            "point" in other.user_attrs and key_of(other.user_attrs) == key and other.state != TrialState.FAIL
-            for other in self._study.get_trials(deepcopy=False)[first : trial.number]
-        )
-
     def _take_over(self, trial: FrozenTrial) -> bool:
         """Claim an abandoned trial. If two runners do so at once, the last one to write owns it."""
-        if self._frozen(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+        if self._trials.read(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
             return False  # another runner was faster
-        if not self._set_lease(trial.number, self._new_lease()):
+        if not self._trials.set_lease(trial.number, self._new_lease()):
             return False
         time.sleep(TAKE_OVER_SECONDS)
-        stored = self._frozen(trial.number)
+        stored = self._trials.read(trial.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
 
     def _new_lease(self) -> dict[str, Any]:
         return new_lease(self._watch.runner, next(self._beats))
 
-    def _set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
-        """Write the lease of a trial; returns False if another machine has ended the trial."""
-        try:
-            self._trial(number).set_user_attr("owner", lease)
-        except UpdateFinishedTrialError:
-            return False
-        return True
-
     def _claimed(self, number: int) -> ClaimedTrial:
-        trial = self._trial(number)
-        attributes = self._frozen(number).user_attrs
+        trial = self._trials.open(number)
+        attributes = self._trials.read(number).user_attrs
         settings = choose(trial, self._sweep, attributes.get("settings"))
         if "settings" not in attributes:
             trial.set_user_attr("settings", settings)
-        run_id = run_id_of(self._study, self._frozen(number))
+        run_id = run_id_of(self._study, self._trials.read(number))
         return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 
     def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
@@ -272,13 +247,3 @@ class TrialQueue:
                 state = attributes["ending"]["state"]
         in_file = trial.number not in outside
         return record_of(trial, state, run_id_of(self._study, trial), in_file=in_file)
-
-    def _trial(self, number: int) -> optuna.Trial:
-        # Created once per number: the constructor runs the sampler.
-        if number not in self._trials:
-            self._trials[number] = optuna.Trial(self._study, self._frozen(number)._trial_id)
-        return self._trials[number]
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        storage = self._study._storage  # reads one trial; the study would read all
-        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))

@@ -17,11 +17,16 @@ import pytest
 from harness import train as train_module
 from harness.errors import ConfigError, HarnessError
 from harness.launch.proc import is_running
-from harness.runs.folder import RunFolder
+from harness.runs import figures
+from harness.runs.folder import BEST, RunFolder
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import runner as runner_module
+from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
+from harness.sweep.execution.running_trial import RunningTrial
+from harness.sweep.plan import benchmark
+from harness.sweep.plan.plan import plan
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
@@ -90,6 +95,38 @@ def test_every_point_of_a_grid_runs_in_order(photos: Path, tmp_path: Path, capfd
     printed = capfd.readouterr().out
     assert "started" not in printed
     assert "lr0.001_bs5_none" in printed or "0.001" in printed
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
+    overlaps: bool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with --patience: the result of a trial then decides whether there is a next one."""
+    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
+    runs, save = tmp_path / "runs", figures.save
+
+    def save_after_the_next_start(figure: Any, path: Path) -> Path:
+        if path.name == "loss_curve.png" and path.parent.parent.name.endswith("-0"):
+            has_begun = wait_for(lambda: len(list(runs.glob("*/*/manifest.json"))) == 2, 60 if overlaps else 1)
+            (tmp_path / "second has begun").write_text(str(has_begun))
+        return save(figure, path)
+
+    monkeypatch.setattr(figures, "save", save_after_the_next_start)
+    assert sweep_here(file, runs, budget=Budget() if overlaps else Budget(patience=5)) == 0
+    assert (tmp_path / "second has begun").read_text() == str(overlaps)
+    assert [record.state for record in records(file, runs)] == ["finished"] * 2
+    assert len(list(runs.glob("*/*/figures/*.png"))) == 6
+
+
+def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.predictions.write_text("earlier")
+    earlier = folder.predictions.stat().st_mtime_ns
+    fields: Any = (None, None, None, None, folder, tmp_path / "log", None)
+    trial = RunningTrial(*fields, earlier_predictions=earlier)
+    assert not trial.is_tested
+    os.utime(folder.predictions, ns=(earlier, earlier + 1))
+    assert trial.is_tested
 
 
 def test_workers_share_a_sweep(photos: Path, tmp_path: Path) -> None:
@@ -253,8 +290,16 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
     assert [record.attempts for record in done] == [0, 2, 0, 2]
     assert done[1].reason == "a bug in the program"
 
-    # The same command does not retry them. With more retries and without the bug, they finish under the same run ids.
+    # The same command does not retry them. A task of a Slurm job that finds nothing to do ends well.
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
+    with monkeypatch.context() as task:
+        task.setenv("SLURM_JOB_ID", "7")
+        assert sweep_here(file, tmp_path / "runs", retries=1) == 0
+        # It fails if a trial of its own does.
+        trial_queue(file, tmp_path / "runs").requeue(done[1], attempts=1)
+        assert sweep_here(file, tmp_path / "runs", retries=1) == 1
+
+    # With more retries and without the bug, they finish under the same run ids.
     monkeypatch.setattr(train_module, "training_step", training_step)
     assert sweep_here(file, tmp_path / "runs", retries=2) == 0
     again = records(file, tmp_path / "runs")
@@ -345,7 +390,9 @@ def test_an_infeasible_trial_is_not_retried(photos: Path, tmp_path: Path) -> Non
     assert "training loss became" in first.reason
 
 
-def test_early_termination_stops_trials_that_are_not_among_the_best(photos: Path, tmp_path: Path) -> None:
+def test_early_termination_stops_trials_that_are_not_among_the_best(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of three trials at epoch 1 the best two continue, and of two both: W&B's threshold is the value at n // eta."""
     file = write_sweep(
         tmp_path / "tiny.yaml",
@@ -363,6 +410,15 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(photos: Path
     rows = (run_folder(tmp_path / "runs", 2) / "metrics.jsonl").read_text().splitlines()
     assert sum("val/loss" in row for row in rows) < 20
     assert "test/f1" not in summaries(tmp_path / "runs")[run_folder(tmp_path / "runs", 2).name]
+
+    # No trial keeps its optimiser's state, and the plan's estimate of the disk holds.
+    assert {path.name for path in (tmp_path / "runs").glob("*/*/checkpoints/*")} == {BEST}
+    monkeypatch.setattr(benchmark, "SECONDS", 1e-9)
+    monkeypatch.setattr(benchmark, "SCORING_SECONDS", 1e-9)
+    cost = plan(read_sweep(file), runs_dir=tmp_path / "none").cost
+    assert cost is not None
+    used = sum(path.stat().st_size for path in (tmp_path / "runs" / "tiny").rglob("*") if path.is_file())
+    assert used / 1.3 < cost.disk(3, None)[0] < used * 1.3
 
 
 def test_a_second_runner_on_this_machine_is_an_error(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:

@@ -126,6 +126,8 @@ def test_a_cause_that_all_trials_share_lies_outside_of_them(
     log = tmp_path / "log"
     log.write_text("Error: the disk is away\n")
     folder, process = SimpleNamespace(path=tmp_path / "run"), SimpleNamespace(exitcode=exit_code)
-    trial: Any = SimpleNamespace(config=None, folder=folder, slot=CPU, process=process, log=log)
+    trial: Any = SimpleNamespace(
+        config=None, folder=folder, slot=CPU, process=process, log=log, was_killed_for_memory=False
+    )
     sweep: Any = SimpleNamespace(parameters=[SimpleNamespace(name=name, varies=True) for name in swept])
     assert outside_cause(trial, sweep) == cause

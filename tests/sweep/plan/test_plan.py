@@ -26,6 +26,9 @@ from harness.sweep.plan.estimate import (
 )
 from harness.sweep.plan.plan import plan, render
 from harness.sweep.plan.throughput import Throughput, throughput_of_runs
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.session import check_inputs
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs
 
@@ -94,6 +97,7 @@ def test_throughput_of_an_earlier_run(tmp_path: Path) -> None:
         overhead_seconds=pytest.approx(4.0),
         checkpoint=2_000_000,
         source="1 finished run of vit_demo in runs: 50 images per second in training, on Z80, 2 cores",
+        files=sum(path.stat().st_size for path in (tmp_path / "one").glob("*.json")),
     )
 
 
@@ -156,6 +160,8 @@ def test_disk() -> None:
     assert cost.disk(12, None) == (1200, 1200 + 600)
     assert cost.disk(12, 3) == (300, 300 + 2 * 100 + 600)
     assert cost.disk(1, 3) == (100, 100 + 300)
+    # Ten bytes of figures and tables per trial.
+    assert dataclasses.replace(cost, files=10).disk(12, 3) == (300 + 120, 300 + 2 * 100 + 600 + 120)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +222,12 @@ def test_plan_with_workers_and_keep(tmp_path: Path, photos: Path) -> None:
     assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, the best 2 are kept" in text
 
 
-def test_plan_with_a_benchmark(tmp_path: Path, photos: Path) -> None:
+def test_plan_with_a_benchmark(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = GRID.replace("lr: {values: [0.1, 0.001]}", "batch_size: {values: [2, 4]}")
     result = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
     assert result.cost
+    announced = capsys.readouterr().out
+    assert announced.count("measuring its speed in a few steps on random pixels") == 1
     [source] = result.cost.sources  # both batch sizes share one benchmark
     assert source.startswith("a benchmark: 1 training step of vit_demo on 2 random images of 64 px, ")
     assert result.cost.trial_seconds > 0
@@ -229,6 +237,60 @@ def test_plan_with_a_benchmark(tmp_path: Path, photos: Path) -> None:
     around = 3 * 8 * 8 * width + width + width + 65 * width + 2 * width + 2 * width + 2
     assert result.cost.checkpoint == 4 * (6 * layer + around)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("step", [0.01, 0.3, 0.59, 2.5])
+def test_a_benchmark_takes_under_three_seconds(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of two images that take so long; a pass forwards takes a third."""
+    spent: list[float] = []
+
+    def seconds(work: Any, device: Any) -> float:
+        spent.append(step / 3 if "forward" in work.__code__.co_names else step)
+        return spent[-1]
+
+    monkeypatch.undo()  # of the short benchmark of the other tests
+    monkeypatch.setattr(benchmark_module, "_seconds", seconds)
+    throughput = benchmark_module.measure(CONFIG, 2)
+    assert sum(spent) < 3
+    assert throughput.training == pytest.approx((8 if step < 0.1 else 2) / step)
+
+
+def test_a_busy_machine_is_named_beside_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_module.os, "getloadavg", lambda: (7.0, 0, 0))
+    assert "; other programs used the CPU (load 7.0 on " in benchmark_module.measure(CONFIG, 2).source
+    monkeypatch.setattr(benchmark_module.os, "getloadavg", lambda: (0.0, 0, 0))
+    uneven = iter([0.1, 0.2, 0.5, 0.1, *[0.1] * 40])
+    monkeypatch.setattr(benchmark_module, "_seconds", lambda work, device: next(uneven))
+    monkeypatch.setattr(benchmark_module, "MAX_STEPS", 2)
+    monkeypatch.setattr(benchmark_module, "SECONDS", 1.0)
+    throughput = benchmark_module.measure(CONFIG, 2)
+    assert throughput.training == pytest.approx(2 / 0.2)  # the fastest
+    assert "the time may be wrong by more than a factor of 2" in throughput.source
+
+
+def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, photos: Path) -> None:
+    write_run(tmp_path / "runs" / "one")
+    sweep, search = sweep_of(tmp_path, photos), Search()
+    (tmp_path / "runs" / "search").mkdir()
+    queue = TrialQueue.open(sweep, search, tmp_path / "runs" / "search", None, check_inputs(sweep, search))
+    for state in ("finished", "failed"):
+        claimed = queue.claim()
+        assert claimed
+        queue.end(claimed, state, value=0.5 if state == "finished" else None)
+    grown = sweep_of(tmp_path, photos, GRID.replace("[0.1, 0.001]", "[0.1, 0.001, 0.5]"))
+    result = plan(grown, runs_dir=tmp_path / "runs", probe=False)
+    assert result.states == ("finished", "failed", "new", "waiting", "waiting", "new")
+    assert result.cost and result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
+    text = render(result)
+    assert "queue  4 of 6 trials are in the trial queue: 1 finished, 1 failed, 2 waiting" in text
+    assert "with 1 worker for the 4 that are left; about" in text
+    assert ["0", "none", "0.1", "finished", "augment=none_lr=0.1_s0"] in [line.split() for line in text.splitlines()]
+    for _ in range(2):
+        claimed = queue.claim()
+        assert claimed
+        queue.end(claimed, "finished", value=0.5)
+    done = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    assert done.cost is None and done.notes == ("All trials have ended: nothing is left to run.",)
 
 
 def test_plan_without_images(tmp_path: Path) -> None:

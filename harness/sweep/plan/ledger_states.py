@@ -1,0 +1,48 @@
+"""Which trials of a sweep file the trial queue of its sweep already has, and in what state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import RunConfig
+from harness.errors import HarnessError
+from harness.sweep.search.growth import file_keys
+from harness.sweep.search.identity import read_contents
+from harness.sweep.search.ledger import newest_trials
+from harness.sweep.search.ledger_errors import ledger_errors_in_words
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.spec.sweep_file import Sweep
+
+NEW = "new"
+
+
+def ledger_states(
+    sweep: Sweep,
+    search: Search,
+    points: Sequence[Mapping[str, Any]],
+    configs: Iterable[RunConfig],
+    folder: Path,
+    storage: str | None,
+) -> tuple[str, ...]:
+    """The state of each trial of the file, in its order, or NEW; empty if the sweep has not begun."""
+    try:
+        with ledger_errors_in_words(sweep.path):
+            trial_queue = TrialQueue.load(sweep, folder, storage)
+        contents = read_contents(configs)
+    except HarnessError:  # not begun, or its images or its storage are away: `run` reports that
+        return ()
+    trials = newest_trials(trial_queue.study)
+    states = {record.number: record.state for record in trial_queue.records()}
+    keys = file_keys(sweep, search, points, contents)
+    return tuple(states[trials[key].number] if key in trials else NEW for key in keys)
+
+
+def states_line(states: Sequence[str]) -> str:
+    """Counts by state: "queue  3 of 4 trials are in the trial queue: 2 finished, 1 failed"."""
+    counts = Counter(state for state in states if state != NEW)
+    known = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"queue  {counts.total()} of {len(states)} trials are in the trial queue{known and f': {known}'}"

@@ -1,0 +1,111 @@
+"""Trials that the kernel kills for lack of memory: its counters, real or invented."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.runs.logger import RunLogger
+from harness.sweep.execution import running_trial
+from harness.sweep.execution.memory_kills import memory_kills
+from tests import ROOT
+from tests.helpers.sweeping import records, sweep_here, write_sweep
+
+# Kills a child for lack of memory, in a control group with a limit of 80 MB, and counts before and after.
+EATER = """\
+import os, pathlib, sys
+from harness.sweep.execution.memory_kills import memory_kills
+pathlib.Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+before = memory_kills()
+if not (child := os.fork()):
+    pages = [b"x" * 2**20 for _ in range(200)]
+    os._exit(0)
+print(before, os.WTERMSIG(os.waitpid(child, 0)[1]), memory_kills())
+"""
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_the_counters_of_control_groups_and_of_the_machine(tmp_path: Path) -> None:
+    machine = {"proc/vmstat": "nr_free_pages 7\noom_kill 41\n"}
+    assert memory_kills(tmp_path) is None
+    assert memory_kills(write(tmp_path / "bare", machine)) == 41
+    second = {
+        "proc/self/cgroup": "0::/job/task\n",
+        "sys/fs/cgroup/job/task/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 9\n",
+    }
+    assert memory_kills(write(tmp_path / "second", machine | second)) == 2
+    first = {
+        "proc/self/cgroup": "5:cpu:/a\n4:memory:/job\n0::/\n",
+        "sys/fs/cgroup/memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
+    }
+    assert memory_kills(write(tmp_path / "first", machine | first)) == 5
+    # A control group without a counter, such as that of a whole machine.
+    assert memory_kills(write(tmp_path / "root", machine | {"proc/self/cgroup": "0::/\n"})) == 41
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group with little memory; skips where none can be made."""
+    version1 = Path("/sys/fs/cgroup/memory")
+    group = (version1 if version1.is_dir() else Path("/sys/fs/cgroup")) / f"test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = next(group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists())
+        limit.write_text("80000000")
+    except (OSError, StopIteration) as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no control group with a memory limit can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_the_kernel_counts_a_process_that_it_kills_for_lack_of_memory(small_group: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", EATER, str(small_group)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ended.stdout.split() == ["0", str(int(signal.SIGKILL)), "1"]
+
+
+def test_a_trial_that_was_killed_for_memory_pauses_the_sweep_and_is_not_charged(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, runs = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1"), tmp_path / "runs"
+    counter = tmp_path / "kills"
+    counter.write_text("3")
+
+    def killed(*_: object) -> None:
+        counter.write_text("4")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(running_trial, "memory_kills", lambda: int(counter.read_text()))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLogger, "inputs", killed)
+        with pytest.raises(HarnessError, match="is paused: The kernel killed the trial because the machine's memory"):
+            sweep_here(file, runs)
+        first = records(file, runs)[0]
+        assert (first.state, first.attempts) == ("interrupted", 0)
+        # Without a new kill by the kernel, somebody else sent the signal: the trial is charged.
+        patch.setattr(RunLogger, "inputs", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert sweep_here(file, runs, retries=0) == 1
+    assert records(file, runs)[0].reason == "killed (SIGKILL), by the kernel if memory ran out"
+    assert "skip FILE 0" in capfd.readouterr().out
