@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 )
 @click.option("--data", help="Data folder with the test images. [default: the run's]")
 @click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
-def verify(run: Path, images: int, data: str | None, cache_dir: str | None) -> None:
+@click.option("--threads", type=click.IntRange(1), help="CPU compute threads. [default: all cores]")
+def verify(run: Path, images: int, data: str | None, cache_dir: str | None, threads: int | None) -> None:
     """Test what the attention maps of RUN show, and whether it is true.
 
     Measures how many layers are enough, which heads matter, whether positions are used, whether maps show what the
@@ -36,7 +37,7 @@ def verify(run: Path, images: int, data: str | None, cache_dir: str | None) -> N
     with errors_in_words():
         from harness.evidence.verify import verify as measure
 
-        claims = measure(run, images, data, cache_dir, click.echo)
+        claims = measure(run, images, data, cache_dir, threads, click.echo)
         click.echo()
         for claim in claims:
             click.echo(_text(claim))

@@ -48,7 +48,8 @@ def depth_figure(depth: Results) -> Figure:
     accuracy.fill_between(layers, [one["low"] for one in probe], [one["high"] for one in probe], color=BLUE, alpha=0.2)
     accuracy.plot(layers, [one["value"] for one in probe], color=BLUE, marker="o", label="linear probe on the layer")
     accuracy.plot(layers, depth["lens"], color=ORANGE, marker="s", label="the model's own head on the layer")
-    accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label="the model without this block")
+    omitted = f"the model without this block (n = {depth['omitted_on']})"
+    accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label=omitted)
     chance = depth["probe_on_shuffled_labels"]
     accuracy.axhline(chance, color="0.4", linestyle="--", label=f"probe on shuffled labels: {chance:.2f}")
     enough = depth["layers_enough"]
@@ -80,8 +81,8 @@ def heads_figure(heads: Results) -> Figure:
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
     between, images = heads["between_heads"]["value"], heads["between_images"]["value"]
     axes.set_title(
-        f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['n']}\n"
-        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits",
+        f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['ablated']}\n"
+        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}",
         fontsize=10,
     )
     return figure

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness.errors import HarnessError
 from harness.evidence.opened import Opened, initial_model
 from harness.evidence.randomisation import rank_correlation
 from harness.evidence.subject import Subject
 from harness.explain.archive import Archive
+from harness.explain.attention.capture import capture_rows
 from harness.explain.attention.relevance import relevance
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, percent
 from harness.explain.images import Crops, evenly_spaced, of_cache
+from harness.model.adapter import parts
 from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import without_mathtext
 
@@ -57,15 +60,25 @@ def of_mistakes(subject: Subject, for_prediction: np.ndarray) -> PairedMaps | No
     wrong = np.flatnonzero(subject.labels != subject.predicted)
     if len(wrong) < FEWEST:
         return None
-    maps, seen = [], 0
-    for images in subject.batches():
-        rows = wrong[(wrong >= seen) & (wrong < seen + len(images))]
-        if len(rows):
-            labels = torch.from_numpy(subject.labels[rows]).to(images.device)
-            chosen = torch.from_numpy(rows - seen).to(images.device)
+    maps = []
+    for rows, images in subject.with_rows():
+        mistaken = np.isin(rows, wrong)
+        if mistaken.any():
+            labels = torch.from_numpy(subject.labels[rows[mistaken]]).to(images.device)
+            chosen = torch.from_numpy(mistaken).to(images.device)
             maps.append(relevance(subject.model, images[chosen], labels).double().cpu().numpy())
-        seen += len(images)
     return PairedMaps(wrong, for_prediction[wrong], np.concatenate(maps))
+
+
+@torch.no_grad()
+def last_layer(model: nn.Module, subject: Subject) -> np.ndarray:
+    """Attention (n, P) of the last layer of another model on the same images, mean over heads."""
+    prefix, maps = parts(model).layout.prefix, []
+    with capture_rows(model) as latest:
+        for images in subject.batches():
+            model(images)
+            maps.append(latest()[:, -1, :, prefix:].mean(1).double().cpu().numpy())
+    return np.concatenate(maps)
 
 
 def pairs_figure(
@@ -118,7 +131,7 @@ def pairs_with_figures(
     captions = prediction_captions(best.classes, subject, archive.probability)
     found = {}
     try:
-        before = opened.maps_of(initial_model(opened)).layers[:, -1].astype(np.float64)
+        before = last_layer(initial_model(opened), subject)
         after = archive.layers[:, -1].astype(np.float64)
         paired = PairedMaps(np.arange(len(subject)), before, after)
         title = "Attention of the last layer before and after fine-tuning"
