@@ -5,6 +5,7 @@ How alike the two are is measured by rank correlation, beside that with another 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 6  # images of a figure
+LETTERS_PER_INCH = 11  # at 10 points
 FEWEST = 2  # images, so that there is another one
 
 
@@ -88,7 +90,8 @@ def pairs_figure(
     from matplotlib.figure import Figure
 
     measured, places = maps.measured(), evenly_spaced(len(maps.rows), SHOWN)
-    figure = Figure(figsize=(1.9 * len(places) + 0.6, 6.6), dpi=120, layout="constrained")
+    width = 1.9 * len(places) + 0.6  # inches
+    figure = Figure(figsize=(width, 6.6), dpi=120, layout="constrained")
     panels = figure.subplots(3, len(places), squeeze=False)
     for column, place in enumerate(places):
         row = int(maps.rows[place])
@@ -105,11 +108,13 @@ def pairs_figure(
     for axes, name in zip(panels[:, 0], ("model input", *names), strict=True):
         axes.set_ylabel(name, fontsize=9)
     same, other = measured.same_image, measured.other_image
-    figure.suptitle(
-        f"{title}: {measured.n} test images\nrank correlation of the two maps {same.value:.2f} ({same.low:.2f} to "
-        f"{same.high:.2f}), with another image {other.value:.2f}",
-        fontsize=10,
+    lines = (
+        f"{title}: {measured.n} test images",
+        f"rank correlation of the two maps {same.value:.2f} ({same.low:.2f} to {same.high:.2f}), with another image "
+        f"{other.value:.2f}",
     )
+    wrapped = [part for line in lines for part in textwrap.wrap(line, round(LETTERS_PER_INCH * width))]
+    figure.suptitle("\n".join(wrapped), fontsize=10)
     return figure
 
 
