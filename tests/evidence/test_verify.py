@@ -13,8 +13,10 @@ from harness.cli.main import main
 from harness.evidence import faithfulness, verify
 from harness.evidence.progress import PARTIAL_FILE
 from harness.runs.evidence_file import VERDICTS, read_claims
+from harness.sweep import session
 from harness.train import Outcome, fit
 from tests.conftest import write_folder
+from tests.reports.stats.test_leaderboard import write
 from tests.test_train import settings
 
 CLAIMS = ["half_the_layers", "heads_differ", "uses_positions", "maps_are_faithful", "maps_depend_on_weights"]
@@ -82,6 +84,39 @@ def test_images_and_threads_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_p
     result = CliRunner().invoke(main, ["verify", str(tmp_path), "--images", "6", "--threads", "2", "--data", "d"])
     assert result.exit_code == 0, result.output
     assert calls == [(tmp_path, 6, "d", None, 2)]
+
+
+def test_of_a_folder_of_runs_the_best_is_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(verify, "verify", lambda *words: calls.append(words[0]) or [])
+    for name, f1 in (("a", 0.5), ("b", 0.9), ("c", 0.7)):
+        write(tmp_path / "sweep" / name, f1, lr=f1)
+    assert CliRunner().invoke(main, ["verify", str(tmp_path / "sweep")]).exit_code == 0
+    assert calls == [tmp_path / "sweep" / "b"]
+    write(tmp_path / "failed" / "a", None, lr=1.0, state="failed")
+    result = CliRunner().invoke(main, ["verify", str(tmp_path / "failed")])
+    assert (result.exit_code, len(calls)) == (1, 1)
+    assert result.output.endswith("to verify. No run has finished.\n")
+
+
+def test_a_sweep_verifies_its_best_run_once_if_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(verify, "verify", lambda *words: calls.append(words[0]) or [])
+    monkeypatch.setattr(session, "run_sweep", lambda *_, **__: 0)
+    write(tmp_path / "grid" / "a", 0.5, lr=0.1)
+    file = tmp_path / "grid.yaml"
+    file.write_text(
+        "program: harness/run.py\nmethod: grid\nmetric: {name: best/val_f1, goal: maximize}\n"
+        "parameters: {lr: {values: [0.1]}, data: {value: x}}\n"
+    )
+    words = ["sweep", "run", str(file), "--runs-dir", str(tmp_path)]
+    assert CliRunner().invoke(main, words).exit_code == 0 and not calls
+    result = CliRunner().invoke(main, [*words, "--verify-best"])
+    assert result.exit_code == 0, result.output
+    assert calls == [tmp_path / "grid" / "a"]
+    (tmp_path / "grid" / "a" / "evidence.json").write_text("{}")
+    assert "The best run has been verified" in CliRunner().invoke(main, [*words, "--verify-best"]).output
+    assert len(calls) == 1
 
 
 def test_a_folder_without_a_run_is_refused_in_one_sentence(tmp_path: Path) -> None:
