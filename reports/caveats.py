@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.runs.rules import printable
+from harness.runs.rules import HARDLY_TRAINED, confidence_word, printable
 from reports.collection import Collection
 from reports.runs import Run
 from reports.stats.leaderboard import Row
+from reports.stats.selection import selection
 from reports.values import is_number
 
 # Most runs and files that a caveat lists by name.
@@ -36,6 +37,8 @@ def caveats(collection: Collection) -> list[Caveat]:
         *_by_text(collection, "A split is not the data set's own. {}.", _cut_splits),
         *_lost_seeds(collection),
         *_below_probe(collection),
+        *_hardly_trained(collection),
+        *_chosen_by_validation(collection),
         *_out_of_memory(collection),
         *_different(collection, "data sets", lambda run: part(run, "data").get("fingerprint")),
         *_different(collection, "initial weights", lambda run: part(run, "weights").get("digest"), is_grave=False),
@@ -128,6 +131,33 @@ def _below_probe(collection: Collection) -> Iterator[Caveat]:
         yield Caveat(
             f"{_runs(len(details))} scored below the linear probe that the head started from.", _first(details)
         )
+
+
+def _hardly_trained(collection: Collection) -> Iterator[Caveat]:
+    """A winner whose validation loss is not far below that of guessing."""
+    best = collection.best
+    loss, classes = (best.metric("best/val_loss"), part(best, "data").get("classes")) if best else (None, None)
+    if best is None or loss is None or type(classes) is not int or classes < 2:
+        return
+    if loss > HARDLY_TRAINED * (guessing := math.log(classes)):
+        temperature = best.metric("test/temperature")
+        confidence = "" if temperature is None else f" Its probabilities are {confidence_word(temperature)}."
+        yield Caveat(
+            f"The best run is hardly trained: its validation loss is {loss:.2f}; guessing among {classes} classes has "
+            f"{guessing:.2f}.{confidence} Train longer, or with a higher learning rate."
+        )
+
+
+def _chosen_by_validation(collection: Collection) -> Iterator[Caveat]:
+    """By how much the winner's validation score is too high."""
+    if collection.board.metric != "best/val_f1" or (excess := selection(collection.board.ranked)) is None:
+        return
+    count = len(collection.board.ranked)
+    yield Caveat(
+        f"The best of {count} settings was chosen by its validation F1, which is therefore about {excess.excess:.3f} "
+        f"too high (simulated with {excess.images} images). Its test scores did not choose it.",
+        is_grave=False,
+    )
 
 
 def _by_text(collection: Collection, sentence: str, texts_of: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:

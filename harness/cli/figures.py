@@ -13,15 +13,16 @@ from harness.options import SETTINGS
 FILE_LIST = ".figures.json"
 
 
-@click.command(context_settings=SETTINGS, short_help="Draw the figures of a paper, as PNG and PDF.")
+@click.command(context_settings=SETTINGS, short_help="Draw the figures of a paper, as PNG, PDF and SVG.")
 @click.argument("runs", metavar="RUNS_DIR", type=click.Path(path_type=Path))
 @click.option("--study", is_flag=True, help="The six figures of the study that this program began with.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the figures.")
 def figures(runs: Path, study: bool, output: Path) -> None:
-    """Draw the figures of a paper from the runs in RUNS_DIR, each as PNG, as PDF and with its caption as text.
+    """Draw the figures of a paper from the runs in RUNS_DIR, each as PNG, PDF and SVG, with its caption as text.
 
     With --study: the losses of all runs, the position embeddings of the worst and of the best run, and for one image
-    the attention of each layer, of each head and of all layers. Neither models nor data are needed.
+    the attention of each layer, of each head and of all layers. These need neither models nor data. With the best
+    run's checkpoint, a seventh figure has its filters, position embeddings and attention distances.
 
     \b
     Example:

@@ -139,6 +139,7 @@ def plan(
 @click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Hours after which no trial is started.")
 @click.option("--target", type=float, help="Value of the metric at which no further trial is started.")
 @click.option("--patience", type=click.IntRange(1), help="Finished trials without a better value before it stops.")
+@click.option("--verify-best", is_flag=True, help="At the end, test what the best run's attention maps show.")
 def run(
     file: Path,
     runs_dir: str,
@@ -161,6 +162,7 @@ def run(
     max_hours: float | None,
     target: float | None,
     patience: int | None,
+    verify_best: bool,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
@@ -174,6 +176,7 @@ def run(
       harness sweep run sweeps/grid.yaml --repeat-best 3 --repeats 5
     """
     with errors_in_words():
+        from harness.cli.verify import verify_best_run
         from harness.sweep.execution.budget import Budget
         from harness.sweep.execution.resources import share_machine
         from harness.sweep.execution.runner_options import RunnerOptions
@@ -191,7 +194,10 @@ def run(
         search = Search(count, seed, algorithm, spec.repeats)
         options = RunnerOptions(retries, timeout, keep, budget, end_by)
         folder = sweep_folder(spec, runs_dir)
-        sys.exit(run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse))
+        code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
+        if verify_best and code == 0:
+            verify_best_run(folder, spec.metric.name, spec.metric.goal)
+        sys.exit(code)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:

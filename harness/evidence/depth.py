@@ -11,6 +11,7 @@ Shapes: n images, L layers, D hidden size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from harness.runs.resampling import Interval, mean_intervals
 # A probe that loses less accuracy than this is as good as the last layer's for any use.
 SMALL_LOSS = 0.05
 INVERSE_STRENGTHS = (0.01, 0.1, 1.0)
+PROBE_TOLERANCE = 1e-4  # of its gradient: accuracies are compared, not weights, and there are L + 1 probes to fit
 SHUFFLE_SEED = 7
 RULE = (
     "The probe's accuracy at the last layer less that at half the depth, on the same test images. holds: the upper end "
@@ -45,7 +47,8 @@ class Depth:
     probe: tuple[Interval, ...]
     probe_loss: tuple[Interval, ...]  # accuracy of the last layer's probe less that of this layer's
     cka: tuple[float, ...]
-    without_block: tuple[float, ...]
+    without_block: tuple[float, ...]  # on `omitted_on` images
+    omitted_on: int
     probe_on_shuffled_labels: float  # at the last layer
     layers_enough: int  # from here on, no layer's probe can be told from the last's
     beats_guessing: bool
@@ -76,14 +79,17 @@ class Labelled:
     labels: np.ndarray  # (N,) int64
 
 
-def passes(subject: Subject, train: Labelled, val: Labelled) -> int:
-    """Images that go through the model."""
+def passes(subject: Subject, few: Subject, train: Labelled, val: Labelled) -> int:
+    """Images that go through the model, or through half of its blocks in the mean, which is counted as half."""
     blocks = len(parts(subject.model).blocks)
-    return len(train.labels) + len(val.labels) + len(subject) * (1 + blocks)
+    return len(train.labels) + len(val.labels) + len(subject) + len(few) * (1 + math.ceil(blocks / 2))
 
 
-def measure_depth(subject: Subject, train: Labelled, val: Labelled) -> Depth:
-    """Probes are fitted on `train`, their strength chosen on `val`, and everything is scored on the test images."""
+def measure_depth(subject: Subject, few: Subject, train: Labelled, val: Labelled) -> Depth:
+    """Probes are fitted on `train`, their strength chosen on `val`, and scored on the test images.
+
+    Blocks are left out on few of these.
+    """
     model, labels = subject.model, subject.labels
     fitting, choosing, testing = (features_by_layer(model, each.batches) for each in (train, val, subject))
     layers = testing.shape[1]
@@ -105,7 +111,8 @@ def measure_depth(subject: Subject, train: Labelled, val: Labelled) -> Depth:
         tuple(measured[:layers]),
         losses,
         tuple(linear_cka(testing[:, layer], testing[:, -1]) for layer in range(layers)),
-        _accuracy_without_blocks(subject),
+        _accuracy_without_blocks(few),
+        len(few),
         float((by_chance == labels).mean()),
         1 + max((layer + 1 for layer in range(layers - 1) if losses[layer].low > 0), default=0),
         subject.beats_guessing,
@@ -143,16 +150,15 @@ def _lens(model: nn.Module, layer_features: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def _accuracy_without_blocks(subject: Subject) -> tuple[float, ...]:
     vit = parts(subject.model)
-    right, seen = np.zeros(len(vit.blocks)), 0
-    for images in subject.batches():
-        labels = subject.labels[seen : seen + len(images)]
-        seen += len(images)
+    right = np.zeros(len(vit.blocks))
+    for rows, images in subject.with_rows():
+        labels = subject.labels[rows]
         before = vit.embed(images)  # what enters the block that is left out
         for omitted, block in enumerate(vit.blocks):
             predicted = logits_from(subject.model, before, omitted + 1).argmax(1).cpu().numpy()
             right[omitted] += (predicted == labels).sum()
             before = block(before)
-    return tuple((right / seen).tolist())
+    return tuple((right / len(subject)).tolist())
 
 
 def _probe_predicted(
@@ -164,5 +170,13 @@ def _probe_predicted(
     num_classes: int,
 ) -> np.ndarray:
     """The classes (n,) that a probe gives to `test`; all features are those of one layer, (any number, D)."""
-    probe, _ = fit_probe(train, train_labels, val, val_labels, num_classes, inverse_strengths=INVERSE_STRENGTHS)
+    probe, _ = fit_probe(
+        train,
+        train_labels,
+        val,
+        val_labels,
+        num_classes,
+        inverse_strengths=INVERSE_STRENGTHS,
+        gradient_tolerance=PROBE_TOLERANCE,
+    )
     return probe.logits(test).argmax(1)

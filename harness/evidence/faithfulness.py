@@ -12,12 +12,12 @@ Shapes: n images, B in a batch, P patches, k of them kept, N tokens, D hidden si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import above
@@ -25,7 +25,7 @@ from harness.model.adapter import parts
 from harness.runs.evidence_file import CENTRE_PRIOR, OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
-STEPS = 8  # points of each curve besides the first
+STEPS = 5  # points of each curve besides the first
 SMALLEST_EFFECT = 0.1  # of all patches on p; images in which they change it less are not measured
 CENTRE, OTHERS, RANDOM = CENTRE_PRIOR, "mean of other images", "random"
 BASELINES = (CENTRE, OTHERS, RANDOM)  # orders that know nothing of the image
@@ -80,8 +80,8 @@ def not_measured() -> Claim:
 
 
 def passes(subject: Subject, maps: Mapping[str, np.ndarray]) -> int:
-    """Images that go through the model; on average half of their patches do."""
-    return len(subject) * (2 + 2 * (STEPS - 1) * (len(maps) + len(BASELINES)))
+    """Images that go through the model; with half of their patches in the mean, which is counted as half."""
+    return len(subject) * (2 + (STEPS - 1) * (len(maps) + len(BASELINES)))
 
 
 def measure_faithfulness(
@@ -91,17 +91,15 @@ def measure_faithfulness(
 
     None if the patches change p by less than SMALLEST_EFFECT in every image.
     """
-    empty = kept_probabilities(subject, lambda rows: np.empty((rows.stop - rows.start, 0), np.int64))
-    full = kept_probabilities(subject, lambda _: None)
-    usable = full - empty >= SMALLEST_EFFECT
+    names = [*maps, *orders]
+    inserted, deleted = curves(subject, [ranking(values) for values in (*maps.values(), *orders.values())])
+    empty, full = inserted[:, :1, :1], inserted[:, :1, -1:]
+    usable = (full - empty >= SMALLEST_EFFECT)[:, 0, 0]
     if not usable.any():
         return None
-    curves = {}
-    for name, values in {**maps, **orders}.items():
-        inserted, deleted = _curves(subject, ranking(values), empty, full)
-        scale = (full - empty)[usable, None]
-        curves[name] = tuple((each[usable] - empty[usable, None]) / scale for each in (inserted, deleted))
-    gains = {name: area(inserted) - area(deleted) for name, (inserted, deleted) in curves.items()}
+    lowest, scale = empty[usable], (full - empty)[usable]
+    inserted, deleted = ((each[usable] - lowest) / scale for each in (inserted, deleted))
+    gains = {name: area(inserted[:, k]) - area(deleted[:, k]) for k, name in enumerate(names)}
     measured = dict(zip(gains, mean_intervals(np.column_stack(list(gains.values()))), strict=True))
     best, shown = max(maps, key=lambda name: measured[name].value), next(iter(maps))
     baseline = max((CENTRE, OTHERS), key=lambda name: measured[name].value)
@@ -110,8 +108,10 @@ def measure_faithfulness(
         int(usable.sum()),
         int((~usable).sum()),
         {
-            name: MapFaithfulness(tuple(inserted.mean(0).tolist()), tuple(deleted.mean(0).tolist()), measured[name])
-            for name, (inserted, deleted) in curves.items()
+            name: MapFaithfulness(
+                tuple(inserted[:, k].mean(0).tolist()), tuple(deleted[:, k].mean(0).tolist()), measured[name]
+            )
+            for k, name in enumerate(names)
         },
         best,
         shown,
@@ -140,35 +140,47 @@ def area(curve: np.ndarray) -> np.ndarray:
     return np.trapezoid(curve, dx=1 / (curve.shape[1] - 1), axis=1)
 
 
-def _curves(subject: Subject, order: np.ndarray, empty: np.ndarray, full: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """p with the highest-ranked patches inserted, and with them deleted; (n, STEPS + 1) each."""
-    patches = order.shape[1]
-    inserted, deleted = [empty], [full]
-    for step in range(1, STEPS):
-        highest, rest = np.split(order, [round(patches * step / STEPS)], axis=1)
-        inserted.append(kept_probabilities(subject, highest.__getitem__))
-        deleted.append(kept_probabilities(subject, rest.__getitem__))
-    return np.column_stack([*inserted, full]), np.column_stack([*deleted, empty])
-
-
 @torch.no_grad()
-def kept_probabilities(subject: Subject, kept: Callable[[slice], np.ndarray | None]) -> np.ndarray:
-    """Probability of the predicted class of each image (n,) when the model sees some of its patches.
+def curves(subject: Subject, orders: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """p with the first patches of K orders (n, P) inserted, and with them deleted; (n, K, STEPS + 1) each.
 
-    `kept` gives the patches (B, k), from 0, of a slice of the images; None keeps all.
+    NaN between the ends, where these differ by less than SMALLEST_EFFECT: such images are not measured.
     """
     vit = parts(subject.model)
-    probabilities, seen = [], 0
-    for images in subject.batches():
-        rows = slice(seen, seen + len(images))
-        seen = rows.stop
-        tokens = vit.embed(images)
-        if (patches := kept(rows)) is not None:
-            tokens = keep_patches(tokens, torch.from_numpy(patches).to(tokens.device), vit.layout.prefix)
-        classes = torch.from_numpy(subject.predicted[rows]).to(tokens.device)
-        chosen = logits_from(subject.model, tokens).double().softmax(1).gather(1, classes[:, None])[:, 0]
-        probabilities.append(chosen.cpu().numpy())
-    return np.concatenate(probabilities)
+    inserted = np.full((len(subject), len(orders), STEPS + 1), np.nan)
+    deleted = inserted.copy()
+    for rows, images in subject.with_rows():
+        tokens, classes = vit.embed(images), torch.from_numpy(subject.predicted[rows]).to(images.device)
+        full = _of_class(logits_from(subject.model, tokens), classes)
+        empty = _of_class(_logits_without_patches(subject.model, tokens), classes)
+        inserted[rows, :, 0] = deleted[rows, :, -1] = empty[:, None]
+        inserted[rows, :, -1] = deleted[rows, :, 0] = full[:, None]
+        measured = np.flatnonzero(full - empty >= SMALLEST_EFFECT)
+        if not len(measured):
+            continue
+        places, chosen = rows[measured], torch.from_numpy(measured).to(tokens.device)
+        tokens, classes = tokens[chosen], classes[chosen]
+        for number, order in enumerate(orders):
+            patches = torch.from_numpy(order[places]).to(tokens.device)
+            for step in range(1, STEPS):
+                kept = round(patches.shape[1] * step / STEPS)
+                for curve, seen in ((inserted, patches[:, :kept]), (deleted, patches[:, kept:])):
+                    left = keep_patches(tokens, seen, vit.layout.prefix)
+                    curve[places, number, step] = _of_class(logits_from(subject.model, left), classes)
+    return inserted, deleted
+
+
+def _logits_without_patches(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Logits (B, C) of the prefix tokens alone; a head that reads the mean of patches reads zeros."""
+    vit = parts(model)
+    if vit.layout.pools_patches:
+        return vit.head(torch.zeros_like(tokens[:, 0]))
+    return logits_from(model, tokens[:, : vit.layout.prefix])
+
+
+def _of_class(logits: Tensor, classes: Tensor) -> np.ndarray:
+    """Probability of each image's class (B,)."""
+    return logits.double().softmax(1).gather(1, classes[:, None])[:, 0].cpu().numpy()
 
 
 def keep_patches(tokens: Tensor, patches: Tensor, prefix: int) -> Tensor:

@@ -48,7 +48,8 @@ def depth_figure(depth: Results) -> Figure:
     accuracy.fill_between(layers, [one["low"] for one in probe], [one["high"] for one in probe], color=BLUE, alpha=0.2)
     accuracy.plot(layers, [one["value"] for one in probe], color=BLUE, marker="o", label="linear probe on the layer")
     accuracy.plot(layers, depth["lens"], color=ORANGE, marker="s", label="the model's own head on the layer")
-    accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label="the model without this block")
+    omitted = f"the model without this block (n = {depth['omitted_on']})"
+    accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label=omitted)
     chance = depth["probe_on_shuffled_labels"]
     accuracy.axhline(chance, color="0.4", linestyle="--", label=f"probe on shuffled labels: {chance:.2f}")
     enough = depth["layers_enough"]
@@ -57,7 +58,7 @@ def depth_figure(depth: Results) -> Figure:
     accuracy.set(title="Accuracy", xlabel="layer", ylabel="accuracy (share of images)", ylim=(0, 1.02))
     similarity.plot(layers, depth["cka"], color=BLUE, marker="o")
     similarity.set(title="Similarity with the last layer", xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02))
-    accuracy.legend(fontsize=9, loc="lower right")
+    accuracy.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))  # below: over no line
     for axes in (accuracy, similarity):
         _tidy(axes)
         axes.set_xticks(layers)
@@ -68,7 +69,7 @@ def heads_figure(heads: Results) -> Figure:
     """Change of the loss without each head; a dot marks heads that matter."""
     changes, p_values = np.array(heads["loss_change"]), np.array(heads["p_values"])
     layers, count = changes.shape
-    figure = _figure(max(5.5, 0.5 * count + 3), max(3.8, 0.36 * layers + 1.8), "")
+    figure = _figure(max(6.5, 0.5 * count + 3), max(3.8, 0.36 * layers + 1.8), "")
     axes = figure.subplots()
     end = float(np.abs(changes).max()) or 1.0
     image = axes.imshow(changes, cmap="PuOr_r", vmin=-end, vmax=end, aspect="auto")
@@ -79,9 +80,10 @@ def heads_figure(heads: Results) -> Figure:
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
     between, images = heads["between_heads"]["value"], heads["between_images"]["value"]
-    axes.set_title(
-        f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['n']}\n"
-        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits",
+    # Over the whole figure, whose width the map shares with its colour bar.
+    figure.suptitle(
+        f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['ablated']}\n"
+        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}",
         fontsize=10,
     )
     return figure

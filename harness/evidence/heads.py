@@ -40,7 +40,8 @@ RULE = (
 class Heads:
     """Heads by layer, from the first to the last; losses in nats, divergences in bits."""
 
-    n: int
+    n: int  # images of the divergences
+    ablated: int  # images of the ablations
     loss_change: tuple[tuple[float, ...], ...]  # (L, H): mean over images, positive if the head helps
     p_values: tuple[tuple[float, ...], ...]  # (L, H): of no change, adjusted by Holm over all heads
     between_heads: Interval
@@ -69,21 +70,22 @@ class Heads:
         )
 
 
-def passes(subject: Subject) -> int:
+def passes(subject: Subject, few: Subject) -> int:
     """Images that go through the model, or through half of its blocks in the mean, which is counted as half."""
     modules = attentions(subject.model)
-    return len(subject) * (2 + math.ceil(sum(module.num_heads for module in modules) / 2))
+    return len(subject) + len(few) * (2 + math.ceil(sum(module.num_heads for module in modules) / 2))
 
 
-def measure_heads(subject: Subject) -> Heads:
-    """Ablate every head, one at a time, and compare the attention of all."""
-    changes = _loss_changes(subject)  # (n, L, H)
-    count, layers, heads = changes.shape
-    adjusted = np.array(holm(_sign_flip_test(changes.reshape(count, -1)))).reshape(layers, heads)
+def measure_heads(subject: Subject, few: Subject) -> Heads:
+    """Compare the attention of all heads; ablate every head, one at a time, on few of the images."""
+    changes = _loss_changes(few)  # (images, L, H)
+    ablated, layers, heads = changes.shape
+    adjusted = np.array(holm(_sign_flip_test(changes.reshape(ablated, -1)))).reshape(layers, heads)
     divergences = _divergences(subject)
     between, across, difference = mean_intervals(np.column_stack([divergences, divergences[:, 0] - divergences[:, 1]]))
     return Heads(
-        count,
+        len(subject),
+        ablated,
         tuple(map(tuple, changes.mean(0).tolist())),
         tuple(map(tuple, adjusted.tolist())),
         between,
@@ -112,10 +114,9 @@ def output_change(attention: nn.MultiheadAttention, outputs: Tensor, mean: Tenso
 def _loss_changes(subject: Subject) -> np.ndarray:
     """Loss of each image without a head less its loss with all heads, (n, L, H)."""
     head_means = _mean_outputs(subject)
-    changes, seen = [], 0
-    for images in subject.batches():
-        labels = torch.from_numpy(subject.labels[seen : seen + len(images)]).to(images.device)
-        seen += len(images)
+    changes = []
+    for rows, images in subject.with_rows():
+        labels = torch.from_numpy(subject.labels[rows]).to(images.device)
         whole = cross_entropy(subject.model(images), labels, reduction="none")
         without = [cross_entropy(logits, labels, reduction="none") for logits in _ablated(subject, images, head_means)]
         shape = (len(images), *head_means.shape[:2])

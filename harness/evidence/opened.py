@@ -23,6 +23,7 @@ from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 
 IMAGES = 500  # test images, by default
+FEW = 150  # of them, for what takes dozens of passes through the model for each image
 RANDOM_SEED = 1  # of the weights that replace the trained ones
 
 
@@ -36,18 +37,23 @@ class Opened:
     processes: Processes
     tested: CachedImages  # the test images that are used
 
+    @property
+    def few(self) -> np.ndarray:
+        """Which of the test images the dearest measures use: at most FEW, evenly spaced."""
+        return np.array(evenly_spaced(len(self.tested), FEW))
+
     def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
         loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)
         # On a CPU an image is valid until the next batch is drawn.
         return lambda: (batch.images.clone() for batch in loader)
 
-    def maps_of(self, model: nn.Module) -> Archive:
+    def maps_of(self, model: nn.Module, images: CachedImages) -> Archive:
         explained = ExplainedModel(
             model, self.config.model, self.config.weights, self.best.classes, self.best.preprocessing
         )
         layer = head_layer(self.config.model, None)
         pixels, root = self.dataset.pixels, self.config.data
-        result = explain_dataset(explained, pixels, self.tested, root, layer, self.config, self.processes)
+        result = explain_dataset(explained, pixels, images, root, layer, self.config, self.processes)
         assert result is not None  # this is the only process
         return result.archive
 

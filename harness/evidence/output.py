@@ -27,25 +27,24 @@ class Measured:
     """What was measured of a run."""
 
     claims: list[Claim]
-    results: dict[str, Any]  # dataclasses, by measure
+    results: dict[str, Any]  # numbers as in evidence.json, by measure
     figures: dict[str, Figure]  # those that need images, by measure
 
 
 def write_and_log(run_folder: Path, images: int, measured: Measured, tracker: Tracker | None = None) -> dict[str, Any]:
     """Write and draw what was measured on `images` test images; returns entries of summary.json."""
     claims = measured.claims
-    plain = {name: dataclasses.asdict(result) for name, result in measured.results.items()}
     document = {
         "version": VERSION,
         "images": images,
         "claims": [dataclasses.asdict(claim) for claim in claims],
-        "results": plain,
+        "results": measured.results,
     }
     write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
     with_images = {f"evidence_{name}": figure for name, figure in measured.figures.items()}
-    for name, figure in (evidence_figures(plain) | with_images).items():
+    for name, figure in (evidence_figures(measured.results) | with_images).items():
         path = figures.save(figure, folder / f"{name}.png")
         if tracker:
             tracker.image(f"figures/{name}", path)

@@ -5,21 +5,25 @@ How alike the two are is measured by rank correlation, beside that with another 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness.errors import HarnessError
 from harness.evidence.opened import Opened, initial_model
 from harness.evidence.randomisation import rank_correlation
 from harness.evidence.subject import Subject
 from harness.explain.archive import Archive
+from harness.explain.attention.capture import capture_rows
 from harness.explain.attention.relevance import relevance
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, percent
 from harness.explain.images import Crops, evenly_spaced, of_cache
+from harness.model.adapter import parts
 from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import without_mathtext
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 6  # images of a figure
+LETTERS_PER_INCH = 11  # at 10 points
 FEWEST = 2  # images, so that there is another one
 
 
@@ -57,15 +62,25 @@ def of_mistakes(subject: Subject, for_prediction: np.ndarray) -> PairedMaps | No
     wrong = np.flatnonzero(subject.labels != subject.predicted)
     if len(wrong) < FEWEST:
         return None
-    maps, seen = [], 0
-    for images in subject.batches():
-        rows = wrong[(wrong >= seen) & (wrong < seen + len(images))]
-        if len(rows):
-            labels = torch.from_numpy(subject.labels[rows]).to(images.device)
-            chosen = torch.from_numpy(rows - seen).to(images.device)
+    maps = []
+    for rows, images in subject.with_rows():
+        mistaken = np.isin(rows, wrong)
+        if mistaken.any():
+            labels = torch.from_numpy(subject.labels[rows[mistaken]]).to(images.device)
+            chosen = torch.from_numpy(mistaken).to(images.device)
             maps.append(relevance(subject.model, images[chosen], labels).double().cpu().numpy())
-        seen += len(images)
     return PairedMaps(wrong, for_prediction[wrong], np.concatenate(maps))
+
+
+@torch.no_grad()
+def last_layer(model: nn.Module, subject: Subject) -> np.ndarray:
+    """Attention (n, P) of the last layer of another model on the same images, mean over heads."""
+    prefix, maps = parts(model).layout.prefix, []
+    with capture_rows(model) as latest:
+        for images in subject.batches():
+            model(images)
+            maps.append(latest()[:, -1, :, prefix:].mean(1).double().cpu().numpy())
+    return np.concatenate(maps)
 
 
 def pairs_figure(
@@ -75,7 +90,8 @@ def pairs_figure(
     from matplotlib.figure import Figure
 
     measured, places = maps.measured(), evenly_spaced(len(maps.rows), SHOWN)
-    figure = Figure(figsize=(1.9 * len(places) + 0.6, 6.6), dpi=120, layout="constrained")
+    width = 1.9 * len(places) + 0.6  # inches
+    figure = Figure(figsize=(width, 6.6), dpi=120, layout="constrained")
     panels = figure.subplots(3, len(places), squeeze=False)
     for column, place in enumerate(places):
         row = int(maps.rows[place])
@@ -92,11 +108,13 @@ def pairs_figure(
     for axes, name in zip(panels[:, 0], ("model input", *names), strict=True):
         axes.set_ylabel(name, fontsize=9)
     same, other = measured.same_image, measured.other_image
-    figure.suptitle(
-        f"{title}: {measured.n} test images\nrank correlation of the two maps {same.value:.2f} ({same.low:.2f} to "
-        f"{same.high:.2f}), with another image {other.value:.2f}",
-        fontsize=10,
+    lines = (
+        f"{title}: {measured.n} test images",
+        f"rank correlation of the two maps {same.value:.2f} ({same.low:.2f} to {same.high:.2f}), with another image "
+        f"{other.value:.2f}",
     )
+    wrapped = [part for line in lines for part in textwrap.wrap(line, round(LETTERS_PER_INCH * width))]
+    figure.suptitle("\n".join(wrapped), fontsize=10)
     return figure
 
 
@@ -118,7 +136,7 @@ def pairs_with_figures(
     captions = prediction_captions(best.classes, subject, archive.probability)
     found = {}
     try:
-        before = opened.maps_of(initial_model(opened)).layers[:, -1].astype(np.float64)
+        before = last_layer(initial_model(opened), subject)
         after = archive.layers[:, -1].astype(np.float64)
         paired = PairedMaps(np.arange(len(subject)), before, after)
         title = "Attention of the last layer before and after fine-tuning"

@@ -29,6 +29,13 @@ class Subject:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def with_rows(self) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Batches, each with the places (B,) of its images among the n."""
+        seen = 0
+        for images in self.batches():
+            yield np.arange(seen, seen + len(images)), images
+            seen += len(images)
+
     @property
     def beats_guessing(self) -> bool:
         """Whether the lower end of accuracy's interval is above the share of the most frequent class."""

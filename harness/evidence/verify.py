@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from harness.data.dataset import Dataset
 from harness.evidence import depth, faithfulness, heads, output, pairs, pointing, position_use, randomisation
 from harness.evidence.depth import Labelled
 from harness.evidence.opened import IMAGES, Opened, maps_by_name, open_for_verifying, random_model
+from harness.evidence.progress import open_progress
 from harness.evidence.subject import Subject
+from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
 from harness.predict import best_of, open_run
@@ -30,17 +34,41 @@ SHOWN_MAP = RELEVANCE  # claims are about it: chosen before, so that no run's re
 Say = Callable[[str], None]
 
 
-def verify(run_folder: Path, images: int, data: str | None, cache_dir: str | None, say: Say) -> list[Claim]:
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What the measures share: subjects, and the maps (n, P) of all test images."""
+
+    opened: Opened
+    archive: Archive
+    subject: Subject
+    few: Subject  # some of its images, for the dearest measures
+    maps: Mapping[str, np.ndarray]
+    baselines: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """One measure: its name in evidence.json, the images that go through the model, and what computes it.
+
+    The result is a dataclass, or None if there is nothing to measure.
+    """
+
+    name: str
+    passes: int
+    compute: Callable[[], tuple[Any, list[Claim]]]
+
+
+def verify(
+    run_folder: Path, images: int, data: str | None, cache_dir: str | None, threads: int | None, say: Say
+) -> list[Claim]:
     """Measure, write `evidence.json` and figures, and return the claims with their verdicts. Raises HarnessError."""
     best, config, dataset = open_run(run_folder, data, cache_dir)
-    processes = Processes(config)
+    processes = Processes(dataclasses.replace(config, threads=threads))  # the run's may be those of another machine
     try:
         opened = open_for_verifying(best, config, dataset, processes, images)
-        measured = _measure(opened, say)
+        return _verify(run_folder, opened, say, None)[0]
     finally:
         processes.close()
-    output.write_and_log(run_folder, len(opened.tested), measured)
-    return measured.claims
 
 
 def verify_finished(
@@ -48,73 +76,103 @@ def verify_finished(
 ) -> dict[str, Any]:
     """The same for a run that has just been tested, on its main process; returns entries of summary.json."""
     opened = open_for_verifying(best_of(run_folder), config, dataset, processes, IMAGES)
-    measured = _measure(opened, say)
-    for claim in measured.claims:
+    claims, summary = _verify(run_folder, opened, say, tracker)
+    for claim in claims:
         say(f"{claim.verdict}: {claim.statement} ({claim.number}: {claim.numbers})")
-    return output.write_and_log(run_folder, len(opened.tested), measured, tracker)
+    return summary
 
 
-def _measure(opened: Opened, say: Say) -> output.Measured:
-    best, model = opened.best, opened.best.model
-    archive = opened.maps_of(model)
-    subject = Subject(
-        model,
-        opened.batches(opened.tested),
-        archive.labels.astype(np.int64),
-        archive.predicted.astype(np.int64),
-        len(best.classes),
+def _verify(run_folder: Path, opened: Opened, say: Say, tracker: Tracker | None) -> tuple[list[Claim], dict[str, Any]]:
+    """Run every measure that an earlier, interrupted verification has not finished, and write the result."""
+    progress, clock = open_progress(run_folder, opened), _Clock(say)
+    clock.start("maps", len(opened.tested))
+    material = _material(opened)
+    for measure in _measures(material):
+        if measure.name in progress.done:
+            say(f"{measure.name}: measured before")
+            continue
+        clock.start(measure.name, measure.passes)
+        progress.add(measure.name, *measure.compute())
+    clock.start("before and after, and mistakes", 2 * len(material.subject))
+    results, figures = progress.results, {}
+    for name, (paired, figure) in pairs.pairs_with_figures(opened, material.archive, material.subject, say).items():
+        results[name], figures[name] = dataclasses.asdict(paired.measured()), figure
+    clock.stop()
+    measured = output.Measured(progress.claims, results, figures)
+    summary = output.write_and_log(run_folder, len(opened.tested), measured, tracker)
+    progress.remove()
+    return measured.claims, summary
+
+
+def _material(opened: Opened) -> Material:
+    tested, few = opened.tested, opened.few
+    archive = opened.maps_of(opened.best.model, tested)
+    labels, predicted = archive.labels.astype(np.int64), archive.predicted.astype(np.int64)
+    model, classes = opened.best.model, len(opened.best.classes)
+    subject = Subject(model, opened.batches(tested), labels, predicted, classes)
+    of_few = Subject(model, opened.batches(tested.take(few)), labels[few], predicted[few], classes)
+    maps = maps_by_name(archive)
+    centre = centre_prior(math.isqrt(archive.rollout.shape[1]))
+    return Material(opened, archive, subject, of_few, maps, faithfulness.baselines(maps, centre, len(subject)))
+
+
+def _measures(material: Material) -> Iterator[Measure]:
+    """In the order in which they run; the cost of each is known before it runs."""
+    opened, subject, few = material.opened, material.subject, material.few
+    maps, baselines = (
+        {name: values[opened.few] for name, values in every.items()} for every in (material.maps, material.baselines)
     )
     fitting, choosing = opened.dataset.train, opened.dataset.val
     fitting = fitting.take(evenly_spaced(len(fitting), MOST_TRAINING_IMAGES))
     train, val = (Labelled(opened.batches(part), part.labels) for part in (fitting, choosing))
-    maps = maps_by_name(archive)
-    side = math.isqrt(archive.rollout.shape[1])
-    baselines = faithfulness.baselines(maps, centre_prior(side), len(subject))
-    clock = _Clock(say)
-    results: dict[str, Any] = {}
-    claims: list[Claim] = []
 
-    clock.start("depth", depth.passes(subject, train, val))
-    results["depth"] = depth.measure_depth(subject, train, val)
-    claims.append(results["depth"].claim())
+    def measure_depth() -> tuple[Any, list[Claim]]:
+        result = depth.measure_depth(subject, few, train, val)
+        return result, [result.claim()]
 
-    clock.start("heads", heads.passes(subject))
-    results["heads"] = heads.measure_heads(subject)
-    claims.append(results["heads"].claim())
+    def measure_heads() -> tuple[Any, list[Claim]]:
+        result = heads.measure_heads(subject, few)
+        return result, [result.claim()]
 
-    clock.start("positions", position_use.passes(subject))
-    if positions := position_use.measure_position_use(subject):
-        results["positions"] = positions
-        claims.append(positions.claim())
+    def measure_positions() -> tuple[Any, list[Claim]]:
+        result = position_use.measure_position_use(few)
+        return result, [result.claim()] if result else []
 
-    clock.start("faithfulness", faithfulness.passes(subject, maps))
-    faithful = faithfulness.measure_faithfulness(subject, maps, baselines)
-    if faithful:
-        results["faithfulness"] = faithful
-    claims.append(faithful.claim() if faithful else faithfulness.not_measured())
+    def measure_faithfulness() -> tuple[Any, list[Claim]]:
+        result = faithfulness.measure_faithfulness(few, maps, baselines)
+        return result, [result.claim() if result else faithfulness.not_measured()]
 
-    clock.start("randomisation", len(subject) * len(randomisation.STAGES))
-    random = random_model(best, opened.processes)
-    results["randomisation"] = randomisation.measure_randomisation(
-        maps, lambda mixed: maps_by_name(opened.maps_of(mixed)), model, random, beats_guessing=subject.beats_guessing
-    )
-    claims.append(results["randomisation"].claim(SHOWN_MAP))
-
-    if (covered := _coverage(opened, side)) is not None:
-        rows, parts = covered
-        results["pointing"] = pointing.measure_pointing(
-            {name: values[rows] for name, values in maps.items()},
-            {name: values[rows] for name, values in baselines.items()},
-            parts,
+    def measure_randomisation() -> tuple[Any, list[Claim]]:
+        best, images = opened.best, opened.tested.take(opened.few)
+        result = randomisation.measure_randomisation(
+            maps,
+            lambda mixed: maps_by_name(opened.maps_of(mixed, images)),
+            best.model,
+            random_model(best, opened.processes),
             beats_guessing=subject.beats_guessing,
         )
-        claims.append(results["pointing"].claim(SHOWN_MAP))
-    clock.start("before and after, and mistakes", 2 * len(subject))
-    figures = {}
-    for name, (paired, figure) in pairs.pairs_with_figures(opened, archive, subject, say).items():
-        results[name], figures[name] = paired.measured(), figure
-    clock.stop()
-    return output.Measured(claims, results, figures)
+        return result, [result.claim(SHOWN_MAP)]
+
+    yield Measure("depth", depth.passes(subject, few, train, val), measure_depth)
+    yield Measure("heads", heads.passes(subject, few), measure_heads)
+    yield Measure("positions", position_use.passes(few), measure_positions)
+    yield Measure("faithfulness", faithfulness.passes(few, maps), measure_faithfulness)
+    yield Measure("randomisation", len(few) * len(randomisation.STAGES), measure_randomisation)
+    yield Measure("pointing", 0, lambda: _pointing(material))
+
+
+def _pointing(material: Material) -> tuple[Any, list[Claim]]:
+    """Where the data have masks."""
+    if (covered := _coverage(material.opened, math.isqrt(material.archive.rollout.shape[1]))) is None:
+        return None, []
+    rows, parts = covered
+    result = pointing.measure_pointing(
+        {name: values[rows] for name, values in material.maps.items()},
+        {name: values[rows] for name, values in material.baselines.items()},
+        parts,
+        beats_guessing=material.subject.beats_guessing,
+    )
+    return result, [result.claim(SHOWN_MAP)]
 
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -138,7 +196,8 @@ class _Clock:
 
     def start(self, name: str, passes: int) -> None:
         self.stop()
-        self._say(f"{name}: {passes:,} images through the model")
+        if passes:
+            self._say(f"{name}: {passes:,} images through the model")
         self._name, self._began = name, time.perf_counter()
 
     def stop(self) -> None:

@@ -52,6 +52,7 @@ def fit_probe(
     *,
     inverse_strengths: Sequence[float] = INVERSE_STRENGTHS,
     device: torch.device | str = "cpu",
+    gradient_tolerance: float = GRADIENT_TOLERANCE,
 ) -> tuple[LinearProbe, Scores]:
     """The probe with the best macro F1 on validation (ties: lower loss, then stronger L2), and its scores there.
 
@@ -61,7 +62,7 @@ def fit_probe(
     best: tuple[LinearProbe, Scores] | None = None
     parameters = torch.zeros(num_classes, train.shape[1] + 1, dtype=torch.float64, device=device)
     for inverse_strength in sorted(inverse_strengths):
-        parameters = _fit(train, train_labels, mean, std, parameters, inverse_strength)
+        parameters = _fit(train, train_labels, mean, std, parameters, inverse_strength, gradient_tolerance)
         probe = _unstandardised(parameters, mean, std, inverse_strength)
         scores = score(val_labels, probe.logits(val))
         if best is None or (scores.f1, -scores.loss) > (best[1].f1, -best[1].loss):
@@ -77,6 +78,7 @@ def _fit(
     std: Tensor,
     start: Tensor,
     inverse_strength: float,
+    gradient_tolerance: float,
 ) -> Tensor:
     """Parameters (C, D + 1), the intercept last, that minimise scikit-learn's objective divided by C N.
 
@@ -87,7 +89,7 @@ def _fit(
     optimizer = torch.optim.LBFGS(
         [parameters],
         max_iter=MAX_ITERATIONS,
-        tolerance_grad=GRADIENT_TOLERANCE,
+        tolerance_grad=gradient_tolerance,
         tolerance_change=0,
         history_size=20,
         line_search_fn="strong_wolfe",

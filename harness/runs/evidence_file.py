@@ -54,7 +54,7 @@ def read_claims(run_folder: Path) -> list[Claim]:
     entries = read_object(path, VERIFY_AGAIN).get("claims")
     if not isinstance(entries, list):
         raise _damaged(path, f"claims is {kind_of(entries)} instead of a list")
-    return [_claim(path, entry) for entry in entries]
+    return [claim_of(path, entry) for entry in entries]
 
 
 def read_map_scores(run_folder: Path) -> dict[str, str]:
@@ -91,7 +91,8 @@ def _entry(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _claim(path: Path, entry: Any) -> Claim:
+def claim_of(path: Path, entry: Any) -> Claim:
+    """A claim as it was read from a file. Raises UnreadableError."""
     if not isinstance(entry, Mapping):
         raise _damaged(path, f"a claim is {kind_of(entry)} instead of an object")
     for name in _TEXTS:

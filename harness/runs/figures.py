@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _RED = "#CC0000"
 
+_LONGEST_TITLE = 110  # letters that fit over a loss curve; names of the runs of a sweep list what it varies
+
 # A cross entropy (nats) above this comes from diverged weights; on a linear axis all other values would look flat.
 _LOSS_OF_A_DIVERGED_RUN = 30.0
 
@@ -40,7 +42,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
     _draw_losses(losses, rows, epochs, best)
     _draw_scores(scores, epochs, best)
     if title:
-        figure.suptitle(_plain(title))
+        figure.suptitle(_plain(title, longest=_LONGEST_TITLE))
     return figure
 
 
@@ -51,20 +53,23 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-PRINT_FORMATS = (".png", ".pdf", ".txt")
+PRINT_FORMATS = (".png", ".pdf", ".svg", ".txt")
 
 
 def save_for_print(figure: Figure, stem: Path, caption: str) -> list[Path]:
-    """Write a figure as PNG and PDF, and its caption as text beside them; `stem` is the path without a suffix."""
+    """Write a figure as PNG, PDF and SVG, and its caption as text beside them; `stem` is the path without a suffix."""
     import matplotlib
 
-    png, pdf, text = (stem.with_suffix(suffix) for suffix in PRINT_FORMATS)
+    png, pdf, svg, text = paths = [stem.with_suffix(suffix) for suffix in PRINT_FORMATS]
     save(figure, png)
-    # Type 42: text stays text, which journals ask for. Without a date, the same figure is the same file.
-    with matplotlib.rc_context({"pdf.fonttype": 42}), replacing(pdf) as beside:
-        figure.savefig(beside, format="pdf", metadata={"CreationDate": None})
+    # Text stays text, which journals ask for. Without a date and with fixed ids, the same figure is the same file.
+    settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": stem.name}
+    with matplotlib.rc_context(settings):
+        for path, date in ((pdf, "CreationDate"), (svg, "Date")):
+            with replacing(path) as beside:
+                figure.savefig(beside, format=path.suffix[1:], metadata={date: None})
     write_atomically(text, (caption + "\n").encode())
-    return [png, pdf, text]
+    return paths
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]], best: Any) -> None:

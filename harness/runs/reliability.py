@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.runs.intervals import share_interval
-from harness.runs.rules import BLUE, ORANGE
+from harness.runs.rules import BLUE, HARDLY_TRAINED, ORANGE, confidence_word
 from harness.training.metrics import CALIBRATION_BINS, Predictions
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 COLDEST, HOTTEST = 0.05, 20.0
 MOST = 5000  # images for the temperature, evenly spaced: more would not change two digits
 HALVINGS = 40
-# A temperature outside these is named: between them, the highest probability hardly changes.
-UNDERCONFIDENT, OVERCONFIDENT = 0.8, 1.25
-HARDLY_TRAINED = 0.6  # of ln C, the loss of guessing: a validation loss above it
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,7 @@ class Reliability:
 
     @property
     def word(self) -> str:
-        if self.temperature < UNDERCONFIDENT:
-            return "under-confident"
-        return "over-confident" if self.temperature > OVERCONFIDENT else "calibrated"
+        return confidence_word(self.temperature)
 
 
 def reliability(predictions: Predictions, error: float) -> Reliability:

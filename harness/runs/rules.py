@@ -33,6 +33,10 @@ OUTLIER_ATTENTION = 0.5
 # ... and at least this many times their share of the patches.
 OUTLIER_EXCESS = 2.0
 
+# A temperature outside these is named: between them, the highest probability hardly changes.
+UNDERCONFIDENT, OVERCONFIDENT = 0.8, 1.25
+HARDLY_TRAINED = 0.6  # of ln C, the loss of guessing among C classes: a validation loss above it
+
 # Colours that people with any colour vision can tell apart (Okabe & Ito 2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
@@ -64,6 +68,13 @@ def has_outlier_attention(share: Any, attention: Any) -> Any:
     Arrays or numbers from 0 to 1, element by element.
     """
     return (attention >= OUTLIER_ATTENTION) & (attention >= OUTLIER_EXCESS * share)
+
+
+def confidence_word(temperature: float) -> str:
+    """Whether the model's probabilities are too low or too high, by the temperature that would fit best."""
+    if temperature < UNDERCONFIDENT:
+        return "under-confident"
+    return "over-confident" if temperature > OVERCONFIDENT else "calibrated"
 
 
 def finite_number(value: Any) -> float | None:

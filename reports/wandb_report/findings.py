@@ -196,6 +196,42 @@ def _positions(collection: Collection) -> Iterator[str]:
     )
 
 
+def _evidence(collection: Collection) -> Iterator[str]:
+    """A column for each claim that `harness verify` tested, from the summaries, which W&B has too."""
+    board, ending = collection.board, "_verdict"
+    names = dict.fromkeys(
+        key.removesuffix(ending)
+        for row in board.finished
+        for key in row.run.summary
+        if key.startswith("evidence/") and key.endswith(ending)
+    )
+    verified = [row for row in board.finished if any(f"{name}{ending}" in row.run.summary for name in names)]
+    if not verified:
+        return
+
+    def told(row: Row, name: str) -> str:
+        verdict, number = row.run.summary.get(f"{name}{ending}", "-"), row.run.metric(name)
+        return str(verdict) if number is None else f"{verdict} ({number:.3f})"
+
+    yield table(
+        [
+            *_identity(board, verified),
+            *(
+                Column(
+                    name.removeprefix("evidence/").replace("_", " "),
+                    tuple(told(row, name) for row in verified),
+                    is_text=True,
+                )
+                for name in names
+            ),
+        ]
+    )
+    yield (
+        "Verdicts of claims about each model and its attention maps, with the number that decides. Intervals, numbers "
+        "of images and rules: evidence.json in the run folder, and the page of `harness report`."
+    )
+
+
 def _provenance(collection: Collection) -> Iterator[str]:
     facts = [facts_of(row.run) for row in collection.rows]
     names = dict.fromkeys(name for found in facts for name in found)
@@ -217,6 +253,7 @@ SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
     "mistakes": _mistakes,
     "gallery": _gallery,
     "positions": _positions,
+    "evidence": _evidence,
     "provenance": _provenance,
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.runs import metric_table
+from reports.page.sections.evidence import FIGURES
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
@@ -34,6 +35,9 @@ IMAGES = {
         "figures/position_maps": "Class token and change by patch",
     },
 }
+# Images of runs that were verified, and of runs on data with masks; not every run logs them.
+EVIDENCE = {f"figures/{name}": title for name, title in FIGURES.items()}
+ON_OBJECT = "figures/attention_object"
 TABLES = {
     "mistakes": ("test/per_class", "test/predictions"),
     "gallery": ("attention/pictures",),
@@ -175,6 +179,16 @@ def _positions(board: Leaderboard) -> list[Any]:
     return [*_media("positions"), change]
 
 
+def _evidence(board: Leaderboard) -> list[Any]:
+    import wandb_workspaces.reports.v2 as wr
+
+    summaries = [row.run.summary for row in board.finished]
+    verified = any(key.startswith("evidence/") for summary in summaries for key in summary)
+    with_masks = any("object/n" in summary for summary in summaries)
+    keys = [key for key in EVIDENCE if (with_masks if key == ON_OBJECT else verified)]
+    return [wr.MediaBrowser(title=EVIDENCE[key], media_keys=[key], num_columns=2) for key in keys]
+
+
 def _provenance(board: Leaderboard) -> list[Any]:
     import wandb_workspaces.reports.v2 as wr
 
@@ -190,6 +204,7 @@ SECTIONS: dict[str, Callable[[Leaderboard], list[Any]]] = {
     "mistakes": _mistakes,
     "gallery": _gallery,
     "positions": _positions,
+    "evidence": _evidence,
     "provenance": _provenance,
 }
 

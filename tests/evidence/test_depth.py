@@ -41,7 +41,9 @@ def test_a_block_that_changes_nothing_is_found_superfluous():
     model = without_second_block(planted.colour().subject.model)
     images = planted.by_colour(60, seed=10_000)
     subject = planted.subject_of(model, images)
-    depth = measure_depth(subject, labelled(planted.by_colour(90, seed=1)), labelled(planted.by_colour(30, seed=2)))
+    depth = measure_depth(
+        subject, subject, labelled(planted.by_colour(90, seed=1)), labelled(planted.by_colour(30, seed=2))
+    )
     assert depth.layers_enough == 1
     assert depth.lens[0] == depth.lens[1] == (subject.predicted == subject.labels).mean()
     assert depth.without_block[1] == depth.lens[1]
@@ -55,7 +57,7 @@ def test_an_untrained_model_on_labels_that_say_nothing_gives_no_verdict():
     images = planted.by_colour(60, seed=10_000)
     chance = planted.Images(torch.randn(60, 3, planted.SIZE, planted.SIZE), images.labels, images.patch)
     subject = planted.subject_of(planted.new_vit(), chance)
-    depth = measure_depth(subject, labelled(chance), labelled(chance))
+    depth = measure_depth(subject, subject, labelled(chance), labelled(chance))
     unrelated = depth.__class__(**{**depth.__dict__, "probe_on_shuffled_labels": depth.probe[-1].value})
     assert unrelated.claim().verdict == OPEN
 
@@ -72,5 +74,6 @@ def test_cka_is_that_of_gram_matrices_and_ignores_rotation_and_scale():
 
 def test_the_cost_counts_every_image_that_goes_through_the_model():
     subject = planted.colour().subject
+    few = planted.subject_of(subject.model, planted.by_colour(20, seed=3))
     train, val = labelled(planted.by_colour(90, seed=1)), labelled(planted.by_colour(30, seed=2))
-    assert passes(subject, train, val) == 90 + 30 + 60 * (1 + 2)
+    assert passes(subject, few, train, val) == 90 + 30 + 60 + 20 * (1 + 1)

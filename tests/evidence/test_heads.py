@@ -28,7 +28,7 @@ def test_the_outputs_of_all_heads_projected_are_the_output_of_the_attention():
 
 def test_ablation_equals_a_model_whose_head_gives_its_mean():
     subject = planted.colour().subject
-    heads = measure_heads(subject)
+    heads = measure_heads(subject, subject)
     images = torch.cat(list(subject.batches()))
     labels = torch.from_numpy(subject.labels)
     edited = copy.deepcopy(subject.model)
@@ -50,7 +50,8 @@ def test_a_head_whose_output_is_not_used_changes_nothing():
     model = copy.deepcopy(planted.colour().subject.model)
     with torch.no_grad():
         model.encoder.layers[0].self_attention.out_proj.weight[:, :WIDTH] = 0
-    heads = measure_heads(planted.subject_of(model, planted.by_colour(60, seed=10_000)))
+    subject = planted.subject_of(model, planted.by_colour(60, seed=10_000))
+    heads = measure_heads(subject, subject)
     assert heads.loss_change[0][0] == pytest.approx(0, abs=1e-6)
     assert heads.p_values[0][0] == 1
     assert 0 < heads.that_matter < 4
@@ -64,7 +65,7 @@ def test_heads_that_are_copies_of_each_other_do_not_differ():
                 for parameter in (block.self_attention.in_proj_weight, block.self_attention.in_proj_bias):
                     parameter[start + WIDTH : start + 2 * WIDTH] = parameter[start : start + WIDTH]
     subject = planted.subject_of(model, planted.by_colour(60, seed=10_000))
-    heads = measure_heads(subject)
+    heads = measure_heads(subject, subject)
     assert heads.between_heads.value == pytest.approx(0, abs=1e-9)
     assert heads.between_images.value > 0
     assert heads.claim().verdict == (FAILS if subject.beats_guessing else OPEN)
@@ -78,5 +79,6 @@ def test_divergence_of_known_distributions():
 
 
 def test_nothing_is_claimed_of_a_model_that_guesses():
-    heads = measure_heads(planted.subject_of(planted.new_vit(), planted.by_colour(40, seed=3)))
+    subject = planted.subject_of(planted.new_vit(), planted.by_colour(40, seed=3))
+    heads = measure_heads(subject, subject)
     assert heads.claim().verdict == OPEN

@@ -1,79 +1,122 @@
-"""`harness verify` on a small trained run: what it writes, repeats and refuses."""
+"""`harness verify` on a small trained run: what it writes, repeats, resumes and refuses."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from harness.cli.main import main
+from harness.evidence import faithfulness, verify
+from harness.evidence.progress import PARTIAL_FILE
 from harness.runs.evidence_file import VERDICTS, read_claims
-from harness.train import fit
+from harness.sweep import session
+from harness.train import Outcome, fit
 from tests.conftest import write_folder
+from tests.reports.stats.test_leaderboard import write
 from tests.test_train import settings
 
 CLAIMS = ["half_the_layers", "heads_differ", "uses_positions", "maps_are_faithful", "maps_depend_on_weights"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that tells colours apart."""
+def verified(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run that tells colours apart, and that has verified itself at its end."""
     home = tmp_path_factory.mktemp("verified")
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "cache"))
     data = write_folder(home / "data", train=8, valid=4, test=8)
-    outcome = fit(settings(data, home / "runs", explain="none", lr=3e-3, epochs=6))
+    outcome = fit(settings(data, home / "runs", explain="none", lr=3e-3, epochs=6, verify=True))
     patch.undo()
-    return outcome.folder
+    return outcome
 
 
-def verify(*words: object) -> str:
-    result = CliRunner().invoke(main, ["verify", *map(str, words)])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def test_every_claim_is_written_and_printed_and_a_repeat_is_equal_to_the_last_bit(run: Path) -> None:
-    output = verify(run)
-    first = (run / "evidence.json").read_bytes()
-    document = json.loads(first)
-    assert document["images"] == 24
-    claims = read_claims(run)
+def test_every_claim_of_a_run_is_written_with_its_numbers(verified: Outcome) -> None:
+    document = json.loads((verified.folder / "evidence.json").read_text())
+    claims = read_claims(verified.folder)
+    assert verified.summary["state"] == "finished" and document["images"] == 24
     assert [claim.key for claim in claims] == CLAIMS
     for claim in claims:
         assert claim.verdict in VERDICTS
         assert claim.measured.low <= claim.measured.value <= claim.measured.high
-        assert claim.statement in output
+        assert verified.summary[f"evidence/{claim.key}_verdict"] == claim.verdict
+        if claim.n:
+            assert verified.summary[f"evidence/{claim.key}"] == claim.measured.value
     layers = len(document["results"]["depth"]["lens"])
     assert len(document["results"]["heads"]["loss_change"]) == layers
     assert len(document["results"]["randomisation"]["maps"]) == 5
-    drawn = {path.stem for path in (run / "figures").glob("evidence_*.png")}
-    assert drawn >= {"evidence_depth", "evidence_heads", "evidence_positions", "evidence_maps"}
-    # The cost is printed before each measure.
-    assert f"positions: {24 * 8:,} images through the model" in output
-    verify(run)
-    assert (run / "evidence.json").read_bytes() == first
+    drawn = {path.stem for path in (verified.folder / "figures").glob("evidence_*.png")}
+    assert drawn >= {"evidence_depth", "evidence_heads", "evidence_positions", "evidence_maps", "evidence_before_after"}
 
 
-def test_a_run_can_verify_itself_at_its_end(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("HARNESS_CACHE_DIR", str(run.parent.parent / "cache"))
-    data = run.parent.parent / "data"
-    summary = fit(settings(data, tmp_path, explain="none", lr=3e-3, epochs=1, verify=True)).summary
-    claims = read_claims(next(tmp_path.glob("*/evidence.json")).parent)
-    assert summary["state"] == "finished" and [claim.key for claim in claims] == CLAIMS
-    for claim in claims:
-        assert summary[f"evidence/{claim.key}_verdict"] == claim.verdict
-        if claim.n:
-            assert summary[f"evidence/{claim.key}"] == claim.measured.value
+def test_an_interrupted_command_resumes_and_ends_with_the_same_bits(
+    verified: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = (verified.folder / "evidence.json").read_bytes()
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(verified.folder.parent.parent / "cache"))
+    with monkeypatch.context() as interrupted:
+
+        def fails(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        interrupted.setattr(faithfulness, "measure_faithfulness", fails)
+        assert CliRunner().invoke(main, ["verify", str(verified.folder), "--threads", "1"]).exit_code != 0
+    assert list(json.loads((verified.folder / PARTIAL_FILE).read_text())["done"]) == ["depth", "heads", "positions"]
+    (verified.folder / "evidence.json").unlink()
+    result = CliRunner().invoke(main, ["verify", str(verified.folder), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "heads: measured before" in result.output
+    # The cost of a measure is printed before it; here of a whole pass, and of five maps and three other orders.
+    assert f"faithfulness: {24 * (2 + 4 * 8):,} images through the model" in result.output
+    for claim in read_claims(verified.folder):
+        assert claim.statement in result.output
+    assert (verified.folder / "evidence.json").read_bytes() == expected
+    assert not (verified.folder / PARTIAL_FILE).exists()
 
 
-def test_fewer_images_can_be_asked_for(run: Path) -> None:
-    verify(run, "--images", 6)
-    assert json.loads((run / "evidence.json").read_text())["images"] == 6
+def test_images_and_threads_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+    monkeypatch.setattr(verify, "verify", lambda *words: calls.append(words[:-1]) or [])
+    result = CliRunner().invoke(main, ["verify", str(tmp_path), "--images", "6", "--threads", "2", "--data", "d"])
+    assert result.exit_code == 0, result.output
+    assert calls == [(tmp_path, 6, "d", None, 2)]
+
+
+def test_of_a_folder_of_runs_the_best_is_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(verify, "verify", lambda *words: calls.append(words[0]) or [])
+    for name, f1 in (("a", 0.5), ("b", 0.9), ("c", 0.7)):
+        write(tmp_path / "sweep" / name, f1, lr=f1)
+    assert CliRunner().invoke(main, ["verify", str(tmp_path / "sweep")]).exit_code == 0
+    assert calls == [tmp_path / "sweep" / "b"]
+    write(tmp_path / "failed" / "a", None, lr=1.0, state="failed")
+    result = CliRunner().invoke(main, ["verify", str(tmp_path / "failed")])
+    assert (result.exit_code, len(calls)) == (1, 1)
+    assert result.output.endswith("to verify. No run has finished.\n")
+
+
+def test_a_sweep_verifies_its_best_run_once_if_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(verify, "verify", lambda *words: calls.append(words[0]) or [])
+    monkeypatch.setattr(session, "run_sweep", lambda *_, **__: 0)
+    write(tmp_path / "grid" / "a", 0.5, lr=0.1)
+    file = tmp_path / "grid.yaml"
+    file.write_text(
+        "program: harness/run.py\nmethod: grid\nmetric: {name: best/val_f1, goal: maximize}\n"
+        "parameters: {lr: {values: [0.1]}, data: {value: x}}\n"
+    )
+    words = ["sweep", "run", str(file), "--runs-dir", str(tmp_path)]
+    assert CliRunner().invoke(main, words).exit_code == 0 and not calls
+    result = CliRunner().invoke(main, [*words, "--verify-best"])
+    assert result.exit_code == 0, result.output
+    assert calls == [tmp_path / "grid" / "a"]
+    (tmp_path / "grid" / "a" / "evidence.json").write_text("{}")
+    assert "The best run has been verified" in CliRunner().invoke(main, [*words, "--verify-best"]).output
+    assert len(calls) == 1
 
 
 def test_a_folder_without_a_run_is_refused_in_one_sentence(tmp_path: Path) -> None:

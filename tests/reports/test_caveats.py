@@ -36,3 +36,29 @@ def test_seeds_that_were_pruned_make_a_mean_too_good(tmp_path: Path) -> None:
         "Seeds of 1 setting were pruned or could not be trained. Means are of the other seeds, and therefore too good."
     )
     assert caveat.details == ("lr 0.001: 2 of 4 seeds",)
+
+
+def test_a_winner_that_is_hardly_trained_is_named(tmp_path: Path) -> None:
+    for name, loss in (("trained", 0.5), ("hardly", 3.5)):
+        run = write(tmp_path / name / "a", 0.5, lr=1e-3)
+        summary = run.summary | {"best/val_loss": loss, "test/temperature": 0.4}
+        (run.path / "summary.json").write_text(json.dumps(summary))
+        (run.path / "manifest.json").write_text(json.dumps({"data": {"classes": 100}}))
+    texts = [caveat.text for caveat in caveats(collect(tmp_path / "hardly")) if "hardly trained" in caveat.text]
+    assert texts == [
+        "The best run is hardly trained: its validation loss is 3.50; guessing among 100 classes has 4.61. Its "
+        "probabilities are under-confident. Train longer, or with a higher learning rate."
+    ]
+    assert not any("hardly trained" in caveat.text for caveat in caveats(collect(tmp_path / "trained")))
+
+
+def test_the_validation_score_of_the_best_of_several_is_too_high(tmp_path: Path) -> None:
+    for number, errors in enumerate((10, 11, 12)):
+        run = write(tmp_path / str(number), 0.9, errors, lr=10.0**-number)
+        (run.path / "manifest.json").write_text(json.dumps({"data": {"images": {"val": 50}}}))
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "too high" in one.text]
+    assert not caveat.is_grave
+    assert caveat.text.startswith(
+        "The best of 3 settings was chosen by its validation F1, which is therefore about 0.0"
+    )
+    assert "(simulated with 50 images)" in caveat.text

@@ -55,6 +55,10 @@ def test_losses_and_scores_are_drawn_where_they_were_logged() -> None:
     assert line(figure, 1, "accuracy") == ([1, 2, 3], [0.51, 0.76, 0.71])
     assert line(figure, 1, "best: F1 0.7500 in epoch 2") == ([2], [0.75])
     assert figure.get_suptitle() == "a run"
+    # A name that lists what a sweep varies is not cut; one that is longer than the figure is.
+    name = "augment=none_head_init=probe_layer_decay=0.85_lr=0.0003_batch_size=32_s0"
+    assert figures.loss_curve(rows, title=name).get_suptitle() == name
+    assert len(figures.loss_curve(rows, title=name * 3).get_suptitle()) == 110
     assert figure.axes[0].get_ylim()[0] == 0
 
 

@@ -1,6 +1,7 @@
 """The six figures of the study, from the run folders at hand: losses, positions of two runs, layers, heads, all layers.
 
-Each is drawn from the arrays of a run, without its model. P = g² patches.
+Each is drawn from the arrays of a run, without its model. A seventh has the filters, positions and attention distances
+of the best run, whose checkpoint it needs. P = g² patches.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from harness.explain.archive import Archive, attending
 from harness.explain.archive import read as read_archive
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, class_name, percent
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
+from harness.explain.drawing.vit_figure import vit_figure
 from harness.explain.maps import combined_maps
 from harness.explain.positions.measures import centred, cosine
 from harness.explain.positions.text import verdict_text
+from harness.model.adapter import parts
 from harness.runs.attention_files import PositionArchive
+from harness.runs.folder import BEST
 from harness.runs.reading import read_object, read_rows, run_folders
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
 from harness.runs.sprite_files import read_sprites
+from harness.training.checkpoint import load_best
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,6 +91,8 @@ def study_figures(folder: Path) -> Iterator[StudyFigure]:
     if not with_maps:
         raise HarnessError(f"No finished run in {folder} has attention maps. Make them with `harness explain RUN`.")
     yield from _map_figures(with_maps[0])
+    if (with_maps[0].path / "checkpoints" / BEST).is_file():
+        yield _vit_figure(with_maps[0])
 
 
 def _map_figures(run: _Run) -> Iterator[StudyFigure]:
@@ -109,6 +116,21 @@ def _map_figures(run: _Run) -> Iterator[StudyFigure]:
         ("6_combined", combined, f"Maps that combine all layers: {', '.join(combined)}. {kinds}"),
     ):
         yield StudyFigure(name, functools.partial(map_figure, crop, maps), f"{caption}. {of_image}")
+
+
+def _vit_figure(run: _Run) -> StudyFigure:
+    archive = read_archive(run.path / "attention" / ATTENTION_FILE, Archive)
+    vit = parts(load_best(run.path / "checkpoints" / BEST).model)
+    projection, positions = vit.patch_projection.weight.detach().numpy(), vit.patch_positions()
+    patches = None if positions is None else positions[0].detach().double().numpy()
+    return StudyFigure(
+        "7_inside",
+        functools.partial(vit_figure, projection, patches, archive),
+        f"Inside the best run on validation ({run.label}), as in figure 7 of the ViT paper. Left: the first principal "
+        "components of the filters that make patches into tokens, each scaled to its own range. Middle: cosine "
+        "similarity of position embeddings; each tile shows that of one patch with all patches, after their mean is "
+        f"subtracted. Right: mean attention distance of each head over {len(archive)} images.",
+    )
 
 
 def loss_curves(runs: Sequence[_Run]) -> Figure:

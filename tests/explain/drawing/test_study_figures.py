@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,9 +13,13 @@ from PIL import Image
 
 from harness.cli.figures import FILE_LIST
 from harness.cli.main import main
+from harness.config import RunConfig
 from harness.explain import archive
 from harness.explain.drawing.sprites import draw_sprites
 from harness.explain.drawing.study_figures import study_figures
+from harness.model.vit import build_model
+from harness.runs.folder import BEST
+from harness.training.checkpoint import save_best
 from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
 
 NAMES = ["1_loss_curves", "2_positions_worst", "3_positions_best", "4_layers", "5_heads", "6_combined"]
@@ -43,21 +48,37 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_every_figure_is_there_as_png_pdf_and_caption(runs: Path, tmp_path: Path) -> None:
+def test_every_figure_is_there_as_png_pdf_svg_and_caption(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "figures"
     result = CliRunner().invoke(main, ["figures", str(runs), "--study", "-o", str(output)])
     assert result.exit_code == 0, result.output
-    expected = sorted(f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf", "txt"))
+    expected = sorted(f"{name}.{kind}" for name in NAMES for kind in ("png", "pdf", "svg", "txt"))
     written = sorted(path.name for path in output.iterdir())
     assert written == [FILE_LIST, *expected]
     for name in NAMES:
         with Image.open(output / f"{name}.png") as image:
             assert image.width > 1000 and len(np.unique(np.asarray(image.convert("L")))) > 10
         assert (output / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert ElementTree.parse(output / f"{name}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert "lr 0.1, batch 16" in (output / "2_positions_worst.txt").read_text()
     assert "lr 0.0001, batch 16" in (output / "3_positions_best.txt").read_text()
     # Image 4 is the surest of those classified correctly.
     assert "bee/4.png, predicted bee with 86 %" in (output / "4_layers.txt").read_text()
+
+
+def test_a_run_with_a_checkpoint_has_a_figure_of_its_filters(runs: Path) -> None:
+    vit = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    config = RunConfig(data="sports", model="vit_demo", weights="none", image_size=32)
+    (runs / "good" / "checkpoints").mkdir()
+    best = runs / "good" / "checkpoints" / BEST
+    save_best(best, vit.model.state_dict(), config, ("ant", "bee", "cat"), vit.preprocessing, {})
+    *_, last = study_figures(runs)
+    assert last.name == "7_inside" and "lr 0.0001, batch 16" in last.caption
+    assert [axes.get_title().split("\n")[0] for axes in last.draw().axes if axes.get_title()] == [
+        "patch projection:",
+        "position embeddings:",
+        "attention distance",
+    ]
 
 
 def test_the_loss_curves_are_those_of_the_runs(runs: Path) -> None:

@@ -13,7 +13,7 @@ from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report.findings import findings, warnings
 from reports.wandb_report.markdown import MOST_ROWS, escaped, table
-from reports.wandb_report.panels import _is_logarithmic
+from reports.wandb_report.panels import _is_logarithmic, panels
 from tests.reports.test_runs import write_run
 
 LABELS = (0, 0, 0, 1, 1, 1, 2, 2, 2)
@@ -82,7 +82,8 @@ def test_gallery_and_positions(runs: Path) -> None:
 def test_the_rest(runs: Path) -> None:
     found = collection(runs)
     said = findings(found)
-    assert list(said) == ["leaderboard", "effects", "curves", "mistakes", "gallery", "positions", "provenance"]
+    sections = ["leaderboard", "effects", "curves", "mistakes", "gallery", "positions", "evidence", "provenance"]
+    assert list(said) == sections
     assert set(said) < set(TITLES)
     assert [row[:3] for row in cells(said["leaderboard"], "test F1")] == [
         ["1", "0.001", "0.9000"],
@@ -102,6 +103,28 @@ def test_nothing_has_finished(tmp_path: Path) -> None:
     assert said["effects"] == "Fewer than two runs have finished: nothing to compare."
     assert said["mistakes"] == said["gallery"] == said["positions"] == ""
     assert said["curves"] == "Runs whose settings could not be trained:\n\n* a: The loss became nan."
+
+
+def test_verdicts_of_verified_runs_come_from_their_summaries(tmp_path: Path) -> None:
+    verdicts = {"evidence/heads_differ": 0.1485, "evidence/heads_differ_verdict": "holds"}
+    write(tmp_path / "a", 0.9, 1e-3, **verdicts, **{"evidence/maps_are_faithful_verdict": "cannot be told"})
+    write(tmp_path / "b", 0.8, 1e-4, **verdicts | {"evidence/heads_differ_verdict": "does not hold"})
+    write(tmp_path / "c", 0.7, 1e-5)
+    found = collection(tmp_path)
+    assert cells(findings(found)["evidence"], "heads differ") == [
+        ["0.001", "holds (0.148)", "cannot be told"],
+        ["0.0001", "does not hold (0.148)", "-"],
+    ]
+    shown = [panel.media_keys for panel in panels(found.board)["evidence"]]
+    assert ["figures/evidence_faithfulness"] in shown and ["figures/attention_object"] not in shown
+    write(tmp_path / "d", 0.6, 1e-6, **{"object/n": 20})
+    shown = [panel.media_keys for panel in panels(collection(tmp_path).board)["evidence"]]
+    assert shown[-1] == ["figures/attention_object"]
+
+
+def test_without_verified_runs_there_is_no_evidence(runs: Path) -> None:
+    found = collection(runs)
+    assert findings(found)["evidence"] == "" and panels(found.board)["evidence"] == []
 
 
 @pytest.mark.parametrize("lr", [10**400, float("nan"), "fast", None])

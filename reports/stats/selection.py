@@ -1,0 +1,60 @@
+"""By how much the validation score of the best of several settings is too high, because it was chosen by that score.
+
+K settings, R simulated choices, N test images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.runs.paired import resampled
+from harness.runs.resampling import macro_f1
+from reports.runs import Run
+from reports.stats.leaderboard import SettingRow
+from reports.stats.same_images import aligned, obstacle
+
+MOST = 20  # settings, the best first: later ones would hardly ever be chosen
+CHOICES = 500
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The expected excess of the winner's validation macro F1, and the validation images that it comes from."""
+
+    excess: float
+    images: int
+
+
+def selection(ranked: Sequence[SettingRow]) -> Selection | None:
+    """Simulated with the settings' predictions of test images; None unless two settings can be compared on them.
+
+    Each time, as many images as validation has are redrawn, the same ones for all settings, and the best setting on
+    them is chosen. The excess is the mean error of the chosen one's score. The choice of an epoch within a run adds to
+    it and is not simulated.
+    """
+    first = ranked[0].setting.best if ranked else None
+    images = (first.manifest.get("data") or {}).get("images") if first else None
+    count = images.get("val") if isinstance(images, dict) else None
+    if first is None or type(count) is not int or count < 1 or first.predictions.problem:
+        return None
+    settings = [[run for run in row.setting.runs if not obstacle(first, run)] for row in ranked[:MOST]]
+    settings = [runs for runs in settings if runs]
+    if len(settings) < 2:
+        return None
+    scores, errors = (np.array(column) for column in zip(*(_redrawn(first, runs) for runs in settings), strict=True))
+    errors *= math.sqrt(len(first.predictions.labels) / count)
+    winner = (scores[:, None] + errors).argmax(0)
+    return Selection(float(errors[winner, np.arange(errors.shape[1])].mean()), count)
+
+
+def _redrawn(first: Run, runs: Sequence[Run]) -> tuple[float, np.ndarray]:
+    """Macro F1 of a setting on all test images, and the errors (R,) of redrawn ones; means over its seeds."""
+    labels, classes = first.predictions.labels, len(first.predictions.classes)
+    predicted = [aligned(first, run) for run in runs]
+    score = float(np.mean([macro_f1(labels, of_run, classes) for of_run in predicted]))
+    redrawn = resampled(labels, predicted, classes, resamples=CHOICES).mean(0)
+    return score, redrawn - redrawn.mean()
