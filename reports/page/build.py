@@ -15,6 +15,7 @@ from harness.runs.rules import printable
 from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
+from reports.page.run_table import write_run_table
 from reports.page.section import Section
 from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
@@ -36,6 +37,10 @@ SECTIONS = (
     provenance.section,
 )
 
+# Loaded before the scripts of the sections, in this order; the bar of runs once the page is read.
+SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "charts.js")
+AFTER = ("runs_bar.js",)
+
 HERE = resources.files("reports.page")
 
 
@@ -55,6 +60,7 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     try:
         with Site(_output(collection, out)) as site:
             sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
+            write_run_table(collection, site)
             _write_assets(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
@@ -84,7 +90,7 @@ def _output(collection: Collection, out: str | Path | None) -> Path:
 
 def _write_assets(site: Site, sections: list[Section]) -> None:
     """Write styles, scripts and the charting library beside the page, which needs no network."""
-    names = {"report.css", "report.js", "charts.js"}
+    names = {"report.css", *SCRIPTS, *AFTER}
     names.update(name for section in sections for name in (*section.scripts, *section.styles))
     for name in sorted(names):
         site.file(f"assets/{name}", (HERE / "assets" / name).read_bytes())
@@ -108,6 +114,8 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,
+        scripts=SCRIPTS,
+        deferred=[*AFTER, *dict.fromkeys(name for section in sections for name in section.scripts)],
     )
 
 

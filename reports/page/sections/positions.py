@@ -87,13 +87,15 @@ def section(collection: Collection, site: Site) -> Section | None:
     heads = _heads(collection, site)
     best_first = [row.run for row in collection.rows if row.run in set(measured)]
     drawn = best_and_worst(best_first, collection.gallery)
+    figures = [of_run for run in drawn if (of_run := _figures(collection, site, run))["images"]]
     context = {
         "lines": lines,
         "rules": list(rules),
         "missing": missing,
         "sweep": _sweep_figure(collection, site, [run for run in measured if run in bests]),
         "most": positions.MOST,
-        "figures": [figures for run in drawn if (figures := _figures(collection, site, run))["images"]],
+        "figures": figures,
+        "sides": figures[:1] + figures[1:][-1:],
         "captions": CAPTIONS,
         "heads": heads,
         "charts": _charts(site) if heads else [],
