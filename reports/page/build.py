@@ -38,7 +38,7 @@ SECTIONS = (
 )
 
 # Loaded before the scripts of the sections, in this order; the bar of runs once the page is read.
-SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "charts.js")
+SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
 AFTER = ("runs_bar.js",)
 
 HERE = resources.files("reports.page")

@@ -30,8 +30,9 @@ const charts = (() => {
 
   const MODE_BAR_FROM = 300; // pixels of height: in a smaller chart its buttons would cover the data
 
-  const byName = new Map(); // name -> {element, figure}
+  const byName = new Map(); // name -> {element, figure, click}
   let plotly = null;
+  let emphasised = null; // keys of the settings that stand out; null: all alike
 
   // A copy of a value whose "var(--name)" strings are replaced by the colours of the current theme.
   function inTheme(value, colours = new Map()) {
@@ -54,11 +55,23 @@ const charts = (() => {
     const [figure] = await Promise.all([report.load(name), plotly]);
     // A copy, because Plotly and the controls change the figure.
     chart.figure ??= structuredClone(figure);
-    const { data, layout } = inTheme(chart.figure);
+    const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
     const template = { layout: inTheme(TEMPLATE) };
     const displayModeBar = chart.element.clientHeight >= MODE_BAR_FROM ? "hover" : false;
-    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
+    await Plotly.react(chart.element, data, { autosize: true, uirevision: "kept", ...layout, template }, { ...CONFIG, displayModeBar });
+    if (!chart.element.classList.contains("drawn")) chartSelection.listen(chart.element, () => chart.click);
     chart.element.classList.add("drawn");
+  }
+
+  // Call `click` with a point of Plotly's event, in place of selecting its runs.
+  function onClick(name, click) {
+    if (byName.has(name)) byName.get(name).click = click;
+  }
+
+  function redraw(isConcerned = () => true) {
+    for (const [name, chart] of byName) {
+      if (chart.element.classList.contains("drawn") && isConcerned(chart)) draw(name);
+    }
   }
 
   // Change a chart's figure, at once or as soon as it is drawn.
@@ -86,9 +99,15 @@ const charts = (() => {
       report.whenNear(element, () => draw(name).catch((error) => showError(element, error)));
     }
   });
-  report.onThemeChange(() => {
-    for (const [name, { element }] of byName) if (element.classList.contains("drawn")) draw(name);
+  report.onThemeChange(() => redraw());
+  runTable.ready.then((table) => {
+    state.watch((now) => {
+      const keys = runTable.emphasised(table, now);
+      if (String(keys && [...keys]) === String(emphasised && [...emphasised])) return;
+      emphasised = keys;
+      redraw((chart) => chartSelection.hasKeys(chart.figure));
+    });
   });
 
-  return { change, escaped };
+  return { change, escaped, onClick };
 })();
