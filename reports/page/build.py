@@ -15,6 +15,7 @@ from harness.runs.rules import printable
 from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
+from reports.page.run_data import write_run_data
 from reports.page.run_table import write_run_table
 from reports.page.section import Section
 from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
@@ -37,9 +38,10 @@ SECTIONS = (
     provenance.section,
 )
 
-# Loaded before the scripts of the sections, in this order; the bar of runs once the page is read.
+# Loaded before the page is read, in this order; and after it, before or behind the scripts of the sections.
 SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
-AFTER = ("runs_bar.js",)
+BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
+AFTER_SECTIONS = ("runs_bar.js", "panel.js", "run_view.js")
 
 HERE = resources.files("reports.page")
 
@@ -61,6 +63,7 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
         with Site(_output(collection, out)) as site:
             sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
             write_run_table(collection, site)
+            write_run_data(collection, site)
             _write_assets(site, sections)
             site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
             return site.root / "index.html"
@@ -90,7 +93,7 @@ def _output(collection: Collection, out: str | Path | None) -> Path:
 
 def _write_assets(site: Site, sections: list[Section]) -> None:
     """Write styles, scripts and the charting library beside the page, which needs no network."""
-    names = {"report.css", *SCRIPTS, *AFTER}
+    names = {"report.css", "panel.css", *SCRIPTS, *BEFORE_SECTIONS, *AFTER_SECTIONS}
     names.update(name for section in sections for name in (*section.scripts, *section.styles))
     for name in sorted(names):
         site.file(f"assets/{name}", (HERE / "assets" / name).read_bytes())
@@ -106,6 +109,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    of_sections = [name for section in sections for name in section.scripts]
     return environment.get_template("page.html.j2").render(
         title=collection.name,
         states=_states(collection),
@@ -115,7 +119,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         caveats=caveats(collection),
         sections=sections,
         scripts=SCRIPTS,
-        deferred=[*AFTER, *dict.fromkeys(name for section in sections for name in section.scripts)],
+        deferred=list(dict.fromkeys([*BEFORE_SECTIONS, *of_sections, *AFTER_SECTIONS])),
     )
 
 

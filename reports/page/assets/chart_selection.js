@@ -26,10 +26,10 @@ const chartSelection = (() => {
     return { data: traces, layout: frames.length ? { ...layout, shapes: [...(layout.shapes ?? []), ...frames] } : layout };
   }
 
-  // Lines that do not stand out get the colour of the lowest score.
+  // Lines that stand out get the colour of the highest score, the others that of the lowest.
   function parallel(trace, stands) {
     if (!isText(trace.customdata?.[0])) return trace;
-    const color = trace.line.color.map((score, place) => (stands(trace.customdata[place]) ? score : trace.line.cmin));
+    const color = trace.line.color.map((_, place) => trace.line[stands(trace.customdata[place]) ? "cmax" : "cmin"]);
     return { ...trace, line: { ...trace.line, color } };
   }
 

@@ -52,15 +52,23 @@ const charts = (() => {
   async function draw(name) {
     const chart = byName.get(name);
     plotly ??= report.script("assets/plotly.min.js");
-    const [figure] = await Promise.all([report.load(name), plotly]);
     // A copy, because Plotly and the controls change the figure.
-    chart.figure ??= structuredClone(figure);
+    chart.figure ??= structuredClone(await report.load(name));
+    await plotly;
     const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
     const template = { layout: inTheme(TEMPLATE) };
     const displayModeBar = chart.element.clientHeight >= MODE_BAR_FROM ? "hover" : false;
     await Plotly.react(chart.element, data, { autosize: true, uirevision: "kept", ...layout, template }, { ...CONFIG, displayModeBar });
     if (!chart.element.classList.contains("drawn")) chartSelection.listen(chart.element, () => chart.click);
     chart.element.classList.add("drawn");
+  }
+
+  // Draw a figure that has no file, such as one of a panel. The element is removed with its panel.
+  function put(element, name, figure) {
+    element.classList.add("plot");
+    element.style.height = `${figure.layout.height ?? 280}px`;
+    byName.set(name, { element, figure });
+    return draw(name).catch((error) => showError(element, error));
   }
 
   // Call `click` with a point of Plotly's event, in place of selecting its runs.
@@ -70,7 +78,7 @@ const charts = (() => {
 
   function redraw(isConcerned = () => true) {
     for (const [name, chart] of byName) {
-      if (chart.element.classList.contains("drawn") && isConcerned(chart)) draw(name);
+      if (chart.element.isConnected && chart.element.classList.contains("drawn") && isConcerned(chart)) draw(name);
     }
   }
 
@@ -78,8 +86,7 @@ const charts = (() => {
   async function change(name, edit) {
     const chart = byName.get(name);
     if (!chart) return;
-    const figure = await report.load(name);
-    chart.figure ??= structuredClone(figure);
+    chart.figure ??= structuredClone(await report.load(name));
     edit(chart.figure);
     if (chart.element.classList.contains("drawn")) await draw(name);
   }
@@ -109,5 +116,5 @@ const charts = (() => {
     });
   });
 
-  return { change, escaped, onClick };
+  return { change, put, escaped, onClick };
 })();

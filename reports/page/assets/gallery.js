@@ -37,7 +37,7 @@ const gallery = (() => {
   // Replaces the options of a list. The chosen one stays chosen if the new options have its text.
   function fill(select, options, otherwise) {
     const text = select.selectedOptions[0]?.textContent;
-    select.replaceChildren(...options.map(([value, words]) => tiles.element("option", { value }, words)));
+    select.replaceChildren(...options.map(([value, words]) => report.element("option", { value }, words)));
     select.value = String((options.find(([, words]) => words === text) ?? [otherwise])[0]);
   }
 

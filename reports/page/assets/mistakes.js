@@ -4,7 +4,7 @@
 (() => {
   const count = document.getElementById("mistakes-count");
   if (!count) return;
-  const { element, percent } = tiles;
+  const { element, percent } = report;
   const keys = count.dataset.runs.split(" "); // of the runs that have predictions, the best first
   const details = document.getElementById("mistakes-details");
   const matrix = document.querySelector('[data-chart="confusion"]');
@@ -113,22 +113,8 @@
   }
 
   function showClasses() {
-    const rows = mistakes.perClass.map(([f1, precision, recall, low, high, support, right, confusedWith], label) => {
-      const number = (text, order) => element("td", { class: "number", "data-order": order }, text);
-      const other = className(confusedWith);
-      return element(
-        "tr",
-        {},
-        element("th", { scope: "row" }, className(label)),
-        number(f1.toFixed(3), f1),
-        number(precision.toFixed(3), precision),
-        number(`${recall.toFixed(3)} (${right} of ${support})`, recall),
-        number(support ? `${low.toFixed(2)} to ${high.toFixed(2)}` : "–", support ? low : ""),
-        number(String(support), support),
-        element("td", { "data-order": other ?? "" }, other ?? "–"),
-      );
-    });
-    classTable.replace(rows);
+    const opened = images ? (label) => gallery.showClasses(run, className(label), "") : null;
+    classTable.replace(classScores.rows(mistakes, opened));
   }
 
   function showMatrix() {

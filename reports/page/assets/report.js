@@ -36,6 +36,22 @@ const report = (() => {
     values.get(name)?.resolve(value);
   }
 
+  // ---- Elements. Children that are null are left out; text is text, whatever it holds.
+
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === true) made.setAttribute(name, "");
+      else if (value !== false && value != null) made.setAttribute(name, value);
+    }
+    made.append(...children.filter((child) => child != null));
+    return made;
+  }
+
+  function percent(share) {
+    return share == null ? "unknown" : `${Number((100 * share).toPrecision(3))} %`;
+  }
+
   // ---- Theme: the system's until the reader chooses one.
 
   const THEMES = ["auto", "light", "dark"];
@@ -187,5 +203,8 @@ const report = (() => {
     });
   });
 
-  return { script, load, deliver, whenNear, onThemeChange: (listener) => listeners.push(listener), colour };
+  return {
+    script, load, deliver, element, percent, whenNear, notify, colour,
+    onThemeChange: (listener) => listeners.push(listener),
+  };
 })();

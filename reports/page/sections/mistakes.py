@@ -30,12 +30,10 @@ def section(collection: Collection, site: Site) -> Section | None:
         "mistakes.html.j2",
         {"runs": keys, "missing": missing, "matrix": matrix},
         scripts=(
-            "sort.js",
             "image_tiles.js",
             "image_view.js",
             "gallery_cards.js",
             "gallery.js",
-            "confusion_matrix.js",
             "mistakes.js",
         ),
         styles=("gallery.css", "mistakes.css"),
