@@ -41,7 +41,7 @@ SECTIONS = (
 # Loaded before the page is read, in this order; and after it, before or behind the scripts of the sections.
 SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
 BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
-AFTER_SECTIONS = ("runs_bar.js", "panel.js", "run_view.js")
+AFTER_SECTIONS = ("runs_bar.js", "panel.js", "run_view.js", "differences.js", "compare_view.js")
 
 HERE = resources.files("reports.page")
 

@@ -100,7 +100,7 @@ def _scores(run: Run) -> Iterator[tuple[str, str]]:
             continue
         known = metric_table.BY_KEY.get(name)
         low, high = run.metric(f"{name}_low"), run.metric(f"{name}_high")
-        text = f"{value:g}" if isinstance(value, int) else columns.number(value)
+        text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else columns.number(value)
         interval = f" ({columns.span(low, high)})" if low is not None and high is not None else ""
         yield known.title if known else printable(name), text + interval
 

@@ -212,6 +212,7 @@ const gallery = (() => {
     },
     // Shows a run's images of one class, or those that it predicted as another class: both are names, "" for any class.
     async showClasses(key, truth, predicted) {
+      if (!keys.includes(key)) return report.notify("The page has no images of this run.");
       if (state.now.run !== key) state.change("focus", key);
       await choose();
       resetFilters();
@@ -219,7 +220,7 @@ const gallery = (() => {
       [field.truth.value, field.predicted.value] = [option(truth), option(predicted)];
       select();
       controls.scrollIntoView({ block: "start" });
-      cards.firstElementChild?.focus({ preventScroll: true });
+      return cards.firstElementChild?.focus({ preventScroll: true });
     },
   };
 })();

@@ -139,6 +139,8 @@ const report = (() => {
 
   function notify(text) {
     const place = document.getElementById("notice");
+    // What is outside an open dialog is neither seen nor read aloud.
+    ([...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body).append(place);
     place.textContent = text;
     place.classList.add("shown");
     clearTimeout(fading);

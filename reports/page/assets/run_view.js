@@ -106,6 +106,10 @@ const runView = (() => {
       const figure = confusionFigure(mistakes, "", false);
       confusion.style.maxWidth = `${figure.layout.height + 240}px`;
       charts.put(confusion, "run-confusion", figure);
+      charts.onClick("run-confusion", (point) => {
+        state.change("close");
+        gallery.showClasses(shown, ...confusionCell(mistakes, point));
+      });
     }
   }
 
