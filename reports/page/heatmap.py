@@ -63,7 +63,10 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
             chart(
                 site,
                 f"effects-heat-{index}",
-                [_trace(grid, means, scores, axes) | {"customdata": [[keys.get(cell, "") for cell in line] for line in grid]}],
+                [
+                    _trace(grid, means, scores, axes)
+                    | {"customdata": [[keys.get(cell, "") for cell in line] for line in grid]}
+                ],
                 _layout(grid, means, cells, axes),
                 alt=f"Mean {collection.metric}{f', {title}' if title else ''}. {'; '.join(descriptions)}.",
                 height=70 + 56 * len(grid),

@@ -1,4 +1,4 @@
-"""The runs and settings as the page's scripts know them (`data/runs.js`): keys, labels, and what the filter compares."""
+"""Runs and settings as the page's scripts know them (`data/runs.js`): keys, labels, and what the filter compares."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ const charts = (() => {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     showSendToCloud: false,
     plotlyServerURL: "",
+    toImageButtonOptions: { format: "svg" },
   };
 
   const MODE_BAR_FROM = 300; // pixels of height: in a smaller chart its buttons would cover the data
@@ -69,6 +70,19 @@ const charts = (() => {
     element.style.height = `${figure.layout.height ?? 280}px`;
     byName.set(name, { element, figure });
     return draw(name).catch((error) => showError(element, error));
+  }
+
+  // Save a drawn chart as an SVG in the light theme, as for paper.
+  async function saveAs(name, filename) {
+    const chart = byName.get(name);
+    if (!chart.element.classList.contains("drawn")) return;
+    const root = document.documentElement;
+    root.dataset.printing = "";
+    const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
+    const template = { layout: inTheme(TEMPLATE) };
+    delete root.dataset.printing;
+    const { clientWidth: width, clientHeight: height } = chart.element;
+    await Plotly.downloadImage({ data, layout: { ...layout, template, width, height } }, { format: "svg", filename, width, height });
   }
 
   // Call `click` with a point of Plotly's event, in place of selecting its runs.
@@ -116,5 +130,5 @@ const charts = (() => {
     });
   });
 
-  return { change, put, escaped, onClick };
+  return { change, put, saveAs, escaped, onClick };
 })();

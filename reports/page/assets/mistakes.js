@@ -123,7 +123,7 @@
     matrix.style.height = `${figure.layout.height}px`;
     matrix.style.maxWidth = `${figure.layout.height + LABELS}px`; // about square cells
     charts.change("confusion", (drawn) => Object.assign(drawn, figure));
-    charts.onClick("confusion", (point) => gallery.showClasses(run, ...confusionCell(mistakes, point)));
+    charts.onClick("confusion", (point) => gallery?.showClasses(run, ...confusionCell(mistakes, point)));
   }
 
   matrixControls.addEventListener("change", showMatrix);

@@ -6,6 +6,7 @@ const panel = (() => {
 
   function open(dialog, content) {
     dialog.replaceChildren(...content);
+    takeAlong.offer(dialog);
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
     dialog.focus();

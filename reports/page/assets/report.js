@@ -19,16 +19,22 @@ const report = (() => {
   }
 
   // The value that was written as data/<name>.js; the file is read on the first call.
-  function load(name) {
+  function load(name, query = "") {
     if (!values.has(name)) {
       const entry = {};
       entry.promise = new Promise((resolve, reject) => {
         entry.resolve = resolve;
-        script(`data/${encodeURIComponent(name)}.js`).catch(reject);
+        script(`data/${encodeURIComponent(name)}.js${query}`).catch(reject);
       });
       values.set(name, entry);
     }
     return values.get(name).promise;
+  }
+
+  // The value as it is now, of a page that is built again while it is open.
+  function loadAgain(name) {
+    values.delete(name);
+    return load(name, `?${Date.now()}`);
   }
 
   // Called by the data scripts.
@@ -206,7 +212,7 @@ const report = (() => {
   });
 
   return {
-    script, load, deliver, element, percent, whenNear, notify, colour,
+    script, load, loadAgain, deliver, element, percent, whenNear, notify, colour,
     onThemeChange: (listener) => listeners.push(listener),
   };
 })();

@@ -108,7 +108,7 @@ const runView = (() => {
       charts.put(confusion, "run-confusion", figure);
       charts.onClick("run-confusion", (point) => {
         state.change("close");
-        gallery.showClasses(shown, ...confusionCell(mistakes, point));
+        gallery?.showClasses(shown, ...confusionCell(mistakes, point));
       });
     }
   }

@@ -29,6 +29,7 @@ const words = (() => {
       const isEqual = Math.abs(own - number) <= 1e-9 * Math.abs(number);
       return { "=": isEqual, "!=": !isEqual, "<": own < number, ">": own > number, "<=": own <= number, ">=": own >= number }[op];
     }
+    if (typeof own === "number") return op === "=" && row.text.includes(text.toLowerCase()); // of a name: lr=0.1_s0
     const isSame = String(own ?? "").toLowerCase() === value.toLowerCase();
     return op === "=" ? isSame : op === "!=" ? !isSame : false; // text is not ordered
   }
