@@ -55,7 +55,6 @@ def serve(
     *,
     port: int = 0,
     look: Callable[[], None] | None = None,
-    every: float = EVERY,
 ) -> None:
     """Serve a folder until Ctrl+C; `started` gets the address, `look` is called again and again.
 
@@ -70,7 +69,7 @@ def serve(
         try:
             started(f"http://{HOST}:{server.server_port}/index.html")
             while True:
-                time.sleep(every)
+                time.sleep(EVERY)
                 if look is not None:
                     look()
         except KeyboardInterrupt:

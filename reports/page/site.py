@@ -23,17 +23,8 @@ LEDGER = ".report.json"
 # In the list while a build is running.
 UNFINISHED = "unfinished"
 
-# Entries that a page writes into its folder.
-OWN = (
-    "index.html",
-    "assets",
-    "data",
-    "figures",
-    "images",
-    "maps",
-    "tables",
-    "pictures",
-)  # "pictures": of earlier versions
+# Entries that a page writes into its folder; earlier versions wrote "pictures".
+OWN = ("index.html", "assets", "data", "figures", "images", "maps", "tables", "pictures")
 
 
 class Site:
@@ -47,7 +38,7 @@ class Site:
         self._digest = hashlib.sha256()  # of what was written
         self._marked = False  # whether the list says that a build is running
         # A run folder, for example, has figures/, which the page would overwrite.
-        if self._earlier is None and (taken := [name for name in (*OWN, *OWN_EARLIER) if os.path.lexists(root / name)]):
+        if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
             raise ReportError(
                 f"{printable(root)} has files that are not from a report ({', '.join(taken)}). "
                 "Choose another folder with -o."

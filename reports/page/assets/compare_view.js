@@ -117,8 +117,9 @@
     }
   }
 
-  state.watch(({ view, compared }, before) => {
+  // Once it is known which runs there are.
+  runTable.ready.then(() => state.watch(({ view, compared }, before) => {
     if (view !== "compare") panel.close(dialog);
     else if (before.view !== "compare" || before.compared.join() !== compared.join()) show(compared);
-  });
+  }));
 })();

@@ -61,8 +61,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
     for (const name of LOSSES) {
       charts.change(name, ({ layout }) => {
-        layout.yaxis.type = event.target.checked ? "log" : "linear";
-        layout.yaxis.autorange = true;
+        const range = event.target.checked ? null : layout.meta?.range; // of an axis that diverged runs do not stretch
+        layout.yaxis = { ...layout.yaxis, type: event.target.checked ? "log" : "linear", autorange: !range, range: range ?? undefined };
       });
     }
   });

@@ -169,6 +169,15 @@ const report = (() => {
     return notify(`Copied: ${text}`);
   }
 
+  // On a narrow page the sections are behind a button.
+  function watchMenu() {
+    const menu = document.querySelector(".menu");
+    const open = (isOpen) => menu.setAttribute("aria-expanded", String(isOpen));
+    menu.addEventListener("click", () => open(menu.getAttribute("aria-expanded") !== "true"));
+    document.addEventListener("click", ({ target }) => target.closest(".menu") || open(false));
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && open(false));
+  }
+
   // Marks the link of the section that is being read.
   function watchSections() {
     const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
@@ -203,6 +212,7 @@ const report = (() => {
 
   document.addEventListener("DOMContentLoaded", () => {
     watchThemeButton();
+    watchMenu();
     watchSections();
     workWhenIdle();
     document.addEventListener("click", (event) => {

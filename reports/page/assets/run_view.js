@@ -113,8 +113,9 @@ const runView = (() => {
     }
   }
 
-  state.watch(({ view, run }, before) => {
+  // Once it is known which runs there are.
+  runTable.ready.then(() => state.watch(({ view, run }, before) => {
     if (view !== "run") panel.close(dialog);
     else if (before.view !== "run" || before.run !== run) show(run);
-  });
+  }));
 })();

@@ -34,13 +34,19 @@ const state = (() => {
     filter: (now, words) => ({ ...now, words }),
     visit: (now, at) => ({ ...now, at }),
     // Without runs that the page does not have, as after a link to an earlier page.
-    keep: (now, known) => ({
-      ...now,
-      selected: now.selected.filter((key) => known.has(key)),
-      compared: now.compared.filter((key) => known.has(key)),
-      run: known.has(now.run) ? now.run : "",
-      other: known.has(now.other) ? now.other : "",
-    }),
+    keep: (now, known) => {
+      const compared = now.compared.filter((key) => known.has(key));
+      const run = known.has(now.run) ? now.run : "";
+      const isOpen = now.view === "run" ? Boolean(run) : compared.length > 1;
+      return {
+        ...now,
+        selected: now.selected.filter((key) => known.has(key)),
+        compared,
+        run,
+        other: known.has(now.other) ? now.other : "",
+        view: isOpen ? now.view : "",
+      };
+    },
   };
 
   // "#at=gallery&select=r1,r2&filter=lr%3D0.1"; "" for an empty state.

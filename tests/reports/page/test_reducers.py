@@ -31,7 +31,8 @@ def change(scripts: Page, name: str, before: dict[str, Any], argument: object = 
             """([name, before, argument]) => {
               const now = Object.freeze({...state.EMPTY, ...before});
               const next = state.changes[name](now, argument);
-              return Object.fromEntries(Object.entries(next).filter(([key, value]) => String(value) !== String(state.EMPTY[key])));
+              const differs = ([key, value]) => String(value) !== String(state.EMPTY[key]);
+              return Object.fromEntries(Object.entries(next).filter(differs));
             }""",
             [name, before, argument],
         )
@@ -61,7 +62,10 @@ def test_two_to_five_runs_are_compared(scripts: Page) -> None:
 
 def test_runs_that_the_page_does_not_have_are_dropped(scripts: Page) -> None:
     kept = scripts.evaluate(
-        """([a, b]) => state.changes.keep({...state.EMPTY, selected: [a, b], compared: [b, a], run: b, other: a}, new Set([a]))""",
+        """([a, b]) => {
+          const now = {...state.EMPTY, selected: [a, b], compared: [b, a], run: b, other: a};
+          return state.changes.keep(now, new Set([a]));
+        }""",
         [A, B],
     )
     assert (kept["selected"], kept["compared"], kept["run"], kept["other"]) == ([A], [A], "", A)
