@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.runs.rules import HARDLY_TRAINED, confidence_word, printable
+from reports import columns
 from reports.collection import Collection
 from reports.runs import Run
 from reports.stats.leaderboard import Row
@@ -30,6 +31,7 @@ def caveats(collection: Collection) -> list[Caveat]:
     """All caveats of the runs, the grave ones first."""
     runs = [row.run for row in collection.rows]
     all_caveats = [
+        *_near_guessing(collection),
         *_unfinished(collection),
         *_damaged(collection),
         *_skipped(runs),
@@ -84,6 +86,19 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
             sentence = f"{_runs(len(rows))} ended as {state}; not ranked."
         details = [f"{collection.label(row.run)}: {f'{row.reason} ({progress(row.run)})'.lstrip()}" for row in rows]
         yield Caveat(sentence, _first(details), is_grave=state not in ("running", "stopped"))
+
+
+def _near_guessing(collection: Collection) -> Iterator[Caveat]:
+    """A best setting whose test macro F1 may be that of guesses: 1 / classes, if classes have equally many images."""
+    best = collection.best
+    if best is None or best.predictions.problem:
+        return
+    f1, classes = collection.board.ranked[0].setting.test_f1, len(best.predictions.classes)
+    if classes > 1 and f1.mean is not None and f1.low is not None and f1.low <= 1 / classes:
+        yield Caveat(
+            f"The best setting may be no better than guessing: its test macro F1 is {columns.number(f1.mean)}, 95 % "
+            f"interval {columns.span(f1.low, f1.high)}; guessing gives about {1 / classes:.3g}."
+        )
 
 
 def _damaged(collection: Collection) -> Iterator[Caveat]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.page import PageOptions, check_page_options, make_page
 from harness.errors import ConfigError, HarnessError, errors_in_words, printable
 
 
@@ -124,9 +125,25 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     help="Runs whose attention maps are included: all, or a number (best and worst runs first). "
     "A run with 500 test images takes about 3 MB.",
 )
+@click.option(
+    "--tables", default="", metavar="FORMATS", help="Also write tables/ in the page's folder: csv,latex,markdown."
+)
+@click.option("--serve", is_flag=True, help="Serve the page on 127.0.0.1 until Ctrl+C.")
+@click.option("--watch", is_flag=True, help="With --serve: build the page again when runs change; it refreshes itself.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port. [default: a free one]")
 @click.option("--open", "open_page", is_flag=True, help="Open the page or the W&B report in a browser.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make a W&B workspace and a W&B report instead of a page.")
-def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wandb: bool) -> None:
+def report(
+    runs: str,
+    output: Path | None,
+    gallery: str,
+    tables: str,
+    serve: bool,
+    watch: bool,
+    port: int,
+    open_page: bool,
+    on_wandb: bool,
+) -> None:
     """Build an HTML page about the runs in RUNS_DIR.
 
     The page is static: it needs no server and no network. The command also works while the sweep is running;
@@ -137,26 +154,20 @@ def report(runs: str, output: Path | None, gallery: str, open_page: bool, on_wan
     Examples:
       harness report runs/grid
       harness report runs -o public --open
+      harness report runs/grid --tables csv,latex
+      harness report runs/grid --serve --watch --open
       harness report runs/grid --wandb
       harness report ENTITY/PROJECT/SWEEP --wandb
     """
     with errors_in_words():
-        if gallery != "all" and not gallery.isdecimal():
-            raise ConfigError(f"--gallery is {gallery!r}; it must be all, or a number of runs.")
-        if on_wandb:
-            from harness.cli.wandb_report import publish
+        page = PageOptions(runs, output, gallery, tuple(filter(None, tables.split(","))), serve, watch, port, open_page)
+        check_page_options(page, on_wandb=on_wandb)
+        if not on_wandb:
+            make_page(page)
+            return
+        from harness.cli.wandb_report import publish
 
-            if output:
-                raise ConfigError("-o cannot be combined with --wandb: the W&B report is not written to a folder.")
-            addresses = [*publish(runs, click.echo)]
-        else:
-            from reports.errors import ReportError
-            from reports.page import build
-
-            try:
-                addresses = [str(build.build(runs, output, gallery=None if gallery == "all" else int(gallery)))]
-            except ReportError as error:
-                raise HarnessError(str(error)) from error
+        addresses = [*publish(runs, click.echo)]
         for address in addresses:
             click.echo(address)
         if open_page:

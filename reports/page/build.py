@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from harness.runs.rules import printable
 from reports.caveats import caveats, part
 from reports.collection import Collection, collect
 from reports.errors import ReportError
+from reports.page.run_data import write_run_data
+from reports.page.run_table import write_run_table
 from reports.page.section import Section
 from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
 from reports.page.site import Site
+from reports.page.tables import write_tables
 from reports.page.verdict import verdict
 from reports.stats.leaderboard import nothing_ranked
 
@@ -36,15 +39,36 @@ SECTIONS = (
     provenance.section,
 )
 
+# Loaded before the page is read, in this order; and after it, before or behind the scripts of the sections.
+SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
+BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
+AFTER_SECTIONS = (
+    "runs_bar.js",
+    "panel.js",
+    "run_view.js",
+    "differences.js",
+    "compare_view.js",
+    "take_along.js",
+    "refresh.js",
+)
+
 HERE = resources.files("reports.page")
 
 
-def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int | None = 24) -> Path:
+def build(
+    runs_dir: str | Path,
+    out: str | Path | None = None,
+    *,
+    gallery: int | None = 24,
+    tables: Sequence[str] = (),
+    watched: bool = False,
+) -> Path:
     """Write the page of the runs in a folder to `out`, by default its `report/`; returns the path of index.html.
 
-    The gallery shows images of up to `gallery` runs, the best and the worst; None: of all runs. Runs may be unfinished,
-    failed or damaged. Of an existing page only what changed is written. Raises ReportError if there are no runs, or if
-    the page cannot be written.
+    The gallery shows images of up to `gallery` runs, the best and the worst; None: of all runs. `tables` are formats of
+    tables.py. A `watched` page loads itself again when it was built again. Runs may be unfinished, failed or damaged.
+    Of an existing page only what changed is written. Raises ReportError if there are no runs, or if the page cannot be
+    written.
     """
     if not Path(runs_dir).is_dir():
         raise ReportError(
@@ -55,8 +79,14 @@ def build(runs_dir: str | Path, out: str | Path | None = None, *, gallery: int |
     try:
         with Site(_output(collection, out)) as site:
             sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
+            write_run_table(collection, site)
+            write_run_data(collection, site)
             _write_assets(site, sections)
-            site.file("index.html", _rendered(collection, sections).encode(errors="backslashreplace"))
+            write_tables(collection, site, tables)
+            index = _rendered(collection, sections, watched=watched)
+            site.file("index.html", index.encode(errors="backslashreplace"))
+            if watched:
+                site.data("version", site.version)  # the last file: the others are there when it changes
             return site.root / "index.html"
     except FileNotFoundError as error:  # a file of a run: the folder of the page was made before
         raise ReportError(
@@ -84,7 +114,7 @@ def _output(collection: Collection, out: str | Path | None) -> Path:
 
 def _write_assets(site: Site, sections: list[Section]) -> None:
     """Write styles, scripts and the charting library beside the page, which needs no network."""
-    names = {"report.css", "report.js", "charts.js"}
+    names = {"report.css", "panel.css", *SCRIPTS, *BEFORE_SECTIONS, *AFTER_SECTIONS}
     names.update(name for section in sections for name in (*section.scripts, *section.styles))
     for name in sorted(names):
         site.file(f"assets/{name}", (HERE / "assets" / name).read_bytes())
@@ -92,7 +122,7 @@ def _write_assets(site: Site, sections: list[Section]) -> None:
     site.file("assets/plotly.min.js", plotly.read_bytes())
 
 
-def _rendered(collection: Collection, sections: list[Section]) -> str:
+def _rendered(collection: Collection, sections: list[Section], *, watched: bool) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports.page"),
         autoescape=True,
@@ -100,6 +130,7 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    of_sections = [name for section in sections for name in section.scripts]
     return environment.get_template("page.html.j2").render(
         title=collection.name,
         states=_states(collection),
@@ -108,6 +139,9 @@ def _rendered(collection: Collection, sections: list[Section]) -> str:
         no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,
+        watched=watched,
+        scripts=SCRIPTS,
+        deferred=list(dict.fromkeys([*BEFORE_SECTIONS, *of_sections, *AFTER_SECTIONS])),
     )
 
 

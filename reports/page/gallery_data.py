@@ -51,11 +51,14 @@ class Gallery:
 
 
 def best_and_worst(runs: Sequence[Run], most: int | None) -> list[Run]:
-    """At most so many of the runs, which come best first: the best ones and some of the worst."""
+    """At most so many of the runs, which come best first: the best ones and some of the worst that have finished."""
     if most is None or len(runs) <= most:
         return list(runs)
+    finished = [run for run in runs if run.finished]
+    if len(finished) < most:
+        return [*finished, *(run for run in runs if not run.finished)][:most]
     worst = min(WORST, most // 2)
-    return [*runs[: most - worst], *runs[len(runs) - worst :]]
+    return [*finished[: most - worst], *finished[len(finished) - worst :]]
 
 
 def write_gallery(collection: Collection, site: Site) -> Gallery:

@@ -48,6 +48,7 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
         cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
     scores = {cell: [row.setting.score for row in members if row.place] for cell, members in cells.items()}
     means = {cell: float(np.mean([score.mean for score in of_cell])) for cell, of_cell in scores.items() if of_cell}
+    keys = {cell: " ".join(map(collection.setting_key, members)) for cell, members in cells.items()}
     charts = []
     for index, panel in enumerate([(level,) for level in levels[axes[2]]] if len(axes) > 2 else [()]):
         title = f"{readable(axes[2])} {panel[0]}" if panel else ""
@@ -62,7 +63,10 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
             chart(
                 site,
                 f"effects-heat-{index}",
-                [_trace(grid, means, scores, axes)],
+                [
+                    _trace(grid, means, scores, axes)
+                    | {"customdata": [[keys.get(cell, "") for cell in line] for line in grid]}
+                ],
                 _layout(grid, means, cells, axes),
                 alt=f"Mean {collection.metric}{f', {title}' if title else ''}. {'; '.join(descriptions)}.",
                 height=70 + 56 * len(grid),
@@ -123,7 +127,8 @@ def _layout(
 ) -> dict[str, Any]:
 
     def ticks(levels: Sequence[str]) -> dict[str, Any]:
-        return {"tickvals": list(range(len(levels))), "ticktext": [escaped(shortened(level)) for level in levels]}
+        # By category: Plotly would take the position 1 for the category "1", if there is one.
+        return {"tickvals": list(map(escaped, levels)), "ticktext": [escaped(shortened(level)) for level in levels]}
 
     axis = {"type": "category", "showgrid": False, "ticks": "", "automargin": True}
     unfinished = [

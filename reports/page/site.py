@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -22,8 +23,8 @@ LEDGER = ".report.json"
 # In the list while a build is running.
 UNFINISHED = "unfinished"
 
-# Entries that a page writes into its folder.
-OWN = ("index.html", "assets", "data", "figures", "images", "maps", "pictures")  # "pictures": of earlier versions
+# Entries that a page writes into its folder; earlier versions wrote "pictures".
+OWN = ("index.html", "assets", "data", "figures", "images", "maps", "tables", "pictures")
 
 
 class Site:
@@ -34,6 +35,7 @@ class Site:
         self.written = 0  # files whose content changed
         self._earlier, self._was_finished = self._read_ledger()
         self._files: dict[str, Any] = {}
+        self._digest = hashlib.sha256()  # of what was written
         self._marked = False  # whether the list says that a build is running
         # A run folder, for example, has figures/, which the page would overwrite.
         if self._earlier is None and (taken := [name for name in OWN if os.path.lexists(root / name)]):
@@ -57,6 +59,7 @@ class Site:
         """Write a file unless it has that content already; returns its address relative to the page."""
         self._write(self._own_place(path), content)
         self._files[path] = None
+        self._digest.update(path.encode(errors="replace") + b"\0" + content)
         return quote(path)
 
     def made(self, path: str, key: str, make: Callable[[], bytes]) -> str:
@@ -65,7 +68,13 @@ class Site:
         if not (self._earlier and self._earlier.get(path) == key and place.exists()):
             self._write(place, make())
         self._files[path] = key
+        self._digest.update(f"{path} {key}".encode(errors="replace"))
         return quote(path)
+
+    @property
+    def version(self) -> str:
+        """Differs between pages of which any file differs."""
+        return self._digest.hexdigest()[:16]
 
     def data(self, name: str, value: Any) -> str:
         """Write a value for the page's scripts, which read it by `report.load(name)`; returns the name.

@@ -59,7 +59,7 @@ def open_gallery(page: Page, other: str) -> Locator:
     page.locator("#gallery").scroll_into_view_if_needed()
     cards = page.locator("#gallery-images .card")
     expect(cards.first).to_be_visible()
-    page.locator("#gallery-controls [name=other]").select_option(label=other)
+    page.locator("#runs-bar [name=other]").select_option(label=other)
     page.locator("#gallery-controls [name=map]").select_option(label="relevance")
     page.locator("#gallery-controls [name=order]").select_option("unsure")
     expect(cards.first.locator(".overlay")).to_have_count(2)

@@ -26,12 +26,14 @@ const charts = (() => {
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     showSendToCloud: false,
     plotlyServerURL: "",
+    toImageButtonOptions: { format: "svg" },
   };
 
   const MODE_BAR_FROM = 300; // pixels of height: in a smaller chart its buttons would cover the data
 
-  const byName = new Map(); // name -> {element, figure}
+  const byName = new Map(); // name -> {element, figure, click}
   let plotly = null;
+  let emphasised = null; // keys of the settings that stand out; null: all alike
 
   // A copy of a value whose "var(--name)" strings are replaced by the colours of the current theme.
   function inTheme(value, colours = new Map()) {
@@ -51,22 +53,54 @@ const charts = (() => {
   async function draw(name) {
     const chart = byName.get(name);
     plotly ??= report.script("assets/plotly.min.js");
-    const [figure] = await Promise.all([report.load(name), plotly]);
     // A copy, because Plotly and the controls change the figure.
-    chart.figure ??= structuredClone(figure);
-    const { data, layout } = inTheme(chart.figure);
+    chart.figure ??= structuredClone(await report.load(name));
+    await plotly;
+    const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
     const template = { layout: inTheme(TEMPLATE) };
     const displayModeBar = chart.element.clientHeight >= MODE_BAR_FROM ? "hover" : false;
-    await Plotly.react(chart.element, data, { autosize: true, ...layout, template }, { ...CONFIG, displayModeBar });
+    await Plotly.react(chart.element, data, { autosize: true, uirevision: "kept", ...layout, template }, { ...CONFIG, displayModeBar });
+    if (!chart.element.classList.contains("drawn")) chartSelection.listen(chart.element, () => chart.click);
     chart.element.classList.add("drawn");
+  }
+
+  // Draw a figure that has no file, such as one of a panel. The element is removed with its panel.
+  function put(element, name, figure) {
+    element.classList.add("plot");
+    element.style.height = `${figure.layout.height ?? 280}px`;
+    byName.set(name, { element, figure });
+    return draw(name).catch((error) => showError(element, error));
+  }
+
+  // Save a drawn chart as an SVG in the light theme, as for paper.
+  async function saveAs(name, filename) {
+    const chart = byName.get(name);
+    if (!chart.element.classList.contains("drawn")) return;
+    const root = document.documentElement;
+    root.dataset.printing = "";
+    const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
+    const template = { layout: inTheme(TEMPLATE) };
+    delete root.dataset.printing;
+    const { clientWidth: width, clientHeight: height } = chart.element;
+    await Plotly.downloadImage({ data, layout: { ...layout, template, width, height } }, { format: "svg", filename, width, height });
+  }
+
+  // Call `click` with a point of Plotly's event, in place of selecting its runs.
+  function onClick(name, click) {
+    if (byName.has(name)) byName.get(name).click = click;
+  }
+
+  function redraw(isConcerned = () => true) {
+    for (const [name, chart] of byName) {
+      if (chart.element.isConnected && chart.element.classList.contains("drawn") && isConcerned(chart)) draw(name);
+    }
   }
 
   // Change a chart's figure, at once or as soon as it is drawn.
   async function change(name, edit) {
     const chart = byName.get(name);
     if (!chart) return;
-    const figure = await report.load(name);
-    chart.figure ??= structuredClone(figure);
+    chart.figure ??= structuredClone(await report.load(name));
     edit(chart.figure);
     if (chart.element.classList.contains("drawn")) await draw(name);
   }
@@ -86,9 +120,15 @@ const charts = (() => {
       report.whenNear(element, () => draw(name).catch((error) => showError(element, error)));
     }
   });
-  report.onThemeChange(() => {
-    for (const [name, { element }] of byName) if (element.classList.contains("drawn")) draw(name);
+  report.onThemeChange(() => redraw());
+  runTable.ready.then((table) => {
+    state.watch((now) => {
+      const keys = runTable.emphasised(table, now);
+      if (String(keys && [...keys]) === String(emphasised && [...emphasised])) return;
+      emphasised = keys;
+      redraw((chart) => chartSelection.hasKeys(chart.figure));
+    });
   });
 
-  return { change, escaped };
+  return { change, put, saveAs, escaped, onClick };
 })();

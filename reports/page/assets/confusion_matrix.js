@@ -5,6 +5,7 @@
 const confusionFigure = (() => {
   const SUPPORT = 5; // column of perClass: images of the class
   const F1 = 0;
+  const COUNTS_UP_TO = 20; // classes: a cell has room for its count
   const GAPS_UP_TO = 40; // classes: more cells are too small for gaps between them
 
   // Classes that are confused with one another, side by side: after each class follows the one that is confused most
@@ -48,40 +49,49 @@ const confusionFigure = (() => {
     return Array.from({ length: size }, () => new Array(size).fill(empty));
   }
 
+  // Pixels of a cell's side.
+  const cellSide = (size) => (size <= COUNTS_UP_TO ? 34 : size <= GAPS_UP_TO ? 18 : 10);
+
   return (mistakes, order, withoutDiagonal) => {
     const labels = ordered(mistakes, order);
     const size = labels.length;
     const places = new Map(labels.map((label, place) => [label, place]));
     const [shares, texts] = [table(size, 0), table(size, "")];
+    const counted = table(size, 0);
     const [truths, predictions, counts] = mistakes.cells;
     truths.forEach((truth, cell) => {
       const predicted = predictions[cell];
-      const support = mistakes.perClass[truth][SUPPORT];
       const [row, column] = [places.get(truth), places.get(predicted)];
-      texts[row][column] = `: ${counts[cell]} of ${support}`;
-      if (!(withoutDiagonal && truth === predicted)) shares[row][column] = counts[cell] / support;
+      counted[row][column] = counts[cell];
+      texts[row][column] = String(counts[cell]);
+      if (!(withoutDiagonal && truth === predicted)) shares[row][column] = counts[cell] / mistakes.perClass[truth][SUPPORT];
     });
     const shortened = (name) => (name.length > 24 ? `${name.slice(0, 22)}…` : name);
     const names = labels.map((label) => charts.escaped(mistakes.classes[label]));
     const axis = {
       tickvals: [...names.keys()], ticktext: labels.map((label) => charts.escaped(shortened(mistakes.classes[label]))),
-      automargin: true, showgrid: false, tickfont: { size: size > 60 ? 8 : size > 30 ? 10 : 12, color: "var(--soft)" },
+      automargin: true, showgrid: false, constrain: "domain", tickfont: { size: size > 60 ? 8 : size > 30 ? 10 : 12, color: "var(--soft)" },
     };
     const gap = size <= GAPS_UP_TO ? 1 : 0;
-    const frame = { type: "rect", xref: "paper", yref: "paper", x0: 0, x1: 1, y0: 0, y1: 1, line: { color: "var(--line)", width: 1 } };
+    const frame = { type: "rect", x0: -0.5, x1: size - 0.5, y0: -0.5, y1: size - 0.5, line: { color: "var(--line)", width: 1 } };
     return {
       data: [{
         type: "heatmap", z: shares, zmin: 0, zmax: 1, text: texts, xgap: gap, ygap: gap,
-        customdata: names.map((truth) => names.map((predicted) => [truth, predicted])),
-        hovertemplate: "%{customdata[0]} predicted as %{customdata[1]}%{text}<extra></extra>",
+        ...(size <= COUNTS_UP_TO ? { texttemplate: "%{text}", textfont: { size: 12 } } : {}),
+        customdata: labels.map((truth, row) => labels.map((predicted, column) =>
+          [names[row], names[column], `${counted[row][column]} of ${mistakes.perClass[truth][SUPPORT]}`, truth, predicted])),
+        hovertemplate: "%{customdata[0]} predicted as %{customdata[1]}: %{customdata[2]}<extra></extra>",
         colorscale: [[0, "var(--panel)"], [0.001, "var(--ramp-low)"], [0.5, "var(--ramp-middle)"], [1, "var(--ramp-high)"]],
         colorbar: { title: { text: "share" }, tickformat: ".0%", thickness: 12, len: 0.5 },
       }],
       layout: {
-        height: Math.min(Math.max(360, 11 * size + 160), 1200), margin: { l: 10, r: 10, t: 10, b: 10 }, shapes: [frame],
+        height: Math.max(300, cellSide(size) * size + 150), margin: { l: 10, r: 10, t: 10, b: 10 }, shapes: [frame],
         xaxis: { ...axis, title: { text: "prediction", standoff: 12 }, tickangle: -60 },
-        yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed" },
+        yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed", scaleanchor: "x" },
       },
     };
   };
 })();
+
+// The truth and the prediction of a clicked cell, as names; for `gallery.showClasses`.
+const confusionCell = (mistakes, { customdata }) => [mistakes.classes[customdata[3]], mistakes.classes[customdata[4]]];

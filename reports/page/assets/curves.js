@@ -7,7 +7,6 @@ document.addEventListener("DOMContentLoaded", async () => {
   const toolbar = document.querySelector("[data-curves]");
   const legend = document.querySelector("[data-legend]");
   const group = toolbar.querySelector("[data-group]");
-  const single = toolbar.querySelector("[data-pick]");
   const groups = await report.load("curves-groups");
   let pressed = new Set(); // levels of the legend: only their runs are shown; empty: all runs
 
@@ -15,10 +14,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     for (const name of CHARTS) charts.change(name, edit);
   }
 
-  function visibleRuns() {
-    if (single?.value) return new Set([single.value]);
-    return pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null;
-  }
+  const visibleRuns = () => (pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null);
 
   function show() {
     const runs = visibleRuns();
@@ -55,7 +51,6 @@ document.addEventListener("DOMContentLoaded", async () => {
     button.addEventListener("click", () => {
       if (!pressed.delete(level)) pressed.add(level);
       button.setAttribute("aria-pressed", String(pressed.has(level)));
-      if (single) single.value = "";
       show();
     });
     item.append(button);
@@ -63,12 +58,11 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
 
   group.addEventListener("change", colour);
-  single?.addEventListener("change", show);
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
     for (const name of LOSSES) {
       charts.change(name, ({ layout }) => {
-        layout.yaxis.type = event.target.checked ? "log" : "linear";
-        layout.yaxis.autorange = true;
+        const range = event.target.checked ? null : layout.meta?.range; // of an axis that diverged runs do not stretch
+        layout.yaxis = { ...layout.yaxis, type: event.target.checked ? "log" : "linear", autorange: !range, range: range ?? undefined };
       });
     }
   });

@@ -10,6 +10,8 @@ const gallery = (() => {
   const count = document.getElementById("gallery-count");
   const PER_PAGE = { over: 40, alone: 40, strips: 15 };
 
+  const keys = controls.dataset.runs.split(" "); // of the runs that have maps, the best first
+  let table; // of all runs
   let run, other; // images of the run that is shown, and of the run it is compared with, if any
   let order = []; // indices of the images that pass the filters, sorted
   let page = 0;
@@ -25,7 +27,8 @@ const gallery = (() => {
     set scale(name) { field.scale.value = name; show(); },
   };
 
-  const label = (key) => [...field.run.options].find((option) => option.value === key)?.textContent ?? "";
+  const label = (key) => runTable.label(table, key);
+  const chosen = () => [state.now.run || keys[0], state.now.other];
   const view = () => ({ run, other, map: settings.map, scale: settings.scale, layout: field.view.value, label });
   const otherIndex = (index) => galleryCards.otherIndex({ run, other }, index);
   const pageSize = () => PER_PAGE[field.view.value];
@@ -34,15 +37,23 @@ const gallery = (() => {
   // Replaces the options of a list. The chosen one stays chosen if the new options have its text.
   function fill(select, options, otherwise) {
     const text = select.selectedOptions[0]?.textContent;
-    select.replaceChildren(...options.map(([value, words]) => tiles.element("option", { value }, words)));
+    select.replaceChildren(...options.map(([value, words]) => report.element("option", { value }, words)));
     select.value = String((options.find(([, words]) => words === text) ?? [otherwise])[0]);
   }
 
   async function choose() {
-    const [key, otherKey] = [field.run.value, field.other.value];
+    const [key, otherKey] = chosen();
+    table = await runTable.ready;
+    controls.hidden = !keys.includes(key);
+    if (controls.hidden) {
+      cards.replaceChildren();
+      [pages.hidden, run] = [true, undefined];
+      count.textContent = `The page has no maps of ${label(key)}. Choose another run below.`;
+      return;
+    }
     try {
-      const loaded = await Promise.all([tiles.load(key), otherKey ? tiles.load(otherKey) : undefined]);
-      if (key !== field.run.value || otherKey !== field.other.value) return; // the choice changed meanwhile
+      const loaded = await Promise.all([tiles.load(key), keys.includes(otherKey) ? tiles.load(otherKey) : undefined]);
+      if (chosen().join() !== [key, otherKey].join()) return; // the choice changed meanwhile
       [run, other] = loaded;
     } catch (error) {
       count.textContent = `These images cannot be read: ${error.message}.`;
@@ -164,7 +175,7 @@ const gallery = (() => {
     imageView.open({ run, other, order, position: order.indexOf(Number(card.dataset.index)), settings, label, closed });
   }
 
-  controls.addEventListener("change", (event) => (["run", "other"].includes(event.target.name) ? choose() : select()));
+  controls.addEventListener("change", select);
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.addEventListener("reset", (event) => {
     event.preventDefault(); // the runs stay chosen, and so does how maps are drawn
@@ -185,10 +196,11 @@ const gallery = (() => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
     choose();
+    state.watch((now, before) => (now.run !== before.run || now.other !== before.other) && choose());
   }, { rootMargin: "600px" }).observe(controls.closest("section"));
 
   return {
-    has: (key) => [...field.run.options].some((option) => option.value === key),
+    has: (key) => keys.includes(key),
     // Opens one image of a run; the arrows of the dialog step through `files`.
     async open(key, files, position) {
       if (!run) await choose();
@@ -198,15 +210,17 @@ const gallery = (() => {
       const known = indices.filter((index) => index != null);
       imageView.open({ run: opened, order: known, position: known.indexOf(indices[position]), settings, label });
     },
-    // Shows all images of one class that a run predicted as another class.
-    async showConfusion(key, truth, predicted) {
-      resetFilters();
-      field.run.value = key;
+    // Shows a run's images of one class, or those that it predicted as another class: both are names, "" for any class.
+    async showClasses(key, truth, predicted) {
+      if (!keys.includes(key)) return report.notify("The page has no images of this run.");
+      if (state.now.run !== key) state.change("focus", key);
       await choose();
-      [field.truth.value, field.predicted.value] = [truth, predicted].map((name) => String(run.set.classes.indexOf(name)));
+      resetFilters();
+      const option = (name) => (name ? String(run.set.classes.indexOf(name)) : "");
+      [field.truth.value, field.predicted.value] = [option(truth), option(predicted)];
       select();
       controls.scrollIntoView({ block: "start" });
-      cards.firstElementChild?.focus({ preventScroll: true });
+      return cards.firstElementChild?.focus({ preventScroll: true });
     },
   };
 })();

@@ -2,7 +2,7 @@
 
 // The cards of the gallery: one test image each, with maps of the run that is shown and of the run it is compared with.
 const galleryCards = (() => {
-  const { element, percent } = tiles;
+  const { element, percent } = report;
   const SIDE = matchMedia("(max-width: 30rem)").matches ? 72 : 112; // of a card's image, approximate, pixels
 
   // `view` is what is shown: {run, other, map, scale, layout, label}. `run` and `other` are images of runs (`other` may

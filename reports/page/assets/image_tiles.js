@@ -3,6 +3,7 @@
 // Test images and their attention maps as elements, cut by CSS out of sheets of many images. The browser loads a sheet
 // when an element of it comes into view.
 const tiles = (() => {
+  const { element, percent } = report;
   const runs = new Map(); // key -> promise
 
   // A run's images: the content of data/gallery-<key>.js, with `set`: files, classes, labels and the sheets of images.
@@ -16,20 +17,6 @@ const tiles = (() => {
       runs.set(key, promise);
     }
     return runs.get(key);
-  }
-
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) made.setAttribute(name, "");
-      else if (value !== false && value != null) made.setAttribute(name, value);
-    }
-    made.append(...children.filter((child) => child != null));
-    return made;
-  }
-
-  function percent(share) {
-    return share == null ? "unknown" : `${Number((100 * share).toPrecision(3))} %`;
   }
 
   const className = (run, label) => run.set.classes[label] ?? "unknown";
@@ -127,7 +114,7 @@ const tiles = (() => {
   }
 
   return {
-    load, element, percent, className, fileName, outcome, factorFor, image, combined, maps, map, overlay,
+    load, className, fileName, outcome, factorFor, image, combined, maps, map, overlay,
     scaleText, predictionText, warning, description,
   };
 })();

@@ -4,7 +4,7 @@
 const imageView = (() => {
   const dialog = document.getElementById("image-view");
   if (!dialog) return null;
-  const { element, percent } = tiles;
+  const { element, percent } = report;
   const LARGE = 224; // approximate side of the image, pixels
   const SMALL = 67; // the same of a map in a row
 

@@ -1,36 +1,55 @@
 "use strict";
 
-// Sorting and filtering of the leaderboard, and the seeds of a setting. Without this script all rows are there, best
-// first, each setting's seeds below it.
-document.addEventListener("DOMContentLoaded", () => {
+// The leaderboard: sorting, the filter, the ticks of selected rows, and the seeds of a setting. Without this script all
+// rows are there, best first, each setting's seeds below it.
+document.addEventListener("DOMContentLoaded", async () => {
   const table = document.getElementById("leaderboard-table");
   const form = document.getElementById("leaderboard-filters");
+  const text = form.querySelector("[data-words]");
+  const none = document.getElementById("leaderboard-none");
   const all = [...table.tBodies[table.tBodies.length - 1].rows];
   const rows = all.filter((row) => !row.dataset.of);
   const seeds = new Map(rows.map((row) => [row, all.filter((other) => other.dataset.of === row.id)]));
-  const unit = all.length > rows.length ? "settings" : "runs";
-  const TOP = ["best", "equal"];
+  const ticks = [...table.querySelectorAll("input[data-tick]")];
+  const everything = table.querySelector("input[data-tick-all]");
+  const choices = [...form.querySelectorAll("[data-field]")];
 
-  function filter() {
-    const words = form.querySelector("[data-words]").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const state = form.querySelector("[data-state]")?.value ?? "";
-    const top = form.querySelector("[data-top]")?.checked ?? false;
-    const settings = [...form.querySelectorAll("[data-setting]")].filter((choice) => choice.value);
-    let count = 0;
+  for (const row of rows) if (seeds.get(row).length) addExpandButton(row);
+  sortable(table);
+  const runs = await runTable.ready;
+
+  function show({ selected, words: said }) {
+    if (document.activeElement !== text) text.value = said;
+    const passing = runTable.passing(runs, said);
     for (const row of rows) {
-      const text = [row, ...seeds.get(row)].map((one) => one.textContent).join(" ").toLowerCase();
-      const cells = Object.fromEntries([...row.querySelectorAll("td[data-setting]")].map((cell) => [cell.dataset.setting, cell]));
-      const passes =
-        words.every((word) => text.includes(word)) &&
-        (!state || row.dataset.state === state) &&
-        (!top || TOP.includes(row.dataset.standing)) &&
-        settings.every((choice) => cells[choice.dataset.setting].textContent === choice.value);
-      row.hidden = !passes;
+      row.hidden = !passing.has(row.id);
       const expanded = row.querySelector(".expand")?.getAttribute("aria-expanded") === "true";
-      for (const seed of seeds.get(row)) seed.hidden = !passes || !expanded;
-      count += passes;
+      for (const seed of seeds.get(row)) seed.hidden = row.hidden || !expanded;
     }
-    form.querySelector("[data-count]").textContent = count === rows.length ? `${count} ${unit}` : `${count} of ${rows.length} ${unit}`;
+    const count = passing.size === rows.length ? `${rows.length} ${runs.unit}` : `${passing.size} of ${rows.length} ${runs.unit}`;
+    form.querySelector("[data-count]").textContent = count;
+    form.querySelector("[data-clear]").hidden = !said;
+    showNone(said, passing.size === 0 && rows.length > 0);
+    for (const choice of choices) {
+      const value = words.valueOf(said, choice.dataset.field);
+      if (choice.type === "checkbox") choice.checked = value === choice.value;
+      else choice.value = [...choice.options].some((option) => option.value === value) ? value : "";
+    }
+    for (const tick of ticks) {
+      tick.checked = selected.includes(tick.dataset.tick);
+      tick.closest("tr").classList.toggle("ticked", tick.checked);
+    }
+    const ticked = [...passing].filter((key) => selected.includes(key)).length;
+    everything.checked = passing.size > 0 && ticked === passing.size;
+    everything.indeterminate = ticked > 0 && ticked < passing.size;
+  }
+
+  function showNone(said, isEmpty) {
+    none.hidden = !isEmpty;
+    const unknown = words.unknown(words.parsed(said), runs.settings);
+    const fields = [...new Set(runs.settings.flatMap((row) => Object.keys(row.fields)))].join(", ");
+    const why = unknown.length ? ` There is no field ${unknown.join(" or ")}; fields are ${fields}.` : "";
+    none.querySelector("span").textContent = `None of the ${rows.length} ${runs.unit} passes the filter ${said}.${why}`;
   }
 
   function addExpandButton(row) {
@@ -42,16 +61,34 @@ document.addEventListener("DOMContentLoaded", () => {
     button.textContent = cell.textContent;
     button.title = "show or hide the seeds of this setting";
     button.addEventListener("click", () => {
-      button.setAttribute("aria-expanded", String(button.getAttribute("aria-expanded") !== "true"));
-      filter();
+      const expanded = button.getAttribute("aria-expanded") !== "true";
+      button.setAttribute("aria-expanded", String(expanded));
+      for (const seed of seeds.get(row)) seed.hidden = !expanded;
     });
     cell.replaceChildren(button);
   }
 
-  for (const row of rows) if (seeds.get(row).length) addExpandButton(row);
-  sortable(table);
-  form.hidden = rows.length < 2;
-  form.addEventListener("input", filter);
+  text.addEventListener("input", () => state.change("filter", text.value, { replace: true }));
+  for (const choice of choices) {
+    choice.addEventListener("change", () => {
+      const value = choice.type === "checkbox" && !choice.checked ? "" : choice.value;
+      state.change("filter", words.replaced(state.now.words, choice.dataset.field, value));
+    });
+  }
+  for (const button of document.querySelectorAll("[data-clear]")) {
+    button.addEventListener("click", () => {
+      text.value = "";
+      state.change("filter", "");
+      text.focus();
+    });
+  }
+  for (const tick of ticks) tick.addEventListener("change", () => state.change("toggle", tick.dataset.tick));
+  everything.addEventListener("change", () => {
+    const passing = [...runTable.passing(runs, state.now.words)];
+    const others = state.now.selected.filter((key) => !passing.includes(key));
+    state.change("select", everything.checked ? [...state.now.selected, ...passing] : others);
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
-  filter();
+  form.hidden = rows.length < 2;
+  state.watch(show);
 });

@@ -2,14 +2,14 @@
 
 // The mistakes of one run: top confusions, most confident errors, the confusion matrix, and the scores of each class.
 (() => {
-  const controls = document.getElementById("mistakes-controls");
-  if (!controls) return;
-  const { element, percent } = tiles;
-  const run = controls.elements.run;
+  const count = document.getElementById("mistakes-count");
+  if (!count) return;
+  const { element, percent } = report;
+  const keys = count.dataset.runs.split(" "); // of the runs that have predictions, the best first
+  const details = document.getElementById("mistakes-details");
   const matrix = document.querySelector('[data-chart="confusion"]');
   const matrixControls = document.getElementById("matrix-controls");
   const more = document.getElementById("mistakes-more");
-  const count = document.getElementById("mistakes-count");
   const classTable = sortable(document.getElementById("mistakes-classes"));
   const CONFUSIONS = 6; // shown before "More" is pressed
   const ERRORS = { withImages: 12, withoutImages: 20 };
@@ -20,13 +20,20 @@
 
   let mistakes = null; // the content of data/mistakes-<key>.js
   let images = null; // the run's images, if the gallery has them
+  let run = ""; // its key
 
   async function choose() {
-    const key = run.value;
+    const [table, key] = [await runTable.ready, state.now.run || keys[0]];
+    run = key;
+    details.hidden = !keys.includes(key);
+    if (details.hidden) {
+      count.textContent = `${runTable.label(table, key)} has no predictions of test images. Choose another run below.`;
+      return;
+    }
     try {
       const loaded = await report.load(`mistakes-${key}`);
       const loadedImages = gallery?.has(key) ? await tiles.load(key).catch(() => null) : null;
-      if (key !== run.value) return; // the choice changed meanwhile
+      if (key !== run) return; // the choice changed meanwhile
       [mistakes, images] = [loaded, loadedImages];
     } catch (error) {
       count.textContent = `These mistakes cannot be read: ${error.message}.`;
@@ -35,9 +42,11 @@
     const { pairs, wrong, n } = mistakes;
     const covered = pairs.reduce((sum, [, , times]) => sum + times, 0);
     const part = pairs.length ? ` The ${pairs.length} pairs of classes below account for ${covered} of them.` : "";
+    const name = runTable.label(table, key);
     count.textContent = wrong
-      ? `${wrong} of ${n} test images are predicted wrong (${percent(wrong / n)}).${part}`
-      : `All ${n} test images are predicted right.`;
+      ? `${name}: ${wrong} of ${n} test images are predicted wrong (${percent(wrong / n)}).${part}`
+      : `${name}: all ${n} test images are predicted right.`;
+    for (const part of details.querySelectorAll("[data-errors]")) part.hidden = !wrong;
     showConfusions(CONFUSIONS);
     showErrors();
     showClasses();
@@ -57,7 +66,7 @@
     const box = element("span", { class: "abreast" }, tiles.image(images, place, factor * images.side));
     const button = element("button", { type: "button", class: "card", "aria-label": `Open ${text}` }, box);
     const files = indices.map((number) => mistakes.pictures[number][0]);
-    button.addEventListener("click", () => gallery.open(run.value, files, position));
+    button.addEventListener("click", () => gallery.open(run, files, position));
     return button;
   }
 
@@ -94,7 +103,7 @@
       if (images) {
         const thumbnails = indices.map((index, position) => thumbnail(index, indices, position, SMALL_SIDE));
         const button = element("button", { type: "button" }, "Show in the gallery");
-        button.addEventListener("click", () => gallery.showConfusion(run.value, className(truth), className(predicted)));
+        button.addEventListener("click", () => gallery.showClasses(run, className(truth), className(predicted)));
         item.append(element("div", { class: "abreast" }, ...thumbnails), button);
       }
       return item;
@@ -104,22 +113,8 @@
   }
 
   function showClasses() {
-    const rows = mistakes.perClass.map(([f1, precision, recall, low, high, support, right, confusedWith], label) => {
-      const number = (text, order) => element("td", { class: "number", "data-order": order }, text);
-      const other = className(confusedWith);
-      return element(
-        "tr",
-        {},
-        element("th", { scope: "row" }, className(label)),
-        number(f1.toFixed(3), f1),
-        number(precision.toFixed(3), precision),
-        number(`${recall.toFixed(3)} (${right} of ${support})`, recall),
-        number(support ? `${low.toFixed(2)} to ${high.toFixed(2)}` : "–", support ? low : ""),
-        number(String(support), support),
-        element("td", { "data-order": other ?? "" }, other ?? "–"),
-      );
-    });
-    classTable.replace(rows);
+    const opened = images ? (label) => gallery.showClasses(run, className(label), "") : null;
+    classTable.replace(classScores.rows(mistakes, opened));
   }
 
   function showMatrix() {
@@ -128,13 +123,15 @@
     matrix.style.height = `${figure.layout.height}px`;
     matrix.style.maxWidth = `${figure.layout.height + LABELS}px`; // about square cells
     charts.change("confusion", (drawn) => Object.assign(drawn, figure));
+    charts.onClick("confusion", (point) => gallery?.showClasses(run, ...confusionCell(mistakes, point)));
   }
 
-  controls.addEventListener("change", choose);
-  controls.addEventListener("submit", (event) => event.preventDefault());
   matrixControls.addEventListener("change", showMatrix);
   matrixControls.addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", () => showConfusions(mistakes.pairs.length));
 
-  report.whenNear(controls.closest("section"), choose);
+  report.whenNear(count.closest("section"), async () => {
+    await choose();
+    state.watch(({ run: chosen }, before) => chosen !== before.run && (chosen || keys[0]) !== run && choose());
+  });
 })();

@@ -2,42 +2,49 @@
 
 // Position embeddings and head statistics of two runs side by side.
 (() => {
-  // Figures are files of the page: choosing a run changes the addresses of two images.
-  const figures = document.getElementById("positions-controls");
-  figures?.addEventListener("submit", (event) => event.preventDefault());
-  figures?.addEventListener("change", ({ target }) => {
-    const label = target.selectedOptions[0].textContent;
-    const addresses = document.querySelector(`template[data-figures="${target.value}"]`).content;
-    for (const link of document.querySelectorAll(`[data-place="${target.name.at(-1)}"] a`)) {
-      const address = addresses.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
-      const image = link.firstElementChild;
-      const caption = link.previousElementSibling.textContent;
-      image.alt = `${caption}: ${label}${address ? "" : " (no such figure)"}`;
-      for (const [element, name] of [[link, "href"], [image, "src"]]) {
-        if (address) element.setAttribute(name, address);
-        else element.removeAttribute(name);
-      }
-    }
-  });
-
-  const controls = document.getElementById("heads-controls");
-  if (!controls) return;
+  const figures = document.getElementById("positions-figures");
+  const heads = document.getElementById("heads-charts")?.dataset.runs.split(" ") ?? []; // keys, the best first
   const COLOURS = ["var(--run-1)", "var(--run-5)"];
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-  async function choose() {
-    const chosen = [...controls.querySelectorAll("select")].map((select) => ({
-      key: select.value,
-      label: charts.escaped(select.selectedOptions[0].textContent),
-    }));
+  // Figures are files of the page: choosing a run changes the addresses of images.
+  function showFigures(table, [run, other]) {
+    for (const side of figures.querySelectorAll("[data-place]")) {
+      const key = side.dataset.place === "0" ? run : other;
+      side.hidden = !key;
+      if (!key) continue;
+      const label = runTable.label(table, key);
+      const addresses = document.querySelector(`template[data-figures="${key}"]`)?.content;
+      side.querySelector("h4").textContent = addresses ? label : `${label}: the page has no figures of this run`;
+      for (const link of side.querySelectorAll("a")) {
+        const address = addresses?.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
+        const image = link.firstElementChild;
+        link.parentElement.hidden = !address;
+        image.alt = `${link.previousElementSibling.textContent}: ${label}`;
+        for (const [element, name] of [[link, "href"], [image, "src"]]) {
+          if (address) element.setAttribute(name, address);
+          else element.removeAttribute(name);
+        }
+      }
+    }
+  }
+
+  async function showHeads(table, keys) {
+    const chosen = keys.filter((key) => heads.includes(key)).map((key) => ({ key, label: charts.escaped(runTable.label(table, key)) }));
     const statistics = await Promise.all(chosen.map(({ key }) => report.load(`heads-${key}`)));
-    const now = [...controls.querySelectorAll("select")].map((select) => select.value);
-    if (chosen.some(({ key }, index) => key !== now[index])) return; // the choice changed meanwhile
+    if (keys.join() !== pair(table).join()) return; // the choice changed meanwhile
     for (const element of document.querySelectorAll('#positions [data-chart^="heads-"]')) {
       const name = element.dataset.chart.slice("heads-".length);
       const [draw, statistic] = name === "depth" ? [distanceByLayer, "distance"] : [heatMaps, name];
       charts.change(element.dataset.chart, (figure) => draw(figure, statistics.map((run) => run[statistic]), chosen));
     }
+  }
+
+  // The run that is shown, and the one beside it: the worst that finished, unless another is chosen.
+  function pair(table) {
+    const run = state.now.run || [...table.runs.keys()][0];
+    const other = state.now.other || table.worst;
+    return other && other !== run ? [run, other] : [run];
   }
 
   // By layer and head: one panel per run, one colour scale for both.
@@ -99,7 +106,14 @@
     };
   }
 
-  controls.addEventListener("change", choose);
-  controls.addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("load", choose);
+  addEventListener("load", async () => {
+    const table = await runTable.ready;
+    let shown = "";
+    state.watch(() => {
+      if (shown === pair(table).join()) return;
+      shown = pair(table).join();
+      if (figures) showFigures(table, pair(table));
+      if (heads.length) showHeads(table, pair(table));
+    });
+  });
 })();

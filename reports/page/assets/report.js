@@ -19,21 +19,43 @@ const report = (() => {
   }
 
   // The value that was written as data/<name>.js; the file is read on the first call.
-  function load(name) {
+  function load(name, query = "") {
     if (!values.has(name)) {
       const entry = {};
       entry.promise = new Promise((resolve, reject) => {
         entry.resolve = resolve;
-        script(`data/${encodeURIComponent(name)}.js`).catch(reject);
+        script(`data/${encodeURIComponent(name)}.js${query}`).catch(reject);
       });
       values.set(name, entry);
     }
     return values.get(name).promise;
   }
 
+  // The value as it is now, of a page that is built again while it is open.
+  function loadAgain(name) {
+    values.delete(name);
+    return load(name, `?${Date.now()}`);
+  }
+
   // Called by the data scripts.
   function deliver(name, value) {
     values.get(name)?.resolve(value);
+  }
+
+  // ---- Elements. Children that are null are left out; text is text, whatever it holds.
+
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value === true) made.setAttribute(name, "");
+      else if (value !== false && value != null) made.setAttribute(name, value);
+    }
+    made.append(...children.filter((child) => child != null));
+    return made;
+  }
+
+  function percent(share) {
+    return share == null ? "unknown" : `${Number((100 * share).toPrecision(3))} %`;
   }
 
   // ---- Theme: the system's until the reader chooses one.
@@ -123,6 +145,8 @@ const report = (() => {
 
   function notify(text) {
     const place = document.getElementById("notice");
+    // What is outside an open dialog is neither seen nor read aloud.
+    ([...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body).append(place);
     place.textContent = text;
     place.classList.add("shown");
     clearTimeout(fading);
@@ -143,6 +167,15 @@ const report = (() => {
       if (!done) return notify(`Copy it from here: ${text}`);
     }
     return notify(`Copied: ${text}`);
+  }
+
+  // On a narrow page the sections are behind a button.
+  function watchMenu() {
+    const menu = document.querySelector(".menu");
+    const open = (isOpen) => menu.setAttribute("aria-expanded", String(isOpen));
+    menu.addEventListener("click", () => open(menu.getAttribute("aria-expanded") !== "true"));
+    document.addEventListener("click", ({ target }) => target.closest(".menu") || open(false));
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && open(false));
   }
 
   // Marks the link of the section that is being read.
@@ -179,6 +212,7 @@ const report = (() => {
 
   document.addEventListener("DOMContentLoaded", () => {
     watchThemeButton();
+    watchMenu();
     watchSections();
     workWhenIdle();
     document.addEventListener("click", (event) => {
@@ -187,5 +221,8 @@ const report = (() => {
     });
   });
 
-  return { script, load, deliver, whenNear, onThemeChange: (listener) => listeners.push(listener), colour };
+  return {
+    script, load, loadAgain, deliver, element, percent, whenNear, notify, colour,
+    onThemeChange: (listener) => listeners.push(listener),
+  };
 })();

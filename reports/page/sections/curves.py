@@ -14,6 +14,7 @@ from harness.runs.metric_table import BY_KEY
 from reports import caveats, columns
 from reports.collection import Collection, SettingValue, in_order
 from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
+from reports.page.curve_layout import curve_layout, cut_at
 from reports.page.curve_points import Points, points, run_points, thinned
 from reports.page.section import Section
 from reports.page.site import Site
@@ -78,12 +79,14 @@ def section(collection: Collection, site: Site) -> Section | None:
     most = max(20, min(MOST_POINTS, MOST_POINTS_IN_ALL // len(lines)))
     guess = _guessing([run for line in lines for run in line.runs])
     colours = {key: level.colour for level in next(iter(groups.values())) for key in level.runs}
-    panels = [_panel(site, name, lines, colours, guess if "loss" in name else None, most) for name in PANELS]
+    guesses = {"loss": guess, "val-loss": guess, "val-f1": math.exp(-guess) if guess else None}  # ln C, and 1 / C
+    panels = [_panel(site, name, lines, colours, guesses[name], most) for name in PANELS]
     context: dict[str, Any] = {
         "charts": [panel for panel in panels if panel],
         "lines": lines,
         "diverged": [line for line in lines if line.diverged],
         "guess": guess,
+        "cut": any(_cut(lines, key, guess) is not None for name, key in PANELS.items() if "loss" in name),
         "groups": list(groups),
         "repeated": any(len(line.runs) > 1 for line in lines),
     }
@@ -99,11 +102,14 @@ def _groups(collection: Collection, rows: Sequence[SettingRow], lines: Sequence[
         ]
     names = collection.board.settings
     for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
-        levels = _levels(in_order([row for row in rows if name in row.settings], name))
+        values_in_order = in_order([row for row in rows if name in row.settings], name)
+        levels = _levels(values_in_order)
         if 2 <= len(levels) <= RUN_COLOURS:
+            is_ordered = all(is_number(each.value) for each in values_in_order)
+            colours = _steps(len(levels)) if is_ordered else [_colour(place) for place in range(len(levels))]
             groups[readable(name)] = [
-                Level(level, _colour(place), tuple(collection.setting_key(each.row) for each in values))
-                for place, (level, values) in enumerate(levels.items())
+                Level(level, colour, tuple(collection.setting_key(each.row) for each in values))
+                for colour, (level, values) in zip(colours, levels.items(), strict=True)
             ]
     if not groups:
         first, *others = lines
@@ -160,25 +166,8 @@ def _panel(
             traces.append(_band(line.key, drawn, colour))
     if not traces:
         return None
-    layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
-        "yaxis": {} if "loss" in name else {"range": [-0.02, 1.02]},
-        "showlegend": False,
-        "hovermode": "closest",
-        "margin": {"l": 44, "r": 8, "t": 8, "b": 44},
-    }
-    if guess is not None:
-        layout["shapes"] = [
-            {
-                "type": "line",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": guess,
-                "y1": guess,
-                "line": {"color": "var(--soft)", "width": 1, "dash": "dash"},
-            }
-        ]
+    is_loss = "loss" in name
+    layout = curve_layout(guess, is_loss=is_loss, end=_cut(lines, key, guess) if is_loss else None)
     count = sum(trace.get("fill") is None for trace in traces)
     ends = [f"{line.label} {values[-1]:.4g}" for line in lines[:8] if (values := points(line.runs, key).values)]
     more = f" and {count - len(ends)} more" if count > len(ends) else ""
@@ -186,6 +175,13 @@ def _panel(
     alt = f"{title} by epoch of {count} {unit}. Last values: {'; '.join(ends)}{more}."
     # The best one is drawn last, on top.
     return chart(site, f"curves-{name}", traces[::-1], layout, alt=alt, height=320, title=title)
+
+
+def _cut(lines: Sequence[Line], key: str, guess: float | None) -> float | None:
+    kept, diverged = (
+        [points(line.runs, key).values for line in lines if bool(line.diverged) is which] for which in (False, True)
+    )
+    return cut_at(kept, diverged, guess)
 
 
 def _band(key: str, drawn: Points, colour: str) -> dict[str, Any]:
@@ -233,6 +229,11 @@ def _guessing(runs: Sequence[Run]) -> float | None:
     """Cross-entropy of equal class probabilities; None unless all runs have the same number of classes."""
     count, *others = (caveats.part(run, "data").get("classes") for run in runs)
     return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
+
+
+def _steps(count: int) -> list[str]:
+    """Colours of ordered values, from light to dark: --step-1 to --step-7 of report.css, as far apart as possible."""
+    return [f"var(--step-{1 + round(place * (RUN_COLOURS - 1) / (count - 1))})" for place in range(count)]
 
 
 def _colour(place: int) -> str:

@@ -46,7 +46,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "few": len(rows) < FEW,
         "metric": metric,
         "left_out": [printable(name) for name in names[MOST_SETTINGS:]],
-        "parallel": _parallel(site, rows, drawn, metric) if len(rows) > 2 else None,
+        "parallel": _parallel(site, collection, drawn) if len(rows) > 2 else None,
         "heat": heat_map(site, collection, names),
         "single": [_single(site, collection, name, number) for number, name in enumerate(drawn)],
         "importance": _importance(site, result) if isinstance(result, Importance) else None,
@@ -56,7 +56,8 @@ def section(collection: Collection, site: Site) -> Section | None:
     return Section("effects", "effects.html.j2", context)
 
 
-def _parallel(site: Site, rows: Sequence[SettingRow], names: Sequence[str], metric: str) -> Chart:
+def _parallel(site: Site, collection: Collection, names: Sequence[str]) -> Chart:
+    rows, metric = collection.board.ranked, collection.metric
     values = [row.setting.score.mean or 0.0 for row in rows]
     dimensions = []
     for name in names:
@@ -76,6 +77,7 @@ def _parallel(site: Site, rows: Sequence[SettingRow], names: Sequence[str], metr
     trace = {
         "type": "parcoords",
         "dimensions": dimensions,
+        "customdata": [collection.setting_key(row) for row in rows],
         "line": {"color": values, "colorscale": LINES, "cmin": min(values), "cmax": max(values)},
         "labelfont": {"size": 13, "shadow": "none"},
         "tickfont": {"color": "var(--soft)", "shadow": "none"},
@@ -110,6 +112,7 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
             "x": [place + nudge * (index % 5 - 2) for index, place in enumerate(scale.places)],
             "y": scores,
             "text": list(map(escaped, labels)),
+            "customdata": [collection.setting_key(row) for row in rows],
             "hovertemplate": f"%{{text}}<br>{escaped(metric)} %{{y:.4f}}<extra></extra>",
             "marker": {
                 "size": 8,

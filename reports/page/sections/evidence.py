@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from typing import Any
 
 from harness.runs.evidence_file import FAILS, HOLDS, Claim, read_claims
-from harness.runs.reading import UnreadableError, refuse_links
+from harness.runs.reading import UnreadableError
 from harness.runs.rules import printable
-from harness.runs.sprite_files import read_image
 from reports.collection import Collection
+from reports.page.run_figures import copied_figure
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
@@ -61,17 +59,8 @@ def section(collection: Collection, site: Site) -> Section | None:
 
 def _figures(collection: Collection, site: Site, run: Run) -> dict[str, str]:
     """Addresses of the figures of a run, which are copied, by name."""
-    addresses = {}
-    for name in FIGURES:
-        path = run.path / "figures" / f"{name}.png"
-        with contextlib.suppress(UnreadableError):
-            if path.is_file():
-                refuse_links(path, run.path)
-                about = path.stat()
-                stamp = f"{about.st_mtime_ns}-{about.st_size}"
-                place = f"figures/{collection.key(run)}/{name}.png"
-                addresses[name] = site.made(place, stamp, functools.partial(read_image, path))
-    return addresses
+    addresses = {name: copied_figure(site, collection.key(run), run, name) for name in FIGURES}
+    return {name: address for name, address in addresses.items() if address}
 
 
 def _study_line(claim: StudyClaim) -> dict[str, Any]:

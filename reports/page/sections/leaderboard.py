@@ -12,6 +12,7 @@ from harness.runs.rules import Goal, printable
 from reports import caveats, columns
 from reports.collection import Collection
 from reports.command import reproducing
+from reports.page.run_table import standing
 from reports.page.score_bars import axis, drawn_interval
 from reports.page.section import Section
 from reports.page.site import Site
@@ -97,7 +98,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "compared": sum(row.standing in ("equal", "apart") for row in rows),
         "notes": board.notes[1:] if board.ranked else (),
     }
-    return Section("leaderboard", "leaderboard.html.j2", context, scripts=("sort.js", "leaderboard.js"))
+    return Section("leaderboard", "leaderboard.html.j2", context, scripts=("leaderboard.js",))
 
 
 def recorded_scores(collection: Collection) -> list[metric_table.Metric]:
@@ -135,7 +136,7 @@ def _setting_row(
         label=collection.setting_label(row),
         name=f"seeds {', '.join(seeds)}" if several else printable(first.run.name),
         state=next(iter(states)) if len(states) == 1 else SEVERAL_STATES,
-        standing=_standing(row),
+        standing=standing(row),
         scores=scores if row.place or several else _of_run(first, shown),
         command=reproducing(setting.best),
         place=row.place,
@@ -208,17 +209,6 @@ def _probe(probe: ProbeRow, settings: list[str]) -> dict[str, Any]:
 def _best_first(goal: Goal) -> str:
     """How a column is sorted when its best value comes first."""
     return "ascending" if goal == "minimize" else "descending"
-
-
-def _standing(row: SettingRow) -> str:
-    """best, equal (not told from the best by the test images), apart, uncompared, or unranked."""
-    if row.place is None:
-        return "unranked"
-    if row.comparison is None:
-        return "best"
-    if not row.comparison.comparable:
-        return "uncompared"
-    return "equal" if row.comparison.indistinguishable else "apart"
 
 
 def _reason(row: Row) -> str:

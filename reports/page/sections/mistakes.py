@@ -11,13 +11,13 @@ from reports.stats.mistakes import mistakes
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    runs: list[dict[str, str]] = []
+    keys: list[str] = []
     missing: dict[str, list[str]] = {}  # reason -> labels of runs without usable predictions
     for row in collection.rows:
         run, key, label = row.run, collection.key(row.run), collection.label(row.run)
         if not run.predictions.problem:
             site.data(f"mistakes-{key}", mistakes(run.predictions))
-            runs.append({"key": key, "label": label})
+            keys.append(key)
         elif run.finished:
             missing.setdefault(printable(run.predictions.problem), []).append(label)
     alt = (
@@ -28,14 +28,12 @@ def section(collection: Collection, site: Site) -> Section | None:
     return Section(
         "mistakes",
         "mistakes.html.j2",
-        {"runs": runs, "missing": missing, "matrix": matrix},
+        {"runs": keys, "missing": missing, "matrix": matrix},
         scripts=(
-            "sort.js",
             "image_tiles.js",
             "image_view.js",
             "gallery_cards.js",
             "gallery.js",
-            "confusion_matrix.js",
             "mistakes.js",
         ),
         styles=("gallery.css", "mistakes.css"),

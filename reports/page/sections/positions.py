@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import io
 import math
@@ -13,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.attention_files import HeadStatistics, read_statistics
-from harness.runs.reading import UnreadableError, refuse_links
+from harness.runs.reading import UnreadableError
 from harness.runs.rules import printable
-from harness.runs.sprite_files import read_image
 from reports.collection import Collection
 from reports.columns import value
 from reports.page.charts import Chart, chart
 from reports.page.gallery_data import best_and_worst
+from reports.page.run_figures import copied_figure
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
@@ -87,13 +85,15 @@ def section(collection: Collection, site: Site) -> Section | None:
     heads = _heads(collection, site)
     best_first = [row.run for row in collection.rows if row.run in set(measured)]
     drawn = best_and_worst(best_first, collection.gallery)
+    figures = [of_run for run in drawn if (of_run := _figures(collection, site, run))["images"]]
     context = {
         "lines": lines,
         "rules": list(rules),
         "missing": missing,
         "sweep": _sweep_figure(collection, site, [run for run in measured if run in bests]),
         "most": positions.MOST,
-        "figures": [figures for run in drawn if (figures := _figures(collection, site, run))["images"]],
+        "figures": figures,
+        "sides": figures[:1] + figures[1:][-1:],
         "captions": CAPTIONS,
         "heads": heads,
         "charts": _charts(site) if heads else [],
@@ -153,13 +153,8 @@ def _sweep_figure(collection: Collection, site: Site, runs: Sequence[Run]) -> st
 def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
     """Key, label and addresses of the figures of a run, which are copied."""
     key = collection.key(run)
-    images = {}
-    for name in CAPTIONS:
-        path = run.path / "figures" / f"{name}.png"
-        with contextlib.suppress(UnreadableError):
-            if path.is_file():
-                refuse_links(path, run.path)
-                images[name] = site.made(f"figures/{key}/{name}.png", _stamp(path), functools.partial(read_image, path))
+    addresses = {name: copied_figure(site, key, run, name) for name in CAPTIONS}
+    images = {name: address for name, address in addresses.items() if address}
     return {"key": key, "label": collection.label(run), "images": images}
 
 

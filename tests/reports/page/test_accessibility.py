@@ -30,7 +30,7 @@ def test_axe_finds_nothing_serious(report_page: Path, reader: Reader, width: int
     read_whole(page)
     assert findings(page) == []
     page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true; })")
-    page.locator("#gallery-controls [name=other]").select_option(index=2)
+    page.locator("#runs-bar [name=other]").select_option(index=2)
     page.locator("#gallery-images .card").first.click()
     expect(page.locator("dialog .run-panel")).to_have_count(2)
     assert findings(page) == []

@@ -14,7 +14,7 @@ from reports.page import build
 from reports.page.sections import positions
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import look
-from tests.helpers.pages import Page
+from tests.helpers.pages import Page, page_data
 from tests.reports.test_runs import write_run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -45,10 +45,10 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for address in addresses:
         if not address.startswith(("#", "data:")):
             assert (tmp_path / "page" / address).is_file(), address
-    options = re.findall(r'<option value="(r[0-9a-f]{10})"[^>]*>([^<]+)</option>', index.read_text())
-    assert {label for _, label in options} == {"lr 1", "lr 0.1"}
-    for key, _ in options:
-        for kind in ("gallery", "mistakes", "heads"):
+    runs = [run for setting in page_data(tmp_path / "page")["runs"]["settings"] for run in setting["runs"]]
+    assert {run["label"] for run in runs} == {"lr 1", "lr 0.1"}
+    for key in (run["key"] for run in runs):
+        for kind in ("gallery", "mistakes", "heads", "run"):
             assert (tmp_path / "page" / "data" / f"{kind}-{key}.js").is_file()
 
 
@@ -60,7 +60,7 @@ def test_text_from_runs_stays_text(tmp_path: Path) -> None:
     shutil.rmtree(folder.parent / "other" / "attention")
     found = Page(build.build(folder.parent, tmp_path / "page"))
     assert HOSTILE not in found.source and "<script>alert" not in found.source
-    assert HOSTILE in found.text_of("mistakes")
+    assert HOSTILE in found.text_of("leaderboard")
     said = "Not shown (attention.npz is missing): augment '\"><script>alert(2)</script>."
     assert said in found.text_of("gallery")
 
@@ -73,8 +73,8 @@ def test_runs_without_maps(tmp_path: Path) -> None:
     assert "No run has attention maps of its test images." in found.text_of("gallery")
     assert "Not shown (failed, no maps yet): lr 0.001." in found.text_of("gallery")
     assert "No run has position embeddings to compare." in found.text_of("positions")
-    assert not found.all("dialog") and not found.all("form", id="gallery-controls")
-    assert found.all("form", id="mistakes-controls")
+    assert not found.all("dialog", id="image-view") and not found.all("form", id="gallery-controls")
+    assert found.all("p", id="mistakes-count")
 
 
 def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_probe_stays_above_the_sorted_runs(tmp_path: Path, reader: Reader) -
 def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     page.locator("#mistakes").scroll_into_view_if_needed()
-    page.locator("#mistakes-controls select").select_option("lr 0.001, batch size 16, augment standard")
+    page.locator("#runs-bar [name=run]").select_option("lr 0.001, batch size 16, augment standard")
     expect(page.locator("#mistakes-count")).to_contain_text(f"30 of {PICTURES} test images are predicted wrong")
     table = page.locator("#mistakes-classes")
     heading = table.locator("th", has_text="F1")
@@ -149,7 +149,7 @@ def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:
     assert sorted(names) == sorted(CLASSES) and names != list(reversed(names))
     assert names.index("air hockey") < names.index("bobsled") < names.index("wingsuit flying")
     # Another run keeps the order.
-    page.locator("#mistakes-controls select").select_option(BEST)
+    page.locator("#runs-bar [name=run]").select_option(BEST)
     expect(table.locator("tbody tr").first.locator("td").first).to_have_text("1.000")
     assert table.locator("tbody th").all_inner_texts() == names
 
@@ -173,13 +173,13 @@ def test_filtering(report_page: Path, reader: Reader) -> None:
     page.get_by_label("Filter").fill("standard bs16")
     expect(count).to_have_text("3 of 7 runs")
     assert column(page, "augment") == ["standard"] * 3
-    choices.locator("[data-setting=lr]").select_option("0.1")
+    choices.locator("[data-field=lr]").select_option("0.1")
     assert column(page, "lr") == ["0.1"]
     page.get_by_label("Filter").fill("")
-    choices.locator("[data-setting=lr]").select_option("all")
-    choices.locator("[data-state]").select_option("failed")
+    choices.locator("[data-field=lr]").select_option("all")
+    choices.locator("[data-field=state]").select_option("failed")
     assert column(page, "run")[0].startswith("failed-5")
-    choices.locator("[data-state]").select_option("all")
+    choices.locator("[data-field=state]").select_option("all")
     page.get_by_label("only the best and runs as good as it").check()
     shown = column(page, "#")
     assert shown[0] == "1 best" and len(shown) < 7
@@ -210,9 +210,10 @@ def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
     cards = page.locator("#gallery-images .card")
     expect(cards).to_have_count(40)
     expect(cards.first.locator(".guess")).to_have_count(1)
-    runs = controls.locator("[name=other] option").all_inner_texts()
-    assert set(runs) == {"no other run", WORST, *controls.locator("[name=run] option").all_inner_texts()}
-    controls.locator("[name=other]").select_option(WORST)
+    bar = page.locator("#runs-bar")
+    runs = bar.locator("[name=other] option").all_inner_texts()
+    assert set(runs) == {"no other run", WORST, *bar.locator("[name=run] option").all_inner_texts()}
+    bar.locator("[name=other]").select_option(WORST)
     expect(cards.first.locator(".guess")).to_have_count(2)
     expect(cards.first.locator(".overlay")).to_have_count(2)
     # The best run is right on all, the worst on the last quarter.
@@ -276,6 +277,6 @@ def test_it_prints(report_page: Path, reader: Reader) -> None:
     assert content.count(b"/Type /Page\n") > 2 or content.count(b"/Type /Page") > 2
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
-    for hidden in (".rail", ".filters", ".copy", "#gallery-controls"):
+    for hidden in (".rail", ".filters", ".copy", "#gallery-controls", "#runs-bar"):
         assert not page.locator(hidden).first.is_visible(), hidden
     expect(page.locator("table.board")).to_be_visible()

@@ -1,0 +1,38 @@
+"use strict";
+
+// Scores of each class as table rows: `mistakes` is the content of data/mistakes-<key>.js.
+const classScores = (() => {
+  const { element } = report;
+  // Columns of `perClass`.
+  const F1 = 0;
+  const SUPPORT = 5;
+
+  // `opened` is called with a class that is pressed, if the page has its images.
+  function rows(mistakes, opened = null) {
+    return mistakes.perClass.map(([f1, precision, recall, low, high, support, right, confusedWith], label) => {
+      const number = (text, order) => element("td", { class: "number", "data-order": order }, text);
+      const other = mistakes.classes[confusedWith];
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, name(mistakes, label, opened)),
+        number(f1.toFixed(3), f1),
+        number(precision.toFixed(3), precision),
+        number(`${recall.toFixed(3)} (${right} of ${support})`, recall),
+        number(support ? `${low.toFixed(2)} to ${high.toFixed(2)}` : "–", support ? low : ""),
+        number(String(support), support),
+        element("td", { "data-order": other ?? "" }, other ?? "–"),
+      );
+    });
+  }
+
+  function name(mistakes, label, opened) {
+    if (!opened) return mistakes.classes[label];
+    const title = "show its images in the gallery";
+    const button = element("button", { type: "button", class: "link", title }, mistakes.classes[label]);
+    button.addEventListener("click", () => opened(label));
+    return button;
+  }
+
+  return { rows, F1, SUPPORT };
+})();

@@ -1,0 +1,121 @@
+"use strict";
+
+// The panel of one run: all that the page knows of it.
+const runView = (() => {
+  const dialog = document.getElementById("run-view");
+  const { element } = report;
+  const LOSSES = [["train/loss", "training loss", "var(--run-1)"], ["val/loss", "validation loss", "var(--run-5)"]];
+  const SCORES = [["val/f1", "validation macro F1", "var(--run-3)"]];
+  let shown = ""; // the run's key
+
+  async function show(key) {
+    shown = key;
+    const content = [element("p", { role: "status" }, "Loading…")];
+    panel.open(dialog, content);
+    try {
+      const run = await report.load(`run-${key}`);
+      const mistakes = run.hasPredictions ? await report.load(`mistakes-${key}`).catch(() => null) : null;
+      if (key !== shown) return; // another run was opened meanwhile
+      panel.open(dialog, parts(key, run, mistakes));
+      drawCharts(run, mistakes);
+    } catch (error) {
+      panel.open(dialog, [panel.heading(dialog, "A run"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
+    }
+  }
+
+  function parts(key, run, mistakes) {
+    const place = run.place ? `place ${run.place}, ${run.state}` : `${run.state}, not ranked. ${run.reason}`;
+    return [
+      panel.heading(dialog, run.label),
+      element("p", {}, element("code", {}, run.name), ` ${place}`),
+      actions(key, mistakes),
+      run.notes && panel.part("Notes", element("pre", { class: "notes" }, run.notes)),
+      panel.part(
+        "Differences from the best run",
+        run.differs.length
+          ? panel.table(["setting", "here", "best run"], run.differs)
+          : element("p", {}, "None: these are the settings of the best run."),
+        panel.details("Other settings", panel.facts(run.config)),
+      ),
+      panel.part("Scores", panel.facts(run.scores)),
+      Object.keys(run.curves).length > 0 && panel.part("Curves", element("div", { class: "panels" },
+        element("div", { id: "run-losses", role: "group", "aria-label": "Losses by epoch" }),
+        element("div", { id: "run-scores", role: "group", "aria-label": "Validation F1 by epoch" }))),
+      mistakes && panel.part(
+        "Confusion matrix and classes",
+        element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" },
+          element("div", { id: "run-confusion", role: "group", "aria-label": "Confusion matrix; the table below has each class" })),
+        classTable(mistakes),
+      ),
+      run.evidence.length > 0 && panel.part("What attention shows, tested", panel.table(["claim", "verdict", "number, 95 % interval"], run.evidence)),
+      run.figures.length > 0 && panel.part("Figures", figures(run)),
+      run.pages && panel.part(
+        "Attention pages",
+        element("p", {}, `${run.pages.images} image pages and ${run.pages.sheets} sheets are in the run folder: `, element("code", {}, run.pages.path), panel.copy(run.pages.path, "the path of the attention pages")),
+      ),
+      panel.part("Commands", panel.commands(run.commands)),
+      panel.part("Provenance", panel.facts([["folder", run.path], ...run.provenance])),
+    ].filter(Boolean);
+  }
+
+  function actions(key, mistakes) {
+    const button = (text, action) => {
+      const made = element("button", { type: "button" }, text);
+      made.addEventListener("click", action);
+      return made;
+    };
+    const leave = (id) => {
+      state.change("close");
+      state.change("visit", id);
+    };
+    return element("p", { class: "toolbar" },
+      mistakes ? button("Its mistakes", () => leave("mistakes")) : null,
+      gallery?.has(key) ? button("Its images and maps", () => leave("gallery")) : null,
+      button("Compare with the best", async () => {
+        const { settings, byKey } = await runTable.ready;
+        const keys = [settings[0].key, byKey.get(key).key];
+        state.change("compare", keys[0] === keys[1] ? settings.slice(0, 2).map((row) => row.key) : keys);
+      }),
+    );
+  }
+
+  function classTable(mistakes) {
+    const titles = ["class", "F1", "precision", "recall", "95 % interval of recall", "images", "most often predicted as"];
+    const made = panel.table(titles, []);
+    made.querySelector("tbody").append(...classScores.rows(mistakes).sort((left, right) =>
+      Number(left.cells[classScores.F1 + 1].dataset.order) - Number(right.cells[classScores.F1 + 1].dataset.order)));
+    return made;
+  }
+
+  function figures(run) {
+    return element("div", { class: "two" }, ...run.figures.map(([caption, address]) =>
+      element("figure", { class: "figure-image" }, element("figcaption", {}, caption),
+        element("a", { href: address }, element("img", { src: address, loading: "lazy", alt: `${caption}: ${run.label}` })))));
+  }
+
+  function drawCharts(run, mistakes) {
+    const put = (id, metrics, title) => {
+      const place = document.getElementById(id);
+      const lines = metrics.filter(([name]) => run.curves[name]);
+      if (place && lines.length) charts.put(place, id, panel.lines(lines.map(([name, text, colour]) => ({ points: run.curves[name], name: text, colour })), title));
+    };
+    put("run-losses", LOSSES, "loss");
+    put("run-scores", SCORES, "validation macro F1");
+    const confusion = document.getElementById("run-confusion");
+    if (confusion) {
+      const figure = confusionFigure(mistakes, "", false);
+      confusion.style.maxWidth = `${figure.layout.height + 240}px`;
+      charts.put(confusion, "run-confusion", figure);
+      charts.onClick("run-confusion", (point) => {
+        state.change("close");
+        gallery?.showClasses(shown, ...confusionCell(mistakes, point));
+      });
+    }
+  }
+
+  // Once it is known which runs there are.
+  runTable.ready.then(() => state.watch(({ view, run }, before) => {
+    if (view !== "run") panel.close(dialog);
+    else if (before.view !== "run" || before.run !== run) show(run);
+  }));
+})();

@@ -1,0 +1,233 @@
+"""The page in a browser as people use it: select, open a run, compare, keep the link, take a table or chart along."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from reports.page.build import build
+from tests.helpers.browser import NARROW, Reader
+from tests.helpers.small_sweep import CLASSES, ERRORS, HOSTILE, PICTURES, write_small_sweep
+
+BEST, POOR = "lr 1e-05, batch size 16, augment none", "lr 0.001, batch size 16, augment standard"
+FAILED = "lr 1, batch size 16, augment none"
+
+
+def ticked(page: Page) -> list[str]:
+    """Places of the selected rows."""
+    rows = page.locator("#leaderboard-table tbody tr.ticked .place").all()
+    return [row.inner_text().split()[0] for row in rows]
+
+
+def key_of(page: Page, place: int) -> str:
+    return page.locator("#leaderboard-table [data-tick]").nth(place - 1).get_attribute("data-tick") or ""
+
+
+def test_a_selection_is_everywhere_and_in_the_address(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page)
+    ticks = page.locator("#leaderboard-table [data-tick]")
+    ticks.nth(1).check()
+    page.locator("#curves").scroll_into_view_if_needed()
+    curve = page.locator("[data-chart=curves-val-f1].drawn")
+    expect(curve).to_be_visible()
+    opacities = "one => Object.fromEntries(one.data.map((trace) => [trace.meta, trace.opacity]))"
+    assert curve.evaluate(opacities) == {key_of(page, place): 1 if place == 2 else 0.12 for place in range(1, 6)}
+    # A click on a line selects its run; on the same line again, it does not.
+    click = "(one, key) => one.emit('plotly_click', {points: [{data: one.data.find(({meta}) => meta === key)}]})"
+    curve.evaluate(click, key_of(page, 5))
+    expect(ticks.nth(4)).to_be_checked()
+    assert ticked(page) == ["2", "5"]
+    expect(page.locator("#runs-bar output")).to_have_text("2 selected")
+    # Back takes one step back, forward repeats it, and a reload keeps it.
+    page.go_back()
+    assert ticked(page) == ["2"]
+    page.go_forward()
+    page.reload()
+    expect(ticks.nth(4)).to_be_checked()
+    assert ticked(page) == ["2", "5"]
+    # A brushed axis selects the lines that pass through it.
+    page.locator("[data-chart=effects-parallel]").scroll_into_view_if_needed()
+    parallel = page.locator("[data-chart=effects-parallel].drawn")
+    parallel.evaluate("one => Plotly.restyle(one, 'dimensions[3].constraintrange', [[0.5, 0.9]])")
+    expect(page.locator("#runs-bar output")).to_have_text("2 selected")
+    assert ticked(page) == ["3", "4"]
+    page.get_by_role("button", name="Clear selection").click()
+    assert ticked(page) == []
+
+
+def test_a_filter_that_nothing_passes_offers_the_way_back(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    field, none = page.get_by_label("Filter"), page.locator("#leaderboard-none")
+    count = page.locator("#leaderboard [data-count]")
+    field.fill("f1>0.8 augment:standard")
+    expect(count).to_have_text("2 of 7 runs")
+    page.reload()
+    expect(count).to_have_text("2 of 7 runs")
+    expect(field).to_have_value("f1>0.8 augment:standard")
+    field.fill("speed>3")
+    expect(none).to_contain_text(
+        "None of the 7 runs passes the filter speed>3. There is no field speed; fields are state"
+    )
+    none.get_by_role("button", name="Show all").click()
+    expect(count).to_have_text("7 runs")
+    expect(none).to_be_hidden()
+
+
+def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
+    runs = write_small_sweep(tmp_path)
+    folder = next(runs.glob("lr0.001*"))
+    (folder / "notes.md").write_text(f"# Try again\n{HOSTILE} with warmup")
+    page = reader.open(build(runs, tmp_path / "page"))
+    page.get_by_role("button", name=f"Open {POOR}").click()
+    view = page.locator("#run-view")
+    expect(view.locator("h2")).to_have_text(POOR)
+    expect(view.locator(".notes")).to_have_text(f"# Try again\n{HOSTILE} with warmup")
+    differing = view.locator("section", has_text="Differences from the best run").locator("tbody tr").all_inner_texts()
+    assert [row.split("\t") for row in differing] == [["lr", "0.001", "1e-05"], ["augment", "standard", "none"]]
+    scores = view.locator("section", has_text="Scores").first.inner_text()
+    assert f"{1 - ERRORS[1] / PICTURES:.4f}" in scores
+    expect(view.locator("#run-losses.drawn")).to_be_visible()
+    assert view.locator("#run-losses").evaluate("one => one.data.map(({name}) => name)") == [
+        "training loss",
+        "validation loss",
+    ]
+    expect(view.locator("th button, th", has_text=HOSTILE).first).to_be_visible()
+    assert view.locator("img[src=x]").count() == 0
+    command = view.locator(".commands .copy").first.get_attribute("data-copy") or ""
+    assert command.startswith("harness train") and "--lr=0.001" in command
+    # Its link keeps it; Escape closes it; Back opens it again.
+    page.reload()
+    expect(view.locator("h2")).to_have_text(POOR)
+    page.keyboard.press("Escape")
+    expect(view).to_be_hidden()
+    expect(page).not_to_have_url(page.url.split("#")[0] + "#view=run")
+    assert "view=" not in page.url
+    page.go_back()
+    expect(view.locator("h2")).to_have_text(POOR)
+    view.get_by_role("button", name="Its mistakes").click()
+    expect(view).to_be_hidden()
+    expect(page.locator("#mistakes-count")).to_contain_text(f"{POOR}: {ERRORS[1]} of {PICTURES}")
+
+
+def test_a_run_without_results_has_a_panel(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    page.get_by_role("button", name=f"Open {FAILED}").click()
+    view = page.locator("#run-view")
+    expect(view.locator("h2")).to_have_text(FAILED)
+    expect(view).to_contain_text(f"failed, not ranked. The loss became nan {HOSTILE}.")
+    page.keyboard.press("Escape")
+    page.locator("#mistakes").scroll_into_view_if_needed()
+    expect(page.locator("#mistakes-count")).to_contain_text(f"{FAILED} has no predictions of test images.")
+    page.locator("#gallery").scroll_into_view_if_needed()
+    expect(page.locator("#gallery-count")).to_contain_text(f"The page has no maps of {FAILED}.")
+
+
+def test_runs_are_compared(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    compare = page.locator("#runs-bar").get_by_role("button", name="Compare")
+    expect(compare).to_be_disabled()
+    for place in (1, 4):
+        page.locator("#leaderboard-table [data-tick]").nth(place - 1).check()
+    compare.click()
+    view = page.locator("#compare-view")
+    expect(view.locator("h2")).to_have_text("2 compared")
+    assert view.locator("ol.compared li").all_inner_texts() == [BEST, POOR]
+    settings = view.locator("section", has_text="Settings that differ").locator("tbody tr").all_inner_texts()
+    assert [row.split("\t") for row in settings] == [["lr", "1e-05", "0.001"], ["augment", "none", "standard"]]
+    classes = view.locator("section", has_text="F1 of each class").locator("tbody tr")
+    assert classes.count() == len(CLASSES)
+    assert classes.first.inner_text().split("\t")[1:] == ["1.000", "0.500", "0.500"]
+    confusions = view.locator("section", has_text="Confusions, number of images").locator("tbody tr").all_inner_texts()
+    assert sum(int(row.split("\t")[2]) for row in confusions) == ERRORS[1]
+    # Images that only one of the two gets right, with both maps.
+    expect(view.locator("h4").first).to_have_text(f"{ERRORS[1]} won: only the first is right")
+    expect(view.locator("h4").nth(1)).to_have_text("0 lost: only the first is wrong")
+    cards = view.locator(".card")
+    expect(cards).to_have_count(8)
+    expect(cards.first.locator(".overlay")).to_have_count(2)
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(view.locator("h2")).to_have_text("2 compared")
+    view.get_by_role("button", name="Positions and heads").click()
+    expect(view).to_be_hidden()
+    assert page.locator("#positions-figures h4").all_inner_texts() == [BEST, POOR]
+
+
+def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page)
+    page.locator("#runs-bar [name=run]").select_option(POOR)
+    page.locator("[data-chart=confusion]").scroll_into_view_if_needed()
+    matrix = page.locator("[data-chart=confusion].drawn")
+    expect(matrix).to_be_visible()
+    cell = matrix.locator(".heatmaplayer image").bounding_box()
+    assert cell is not None and cell["width"] == pytest.approx(cell["height"], rel=0.02)  # square cells
+    assert matrix.evaluate("one => [one.data[0].text[0][1], one.data[0].text[1][0]]") == ["4", ""]
+    assert matrix.evaluate("one => one.data[0].customdata[1][0][2]") == "0 of 8"  # hovering an empty cell
+    page.mouse.click(cell["x"] + 3.5 / 8 * cell["width"], cell["y"] + 2.5 / 8 * cell["height"])
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 4 of 4, filtered from {PICTURES}.")
+    chosen = [page.locator(f"#gallery-controls [name={name}]") for name in ("truth", "predicted")]
+    shown = [one.evaluate("({selectedOptions}) => selectedOptions[0].textContent") for one in chosen]
+    assert shown == ["archery", "bobsled"]
+    # A class of the table leads to all of its images.
+    page.locator("#mistakes-classes").get_by_role("button", name="high jump").click()
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")
+
+
+def test_tables_and_charts_are_taken_along(report_page: Path, reader: Reader, tmp_path: Path) -> None:
+    page = reader.open(report_page)
+    page.get_by_label("Filter").fill("state:finished")
+    with page.expect_download() as download:
+        page.locator("#leaderboard").get_by_role("button", name="Save this table as CSV").click()
+    download.value.save_as(tmp_path / "board.csv")
+    with (tmp_path / "board.csv").open(newline="") as file:
+        heading, *rows = list(csv.reader(file))
+    assert len(rows) == len(ERRORS) and heading[-1] == "images/s"
+    assert [row[heading.index("lr")] for row in rows] == ["1e-05", "1e-05", "1e-05", "0.001", "0.1"]
+    assert rows[0][heading.index("validation F1")] == "1.0000"
+    assert page.evaluate("takeAlong.csv([['=1+1', '-3', 'a\"b', '@x']])") == '\'=1+1,-3,"a""b",\'@x\r\n'
+    chart = page.locator(".chart", has=page.locator("[data-chart=curves-val-f1]"))
+    chart.scroll_into_view_if_needed()
+    expect(chart.locator(".plot")).to_have_class("plot drawn js-plotly-plot")
+    with page.expect_download() as download:
+        chart.get_by_role("button", name="Save this chart as SVG").click()
+    download.value.save_as(tmp_path / "chart.svg")
+    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+
+
+def test_keys_reach_a_section_in_three_stops(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    page.locator(".rail a", has_text="Leaderboard").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Filter")).to_be_focused()
+    page.locator("#leaderboard-table [data-tick]").first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#run-view h2")).to_have_text(BEST)
+    page.keyboard.press("Escape")
+    assert ticked(page) == ["1"] and "at=leaderboard" in page.url
+
+
+def test_on_a_phone(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, width=NARROW, charts=False)
+    page.locator("#runs-bar [name=run]").select_option(POOR)
+    page.get_by_role("button", name="Open run").click()
+    expect(page.locator("#run-view h2")).to_have_text(POOR)
+    sizes = "one => [one.scrollWidth, one.clientWidth]"
+    needed, there = page.locator("#run-view").evaluate(sizes)
+    assert needed == there <= NARROW
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW
+
+
+def test_a_link_to_runs_that_are_gone(report_page: Path, reader: Reader) -> None:
+    gone = "r0123456789"
+    page = reader.open(f"{report_page.as_uri()}#select={gone}&run={gone}&view=run", charts=False)
+    expect(page.locator("#leaderboard [data-count]")).to_have_text("7 runs")
+    assert ticked(page) == []
+    expect(page.locator("#run-view")).to_be_hidden()
