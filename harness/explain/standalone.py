@@ -23,6 +23,7 @@ from harness.explain.output import ARRAYS, POSITIONS
 from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
+from harness.model import adapter
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import published, weights_path
@@ -66,7 +67,7 @@ def explain_run(
             ).model
         )
         if before is None:
-            say(test_set.NO_POSITIONS)
+            say(adapter.parts(explained.model).no_positions)
     except HarnessError as error:
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
