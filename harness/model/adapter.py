@@ -58,6 +58,7 @@ class VitParts:
     depth: Callable[[str], int]  # distance of a parameter from the input, for layer-wise decay; ValueError if unknown
     # What only families of timm have.
     calls_sdpa: bool = False  # attention is torch's scaled_dot_product_attention instead of nn.MultiheadAttention
+    relative_positions: bool = False  # blocks take positions besides tokens, so that `embed` alone is not their input
     pool: Callable[[Tensor], Tensor] | None = None  # attention pooling: normed tokens (B, N, D) -> (B, D), in one call
     pooled_norm: Callable[[Tensor], Tensor] | None = None  # of what was pooled (B, D), before the head
     grid_side: int | None = None  # patches per row, where the stem does more than the patch projection

@@ -50,6 +50,7 @@ def timm_parts(model: Any) -> VitParts:
     hybrid = hasattr(stem, "backbone")
     no_prefix_positions = getattr(model, "no_embed_class", False)
     pool = getattr(model, "attn_pool", None)
+    relative = type(model).__name__ in ("Beit", "VisionTransformerRelPos") or getattr(model, "rope", None) is not None
     depths = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     return VitParts(
         layout=TokenLayout(prefix, class_token is not None, model.global_pool != "token", pool is not None),
@@ -59,7 +60,7 @@ def timm_parts(model: Any) -> VitParts:
         positions=None if hybrid else positions,
         positioned_prefix=0 if no_prefix_positions else prefix,
         block_list=(model, "blocks"),
-        embed=_embed(model),
+        embed=_embed(model, relative),
         attention_norm=lambda block: block.norm1,
         attention=lambda block: block.attn,
         extend_branches=_extend_branches,
@@ -70,6 +71,7 @@ def timm_parts(model: Any) -> VitParts:
         undecayed=frozenset(model.no_weight_decay()),
         depth=_depth(model, depths),
         calls_sdpa=True,
+        relative_positions=relative,
         pool=None if pool is None else model.pool,
         pooled_norm=getattr(model, "fc_norm", None),
         grid_side=stem.grid_size[0],
@@ -79,9 +81,8 @@ def timm_parts(model: Any) -> VitParts:
     )
 
 
-def _embed(model: Any) -> Callable[[Tensor], Tensor]:
+def _embed(model: Any, relative: bool) -> Callable[[Tensor], Tensor]:
     """Images -> tokens; a HarnessError where blocks need positions besides, and cannot run one by one."""
-    relative = type(model).__name__ in ("Beit", "VisionTransformerRelPos") or getattr(model, "rope", None) is not None
 
     def embed(images: Tensor) -> Tensor:
         if relative:

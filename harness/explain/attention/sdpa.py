@@ -94,7 +94,8 @@ def intercepted(model: nn.Module, count: int, observe: Callable[[int, SdpaCall],
         if len(observed) != count:
             raise HarnessError(
                 f"{len(observed)} attention calls in one pass through a model with {count} attentions: part of it was "
-                "compiled or recomputed, or does not call scaled_dot_product_attention (TIMM_FUSED_ATTN=0 turns that off)."
+                "compiled or recomputed, or does not call scaled_dot_product_attention (TIMM_FUSED_ATTN=0 turns it "
+                "off)."
             )
         if checks and not (worst := torch.stack(checks).amax()) <= 1:
             raise HarnessError(
