@@ -100,11 +100,20 @@ def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str
         else:
             nn.init.zeros_(built.head.weight)
             nn.init.zeros_(built.head.bias)
-    rope = getattr(built, "rope", None)
-    if getattr(rope, "aug_active", False):
-        # DINOv3 scales coordinates at random in training, by numbers that a resumed run could not draw again.
-        rope.aug_active = False
-    return built
+    return without_own_randomness(built)
+
+
+def without_own_randomness(model: nn.Module) -> nn.Module:
+    """Turns off what a model draws at random in training: a resumed run could not draw the same numbers again.
+
+    That is dropout inside relative positions, and the scaling of rotary ones. Drop path draws for each image elsewhere.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif getattr(module, "aug_active", False):
+            module.aug_active = False  # type: ignore[assignment]
+    return model
 
 
 def pretrained_file(model: str) -> Path:
