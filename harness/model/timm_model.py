@@ -25,6 +25,21 @@ def check_timm_model(model: str) -> None:
     import timm
 
     name = model.removeprefix(TIMM)
+    reason = described(model).refused  # first: it says if there is no such model
+    if "." in name and name not in timm.list_pretrained(f"{base_name(model)}.*"):
+        tags = ", ".join(timm.list_pretrained(f"{base_name(model)}.*")) or "none"
+        raise ConfigError(f"--model {model}: timm has no weights of this tag. Names with a tag: {tags}.")
+    if reason:
+        raise ConfigError(f"--model {model} is not supported: {reason}. `harness models` lists the models that are.")
+
+
+@functools.cache
+def described(model: str) -> TimmModel:
+    """A model's entry in the table; one that the table lacks is built, without memory for weights. ConfigError if none."""
+    if known := timm_model(model):
+        return known
+    import timm
+
     if not timm.is_model(base_name(model)):
         similar = difflib.get_close_matches(base_name(model), [each.name for each in listed_models()], 3)
         hint = f" Similar names: {', '.join(similar)}." if similar else ""
@@ -32,17 +47,7 @@ def check_timm_model(model: str) -> None:
             f"--model {model}: timm {timm.__version__} has no model {base_name(model)}.{hint} "
             "`harness models` lists the names."
         )
-    if "." in name and name not in timm.list_pretrained(f"{base_name(model)}.*"):
-        tags = ", ".join(timm.list_pretrained(f"{base_name(model)}.*")) or "none"
-        raise ConfigError(f"--model {model}: timm has no weights of this tag. Names with a tag: {tags}.")
-    if reason := described(model).refused:
-        raise ConfigError(f"--model {model} is not supported: {reason}. `harness models` lists the models that are.")
-
-
-@functools.cache
-def described(model: str) -> TimmModel:
-    """A model's entry in the table; one that the table lacks is built without memory for weights to be described."""
-    return timm_model(model) or describe(base_name(model))
+    return describe(base_name(model))
 
 
 def describe(name: str) -> TimmModel:

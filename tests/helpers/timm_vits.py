@@ -70,7 +70,7 @@ def small_timm(name: str, image_size: int = 64, seed: int = 0) -> Any:
         nn.init.normal_(model.head.weight)
         for key, value in model.named_parameters():
             if "attn" in key and any(part in key for part in ("qkv.weight", "q_proj.weight", "k_proj.weight")):
-                nn.init.normal_(value, std=0.3)
+                nn.init.normal_(value, std=2 * value.shape[1] ** -0.5)
             elif "gamma" in key:  # LayerScale starts near 0, where blocks would have no effect
                 nn.init.constant_(value, 0.5)
     return without_own_randomness(model).eval()
