@@ -261,6 +261,25 @@ class RunConfig:
         below=1,
     )
 
+    lora_rank: int = option(
+        0,
+        "LoRA: train adapters of this rank and the head instead of all weights; 0 trains all weights.",
+        group="Model",
+        low=0,
+        high=1024,
+        earlier=0,
+    )
+    lora_alpha: float = option(
+        16.0, "LoRA: adapters count alpha / rank times.", group="Model", above=0, high=10_000, earlier=16.0
+    )
+    lora_targets: str = option(
+        "attention",
+        "LoRA: attention adapts the weights of queries, keys and values; all adapts every linear layer of the blocks.",
+        group="Model",
+        choices=("attention", "all"),
+        earlier="attention",
+    )
+
     # Optimisation
     epochs: int = option(BY_RECIPE, "Passes over the training set.", group="Optimisation", low=1, high=100_000)
     patience: int = option(
@@ -588,6 +607,10 @@ def _combination_problems(config: RunConfig) -> list[str]:
             f"--weights {config.weights} does not exist for --model {config.model} "
             f"(only for {', '.join(NAMED_WEIGHTS[config.weights]) or 'models of timm'}); for this model give one of "
             f"{', '.join(fitting)}, or a weights file."
+        )
+    if config.lora_rank and config.freeze == "backbone":
+        problems.append(
+            f"--lora-rank {config.lora_rank} adapts the backbone, --freeze backbone leaves it as it is; give one of them."
         )
     if config.warmup_epochs > config.epochs:
         problems.append(

@@ -16,6 +16,7 @@ from harness.model.architectures import ARCHITECTURES, Architecture, check_archi
 from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
+from harness.model.lora import add_lora
 from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for, timm_assumptions
 from harness.model.pretrained import sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
@@ -52,6 +53,9 @@ def build_model(
     head_init: str = "zero",
     seed: int = 0,
     grad_checkpointing: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: float = 16.0,
+    lora_targets: str = "attention",
 ) -> Loaded:
     """The named model with its weights and a head for `num_classes`, on the CPU in float32."""
     preprocessing = preprocessing_for(
@@ -75,6 +79,8 @@ def build_model(
     if freeze == "backbone":
         model.requires_grad_(False)
         adapter.parts(model).head.requires_grad_(True)
+    if lora_rank:
+        report += (add_lora(model, lora_rank, lora_alpha, lora_targets, seed),)
     if drop_path > 0:
         add_drop_path(model)
     if grad_checkpointing:
@@ -101,6 +107,9 @@ def model_for(config: RunConfig, num_classes: int) -> Loaded:
         head_init=config.head_init,
         seed=config.seed,
         grad_checkpointing=config.grad_checkpointing,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_targets=config.lora_targets,
     )
 
 

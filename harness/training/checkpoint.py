@@ -18,6 +18,7 @@ from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
 from harness.model.architectures import sizes_of
+from harness.model.lora import adapters, merged
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import TIMM
@@ -25,6 +26,7 @@ from harness.model.timm_model import described
 from harness.model.vit import build_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 
+ADAPTER = "adapter.safetensors"  # beside the best checkpoint of a run with LoRA
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
 
 
@@ -108,14 +110,19 @@ def save_best(
     preprocessing: Preprocessing,
     scores: Mapping[str, float],
 ) -> None:
-    """Write a self-contained checkpoint: weights under torchvision's names, config, classes and preprocessing."""
+    """Write a self-contained checkpoint: weights, merged if a run has LoRA, config, classes and preprocessing.
+
+    Its adapters alone are written beside it.
+    """
     metadata = {
         "config": config.to_dict(),
         "classes": list(classes),
         "preprocessing": dataclasses.asdict(preprocessing),
         "scores": dict(scores),
     }
-    save_tensors(path, weights, metadata)
+    save_tensors(path, merged(weights), metadata)
+    if small := adapters(weights):
+        save_tensors(path.with_name(ADAPTER), small, {"config": config.to_dict()})
 
 
 def best_scores(path: Path) -> dict[str, float]:
