@@ -30,7 +30,11 @@ NAMED_WEIGHTS = {
     "imagenet-swag-linear": ("vit_b_16", "vit_l_16", "vit_h_14"),
     "demo": ("vit_demo",),
     "none": MODELS,
+    "pretrained": (),
 }
+# Models of timm are given as timm:NAME; these named weights exist for them.
+TIMM_MODEL = re.compile(r"timm:\w[\w.-]{0,99}", re.ASCII)
+TIMM_WEIGHTS = ("pretrained", "none")
 
 NAMED_CLASS_WEIGHTS = ("none", "balanced", "effective")
 
@@ -219,11 +223,16 @@ class RunConfig:
     )
 
     # Model
-    model: str = option("vit_b_16", "Architecture: a torchvision VisionTransformer.", group="Model", choices=MODELS)
+    model: str = option(
+        "vit_b_16",
+        "Architecture: a torchvision VisionTransformer, or timm:NAME (see `harness models`).",
+        group="Model",
+        choices=(*MODELS, "timm:NAME"),
+    )
     weights: str = option(
         "imagenet",
         "Initial weights: imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a file (.pth, .pt, .bin, "
-        ".ckpt, .pth.tar, .safetensors, .npz) or its folder.",
+        ".ckpt, .pth.tar, .safetensors, .npz) or its folder. Of timm:NAME: pretrained (from the hub), none, or a file.",
         group="Model",
     )
     weights_key: str | None = option(
@@ -250,6 +259,25 @@ class RunConfig:
         group="Model",
         low=0,
         below=1,
+    )
+
+    lora_rank: int = option(
+        0,
+        "LoRA: train adapters of this rank and the head instead of all weights; 0 trains all weights.",
+        group="Model",
+        low=0,
+        high=1024,
+        earlier=0,
+    )
+    lora_alpha: float = option(
+        16.0, "LoRA: adapters count alpha / rank times.", group="Model", above=0, high=10_000, earlier=16.0
+    )
+    lora_targets: str = option(
+        "attention",
+        "LoRA: attention adapts the weights of queries, keys and values; all adapts every linear layer of the blocks.",
+        group="Model",
+        choices=("attention", "all"),
+        earlier="attention",
     )
 
     # Optimisation
@@ -554,7 +582,9 @@ def _value_problems(config: RunConfig, field: dataclasses.Field[Any]) -> list[st
     if actual is not kind:
         return [f"{name} is {value!r}; it takes a value of type {kind.__name__}."]
     if choices := limits["choices"]:
-        return [] if value in choices else [f"{name} is {value!r}; it must be one of {', '.join(choices)}."]
+        if value in choices or (field.name == "model" and TIMM_MODEL.fullmatch(value)):
+            return []
+        return [f"{name} is {value!r}; it must be one of {', '.join(choices)}."]
     if kind is str:
         return [] if value.strip() else [f"{name} is empty; give a value or leave the option out."]
     if kind is bool:
@@ -571,12 +601,16 @@ def _value_problems(config: RunConfig, field: dataclasses.Field[Any]) -> list[st
 
 def _combination_problems(config: RunConfig) -> list[str]:
     problems = []
-    if config.weights in NAMED_WEIGHTS and config.model not in NAMED_WEIGHTS[config.weights]:
-        fitting = [name for name, models in NAMED_WEIGHTS.items() if config.model in models]
+    fitting = weights_names(config.model)
+    if config.weights in NAMED_WEIGHTS and config.weights not in fitting:
         problems.append(
             f"--weights {config.weights} does not exist for --model {config.model} "
-            f"(only for {', '.join(NAMED_WEIGHTS[config.weights])}); for this model give one of "
+            f"(only for {', '.join(NAMED_WEIGHTS[config.weights]) or 'models of timm'}); for this model give one of "
             f"{', '.join(fitting)}, or a weights file."
+        )
+    if config.lora_rank and config.freeze == "backbone":
+        problems.append(
+            f"--lora-rank {config.lora_rank} adapts the backbone, --freeze backbone leaves it as it is; give one of them."
         )
     if config.warmup_epochs > config.epochs:
         problems.append(
@@ -602,6 +636,13 @@ def _combination_problems(config: RunConfig) -> list[str]:
             f"--name {config.name!r} becomes a folder name; use up to 100 letters, digits, '.', '_', '-', '=' and '+'."
         )
     return problems
+
+
+def weights_names(model: str) -> tuple[str, ...]:
+    """The named weights that exist for a model."""
+    if TIMM_MODEL.fullmatch(model):
+        return TIMM_WEIGHTS
+    return tuple(name for name, models in NAMED_WEIGHTS.items() if model in models)
 
 
 def channels(text: str) -> tuple[float, float, float]:

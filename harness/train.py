@@ -19,6 +19,7 @@ from harness.evaluate import evaluate
 from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
+from harness.model.lora import merge_lora
 from harness.model.vit import model_for
 from harness.probe.head import start_from_probe
 from harness.runs.console import Stopwatch
@@ -181,6 +182,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
             writer.save()
 
         # Test: once, with the best epoch's weights.
+        merge_lora(state.model)
         processes.on_main(lambda: state.use(best_file))
         processes.broadcast(state.model)
         state.average = None

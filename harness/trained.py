@@ -19,8 +19,9 @@ from torch import Tensor
 from harness.data.decode import DecodeError, upright_rgb
 from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import DataError, HarnessError
-from harness.explain.attention.capture import self_test
-from harness.explain.attention.collect import TESTED, CollectOptions, collect_batch
+from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.collect import TESTED
+from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.canvas import overlay
 from harness.explain.images import crop
 from harness.model.architectures import head_layer

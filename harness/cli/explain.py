@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.config import MODELS
+from harness.config import MODELS, TIMM_MODEL
 from harness.errors import ConfigError, errors_in_words, printable
 from harness.options import SETTINGS
 
@@ -18,7 +18,7 @@ from harness.options import SETTINGS
 @click.option(
     "--weights", help="Explain these weights instead of a run: a file, or the name of published weights of --model."
 )
-@click.option("--model", metavar=f"[{'|'.join(MODELS)}]", help="Architecture of --weights.")
+@click.option("--model", metavar=f"[{'|'.join(MODELS)}|timm:NAME]", help="Architecture of --weights.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -89,8 +89,8 @@ def _refuse(words: tuple[Path, ...], layer: int | None, redraw: bool, weights: s
         problems.append(f"Name {what}.")
     if bool(weights) != bool(model) and not redraw:
         problems.append("--weights and --model go together: a weights file does not name its architecture.")
-    if model and model not in MODELS:
-        problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}.")
+    if model and model not in MODELS and not TIMM_MODEL.fullmatch(model):
+        problems.append(f"--model is {model!r}; it must be one of {', '.join(MODELS)}, or timm:NAME.")
     if redraw and layer:
         problems.append(
             "--layer cannot be chosen with --redraw: only the heads of one layer are saved. Leave one option out."

@@ -16,6 +16,7 @@ from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.export import export
 from harness.cli.figures import figures
+from harness.cli.models import models
 from harness.cli.probe import probe
 from harness.cli.slurm import slurm
 from harness.cli.sweep import sweep
@@ -138,7 +139,7 @@ for command in (
 ):
     sweep.add_command(command)
 for command in (
-    *(data.data, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, figures),
+    *(data.data, models, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, figures),
     *(export, runs.report, runs.sync),
 ):
     main.add_command(command)

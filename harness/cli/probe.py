@@ -25,8 +25,7 @@ COLUMNS = ("backbone", "validation F1", "test F1", "95 % interval", "test accura
     multiple=True,
     default=("vit_b_16",),
     show_default=True,
-    type=click.Choice(MODELS),
-    metavar=f"[{'|'.join(MODELS)}]",
+    metavar=f"[{'|'.join(MODELS)}|timm:NAME]",
     help="Backbone; repeat the option to compare several.",
 )
 @click.option(

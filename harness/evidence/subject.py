@@ -54,4 +54,4 @@ def logits_from(model: nn.Module, tokens: Tensor, first_block: int = 0) -> Tenso
 
 def features(vit: VitParts, tokens: Tensor) -> Tensor:
     """What the head reads (B, D) of tokens (B, N, D) as they leave a block: after the final norm, pooled."""
-    return vit.layout.pool(vit.final_norm(tokens))[:, 0]
+    return vit.features(tokens)

@@ -38,6 +38,8 @@ def prefix_tokens(archive: Archive) -> int:
 
 def attending(archive: Archive) -> str:
     """Whose attention the maps show: that of the tokens which the head reads."""
+    if archive.settings.get("pools_by_attention") is True:
+        return "the patches (mean), and in the last layer the pooling"
     return "the patches (mean)" if archive.settings.get("pools_patches") is True else "the class token"
 
 

@@ -23,10 +23,12 @@ from harness.explain.output import ARRAYS, POSITIONS
 from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
+from harness.model import adapter
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import published, weights_path
 from harness.model.state_dict_keys import HEAD, to_torchvision
+from harness.model.timm_catalog import TIMM
 from harness.model.vit import build_model
 from harness.model.weights_file import read_metadata, read_weights
 from harness.predict import best_of, open_run
@@ -66,7 +68,7 @@ def explain_run(
             ).model
         )
         if before is None:
-            say(test_set.NO_POSITIONS)
+            say(adapter.parts(explained.model).no_positions)
     except HarnessError as error:
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
@@ -165,7 +167,9 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     path = weights_path(model, weights)
     if path is None:
         raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
-    head = to_torchvision(read_weights(path).state)[0].get(HEAD[0])
+    state = read_weights(path).state
+    own_name = "head.weight" if model.startswith(TIMM) else HEAD[0]
+    head = state[own_name] if own_name in state else to_torchvision(state)[0].get(HEAD[0])
     if head is None or head.dim() != 2:
         raise HarnessError(f"{path} has no classification head, so its predictions cannot be explained.")
     if (text := read_metadata(path).get("classes")) is not None:

@@ -17,7 +17,8 @@ from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.explain.attention.collect import CollectOptions, collect
+from harness.explain.attention.batch import CollectOptions
+from harness.explain.attention.collect import collect
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
@@ -31,7 +32,6 @@ from harness.training.distributed import Processes
 from harness.training.signals import StopSignals
 from harness.training.state import TrainState
 
-NO_POSITIONS = "The model has no learned position embedding: its position figures are left out."
 AUTO_IMAGES = 2000  # with --explain auto; a large test set would fill a disk with pages
 
 
@@ -78,7 +78,7 @@ def explain_test_set(
     run_logger.console.close()
     run_logger.console.say(f"Explaining {len(images)} test images: relevance, LeGrad, rollout, every layer.")
     if before is None:
-        run_logger.console.say(NO_POSITIONS)
+        run_logger.console.say(adapter.parts(model).no_positions)
     if config.explain == "auto" and len(images) < total:
         run_logger.console.say(f"These are evenly spaced among all {total}; --explain all explains every one.")
     try:
@@ -125,6 +125,7 @@ def explain_dataset(
         "grid": [parts.grid] * 2,
         "prefix_tokens": parts.layout.prefix,
         "pools_patches": parts.layout.pools_patches,
+        "pools_by_attention": parts.layout.pools_by_attention,
         "head_layer": layer,
         "rollout": dataclasses.asdict(options.rollout),
         "preprocessing": dataclasses.asdict(explained.preprocessing),

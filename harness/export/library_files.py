@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.export.weight_names import to_hugging_face, to_timm
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
+from harness.model.weight_names import to_hugging_face, to_timm
 
 # timm's names; vit_demo has the layout of any plain ViT, and other sizes, which model_args holds.
 TIMM_NAMES = {

@@ -16,6 +16,8 @@ from torchvision.models import VisionTransformer
 
 from harness.errors import HarnessError
 
+NO_POSITIONS = "The model has no learned position embedding: its position figures are left out."
+
 
 @dataclass(frozen=True)
 class TokenLayout:
@@ -24,6 +26,7 @@ class TokenLayout:
     prefix: int  # T: class token and registers
     has_class_token: bool  # if so, it is the first token
     pools_patches: bool  # the head reads the mean of all patches; if False, the class token
+    pools_by_attention: bool = False  # the head reads what one more attention pools; pools_patches is True as well
 
     def pool(self, values: Tensor) -> Tensor:
         """What the head reads of values of all tokens: (..., N, K) -> (..., 1, K)."""
@@ -53,6 +56,15 @@ class VitParts:
     positions_name: str | None
     undecayed: frozenset[str]  # parameters of two or more dimensions that have no weight decay
     depth: Callable[[str], int]  # distance of a parameter from the input, for layer-wise decay; ValueError if unknown
+    # What only families of timm have.
+    calls_sdpa: bool = False  # attention is torch's scaled_dot_product_attention instead of nn.MultiheadAttention
+    relative_positions: bool = False  # blocks take positions besides tokens, so that `embed` alone is not their input
+    pool: Callable[[Tensor], Tensor] | None = None  # attention pooling: normed tokens (B, N, D) -> (B, D), in one call
+    pooled_norm: Callable[[Tensor], Tensor] | None = None  # of what was pooled (B, D), before the head
+    grid_side: int | None = None  # patches per row, where the stem does more than the patch projection
+    last_depth: int | None = None  # the largest depth, if it is not the number of blocks + 1
+    recompute: Callable[[bool], None] | None = None  # turns the family's own gradient checkpointing on or off
+    no_positions: str = NO_POSITIONS  # why there are no position figures, if there are none
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -68,12 +80,29 @@ class VitParts:
     @property
     def patch_size(self) -> int:
         """Pixels of a side of a patch, p."""
-        return self.patch_projection.kernel_size[0]
+        return self.image_size // self.grid
 
     @property
     def grid(self) -> int:
         """Patches per row and per column; P is its square."""
-        return self.image_size // self.patch_size
+        return self.grid_side or self.image_size // self.patch_projection.kernel_size[0]
+
+    @property
+    def head_depth(self) -> int:
+        """The depth of the head, for layer-wise decay."""
+        return self.last_depth or len(self.blocks) + 1
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """What the head reads (B, D) of tokens (B, N, D) as they leave the last block."""
+        normed = self.final_norm(tokens)
+        pooled = self.layout.pool(normed)[:, 0] if self.pool is None else self.pool(normed)
+        return pooled if self.pooled_norm is None else self.pooled_norm(pooled)
+
+    def logits_of_one(self, token: Tensor) -> Tensor:
+        """Logits (B, C) that the head gives to single tokens (B, D), as if each was all that leaves the last block."""
+        normed = self.final_norm(token)
+        pooled = normed if self.pool is None else self.pool(normed[:, None])
+        return self.head(pooled if self.pooled_norm is None else self.pooled_norm(pooled))
 
     def patch_positions(self) -> Tensor | None:
         """(1, P, D)."""
@@ -137,6 +166,10 @@ def parts(model: nn.Module) -> VitParts:
     for family, describe in FAMILIES.items():
         if isinstance(model, family):
             return describe(model)
+    if type(model).__module__.startswith("timm."):
+        from harness.model.timm_parts import timm_parts  # timm is an extra, and slow to import
+
+        return timm_parts(model)
     known = ", ".join(f"{family.__name__} of {family.__module__.partition('.')[0]}" for family in FAMILIES)
     raise HarnessError(
         f"harness/model/adapter.py does not describe the parts of {type(model).__name__}. It describes those of "

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, WeightsError
+from harness.model.timm_catalog import TIMM
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
     """The layer whose heads are shown, counted from 1; by default the last. ConfigError if out of range."""
-    count = ARCHITECTURES[model].num_layers
+    count = sizes_of(model).layers
     if layer is not None and not 1 <= layer <= count:
         raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
     return layer or count
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of any model; sides of images and patches in pixels."""
+
+    image_size: int  # by default; 0 if images are not square
+    patch_size: int
+    blocks: int
+    layers: int  # of attention maps: blocks, and the attention that pools
+
+
+def sizes_of(model: str) -> Sizes:
+    """The sizes of a model by its name in --model."""
+    if model.startswith(TIMM):
+        from harness.model.timm_model import described
+
+        known = described(model)
+        return Sizes(known.image_size, known.patch_size, known.blocks, known.layers)
+    known_here = ARCHITECTURES[model]
+    count = known_here.num_layers
+    return Sizes(known_here.image_size, known_here.patch_size, count, count)
 
 
 @dataclass(frozen=True)

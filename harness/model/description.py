@@ -30,8 +30,8 @@ class Description:
     num_heads: int | None = None
 
 
-def description_of(weights: Path) -> Description:
-    """The description of a weights file. Raises WeightsError if it cannot be used.
+def description_of(weights: Path, pool: str = "token") -> Description:
+    """The description of a weights file for a model of this pooling. Raises WeightsError if it cannot be used.
 
     Only files with the names that timm and Hugging Face give to the weights of a folder have one: beside any other
     file, a config.json may belong to something else.
@@ -41,7 +41,7 @@ def description_of(weights: Path) -> Description:
     config, processor = (_read(weights.with_name(name)) for name in ("config.json", "preprocessor_config.json"))
     sources = [name for name, content in (("config.json", config), ("preprocessor_config.json", processor)) if content]
     try:
-        _refuse_other_computation(config)
+        _refuse_other_computation(config, pool)
         timm = _object(config, "pretrained_cfg")
         prepared = _by_timm(timm) if timm else _by_hugging_face(processor)
         return Description(source=" and ".join(sources), num_heads=_heads(config), **prepared)
@@ -68,10 +68,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _refuse_other_computation(config: Mapping[str, Any]) -> None:
-    """Raise ValueError for models that have the weights of a plain Vision Transformer but compute something else."""
+def _refuse_other_computation(config: Mapping[str, Any], expected: str) -> None:
+    """Raise ValueError for models that have the weights of ours but compute something else."""
     pool = config.get("global_pool", _object(config, "model_args").get("global_pool", "token"))
-    if pool not in ("token", ""):
+    if expected != "token" and pool != expected and "global_pool" in {**config, **_object(config, "model_args")}:
+        raise ValueError(f"global_pool is {pool!r}: that of the model is {expected!r}")
+    if expected == "token" and pool not in ("token", ""):
         raise ValueError(f"global_pool is {pool!r}: the model pools its patches, torchvision's reads the class token")
     if (activation := config.get("hidden_act", "gelu")) != "gelu":
         raise ValueError(f"hidden_act is {activation!r}: torchvision's VisionTransformer has gelu")

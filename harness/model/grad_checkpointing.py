@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -24,6 +26,24 @@ class RecomputedBlocks(nn.Sequential):
 
 def enable_grad_checkpointing(model: nn.Module) -> None:
     """Compute every encoder block again in the backward pass; the names of weights do not change."""
-    holder, name = adapter.parts(model).block_list
+    parts = adapter.parts(model)
+    if parts.recompute:
+        parts.recompute(True)
+        return
+    holder, name = parts.block_list
     blocks = RecomputedBlocks(OrderedDict(getattr(holder, name).named_children()))
     setattr(holder, name, blocks.train(model.training))
+
+
+@contextlib.contextmanager
+def without_grad_checkpointing(model: nn.Module) -> Iterator[None]:
+    """For gradients in eval mode, in which timm's models recompute as well."""
+    recompute = adapter.parts(model).recompute
+    if recompute is None or not getattr(model, "grad_checkpointing", False):
+        yield
+        return
+    recompute(False)
+    try:
+        yield
+    finally:
+        recompute(True)

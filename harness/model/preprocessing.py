@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config import INTERPOLATIONS, RunConfig, channels
 from harness.errors import ConfigError, WeightsError
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import ARCHITECTURES, sizes_of
 from harness.model.description import Description, description_of
 from harness.model.pretrained import check_word, published
+from harness.model.timm_catalog import TIMM
+from harness.model.timm_model import described, weights_entry
 from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
 
@@ -58,9 +61,14 @@ def preprocessing_for(
 ) -> Preprocessing:
     """How images are prepared for these weights. Of a weights file only the header is read."""
     check_word(model, weights)
+    sizes = sizes_of(model)
+    if not sizes.image_size and image_size is None:
+        raise ConfigError(
+            f"The images of {model} are not square: give --image-size, a multiple of {sizes.patch_size}, for squares."
+        )
     defaults = _preprocessing_of_weights(model, weights)
     crop_size = image_size or defaults.crop_size
-    patch_size = ARCHITECTURES[model].patch_size
+    patch_size = sizes.patch_size
     if crop_size % patch_size:
         below = crop_size // patch_size * patch_size
         nearest = f"{below} or {below + patch_size}" if below else str(patch_size)
@@ -79,7 +87,7 @@ def preprocessing_for(
 
 def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     """What torchvision publishes, the file records or the files beside it say; else ImageNet's mean and deviation."""
-    size = ARCHITECTURES[model].image_size
+    size = sizes_of(model).image_size
     entry = published(model, weights)
     if entry is not None:
         preset = entry.transforms()
@@ -88,30 +96,46 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     if weights == "demo":
         return Preprocessing(size, size, "bilinear", HALF, HALF)
     default = Preprocessing(round(size / DEFAULT_CROP_PCT), size, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-    if weights == "none":
+    if model.startswith(TIMM):
+        default = _by_timm(model)
+    if weights in ("none", "pretrained"):
         return default
     path = check_file(weights)
     metadata = read_metadata(path)
     if "preprocessing" in metadata:
         return _parse_preprocessing(path, metadata["preprocessing"])
-    if path.suffix.lower() == ".npz":  # Google trained on values from -1 to 1
+    if path.suffix.lower() == ".npz" and not model.startswith(TIMM):  # Google trained on values from -1 to 1
         return replace(default, mean=HALF, std=HALF)
-    description = description_of(path)
+    description = description_of(path, _pooling(model))
     return _described(path, description, default) if description.source else default
+
+
+def timm_assumptions(model: str) -> tuple[str, ...]:
+    """Sentences: where images are prepared otherwise than timm's entry of the name says."""
+    entry = weights_entry(model)
+    sentences = []
+    if entry["crop_mode"] == "squash":
+        sentences.append(
+            "timm squashes their images to a square; here the short side is resized and the centre is cropped."
+        )
+    if entry["interpolation"] not in INTERPOLATIONS:
+        sentences.append(f"Their interpolation, {entry['interpolation']}, is not available: bicubic is used.")
+    return tuple(sentences)
 
 
 def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolation_given: bool) -> tuple[str, ...]:
     """Sentences: what the files beside a weights file said, and what was assumed because nothing says it."""
     if path.suffix.lower() == ".npz" or "preprocessing" in read_metadata(path):
         return ()
-    description = description_of(path)
+    description = description_of(path, _pooling(model))
+    of_timm = model.startswith(TIMM)
     sentences = []
     if description.mean and description.std:
         sentences.append(f"Its images are prepared as {description.source} beside it says.")
     elif not normalisation_given:
+        assumed = f"as timm prepares those of {model}, is" if of_timm else "ImageNet's mean and deviation are"
         sentences.append(
-            "It does not say how its images were prepared: ImageNet's mean and deviation are assumed. Others are given "
-            "with --mean and --std."
+            f"It does not say how its images were prepared: {assumed} assumed. Others are given with --mean and --std."
         )
     if description.squashes:
         sentences.append(
@@ -120,13 +144,27 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
     interpolation = description.interpolation
     if interpolation and interpolation not in INTERPOLATIONS and not interpolation_given:
         sentences.append(f"Its interpolation, {interpolation}, is not available: bicubic is used.")
-    if description.num_heads is None:
+    if description.num_heads is None and not of_timm:
         heads = ARCHITECTURES[model].num_heads
         sentences.append(
             f"It does not say its number of attention heads or its pooling: {heads} heads and the class token, as in "
             f"{model}, are assumed."
         )
     return tuple(sentences)
+
+
+def _pooling(model: str) -> str:
+    return described(model).pool if model.startswith(TIMM) else "token"
+
+
+def _by_timm(model: str) -> Preprocessing:
+    """What timm's entry of the name says; of weights of another size or interpolation than these, the nearest."""
+    entry = weights_entry(model)
+    size = entry["input_size"][-1]
+    interpolation = entry["interpolation"] if entry["interpolation"] in INTERPOLATIONS else "bicubic"
+    return Preprocessing(
+        math.floor(size / entry["crop_pct"]), size, interpolation, _rgb(entry["mean"]), _rgb(entry["std"])
+    )
 
 
 def _described(path: Path, description: Description, default: Preprocessing) -> Preprocessing:

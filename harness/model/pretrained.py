@@ -11,8 +11,10 @@ import torch
 import torchvision
 from torchvision.models import WeightsEnum
 
-from harness.config import NAMED_WEIGHTS
+from harness.config import NAMED_WEIGHTS, weights_names
 from harness.errors import ConfigError, WeightsError
+from harness.model.timm_catalog import TIMM
+from harness.model.timm_model import check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
 
 # Name of --weights -> torchvision's name.
@@ -33,8 +35,11 @@ def published(model: str, weights: str) -> WeightsEnum | None:
 
 def check_word(model: str, weights: str) -> None:
     """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
-    words = ", ".join(word for word, models in NAMED_WEIGHTS.items() if model in models)
-    if weights in NAMED_WEIGHTS and model not in NAMED_WEIGHTS[weights]:
+    if model.startswith(TIMM):
+        check_timm_model(model)
+    names = weights_names(model)
+    words = ", ".join(names)
+    if weights in NAMED_WEIGHTS and weights not in names:
         raise ConfigError(f"--weights {weights}: not available for {model}; give one of {words}, or a weights file.")
     if weights not in NAMED_WEIGHTS and not Path(weights).exists():
         raise WeightsError(f"--weights {weights}: file not found; give a weights file, or for {model} one of {words}.")
@@ -44,6 +49,8 @@ def weights_path(model: str, weights: str) -> Path | None:
     """The file that holds the weights, downloaded if missing; None for new random weights."""
     if weights == "none":
         return None
+    if weights == "pretrained":
+        return pretrained_file(model)
     if weights == "demo":
         if not DEMO_FILE.is_file():
             raise WeightsError(f"--weights demo: {DEMO_FILE} is missing; install the package again.")

@@ -16,10 +16,13 @@ from harness.model.architectures import ARCHITECTURES, Architecture, check_archi
 from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
+from harness.model.lora import add_lora
 from harness.model.packed_attention import pack_attention
-from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for
+from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for, timm_assumptions
 from harness.model.pretrained import sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
+from harness.model.timm_catalog import TIMM
+from harness.model.timm_model import new_timm_model
 from harness.model.weights import load_into
 from harness.model.weights_file import read_weights
 
@@ -28,7 +31,7 @@ from harness.model.weights_file import read_weights
 class Loaded:
     """A model ready to train, and where its weights come from."""
 
-    model: VisionTransformer
+    model: nn.Module
     preprocessing: Preprocessing
     report: tuple[str, ...]  # sentences: what was loaded, left out, resized, assumed
     source: str
@@ -51,13 +54,20 @@ def build_model(
     head_init: str = "zero",
     seed: int = 0,
     grad_checkpointing: bool = False,
+    lora_rank: int = 0,
+    lora_alpha: float = 16.0,
+    lora_targets: str = "attention",
 ) -> Loaded:
     """The named model with its weights and a head for `num_classes`, on the CPU in float32."""
     preprocessing = preprocessing_for(
         name, weights, image_size, crop_pct, mean=mean, std=std, interpolation=interpolation
     )
     path = weights_path(name, weights)
-    model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
+    model: nn.Module
+    if name.startswith(TIMM):
+        model = new_timm_model(name, preprocessing.crop_size, num_classes, head_init, seed)
+    else:
+        model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
     if path is None:
         report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {seed}.",)
     else:
@@ -65,9 +75,13 @@ def build_model(
         if weights not in NAMED_WEIGHTS:
             given = bool(mean and std)
             report += assumptions(name, path, normalisation_given=given, interpolation_given=bool(interpolation))
+    if weights == "pretrained":
+        report += timm_assumptions(name)
     if freeze == "backbone":
         model.requires_grad_(False)
         adapter.parts(model).head.requires_grad_(True)
+    if lora_rank:
+        report += (add_lora(model, lora_rank, lora_alpha, lora_targets, seed),)
     if drop_path > 0:
         add_drop_path(model)
     if grad_checkpointing:
@@ -94,6 +108,9 @@ def model_for(config: RunConfig, num_classes: int) -> Loaded:
         head_init=config.head_init,
         seed=config.seed,
         grad_checkpointing=config.grad_checkpointing,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_targets=config.lora_targets,
     )
 
 
@@ -118,8 +135,12 @@ def _new_model(
     return model
 
 
-def _load_file(model: VisionTransformer, name: str, path: Path, key: str | None) -> tuple[str, ...]:
+def _load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
     """Load a weights file of any known naming. An error names the file, and the --model that the file is for."""
+    if name.startswith(TIMM):
+        from harness.model.timm_weights import load_timm_file  # timm is an extra, and slow to import
+
+        return load_timm_file(model, name, path, key)
     file = read_weights(path, key)
     try:
         state, renamed = to_torchvision(file.state)

@@ -48,7 +48,7 @@ def load_into(model: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:
         state[name] = interpolate_positions(positions.to(torch.float32), grid, prefix)
         old = math.isqrt(positions.shape[1] - prefix)
         sentences.append(f"Positional embeddings were resized from a grid of {old}x{old} to {grid}x{grid} (bicubic).")
-    _check_fit(own, state)
+    check_fit(own, state)
     others = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()} - {"float32"})
     if others:
         sentences.append(f"Weights in {', '.join(others)} were turned into float32.")
@@ -67,8 +67,8 @@ def _with_head(own: dict[str, Tensor], state: dict[str, Tensor], name: str) -> t
     return state | {key: own[key] for key in head}, f"New head for {classes} classes; the file {before}."
 
 
-def _check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    """WeightsError with every mismatch between the state and the model, by kind."""
+def check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """WeightsError with every mismatch between the state and the model, by kind; of meta tensors, names and shapes."""
 
     def with_shape(names: Iterable[str], tensors: dict[str, Tensor]) -> list[str]:
         return [f"{name!r} {tuple(tensors[name].shape)}" for name in names]
@@ -77,7 +77,8 @@ def _check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
     misfits = [name for name in common if state[name].shape != own[name].shape]
     fitting = [name for name in common if name not in misfits]
     not_float = [name for name in fitting if not state[name].is_floating_point() or state[name].layout != torch.strided]
-    not_finite = [name for name in fitting if name not in not_float and not state[name].isfinite().all()]
+    numbers = [name for name in fitting if name not in not_float and not state[name].is_meta]
+    not_finite = [name for name in numbers if not state[name].isfinite().all()]
     problems = {
         "Missing in the file": with_shape((name for name in own if name not in state), own),
         "Not part of the model": with_shape((name for name in state if name not in own), state),

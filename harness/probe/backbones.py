@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
-from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.config import RunConfig, weights_names
 from harness.data.dataset import open_dataset
 from harness.data.image_folder import ImageFolder, load_configured_folder
 from harness.errors import ConfigError
@@ -54,7 +54,7 @@ def pair_with_weights(models: Sequence[str], weights: Sequence[str]) -> list[tup
 
 
 def _named(model: str) -> list[str]:
-    return [name for name, models in NAMED_WEIGHTS.items() if model in models and name != "none"]
+    return [name for name in weights_names(model) if name != "none"]
 
 
 def probe_backbones(configs: Sequence[RunConfig]) -> Iterator[BackboneResult]:

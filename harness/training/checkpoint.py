@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import sizes_of
+from harness.model.lora import adapters, merged
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
+from harness.model.timm_catalog import TIMM
+from harness.model.timm_model import described
 from harness.model.vit import build_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 
+ADAPTER = "adapter.safetensors"  # beside the best checkpoint of a run with LoRA
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
 
 
@@ -106,14 +110,19 @@ def save_best(
     preprocessing: Preprocessing,
     scores: Mapping[str, float],
 ) -> None:
-    """Write a self-contained checkpoint: weights under torchvision's names, config, classes and preprocessing."""
+    """Write a self-contained checkpoint: weights, merged if a run has LoRA, config, classes and preprocessing.
+
+    Its adapters alone are written beside it.
+    """
     metadata = {
         "config": config.to_dict(),
         "classes": list(classes),
         "preprocessing": dataclasses.asdict(preprocessing),
         "scores": dict(scores),
     }
-    save_tensors(path, weights, metadata)
+    save_tensors(path, merged(weights), metadata)
+    if small := adapters(weights):
+        save_tensors(path.with_name(ADAPTER), small, {"config": config.to_dict()})
 
 
 def best_scores(path: Path) -> dict[str, float]:
@@ -183,7 +192,11 @@ def checked_classes(names: object, weights: Mapping[str, Tensor]) -> tuple[str, 
 
 def _check_image_size(model: str, crop_size: int, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless images of this size have as many patches as the weights, before a model is built."""
-    patches_per_side, rest = divmod(crop_size, ARCHITECTURES[model].patch_size)
+    patches_per_side, rest = divmod(crop_size, sizes_of(model).patch_size)
+    prefix: tuple[int, ...] = (1,)
     positions = weights.get(POSITIONS)
-    if rest or (positions is not None and positions.shape[1:2] != (patches_per_side**2 + 1,)):
+    if model.startswith(TIMM):
+        prefix, positions = (0, described(model).prefix), weights.get("pos_embed")
+    counts = [patches_per_side**2 + count for count in prefix]
+    if rest or (positions is not None and (positions.dim() != 3 or positions.shape[1] not in counts)):
         raise ValueError(f"images of crop_size {crop_size} do not fit its position embedding")

@@ -15,7 +15,7 @@ from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.policies import POLICIES
 from harness.launch.cores import usable_cores
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import sizes_of
 from harness.model.drop_path import drop_path_rates
 from harness.model.preprocessing import Preprocessing
 from harness.training.distributed import Processes
@@ -72,9 +72,7 @@ def open_batches(
         order=config.sampler,
         class_weights=class_weights,
         drop_path=(
-            drop_path_rates(ARCHITECTURES[config.model].num_layers, config.drop_path).numpy()
-            if config.drop_path
-            else None
+            drop_path_rates(sizes_of(config.model).blocks, config.drop_path).numpy() if config.drop_path else None
         ),
         on_device=gpu_augment.upload(data.pixels, processes.device) if keep_on_device else None,
     )

@@ -28,7 +28,7 @@ def parameter_groups(model: nn.Module, *, weight_decay: float, layer_decay: floa
     `layer_decay ** k` of the learning rate.
     """
     parts = adapter.parts(model)
-    head_depth = len(parts.blocks) + 1
+    head_depth = parts.head_depth
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -43,7 +43,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
             return None
 
     image_folder = attempt(lambda: listed_folder(config))
-    attempt(lambda: head_layer(config.model, config.explain_layer))
+    if config.explain_layer is not None:
+        attempt(lambda: head_layer(config.model, config.explain_layer))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
     if weights_found:

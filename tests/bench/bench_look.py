@@ -28,8 +28,8 @@ import torch
 from matplotlib.figure import Figure
 
 from harness.explain.archive import Archive
+from harness.explain.attention.batch import CollectOptions, collect_batch
 from harness.explain.attention.capture import capture_matrices, capture_rows
-from harness.explain.attention.collect import CollectOptions, collect_batch
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
 from harness.explain.attention.rollout import Rollout, transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest

@@ -13,17 +13,17 @@ from torch import Tensor
 from harness.cli.main import main
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
-from harness.explain.attention.collect import CollectOptions, collect_batch
+from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.position_plots import position_plots
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.explain.positions.change import Change, Embedding, compare
-from harness.explain.test_set import NO_POSITIONS
 from harness.model import adapter, vit
-from harness.model.adapter import TokenLayout
+from harness.model.adapter import NO_POSITIONS, TokenLayout
 from harness.model.architectures import Architecture
 from harness.train import fit
 from reports.page.build import build

@@ -7,25 +7,22 @@ D hidden size, d = D / H.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from accelerate.utils import is_compiled_module
 from torch import Tensor, nn
-from torch.nn.functional import linear
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.functional import linear, pad
 
 from harness.errors import HarnessError
+from harness.explain.attention.passes import Passes, plain_model
+from harness.explain.attention.sdpa import SdpaCall, intercepted
 from harness.model import adapter
 from harness.model.adapter import TokenLayout
 
 T = TypeVar("T")
-
-TOLERANCE = 1e-5  # largest difference from MultiheadAttention's own weights that float32 explains in a sound model
-SAME_ORDER = 4  # between the rounding errors of two ways to compute the same in float32
 
 
 def class_row(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
@@ -53,6 +50,20 @@ def attention_matrix(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor
         return (query / math.sqrt(size // heads) @ key.transpose(2, 3)).softmax(-1)
 
 
+def attention_gradient(attention: nn.MultiheadAttention, tokens: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient with respect to the attention (B, H, N, N), from the one with respect to the output (B, N, D).
+
+    Head h gives A_h V_h to the columns W_h of the output projection, so ∇A_h = (∇out W_h) V_hᵀ; in float32.
+    """
+    size, heads = attention.embed_dim, attention.num_heads
+    bias = attention.in_proj_bias
+    weight = attention.in_proj_weight[2 * size :].float()
+    values = linear(tokens.float(), weight, None if bias is None else bias[2 * size :].float())
+    per_head = gradient.float() @ attention.out_proj.weight.float()
+    values, per_head = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (values, per_head))  # (B, H, N, d)
+    return per_head @ values.transpose(2, 3)
+
+
 def pooled_row(attention: nn.MultiheadAttention, tokens: Tensor, layout: TokenLayout) -> Tensor:
     """How much the tokens that the head reads attend to each token (B, H, N): the class token's row, or a mean."""
     if not layout.pools_patches:
@@ -60,12 +71,83 @@ def pooled_row(attention: nn.MultiheadAttention, tokens: Tensor, layout: TokenLa
     return layout.pool(attention_matrix(attention, tokens))[..., 0, :]
 
 
+@dataclass(frozen=True, eq=False)
+class ModuleCall:
+    """One call of a block's nn.MultiheadAttention, as `SdpaCall`."""
+
+    attention: nn.MultiheadAttention
+    tokens: Tensor  # (B, N, D)
+    output: Any  # (B, N, D), part of the graph of gradients; None before the module has run
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(B, N)."""
+        return self.tokens.shape[0], self.tokens.shape[1]
+
+    def matrix(self) -> Tensor:
+        return attention_matrix(self.attention, self.tokens)
+
+    def row(self, layout: TokenLayout) -> Tensor:
+        return pooled_row(self.attention, self.tokens, layout)
+
+    def gradient(self, of_output: Tensor) -> Tensor:
+        return attention_gradient(self.attention, self.tokens, of_output)
+
+
+AttentionCall: TypeAlias = ModuleCall | SdpaCall
+
+
+@contextlib.contextmanager
+def capture_calls(
+    model: nn.Module, observe: Callable[[int, AttentionCall], T], *, after: bool = False
+) -> Iterator[Callable[[], list[T]]]:
+    """Calls `observe(number, call)` for the attention of each block, then for that which pools, if there is one.
+
+    Yields a function of the results of the latest forward pass. A ModuleCall has its output only with `after`.
+    """
+    transformer = plain_model(model)
+    parts = adapter.parts(transformer)
+    if parts.calls_sdpa:
+        count = len(parts.blocks) + parts.layout.pools_by_attention
+        with intercepted(transformer, count, observe) as latest:
+            yield latest
+        return
+    modules = attentions(transformer)
+    numbers = {module: number for number, module in enumerate(modules)}
+
+    def observe_module(module: Any, tokens: Tensor, output: Any) -> T:
+        call = ModuleCall(module, tokens.detach(), output[0] if output else None)
+        return observe(numbers[module], call)
+
+    with observed(transformer, modules, observe_module, after=after) as latest:
+        yield latest
+
+
+@contextlib.contextmanager
+def capture_layer_rows(model: nn.Module) -> Iterator[Callable[[], list[Tensor]]]:
+    """Yields a function that gives the rows (B, H, N) of each block in the model's latest forward pass.
+
+    Where attention pools the tokens, its own rows follow; tokens that it does not read have none of its attention.
+    """
+    layout = adapter.parts(plain_model(model)).layout
+    with capture_calls(model, lambda _, call: call.row(layout)) as latest:
+
+        def rows() -> list[Tensor]:
+            found = latest()
+            if not layout.pools_by_attention:
+                return found
+            *blocks, pool = found
+            return [*blocks, pad(pool, (blocks[-1].shape[-1] - pool.shape[-1], 0))]
+
+        yield rows
+
+
 @contextlib.contextmanager
 def capture_rows(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-    """Yields a function that gives `pooled_row` of all blocks in the model's latest forward pass, (B, L, H, N)."""
-    layout = adapter.parts(plain_model(model)).layout
-    with observed(model, attentions(model), lambda module, tokens, _: pooled_row(module, tokens, layout)) as latest:
-        yield lambda: torch.stack(latest(), dim=1)
+    """Yields a function that gives the rows of all blocks in the model's latest forward pass, (B, L, H, N)."""
+    count = len(adapter.parts(plain_model(model)).blocks)
+    with capture_layer_rows(model) as latest:
+        yield lambda: torch.stack(latest()[:count], dim=1)
 
 
 @contextlib.contextmanager
@@ -74,12 +156,13 @@ def capture_matrices(model: nn.Module, reduce: Callable[[Tensor], T]) -> Iterato
 
     One block's matrices exist at a time; `reduce` decides what stays.
     """
+    count = len(adapter.parts(plain_model(model)).blocks)
 
-    def observe(module: Any, tokens: Tensor, _: Any) -> T:
-        return reduce(attention_matrix(module, tokens))
+    def observe(number: int, call: AttentionCall) -> Any:
+        return reduce(call.matrix()) if number < count else None
 
-    with observed(model, attentions(model), observe) as latest:
-        yield latest
+    with capture_calls(model, observe) as latest:
+        yield lambda: latest()[:count]
 
 
 @contextlib.contextmanager
@@ -101,65 +184,37 @@ def observed(
     happened; a pass or a whole block of code in which they did not all fire once is an error, never a silent gap.
     """
     transformer = plain_model(model)
-    calls: list[tuple[int, T]] = []  # which module, and what was observed, in this pass
-    passes: list[dict[int, T]] = []  # the latest one, once it is complete
-    ran = False
 
-    def begin(*_: Any) -> None:
-        calls.clear()
-        passes.clear()
-
-    # In a model that was compiled before, which is what it refuses: Dynamo cannot raise our errors everywhere.
-    @torch.compiler.disable
-    def end(*_: Any) -> None:
-        nonlocal ran
-        ran = True
-        if sorted(index for index, _ in calls) != list(range(len(modules))):
+    def complete(fired: list[tuple[int, T]]) -> None:
+        if sorted(index for index, _ in fired) != list(range(len(modules))):
             raise HarnessError(
-                f"{len(calls)} of {len(modules)} hooks fired in one pass through the model: part of it was compiled, "
+                f"{len(fired)} of {len(modules)} hooks fired in one pass through the model: part of it was compiled, "
                 "recomputed or replaced while attention was captured. Capture from the plain model in eval mode."
             )
-        passes.append(dict(calls))
+
+    passes = Passes[tuple[int, T]](complete)
 
     def hook(index: int) -> Callable[..., None]:
         def fire(module: nn.Module, inputs: tuple[Tensor, ...], output: Any = None) -> None:
             with torch.no_grad():
-                calls.append((index, observe(module, inputs[0], output)))
+                passes.add((index, observe(module, inputs[0], output)))
 
         return fire
 
     def latest() -> list[T]:
-        if not passes:
-            raise RuntimeError("there is no complete forward pass to read from")
-        return [passes[0][index] for index in range(len(modules))]
+        by_index = dict(passes.latest())
+        return [by_index[index] for index in range(len(modules))]
 
     handles = []
     try:
-        handles += [transformer.register_forward_pre_hook(begin), transformer.register_forward_hook(end)]
-        for index, module in enumerate(modules):
-            register = module.register_forward_hook if after else module.register_forward_pre_hook
-            handles.append(register(hook(index)))
-        yield latest
-        if not ran:
-            raise HarnessError(
-                "No image passed through the model whose attention was to be captured. Hooks on a model fire neither "
-                "in a copy of it nor in what torch.compile made of it before: run the plain model itself."
-            )
+        with passes.watching(transformer):
+            for index, module in enumerate(modules):
+                register = module.register_forward_hook if after else module.register_forward_pre_hook
+                handles.append(register(hook(index)))
+            yield latest
     finally:
         for handle in handles:
             handle.remove()
-
-
-def plain_model(model: nn.Module) -> nn.Module:
-    """The Vision Transformer inside DistributedDataParallel; refuses a compiled model, where hooks would not fire."""
-    while isinstance(model, DistributedDataParallel):
-        model = model.module
-    if any(is_compiled_module(module) or module._compiled_call_impl is not None for module in model.modules()):
-        raise HarnessError(
-            "The model is compiled, and hooks added to it now would never fire. Give the model that torch.compile was "
-            "called on (its `_orig_mod`), or run with --compile false."
-        )
-    return model
 
 
 def attentions(model: nn.Module) -> list[nn.MultiheadAttention]:
@@ -184,53 +239,3 @@ def _is_plain(module: nn.Module) -> bool:
         and module.bias_k is None
         and not module.add_zero_attn
     )
-
-
-def self_test(
-    model: nn.Module, images: Tensor, forward: Callable[[Tensor], Tensor] | None = None
-) -> dict[str, int | float | bool]:
-    """Captured attention of one batch against MultiheadAttention's own (`need_weights=True`) in float64.
-
-    `forward` is how the images are to be run, the model itself by default. Errors are the largest absolute ones over
-    images, blocks, heads and tokens; `reference_error` is that of `need_weights=True` in float32. The test passes if
-    captured attention is within TOLERANCE, or off by the same order as that, which happens where a diverged model makes
-    scores of thousands; and if logits are the same bits with and without capture.
-    """
-
-    layout = adapter.parts(plain_model(model)).layout
-
-    def errors(module: nn.MultiheadAttention, tokens: Tensor, _: Any) -> Tensor:
-        with torch.autocast(tokens.device.type, enabled=False):
-            exact, reference = _own_weights(module, tokens.double()), _own_weights(module, tokens.float())
-        row, matrix = pooled_row(module, tokens, layout), attention_matrix(module, tokens)
-        differences = (row - layout.pool(exact)[..., 0, :], matrix - exact, reference - exact)
-        return torch.stack([difference.abs().amax() for difference in differences])
-
-    forward = forward or model
-    with torch.no_grad():
-        plain = forward(images)
-        with observed(model, attentions(model), errors) as latest:
-            watched = forward(images)
-            differences = torch.stack(latest())
-    row_error, matrix_error, reference_error = differences.amax(0).tolist()
-    allowed = max(TOLERANCE, SAME_ORDER * reference_error)
-    logits_equal = torch.equal(plain, watched)
-    return {
-        "pictures": len(images),
-        "layers": len(differences),
-        "row_error": row_error,
-        "matrix_error": matrix_error,
-        "reference_error": reference_error,
-        "tolerance": TOLERANCE,
-        "logits_equal": logits_equal,
-        "passed": logits_equal and row_error <= allowed and matrix_error <= allowed,
-    }
-
-
-def _own_weights(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-    """(B, H, N, N) as MultiheadAttention gives them in eval mode, in the precision of the tokens (B, N, D)."""
-    module = copy.deepcopy(attention).to(tokens.dtype).eval()
-    # Not called as a module, so that the hook that is running does not fire again.
-    weights = module.forward(tokens, tokens, tokens, need_weights=True, average_attn_weights=False)[1]
-    assert weights is not None
-    return weights

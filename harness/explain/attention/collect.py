@@ -13,40 +13,24 @@ from operator import add
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from harness.data.eval_loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
-from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens, self_test
-from harness.explain.attention.head_statistics import STATISTICS, RunningMean, head_statistics, patch_distances
-from harness.explain.attention.legrad import capture_legrad
-from harness.explain.attention.relevance import capture_relevance, differentiable
-from harness.explain.attention.rollout import Rollout, rollout, transition
-from harness.explain.outliers import attention_on, outliers, patch_norms
+from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.head_statistics import RunningMean
+from harness.explain.attention.self_test import self_test
 from harness.explain.positions.content import content_length
-from harness.model import adapter
 from harness.training.distributed import Processes
 from harness.training.signals import StopRequested, StopSignals
 
 # Of the first batch, for the self-test: in float64 they take as long as many times their number.
 TESTED = 4
 
-TOP = 5  # classes that are named of each image
-
 # What ranks tell each other before each batch; the largest is what all of them do.
 _GOES_ON, _OUT_OF_MEMORY, _FAILED = range(3)
-
-
-@dataclasses.dataclass(frozen=True)
-class CollectOptions:
-    """What to collect besides what is always collected."""
-
-    head_layer: int  # 1 to L: the block whose heads are kept apart
-    rollout: Rollout = dataclasses.field(default_factory=Rollout)
-    projections: tuple[Tensor, ...] = ()  # weights of patch projections, to measure what images put in beside positions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,59 +94,6 @@ def collect(
         content_lengths=tuple(float(length.sqrt()) for length in lengths),
         self_test=tested,
     )
-
-
-def collect_batch(
-    model: nn.Module, images: Tensor, labels: Tensor, options: CollectOptions
-) -> tuple[dict[str, Tensor], RunningMean]:
-    """Fields of `Archive` and the likeliest classes of the images of one batch; and sums of STATISTICS (L, H, K).
-
-    Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
-    """
-    parts = adapter.parts(model)
-    layout, first = parts.layout, parts.layout.prefix
-    distances = patch_distances((parts.grid, parts.grid), parts.patch_size, images.device)
-    with (
-        capture_relevance(model) as relevance_of,
-        capture_legrad(model) as legrad_of,
-        capture_rows(model) as latest_rows,
-        capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as latest_norms,
-        capture_matrices(
-            model,
-            lambda matrix: (transition(matrix, options.rollout, layout), head_statistics(matrix, distances, layout)),
-        ) as latest_matrices,
-    ):
-        logits = model(differentiable(images))
-        with torch.no_grad():
-            probabilities = logits.double().softmax(1)
-            rows = latest_rows()  # (B, L, H, N)
-            transitions, statistics = zip(*latest_matrices(), strict=True)
-            by_head = torch.stack(statistics, dim=1)  # (B, L, H, K)
-            by_layer = dict(zip(STATISTICS, by_head.mean(2).unbind(-1), strict=True))
-            marked = outliers(torch.stack(latest_norms()[:-1], dim=1))  # (B, L, P), as they enter each block
-            taken, layer = attention_on(marked, rows, layout).max(1)
-            top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
-            probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
-            known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-            fields = {
-                "labels": labels.int(),
-                "predicted": predicted.int(),
-                "probability": probability.float(),
-                "label_probability": known.where(labels >= 0, torch.nan).float(),
-                "top_classes": top_classes,
-                "top_probabilities": top_probabilities,
-                "layers": rows[..., first:].mean(2).half(),
-                "heads": rows[:, options.head_layer - 1, :, first:].half(),
-                "class_share": rows[..., :first].sum(-1).mean(2),  # what is not on patches
-                "rollout": rollout(transitions, layout).half(),
-                "entropy": by_layer["class_entropy"],
-                "distance": by_layer["distance"],
-                "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
-                "outlier_attention": taken,
-            }
-            sums = RunningMean.of(by_head)
-        legrad = legrad_of(predicted)  # first: relevance frees the graph
-        return fields | {"legrad": legrad, "relevance": relevance_of(logits, predicted)}, sums
 
 
 def _tested(model: nn.Module, batches: EvalBatches) -> dict[str, Any]:

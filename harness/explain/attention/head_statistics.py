@@ -55,6 +55,13 @@ def head_statistics(attention: Tensor, distances: Tensor, layout: TokenLayout) -
     return torch.stack(values, dim=-1)
 
 
+def pool_statistics(rows: Tensor) -> Tensor:
+    """The same of attention that pools, (B, H, N) -> (B, H, S): its query has no place, so all but entropy is NaN."""
+    of_rows, unknown = entropy(rows), torch.full_like(rows[..., 0], torch.nan)
+    values = {"entropy": of_rows, "class_entropy": of_rows}
+    return torch.stack([values.get(name, unknown) for name in STATISTICS], dim=-1)
+
+
 @dataclass(frozen=True)
 class RunningMean:
     """A mean over images that is not divided yet: adds up over batches and over processes."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import pad
 
-from harness.explain.attention.capture import attention_matrix, attentions, observed, plain_model
+from harness.explain.attention.capture import AttentionCall, capture_calls
+from harness.explain.attention.passes import plain_model
 from harness.model import adapter
+from harness.model.grad_checkpointing import without_grad_checkpointing
 
 
 def relevance(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -35,6 +36,7 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     By generic attention explanation ("GAE"): Ā_l = mean over heads of (∇A_l ⊙ A_l)⁺, with ∇A_l the gradient of the
     class's logit with respect to block l's attention; R_0 = I, R_l = R_{l-1} + Ā_l R_{l-1}; the map is the row of R_L
     that the head reads, without the prefix tokens. (Chefer, Gur and Wolf 2021, arXiv 2103.15679, for self-attention.)
+    Where attention pools the tokens, the row is Ā_pool R_L, their rule for attention on other tokens.
     Not normalised: maps of different images differ in scale.
 
     Only that row is computed, from the last block down: O(L N²). Give the model in eval mode, and `differentiable`
@@ -42,25 +44,26 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
     its (B, H, N, N). Weights may be frozen: no gradient of theirs is computed, nor any before the first attention.
     """
     transformer = plain_model(model)  # not DistributedDataParallel, which would wait for a backward pass
-    modules, layout = attentions(transformer), adapter.parts(transformer).layout
+    layout = adapter.parts(transformer).layout
 
-    def observe(_: Any, tokens: Tensor, output: tuple[Tensor, None]) -> tuple[Tensor, Tensor]:
-        return tokens.detach(), output[0]
-
-    with gradients_on(transformer), observed(transformer, modules, observe, after=True) as latest:
+    with gradients_on(transformer), capture_calls(transformer, lambda _, call: call, after=True) as latest:
 
         def relevance_of(logits: Tensor, classes: Tensor) -> Tensor:
-            captured = latest()
+            calls = latest()
             # Images do not mix, so the gradient of the sum is that of each one's own logit. Gradients come in the
             # order of the outputs that are asked for, whatever order the backward pass takes.
             chosen = logits.gather(1, classes.clone()[:, None]).sum()
-            gradients = torch.autograd.grad(chosen, [output for _, output in captured])
+            gradients = torch.autograd.grad(chosen, [call.output for call in calls])
             with torch.no_grad():
-                batch, count, _ = captured[0][0].shape
-                row = layout.pool(torch.eye(count, device=logits.device)).expand(batch, 1, count)
-                for module, (tokens, _), gradient in reversed(list(zip(modules, captured, gradients, strict=True))):
-                    weighted = attention_gradient(module, tokens, gradient).mul_(attention_matrix(module, tokens))
-                    row = row + row @ weighted.clamp_min_(0).mean(1)
+                pairs = zip(reversed(calls), reversed(gradients), strict=True)
+                batch, count = calls[0].shape
+                if layout.pools_by_attention:  # it starts where the pool attends
+                    weighted = _weighted(*next(pairs))
+                    row = pad(weighted, (count - weighted.shape[-1], 0))
+                else:
+                    row = layout.pool(torch.eye(count, device=logits.device)).expand(batch, 1, count)
+                for call, gradient in pairs:
+                    row = row + row @ _weighted(call, gradient)
             return row[:, 0, layout.prefix :]
 
         yield relevance_of
@@ -68,21 +71,17 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
 
 @contextlib.contextmanager
 def gradients_on(model: nn.Module) -> Iterator[None]:
-    """Gradients in full precision, whatever was on before."""
+    """Gradients in full precision, and activations computed once, whatever was on before."""
     device = next(model.parameters()).device.type
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device, enabled=False),
+        without_grad_checkpointing(model),
+    ):
         yield
 
 
-def attention_gradient(attention: nn.MultiheadAttention, tokens: Tensor, gradient: Tensor) -> Tensor:
-    """Gradient with respect to the attention (B, H, N, N), from the one with respect to the output (B, N, D).
-
-    Head h gives A_h V_h to the columns W_h of the output projection, so ∇A_h = (∇out W_h) V_hᵀ; in float32.
-    """
-    size, heads = attention.embed_dim, attention.num_heads
-    bias = attention.in_proj_bias
-    weight = attention.in_proj_weight[2 * size :].float()
-    values = linear(tokens.float(), weight, None if bias is None else bias[2 * size :].float())
-    per_head = gradient.float() @ attention.out_proj.weight.float()
-    values, per_head = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (values, per_head))  # (B, H, N, d)
-    return per_head @ values.transpose(2, 3)
+def _weighted(call: AttentionCall, gradient: Tensor) -> Tensor:
+    """Mean over heads of (∇A ⊙ A)⁺, (B, N, N), or (B, 1, N) of attention that pools."""
+    return call.gradient(gradient).mul_(call.matrix()).clamp_min_(0).mean(1)

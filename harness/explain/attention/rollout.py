@@ -56,20 +56,22 @@ def transition(attention: Tensor, settings: Rollout, layout: TokenLayout) -> Ten
     return _rows_to_one(fused.mul_(1 - settings.residual).add_(settings.residual * unchanged))
 
 
-def row_of_product(transitions: Sequence[Tensor], layout: TokenLayout) -> Tensor:
+def row_of_product(transitions: Sequence[Tensor], layout: TokenLayout, pooled: Tensor | None = None) -> Tensor:
     """The row (B, N) of Â_L ... Â_1 that the head reads, from Â_1 to Â_L (each (B, N, N)); it sums to 1.
 
     Multiplied from the last block down, a vector by a matrix at a time: O(L N²) where the whole product takes O(L N³).
+    Where attention pools the tokens, its fused row `pooled` (B, N) comes before the product: no token passes it as it
+    is, so it has no residual share.
     """
-    row = layout.pool(transitions[-1])
+    row = layout.pool(transitions[-1]) if pooled is None else _rows_to_one(pooled)[:, None] @ transitions[-1]
     for matrix in reversed(transitions[:-1]):
         row = row @ matrix
     return row[:, 0]
 
 
-def rollout(transitions: Sequence[Tensor], layout: TokenLayout) -> Tensor:
+def rollout(transitions: Sequence[Tensor], layout: TokenLayout, pooled: Tensor | None = None) -> Tensor:
     """The rollout map (B, P): the share of each patch in what the head reads. The rest comes from the prefix tokens."""
-    return row_of_product(transitions, layout)[:, layout.prefix :]
+    return row_of_product(transitions, layout, pooled)[:, layout.prefix :]
 
 
 def _without_smallest(fused: Tensor, share: float, prefix: int) -> Tensor:

@@ -21,9 +21,9 @@ from harness.explain.attention.capture import (
     capture_rows,
     capture_tokens,
     class_row,
-    self_test,
 )
 from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.attention.self_test import self_test
 from harness.runs import rules
 from tests.helpers.forked import in_child
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, pictures, tiny_vit

@@ -12,8 +12,9 @@ from torch import Tensor
 from harness.data.eval_loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
+from harness.explain.attention.batch import CollectOptions, collect_batch
 from harness.explain.attention.capture import attention_matrix, attentions
-from harness.explain.attention.collect import Collected, CollectOptions, collect, collect_batch
+from harness.explain.attention.collect import Collected, collect
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import Rollout, rollout, transition
@@ -184,7 +185,7 @@ def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest
 
 
 def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.explain.attention.relevance.attention_gradient", lambda *_: 1 / 0)
+    monkeypatch.setattr("harness.explain.attention.capture.attention_gradient", lambda *_: 1 / 0)
     model = tiny_vit()
     with pytest.raises(HarnessError, match="Attention could not be captured: ZeroDivisionError: division by zero"):
         look(pictures(4), model=model)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import VisionTransformer
 
-from harness.explain.attention.relevance import attention_gradient, capture_relevance, differentiable, relevance
+from harness.explain.attention.capture import attention_gradient
+from harness.explain.attention.relevance import capture_relevance, differentiable, relevance
 from tests.helpers.tiny_vits import embedded, hooks_left, pictures, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])

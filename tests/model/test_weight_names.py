@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.export.library_files import NORM_EPS, RESAMPLE
-from harness.export.weight_names import to_hugging_face, to_timm
 from harness.model.state_dict_keys import to_torchvision
+from harness.model.weight_names import to_hugging_face, to_timm
 from harness.model.weights_file import select
 from tests.helpers.tiny_vits import pictures, tiny_vit
 

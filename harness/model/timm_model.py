@@ -1,0 +1,148 @@
+"""timm's Vision Transformers by name: checked, built, described; their pretrained weights. timm is an extra."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.errors import ConfigError, WeightsError
+from harness.model.timm_catalog import TIMM, TimmModel, base_name, listed_models, timm_model
+
+INSTALL = "pip install 'vit-harness[timm]'"
+WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+def check_timm_model(model: str) -> None:
+    """ConfigError if timm is missing, does not have the model, or the model is of a kind that is refused."""
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigError(f"--model {model} needs timm, which is not installed: {INSTALL}")
+    import timm
+
+    name = model.removeprefix(TIMM)
+    reason = described(model).refused  # first: it says if there is no such model
+    if "." in name and name not in timm.list_pretrained(f"{base_name(model)}.*"):
+        tags = ", ".join(timm.list_pretrained(f"{base_name(model)}.*")) or "none"
+        raise ConfigError(f"--model {model}: timm has no weights of this tag. Names with a tag: {tags}.")
+    if reason:
+        raise ConfigError(f"--model {model} is not supported: {reason}. `harness models` lists the models that are.")
+
+
+@functools.cache
+def described(model: str) -> TimmModel:
+    """A model's entry in the table; one that is missing is made from the model. ConfigError if there is no such model."""
+    if known := timm_model(model):
+        return known
+    import timm
+
+    if not timm.is_model(base_name(model)):
+        similar = difflib.get_close_matches(base_name(model), [each.name for each in listed_models()], 3)
+        hint = f" Similar names: {', '.join(similar)}." if similar else ""
+        raise ConfigError(
+            f"--model {model}: timm {timm.__version__} has no model {base_name(model)}.{hint} "
+            "`harness models` lists the names."
+        )
+    return describe(base_name(model))
+
+
+def describe(name: str) -> TimmModel:
+    """What the table holds of one of timm's models."""
+    import timm
+
+    from harness.model import adapter
+    from harness.model.timm_parts import refusal
+
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    refused, stem = refusal(model), getattr(model, "patch_embed", None)
+    height, width = model.pretrained_cfg["input_size"][1:]
+    positions = "none" if getattr(model, "pos_embed", None) is None else "learned"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if refused:
+        blocks, prefix, patch, relative = len(getattr(model, "blocks", ())), 0, 0, False
+    else:
+        parts = adapter.parts(model)
+        blocks, prefix, relative = len(parts.blocks), parts.layout.prefix, parts.relative_positions
+        patch = stem.img_size[0] // stem.grid_size[0]
+        positions = "stem" if hasattr(stem, "backbone") else positions
+    return TimmModel(
+        name=name,
+        parameters=parameters,
+        image_size=height if height == width else 0,
+        patch_size=patch,
+        blocks=blocks,
+        prefix=prefix,
+        pool=model.global_pool,
+        positions=positions,
+        relative=relative,
+        licence=model.pretrained_cfg.get("license") or "",
+        refused=refused,
+    )
+
+
+def weights_entry(model: str) -> dict[str, Any]:
+    """timm's pretrained_cfg of a name, with or without a tag: where its weights are, how its images are prepared."""
+    import timm
+
+    entry = timm.get_pretrained_cfg(model.removeprefix(TIMM))
+    return entry.to_dict() if entry else {}
+
+
+def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str, seed: int) -> nn.Module:
+    """New weights that depend on the seed alone; the head is zero unless `head_init` is default."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        built = timm.create_model(base_name(model), num_classes=num_classes, img_size=image_size)
+        if head_init == "default":
+            built.head.reset_parameters()
+        else:
+            nn.init.zeros_(built.head.weight)
+            nn.init.zeros_(built.head.bias)
+    return without_own_randomness(built)
+
+
+def without_own_randomness(model: nn.Module) -> nn.Module:
+    """Turns off what a model draws at random in training: a resumed run could not draw the same numbers again.
+
+    That is dropout inside relative positions, and the scaling of rotary ones. Drop path draws for each image elsewhere.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif getattr(module, "aug_active", False):
+            module.aug_active = False  # type: ignore[assignment]
+    return model
+
+
+def pretrained_file(model: str) -> Path:
+    """The file of the pretrained weights, from the cache or the hub of Hugging Face.
+
+    WeightsError if it cannot be downloaded, with the file to fetch by hand.
+    """
+    from huggingface_hub import hf_hub_download
+
+    entry = weights_entry(model)
+    repository, name = entry.get("hf_hub_id"), entry.get("hf_hub_filename")
+    if not repository:
+        raise ConfigError(
+            f"--weights pretrained: there are none for {model} on the hub; give --weights none or a weights file."
+        )
+    repository, _, revision = repository.partition("@")
+    problem: Exception | None = None
+    for file in [name] if name else WEIGHTS_NAMES:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision or None))
+        except Exception as error:  # the hub's client raises many kinds, of the network, of access, of the cache
+            problem = problem or error
+    reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+    raise WeightsError(
+        f"--weights pretrained: the weights of {model} are not on this machine and could not be downloaded ({reason}). "
+        f"Download {name or WEIGHTS_NAMES[0]} from https://huggingface.co/{repository} and give it with --weights FILE."
+    ) from problem

@@ -1,0 +1,156 @@
+"""Runs of timm's models: trained, killed and resumed, on two processes, explained, with weights from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness.config import RunConfig
+from harness.errors import ConfigError, HarnessError, WeightsError
+from harness.explain import archive
+from harness.explain.archive import Archive
+from harness.model import timm_model
+from harness.model.vit import build_model
+from harness.model.weight_names import to_timm
+from harness.train import fit
+from reports.page.build import build
+from tests.test_train import kill_after_step, losses_of, on_ranks, same_bits, settings, weights_of
+
+RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "layer_decay": 0.7}
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: Path, tmp_path: Path) -> None:
+    """A model that pools by attention, has a register, and no class token."""
+    changes = RANDOM | {"model": "timm:test_vit3", "image_size": 64, "explain": "all", "grad_checkpointing": True}
+    config = settings(photos, tmp_path / "killed", checkpoint_every=3, head_init="probe", **changes)
+    kill_after_step(config, 4, 1)
+    [folder] = (tmp_path / "killed").iterdir()
+    run, whole = fit(config), fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), explain="none"))
+    assert same_bits(weights_of(folder), weights_of(whole))
+    assert run.summary["state"] == "finished" and run.summary["attention/n"] == 9
+    arrays = archive.read(folder / "attention" / "attention.npz", Archive)
+    blocks = timm_model.described("timm:test_vit3").blocks
+    assert arrays.layers.shape == (9, blocks + 1, 16) and arrays.settings["pools_by_attention"] is True
+    assert arrays.settings["head_layer"] == blocks + 1 and arrays.settings["prefix_tokens"] == 1
+    assert build(tmp_path / "killed").is_file()
+
+
+def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
+    changes = RANDOM | {"model": "timm:test_vit2", "image_size": 32, "epochs": 1}
+    one = fit(settings(photos, tmp_path / "1", **changes))
+    on_ranks(2, lambda: fit(settings(photos, tmp_path / "2", **changes)))
+    [folder] = (tmp_path / "2").iterdir()
+    assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"model": "timm:vit_tinny_patch16_224"},
+            r"no model vit_tinny_patch16_224\. Similar names: vit_tiny",
+        ),
+        ({"model": "timm:samvit_base_patch16"}, "is not supported: its attention is within windows"),
+        ({"model": "timm:naflexvit_base_patch16_gap"}, "is not supported: it takes images of any number of patches"),
+        ({"model": "timm:vit_base_patch16_xp_224"}, "is not supported: its blocks hold two attention maps"),
+        (
+            {"model": "timm:vit_tiny_patch16_224.no_tag"},
+            "no weights of this tag. Names with a tag: vit_tiny",
+        ),
+        ({"model": "timm:vit_base_patch16_sapiens2"}, "are not square: give --image-size, a multiple of 16"),
+        ({"model": "timm:test_vit", "image_size": 40}, "40 is not a multiple of timm:test_vit's patch size, 16"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_an_error_before_anything_is_written(
+    photos: Path, tmp_path: Path, changes: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(HarnessError, match=problem):
+        fit(settings(photos, tmp_path / "runs", **({"image_size": None} | changes)))
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_without_timm_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm_model.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"needs timm, which is not installed: pip install 'vit-harness\[timm\]'"):
+        build_model("timm:test_vit", num_classes=2, weights="none")
+
+
+def test_without_network_it_says_which_file_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError) as caught:
+        build_model("timm:vit_tiny_patch16_224.augreg_in21k", num_classes=2, weights="pretrained")
+    assert "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "problem"),
+    [
+        ("timm:test_vit", "imagenet", "for this model give one of pretrained, none, or a weights file"),
+        ("vit_b_16", "pretrained", "only for models of timm"),
+        ("timm:../x", "none", "must be one of"),
+        ("timm:NAME/..", "none", "must be one of"),
+    ],
+)
+def test_names_that_do_not_fit(model: str, weights: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        RunConfig(data="d", model=model, weights=weights)
+
+
+def test_weights_of_any_naming_and_size_load_and_are_prepared_as_timm_says(tmp_path: Path) -> None:
+    start = build_model("timm:test_vit", num_classes=3, weights="none", head_init="default", seed=4)
+    assert (start.preprocessing.resize_size, start.preprocessing.crop_size) == (168, 160)
+    assert start.preprocessing.interpolation == "bicubic" and start.preprocessing.mean == (0.5, 0.5, 0.5)
+    state = start.model.state_dict()
+    save_file(state, tmp_path / "timm.safetensors")
+    same = build_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "timm.safetensors"))
+    assert all(map(torch.equal, same.model.state_dict().values(), state.values()))
+    smaller = build_model("timm:test_vit", num_classes=2, weights=str(tmp_path / "timm.safetensors"), image_size=96)
+    assert any("resampled the positional embeddings to a grid of 6x6" in line for line in smaller.report)
+    assert any("New head for 2 classes" in line for line in smaller.report)
+    images = torch.randn(2, 3, 96, 96)
+    assert smaller.model(images).shape == (2, 2)
+    save_file({name: tensor for name, tensor in state.items() if "blocks.1." not in name}, tmp_path / "cut.safetensors")
+    with pytest.raises(WeightsError, match=r"Missing in the file: 'blocks\.1\.norm1\.weight'"):
+        build_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "cut.safetensors"))
+
+
+def test_torchvisions_weights_in_timms_model_give_the_same_logits(tmp_path: Path) -> None:
+    ours = build_model("vit_ti_16", num_classes=3, weights="none", image_size=32, head_init="default")
+    save_file(ours.model.state_dict(), tmp_path / "torchvision.safetensors")
+    save_file(to_timm(ours.model.state_dict()), tmp_path / "timm.safetensors")
+    images = torch.randn(2, 3, 32, 32)
+    for file in ("torchvision", "timm"):
+        path = str(tmp_path / f"{file}.safetensors")
+        theirs = build_model("timm:vit_tiny_patch16_224", num_classes=3, weights=path, image_size=32)
+        torch.testing.assert_close(theirs.model.eval()(images), ours.model.eval()(images), atol=1e-6, rtol=1e-5)
+    assert any(
+        "converted to timm's" in line
+        for line in build_model(
+            "timm:vit_tiny_patch16_224", num_classes=3, weights=str(tmp_path / "torchvision.safetensors"), image_size=32
+        ).report
+    )
+
+
+@pytest.mark.skipif("HARNESS_REAL_DATA" not in os.environ, reason="needs the photographs and DeiT-Ti's weights")
+def test_on_photographs_it_scores_as_torchvisions(tmp_path: Path) -> None:
+    weights, data = os.environ["HARNESS_REAL_WEIGHTS"], tmp_path / "data"
+    for split in ("train", "valid", "test"):
+        for source in sorted(Path(os.environ["HARNESS_REAL_DATA"], split).iterdir())[:4]:
+            (data / split / source.name).mkdir(parents=True)
+            for image in sorted(source.iterdir())[:5]:
+                (data / split / source.name / image.name).symlink_to(image)
+    changes = {"weights": weights, "image_size": None, "crop_pct": 0.875, "epochs": 1, "head_init": "probe", "lr": 1e-5}
+    changes |= {"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "interpolation": "bicubic"}
+    keys = ("test/loss", "test/f1", "test/accuracy", "best/val_loss", "best/val_f1", "probe/val_f1")
+    scores = []
+    for model in ("vit_ti_16", "timm:deit_tiny_patch16_224"):
+        run = fit(settings(data, tmp_path / model.partition(":")[0], model=model, **changes))
+        scores.append({key: run.summary[key] for key in keys})
+    assert scores[1] == pytest.approx(scores[0], abs=1e-6)
