@@ -78,6 +78,7 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     monkeypatch.setattr("harness.runs.figures.save_for_print", lambda *_: [])
     monkeypatch.setattr("harness.evidence.verify._measure", lambda *_: Measured([], {}, {}))
+    monkeypatch.setattr("harness.evidence.output.evidence_figures", lambda results: {})
     monkeypatch.setattr("harness.export.export.scored", lambda form, folder, reference: reference.run)
     return root
 
@@ -132,7 +133,7 @@ def problem_of(command: str, named: Path | None = None) -> str:
     if "Traceback" in result.output or result.exit_code not in (0, 1, 2):
         return result.output
     parts = (named.name, named.parent.name, named.parts[0]) if named else ()
-    return result.output if result.exit_code and not any(part in result.stderr for part in parts) else ""
+    return result.output if result.exit_code and not any(part in result.output for part in parts) else ""
 
 
 @pytest.mark.timeout(120)  # reading a named pipe would block
