@@ -58,6 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush_to_disk(beside)
         beside.replace(path)
         _flush_to_disk(path.parent)
+    except IsADirectoryError as error:
+        raise HarnessError(f"{path} is a folder in the place of a file. Move it away.") from error
     except (OSError, SafetensorError) as error:
         if disk_is_full(error):
             raise no_space(path, error) from error
@@ -115,7 +117,8 @@ def _take_lock(file: TextIO) -> None:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock, here or on another machine whose file system passes locks on."""
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
+        # A named pipe in its place would block until somebody writes to it.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
     except OSError:
         return False
     with file:

@@ -65,6 +65,11 @@ def main() -> None:
       harness sweep run sweeps/grid.yaml
       harness report runs/grid --open
     """
+    with errors_in_words():
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            raise HarnessError("The current folder no longer exists. Change to another one.") from None
 
 
 @main.command(cls=RunCommand)

@@ -57,6 +57,7 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
       harness sweep rebuild sweeps/grid.yaml
     """
     with errors_in_words():
+        from harness.runs.folder import refuse_links_in
         from harness.sweep.search.ledger_errors import ledger_errors_in_words
         from harness.sweep.search.rebuild import rebuild as make_again
         from harness.sweep.search.settings import Search
@@ -66,6 +67,7 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
         options = Search(**search)
         spec = with_repeats(read_file(file, words), options.repeats)
         folder = sweep_folder(spec, runs_dir)
+        refuse_links_in(folder, folder / "logs")
         contents = check_inputs(spec, options)
         with locked(folder), ledger_errors_in_words(file):
             rebuilt = make_again(spec, options, folder, storage, contents)

@@ -29,10 +29,12 @@ def watch(file: Path, runs_dir: str, storage: str | None) -> None:
       harness sweep watch sweeps/grid.yaml
     """
     with errors_in_words():
+        from harness.sweep.search.ledger_errors import ledger_errors_in_words
         from harness.sweep.watch import watch as show
 
         try:
-            show(*_begun(file, runs_dir, storage))
+            with ledger_errors_in_words(file):
+                show(*_begun(file, runs_dir, storage))
         except KeyboardInterrupt:
             click.echo("The view has ended; the sweep keeps running.", err=True)
             sys.exit(130)

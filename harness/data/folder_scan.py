@@ -100,7 +100,7 @@ def _walk_root(listing: Listing) -> None:
         return
     splits = sum(SPELLINGS.values(), ())
     names = [entry.name for entry in entries if not nested.leads_nowhere(entry) and entry.is_dir()]
-    for name in sorted({entry.name for entry in entries}.intersection(splits).difference(names)):
+    for name in (entry.name for entry in entries if entry.name in splits and entry.name not in names):
         listing.problems.append(f"{name} has the name of a split, but is not a folder. Restore or remove it.")
     for split, spellings in SPELLINGS.items():
         present = [name for name in spellings if name in names]

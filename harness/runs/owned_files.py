@@ -22,7 +22,9 @@ class OwnedFiles:
     """The listed files of a folder. Names are POSIX paths relative to the folder."""
 
     def __init__(self, root: Path, list_name: str) -> None:
-        """Read the list, which may be missing. Raises HarnessError if it is damaged or a symbolic link."""
+        """Read the list, which may be missing. Raises HarnessError if it, or the folder, is not what it should be."""
+        if (root.exists() or root.is_symlink()) and not root.is_dir():
+            raise HarnessError(f"{printable(root)} is not a folder. {REMEDY}")
         self.root = root
         self._list = root / list_name
         if self._list.is_symlink():

@@ -104,6 +104,18 @@ def test_a_command_that_cannot_work_is_one_sentence(place: Path, command: str, c
     assert contents(place) == before
 
 
+def test_a_current_folder_that_was_deleted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in ("train --data data", "report runs", "sweep status sweep.yaml"):
+        result = invoke(*command.split())
+        assert (result.exit_code, result.stderr) == (
+            1,
+            "Error: The current folder no longer exists. Change to another one.\n",
+        )
+
+
 def test_all_problems_of_a_command_are_printed_together(place: Path) -> None:
     result = invoke("train", "--data", "nowhere", "--weights", "nofile.pth")
     assert result.exit_code == 1

@@ -42,6 +42,7 @@ READS: dict[str, tuple[str, ...]] = {
     "figures run --study -o drawn": (
         *("run/config.json", "run/summary.json", "run/metrics.jsonl", "drawn", "drawn/.figures.json"),
         *("run/attention/attention.npz", "run/attention/positions.npz", "run/attention/sprites/sprites.json"),
+        "run/attention/sprites/000.jpg",
     ),
     "sync run": ("run/wandb", "run/.lock"),
     "predict run data/test/0": (CHECKPOINT, "run", "data/test/0/000.png"),
@@ -54,14 +55,15 @@ READS: dict[str, tuple[str, ...]] = {
     "export run --to timm -o exported": (CHECKPOINT, "exported"),
     "data check data": (*IMAGES, "data", "{digests}", "{near-copies}"),
     "data cache": ("{digests}", "{near-copies}", "{shard}", "cache"),
-    "probe --data data --model vit_demo --weights demo": IMAGES,
+    "probe --data data --model vit_demo --weights demo": ("data/train/0/000.png", "{shard}"),
     f"sweep status {SWEPT}": ("sweep.yaml", "swept/sweep", "{study}", *(f"{{trial}}/{name}" for name in TRIAL)),
     f"sweep watch {SWEPT}": ("{study}", "{trial}/summary.json"),
     f"sweep stop {SWEPT}": ("sweep.yaml", "{study}", "{trial}/.lock"),
     f"sweep add {SWEPT} -- --lr 3e-4": ("sweep.yaml", "{study}"),
-    f"sweep retry {SWEPT} 0": ("{study}", "{trial}/summary.json"),
-    f"sweep rebuild {SWEPT}": ("{study}", *(f"{{trial}}/{name}" for name in TRIAL)),
-    f"sweep sync {SWEPT}": ("sweep.yaml", "{trial}/summary.json"),
+    f"sweep retry {SWEPT} --failed": ("{study}", "{trial}/summary.json"),
+    f"sweep skip {SWEPT} 0": ("{study}",),
+    f"sweep rebuild {SWEPT}": ("{study}", "{trial}/manifest.json", "{trial}/summary.json"),
+    f"sweep sync {SWEPT}": ("sweep.yaml",),
     f"sweep run {SWEPT}": ("sweep.yaml", "{study}", "swept/sweep/logs"),
     f"sweep plan {SWEPT} --no-probe": ("sweep.yaml", "{trial}/summary.json", "{trial}/metrics.jsonl"),
     "slurm script sweep.yaml --time 1:00:00": ("sweep.yaml",),
@@ -78,6 +80,7 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     monkeypatch.setattr("harness.runs.figures.save_for_print", lambda *_: [])
     monkeypatch.setattr("harness.evidence.verify._measure", lambda *_: Measured([], {}, {}))
+    monkeypatch.setattr("harness.evidence.output.evidence_figures", lambda results: {})
     monkeypatch.setattr("harness.export.export.scored", lambda form, folder, reference: reference.run)
     return root
 
@@ -132,10 +135,10 @@ def problem_of(command: str, named: Path | None = None) -> str:
     if "Traceback" in result.output or result.exit_code not in (0, 1, 2):
         return result.output
     parts = (named.name, named.parent.name, named.parts[0]) if named else ()
-    return result.output if result.exit_code and not any(part in result.stderr for part in parts) else ""
+    return result.output if result.exit_code and not any(part in result.output for part in parts) else ""
 
 
-@pytest.mark.timeout(120)  # reading a named pipe would block
+@pytest.mark.timeout(300)  # reading a named pipe would block
 @pytest.mark.parametrize("command", READS)
 def test_a_file_of_a_wrong_kind_is_used_or_named(command: str, template: Path, world: Path) -> None:
     problems = []
@@ -149,7 +152,7 @@ def test_a_file_of_a_wrong_kind_is_used_or_named(command: str, template: Path, w
     assert problems == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_page_is_made_of_runs_with_files_of_a_wrong_kind(world: Path) -> None:
     shutil.rmtree(world / "run" / "checkpoints")
     for name in PAGE:

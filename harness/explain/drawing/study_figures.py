@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from harness.data.decode import DecodeError, decode_pil
 from harness.errors import HarnessError
 from harness.explain.archive import Archive, attending
 from harness.explain.archive import read as read_archive
@@ -27,9 +27,9 @@ from harness.explain.positions.text import verdict_text
 from harness.model.adapter import parts
 from harness.runs.attention_files import PositionArchive
 from harness.runs.folder import BEST
-from harness.runs.reading import read_object, read_rows, run_folders
+from harness.runs.reading import ANOTHER_RUN, UnreadableError, read_object, read_rows, run_folders
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
-from harness.runs.sprite_files import read_sprites
+from harness.runs.sprite_files import REDRAW, read_image, read_sprites
 from harness.training.checkpoint import load_best
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _finished(folder: Path) -> list[_Run]:
     runs = []
     for path in run_folders(folder):
         try:
-            config, summary = (read_object(path / name) for name in ("config.json", "summary.json"))
+            config, summary = (read_object(path / name, ANOTHER_RUN) for name in ("config.json", "summary.json"))
         except FileNotFoundError:
             continue
         f1 = finite_number(summary.get("best/val_f1"))
@@ -220,9 +220,11 @@ def _clearest(run_folder: Path, archive: Archive) -> tuple[int, np.ndarray]:
     place = sprites.images.index(index)
     sheet, cell = divmod(place, sprites.columns * sprites.rows)
     row, column = divmod(cell, sprites.columns)
-    with Image.open(sprites.folder / sprites.sheets[sheet]) as file:
-        pixels = np.asarray(file.convert("RGB"))
-    side = sprites.side
+    path, side = sprites.folder / sprites.sheets[sheet], sprites.side
+    try:
+        pixels = np.asarray(decode_pil(read_image(path)))
+    except DecodeError as error:
+        raise UnreadableError(path, f"is damaged ({error.reason})", REDRAW) from error
     return index, pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
 
