@@ -101,9 +101,18 @@ def plan(
         from harness.sweep.spec.repeats import with_repeats
 
         spec = with_repeats(read_file(file, words), repeats)
-        estimate = {"probe": probe, "workers": workers, "keep": keep, "storage": storage}
-        say = functools.partial(click.echo, err=True)
-        click.echo(render(make_plan(spec, runs_dir=runs_dir, count=count, seed=seed, say=say, **estimate)))
+        planned = make_plan(
+            spec,
+            runs_dir=runs_dir,
+            count=count,
+            seed=seed,
+            probe=probe,
+            workers=workers,
+            keep=keep,
+            storage=storage,
+            say=functools.partial(click.echo, err=True),
+        )
+        click.echo(render(planned))
 
 
 @sweep.command()

@@ -99,10 +99,11 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
         import dataclasses
 
         from harness.slurm.jobs import jobs_of, jobs_table
-        from harness.sweep.execution.progress import status_table
         from harness.sweep.search.ledger_errors import ledger_errors_in_words
         from harness.sweep.session import leaderboard_of, living_runs, remote_lines
-        from harness.sweep.whereabouts import ledger_runs, read_whereabouts
+        from harness.sweep.status import status_table
+        from harness.sweep.watch import SweepWatch
+        from harness.sweep.whereabouts import ledger_runs
         from reports.stats.leaderboard import to_json
         from reports.stats.leaderboard_table import render
 
@@ -110,7 +111,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
             spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
             records, jobs = trial_queue.records(), jobs_of(folder)
             runs, elsewhere = ledger_runs(trial_queue, spec, folder)
-            machines = {number: place.machine for number, place in read_whereabouts(trial_queue).items()}
+            rows = SweepWatch(spec, trial_queue).rows()
         board = leaderboard_of(runs, spec)
         if as_json:
             trials = [dataclasses.asdict(record) for record in records]
@@ -118,7 +119,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
             content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
             click.echo(json.dumps(content, indent=1))
         else:
-            click.echo(status_table(records, spec, living_runs(folder), machines))
+            click.echo(status_table(rows, runs, spec, living_runs(folder)))
             if jobs:
                 click.echo(jobs_table(jobs))
             click.echo(render(board))

@@ -99,13 +99,16 @@ def trials_of(folder: Path) -> list[tuple[float, float, float]]:
 
 
 class Profile:
-    """Seconds of each phase of the trials that are forked from this process; each writes a file when it ends."""
+    """Seconds of each phase of the trials that are forked from this process, and seconds of processor time.
+
+    Each trial writes a file when it ends.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seconds: dict[str, float] = dict.fromkeys([*PHASES, REST], 0.0)
+        self._seconds = {name: [0.0, 0.0] for name in (*PHASES, REST)}
         self._open: list[str] = []
-        self._since = 0.0
+        self._since = (0.0, 0.0)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -118,9 +121,10 @@ class Profile:
             self._open.pop()
 
     def _switch(self) -> None:
-        now = time.perf_counter()
+        now = (time.perf_counter(), time.process_time())
         if self._open:
-            self._seconds[self._open[-1]] += now - self._since
+            for index in (0, 1):
+                self._seconds[self._open[-1]][index] += now[index] - self._since[index]
         self._since = now
 
     def install(self) -> None:
@@ -152,12 +156,12 @@ class Profile:
 
         return recorded
 
-    def later_trials(self) -> list[dict[str, float]]:
+    def later_trials(self) -> list[dict[str, list[float]]]:
         return [json.loads(path.read_text()) for path in sorted(self._folder.glob("*.json"))[1:]]
 
 
 def profile(file: Path, scratch: Path) -> list[list[str]]:
-    """Rows of the profile of later trials: the phase, its median seconds, smallest and largest."""
+    """Rows of the profile of later trials: the phase, its seconds, and its seconds of processor time."""
     from tests.helpers.sweeping import sweep_here
 
     (records := scratch / "profile").mkdir()
@@ -168,8 +172,9 @@ def profile(file: Path, scratch: Path) -> list[list[str]]:
     later = profiled.later_trials()
     whole = [seconds for seconds, _, _ in trials_of(scratch / "profiled" / "bench")[1:]]
     for seconds, phases in zip(whole, later, strict=True):
-        phases[BEFORE_AND_AFTER] = max(0.0, seconds - sum(phases.values()))
-    return [[name, spread([phases[name] for phases in later])] for name in (*PHASES, REST, BEFORE_AND_AFTER)]
+        phases[BEFORE_AND_AFTER] = [max(0.0, seconds - sum(wall for wall, _ in phases.values())), 0.0]
+    rows = [[name, *(spread([phases[name][i] for phases in later]) for i in (0, 1))] for name in (*PHASES, REST)]
+    return [*rows, [BEFORE_AND_AFTER, spread([phases[BEFORE_AND_AFTER][0] for phases in later]), ""]]
 
 
 def main() -> None:
@@ -201,7 +206,7 @@ def main() -> None:
     show("seconds of a trial beyond its own training and evaluation, median (min..max)", ["", "", "target"], rows)
     rows = [["wall / training and evaluation", f"{wall / own:.3f}", at_most(wall / own, RATIO_TARGET)]]
     show(f"a sweep of {len(trials)} trials: {wall:.0f} s, of which {own:.0f} s their own", ["", "", "target"], rows)
-    show("seconds of a later trial of two epochs by phase, median (min..max)", ["", ""], phases)
+    show("seconds of a later trial of two epochs by phase, median (min..max)", ["", "wall", "processor"], phases)
 
 
 if __name__ == "__main__":

@@ -72,20 +72,21 @@ class Cluster:
         """Output of a program of Slurm. Raises CalledProcessError."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
 
-    def states(self, job: str) -> dict[str, str]:
+    def states(self, *jobs: str) -> dict[str, str]:
         """State by task, such as {"7_0": "RUNNING"}; ended tasks are listed until Slurm forgets them."""
-        lines = self.run("squeue", "--array", "--noheader", "--states=all", f"--jobs={job}", "--format=%i %T")
+        jobs_option = f"--jobs={','.join(jobs)}"
+        lines = self.run("squeue", "--array", "--noheader", "--states=all", jobs_option, "--format=%i %T")
         return dict(line.split() for line in lines.splitlines())
 
     def ended(self, job: str, seconds: float) -> bool:
         """Whether all tasks of a job end in time."""
         running = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED"}
-        return wait_for(lambda: not running & set(self.states(job).values()), seconds)
+        return wait_for(lambda: not running & set(self.states(job).values()), seconds, every=0.3)
 
     def clear(self) -> None:
         """End all jobs, so that the next test has the cluster to itself."""
         self.run("scancel", "--user=root")
-        assert wait_for(lambda: not self.run("squeue", "--noheader"), 60), self.run("squeue")
+        assert wait_for(lambda: not self.run("squeue", "--noheader"), 60, every=0.2), self.run("squeue")
 
     def exit_code(self, job: str) -> str:
         """Exit code and signal of a task: "0:0"."""
@@ -120,7 +121,7 @@ def _cluster(folder: Path) -> Iterator[Cluster]:
         for name in NODES:
             _start(environment, folder, "slurmd", "-D", "-N", name, "-f", str(settings))
         idle = "\n".join(["idle"] * len(NODES))
-        assert wait_for(lambda: _node_states(started) == idle, 30), _node_states(started)
+        assert wait_for(lambda: _node_states(started) == idle, 30, every=0.1), _node_states(started)
         yield started
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError, AssertionError):

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def wait_for(condition: Callable[[], Any], seconds: float) -> bool:
-    """Whether the condition came true in time."""
+def wait_for(condition: Callable[[], Any], seconds: float, every: float = 0.02) -> bool:
+    """Whether the condition came true in time. A condition that costs processor time is looked at less often."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.02)
+        time.sleep(every)
     return True

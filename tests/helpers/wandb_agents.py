@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,15 @@ wandb_agent.Agent.FLAPPING_MAX_SECONDS = 3600
 from wandb.cli.cli import cli
 cli(prog_name="wandb")
 """
+
+
+GUIDE = ROOT / "docs" / "guides" / "several-gpus-and-slurm.md"
+
+
+def guide_script(agent: str) -> str:
+    """The batch script of the guide that starts an agent, with the path of a sweep in place of ENTITY/PROJECT/ID."""
+    [script] = [block for block in re.findall(r"```bash\n(.*?)```", GUIDE.read_text(), re.S) if "wandb agent" in block]
+    return script.replace("ENTITY/PROJECT/ID", agent)
 
 
 class Agents:

@@ -17,6 +17,8 @@ from harness.slurm.batch_script import Places, run_script, sweep_script
 from harness.slurm.job import Job
 from harness.slurm.site import Site
 from tests.helpers.sweeping import write_sweep
+from tests.helpers.waiting import wait_for
+from tests.helpers.wandb_agents import guide_script
 
 HOSTILE = """it's a "name" $(touch broken) `touch broken` $HOME \\ ; & # %j 100%"""
 
@@ -183,3 +185,27 @@ def test_a_machine_without_slurm(photos: Path, tmp_path: Path, monkeypatch: pyte
     assert "sbatch was not found" in ended.output
     assert len(ended.output.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+# In place of `wandb`: an agent whose run needs a moment to save its state.
+AGENT = """\
+#!/bin/bash
+echo "$@" > begun
+trap 'sleep 0.3; touch saved; exit 7' TERM
+while true; do sleep 0.05; done
+"""
+
+
+def test_the_guide_script_passes_the_warning_to_its_agent_and_waits_for_it(tmp_path: Path) -> None:
+    script = tmp_path / "agents.sh"
+    script.write_text(guide_script("team/zoo/abc"))
+    assert {"--array=0-7", "--signal=B:TERM@120"} <= set(directives(script.read_text()))
+    (tmp_path / "wandb").write_text(AGENT)
+    (tmp_path / "wandb").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    task = subprocess.Popen(["bash", str(script)], cwd=tmp_path, env=environment)
+    assert wait_for((tmp_path / "begun").exists, 30)
+    assert wait_for(lambda: (tmp_path / "begun").read_text() == "agent team/zoo/abc\n", 30)
+    task.terminate()  # as `--signal=B:TERM` does: the batch shell alone
+    assert task.wait(30) == 7
+    assert (tmp_path / "saved").exists()

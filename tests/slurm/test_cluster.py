@@ -33,6 +33,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # The machine may be busy with other tests: a worker that takes a second alone may take half a minute.
 PATIENCE = 240.0
 
+# Workers of the test with random events: all that the two nodes have room for.
+WORKERS = 4
+
 # Restarts the batch script in a namespace that has the name of the node as its host name (unshare(1)).
 OWN_HOST_NAMES = """\
 [ -n "$RENAMED" ] || RENAMED=yes exec unshare --uts bash -c 'hostname "$SLURMD_NODENAME"; exec bash "$0"' "$0"
@@ -53,8 +56,7 @@ class Sweeping:
 
     def harness(self, *words: str, check: bool = True) -> str:
         command = [sys.executable, "-m", "harness.cli", *words]
-        path = f"{ROOT / 'tests' / 'helpers' / 'fake_runs'}:{ROOT}"
-        environment = {**self.cluster.environment, **own_variables(self.file.parent), "PYTHONPATH": path}
+        environment = {**self.cluster.environment, **own_variables(self.file.parent), "PYTHONPATH": self.python_path}
         ended = subprocess.run(
             command, cwd=self.file.parent, env=environment, capture_output=True, text=True, check=False, timeout=200
         )
@@ -66,6 +68,17 @@ class Sweeping:
         return self.harness("slurm", "submit", self.file.name, f"--tasks={tasks}", "--time=10", "--cpus=1").split()[2][
             :-1
         ]
+
+    def submit_again(self) -> str:
+        """Submit one more worker with the script of the first ones, which is quicker; returns the id of the job."""
+        script = self.folder / "slurm" / "submitted.sh"
+        environment = {**self.cluster.environment, **own_variables(self.file.parent), "PYTHONPATH": self.python_path}
+        command = ["sbatch", "--parsable", "--array=0", str(script)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    @property
+    def python_path(self) -> str:
+        return f"{ROOT / 'tests' / 'helpers' / 'fake_runs'}:{ROOT}"
 
     def records(self) -> list[TrialRecord]:
         """The trials; none before the first worker has queued all of them."""
@@ -163,11 +176,11 @@ class Disturbance:
 
     def __init__(self, sweeping: Sweeping, chance: random.Random) -> None:
         self.sweeping, self.cluster, self.chance = sweeping, sweeping.cluster, chance
-        self.jobs = [sweeping.submit(2)]
+        self.jobs = [sweeping.submit(WORKERS)]
         self.counts: dict[str, int] = {}
 
     def states(self) -> dict[str, str]:
-        return {task: state for job in self.jobs for task, state in self.cluster.states(job).items()}
+        return self.cluster.states(*self.jobs)
 
     def start_pending(self) -> None:
         """Slurm starts a requeued task two minutes later; start it now."""
@@ -175,9 +188,10 @@ class Disturbance:
             if state == "PENDING":
                 self.attempt("scontrol", "update", f"JobId={task}", "StartTime=now")
 
-    def add_worker_if_none_is_left(self) -> None:
-        if not {"RUNNING", "PENDING", "COMPLETING"} & set(self.states().values()):
-            self.jobs.append(self.sweeping.submit(1))
+    def replace_lost_workers(self) -> None:
+        """While one starts, the next event hits another one."""
+        left = sum(state in ("RUNNING", "PENDING", "COMPLETING") for state in self.states().values())
+        self.jobs += [self.sweeping.submit_again() for _ in range(WORKERS - left)]
 
     def attempt(self, *command: str) -> None:
         """Run a command whose task may end at the same moment."""
@@ -196,10 +210,10 @@ class Disturbance:
 
         def found() -> bool:
             self.start_pending()
-            self.add_worker_if_none_is_left()
-            return self.sweeping.is_finished or bool(self.busy())
+            self.replace_lost_workers()
+            return bool(self.busy()) or self.sweeping.is_finished
 
-        assert wait_for(found, PATIENCE), (self.states(), [self.sweeping.logs(job) for job in self.jobs])
+        assert wait_for(found, PATIENCE, every=0.2), (self.states(), [self.sweeping.logs(job) for job in self.jobs])
         time.sleep(self.chance.uniform(0.0, 1.0))
         if not (busy := self.busy()):
             return
@@ -216,8 +230,6 @@ class Disturbance:
                     kill_tree(pid)
             case "cancel":
                 self.attempt("scancel", task)
-        if sum(state in ("RUNNING", "PENDING") for state in self.states().values()) < 2:
-            self.jobs.append(self.sweeping.submit(1))
 
     def finish(self) -> None:
         """Add workers until all trials have ended."""
@@ -225,27 +237,26 @@ class Disturbance:
         while not self.sweeping.is_finished:
             assert time.monotonic() < deadline, (self.states(), self.sweeping.records())
             self.start_pending()
-            self.add_worker_if_none_is_left()
+            self.replace_lost_workers()
             time.sleep(0.5)
 
 
-LONG = pytest.mark.skipif("HARNESS_LONG_TESTS" not in os.environ, reason="takes two minutes; set HARNESS_LONG_TESTS=1")
+EVENTS = 20
 
 
-@pytest.mark.parametrize("events", [5, pytest.param(20, marks=LONG)])
-def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping], events: int) -> None:
+def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping]) -> None:
     """The warning of the time limit, requeueing, kill -9 of a worker with its trial, and scancel, at random moments."""
-    sweeping = sweep_of(2 * events + 5, 15)
-    disturbance = Disturbance(sweeping, random.Random(events))
-    while sum(disturbance.counts.values()) < events and not sweeping.is_finished:
+    sweeping = sweep_of(40, 12)
+    disturbance = Disturbance(sweeping, random.Random(EVENTS))
+    while sum(disturbance.counts.values()) < EVENTS and not sweeping.is_finished:
         disturbance.event()
-    assert sum(disturbance.counts.values()) == events, "more trials are needed"
+    assert sum(disturbance.counts.values()) == EVENTS, "more trials are needed"
     disturbance.finish()
     sweeping.assert_each_trial_ran_once()
     starts = [len(path.read_text()) for path in sweeping.folder.glob("*/starts")]
     assert sum(starts) > len(starts), "no event has hit a trial"
     # The last workers end well, also those that find nothing to do.
-    job = sweeping.submit(1)
+    job = sweeping.submit_again()
     assert sweeping.cluster.ended(job, PATIENCE)
     assert sweeping.cluster.states(job) == {f"{job}_0": "COMPLETED"}
     assert "started" not in sweeping.logs(job)[0]
@@ -292,8 +303,11 @@ def test_a_worker_without_enough_time_takes_no_trial(sweep_of: Callable[..., Swe
     assert script.read_text() != text
     script.write_text("\n".join(line for line in script.read_text().splitlines() if " slurm requeue " not in line))
     (sweeping.folder / "slurm").mkdir()
-    path = f"{ROOT / 'tests' / 'helpers' / 'fake_runs'}:{ROOT}"
-    environment = {**sweeping.cluster.environment, **own_variables(sweeping.file.parent), "PYTHONPATH": path}
+    environment = {
+        **sweeping.cluster.environment,
+        **own_variables(sweeping.file.parent),
+        "PYTHONPATH": sweeping.python_path,
+    }
     job = subprocess.run(
         ["sbatch", "--parsable", str(script)], env=environment, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -14,7 +14,7 @@ from harness.runs.folder import STATE
 from harness.training.checkpoint import load_tensors
 from tests.conftest import write_folder
 from tests.helpers.waiting import wait_for
-from tests.helpers.wandb_agents import ROOT, Agents
+from tests.helpers.wandb_agents import ROOT, Agents, guide_script
 from tests.helpers.wandb_server import WandbServer
 
 pytestmark = pytest.mark.slow
@@ -59,8 +59,10 @@ def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: 
     parameters = {"lr": {"values": [1e-3, 1e-2]}, "epochs": {"value": 3}, "augment": {"values": ["standard", "none"]}}
     sweep = agents.create(launcher, "--data=elsewhere", parameters=parameters, run_cap=3)
     try:
-        # One of them is the installed program.
-        started = [agents.start(["wandb"]), agents.start()]
+        # One of them is the installed program, in the batch script of the guide.
+        script = tmp_path / "agents.sh"
+        script.write_text(guide_script(f"{sweep.entity}/{sweep.project}/{sweep.id}"))
+        started = [agents.start(["bash", str(script)]), agents.start()]
         assert [agent.wait(200) for agent in started] == [0, 0], agents.logs()
         assert wait_for(lambda: not agents.alive(), END_TIMEOUT), agents.alive()
     finally:

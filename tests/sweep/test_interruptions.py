@@ -31,7 +31,7 @@ THREE = {"lr": {"values": [1e-3, 1e-2, 3e-3]}}
 # Seconds for a fork server to import all that a trial needs, or for a sweep to end, on a machine with other work.
 PATIENT = 240
 
-WORDS = ("--epochs=12", "--log-every=1", "--checkpoint-every=2")
+WORDS = ("--epochs=12", "--log-every=1", "--checkpoint-every=6")
 
 # A file-size limit between the size of the trial queue and that of a checkpoint: what a full disk does to a trial.
 FULL_AT = 1_000_000

@@ -134,4 +134,4 @@ def test_a_sweep_repeats_its_best_setting(photos: Path, tmp_path: Path, capfd: p
     assert "started" not in capfd.readouterr().out
     assert len(records(file, runs)) == 3
     status = CliRunner().invoke(main, ["sweep", "status", str(file), "--runs-dir", str(runs)]).output
-    assert "seed" in status.splitlines()[1]
+    assert "seed" in status.splitlines()[0]

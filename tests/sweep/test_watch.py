@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -20,9 +21,12 @@ from harness.runs.folder import RunFolder
 from harness.sweep import watch as watch_module
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.session import leaderboard_of
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
+from harness.sweep.status import status_table
 from harness.sweep.watch import SweepWatch, table, watch
-from harness.sweep.whereabouts import write_whereabouts
+from harness.sweep.whereabouts import ledger_runs, write_whereabouts
+from reports.stats.leaderboard_table import render
 from tests import ROOT
 from tests.helpers.sweeping import start_sweep, sweep_here, trial_queue, write_sweep
 from tests.helpers.waiting import wait_for
@@ -114,6 +118,46 @@ def test_a_sweep_that_has_ended_is_shown_and_the_command_ends(photos: Path, tmp_
     shown = CliRunner().invoke(main, ["sweep", "watch", str(file), "--runs-dir", str(tmp_path / "runs")])
     assert shown.exit_code == 0
     assert "trial 0 finished, best/val_f1 " in shown.output
+
+
+def test_status_has_the_epoch_and_the_time_left_of_running_trials(
+    begun: tuple[Sweep, TrialQueue], tmp_path: Path
+) -> None:
+    """And the value that the leaderboard has, in 80 columns without a cut name or number."""
+    sweep, queue = begun
+    claimed = queue.claim()
+    assert claimed is not None
+    folder = RunFolder(tmp_path / "tiny" / f"lr=0.0001_s0-{claimed.run_id}")
+    folder.path.mkdir()
+    write_whereabouts(queue, claimed.number, folder, 4)
+    write_rows(folder.path, 1)
+    folder.write("config.json", sweep.config(claimed.settings).to_dict())
+    folder.write("summary.json", {"state": "running", "best/val_f1": 0.1})
+    runs, _ = ledger_runs(queue, sweep, tmp_path / "tiny")
+    rows = SweepWatch(sweep, queue).rows()
+    text = status_table(rows, runs, sweep, [], width=80)
+    header, first, second, _ = text.splitlines()
+    assert header.split() == ["trial", "lr", "state", "epoch", "best/val_f1", "left", "on"]
+    assert first.split()[:5] == ["0", "0.0001", "running", "1.4/4", "0.1000"]
+    assert float(first.split()[5]) > 0 and first.split()[6] == "s"
+    assert os.uname().nodename[:10] in first
+    assert second.split() == ["1", "0.001", "waiting"]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "0.1000" in render(leaderboard_of(runs, sweep))
+    shown = CliRunner().invoke(main, ["sweep", "status", str(sweep.path), "--runs-dir", str(tmp_path)])
+    assert (shown.exit_code, "1.4/4" in shown.output) == (0, True), shown.output
+
+    # With many settings, they share one column.
+    names = ("clip_grad", "weight_decay", "label_smoothing", "warmup_epochs", "layer_decay", "drop_path")
+    parameters = {name: {"values": [1, 2]} for name in names}
+    many = read_sweep(write_sweep(tmp_path / "many.yaml", tmp_path, parameters=parameters))
+    wide = [
+        dataclasses.replace(row, record=dataclasses.replace(row.record, settings=dict.fromkeys(names, 1)))
+        for row in rows
+    ]
+    lines = status_table(wide, runs, many, [], width=80).splitlines()
+    assert lines[0].split()[:3] == ["trial", "settings", "state"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_ctrl_c_ends_the_view_and_not_the_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: Path) -> None:

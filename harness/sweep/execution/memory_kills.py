@@ -13,8 +13,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 def memory_kills(root: Path = Path("/")) -> int | None:
     """How many there were in this process's control group, else on the whole machine; None if neither is known.
 
-    The control group has a counter of its own also where a container's limit, not the machine's memory, is too small:
-    memory.events (docs.kernel.org, cgroup-v2), memory.oom_control of version 1; /proc/vmstat counts the machine's.
+    A control group counts the kills among its processes, also those at a container's limit: in memory.events
+    (docs.kernel.org, cgroup-v2), or in memory.oom_control of version 1. /proc/vmstat counts those of the machine.
     """
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():

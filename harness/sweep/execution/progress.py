@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -14,10 +14,8 @@ from rich.table import Table
 
 from harness.runs.rules import duration, printable
 from harness.sweep.execution.running_trial import RunningTrial
-from harness.sweep.search.lease import LEASE_TIMEOUT
 from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
-from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 
 # Rows of the live table; a longer one would scroll the terminal at every refresh.
@@ -92,50 +90,6 @@ def varying(sweep: Sweep) -> list[str]:
 def describe(settings: dict[str, Any], sweep: Sweep) -> str:
     """The settings that distinguish a trial from the others: "augment none, lr 0.001"."""
     return ", ".join(f"{name} {short(settings[name])}" for name in varying(sweep) if name in settings)
-
-
-def status_table(
-    records: Sequence[TrialRecord], sweep: Sweep, living_runs: Collection[str], machines: Mapping[int, str]
-) -> str:
-    """One line per trial of a sweep, as text.
-
-    `living_runs` are the names of run folders with a process; `machines` by trial number, shown for running trials.
-    """
-    table = Table(box=box.SIMPLE_HEAD)
-    names = varying(sweep)
-    if SEED not in names and any(SEED in (record.settings or {}) for record in records):
-        names.append(SEED)  # of repeats that the file does not have
-    for heading in ("trial", *names, "state", sweep.metric.name, "attempts", "on", "note"):
-        table.add_column(heading, overflow="fold")
-    for record in records:
-        table.add_row(
-            *_settings_cells(record, names),
-            record.state,
-            _score(record.value),
-            str(record.attempts + 1) if record.attempts else "",
-            escape(printable(machines.get(record.number, record.owner) if record.owner else "")),
-            escape(printable(_note(record, living_runs))),
-        )
-    return as_text(table)
-
-
-def _note(record: TrialRecord, living_runs: Collection[str]) -> str:
-    """The reason of an ending, and what is unusual about a trial."""
-    notes = [record.reason or _lease_note(record, living_runs)]
-    if record.run_folder:
-        notes.append(f"result of {record.run_folder}")
-    if not record.in_file:
-        notes.append("no longer in the file")
-    return "; ".join(note for note in notes if note)
-
-
-def _lease_note(record: TrialRecord, living_runs: Collection[str]) -> str:
-    """What is unusual about a trial that has not ended."""
-    if record.state == "interrupted" and any(name.endswith(f"-{record.run_id}") for name in living_runs):
-        return "its process is still ending"
-    if record.heartbeat is not None and time.time() - record.heartbeat > LEASE_TIMEOUT:
-        return f"{last_heartbeat(record)}; the next run waits for one, then takes the trial over"
-    return ""
 
 
 def last_heartbeat(record: TrialRecord) -> str:

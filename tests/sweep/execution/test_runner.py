@@ -295,7 +295,7 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
     with monkeypatch.context() as task:
         task.setenv("SLURM_JOB_ID", "7")
         assert sweep_here(file, tmp_path / "runs", retries=1) == 0
-        # It fails if a trial of its own does.
+        # It fails if one of its trials does.
         trial_queue(file, tmp_path / "runs").requeue(done[1], attempts=1)
         assert sweep_here(file, tmp_path / "runs", retries=1) == 1
 
