@@ -13,14 +13,18 @@ from harness.evidence.faithfulness import (
     Faithfulness,
     area,
     baselines,
+    curves,
     measure_faithfulness,
     not_measured,
     ranking,
 )
 from harness.evidence.subject import Subject
 from harness.explain.localization import centre_prior
+from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
+from tests.helpers.register_vits import make_known, register_vit
+from tests.helpers.tiny_vits import pictures
 
 
 def measured(subject: Subject, maps: dict[str, np.ndarray]) -> Faithfulness | None:
@@ -77,6 +81,19 @@ def test_nothing_is_claimed_of_a_model_that_guesses():
         planted.subject_of(planted.new_vit(), images), {"truth": planted.at_patch(images.patch.numpy())}
     )
     assert faithful is None or faithful.claim().verdict == OPEN
+
+
+def test_a_head_that_reads_the_mean_of_patches_reads_zeros_without_any(monkeypatch: pytest.MonkeyPatch):
+    make_known(monkeypatch)
+    model, images = register_vit(pools_patches=True), pictures()
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+        shares = torch.stack([parts(model).head.bias.softmax(0), *model(images).softmax(1)])
+    subject = Subject(model, lambda: iter([images]), predicted.numpy(), predicted.numpy(), shares.shape[1])
+    inserted, deleted = curves(subject, [np.tile(np.arange(16), (len(images), 1))])
+    np.testing.assert_allclose(inserted[:, 0, 0], shares[0, predicted], rtol=1e-5)
+    np.testing.assert_allclose(deleted[:, 0, 0], shares[1:][range(len(images)), predicted], rtol=1e-5)
+    assert (inserted[:, 0, -1] == deleted[:, 0, 0]).all() and (inserted[:, 0, 0] == deleted[:, 0, -1]).all()
 
 
 def test_area_is_the_trapezoidal_rule():
