@@ -137,9 +137,10 @@ def maps_figure(results: Results) -> Figure:
     figure = _figure(12 if pointing else 7, 4.8, f"{title} Means, 95 % intervals")
     panels = figure.subplots(1, 2 if pointing else 1, squeeze=False)[0]
     for number, (name, measured) in enumerate(randomised["maps"].items()):
+        colour = _COLOURS[number % len(_COLOURS)]
         for place, one in enumerate([measured["other_image"], *(measured["stages"][stage] for stage in STAGES)]):
-            label = name if place == 0 else None
-            _point(panels[0], place + 0.12 * (number - 2), one, _COLOURS[number % len(_COLOURS)], label)
+            _point(panels[0], place + 0.12 * (number - 2), one, colour)
+        panels[0].plot([], [], "o", color=colour, label=name if measured["n"] else f"{name}: the same everywhere")
     panels[0].axhline(0, color="0.4", linestyle="--")
     names = ["another image\n(same weights)", *(f"{stage}\nrandom" for stage in STAGES)]
     panels[0].set_xticks(range(len(names)), names)
@@ -158,10 +159,12 @@ def maps_figure(results: Results) -> Figure:
     return figure
 
 
-def _point(axes: Axes, place: float, measured: Results, colour: str, label: str | None = None) -> None:
+def _point(axes: Axes, place: float, measured: Results, colour: str) -> None:
     value, low, high = (measured[end] for end in ("value", "low", "high"))
+    if value is None:  # not measured
+        return
     errors = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.errorbar(place, value, yerr=errors, fmt="o", color=colour, capsize=4, label=label)
+    axes.errorbar(place, value, yerr=errors, fmt="o", color=colour, capsize=4)
 
 
 def _figure(width: float, height: float, title: str) -> Figure:

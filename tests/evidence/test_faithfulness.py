@@ -41,10 +41,10 @@ def test_the_map_of_the_true_patch_wins_and_a_map_against_it_loses():
     assert faithful.maps["opposite"].gain.high < -0.1
     assert abs(faithful.maps["random"].gain.value) < 0.15 < faithful.maps["truth"].gain.value
     assert faithful.claim().verdict == HOLDS
-    for curves in faithful.maps.values():
-        assert curves.insertion[0] == curves.deletion[-1] == pytest.approx(0)
-        assert curves.insertion[-1] == curves.deletion[0] == pytest.approx(1)
-        assert len(curves.insertion) == len(curves.deletion) == STEPS + 1
+    for each in faithful.maps.values():
+        assert each.insertion[0] == each.deletion[-1] == pytest.approx(0)
+        assert each.insertion[-1] == each.deletion[0] == pytest.approx(1)
+        assert len(each.insertion) == len(each.deletion) == STEPS + 1
 
 
 def test_a_map_that_avoids_the_true_patch_does_not_hold():
