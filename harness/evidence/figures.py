@@ -79,11 +79,14 @@ def heads_figure(heads: Results) -> Figure:
     axes.set_yticks(range(layers), [str(layer) for layer in range(1, layers + 1)])
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
-    between, images = heads["between_heads"]["value"], heads["between_images"]["value"]
+    between, images = (heads[name]["value"] for name in ("between_heads", "between_images"))
+    divergence = "no head attends to patches"
+    if heads["n"]:
+        divergence = f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}"
     # Over the whole figure, whose width the map shares with its colour bar.
     figure.suptitle(
         f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['ablated']}\n"
-        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}",
+        + divergence,
         fontsize=10,
     )
     return figure
