@@ -52,9 +52,10 @@ def depth_figure(depth: Results) -> Figure:
     accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label=omitted)
     chance = depth["probe_on_shuffled_labels"]
     accuracy.axhline(chance, color="0.4", linestyle="--", label=f"probe on shuffled labels: {chance:.2f}")
-    enough = depth["layers_enough"]
-    accuracy.axvline(enough, color="0.6", linewidth=0.8)
-    accuracy.annotate(f" {enough} enough", (enough, 0.02), fontsize=9)
+    if depth["beats_guessing"]:
+        enough = depth["layers_enough"]
+        accuracy.axvline(enough, color="0.6", linewidth=0.8)
+        accuracy.annotate(f" {enough} enough", (enough, 0.02), fontsize=9)
     accuracy.set(title="Accuracy", xlabel="layer", ylabel="accuracy (share of images)", ylim=(0, 1.02))
     similarity.plot(layers, depth["cka"], color=BLUE, marker="o")
     similarity.set(title="Similarity with the last layer", xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02))
