@@ -52,9 +52,10 @@ def depth_figure(depth: Results) -> Figure:
     accuracy.plot(layers, depth["without_block"], color=GREEN, marker="^", label=omitted)
     chance = depth["probe_on_shuffled_labels"]
     accuracy.axhline(chance, color="0.4", linestyle="--", label=f"probe on shuffled labels: {chance:.2f}")
-    enough = depth["layers_enough"]
-    accuracy.axvline(enough, color="0.6", linewidth=0.8)
-    accuracy.annotate(f" {enough} enough", (enough, 0.02), fontsize=9)
+    if depth["beats_guessing"]:
+        enough = depth["layers_enough"]
+        accuracy.axvline(enough, color="0.6", linewidth=0.8)
+        accuracy.annotate(f" {enough} enough", (enough, 0.02), fontsize=9)
     accuracy.set(title="Accuracy", xlabel="layer", ylabel="accuracy (share of images)", ylim=(0, 1.02))
     similarity.plot(layers, depth["cka"], color=BLUE, marker="o")
     similarity.set(title="Similarity with the last layer", xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02))
@@ -79,11 +80,14 @@ def heads_figure(heads: Results) -> Figure:
     axes.set_yticks(range(layers), [str(layer) for layer in range(1, layers + 1)])
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
-    between, images = heads["between_heads"]["value"], heads["between_images"]["value"]
+    between, images = (heads[name]["value"] for name in ("between_heads", "between_images"))
+    divergence = "no head attends to patches"
+    if heads["n"]:
+        divergence = f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}"
     # Over the whole figure, whose width the map shares with its colour bar.
     figure.suptitle(
         f"{len(rows)} of {changes.size} heads matter (dots): p < {SIGNIFICANT:g} after Holm, n = {heads['ablated']}\n"
-        f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}",
+        + divergence,
         fontsize=10,
     )
     return figure
@@ -137,9 +141,10 @@ def maps_figure(results: Results) -> Figure:
     figure = _figure(12 if pointing else 7, 4.8, f"{title} Means, 95 % intervals")
     panels = figure.subplots(1, 2 if pointing else 1, squeeze=False)[0]
     for number, (name, measured) in enumerate(randomised["maps"].items()):
+        colour = _COLOURS[number % len(_COLOURS)]
         for place, one in enumerate([measured["other_image"], *(measured["stages"][stage] for stage in STAGES)]):
-            label = name if place == 0 else None
-            _point(panels[0], place + 0.12 * (number - 2), one, _COLOURS[number % len(_COLOURS)], label)
+            _point(panels[0], place + 0.12 * (number - 2), one, colour)
+        panels[0].plot([], [], "o", color=colour, label=name if measured["n"] else f"{name}: the same everywhere")
     panels[0].axhline(0, color="0.4", linestyle="--")
     names = ["another image\n(same weights)", *(f"{stage}\nrandom" for stage in STAGES)]
     panels[0].set_xticks(range(len(names)), names)
@@ -158,10 +163,12 @@ def maps_figure(results: Results) -> Figure:
     return figure
 
 
-def _point(axes: Axes, place: float, measured: Results, colour: str, label: str | None = None) -> None:
+def _point(axes: Axes, place: float, measured: Results, colour: str) -> None:
     value, low, high = (measured[end] for end in ("value", "low", "high"))
+    if value is None:  # not measured
+        return
     errors = [[max(value - low, 0)], [max(high - value, 0)]]
-    axes.errorbar(place, value, yerr=errors, fmt="o", color=colour, capsize=4, label=label)
+    axes.errorbar(place, value, yerr=errors, fmt="o", color=colour, capsize=4)
 
 
 def _figure(width: float, height: float, title: str) -> Figure:

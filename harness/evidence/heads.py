@@ -40,7 +40,7 @@ RULE = (
 class Heads:
     """Heads by layer, from the first to the last; losses in nats, divergences in bits."""
 
-    n: int  # images of the divergences
+    n: int  # images of the divergences; where no head attends to patches, there is none
     ablated: int  # images of the ablations
     loss_change: tuple[tuple[float, ...], ...]  # (L, H): mean over images, positive if the head helps
     p_values: tuple[tuple[float, ...], ...]  # (L, H): of no change, adjusted by Holm over all heads
@@ -62,10 +62,12 @@ class Heads:
         return Claim(
             "heads_differ",
             "Different heads look at different things.",
-            "divergence between heads less that between images (bits)",
-            self.difference,
+            "divergence between heads less that between images (bits)"
+            if self.n
+            else "no image whose patches draw attention",
+            self.difference if self.n else Interval(0.0, 0.0, 0.0),
             self.n,
-            above(self.difference) if self.beats_guessing else OPEN,
+            above(self.difference) if self.n and self.beats_guessing else OPEN,
             RULE,
         )
 
@@ -82,9 +84,10 @@ def measure_heads(subject: Subject, few: Subject) -> Heads:
     ablated, layers, heads = changes.shape
     adjusted = np.array(holm(_sign_flip_test(changes.reshape(ablated, -1)))).reshape(layers, heads)
     divergences = _divergences(subject)
-    between, across, difference = mean_intervals(np.column_stack([divergences, divergences[:, 0] - divergences[:, 1]]))
+    differences = divergences[:, 0] - divergences[:, 1]
+    between, across, difference = mean_intervals(np.column_stack([divergences, differences]))
     return Heads(
-        len(subject),
+        int(np.isfinite(differences).sum()),
         ablated,
         tuple(map(tuple, changes.mean(0).tolist())),
         tuple(map(tuple, adjusted.tolist())),
@@ -168,21 +171,31 @@ def _sign_flip_test(changes: np.ndarray) -> list[float]:
 
 @torch.no_grad()
 def _divergences(subject: Subject) -> np.ndarray:
-    """Of each image: between its heads, and between it and the next image in the same head; (n, 2) bits."""
+    """Of each image: between its heads, and between it and the next image in the same head; (n, 2) bits.
+
+    Means over layers, and over pairs of heads or heads; a head that attends to no patch at all is left out of them.
+    """
     prefix = parts(subject.model).layout.prefix
     with capture_rows(subject.model) as latest:
         rows = []
         for images in subject.batches():
             subject.model(images)
             patches = latest()[..., prefix:].double()
-            rows.append((patches / patches.sum(-1, keepdim=True)).cpu().numpy())
+            rows.append((patches / patches.sum(-1, keepdim=True)).cpu().numpy())  # NaN where the sum is 0
     attention = np.concatenate(rows)  # (n, L, H, P)
     heads = attention.shape[2]
     pairs = [(one, other) for one in range(heads) for other in range(one)]
-    between = [jensen_shannon(attention[:, :, one], attention[:, :, other]).mean(1) for one, other in pairs]
-    following = np.roll(attention, -1, axis=0)
-    across = jensen_shannon(attention, following).mean((1, 2))
-    return np.column_stack([np.mean(between, axis=0) if pairs else np.zeros(len(attention)), across])
+    between = [jensen_shannon(attention[:, :, one], attention[:, :, other]) for one, other in pairs]
+    across = jensen_shannon(attention, np.roll(attention, -1, axis=0))  # (n, L, H)
+    of_heads = _mean_of_known(np.stack(between, axis=2)) if pairs else np.zeros(len(attention))
+    return np.column_stack([of_heads, _mean_of_known(across)])
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean (n,) of the entries of (n, L, any number) that are not NaN; NaN if all are."""
+    known = np.isfinite(values)
+    counts = known.sum((1, 2))
+    return np.divide(np.where(known, values, 0).sum((1, 2)), counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
 def jensen_shannon(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -38,9 +38,9 @@ class Opened:
     tested: CachedImages  # the test images that are used
 
     @property
-    def few(self) -> np.ndarray:
+    def few(self) -> list[int]:
         """Which of the test images the dearest measures use: at most FEW, evenly spaced."""
-        return np.array(evenly_spaced(len(self.tested), FEW))
+        return evenly_spaced(len(self.tested), FEW)
 
     def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
         loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)

@@ -40,7 +40,7 @@ def write_and_log(run_folder: Path, images: int, measured: Measured, tracker: Tr
         "claims": [dataclasses.asdict(claim) for claim in claims],
         "results": measured.results,
     }
-    write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1) + "\n").encode())
+    write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
     with_images = {f"evidence_{name}": figure for name, figure in measured.figures.items()}

@@ -108,11 +108,12 @@ def pairs_figure(
     for axes, name in zip(panels[:, 0], ("model input", *names), strict=True):
         axes.set_ylabel(name, fontsize=9)
     same, other = measured.same_image, measured.other_image
-    lines = (
-        f"{title}: {measured.n} test images",
+    correlation = (
         f"rank correlation of the two maps {same.value:.2f} ({same.low:.2f} to {same.high:.2f}), with another image "
-        f"{other.value:.2f}",
+        f"{other.value:.2f}"
     )
+    varies = np.isfinite([same.value, other.value]).all()
+    lines = (f"{title}: {measured.n} test images", correlation if varies else "a map is the same everywhere")
     wrapped = [part for line in lines for part in textwrap.wrap(line, round(LETTERS_PER_INCH * width))]
     figure.suptitle("\n".join(wrapped), fontsize=10)
     return figure

@@ -14,6 +14,7 @@ from harness.files import write_atomically
 from harness.runs.evidence_file import Claim, claim_of
 from harness.runs.folder import BEST
 from harness.runs.reading import UnreadableError, read_object
+from harness.runs.rules import finite
 
 PARTIAL_FILE = "evidence.partial.json"
 VERSION = 1  # of the measures: a later version measures everything again
@@ -28,8 +29,8 @@ class Progress:
     done: dict[str, dict[str, Any]]
 
     def add(self, name: str, result: Any, claims: list[Claim]) -> None:
-        """A dataclass, or None if there was nothing to measure; on disk at once."""
-        plain = None if result is None else dataclasses.asdict(result)
+        """A dataclass, or None if there was nothing to measure; on disk at once. JSON has no NaN: it becomes null."""
+        plain = None if result is None else finite(dataclasses.asdict(result))
         self.done[name] = {"result": plain, "claims": [dataclasses.asdict(claim) for claim in claims]}
         write_atomically(self.path, json.dumps({"identity": self.identity, "done": self.done}).encode())
 

@@ -31,8 +31,9 @@ RULE = (
 
 @dataclass(frozen=True)
 class MapRandomisation:
-    """Rank correlations of one map, as means over images."""
+    """Rank correlations of one map, as means over images; NaN if the map is the same everywhere in each of them."""
 
+    n: int  # images in which both maps of `difference` vary
     other_image: Interval
     stages: Mapping[str, Interval]  # STAGES
     difference: Interval  # upper half random, less another image
@@ -47,14 +48,17 @@ class Randomisation:
     beats_guessing: bool
 
     def claim(self, name: str) -> Claim:
-        difference = self.maps[name].difference
+        one = self.maps[name]
+        difference, number = one.difference, "correlation after randomising less that with another image"
         verdict = HOLDS if difference.high < 0 else FAILS if difference.low > 0 else OPEN
+        if not one.n:
+            difference, number = Interval(0.0, 0.0, 0.0), "no image in which the map varies"
         return Claim(
             "maps_depend_on_weights",
             f"The map {name} depends on what the upper half of the model learned.",
-            "correlation after randomising less that with another image",
+            number,
             difference,
-            self.n,
+            one.n,
             verdict if self.beats_guessing else OPEN,
             RULE,
         )
@@ -79,7 +83,8 @@ def measure_randomisation(
         columns += [rank_correlation(values, maps[name]) for maps in at_stage.values()]
         columns.append(columns[1 + STAGES.index("upper half")] - columns[0])
         other, *stages, difference = mean_intervals(np.column_stack(columns))
-        results[name] = MapRandomisation(other, dict(zip(STAGES, stages, strict=True)), difference)
+        n = int(np.isfinite(columns[-1]).sum())
+        results[name] = MapRandomisation(n, other, dict(zip(STAGES, stages, strict=True)), difference)
     return Randomisation(len(values), results, beats_guessing)
 
 

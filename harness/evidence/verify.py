@@ -24,7 +24,7 @@ from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
 from harness.predict import best_of, open_run
 from harness.runs.evidence_file import Claim
-from harness.runs.rules import RELEVANCE, duration
+from harness.runs.rules import RELEVANCE, duration, finite
 from harness.track import Tracker
 from harness.training.distributed import Processes
 
@@ -96,7 +96,7 @@ def _verify(run_folder: Path, opened: Opened, say: Say, tracker: Tracker | None)
     clock.start("before and after, and mistakes", 2 * len(material.subject))
     results, figures = progress.results, {}
     for name, (paired, figure) in pairs.pairs_with_figures(opened, material.archive, material.subject, say).items():
-        results[name], figures[name] = dataclasses.asdict(paired.measured()), figure
+        results[name], figures[name] = finite(dataclasses.asdict(paired.measured())), figure
     clock.stop()
     measured = output.Measured(progress.claims, results, figures)
     summary = output.write_and_log(run_folder, len(opened.tested), measured, tracker)

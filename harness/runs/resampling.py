@@ -59,7 +59,7 @@ def macro_f1(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> flo
 def mean_intervals(values: np.ndarray, seed: int = 0) -> list[Interval]:
     """Means of the columns of (N, K) without NaN, from the 2.5th to the 97.5th percentile of resampled means.
 
-    Rows are drawn with replacement, the same ones for all columns.
+    Rows are drawn with replacement, the same ones for all columns. A column of NaN alone has NaN.
     """
     n = len(values)
     random = np.random.Generator(np.random.Philox(key=[seed, _MEANS_STREAM]))
@@ -70,8 +70,11 @@ def mean_intervals(values: np.ndarray, seed: int = 0) -> list[Interval]:
         drawn = random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
         counts = drawn @ known
         means.append(np.divide(drawn @ filled, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
-    lows, highs = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
-    points = filled.sum(0) / known.sum(0)
+    lows, highs, points = np.full((3, values.shape[1]), np.nan)
+    measured = known.any(0)
+    if measured.any():
+        lows[measured], highs[measured] = np.nanpercentile(np.concatenate(means)[:, measured], (2.5, 97.5), axis=0)
+        points[measured] = filled[:, measured].sum(0) / known[:, measured].sum(0)
     return [
         Interval(float(point), float(low), float(high)) for point, low, high in zip(points, lows, highs, strict=True)
     ]

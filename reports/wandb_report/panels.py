@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.runs import metric_table
-from reports.page.sections.evidence import FIGURES
+from reports.page.sections.evidence import FIGURES, OBJECT_FIGURE
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
 
@@ -37,7 +37,7 @@ IMAGES = {
 }
 # Images of runs that were verified, and of runs on data with masks; not every run logs them.
 EVIDENCE = {f"figures/{name}": title for name, title in FIGURES.items()}
-ON_OBJECT = "figures/attention_object"
+ON_OBJECT = f"figures/{OBJECT_FIGURE}"
 TABLES = {
     "mistakes": ("test/per_class", "test/predictions"),
     "gallery": ("attention/pictures",),

@@ -77,18 +77,18 @@ def new_vit(seed: int = 0) -> VisionTransformer:
 @functools.cache
 def colour() -> Planted:
     """A trained model whose prediction rests on one patch, and not on where it is."""
-    return _trained(by_colour, steps=150)
+    return _trained(by_colour, steps=150, lr=2e-3)
 
 
 @functools.cache
 def place() -> Planted:
     """A trained model whose prediction rests on where one patch is."""
-    return _trained(by_place, steps=500)
+    return _trained(by_place, steps=350, lr=4e-3)
 
 
-def _trained(kind: Callable[..., Images], steps: int) -> Planted:
+def _trained(kind: Callable[..., Images], steps: int, lr: float) -> Planted:
     model = new_vit().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     for step in range(steps):
         batch = kind(32, seed=step)
         loss = cross_entropy(model(batch.values), batch.labels)

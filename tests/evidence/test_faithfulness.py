@@ -13,14 +13,18 @@ from harness.evidence.faithfulness import (
     Faithfulness,
     area,
     baselines,
+    curves,
     measure_faithfulness,
     not_measured,
     ranking,
 )
 from harness.evidence.subject import Subject
 from harness.explain.localization import centre_prior
+from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
+from tests.helpers.register_vits import make_known, register_vit
+from tests.helpers.tiny_vits import pictures
 
 
 def measured(subject: Subject, maps: dict[str, np.ndarray]) -> Faithfulness | None:
@@ -37,10 +41,10 @@ def test_the_map_of_the_true_patch_wins_and_a_map_against_it_loses():
     assert faithful.maps["opposite"].gain.high < -0.1
     assert abs(faithful.maps["random"].gain.value) < 0.15 < faithful.maps["truth"].gain.value
     assert faithful.claim().verdict == HOLDS
-    for curves in faithful.maps.values():
-        assert curves.insertion[0] == curves.deletion[-1] == pytest.approx(0)
-        assert curves.insertion[-1] == curves.deletion[0] == pytest.approx(1)
-        assert len(curves.insertion) == len(curves.deletion) == STEPS + 1
+    for each in faithful.maps.values():
+        assert each.insertion[0] == each.deletion[-1] == pytest.approx(0)
+        assert each.insertion[-1] == each.deletion[0] == pytest.approx(1)
+        assert len(each.insertion) == len(each.deletion) == STEPS + 1
 
 
 def test_a_map_that_avoids_the_true_patch_does_not_hold():
@@ -77,6 +81,19 @@ def test_nothing_is_claimed_of_a_model_that_guesses():
         planted.subject_of(planted.new_vit(), images), {"truth": planted.at_patch(images.patch.numpy())}
     )
     assert faithful is None or faithful.claim().verdict == OPEN
+
+
+def test_a_head_that_reads_the_mean_of_patches_reads_zeros_without_any(monkeypatch: pytest.MonkeyPatch):
+    make_known(monkeypatch)
+    model, images = register_vit(pools_patches=True), pictures()
+    with torch.no_grad():
+        predicted = model(images).argmax(1)
+        shares = torch.stack([parts(model).head.bias.softmax(0), *model(images).softmax(1)])
+    subject = Subject(model, lambda: iter([images]), predicted.numpy(), predicted.numpy(), shares.shape[1])
+    inserted, deleted = curves(subject, [np.tile(np.arange(16), (len(images), 1))])
+    np.testing.assert_allclose(inserted[:, 0, 0], shares[0, predicted], rtol=1e-5)
+    np.testing.assert_allclose(deleted[:, 0, 0], shares[1:][range(len(images)), predicted], rtol=1e-5)
+    assert (inserted[:, 0, -1] == deleted[:, 0, 0]).all() and (inserted[:, 0, 0] == deleted[:, 0, -1]).all()
 
 
 def test_area_is_the_trapezoidal_rule():

@@ -71,6 +71,28 @@ def test_heads_that_are_copies_of_each_other_do_not_differ():
     assert heads.claim().verdict == (FAILS if subject.beats_guessing else OPEN)
 
 
+def test_heads_that_attend_to_no_patch_are_left_out_and_alone_give_no_number():
+    model = copy.deepcopy(planted.colour().subject.model)
+
+    def blind(first: int, last: int) -> None:
+        """The class token's query and key of these heads are so long that it attends to itself alone."""
+        for block in model.encoder.layers:
+            attention = block.self_attention
+            attention.in_proj_weight[first:last] = 0
+            attention.in_proj_bias[first:last] = 1000
+            attention.in_proj_weight[24 + first : 24 + last] = model.class_token[0, 0] * 1000
+
+    subject = planted.colour().subject
+    with torch.no_grad():
+        model.class_token[0, 0] *= 100
+        blind(0, WIDTH)
+        one = measure_heads(planted.subject_of(model, planted.by_colour(20, seed=3)), subject)
+        blind(WIDTH, 24)
+        none = measure_heads(planted.subject_of(model, planted.by_colour(20, seed=3)), subject)
+    assert one.n == 0 and np.isfinite(one.between_images.value)  # one head is left: no pair of heads
+    assert none.n == 0 and none.claim().numbers == "not measured" and none.claim().verdict == OPEN
+
+
 def test_divergence_of_known_distributions():
     one, other = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert jensen_shannon(one, other) == 1

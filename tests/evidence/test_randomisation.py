@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from harness.evidence.figures import maps_figure
 from harness.evidence.randomisation import measure_randomisation, partly_random, rank_correlation
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
+from harness.runs.rules import finite
 from tests.evidence import planted
 from tests.helpers.tiny_vits import tiny_vit
 
@@ -51,6 +55,24 @@ def test_a_map_that_follows_the_weights_passes():
     )
     assert result.claim("map").verdict == HOLDS
     assert abs(result.maps["map"].stages["upper half"].value) < 0.15
+
+
+def test_a_map_that_is_the_same_everywhere_has_no_correlation_and_no_verdict():
+    flat, other = np.zeros((40, 16)), maps(0)
+    result = measure_randomisation(
+        {"flat": flat, "other": other},
+        lambda _: {"flat": flat, "other": other},
+        planted.new_vit(),
+        planted.new_vit(1),
+        beats_guessing=True,
+    )
+    claim = result.claim("flat")
+    assert (claim.verdict, claim.n, claim.numbers) == (OPEN, 0, "not measured")
+    assert result.maps["other"].n == 40 and result.claim("other").verdict == FAILS
+    written = {"maps": {name: finite(dataclasses.asdict(one)) for name, one in result.maps.items()}, "n": 40}
+    assert written["maps"]["flat"]["difference"] == {"value": None, "low": None, "high": None}
+    legend = maps_figure({"randomisation": written}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["flat: the same everywhere", "other"]
 
 
 def test_nothing_is_claimed_of_a_model_that_guesses():

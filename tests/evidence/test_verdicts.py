@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from harness.evidence.verdict import above
 from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
 from harness.explain.localization import centre_prior
-from harness.runs.evidence_file import HOLDS, OPEN, Claim
+from harness.runs.evidence_file import HOLDS, OPEN, Claim, claim_of
 from harness.runs.resampling import mean_intervals
+from harness.runs.rules import finite
 from tests.evidence import planted
 from tests.evidence.test_depth import labelled
 
@@ -58,13 +61,18 @@ def test_a_model_that_reads_one_patch_has_maps_that_show_it() -> None:
     assert verdicts["maps_are_faithful"] == verdicts["maps_point_at_objects"] == HOLDS
 
 
-def test_of_a_model_that_predicts_one_class_nothing_can_be_told() -> None:
+@pytest.mark.parametrize("reads_features", [True, False])  # True: its features still tell the classes apart
+def test_of_a_model_that_predicts_one_class_nothing_can_be_told(reads_features: bool) -> None:
     model, images = copy.deepcopy(planted.colour().subject.model), planted.by_colour(60, seed=10_000)
     with torch.no_grad():
-        model.heads.head.bias[0] += 100  # its features still tell the classes apart
+        model.heads.head.bias[0] += 100
+        model.heads.head.weight.mul_(reads_features)  # by 0, relevance is 0 everywhere
     subject = planted.subject_of(model, images)
     assert set(subject.predicted) == {0}
-    assert [claim.verdict for claim in claims(subject, images)] == [OPEN] * 6
+    found = claims(subject, images)
+    assert [claim.verdict for claim in found] == [OPEN] * 6
+    for claim in found:  # what is written can be read again
+        assert claim_of(Path("evidence.json"), finite(dataclasses.asdict(claim))) == claim
 
 
 @pytest.mark.parametrize("n", [20, 60])

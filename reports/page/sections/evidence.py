@@ -17,6 +17,7 @@ from reports.stats.study_claims import StudyClaim, study_claims
 SHOWN = 6  # runs side by side, the best first
 # Classes of the tag that shows a verdict, in report.css.
 TAGS = {HOLDS: "good", FAILS: "warn"}
+OBJECT_FIGURE = "attention_object"
 FIGURES = {
     "evidence_depth": "What each layer knows",
     "evidence_heads": "Which heads matter",
@@ -25,12 +26,12 @@ FIGURES = {
     "evidence_maps": "Whether maps depend on the weights and point at objects",
     "evidence_before_after": "Attention before and after fine-tuning, on the same images",
     "evidence_mistakes": "Mistakes: relevance for the prediction and for the truth",
-    "attention_object": "Attention on the object, by layer and by map",
+    OBJECT_FIGURE: "Attention on the object, by layer and by map",
 }
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    """A row for each claim and a column for each run; None if no run was verified."""
+    """A row for each claim and a column for each run; None if no run was verified and the best has no object test."""
     verified: list[tuple[Run, list[Claim]]] = []
     problems = []
     for row in collection.rows:
@@ -41,7 +42,9 @@ def section(collection: Collection, site: Site) -> Section | None:
             continue
         if claims:
             verified.append((row.run, claims))
-    if not verified and not problems:
+    drawn = verified[0][0] if verified else collection.best
+    figures = _figures(collection, site, drawn) if drawn else {}
+    if not verified and not problems and OBJECT_FIGURE not in figures:
         return None
     shown = [{claim.key: claim for claim in claims} for _, claims in verified[:SHOWN]]
     keys = dict.fromkeys(key for claims in shown for key in claims)
@@ -51,7 +54,8 @@ def section(collection: Collection, site: Site) -> Section | None:
         "more": max(len(verified) - SHOWN, 0),
         "problems": problems,
         "study": [_study_line(claim) for claim in study_claims(verified)],
-        "figures": _figures(collection, site, verified[0][0]) if verified else {},
+        "figures": figures,
+        "figures_of": collection.label(drawn) if drawn else "",
         "captions": FIGURES,
     }
     return Section("evidence", "evidence.html.j2", context)

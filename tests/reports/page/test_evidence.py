@@ -49,6 +49,15 @@ def test_without_verified_runs_there_is_no_section(tmp_path: Path) -> None:
     assert Page(build(tmp_path / "runs")).text_of("evidence") == ""
 
 
+def test_the_object_test_of_the_best_run_is_shown_also_where_none_was_verified(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    write(runs / "best", 0.9, 3, lr=1e-5)
+    (runs / "best" / "figures").mkdir()
+    (runs / "best" / "figures" / "attention_object.png").write_bytes(b"PNG")
+    text = Page(build(runs)).text_of("evidence")
+    assert "No run was verified." in text and "Attention on the object, by layer and by map" in text
+
+
 def test_a_damaged_file_is_named_and_text_from_files_stays_text(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     write(runs / "best", 0.9, 3, lr=1e-5)

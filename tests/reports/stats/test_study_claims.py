@@ -10,7 +10,7 @@ import pytest
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
 from harness.runs.resampling import Interval
 from reports.runs import Run
-from reports.stats.study_claims import POSITIONS, study_claims
+from reports.stats.study_claims import POSITIONS, TESTED_IN_A_RUN, study_claims
 
 CLAIM = Claim("uses_positions", "It uses positions.", "accuracy lost", Interval(0.5, 0.4, 0.6), 100, HOLDS, "The rule.")
 
@@ -39,3 +39,14 @@ def test_other_claims_are_those_of_the_best_run() -> None:
     [claim] = study_claims([run(rate, verdict, "heads_differ") for rate, verdict in verdicts.items()])
     assert claim.verdict == FAILS
     assert claim.numbers[1] == "the best verified run; 1 of 2 others have the same verdict"
+
+
+def test_of_runs_that_predict_one_class_nothing_can_be_told_in_any_row() -> None:
+    keys = (*TESTED_IN_A_RUN.values(), "uses_positions")
+    runs = [
+        (run(rate, OPEN)[0], [dataclasses.replace(CLAIM, key=key, verdict=OPEN) for key in keys])
+        for rate in (1e-5, 1e-1)
+    ]
+    found = study_claims(runs)
+    assert [claim.verdict for claim in found] == [OPEN] * 4
+    assert found[0].numbers[1] == "the best verified run; 1 of 1 others have the same verdict"
