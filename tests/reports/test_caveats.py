@@ -36,3 +36,12 @@ def test_seeds_that_were_pruned_make_a_mean_too_good(tmp_path: Path) -> None:
         "Seeds of 1 setting were pruned or could not be trained. Means are of the other seeds, and therefore too good."
     )
     assert caveat.details == ("lr 0.001: 2 of 4 seeds",)
+
+
+def test_a_winner_near_guessing_is_a_grave_caveat(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.5, 95)  # right on 5 of 100 images of ten classes
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "guessing" in one.text]
+    assert caveat.is_grave and caveat.text.startswith("The best setting may be no better than guessing: its test macro")
+    assert caveat.text.endswith("guessing gives about 0.1.")
+    write(tmp_path / "b", 0.9, 30)
+    assert not [one for one in caveats(collect(tmp_path)) if "guessing" in one.text]
