@@ -5,7 +5,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   const EVERY = 3000; // milliseconds
   const { version } = document.body.dataset;
-  if (!version || !location.protocol.startsWith("http")) return;
+  if (!version || location.protocol === "file:") return;
 
   // Not while something is being typed, or an image is looked at.
   const isBusy = () => document.activeElement?.matches("input[type=search], input[type=number]") || document.getElementById("image-view")?.open;
