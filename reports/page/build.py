@@ -43,12 +43,7 @@ SECTIONS = (
 SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
 BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
 AFTER_SECTIONS = (
-    "runs_bar.js",
-    "panel.js",
-    "run_view.js",
-    "differences.js",
-    "compare_view.js",
-    "take_along.js",
+    *("runs_bar.js", "take_along.js", "differences.js", "panel.js", "run_view.js", "compare_view.js"),
     "refresh.js",
 )
 
@@ -83,10 +78,13 @@ def build(
             write_run_data(collection, site)
             _write_assets(site, sections)
             write_tables(collection, site, tables)
-            index = _rendered(collection, sections, watched=watched)
+            index = _rendered(collection, sections)
+            if watched:  # the page knows its version, and finds that another one is there
+                version = site.version_with(index)
+                index = _rendered(collection, sections, version)
             site.file("index.html", index.encode(errors="backslashreplace"))
             if watched:
-                site.data("version", site.version)  # the last file: the others are there when it changes
+                site.data("version", version)  # the last file: the others are there when it changes
             return site.root / "index.html"
     except FileNotFoundError as error:  # a file of a run: the folder of the page was made before
         raise ReportError(
@@ -122,7 +120,7 @@ def _write_assets(site: Site, sections: list[Section]) -> None:
     site.file("assets/plotly.min.js", plotly.read_bytes())
 
 
-def _rendered(collection: Collection, sections: list[Section], *, watched: bool) -> str:
+def _rendered(collection: Collection, sections: list[Section], version: str = "") -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports.page"),
         autoescape=True,
@@ -139,7 +137,7 @@ def _rendered(collection: Collection, sections: list[Section], *, watched: bool)
         no_verdict=nothing_ranked(collection.board),
         caveats=caveats(collection),
         sections=sections,
-        watched=watched,
+        version=version,
         scripts=SCRIPTS,
         deferred=list(dict.fromkeys([*BEFORE_SECTIONS, *of_sections, *AFTER_SECTIONS])),
     )

@@ -71,10 +71,11 @@ class Site:
         self._digest.update(f"{path} {key}".encode(errors="replace"))
         return quote(path)
 
-    @property
-    def version(self) -> str:
-        """Differs between pages of which any file differs."""
-        return self._digest.hexdigest()[:16]
+    def version_with(self, index: str) -> str:
+        """Differs between pages of which any file differs, with an index.html that is not written yet."""
+        digest = self._digest.copy()
+        digest.update(index.encode(errors="replace"))
+        return digest.hexdigest()[:16]
 
     def data(self, name: str, value: Any) -> str:
         """Write a value for the page's scripts, which read it by `report.load(name)`; returns the name.

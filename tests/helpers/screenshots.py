@@ -27,6 +27,7 @@ MAX_BYTES = 400_000
 FIGURES_WIDTH = 1600  # px, of the figures of a run side by side
 GAP = 12  # px
 CARDS = 9  # of the gallery
+COMPARISON_HEIGHT = 1300  # px
 ATTENTION_PAGE = "*bat_diamond-0001.jpg"
 
 
@@ -64,6 +65,22 @@ def open_gallery(page: Page, other: str) -> Locator:
     page.locator("#gallery-controls [name=order]").select_option("unsure")
     expect(cards.first.locator(".overlay")).to_have_count(2)
     return cards.nth(CARDS - 1)
+
+
+def open_comparison(page: Page) -> Image.Image:
+    """The panel that compares the best run with the third, down to the confusions."""
+    for place in (0, 2):
+        page.locator("#leaderboard-table [data-tick]").nth(place).check()
+    page.locator("#runs-bar [name=compare]").click()
+    view = page.locator("#compare-view")
+    expect(view.locator("[data-curve].drawn")).to_have_count(3)
+    page.set_viewport_size({"width": WIDE, "height": COMPARISON_HEIGHT})
+    page.wait_for_timeout(1000)  # charts take the new width
+    image = Image.open(io.BytesIO(view.screenshot()))
+    page.set_viewport_size({"width": WIDE, "height": 900})
+    page.keyboard.press("Escape")
+    page.locator("#runs-bar [name=clear]").click()
+    return image
 
 
 def side_by_side(images: list[Image.Image], width: int) -> Image.Image:
@@ -112,6 +129,8 @@ def main(runs_dir: str) -> None:
     with started() as browser:
         reader = Reader(browser)
         page = reader.open(build(runs_dir), width=WIDE)
+        save(open_comparison(page), "compare")
+        page.add_style_tag(content="#runs-bar { display: none; }")  # it is at the foot of the window, not of the page
         save(screenshot(page, page.locator("main > header"), page.locator("#leaderboard")), "report")
         last = open_gallery(page, collection.label(worst))
         save(screenshot(page, page.locator("#gallery-title"), last), "gallery")

@@ -62,3 +62,12 @@ def test_the_validation_score_of_the_best_of_several_is_too_high(tmp_path: Path)
         "The best of 3 settings was chosen by its validation F1, which is therefore about 0.0"
     )
     assert "(simulated with 50 images)" in caveat.text
+
+
+def test_a_winner_near_guessing_is_a_grave_caveat(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.5, 95)  # right on 5 of 100 images of ten classes
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "guessing" in one.text]
+    assert caveat.is_grave and caveat.text.startswith("The best setting may be no better than guessing: its test macro")
+    assert caveat.text.endswith("guessing gives about 0.1.")
+    write(tmp_path / "b", 0.9, 30)
+    assert not [one for one in caveats(collect(tmp_path)) if "guessing" in one.text]

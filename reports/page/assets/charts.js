@@ -90,11 +90,8 @@ const charts = (() => {
     if (byName.has(name)) byName.get(name).click = click;
   }
 
-  function redraw(isConcerned = () => true) {
-    for (const [name, chart] of byName) {
-      if (chart.element.isConnected && chart.element.classList.contains("drawn") && isConcerned(chart)) draw(name);
-    }
-  }
+  const drawnCharts = () =>
+    [...byName].filter(([, { element }]) => element.isConnected && element.classList.contains("drawn"));
 
   // Change a chart's figure, at once or as soon as it is drawn.
   async function change(name, edit) {
@@ -120,13 +117,18 @@ const charts = (() => {
       report.whenNear(element, () => draw(name).catch((error) => showError(element, error)));
     }
   });
-  report.onThemeChange(() => redraw());
+  report.onThemeChange(() => {
+    for (const [name] of drawnCharts()) draw(name);
+  });
   runTable.ready.then((table) => {
     state.watch((now) => {
       const keys = runTable.emphasised(table, now);
       if (String(keys && [...keys]) === String(emphasised && [...emphasised])) return;
       emphasised = keys;
-      redraw((chart) => chartSelection.hasKeys(chart.figure));
+      // Those out of view follow when they come into view: of many runs, all at once would take seconds.
+      for (const [name, { element, figure }] of drawnCharts()) {
+        if (chartSelection.hasKeys(figure)) report.whenNear(element, () => draw(name));
+      }
     });
   });
 

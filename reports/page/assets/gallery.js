@@ -130,7 +130,7 @@ const gallery = (() => {
 
   // A remark where the other run has maps of other images.
   function otherSet() {
-    if (!other) return "";
+    if (!other) return state.now.other ? ` The page has no maps of ${label(state.now.other)}.` : "";
     const common = run.set.files.filter((file) => other.indexOf(file) != null).length;
     return common < run.predicted.length ? ` ${label(other.key)} has maps of ${common || "none"} of them.` : "";
   }

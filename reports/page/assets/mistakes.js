@@ -51,6 +51,7 @@
     showErrors();
     showClasses();
     showMatrix();
+    charts.change("reliability", (drawn) => Object.assign(drawn, reliabilityFigure(mistakes.reliability)));
   }
 
   const className = (label) => mistakes.classes[label];

@@ -2,10 +2,10 @@
 
 // A page that is served while its runs are training loads itself again when it was built again. What is chosen stands in
 // the address and stays.
-document.addEventListener("DOMContentLoaded", async () => {
+document.addEventListener("DOMContentLoaded", () => {
   const EVERY = 3000; // milliseconds
-  if (!("watched" in document.body.dataset) || !location.protocol.startsWith("http")) return;
-  const version = await report.load("version");
+  const { version } = document.body.dataset;
+  if (!version || location.protocol === "file:") return;
 
   // Not while something is being typed, or an image is looked at.
   const isBusy = () => document.activeElement?.matches("input[type=search], input[type=number]") || document.getElementById("image-view")?.open;

@@ -12,7 +12,10 @@ const report = (() => {
     return new Promise((resolve, reject) => {
       const element = document.createElement("script");
       element.src = address;
-      element.onload = resolve;
+      element.onload = () => {
+        element.remove();
+        resolve();
+      };
       element.onerror = () => reject(new Error(`${address} cannot be read`));
       document.head.append(element);
     });

@@ -98,7 +98,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "compared": sum(row.standing in ("equal", "apart") for row in rows),
         "notes": board.notes[1:] if board.ranked else (),
     }
-    return Section("leaderboard", "leaderboard.html.j2", context, scripts=("leaderboard.js",))
+    return Section("leaderboard", "leaderboard.html.j2", context, scripts=("leaderboard_columns.js", "leaderboard.js"))
 
 
 def recorded_scores(collection: Collection) -> list[metric_table.Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.page.charts import chart
+from reports.page.reliability import reliability
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.stats.mistakes import mistakes
@@ -16,7 +17,8 @@ def section(collection: Collection, site: Site) -> Section | None:
     for row in collection.rows:
         run, key, label = row.run, collection.key(row.run), collection.label(row.run)
         if not run.predictions.problem:
-            site.data(f"mistakes-{key}", mistakes(run.predictions))
+            bins = {"reliability": reliability(run.predictions)}
+            site.data(f"mistakes-{key}", {**mistakes(run.predictions), **bins})
             keys.append(key)
         elif run.finished:
             missing.setdefault(printable(run.predictions.problem), []).append(label)
@@ -24,16 +26,20 @@ def section(collection: Collection, site: Site) -> Section | None:
         "Confusion matrix of the chosen run. The list of top confusions above has its largest entries, the table below "
         "every class."
     )
-    matrix = chart(site, "confusion", [], {}, alt=alt, height=400)  # mistakes.js fills it in
+    matrix = chart(site, "confusion", [], {}, alt=alt, height=400)
+    about = "Share of right predictions by their probability, of the chosen run, with 95 % intervals."
+    diagram = chart(site, "reliability", [], {}, alt=about, height=320, width=520, title="Reliability")
+    # mistakes.js fills both in.
     return Section(
         "mistakes",
         "mistakes.html.j2",
-        {"runs": keys, "missing": missing, "matrix": matrix},
+        {"runs": keys, "missing": missing, "matrix": matrix, "reliability": diagram},
         scripts=(
             "image_tiles.js",
             "image_view.js",
             "gallery_cards.js",
             "gallery.js",
+            "reliability.js",
             "mistakes.js",
         ),
         styles=("gallery.css", "mistakes.css"),

@@ -36,6 +36,21 @@ def test_axe_finds_nothing_serious(report_page: Path, reader: Reader, width: int
     assert findings(page) == []
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_panels(report_page: Path, reader: Reader, dark: bool) -> None:
+    page = reader.open(report_page, dark=dark, charts=False)
+    page.locator("#runs-bar [name=run]").select_option(index=3)
+    page.locator("#runs-bar [name=open]").click()
+    expect(page.locator("#run-view .commands")).to_be_visible()
+    assert findings(page) == []
+    page.keyboard.press("Escape")
+    for place in (0, 3):
+        page.locator("#leaderboard-table [data-tick]").nth(place).check()
+    page.locator("#runs-bar [name=compare]").click()
+    expect(page.locator("#compare-view .card").first).to_be_visible()
+    assert findings(page) == []
+
+
 def focused(page: Page) -> dict[str, str]:
     """The focused element, and whether its focus is visible."""
     found = page.evaluate("""() => {

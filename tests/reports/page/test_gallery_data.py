@@ -17,7 +17,7 @@ from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.gallery_data import Gallery, best_and_worst, write_gallery
 from reports.page.site import Site
-from reports.runs import read_runs
+from reports.runs import Run, read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import colours, damaged, look
@@ -171,12 +171,24 @@ def test_a_limit_keeps_the_best_and_the_worst_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "page" / "maps").exists()  # of the page before
 
 
+def of_states(**counts: int) -> list[Run]:
+    """Runs in the order of their states; their names are their numbers."""
+    states = [state for state, count in counts.items() for _ in range(count)]
+    return [Run(Path(str(number)), {}, {"state": state}, {}) for number, state in enumerate(states)]
+
+
+def numbers(runs: list[Run]) -> list[int]:
+    return [int(run.name) for run in runs]
+
+
 def test_best_and_worst() -> None:
-    runs: Any = list(range(30))
+    runs = of_states(finished=30)
     assert best_and_worst(runs, None) == runs and best_and_worst(runs, 30) == runs
-    assert best_and_worst(runs, 24) == [*range(20), *range(26, 30)]
-    assert best_and_worst(runs, 3) == [0, 1, 29]
-    assert best_and_worst(runs, 1) == [0]
+    assert numbers(best_and_worst(runs, 24)) == [*range(20), *range(26, 30)]
+    assert numbers(best_and_worst(runs, 3)) == [0, 1, 29]
+    assert numbers(best_and_worst(runs, 1)) == [0]
+    assert numbers(best_and_worst(of_states(finished=6, failed=3), 4)) == [0, 1, 4, 5]  # none that failed
+    assert numbers(best_and_worst(of_states(finished=6, failed=3), 8)) == list(range(8))
 
 
 def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:

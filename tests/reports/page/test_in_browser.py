@@ -165,6 +165,24 @@ def test_the_leaderboard_fits_where_there_is_room(report_page: Path, reader: Rea
     assert row.bounding_box()["height"] < 60
 
 
+def test_columns_that_do_not_fit_are_behind_a_button(tmp_path: Path, reader: Reader) -> None:
+    names = [f"a_rather_long_setting_{number}" for number in range(6)]
+    write(tmp_path / "a", 0.9, lr=1e-5, **dict.fromkeys(names, "one value"))
+    write_probed(tmp_path / "b", 0.7, 5, (0.8, 0.84), lr=1e-3, **dict.fromkeys(names, "another value"))
+    page = reader.open(build(tmp_path), charts=False)
+    region, button = page.locator("#leaderboard .scroll"), page.locator("#leaderboard-columns")
+    widths = "one => [one.scrollWidth, one.clientWidth]"
+    expect(button).to_have_text("3 more columns")
+    shown = page.locator("table.board thead th:visible").all_inner_texts()
+    assert "images/s" not in shown and "state" in shown
+    button.click()
+    needed, there = region.evaluate(widths)
+    assert needed > there
+    expect(page.locator("table.board th", has_text="images/s")).to_be_attached()
+    button.click()
+    expect(button).to_have_text("3 more columns")
+
+
 def test_filtering(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     choices = page.locator("#leaderboard form")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from reports.page.build import build
-from tests.helpers.browser import NARROW, Reader
+from tests.helpers.browser import NARROW, TIMEOUT, Reader
 from tests.helpers.small_sweep import CLASSES, ERRORS, HOSTILE, PICTURES, write_small_sweep
 
 BEST, POOR = "lr 1e-05, batch size 16, augment none", "lr 0.001, batch size 16, augment standard"
@@ -20,6 +22,16 @@ def ticked(page: Page) -> list[str]:
     """Places of the selected rows."""
     rows = page.locator("#leaderboard-table tbody tr.ticked .place").all()
     return [row.inner_text().split()[0] for row in rows]
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within the time limit: a chart follows a moment later."""
+    end = time.monotonic() + TIMEOUT / 1000
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def key_of(page: Page, place: int) -> str:
@@ -34,7 +46,8 @@ def test_a_selection_is_everywhere_and_in_the_address(report_page: Path, reader:
     curve = page.locator("[data-chart=curves-val-f1].drawn")
     expect(curve).to_be_visible()
     opacities = "one => Object.fromEntries(one.data.map((trace) => [trace.meta, trace.opacity]))"
-    assert curve.evaluate(opacities) == {key_of(page, place): 1 if place == 2 else 0.12 for place in range(1, 6)}
+    expected = {key_of(page, place): 1 if place == 2 else 0.12 for place in range(1, 6)}
+    assert until(lambda: curve.evaluate(opacities) == expected)
     # A click on a line selects its run; on the same line again, it does not.
     click = "(one, key) => one.emit('plotly_click', {points: [{data: one.data.find(({meta}) => meta === key)}]})"
     curve.evaluate(click, key_of(page, 5))
@@ -191,7 +204,7 @@ def test_tables_and_charts_are_taken_along(report_page: Path, reader: Reader, tm
     assert page.evaluate("takeAlong.csv([['=1+1', '-3', 'a\"b', '@x']])") == '\'=1+1,-3,"a""b",\'@x\r\n'
     chart = page.locator(".chart", has=page.locator("[data-chart=curves-val-f1]"))
     chart.scroll_into_view_if_needed()
-    expect(chart.locator(".plot")).to_have_class("plot drawn js-plotly-plot")
+    expect(chart.locator(".plot.drawn")).to_be_visible()
     with page.expect_download() as download:
         chart.get_by_role("button", name="Save this chart as SVG").click()
     download.value.save_as(tmp_path / "chart.svg")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def test_it_serves_its_folder_to_this_machine_alone(served: tuple[Path, str], re
     page = reader.open(f"{address}#filter=lr%3E0", charts=False)
     count = page.locator("#leaderboard [data-count]")
     expect(count).to_have_text("2 runs")
+    shutil.rmtree(runs / "b")
     write(runs / "b", 0.9, lr=0.2)
     write(runs / "c", 0.1, lr=0.3)
     expect(count).to_have_text("3 runs")
@@ -89,7 +91,7 @@ def test_it_builds_again_only_if_a_run_changed(tmp_path: Path) -> None:
 def test_only_a_watched_page_refreshes_itself(tmp_path: Path) -> None:
     write(tmp_path / "a", 0.5)
     index = build(tmp_path)
-    assert "data-watched" not in index.read_text() and not (index.parent / "data" / "version.js").exists()
+    assert "data-version" not in index.read_text() and not (index.parent / "data" / "version.js").exists()
     build(tmp_path, watched=True)
     first = (index.parent / "data" / "version.js").read_text()
     build(tmp_path, watched=True)
@@ -97,4 +99,5 @@ def test_only_a_watched_page_refreshes_itself(tmp_path: Path) -> None:
     write(tmp_path / "b", 0.75)
     build(tmp_path, watched=True)
     assert (index.parent / "data" / "version.js").read_text() != first
-    assert "<body data-watched>" in index.read_text()
+    [version] = re.findall(r'<body data-version="(\w+)">', index.read_text())
+    assert version in (index.parent / "data" / "version.js").read_text()
