@@ -35,7 +35,7 @@ def check_timm_model(model: str) -> None:
 
 @functools.cache
 def described(model: str) -> TimmModel:
-    """A model's entry in the table; one that is missing is made from the model. ConfigError if there is no such model."""
+    """A model's entry in the table; one that is missing is made from the model. ConfigError for an unknown name."""
     if known := timm_model(model):
         return known
     import timm
