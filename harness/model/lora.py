@@ -79,7 +79,7 @@ def merge_lora(model: nn.Module) -> None:
     """Replace each adapted weight by what the model computes with; the names are then those of a plain model."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[union-attr,arg-type]
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 

@@ -66,6 +66,7 @@ def describe(name: str) -> TimmModel:
     if refused:
         blocks, prefix, patch, relative = len(getattr(model, "blocks", ())), 0, 0, False
     else:
+        assert stem is not None
         parts = adapter.parts(model)
         blocks, prefix, relative = len(parts.blocks), parts.layout.prefix, parts.relative_positions
         patch = stem.img_size[0] // stem.grid_size[0]

