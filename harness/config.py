@@ -610,7 +610,7 @@ def _combination_problems(config: RunConfig) -> list[str]:
         )
     if config.lora_rank and config.freeze == "backbone":
         problems.append(
-            f"--lora-rank {config.lora_rank} adapts the backbone, --freeze backbone leaves it as it is; give one of them."
+            f"--lora-rank {config.lora_rank} adapts the backbone, and --freeze backbone freezes it; give one of them."
         )
     if config.warmup_epochs > config.epochs:
         problems.append(

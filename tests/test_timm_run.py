@@ -26,7 +26,13 @@ RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "l
 
 def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: Path, tmp_path: Path) -> None:
     """A model that pools by attention, has a register, and no class token."""
-    changes = RANDOM | {"model": "timm:test_vit3", "image_size": 64, "explain": "all", "grad_checkpointing": True}
+    changes = RANDOM | {
+        "model": "timm:test_vit3",
+        "image_size": 64,
+        "explain": "all",
+        "grad_checkpointing": True,
+        "epochs": 1,
+    }
     config = settings(photos, tmp_path / "killed", checkpoint_every=3, head_init="probe", **changes)
     kill_after_step(config, 4, 1)
     [folder] = (tmp_path / "killed").iterdir()

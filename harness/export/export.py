@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from torch import nn
+
 from harness.errors import HarnessError, PathError
 from harness.export.agreement import Agreement, agreement_of, problem_with, scored
 from harness.export.formats import INT8_FILE, NATIVE_FOLDER, ONNX_CODE, ONNX_FILE, SHARED, Format
@@ -16,6 +18,8 @@ from harness.export.library_files import check_known, write_hugging_face, write_
 from harness.export.model_card import model_card
 from harness.export.onnx_file import write_int8, write_onnx
 from harness.export.reference import reference_of
+from harness.model import adapter
+from harness.model.adapter import TokenLayout
 from harness.predict import best_of
 from harness.runs.rules import printable
 from harness.training.checkpoint import BestCheckpoint
@@ -40,7 +44,7 @@ def export_run(
     `element` is the type of the ONNX input. Raises HarnessError if nothing can be exported.
     """
     refuse_existing(output)
-    check_known(best_of(run_folder).config.model)
+    check_known(best_of(run_folder).config.model, [form.name for form in formats])
     best, dataset, reference = reference_of(run_folder, data, cache_dir, say)
     problems, passed = [], {}
     with _beside(output) as folder:
@@ -58,12 +62,25 @@ def export_run(
                 say(f"{form.name}: {agreement}.")
         _remove_failed(folder, formats, passed)
         if passed:
-            if any(SHARED[0] in form.files for form in passed):
+            if any(SHARED[0] in form.files for form in passed) and demo_fits(best.model):
                 shutil.copyfile(Path(__file__).with_name(DEMO), folder / DEMO)
             card = model_card(run_folder, best, passed, element, dataset.fingerprint)
             (folder / CARD).write_text(card, encoding="utf-8")
             folder.rename(output)
     return problems
+
+
+def demo_fits(model: nn.Module) -> bool:
+    """Whether demo.py can show the attention: a class token alone before the patches, read by the head; plain blocks.
+
+    It computes attention from the output of one projection to queries, keys and values.
+    """
+    parts = adapter.parts(model)
+    plain = parts.layout == TokenLayout(prefix=1, has_class_token=True, pools_patches=False)
+    if not parts.calls_sdpa:
+        return plain
+    normed = any(type(getattr(each, "q_norm", None)) not in (type(None), nn.Identity) for each in parts.attentions)
+    return plain and not parts.relative_positions and not normed and hasattr(parts.attentions[-1], "qkv")
 
 
 def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
+from harness.model.timm_catalog import TIMM, base_name
 from harness.model.weight_names import to_hugging_face, to_timm
 
 # timm's names; vit_demo has the layout of any plain ViT, and other sizes, which model_args holds.
@@ -38,8 +39,8 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     images with timm's transform. Its own ViT would need a second weights file, and its own processors round the centre
     crop differently (see `write_hugging_face`).
     """
-    architecture = ARCHITECTURES[name]
     side = rule.crop_size
+    of_timm = name.startswith(TIMM)
     pretrained = {
         "tag": "harness",
         "custom_load": False,
@@ -56,8 +57,18 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
         "classifier": "head",
     }
     config = {
-        "architecture": TIMM_NAMES[name],
+        "architecture": base_name(name) if of_timm else TIMM_NAMES[name],
         "num_classes": len(classes),
+        **(_sizes_by_timm(model, side) if of_timm else _plain_sizes(ARCHITECTURES[name], side)),
+        "label_names": list(classes),
+        "pretrained_cfg": pretrained,
+    }
+    _write(folder, config, model.state_dict() if of_timm else to_timm(model.state_dict()))
+
+
+def _plain_sizes(architecture: Architecture, side: int) -> dict[str, Any]:
+    """Of a torchvision model, whose sizes timm's architecture of that name need not have."""
+    return {
         "num_features": architecture.hidden_dim,
         "global_pool": "token",
         "model_args": {
@@ -68,10 +79,16 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
             "num_heads": architecture.num_heads,
             "mlp_ratio": architecture.mlp_dim / architecture.hidden_dim,
         },
-        "label_names": list(classes),
-        "pretrained_cfg": pretrained,
     }
-    _write(folder, config, to_timm(model.state_dict()))
+
+
+def _sizes_by_timm(model: Any, side: int) -> dict[str, Any]:
+    """Of a model of timm, whose architecture says all but the image size."""
+    return {
+        "num_features": model.num_features,
+        "global_pool": model.global_pool,
+        "model_args": {"img_size": side},
+    }
 
 
 def crop_pct(rule: Preprocessing) -> float:
@@ -134,8 +151,15 @@ def cut_differently(height: int, width: int, size: int) -> bool:
     return any(round((side - size) / 2) != (side - size) // 2 for side in (height, width))
 
 
-def check_known(model: str) -> None:
-    """HarnessError for a model whose files cannot be written."""
+def check_known(model: str, formats: Sequence[str] = ()) -> None:
+    """HarnessError for a model whose files cannot be written in one of the formats."""
+    if model.startswith(TIMM):
+        if "hf-vit" in formats:
+            raise HarnessError(
+                f"{model} cannot be exported to hf-vit: transformers' ViTForImageClassification is the plain Vision "
+                "Transformer. Give --to hf, which opens models of timm in transformers."
+            )
+        return
     if model not in TIMM_NAMES:
         raise HarnessError(f"{model} cannot be exported; the models that can are {', '.join(TIMM_NAMES)}.")
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.model.timm_catalog import TIMM
+from harness.model.timm_model import weights_entry
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -12,6 +15,8 @@ class Licence:
     text: str
 
 
+# Of timm's licences, those that the hub's list has under the same name.
+HUB_LICENCES = ("apache-2.0", "mit", "cc-by-nc-4.0")
 _TORCHVISION = "https://github.com/pytorch/vision#pre-trained-model-license"
 LICENCES = {
     # torchvision names a licence for SWAG's weights, and leaves that of others to the data they were trained on.
@@ -23,13 +28,17 @@ LICENCES = {
     "imagenet-swag": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
     "imagenet-swag-linear": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
     "demo": Licence("mit", "MIT, as vit-harness itself, which drew the images they were trained on"),
+    "pretrained": Licence("unknown", "unknown: timm names no licence for them; check it before you publish this model"),
     "none": Licence("", "there are no start weights; the licence is yours to choose"),
 }
 UNKNOWN = Licence("unknown", "unknown; check it where the file comes from before you publish this model")
 
 
-def licence_of(weights: str) -> Licence:
-    """Of --weights: a name, or a file."""
+def licence_of(weights: str, model: str = "") -> Licence:
+    """Of --weights: a name, or a file; of timm's pretrained weights, by the model's name."""
+    if weights == "pretrained" and model.startswith(TIMM) and (licence := weights_entry(model).get("license")):
+        hub_id = licence if licence in HUB_LICENCES else "other"
+        return Licence(hub_id, f"{licence}, as timm says of the weights of {model}; read its terms before publishing")
     return LICENCES.get(weights, UNKNOWN)
 
 

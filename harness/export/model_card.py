@@ -62,7 +62,7 @@ def _metadata(name: str, best: BestCheckpoint, passed: Mapping[Format, Agreement
     formats = [form.name for form in passed]
     library = "timm" if "timm" in formats else "transformers" if formats[0].startswith("hf") else "onnx"
     values: dict[str, Any] = {"library_name": library, "pipeline_tag": "image-classification"}
-    if hub_id := licence_of(best.config.weights).hub_id:
+    if hub_id := licence_of(best.config.weights, best.config.model).hub_id:
         values = {"license": hub_id} | values
     values["tags"] = ["image-classification", "vision-transformer", "vit-harness", *formats]
     values["metrics"] = ["f1", "accuracy"]
@@ -168,7 +168,7 @@ def _origin(best: BestCheckpoint, manifest: Mapping[str, Any], fingerprint: str)
         f"* Data: {_text(Path(best.config.data).name)}; images: {_text(counts)}; fingerprint `{fingerprint}`",
         f"* Start weights: {_text(name_of(best.config.weights))}"
         + (f" (SHA-256 `{_text(digest)}`)" if isinstance(digest, str) else ""),
-        f"* Licence of the start weights: {licence_of(best.config.weights).text}",
+        f"* Licence of the start weights: {licence_of(best.config.weights, best.config.model).text}",
     ]
     return "\n".join(lines)
 

@@ -44,7 +44,6 @@ def add_lora(model: nn.Module, rank: int, alpha: float, targets: str, seed: int)
     `targets`: attention adapts what makes queries, keys and values; all adapts every linear layer of the blocks.
     """
     vit = adapter.parts(model)
-    total = sum(parameter.numel() for parameter in model.parameters())
     model.requires_grad_(False)
     vit.head.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
@@ -53,8 +52,15 @@ def add_lora(model: nn.Module, rank: int, alpha: float, targets: str, seed: int)
             for module, name in _adapted(block, vit.attention(block), targets):
                 low_rank = LowRank(getattr(module, name), rank, alpha)
                 parametrize.register_parametrization(module, name, low_rank)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained, total = counts(model)
     return f"LoRA of rank {rank}: {trained:,} parameters are trained, of {total:,} ({trained / total:.2%})."
+
+
+def counts(model: nn.Module) -> tuple[int, int]:
+    """Parameters that are trained, and those of the model without adapters."""
+    numbers = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    trained = sum(numbers[name] for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return trained, sum(number for name, number in numbers.items() if not name.endswith((".0.a", ".0.b")))
 
 
 def _adapted(block: nn.Module, attention: nn.Module, targets: str) -> list[tuple[nn.Module, str]]:
@@ -73,7 +79,7 @@ def merge_lora(model: nn.Module) -> None:
     """Replace each adapted weight by what the model computes with; the names are then those of a plain model."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[union-attr,arg-type]
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
 
 

@@ -35,7 +35,7 @@ def check_timm_model(model: str) -> None:
 
 @functools.cache
 def described(model: str) -> TimmModel:
-    """A model's entry in the table; one that is missing is made from the model. ConfigError if there is no such model."""
+    """A model's entry in the table; one that is missing is made from the model. ConfigError for an unknown name."""
     if known := timm_model(model):
         return known
     import timm
@@ -66,6 +66,7 @@ def describe(name: str) -> TimmModel:
     if refused:
         blocks, prefix, patch, relative = len(getattr(model, "blocks", ())), 0, 0, False
     else:
+        assert stem is not None
         parts = adapter.parts(model)
         blocks, prefix, relative = len(parts.blocks), parts.layout.prefix, parts.relative_positions
         patch = stem.img_size[0] // stem.grid_size[0]

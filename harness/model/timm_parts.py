@@ -19,9 +19,9 @@ FAMILIES = ("VisionTransformer", "Eva", "Beit", "VisionTransformerRelPos")
 BLOCKS = ("Block", "EvaBlock", "EvaBlockPostNorm", "RelPosBlock", "ResPostRelPosBlock")
 
 
-def refusal(model: nn.Module) -> str:
+def refusal(model: Any) -> str:
     """Why the harness cannot train and explain a model of timm, as the rest of a sentence; empty if it can."""
-    family, blocks = type(model).__name__, getattr(model, "blocks", ())
+    family, blocks = type(model).__name__, list(getattr(model, "blocks", ()))
     block = type(blocks[0]).__name__ if len(blocks) else ""
     attention = type(getattr(blocks[0], "attn", None)).__name__ if len(blocks) else ""
     if family == "NaFlexVit":

@@ -19,6 +19,7 @@ from harness.data.data_change import folder_change
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, TrainingError
+from harness.model.lora import counts
 from harness.model.vit import Loaded
 from harness.options import SWEEP_ARGS, arguments, overridden, words_of
 from harness.runs.console import Console
@@ -116,6 +117,9 @@ class RunLogger:
         """Record the data, the initial weights and the loss weights (C,) of the run."""
         if not self._open:
             return
+        if self.config.lora_rank:
+            trained, total = counts(loaded.model)
+            self.folder.update("summary.json", {"parameters/trained": trained, "parameters/total": total})
         weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
         self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
         for sentence in loaded.report:

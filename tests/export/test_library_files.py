@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torchvision.transforms import CenterCrop
 
 from harness.errors import HarnessError
-from harness.export.library_files import TIMM_NAMES, check_known, crop_pct, cut_differently
+from harness.export.library_files import TIMM_NAMES, check_known, crop_pct, cut_differently, write_timm
 from harness.model.architectures import ARCHITECTURES
 from harness.model.preprocessing import Preprocessing
+from harness.model.vit import build_model
 
 
 def test_timm_resizes_to_the_pixel_for_every_size() -> None:
@@ -37,3 +40,21 @@ def test_every_model_can_be_exported() -> None:
     assert TIMM_NAMES.keys() == ARCHITECTURES.keys()
     with pytest.raises(HarnessError, match="resnet cannot be exported"):
         check_known("resnet")
+
+
+def test_a_model_of_timm_opens_in_timm_with_the_same_logits(tmp_path: Path) -> None:
+    for name, size in (("test_vit3", 64), ("test_vit2", 48)):
+        loaded = build_model(f"timm:{name}", num_classes=3, weights="none", image_size=size, head_init="default")
+        write_timm(tmp_path / name, f"timm:{name}", loaded.model, ("a", "b", "c"), loaded.preprocessing)
+        opened = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()
+        images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            assert torch.equal(opened(images), loaded.model.eval()(images))
+        config = timm.data.resolve_model_data_config(opened)
+        assert config["input_size"] == (3, size, size) and config["mean"] == loaded.preprocessing.mean
+
+
+def test_a_model_of_timm_is_refused_where_transformers_has_the_plain_one_alone() -> None:
+    with pytest.raises(HarnessError, match="cannot be exported to hf-vit.*Give --to hf"):
+        check_known("timm:vit_small_patch14_dinov2", ["timm", "hf-vit"])
+    check_known("timm:vit_small_patch14_dinov2", ["timm", "hf", "onnx"])
