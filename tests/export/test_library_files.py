@@ -55,6 +55,6 @@ def test_a_model_of_timm_opens_in_timm_with_the_same_logits(tmp_path: Path) -> N
 
 
 def test_a_model_of_timm_is_refused_where_transformers_has_the_plain_one_alone() -> None:
-    with pytest.raises(HarnessError, match="cannot be exported to hf-vit.*Give --to hf"):
+    with pytest.raises(HarnessError, match=r"cannot be exported to hf-vit.*Give --to hf"):
         check_known("timm:vit_small_patch14_dinov2", ["timm", "hf-vit"])
     check_known("timm:vit_small_patch14_dinov2", ["timm", "hf", "onnx"])
