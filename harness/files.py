@@ -56,10 +56,11 @@ def replacing(path: Path) -> Iterator[Path]:
         # safetensors makes files that only their owner can read; the umask should decide.
         beside.chmod(0o666 & ~_umask())
         _flush_to_disk(beside)
-        beside.replace(path)
+        try:
+            beside.replace(path)
+        except IsADirectoryError as error:
+            raise HarnessError(f"{path} is a folder in the place of a file. Move it away.") from error
         _flush_to_disk(path.parent)
-    except IsADirectoryError as error:
-        raise HarnessError(f"{path} is a folder in the place of a file. Move it away.") from error
     except (OSError, SafetensorError) as error:
         if disk_is_full(error):
             raise no_space(path, error) from error

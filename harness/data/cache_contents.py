@@ -149,7 +149,7 @@ def _decoded(folder: Path) -> list[Item]:
 
 def _item(path: Path, group: str, images: int = 0, store: Path | None = None, waste: bool = False) -> Item:
     with contextlib.suppress(OSError):
-        status = path.lstat()
+        status = path.stat()
         return Item(path, group, status.st_size, images, status.st_mtime, store, waste)
     return Item(path, group, 0, images, 0.0, store, waste)
 

@@ -19,7 +19,7 @@ GRID = 16  # cells along each side that an image is reduced to before it is comp
 NO_GRID = bytes(GRID * GRID)  # of what cannot be decoded; nothing is a copy of an image of one tone
 BLOCK = 512  # images that are compared with as many others at once
 HEAD = 48  # numbers of each image that are compared first
-MATRIX_GAIN = 20  # times that a product in a matrix takes less than one alone
+MATRIX_GAIN = 20  # a product in a matrix takes a twentieth of the time of a single one
 ROUNDING = 1e-3  # more than float16 and float32 lose in a product of two looks
 
 # Likeness from which two images are called copies. Measured on 2,600 images: no two different ones come
@@ -81,8 +81,8 @@ def alike(looks: np.ndarray, most: int) -> list[Pair] | None:
             copies = likeness >= COPY
             if len(pairs) + copies.sum() > most:
                 return None
-            found = zip(i[copies].tolist(), j[copies].tolist(), likeness[copies].tolist(), strict=True)
-            pairs += [(one, two, round(value, 3)) for one, two, value in found]
+            close = zip(i[copies].tolist(), j[copies].tolist(), likeness[copies].tolist(), strict=True)
+            pairs += [(one, two, round(value, 3)) for one, two, value in close]
     return sorted(pairs)
 
 
@@ -109,7 +109,8 @@ def _heads(looks: np.ndarray) -> np.ndarray:
 
 def _products(looks: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Likeness of the pairs i, j: float32."""
-    (rows, i), (columns, j) = (np.unique(places, return_inverse=True) for places in (i, j))
+    rows, i = np.unique(i, return_inverse=True)
+    columns, j = np.unique(j, return_inverse=True)
     first, second = looks[rows].astype(np.float32), looks[columns].astype(np.float32)
     if len(i) * MATRIX_GAIN > len(rows) * len(columns):
         return (first @ second.T)[i, j]

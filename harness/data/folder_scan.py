@@ -101,7 +101,7 @@ def _walk_root(listing: Listing) -> None:
     splits = sum(SPELLINGS.values(), ())
     names = [entry.name for entry in entries if not nested.leads_nowhere(entry) and entry.is_dir()]
     for name in (entry.name for entry in entries if entry.name in splits and entry.name not in names):
-        listing.problems.append(f"{name} has the name of a split, but is not a folder. Restore or remove it.")
+        listing.problems.append(f"{name} has the name of a split, but is not a folder. Restore, rename or remove it.")
     for split, spellings in SPELLINGS.items():
         present = [name for name in spellings if name in names]
         if len(present) > 1:

@@ -85,7 +85,7 @@ def _pairs(
     """Pairs of positions in the concatenated parts; None if there are too many. From the cache, if it has them."""
     key = "\n".join(",".join(known[file].digest for file in part) for part in parts)
     path = cache_directory(cache_dir) / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return _load(path)
     pairs = _compare(parts, known)
     # Pairs that cannot be kept are searched again by the next run, nothing else.

@@ -22,7 +22,7 @@ class OwnedFiles:
     """The listed files of a folder. Names are POSIX paths relative to the folder."""
 
     def __init__(self, root: Path, list_name: str) -> None:
-        """Read the list, which may be missing. Raises HarnessError if it, or the folder, is not what it should be."""
+        """Read the list, which may be missing. Raises HarnessError if it is damaged or a link, or root is a file."""
         if (root.exists() or root.is_symlink()) and not root.is_dir():
             raise HarnessError(f"{printable(root)} is not a folder. {REMEDY}")
         self.root = root

@@ -49,19 +49,19 @@ def remove_sweep(path: Path, sweep_id: str) -> bool:
     unknown = _UNKNOWN_FIELD + bytes([len(name) - 1]) + name[1:]
     if not content.startswith(_MAGIC) or field not in content:
         return False
-    repaired = bytearray(content)
+    repaired: dict[int, bytes] = {}  # fragments by their positions
     for position, length, kind in _fragments(content):
         start = position + _FRAGMENT.size
         payload = content[start : start + length]
         if field in payload and len(payload) == length:
             payload = payload.replace(field, unknown)
             checksum = zlib.crc32(bytes([kind]) + payload)
-            repaired[position : start + length] = _FRAGMENT.pack(checksum, length, kind) + payload
-    if repaired == content:
-        return False
+            repaired[position] = _FRAGMENT.pack(checksum, length, kind) + payload
     with path.open("r+b") as file:
-        file.write(repaired)
-    return True
+        for position, fragment in repaired.items():
+            file.seek(position)
+            file.write(fragment)
+    return bool(repaired)
 
 
 def _complete_length(content: bytes) -> int | None:

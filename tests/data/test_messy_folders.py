@@ -242,7 +242,7 @@ def test_a_split_that_is_not_a_folder_is_refused_and_no_other_is_cut(tmp_path: P
     else:
         (tmp_path / "test").symlink_to("test" if kind == "a link to itself" else "not mounted")
     problem, *others = refused(tmp_path).splitlines()
-    assert problem == "test has the name of a split, but is not a folder. Restore or remove it."
+    assert problem == "test has the name of a split, but is not a folder. Restore, rename or remove it."
     assert others == []
 
 

@@ -114,8 +114,9 @@ def test_a_body_is_about_one_unit_high_and_scales() -> None:
     assert twice == pytest.approx((2 * left + 1, 2 * bottom, 2 * right + 1, 2 * top))
 
 
-def test_write_makes_an_image_folder_with_masks(tmp_path: Path) -> None:
-    root = scenes.write(tmp_path / "new" / "data", classes=TINY, train=3, valid=2, test=1, seed=7, progress=False)
+def test_write_makes_an_image_folder_with_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = scenes.write(tmp_path / "new" / "data", classes=TINY, train=3, valid=2, test=1, seed=7)
+    assert capsys.readouterr().err == f"Drawing {6 * len(TINY)} images of scenes\n"  # off a terminal, no bar
     files = contents(root)
     expected = {
         f"{folder}{split}/{name}/{index:04d}.{ending}"
