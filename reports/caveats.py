@@ -138,10 +138,10 @@ def _hardly_trained(collection: Collection) -> Iterator[Caveat]:
     best = collection.best
     loss, classes = (best.metric("best/val_loss"), part(best, "data").get("classes")) if best else (None, None)
     if best and loss is not None and isinstance(classes, int) and loss > HARDLY_TRAINED * math.log(max(classes, 2)):
-        is_under = (best.metric("test/temperature") or 1) < UNDERCONFIDENT
         yield Caveat(
             f"The best run is hardly trained: its validation loss is {loss:.2f}; guessing among {classes} classes has "
-            f"{math.log(max(classes, 2)):.2f}.{' Its probabilities are under-confident.' * is_under} Train longer, or with a higher learning rate."
+            f"{math.log(max(classes, 2)):.2f}. Train longer, or with a higher learning rate.",
+            ("Its probabilities are under-confident.",) * ((best.metric("test/temperature") or 1) < UNDERCONFIDENT),
         )
 
 
