@@ -46,8 +46,8 @@ def test_a_winner_that_is_hardly_trained_is_named(tmp_path: Path) -> None:
         (run.path / "manifest.json").write_text(json.dumps({"data": {"classes": 100}}))
     [caveat] = [one for one in caveats(collect(tmp_path / "hardly")) if "hardly trained" in one.text]
     assert caveat.text == (
-        "The best run is hardly trained: its validation loss is 3.50; guessing among 100 classes has 4.61. Train longer, "
-        "or with a higher learning rate."
+        "The best run is hardly trained: its validation loss is 3.50; guessing among 100 classes has 4.61. Train "
+        "longer, or with a higher learning rate."
     )
     assert caveat.details == ("Its probabilities are under-confident.",) and caveat.is_grave
     assert not any("hardly trained" in caveat.text for caveat in caveats(collect(tmp_path / "trained")))
