@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.runs.rules import HARDLY_TRAINED, confidence_word, printable
+from harness.runs.rules import HARDLY_TRAINED, UNDERCONFIDENT, printable
 from reports import columns
 from reports.collection import Collection
 from reports.runs import Run
@@ -152,27 +152,23 @@ def _hardly_trained(collection: Collection) -> Iterator[Caveat]:
     """A winner whose validation loss is not far below that of guessing."""
     best = collection.best
     loss, classes = (best.metric("best/val_loss"), part(best, "data").get("classes")) if best else (None, None)
-    if best is None or loss is None or type(classes) is not int or classes < 2:
-        return
-    if loss > HARDLY_TRAINED * (guessing := math.log(classes)):
-        temperature = best.metric("test/temperature")
-        confidence = "" if temperature is None else f" Its probabilities are {confidence_word(temperature)}."
+    if best and loss is not None and isinstance(classes, int) and loss > HARDLY_TRAINED * math.log(max(classes, 2)):
         yield Caveat(
             f"The best run is hardly trained: its validation loss is {loss:.2f}; guessing among {classes} classes has "
-            f"{guessing:.2f}.{confidence} Train longer, or with a higher learning rate."
+            f"{math.log(max(classes, 2)):.2f}. Train longer, or with a higher learning rate.",
+            ("Its probabilities are under-confident.",) * ((best.metric("test/temperature") or 1) < UNDERCONFIDENT),
         )
 
 
 def _chosen_by_validation(collection: Collection) -> Iterator[Caveat]:
     """By how much the winner's validation score is too high."""
-    if collection.board.metric != "best/val_f1" or (excess := selection(collection.board.ranked)) is None:
-        return
-    count = len(collection.board.ranked)
-    yield Caveat(
-        f"The best of {count} settings was chosen by its validation F1, which is therefore about {excess.excess:.3f} "
-        f"too high (simulated with {excess.images} images). Its test scores did not choose it.",
-        is_grave=False,
-    )
+    ranked = collection.board.ranked
+    if collection.board.metric == "best/val_f1" and (found := selection(ranked)):
+        yield Caveat(
+            f"The best of {len(ranked)} settings was chosen by its validation F1, which is therefore about "
+            f"{found.excess:.3f} too high (simulated with {found.images} images). Its test scores did not choose it.",
+            is_grave=False,
+        )
 
 
 def _by_text(collection: Collection, sentence: str, texts_of: Callable[[Run], Iterable[str]]) -> Iterator[Caveat]:

@@ -22,7 +22,8 @@ def figures(runs: Path, study: bool, output: Path) -> None:
 
     With --study: the losses of all runs, the position embeddings of the worst and of the best run, and for one image
     the attention of each layer, of each head and of all layers. These need neither models nor data. With the best
-    run's checkpoint, a seventh figure has its filters, position embeddings and attention distances.
+    run's checkpoint, a seventh figure has its filters, position embeddings and attention distances. What `harness
+    verify` measured of the best verified run follows.
 
     \b
     Example:
@@ -33,11 +34,12 @@ def figures(runs: Path, study: bool, output: Path) -> None:
             raise ConfigError("Name the figures: --study.")
         if not runs.is_dir():
             raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
+        from harness.evidence.print_figures import verified_figures
         from harness.explain.drawing.study_figures import study_figures
         from harness.runs.figures import PRINT_FORMATS, save_for_print
         from harness.runs.owned_files import OwnedFiles
 
-        drawn = list(study_figures(runs))
+        drawn = [*study_figures(runs), *verified_figures(runs)]
         owned = OwnedFiles(output, FILE_LIST)
         names = [f"{figure.name}{suffix}" for figure in drawn for suffix in PRINT_FORMATS]
         owned.refuse_foreign(names)

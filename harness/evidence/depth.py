@@ -29,6 +29,7 @@ from harness.runs.resampling import Interval, mean_intervals
 SMALL_LOSS = 0.05
 INVERSE_STRENGTHS = (0.01, 0.1, 1.0)
 PROBE_TOLERANCE = 1e-4  # of its gradient: accuracies are compared, not weights, and there are L + 1 probes to fit
+PROBE_ITERATIONS = 200  # usual fits take 50; those on features that hardly differ between images would take thousands
 SHUFFLE_SEED = 7
 RULE = (
     "The probe's accuracy at the last layer less that at half the depth, on the same test images. holds: the upper end "
@@ -178,5 +179,6 @@ def _probe_predicted(
         num_classes,
         inverse_strengths=INVERSE_STRENGTHS,
         gradient_tolerance=PROBE_TOLERANCE,
+        max_iterations=PROBE_ITERATIONS,
     )
     return probe.logits(test).argmax(1)

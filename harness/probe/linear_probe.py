@@ -53,6 +53,7 @@ def fit_probe(
     inverse_strengths: Sequence[float] = INVERSE_STRENGTHS,
     device: torch.device | str = "cpu",
     gradient_tolerance: float = GRADIENT_TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
 ) -> tuple[LinearProbe, Scores]:
     """The probe with the best macro F1 on validation (ties: lower loss, then stronger L2), and its scores there.
 
@@ -62,7 +63,8 @@ def fit_probe(
     best: tuple[LinearProbe, Scores] | None = None
     parameters = torch.zeros(num_classes, train.shape[1] + 1, dtype=torch.float64, device=device)
     for inverse_strength in sorted(inverse_strengths):
-        parameters = _fit(train, train_labels, mean, std, parameters, inverse_strength, gradient_tolerance)
+        limits = gradient_tolerance, max_iterations
+        parameters = _fit(train, train_labels, mean, std, parameters, inverse_strength, *limits)
         probe = _unstandardised(parameters, mean, std, inverse_strength)
         scores = score(val_labels, probe.logits(val))
         if best is None or (scores.f1, -scores.loss) > (best[1].f1, -best[1].loss):
@@ -79,6 +81,7 @@ def _fit(
     start: Tensor,
     inverse_strength: float,
     gradient_tolerance: float,
+    max_iterations: int,
 ) -> Tensor:
     """Parameters (C, D + 1), the intercept last, that minimise scikit-learn's objective divided by C N.
 
@@ -88,7 +91,7 @@ def _fit(
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [parameters],
-        max_iter=MAX_ITERATIONS,
+        max_iter=max_iterations,
         tolerance_grad=gradient_tolerance,
         tolerance_change=0,
         history_size=20,

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from harness.evidence import faithfulness, verify
+from harness.evidence.print_figures import verified_figures
 from harness.evidence.progress import PARTIAL_FILE
 from harness.runs.evidence_file import VERDICTS, read_claims
+from harness.runs.reading import UnreadableError
 from harness.sweep import session
 from harness.train import Outcome, fit
 from tests.conftest import write_folder
@@ -76,6 +78,22 @@ def test_an_interrupted_command_resumes_and_ends_with_the_same_bits(
         assert claim.statement in result.output
     assert (verified.folder / "evidence.json").read_bytes() == expected
     assert not (verified.folder / PARTIAL_FILE).exists()
+
+
+def test_the_figures_of_a_verified_run_can_be_printed(verified: Outcome, tmp_path: Path) -> None:
+    found = {figure.name: figure for figure in verified_figures(verified.folder.parent)}
+    assert list(found)[:3] == ["8_depth", "9_heads", "10_positions"] and list(found)[-1].endswith("_maps")
+    title = found["8_depth"].draw().get_suptitle()
+    assert title == "What each layer knows: 24 test images, 95 % intervals"
+    assert "lr 0.003, batch 5" in found["8_depth"].caption
+    run = tmp_path / "runs" / "earlier"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "summary.json").write_text('{"state": "finished", "best/val_f1": 0.5}')
+    assert list(verified_figures(tmp_path)) == []
+    (run / "evidence.json").write_text('{"results": {"depth": {}}}')
+    with pytest.raises(UnreadableError, match="is damaged or of an earlier version"):
+        list(verified_figures(tmp_path))
 
 
 def test_images_and_threads_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,11 +44,12 @@ def test_a_winner_that_is_hardly_trained_is_named(tmp_path: Path) -> None:
         summary = run.summary | {"best/val_loss": loss, "test/temperature": 0.4}
         (run.path / "summary.json").write_text(json.dumps(summary))
         (run.path / "manifest.json").write_text(json.dumps({"data": {"classes": 100}}))
-    texts = [caveat.text for caveat in caveats(collect(tmp_path / "hardly")) if "hardly trained" in caveat.text]
-    assert texts == [
-        "The best run is hardly trained: its validation loss is 3.50; guessing among 100 classes has 4.61. Its "
-        "probabilities are under-confident. Train longer, or with a higher learning rate."
-    ]
+    [caveat] = [one for one in caveats(collect(tmp_path / "hardly")) if "hardly trained" in one.text]
+    assert caveat.text == (
+        "The best run is hardly trained: its validation loss is 3.50; guessing among 100 classes has 4.61. Train "
+        "longer, or with a higher learning rate."
+    )
+    assert caveat.details == ("Its probabilities are under-confident.",) and caveat.is_grave
     assert not any("hardly trained" in caveat.text for caveat in caveats(collect(tmp_path / "trained")))
 
 

@@ -52,7 +52,7 @@ class StudyFigure:
 
 
 @dataclass(frozen=True)
-class _Run:
+class FinishedRun:
     path: Path
     config: dict[str, Any]
     f1: float  # best on validation
@@ -66,7 +66,7 @@ class _Run:
 
 def study_figures(folder: Path) -> Iterator[StudyFigure]:
     """The figures of the finished runs in a folder. Raises HarnessError if there are none, or none with maps."""
-    runs = _finished(folder)
+    runs = finished_runs(folder)
     if len(runs) < FEWEST:
         raise HarnessError(f"{folder} holds no finished run. Give the --runs-dir of runs.")
     yield StudyFigure(
@@ -95,7 +95,7 @@ def study_figures(folder: Path) -> Iterator[StudyFigure]:
         yield _vit_figure(with_maps[0])
 
 
-def _map_figures(run: _Run) -> Iterator[StudyFigure]:
+def _map_figures(run: FinishedRun) -> Iterator[StudyFigure]:
     """Layers, heads and combined maps of the image that the best run classifies with most confidence."""
     archive = read_archive(run.path / "attention" / ATTENTION_FILE, Archive)
     index, crop = _clearest(run.path, archive)
@@ -118,7 +118,7 @@ def _map_figures(run: _Run) -> Iterator[StudyFigure]:
         yield StudyFigure(name, functools.partial(map_figure, crop, maps), f"{caption}. {of_image}")
 
 
-def _vit_figure(run: _Run) -> StudyFigure:
+def _vit_figure(run: FinishedRun) -> StudyFigure:
     archive = read_archive(run.path / "attention" / ATTENTION_FILE, Archive)
     vit = parts(load_best(run.path / "checkpoints" / BEST).model)
     projection, positions = vit.patch_projection.weight.detach().numpy(), vit.patch_positions()
@@ -133,7 +133,7 @@ def _vit_figure(run: _Run) -> StudyFigure:
     )
 
 
-def loss_curves(runs: Sequence[_Run]) -> Figure:
+def loss_curves(runs: Sequence[FinishedRun]) -> Figure:
     """Training and validation loss of all runs in one plot."""
     from matplotlib.ticker import LogFormatter
 
@@ -198,7 +198,7 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, fontsize=8, pad=2)
 
 
-def _finished(folder: Path) -> list[_Run]:
+def finished_runs(folder: Path) -> list[FinishedRun]:
     """Finished runs, the best on validation first."""
     runs = []
     for path in run_folders(folder):
@@ -208,7 +208,7 @@ def _finished(folder: Path) -> list[_Run]:
             continue
         f1 = finite_number(summary.get("best/val_f1"))
         if summary.get("state") == "finished" and f1 is not None:
-            runs.append(_Run(path, config, f1))
+            runs.append(FinishedRun(path, config, f1))
     return sorted(runs, key=lambda run: (-run.f1, run.path))
 
 
