@@ -26,7 +26,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     """Files of one folder; no listings, no links that lead out of it."""
 
     def send_head(self) -> Any:
-        # A page of another site could ask through a name of its own that leads here (DNS rebinding).
+        # A page of another site could ask through a name that leads to this machine (DNS rebinding).
         host = (self.headers.get("Host") or "").partition(":")[0]
         if host not in (HOST, "localhost"):
             self.send_error(403, "This page is served to 127.0.0.1 only")
