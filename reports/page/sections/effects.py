@@ -136,7 +136,11 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
                 "x": list(means),
                 "y": list(means.values()),
                 "hovertemplate": "mean %{y:.4f}<extra></extra>",
-                "marker": {"symbol": "line-ew", "size": 30, "line": {"width": 2.5, "color": "var(--ink)"}},
+                "marker": {
+                    "symbol": "line-ew",
+                    "size": 30 if len(means) <= 5 else 12,
+                    "line": {"width": 2.5, "color": "var(--ink)"},
+                },
             }
         )
     layout = {
