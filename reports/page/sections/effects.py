@@ -129,6 +129,7 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
     if few:
         for place in scale.places:
             means[place] = float(np.mean([y for x, y in zip(scale.places, scores, strict=True) if x == place]))
+        bar = {"width": 2.5, "color": "var(--ink)"}
         traces.append(
             {
                 "type": "scatter",
