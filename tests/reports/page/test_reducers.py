@@ -111,7 +111,8 @@ def test_a_link_to_a_section(scripts: Page) -> None:
 ROWS = [
     {
         "text": "lr 0.1 augment none lr=0.1_s0 finished",
-        "fields": {"lr": 0.1, "augment": "none", "f1": 0.9, "state": "finished"},
+        "fields": {"lr": 0.1, "augment": "none", "f1": 0.9, "state": "finished", "rate": 1 / 3},
+        "shown": {"rate": "0.3333"},
     },
     {"text": "lr 0.01 augment standard failed", "fields": {"lr": 0.01, "augment": "standard", "state": "failed"}},
     {"text": "lr 1e-05 augment a b finished", "fields": {"lr": 1e-5, "augment": "a b", "f1": 0.5, "state": "finished"}},
@@ -140,6 +141,10 @@ ROWS = [
         ("lr=", [0, 1, 2]),  # not typed to its end
         ("unknown=3", []),
         ("none", [0]),
+        ("constructor=1", []),
+        ("constructor:native", []),
+        ("rate=0.3333", [0]),  # as the page shows it
+        ("rate!=0.3333", []),
     ],
 )
 def test_words_of_the_filter(scripts: Page, text: str, passing: list[int]) -> None:
