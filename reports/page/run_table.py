@@ -70,6 +70,7 @@ def _setting(collection: Collection, row: SettingRow, texts: dict[str, str]) -> 
         "runs": runs,
         "text": " ".join(words).lower(),
         "fields": _fields(row, texts, states),
+        "shown": _shown(row, texts),
     }
 
 
@@ -86,6 +87,14 @@ def _fields(row: SettingRow, texts: dict[str, str], states: list[str]) -> dict[s
         _field(name): value if is_number(value := row.settings.get(name)) else text for name, text in texts.items()
     }
     return known | values
+
+
+def _shown(row: SettingRow, texts: dict[str, str]) -> dict[str, str]:
+    """Hyperparameters that the page shows with fewer digits than they have: the menus filter by the text."""
+    values = {name: row.settings.get(name) for name in texts}
+    return {
+        _field(name): text for name, text in texts.items() if is_number(values[name]) and float(text) != values[name]
+    }
 
 
 def _field(name: str) -> str:

@@ -26,7 +26,7 @@ class PageHandler(SimpleHTTPRequestHandler):
     """Files of one folder; no listings, no links that lead out of it."""
 
     def send_head(self) -> Any:
-        # A page of another site could ask through a name of its own that leads here (DNS rebinding).
+        # A page of another site could ask through a host name that resolves to this machine (DNS rebinding).
         host = (self.headers.get("Host") or "").partition(":")[0]
         if host not in (HOST, "localhost"):
             self.send_error(403, "This page is served to 127.0.0.1 only")
@@ -79,7 +79,7 @@ def serve(
 
 
 def rebuilding(runs_dir: Path, build: Callable[[], object], say: Callable[[str], None]) -> Callable[[], None]:
-    """A function that builds the page again if a file of a run has changed since its last call; problems are said."""
+    """A function that builds the page again if a file of a run has changed since its last call; problems are printed."""
     seen = _stamps(runs_dir)
 
     def look() -> None:

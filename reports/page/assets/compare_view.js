@@ -7,10 +7,10 @@
   const COLOURS = ["var(--run-1)", "var(--run-5)", "var(--run-3)", "var(--run-4)", "var(--run-2)"];
   const CURVES = [["val/f1", "validation macro F1"], ["val/loss", "validation loss"], ["train/loss", "training loss"]];
   const MOST = { rows: 30, images: 8 };
-  let shown = ""; // keys of the settings
 
   async function show(compared) {
-    shown = compared.join();
+    // Not if the panel was closed or others were chosen while data was read.
+    const isChosen = () => state.now.view === "compare" && state.now.compared.join() === compared.join();
     panel.open(dialog, [element("p", { role: "status" }, "Loading…")]);
     try {
       const table = await runTable.ready;
@@ -18,12 +18,12 @@
       const runs = await Promise.all(keys.map((key) => report.load(`run-${key}`)));
       const mistakes = await Promise.all(keys.map((key, place) => (runs[place].hasPredictions ? report.load(`mistakes-${key}`) : null)));
       const images = await Promise.all(keys.map((key) => (gallery?.has(key) ? tiles.load(key).catch(() => null) : null)));
-      if (compared.join() !== shown) return; // others were chosen meanwhile
+      if (!isChosen()) return;
       const labels = compared.map((key, place) => (runTable.label(table, key) || runs[place].label));
       panel.open(dialog, parts({ keys, runs, mistakes, images, labels }));
       drawCurves(runs, labels);
     } catch (error) {
-      panel.open(dialog, [panel.heading(dialog, "Comparison"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
+      if (isChosen()) panel.open(dialog, [panel.heading(dialog, "Comparison"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
     }
   }
 
@@ -56,12 +56,7 @@
 
   function sideBySide([run, other]) {
     const button = element("button", { type: "button" }, "Positions and heads of the first two side by side");
-    button.addEventListener("click", () => {
-      state.change("close");
-      state.change("focus", run);
-      state.change("contrast", other);
-      state.change("visit", "positions");
-    });
+    button.addEventListener("click", () => panel.leave("positions", { run, other }));
     return document.getElementById("positions") ? element("p", { class: "toolbar" }, button) : "";
   }
 

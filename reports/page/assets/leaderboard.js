@@ -13,6 +13,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const ticks = [...table.querySelectorAll("input[data-tick]")];
   const everything = table.querySelector("input[data-tick-all]");
   const choices = [...form.querySelectorAll("[data-field]")];
+  const opOf = (choice) => choice.dataset.op ?? "="; // ":" for states, of which a setting has one for each seed
 
   for (const row of rows) if (seeds.get(row).length) addExpandButton(row);
   sortable(table);
@@ -31,7 +32,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     form.querySelector("[data-clear]").hidden = !said;
     showNone(said, passing.size === 0 && rows.length > 0);
     for (const choice of choices) {
-      const value = words.valueOf(said, choice.dataset.field);
+      const value = words.valueOf(said, choice.dataset.field, opOf(choice));
       if (choice.type === "checkbox") choice.checked = value === choice.value;
       else choice.value = [...choice.options].some((option) => option.value === value) ? value : "";
     }
@@ -72,7 +73,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   for (const choice of choices) {
     choice.addEventListener("change", () => {
       const value = choice.type === "checkbox" && !choice.checked ? "" : choice.value;
-      state.change("filter", words.replaced(state.now.words, choice.dataset.field, value));
+      state.change("filter", words.replaced(state.now.words, choice.dataset.field, value, opOf(choice)));
     });
   }
   for (const button of document.querySelectorAll("[data-clear]")) {

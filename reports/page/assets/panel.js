@@ -16,6 +16,14 @@ const panel = (() => {
     if (dialog.open) dialog.close();
   }
 
+  // Closes the panel that is open and shows a section, for other runs if `{run, other}` are given: one step for Back.
+  function leave(id, runs = {}) {
+    state.change("leave", { at: id, ...runs });
+    const section = document.getElementById(id);
+    section.scrollIntoView();
+    section.focus({ preventScroll: true });
+  }
+
   function heading(dialog, text) {
     const button = element("button", { type: "button" }, "Close");
     button.addEventListener("click", () => dialog.close());
@@ -63,5 +71,5 @@ const panel = (() => {
     dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
   }
 
-  return { open, close, heading, part, details, table, facts, copy, commands, lines };
+  return { open, close, leave, heading, part, details, table, facts, copy, commands, lines };
 })();

@@ -16,7 +16,10 @@ const report = (() => {
         element.remove();
         resolve();
       };
-      element.onerror = () => reject(new Error(`${address} cannot be read`));
+      element.onerror = () => {
+        element.remove();
+        reject(new Error(`${address} cannot be read`));
+      };
       document.head.append(element);
     });
   }

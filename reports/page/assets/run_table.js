@@ -9,7 +9,7 @@ const runTable = (() => {
       for (const run of row.runs) byKey.set(run.key, row);
     }
     const runs = new Map(content.settings.flatMap((row) => row.runs.map((run) => [run.key, run])));
-    state.know(new Set(byKey.keys()));
+    state.know({ runs: new Set(runs.keys()), settings: new Set(content.settings.map((row) => row.key)) });
     return { ...content, byKey, runs };
   });
 

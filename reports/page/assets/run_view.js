@@ -6,20 +6,20 @@ const runView = (() => {
   const { element } = report;
   const LOSSES = [["train/loss", "training loss", "var(--run-1)"], ["val/loss", "validation loss", "var(--run-5)"]];
   const SCORES = [["val/f1", "validation macro F1", "var(--run-3)"]];
-  let shown = ""; // the run's key
 
   async function show(key) {
-    shown = key;
+    // Not if the panel was closed or another run was opened while data was read.
+    const isChosen = () => state.now.view === "run" && state.now.run === key;
     const content = [element("p", { role: "status" }, "Loading…")];
     panel.open(dialog, content);
     try {
       const run = await report.load(`run-${key}`);
       const mistakes = run.hasPredictions ? await report.load(`mistakes-${key}`).catch(() => null) : null;
-      if (key !== shown) return; // another run was opened meanwhile
+      if (!isChosen()) return;
       panel.open(dialog, parts(key, run, mistakes));
-      drawCharts(run, mistakes);
+      drawCharts(key, run, mistakes);
     } catch (error) {
-      panel.open(dialog, [panel.heading(dialog, "A run"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
+      if (isChosen()) panel.open(dialog, [panel.heading(dialog, "A run"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
     }
   }
 
@@ -64,13 +64,9 @@ const runView = (() => {
       made.addEventListener("click", action);
       return made;
     };
-    const leave = (id) => {
-      state.change("close");
-      state.change("visit", id);
-    };
     return element("p", { class: "toolbar" },
-      mistakes ? button("Its mistakes", () => leave("mistakes")) : null,
-      gallery?.has(key) ? button("Its images and maps", () => leave("gallery")) : null,
+      mistakes ? button("Its mistakes", () => panel.leave("mistakes")) : null,
+      gallery?.has(key) ? button("Its images and maps", () => panel.leave("gallery")) : null,
       button("Compare with the best", async () => {
         const { settings, byKey } = await runTable.ready;
         const keys = [settings[0].key, byKey.get(key).key];
@@ -93,7 +89,7 @@ const runView = (() => {
         element("a", { href: address }, element("img", { src: address, loading: "lazy", alt: `${caption}: ${run.label}` })))));
   }
 
-  function drawCharts(run, mistakes) {
+  function drawCharts(key, run, mistakes) {
     const put = (id, metrics, title) => {
       const place = document.getElementById(id);
       const lines = metrics.filter(([name]) => run.curves[name]);
@@ -107,8 +103,9 @@ const runView = (() => {
       confusion.style.maxWidth = `${figure.layout.height + 240}px`;
       charts.put(confusion, "run-confusion", figure);
       charts.onClick("run-confusion", (point) => {
-        state.change("close");
-        gallery?.showClasses(shown, ...confusionCell(mistakes, point));
+        if (!gallery?.has(key)) return report.notify("The page has no images of this run.");
+        panel.leave("gallery");
+        return gallery.showClasses(key, ...confusionCell(mistakes, point));
       });
     }
   }

@@ -60,4 +60,8 @@ state.watch(({ at }, before) => {
   if (at === before.at || !at || document.readyState === "loading") return;
   document.getElementById(at)?.scrollIntoView();
 });
-document.addEventListener("DOMContentLoaded", () => document.getElementById(state.now.at)?.scrollIntoView());
+document.addEventListener("DOMContentLoaded", () => {
+  // After a reload, as of a page that was built again, the browser restores the place that was read.
+  if (performance.getEntriesByType("navigation")[0]?.type === "reload") return;
+  document.getElementById(state.now.at)?.scrollIntoView();
+});

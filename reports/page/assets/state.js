@@ -31,19 +31,20 @@ const state = (() => {
       return compared.length > 1 ? { ...now, compared, view: "compare" } : now;
     },
     close: (now) => ({ ...now, view: "" }),
+    leave: (now, { at, run = now.run, other = now.other }) => ({ ...now, view: "", at, run, other: other === run ? "" : other }),
     filter: (now, words) => ({ ...now, words }),
     visit: (now, at) => ({ ...now, at }),
-    // Without runs that the page does not have, as after a link to an earlier page.
-    keep: (now, known) => {
-      const compared = now.compared.filter((key) => known.has(key));
-      const run = known.has(now.run) ? now.run : "";
+    // Without runs and settings that the page does not have, as after a link to an earlier page.
+    keep: (now, { runs, settings }) => {
+      const compared = now.compared.filter((key) => settings.has(key));
+      const run = runs.has(now.run) ? now.run : "";
       const isOpen = now.view === "run" ? Boolean(run) : compared.length > 1;
       return {
         ...now,
-        selected: now.selected.filter((key) => known.has(key)),
+        selected: now.selected.filter((key) => settings.has(key)),
         compared,
         run,
-        other: known.has(now.other) ? now.other : "",
+        other: runs.has(now.other) ? now.other : "",
         view: isOpen ? now.view : "",
       };
     },
@@ -88,7 +89,7 @@ const state = (() => {
   }
 
   let now = fromAddress(location.hash);
-  let known = null; // keys of the page's runs and settings, once they are loaded
+  let known = null; // {runs, settings}: sets of the page's keys, once they are loaded
   const listeners = [];
 
   function set(next) {

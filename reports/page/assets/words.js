@@ -18,15 +18,17 @@ const words = (() => {
       .filter(({ field, text: whole }) => field || !/[=<>:]$/.test(whole)); // "lr=" while the value is being typed
   }
 
-  // `row`: {text, fields}: its text in lower case; its values by field name, numbers or text.
+  // `row`: {text, fields, shown}: its text in lower case; its values by field name, numbers or text; the texts of numbers
+  // that the page rounds.
   function passes({ field, op, value, text }, row) {
     if (!field) return row.text.includes(value.toLowerCase());
-    if (!(field in row.fields)) return op === ":" && row.text.includes(text.toLowerCase());
+    if (!Object.hasOwn(row.fields, field)) return op === ":" && row.text.includes(text.toLowerCase());
     const own = row.fields[field];
     if (op === ":") return String(own ?? "").toLowerCase().includes(value.toLowerCase());
     const number = Number(value);
     if (typeof own === "number" && value.trim() !== "" && !Number.isNaN(number)) {
-      const isEqual = Math.abs(own - number) <= 1e-9 * Math.abs(number);
+      const isShown = Object.hasOwn(row.shown ?? {}, field) && Number(row.shown[field]) === number;
+      const isEqual = isShown || Math.abs(own - number) <= 1e-9 * Math.abs(number);
       return { "=": isEqual, "!=": !isEqual, "<": own < number, ">": own > number, "<=": own <= number, ">=": own >= number }[op];
     }
     if (typeof own === "number") return op === "=" && row.text.includes(text.toLowerCase()); // of a name: lr=0.1_s0

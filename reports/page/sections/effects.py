@@ -129,16 +129,7 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
     if few:
         for place in scale.places:
             means[place] = float(np.mean([y for x, y in zip(scale.places, scores, strict=True) if x == place]))
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": list(means),
-                "y": list(means.values()),
-                "hovertemplate": "mean %{y:.4f}<extra></extra>",
-                "marker": {"symbol": "line-ew", "size": 30, "line": {"width": 2.5, "color": "var(--ink)"}},
-            }
-        )
+        traces.append(_mean_bars(means))
     layout = {
         "xaxis": {
             "tickvals": list(scale.ticks),
@@ -159,6 +150,19 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
     unit = "settings" if collection.board.repeated else "runs"
     alt = f"{metric} of {len(rows)} {unit} against {readable(name)}.{f' Means: {means_text}' if means_text else ''}"
     return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)
+
+
+def _mean_bars(means: dict[float, float]) -> dict[str, Any]:
+    """Marks for the mean at each position."""
+    size = 30 if len(means) <= 5 else 12  # px: they must not run together
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(means),
+        "y": list(means.values()),
+        "hovertemplate": "mean %{y:.4f}<extra></extra>",
+        "marker": {"symbol": "line-ew", "size": size, "line": {"width": 2.5, "color": "var(--ink)"}},
+    }
 
 
 def _seeds(row: SettingRow) -> str:

@@ -92,7 +92,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             for name, cells in list(settings.items())[:MOST_FILTERS]
             if 1 < len(values := list(dict.fromkeys(cell.text for cell in _sorted(cells)))) <= MOST_CHOICES
         },
-        "states": list(dict.fromkeys(row.state for row in rows if not row.of)),
+        "states": list(dict.fromkeys(printable(one.run.state) for row in collection.setting_rows for one in row.rows)),
         "axis": f"{start:g} to {end:g}",
         "equals": sum(row.standing == "equal" for row in rows),
         "compared": sum(row.standing in ("equal", "apart") for row in rows),

@@ -102,7 +102,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "positions",
         "positions.html.j2",
         context,
-        scripts=("positions.js",),
+        scripts=("head_charts.js", "positions.js"),
         styles=("gallery.css", "positions.css"),
     )
 

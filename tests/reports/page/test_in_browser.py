@@ -125,6 +125,31 @@ def test_the_probe_stays_above_the_sorted_runs(tmp_path: Path, reader: Reader) -
     page.locator("#leaderboard form [data-words]").fill("zero")
     expect(page.locator("#leaderboard form [data-count]")).to_have_text("1 of 2 runs")
     assert column(page, "validation F1") == ["0.8000", "0.9000"]
+    # Its row has the columns of the others in the CSV file, too.
+    rows = page.evaluate("takeAlong.rowsOf(document.getElementById('leaderboard-table'))")
+    place = rows[0].index("validation F1")
+    assert [(row[0], row[place]) for row in rows[1:]] == [("probe", "0.8000"), ("1 best", "0.9000")]
+
+
+def test_every_choice_of_a_menu_shows_rows(tmp_path: Path, reader: Reader) -> None:
+    write(tmp_path / "a", 0.9, lr=0.00034127361, seed=0)
+    write(tmp_path / "b", None, state="failed", lr=0.00034127361, seed=1)
+    write(tmp_path / "c", 0.8, lr=1e-5, seed=0)
+    write(tmp_path / "d", 0.8, lr=1e-5, seed=1)
+    page = reader.open(build(tmp_path), charts=False)
+    rate, states = (page.locator(f"#leaderboard-filters [data-field={name}]") for name in ("lr", "state"))
+    count = page.locator("#leaderboard [data-count]")
+    assert rate.locator("option").all_inner_texts() == ["all", "1e-05", "0.0003413"]
+    rate.select_option("0.0003413")
+    expect(count).to_have_text("1 of 2 settings")
+    expect(rate).to_have_value("0.0003413")
+    rate.select_option("")
+    assert states.locator("option").all_inner_texts() == ["all", "finished", "failed"]
+    states.select_option("finished")
+    expect(count).to_have_text("2 settings")
+    states.select_option("failed")
+    expect(count).to_have_text("1 of 2 settings")
+    expect(states).to_have_value("failed")
 
 
 def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from reports.page.build import HERE
 
 A, B, C = (f"r{letter * 10}" for letter in "abc")
+S = f"s{'a' * 10}"
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def scripts(browser: Browser) -> Page:
     page.add_script_tag(
         content="const report = {colour: (name) => name, element: document.createElement}; const tiles = {};"
     )
-    for name in ("state", "words", "chart_selection", "differences"):
+    for name in ("state", "words", "chart_selection", "differences", "head_charts"):
         page.add_script_tag(content=(HERE / "assets" / f"{name}.js").read_text())
     return page
 
@@ -49,6 +50,13 @@ def test_every_change(scripts: Page) -> None:
     assert change(scripts, "contrast", {"run": A, "other": B}, A) == {"run": A}
     assert change(scripts, "open", {"selected": [B]}, A) == {"selected": [B], "run": A, "view": "run"}
     assert change(scripts, "close", {"run": A, "view": "run"}) == {"run": A}
+    before = {"run": A, "other": B, "view": "run"}
+    assert change(scripts, "leave", before, {"at": "mistakes"}) == {"run": A, "other": B, "at": "mistakes"}
+    assert change(scripts, "leave", before, {"at": "positions", "run": B, "other": C}) == {
+        "run": B,
+        "other": C,
+        "at": "positions",
+    }
     assert change(scripts, "filter", {}, "lr=0.1") == {"words": "lr=0.1"}
     assert change(scripts, "visit", {}, "gallery") == {"at": "gallery"}
 
@@ -62,13 +70,16 @@ def test_two_to_five_runs_are_compared(scripts: Page) -> None:
 
 def test_runs_that_the_page_does_not_have_are_dropped(scripts: Page) -> None:
     kept = scripts.evaluate(
-        """([a, b]) => {
-          const now = {...state.EMPTY, selected: [a, b], compared: [b, a], run: b, other: a};
-          return state.changes.keep(now, new Set([a]));
+        """([a, b, s]) => {
+          const now = {...state.EMPTY, selected: [a, b, s], compared: [b, s], run: b, other: a};
+          const keys = {runs: new Set([a]), settings: new Set([s])};
+          return [state.changes.keep(now, keys), state.changes.keep({...now, run: s, view: "run"}, keys)];
         }""",
-        [A, B],
+        [A, B, S],
     )
-    assert (kept["selected"], kept["compared"], kept["run"], kept["other"]) == ([A], [A], "", A)
+    first, second = kept
+    assert (first["selected"], first["compared"], first["run"], first["other"]) == ([S], [S], "", A)
+    assert (second["run"], second["view"]) == ("", "")  # the key of a setting is not a run
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,8 @@ def test_a_link_to_a_section(scripts: Page) -> None:
 ROWS = [
     {
         "text": "lr 0.1 augment none lr=0.1_s0 finished",
-        "fields": {"lr": 0.1, "augment": "none", "f1": 0.9, "state": "finished"},
+        "fields": {"lr": 0.1, "augment": "none", "f1": 0.9, "state": "finished", "rate": 1 / 3},
+        "shown": {"rate": "0.3333"},
     },
     {"text": "lr 0.01 augment standard failed", "fields": {"lr": 0.01, "augment": "standard", "state": "failed"}},
     {"text": "lr 1e-05 augment a b finished", "fields": {"lr": 1e-5, "augment": "a b", "f1": 0.5, "state": "finished"}},
@@ -140,6 +152,10 @@ ROWS = [
         ("lr=", [0, 1, 2]),  # not typed to its end
         ("unknown=3", []),
         ("none", [0]),
+        ("constructor=1", []),
+        ("constructor:native", []),
+        ("rate=0.3333", [0]),  # as the page shows it
+        ("rate!=0.3333", []),
     ],
 )
 def test_words_of_the_filter(scripts: Page, text: str, passing: list[int]) -> None:
@@ -226,3 +242,17 @@ def test_images_won_and_lost(scripts: Page) -> None:
       return differences.wonAndLost(run, other, (one, index) => (one.predicted[index] ? "right" : "wrong"));
     }""")
     assert found == {"won": [0], "lost": [2]}  # the other run does not have d
+
+
+def test_head_statistics_of_the_other_run_alone_are_named_as_its(scripts: Page) -> None:
+    found = scripts.evaluate("""() => ["heatMaps", "distanceByLayer"].map((name) => {
+      const figure = {};
+      headCharts[name](figure, [{label: "lr 0.1", isOther: true, rows: [[1, 3], [null, 4]]}]);
+      return figure;
+    })""")
+    heat, depth = found
+    assert [note["text"] for note in heat["layout"]["annotations"]] == ["compared with"]
+    assert (heat["layout"]["coloraxis"]["cmin"], heat["layout"]["coloraxis"]["cmax"]) == (1, 4)
+    dots, means = depth["data"]
+    assert (dots["marker"]["color"], dots["y"]) == ("var(--run-5)", [1, 3, None, 4])
+    assert means["y"] == [2, None]  # an unknown value is not 0
