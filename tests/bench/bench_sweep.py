@@ -177,6 +177,19 @@ def profile(file: Path, scratch: Path) -> list[list[str]]:
     return [*rows, [BEFORE_AND_AFTER, spread([phases[BEFORE_AND_AFTER][0] for phases in later]), ""]]
 
 
+def show_overhead(trials: list[tuple[float, float, float]], wall: float) -> None:
+    """`wall`: seconds of the whole sweep."""
+    own = sum(own for _, _, own in trials)
+    later = [between - own for _, between, own in trials[1:]]
+    rows = [
+        ["first trial, imports included", f"{trials[0][0] - trials[0][2]:.2f}", ""],
+        ["each later trial", spread(later), at_most(statistics.median(later), OVERHEAD_TARGET, " s")],
+    ]
+    show("seconds of a trial beyond its own training and evaluation, median (min..max)", ["", "", "target"], rows)
+    rows = [["wall / training and evaluation", f"{wall / own:.3f}", at_most(wall / own, RATIO_TARGET)]]
+    show(f"a sweep of {len(trials)} trials: {wall:.0f} s, of which {own:.0f} s their own", ["", "", "target"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=6)
@@ -195,18 +208,9 @@ def main() -> None:
         wall = time.perf_counter() - began
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         trials = trials_of(scratch / "runs" / "bench")
+        show_overhead(trials, wall)
         phases = profile(write_sweep(file, data, min(arguments.trials, 4), 2), scratch)
-
-    own = sum(own for _, _, own in trials)
-    later = [between - own for _, between, own in trials[1:]]
-    rows = [
-        ["first trial, imports included", f"{trials[0][0] - trials[0][2]:.2f}", ""],
-        ["each later trial", spread(later), at_most(statistics.median(later), OVERHEAD_TARGET, " s")],
-    ]
-    show("seconds of a trial beyond its own training and evaluation, median (min..max)", ["", "", "target"], rows)
-    rows = [["wall / training and evaluation", f"{wall / own:.3f}", at_most(wall / own, RATIO_TARGET)]]
-    show(f"a sweep of {len(trials)} trials: {wall:.0f} s, of which {own:.0f} s their own", ["", "", "target"], rows)
-    show("seconds of a later trial of two epochs by phase, median (min..max)", ["", "wall", "processor"], phases)
+        show("seconds of a later trial of two epochs by phase, median (min..max)", ["", "wall", "processor"], phases)
 
 
 if __name__ == "__main__":

@@ -185,7 +185,8 @@ class Runner:
         Not on a GPU, where it still holds its share of the memory.
         """
         decides = self.sweep.method == "bayes" or self.options.budget.depends_on_results
-        return not (decides or trial.slot.gpus or trial.config.verify) and trial.is_tested
+        may_overlap = not (decides or trial.slot.gpus or trial.config.verify)
+        return may_overlap and trial.is_tested and not self._time_limit.awaits_first_end(self.trial_queue)
 
     def _report_epochs(self, trial: RunningTrial) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""

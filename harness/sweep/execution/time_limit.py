@@ -38,6 +38,10 @@ class TimeLimit:
         takes = f"A trial takes about {duration(expected)}" if expected else "The next trial takes some time"
         return f"{takes}, and {duration(left)} are left of this job: the remaining trials are left to other workers."
 
+    def awaits_first_end(self, trial_queue: TrialQueue) -> bool:
+        """Whether no trial has ended yet whose duration would tell if another one fits into the time."""
+        return self._end_by is not None and not median_seconds(trial_queue.study.get_trials(deepcopy=False))
+
     def _planned_seconds(self, trial_queue: TrialQueue) -> float | None:
         """The plan's estimate from earlier runs beside the sweep; None if there are none like these."""
         if self._planned is None:

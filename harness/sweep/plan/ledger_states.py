@@ -12,8 +12,9 @@ from harness.errors import HarnessError
 from harness.sweep.search.growth import file_keys
 from harness.sweep.search.identity import read_contents
 from harness.sweep.search.ledger import newest_trials
-from harness.sweep.search.ledger_errors import ledger_errors_in_words
+from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file
 from harness.sweep.search.settings import Search
+from harness.sweep.search.study import NotBegunError
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -28,12 +29,21 @@ def ledger_states(
     folder: Path,
     storage: str | None,
 ) -> tuple[str, ...]:
-    """The state of each trial of the file, in its order, or NEW; empty if the sweep has not begun."""
+    """The state of each trial of the file, in its order, or NEW; empty if the sweep has not begun.
+
+    Raises HarnessError for a trial queue that cannot be read.
+    """
+    file = ledger_file(folder, storage)
+    if file is not None and not file.exists():  # opening it would create it
+        return ()
     try:
         with ledger_errors_in_words(sweep.path):
             trial_queue = TrialQueue.load(sweep, folder, storage)
+    except NotBegunError:
+        return ()
+    try:
         contents = read_contents(configs)
-    except HarnessError:  # not begun, or its images or its storage are away: `run` reports that
+    except HarnessError:  # of images or weights that are away: the plan has a note of them
         return ()
     trials = newest_trials(trial_queue.study)
     states = {record.number: record.state for record in trial_queue.records()}

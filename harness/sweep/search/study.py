@@ -17,6 +17,10 @@ from harness.sweep.spec.sweep_file import Sweep
 STUDY_TIMEOUT = 2.0
 
 
+class NotBegunError(HarnessError):
+    """A sweep has no trial queue yet."""
+
+
 def open_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     """The sweep's study, created if needed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -37,9 +41,9 @@ def open_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
 
 
 def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
-    """The study of a sweep that has begun. Raises HarnessError if there is none."""
+    """The study of a sweep that has begun. Raises NotBegunError if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    missing = HarnessError(
+    missing = NotBegunError(
         f"The sweep {sweep.name} has not begun in {folder}. Start it: harness sweep run {sweep.path}"
     )
     if storage is None and not any((folder / name).exists() for name in ("study.db", JOURNAL)):

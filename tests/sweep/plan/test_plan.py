@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.config import RunConfig
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, HarnessError
 from harness.sweep.plan import benchmark as benchmark_module
 from harness.sweep.plan import estimate as estimate_module
 from harness.sweep.plan import plan as plan_module
@@ -290,6 +290,8 @@ def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, photos
         assert claimed
         queue.end(claimed, "finished", value=0.5)
     done = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    with pytest.raises(HarnessError, match="--storage nowhere://x cannot be opened"):
+        plan(sweep, runs_dir=tmp_path / "runs", probe=False, storage="nowhere://x")
     assert done.cost is None and done.notes == ("All trials have ended: nothing is left to run.",)
 
 
