@@ -9,7 +9,7 @@ from timm.models._manipulate import group_parameters
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.model.adapter import NO_POSITIONS, TokenLayout, VitParts
+from harness.model.vit_parts import NO_POSITIONS, TokenLayout, VitParts
 
 CONVOLUTIONAL_STEM = (
     "The patches come from a convolutional network, beside which a position embedding has no known strength: the "
