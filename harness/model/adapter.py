@@ -1,4 +1,4 @@
-"""The parts of a Vision Transformer that training and explanation use: the one file that names torchvision's attributes.
+"""The parts of a Vision Transformer that training and explanation use; only this file names torchvision's attributes.
 
 timm's are named in timm_parts.py.
 
