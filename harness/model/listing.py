@@ -46,21 +46,25 @@ def search(text: str | None) -> list[ListedModel]:
     return [each for each in all_models() if all(word in each.model.lower() for word in words)]
 
 
-def parameters_of(sizes: Architecture) -> int:
+def parameters_of(architecture: Architecture) -> int:
     """Of a VisionTransformer without its head."""
-    width, mlp, patches = sizes.hidden_dim, sizes.mlp_dim, (sizes.image_size // sizes.patch_size) ** 2
-    tokens = width * (3 * sizes.patch_size**2 + 1) + width * (patches + 2)  # projection; class token, positions
+    width, mlp, patches = (
+        architecture.hidden_dim,
+        architecture.mlp_dim,
+        (architecture.image_size // architecture.patch_size) ** 2,
+    )
+    tokens = width * (3 * architecture.patch_size**2 + 1) + width * (patches + 2)  # projection; class token, positions
     attention, norms = 4 * width * (width + 1), 4 * width
     block = attention + norms + 2 * width * mlp + mlp + width
-    return tokens + sizes.num_layers * block + 2 * width
+    return tokens + architecture.num_layers * block + 2 * width
 
 
-def _of_torchvision(name: str, sizes: Architecture) -> ListedModel:
+def _of_torchvision(name: str, architecture: Architecture) -> ListedModel:
     return ListedModel(
         model=name,
-        parameters=parameters_of(sizes),
-        image_size=sizes.image_size,
-        patch_size=sizes.patch_size,
+        parameters=parameters_of(architecture),
+        image_size=architecture.image_size,
+        patch_size=architecture.patch_size,
         prefix_tokens=1,
         reads=POOLS["token"],
         position_figures=True,

@@ -9,7 +9,7 @@ from timm.models._manipulate import group_parameters
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.model.adapter import NO_POSITIONS, TokenLayout, VitParts
+from harness.model.vit_parts import NO_POSITIONS, TokenLayout, VitParts
 
 CONVOLUTIONAL_STEM = (
     "The patches come from a convolutional network, beside which a position embedding has no known strength: the "
@@ -36,6 +36,8 @@ def refusal(model: Any) -> str:
         return "its blocks hold two attention maps, side by side or one subtracted from the other"
     if block not in BLOCKS:
         return f"its blocks ({block}) are of a kind that is not known here"
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return "its stem has batch norms, by which an image's result depends on the other images of the batch"
     if model.global_pool not in ("token", "avg", "map"):
         return f"its pooling ({model.global_pool}) reads neither a token nor a mean"
     return ""

@@ -52,7 +52,8 @@ def test_every_family(name: str) -> None:
     torch.testing.assert_close(on_patches + fields["class_share"], torch.ones_like(on_patches), atol=2e-3, rtol=0)
     assert fields["rollout"].shape == (2, parts.grid**2)
     assert (fields["rollout"].float().sum(1) < 1.001).all() and fields["relevance"].isfinite().all()
-    assert sums.mean().shape[:2] == (report["layers"], 3 if parts.pool is None else model.attn_pool.num_heads)
+    heads = model.blocks[0].attn.num_heads if parts.pool is None else model.attn_pool.num_heads
+    assert sums.mean().shape[:2] == (report["layers"], heads)
     with torch.no_grad(), capture_tokens(model, lambda tokens: tokens) as tokens:
         model(images)
         torch.testing.assert_close(model.head(parts.features(tokens()[-1])), logits)

@@ -51,7 +51,7 @@ def test_a_model_of_timm_opens_in_timm_with_the_same_logits(tmp_path: Path) -> N
         with torch.no_grad():
             assert torch.equal(opened(images), loaded.model.eval()(images))
         config = timm.data.resolve_model_data_config(opened)
-        assert config["input_size"] == (3, size, size) and config["mean"] == loaded.preprocessing.mean
+        assert config["input_size"] == (3, size, size) and tuple(config["mean"]) == loaded.preprocessing.mean
 
 
 def test_a_model_of_timm_is_refused_where_transformers_has_the_plain_one_alone() -> None:

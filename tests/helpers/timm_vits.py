@@ -30,7 +30,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "test_vit4": {},
     # a convolutional stem
     "vit_tiny_r_s16_p8_224": {},
-    "vit_base_mci_224": {"embed_dim": 768, "num_heads": 12},
     # pooled by attention, or by the mean of such a model
     "vit_base_patch16_siglip_224": {},
     "vit_base_patch16_siglip_gap_224": {},
