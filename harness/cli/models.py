@@ -22,8 +22,9 @@ HEADINGS = (
 @click.option("--search", metavar="WORDS", help="Only names that contain these words, as in 'dinov2 reg'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def models(search: str | None, as_json: bool) -> None:
-    """List the models that --model takes: sizes, tokens before the patches, figures, licence of the named weights.
+    """List the models that --model takes, with size and licence.
 
+    The table also has the image size, the number of tokens before the patches, and which figures are defined.
     "positions" is whether figures of the position embedding are drawn; "licence" is that of timm's default weights.
 
     \b

@@ -31,6 +31,7 @@ WRITES = {
     "doctor --runs-dir run --cache-dir run": "",
     "data check data": "",
     "data cache": "",
+    "models": "",
     "verify run": "run",
     "data demo scenes": "scenes",
     "sweep example grid files": "files",
