@@ -146,7 +146,7 @@ def is_named(path: Path, text: str) -> bool:
     return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in names)
 
 
-@pytest.mark.timeout(100)  # reading a named pipe would block
+@pytest.mark.timeout(100, func_only=True)  # reading a named pipe would block
 @pytest.mark.parametrize("command", READS)
 def test_a_file_of_a_wrong_kind_is_used_or_named(command: str, template: Path, world: Path) -> None:
     problems = []
