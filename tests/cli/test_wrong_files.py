@@ -8,12 +8,12 @@ import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from harness.cli.main import main
-from harness.evidence.output import Measured
 from tests.cli.conftest import SWEPT
 
 # What may be in the place of a file or a folder.
@@ -80,7 +80,10 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setattr("harness.files._flush_to_disk", lambda path: None)
     monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     monkeypatch.setattr("harness.runs.figures.save_for_print", lambda *_: [])
-    monkeypatch.setattr("harness.evidence.verify._measure", lambda *_: Measured([], {}, {}))
+    nothing = SimpleNamespace(archive=None, subject=())
+    monkeypatch.setattr("harness.evidence.verify._material", lambda opened: nothing)
+    monkeypatch.setattr("harness.evidence.verify._measures", lambda material: ())
+    monkeypatch.setattr("harness.evidence.pairs.pairs_with_figures", lambda *_: {})
     monkeypatch.setattr("harness.evidence.output.evidence_figures", lambda results: {})
     monkeypatch.setattr("harness.export.export.scored", lambda form, folder, reference: reference.run)
     return root
