@@ -209,7 +209,7 @@ def _evidence(collection: Collection) -> Iterator[str]:
     if not verified:
         return
 
-    def told(row: Row, name: str) -> str:
+    def verdict_cell(row: Row, name: str) -> str:
         verdict, number = row.run.summary.get(f"{name}{ending}", "-"), row.run.metric(name)
         return str(verdict) if number is None else f"{verdict} ({number:.3f})"
 
@@ -219,7 +219,7 @@ def _evidence(collection: Collection) -> Iterator[str]:
             *(
                 Column(
                     name.removeprefix("evidence/").replace("_", " "),
-                    tuple(told(row, name) for row in verified),
+                    tuple(verdict_cell(row, name) for row in verified),
                     is_text=True,
                 )
                 for name in names
