@@ -149,15 +149,17 @@ def _below_probe(collection: Collection) -> Iterator[Caveat]:
 
 
 def _hardly_trained(collection: Collection) -> Iterator[Caveat]:
-    """A winner whose validation loss is not far below that of guessing."""
+    """A winner whose validation loss is not far below that of guessing; under-confident ones need more training."""
     best = collection.best
     loss, classes = (best.metric("best/val_loss"), part(best, "data").get("classes")) if best else (None, None)
-    if best and loss is not None and isinstance(classes, int) and loss > HARDLY_TRAINED * math.log(max(classes, 2)):
-        yield Caveat(
-            f"The best run is hardly trained: its validation loss is {loss:.2f}; guessing among {classes} classes has "
-            f"{math.log(max(classes, 2)):.2f}. Train longer, or with a higher learning rate.",
-            ("Its probabilities are under-confident.",) * ((best.metric("test/temperature") or 1) < UNDERCONFIDENT),
-        )
+    guessing = math.log(max(classes, 2)) if isinstance(classes, int) else math.inf
+    if best and loss is not None and loss > HARDLY_TRAINED * guessing:
+        numbers = f"its validation loss is {loss:.2f}; guessing among {classes} classes has {guessing:.2f}."
+        if (best.metric("test/temperature") or 1) < UNDERCONFIDENT:
+            text = f"The best run is hardly trained: {numbers} Train longer, or with a higher learning rate."
+            yield Caveat(text, ("Its probabilities are under-confident.",))
+        else:  # the loss may come from confident errors, which longer training does not lower
+            yield Caveat(f"The best run has a high loss: {numbers}")
 
 
 def _chosen_by_validation(collection: Collection) -> Iterator[Caveat]:
@@ -166,7 +168,8 @@ def _chosen_by_validation(collection: Collection) -> Iterator[Caveat]:
     if collection.board.metric == "best/val_f1" and (found := selection(ranked)):
         yield Caveat(
             f"The best of {len(ranked)} settings was chosen by its validation F1, which is therefore about "
-            f"{found.excess:.3f} too high (simulated with {found.images} images). Its test scores did not choose it.",
+            f"{found.excess:.3f} too high (simulated for {found.images} validation images). Its test scores did not "
+            "choose it.",
             is_grave=False,
         )
 

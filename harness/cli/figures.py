@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -39,7 +40,7 @@ def figures(runs: Path, study: bool, output: Path) -> None:
         from harness.runs.figures import PRINT_FORMATS, save_for_print
         from harness.runs.owned_files import OwnedFiles
 
-        drawn = [*study_figures(runs), *verified_figures(runs)]
+        drawn = [*study_figures(runs, functools.partial(click.echo, err=True)), *verified_figures(runs)]
         owned = OwnedFiles(output, FILE_LIST)
         names = [f"{figure.name}{suffix}" for figure in drawn for suffix in PRINT_FORMATS]
         owned.refuse_foreign(names)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.evidence.subject import Subject, features, logits_from
+from harness.evidence.verdict import FEWEST
 from harness.model.adapter import parts
 from harness.probe.linear_probe import fit_probe
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
@@ -34,8 +35,8 @@ SHUFFLE_SEED = 7
 RULE = (
     "The probe's accuracy at the last layer less that at half the depth, on the same test images. holds: the upper end "
     f"of the interval is at most {SMALL_LOSS:g}. does not hold: its lower end is above {SMALL_LOSS:g}. cannot be told: "
-    "anything else, a last probe that is not better than one on shuffled labels, or a model that does not beat "
-    "guessing."
+    f"anything else, fewer than {FEWEST} images, a last probe that is not better than one on shuffled labels, or a "
+    "model that does not beat guessing."
 )
 
 
@@ -57,7 +58,7 @@ class Depth:
     def claim(self) -> Claim:
         half = len(self.probe) // 2
         loss = self.probe_loss[half - 1]
-        if not self.beats_guessing or self.probe[-1].low <= self.probe_on_shuffled_labels:
+        if self.n < FEWEST or not self.beats_guessing or self.probe[-1].low <= self.probe_on_shuffled_labels:
             verdict = OPEN
         else:
             verdict = HOLDS if loss.high <= SMALL_LOSS else FAILS if loss.low > SMALL_LOSS else OPEN

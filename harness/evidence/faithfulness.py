@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.evidence.subject import Subject, logits_from
-from harness.evidence.verdict import above
+from harness.evidence.verdict import FEWEST, above
 from harness.model.adapter import parts
 from harness.runs.evidence_file import CENTRE_PRIOR, OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
@@ -34,8 +34,8 @@ RULE = (
     "Insertion area less deletion area of the map that pages show first, less that of the better of two orders that do "
     "not look at the image: from the centre outwards, and by the mean map of the other images. The map is not chosen "
     "by this result, which would favour it. holds: the whole interval is above 0. does not hold: it is below 0. "
-    "cannot be told: anything else, a model that does not beat guessing, or one "
-    f"whose p the patches change by less than {SMALLEST_EFFECT:g} in every image."
+    "cannot be told: anything else, a model that does not beat guessing, or one whose p the patches change by "
+    f"{SMALLEST_EFFECT:g} in fewer than {FEWEST} images."
 )
 
 
@@ -68,7 +68,7 @@ class Faithfulness:
             f"gain of {self.shown} less that of {self.baseline}",
             self.difference,
             self.n,
-            above(self.difference) if self.beats_guessing else OPEN,
+            above(self.difference, self.n) if self.beats_guessing else OPEN,
             RULE,
         )
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from harness.evidence.subject import Subject, logits_from
-from harness.evidence.verdict import above
+from harness.evidence.verdict import FEWEST, above
 from harness.explain.attention.capture import attention_matrix, attentions, capture_rows
 from harness.model.adapter import parts
 from harness.runs.evidence_file import OPEN, Claim
@@ -31,8 +31,8 @@ SIGNIFICANT = 0.05
 SIGN_FLIPS = 9999  # of the test, so p is at least 1 / 10,000
 RULE = (
     "Jensen-Shannon divergence between two heads on one image less that of one head on two images, in bits, mean over "
-    "layers. holds: the whole interval is above 0. does not hold: it is below 0. cannot be told: anything else, or a "
-    "model that does not beat guessing."
+    "layers. holds: the whole interval is above 0. does not hold: it is below 0. cannot be told: anything else, fewer "
+    f"than {FEWEST} images whose patches draw attention, or a model that does not beat guessing."
 )
 
 
@@ -67,7 +67,7 @@ class Heads:
             else "no image whose patches draw attention",
             self.difference if self.n else Interval(0.0, 0.0, 0.0),
             self.n,
-            above(self.difference) if self.n and self.beats_guessing else OPEN,
+            above(self.difference, self.n) if self.beats_guessing else OPEN,
             RULE,
         )
 

@@ -39,7 +39,7 @@ class Opened:
 
     @property
     def few(self) -> list[int]:
-        """Which of the test images the dearest measures use: at most FEW, evenly spaced."""
+        """Which of the test images the most expensive measures use: at most FEW, evenly spaced."""
         return evenly_spaced(len(self.tested), FEW)
 
     def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:

@@ -73,14 +73,19 @@ def of_mistakes(subject: Subject, for_prediction: np.ndarray) -> PairedMaps | No
 
 
 @torch.no_grad()
-def last_layer(model: nn.Module, subject: Subject) -> np.ndarray:
-    """Attention (n, P) of the last layer of another model on the same images, mean over heads."""
+def last_block(model: nn.Module, subject: Subject) -> np.ndarray:
+    """Attention (n, P) of the last block of another model on the same images, mean over heads."""
     prefix, maps = parts(model).layout.prefix, []
     with capture_rows(model) as latest:
         for images in subject.batches():
             model(images)
             maps.append(latest()[:, -1, :, prefix:].mean(1).double().cpu().numpy())
     return np.concatenate(maps)
+
+
+def of_last_block(archive: Archive, model: nn.Module) -> np.ndarray:
+    """The same (n, P) from an archive, whose last layer may be attention that pools the tokens after the blocks."""
+    return archive.layers[:, len(parts(model).blocks) - 1].astype(np.float64)
 
 
 def pairs_figure(
@@ -131,16 +136,16 @@ def prediction_captions(classes: Sequence[str], subject: Subject, probability: n
 def pairs_with_figures(
     opened: Opened, archive: Archive, subject: Subject, say: Callable[[str], None]
 ) -> dict[str, tuple[PairedMaps, Figure]]:
-    """Attention of the last layer before and after fine-tuning, and relevance of mistakes for prediction and truth."""
+    """Attention of the last block before and after fine-tuning, and relevance of mistakes for prediction and truth."""
     best = opened.best
     images = of_cache(opened.dataset.pixels, opened.tested.positions, best.preprocessing.crop_size)
     captions = prediction_captions(best.classes, subject, archive.probability)
     found = {}
     try:
-        before = last_layer(initial_model(opened), subject)
-        after = archive.layers[:, -1].astype(np.float64)
+        before = last_block(initial_model(opened), subject)
+        after = of_last_block(archive, best.model)
         paired = PairedMaps(np.arange(len(subject)), before, after)
-        title = "Attention of the last layer before and after fine-tuning"
+        title = "Attention of the last block before and after fine-tuning"
         found["before_after"] = paired, pairs_figure(paired, ("before", "after"), title, images, captions)
     except HarnessError as error:
         say(f"Attention before fine-tuning is not compared, because the initial weights are missing: {error}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.evidence.faithfulness import CENTRE, OTHERS
-from harness.evidence.verdict import above
+from harness.evidence.verdict import FEWEST, above
 from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
@@ -19,7 +19,7 @@ HALF = 0.5  # of a patch that the object must cover
 RULE = (
     "Hits of the map less hits of the better of two maps that do not look at the image: a Gaussian at the centre, and "
     "the mean map of the other images. holds: the whole interval is above 0. does not hold: it is below 0. cannot be "
-    "told: anything else, or a model that does not beat guessing."
+    f"told: anything else, fewer than {FEWEST} images with masks, or a model that does not beat guessing."
 )
 
 
@@ -41,7 +41,7 @@ class Pointing:
             f"hits less those of {self.baseline}",
             self.differences[name],
             self.n,
-            above(self.differences[name]) if self.beats_guessing else OPEN,
+            above(self.differences[name], self.n) if self.beats_guessing else OPEN,
             RULE,
         )
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.evidence.subject import Subject
-from harness.evidence.verdict import above
+from harness.evidence.verdict import FEWEST, above
 from harness.model.adapter import parts
 from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
@@ -24,7 +24,7 @@ SMALL_LOSS = 0.02  # of accuracy; a model that loses less does not need position
 RULE = (
     f"Accuracy lost when the position embedding is shuffled among patches ({SHUFFLES} shuffles). holds: the lower end "
     f"of the interval is above {SMALL_LOSS:g}. does not hold: its upper end is below {SMALL_LOSS:g}. cannot be told: "
-    "anything else, or a model that does not beat guessing."
+    f"anything else, fewer than {FEWEST} images, or a model that does not beat guessing."
 )
 
 
@@ -54,7 +54,7 @@ class PositionUse:
             "accuracy lost when positions are shuffled",
             loss,
             self.n,
-            above(loss, SMALL_LOSS) if self.beats_guessing else OPEN,
+            above(loss, self.n, SMALL_LOSS) if self.beats_guessing else OPEN,
             RULE,
         )
 

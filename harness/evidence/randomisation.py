@@ -17,15 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from harness.evidence.verdict import FEWEST, below
 from harness.model.adapter import parts
-from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
+from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
 
 STAGES = ("last block", "upper half", "all")
 RULE = (
     "Rank correlation of the map with that of a model whose upper half is random, less its correlation with the map of "
     "another image, both of the same images. holds: the whole interval is below 0. does not hold: it is above 0. "
-    "cannot be told: anything else, or a model that does not beat guessing."
+    f"cannot be told: anything else, fewer than {FEWEST} images in which the maps vary, or a model that does not beat "
+    "guessing."
 )
 
 
@@ -50,7 +52,6 @@ class Randomisation:
     def claim(self, name: str) -> Claim:
         one = self.maps[name]
         difference, number = one.difference, "correlation after randomising less that with another image"
-        verdict = HOLDS if difference.high < 0 else FAILS if difference.low > 0 else OPEN
         if not one.n:
             difference, number = Interval(0.0, 0.0, 0.0), "no image in which the map varies"
         return Claim(
@@ -59,7 +60,7 @@ class Randomisation:
             number,
             difference,
             one.n,
-            verdict if self.beats_guessing else OPEN,
+            below(difference, one.n) if self.beats_guessing else OPEN,
             RULE,
         )
 

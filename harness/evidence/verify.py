@@ -41,7 +41,7 @@ class Material:
     opened: Opened
     archive: Archive
     subject: Subject
-    few: Subject  # some of its images, for the dearest measures
+    few: Subject  # some of its images, for the most expensive measures
     maps: Mapping[str, np.ndarray]
     baselines: Mapping[str, np.ndarray]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.runs.intervals import share_interval
-from harness.runs.rules import BLUE, HARDLY_TRAINED, ORANGE, confidence_word
+from harness.runs.rules import BLUE, HARDLY_TRAINED, ORANGE, UNDERCONFIDENT, confidence_word
 from harness.training.metrics import CALIBRATION_BINS, Predictions
 
 if TYPE_CHECKING:
@@ -83,11 +83,15 @@ def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def confidence_lines(measured: Reliability, val_loss: float, num_classes: int) -> dict[str, str]:
-    """Lines of the closing table: confidence in a word, and a caveat for a model that is hardly trained."""
+    """Lines of the closing table: confidence in a word, and a loss that is near that of guessing."""
     lines = {"confidence": f"{measured.word} (temperature {measured.temperature:.2f} fits the test images best)"}
     guessing = math.log(num_classes)
     if val_loss > HARDLY_TRAINED * guessing:
-        lines["hardly trained"] = f"validation loss {val_loss:.2f}, guessing has {guessing:.2f}: train longer"
+        text = f"validation loss {val_loss:.2f}, guessing has {guessing:.2f}"
+        if measured.temperature < UNDERCONFIDENT:
+            lines["hardly trained"] = f"{text}: train longer"
+        else:  # confident errors make a loss as high, and longer training does not lower theirs
+            lines["high loss"] = text
     return lines
 
 

@@ -5,6 +5,7 @@ K settings, R simulated choices, N test images.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class Selection:
 def selection(ranked: Sequence[SettingRow]) -> Selection | None:
     """Simulated with the settings' predictions of test images; None unless two settings can be compared on them.
 
-    Each time, as many images as validation has are redrawn, the same ones for all settings, and the best setting on
-    them is chosen. The excess is the mean error of the chosen one's score. The choice of an epoch within a run adds to
-    it and is not simulated.
+    The test images are redrawn, the same ones for all settings, and the errors of the scores are scaled by
+    sqrt(N / validation images) to the number of validation images. The setting with the best score is chosen; the
+    excess is the mean error of that score. The choice of an epoch within a run adds to it and is not simulated.
     """
     first = ranked[0].setting.best if ranked else None
     images = (first.manifest.get("data") or {}).get("images") if first else None
@@ -45,16 +46,18 @@ def selection(ranked: Sequence[SettingRow]) -> Selection | None:
     settings = [runs for runs in settings if runs]
     if len(settings) < 2:
         return None
-    scores, errors = (np.array(column) for column in zip(*(_redrawn(first, runs) for runs in settings), strict=True))
+    scores, errors = _redrawn(first, settings)
     errors *= math.sqrt(len(first.predictions.labels) / count)
     winner = (scores[:, None] + errors).argmax(0)
     return Selection(float(errors[winner, np.arange(errors.shape[1])].mean()), count)
 
 
-def _redrawn(first: Run, runs: Sequence[Run]) -> tuple[float, np.ndarray]:
-    """Macro F1 of a setting on all test images, and the errors (R,) of redrawn ones; means over its seeds."""
+def _redrawn(first: Run, settings: Sequence[Sequence[Run]]) -> tuple[np.ndarray, np.ndarray]:
+    """Macro F1 of each setting on all test images (K,), and its errors on redrawn ones (K, R); means over seeds."""
     labels, classes = first.predictions.labels, len(first.predictions.classes)
-    predicted = [aligned(first, run) for run in runs]
-    score = float(np.mean([macro_f1(labels, of_run, classes) for of_run in predicted]))
-    redrawn = resampled(labels, predicted, classes, resamples=CHOICES).mean(0)
-    return score, redrawn - redrawn.mean()
+    predicted = [[aligned(first, run) for run in runs] for runs in settings]
+    scores = [np.mean([macro_f1(labels, of_run, classes) for of_run in of_setting]) for of_setting in predicted]
+    redrawn = resampled(labels, list(itertools.chain(*predicted)), classes, resamples=CHOICES)
+    ends = np.cumsum([len(of_setting) for of_setting in predicted])[:-1]
+    means = np.stack([of_setting.mean(0) for of_setting in np.split(redrawn, ends)])
+    return np.array(scores), means - means.mean(1, keepdims=True)

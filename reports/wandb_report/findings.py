@@ -17,12 +17,9 @@ from reports.page.sections.provenance import facts_of
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.stats.leaderboard_table import settings_columns, wide_columns
-from reports.stats.mistakes import mistakes
 from reports.values import is_number
 from reports.wandb_report.markdown import bullets, code, escaped, table
-
-# Most confusions, classes and errors that are listed.
-LISTED = 10
+from reports.wandb_report.mistake_tables import LISTED, mistake_tables
 
 # A setting with more values is left out of the table of effects.
 MOST_VALUES = 12
@@ -105,54 +102,6 @@ def _curves(collection: Collection) -> Iterator[str]:
         yield bullets([f"{escaped(row.run.name)}: {escaped(row.reason)}" for row in infeasible[:LISTED]])
 
 
-def _mistakes(collection: Collection) -> Iterator[str]:
-    if collection.best is None:
-        return
-    predictions = collection.best.predictions
-    if predictions.problem:
-        yield f"The predictions of the best run cannot be shown: {escaped(predictions.problem)}."
-        return
-    found, names = mistakes(predictions), predictions.classes
-    yield f"The best run predicts {found['wrong']} of {found['n']} test images wrong."
-    if not found["wrong"]:
-        return
-    yield "Top confusions:"
-    pairs = [(names[truth], names[guess], count, truth) for truth, guess, count, _ in found["pairs"][:LISTED]]
-    support = [numbers[5] for numbers in found["perClass"]]
-    yield table(
-        [
-            Column("truth", tuple(truth for truth, *_ in pairs), is_text=True),
-            Column("prediction", tuple(guess for _, guess, *_ in pairs), is_text=True),
-            Column("images", tuple(f"{count} of {support[truth]}" for *_, count, truth in pairs)),
-        ]
-    )
-    scores = [
-        (numbers[0], name, numbers[2], numbers[5])
-        for numbers, name in zip(found["perClass"], names, strict=True)
-        if numbers[5]
-    ]
-    lowest = sorted(score for score in scores if score[0] < 1)[:LISTED]
-    yield "Classes with the lowest F1:"
-    yield table(
-        [
-            Column("class", tuple(name for _, name, *_ in lowest), is_text=True),
-            Column("F1", tuple(f"{score:.2f}" for score, *_ in lowest)),
-            Column("recall", tuple(f"{recall:.2f}" for *_, recall, _ in lowest)),
-            Column("images", tuple(str(count) for *_, count in lowest)),
-        ]
-    )
-    errors = [found["pictures"][number] for number in found["errors"][:LISTED]]
-    yield "Most confident errors:"
-    yield table(
-        [
-            Column("image", tuple(file for file, *_ in errors), is_text=True),
-            Column("truth", tuple(names[truth] for _, truth, *_ in errors), is_text=True),
-            Column("prediction", tuple(names[guess] for _, _, guess, *_ in errors), is_text=True),
-            Column("probability", tuple(columns.number(probability, 3) for *_, probability, _ in errors)),
-        ]
-    )
-
-
 def _gallery(collection: Collection) -> Iterator[str]:
     board = collection.board
     with_maps = [row for row in board.finished if row.run.metric("attention/n")]
@@ -209,7 +158,7 @@ def _evidence(collection: Collection) -> Iterator[str]:
     if not verified:
         return
 
-    def told(row: Row, name: str) -> str:
+    def verdict_cell(row: Row, name: str) -> str:
         verdict, number = row.run.summary.get(f"{name}{ending}", "-"), row.run.metric(name)
         return str(verdict) if number is None else f"{verdict} ({number:.3f})"
 
@@ -219,7 +168,7 @@ def _evidence(collection: Collection) -> Iterator[str]:
             *(
                 Column(
                     name.removeprefix("evidence/").replace("_", " "),
-                    tuple(told(row, name) for row in verified),
+                    tuple(verdict_cell(row, name) for row in verified),
                     is_text=True,
                 )
                 for name in names
@@ -250,7 +199,7 @@ SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
     "leaderboard": _leaderboard,
     "effects": _effects,
     "curves": _curves,
-    "mistakes": _mistakes,
+    "mistakes": mistake_tables,
     "gallery": _gallery,
     "positions": _positions,
     "evidence": _evidence,

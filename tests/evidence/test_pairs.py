@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from harness.evidence.pairs import PairedMaps, of_mistakes, pairs_figure, prediction_captions
+from harness.evidence.pairs import PairedMaps, last_block, of_last_block, of_mistakes, pairs_figure, prediction_captions
 from harness.explain.attention.relevance import relevance
 from tests.evidence import planted
 
@@ -31,6 +33,14 @@ def test_mistakes_have_the_relevance_of_their_truth() -> None:
     np.testing.assert_array_equal(found.first, predicted[wrong])
     expected = relevance(subject.model, images.values[wrong], images.labels[wrong])
     np.testing.assert_allclose(found.second, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_the_same_block_is_compared_where_pooling_attention_is_a_layer_more() -> None:
+    model, images = planted.new_vit(), planted.by_colour(8, seed=3)
+    before = last_block(model, planted.subject_of(model, images))
+    first, pool = np.zeros_like(before), np.ones_like(before)
+    archive = SimpleNamespace(layers=np.stack([first, before, pool], axis=1))  # of two blocks
+    np.testing.assert_array_equal(of_last_block(archive, model), before)
 
 
 def test_the_figure_names_what_it_shows() -> None:

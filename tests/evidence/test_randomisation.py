@@ -10,6 +10,7 @@ import torch
 
 from harness.evidence.figures import maps_figure
 from harness.evidence.randomisation import measure_randomisation, partly_random, rank_correlation
+from harness.evidence.verdict import FEWEST
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from harness.runs.rules import finite
 from tests.evidence import planted
@@ -87,3 +88,16 @@ def test_rank_correlation_by_hand():
     other = np.array([[10, 20, 30, 40], [4, 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]])
     # Third row: ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4, so the correlation is 4.5 / sqrt(4.5 * 5).
     assert rank_correlation(one, other).tolist() == pytest.approx([1, -1, 4.5 / np.sqrt(22.5), np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(("varying", "verdict"), [(1, OPEN), (FEWEST - 1, OPEN), (FEWEST, FAILS)])
+def test_few_images_whose_map_varies_give_no_verdict(varying: int, verdict: str):
+    # Images after the varying ones have a flat map. The last varying one has no other image to compare with.
+    values = maps(0)
+    values[varying + 1 :] = 0
+    result = measure_randomisation(
+        {"map": values}, lambda _: {"map": values}, planted.new_vit(), planted.new_vit(1), beats_guessing=True
+    )
+    claim = result.claim("map")
+    assert (claim.n, claim.verdict) == (varying, verdict)
+    assert claim.measured.low > 0  # the interval alone would decide

@@ -17,11 +17,11 @@ from harness.evidence.pointing import measure_pointing
 from harness.evidence.position_use import measure_position_use
 from harness.evidence.randomisation import measure_randomisation
 from harness.evidence.subject import Subject
-from harness.evidence.verdict import above
+from harness.evidence.verdict import FEWEST, above, below
 from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
 from harness.explain.localization import centre_prior
-from harness.runs.evidence_file import HOLDS, OPEN, Claim, claim_of
+from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, claim_of
 from harness.runs.resampling import mean_intervals
 from harness.runs.rules import finite
 from tests.evidence import planted
@@ -78,7 +78,7 @@ def test_of_a_model_that_predicts_one_class_nothing_can_be_told(reads_features: 
 @pytest.mark.parametrize("n", [20, 60])
 def test_differences_of_nothing_are_claimed_at_the_nominal_rate(n: int) -> None:
     # 300 independent columns; that they share the resampled rows does not make their values depend on each other.
-    verdicts = [above(interval) for interval in mean_intervals(np.random.default_rng(n).normal(size=(n, 300)))]
+    verdicts = [above(interval, n) for interval in mean_intervals(np.random.default_rng(n).normal(size=(n, 300)))]
     # 2.5 % on either side is nominal, and a little more for the bootstrap of few images: 15 of 300 are expected.
     assert 3 <= sum(verdict != OPEN for verdict in verdicts) <= 31
 
@@ -93,3 +93,21 @@ def test_maps_at_random_point_at_objects_at_most_at_the_nominal_rate() -> None:
         found = measure_pointing(maps, orders, covered, beats_guessing=True)
         held += found.claim("noise").verdict == HOLDS
     assert held <= 7  # 2.5 of 100 are nominal
+
+
+def test_few_images_decide_nothing() -> None:
+    [of_one] = mean_intervals(np.array([[0.4]]))
+    assert of_one.low == of_one.value == of_one.high
+    for verdict, decided in ((above, (HOLDS, FAILS)), (below, (FAILS, HOLDS))):
+        assert verdict(of_one, 1) == verdict(of_one, FEWEST - 1) == OPEN
+        assert (verdict(of_one, FEWEST), verdict(of_one, FEWEST, bound=0.5)) == decided
+        assert verdict(of_one, FEWEST, bound=0.4) == OPEN
+
+
+def test_no_claim_is_decided_by_few_images_of_a_model_that_is_right() -> None:
+    few = planted.by_colour(FEWEST - 1, seed=10_000)
+    subject = planted.subject_of(planted.colour().subject.model, few)
+    assert subject.beats_guessing
+    found = claims(subject, few)
+    assert [claim.verdict for claim in found] == [OPEN] * 6
+    assert all(f"fewer than {FEWEST} images" in claim.rule for claim in found)

@@ -53,6 +53,18 @@ def test_a_winner_that_is_hardly_trained_is_named(tmp_path: Path) -> None:
     assert not any("hardly trained" in caveat.text for caveat in caveats(collect(tmp_path / "trained")))
 
 
+def test_a_winner_that_is_over_confident_is_not_advised_to_train_longer(tmp_path: Path) -> None:
+    run = write(tmp_path / "a", 0.5, lr=1e-3)
+    summary = run.summary | {"best/val_loss": 3.5, "test/temperature": 2.0}
+    (run.path / "summary.json").write_text(json.dumps(summary))
+    (run.path / "manifest.json").write_text(json.dumps({"data": {"classes": 100}}))
+    [caveat] = [one for one in caveats(collect(tmp_path)) if "validation loss" in one.text]
+    assert caveat.text == (
+        "The best run has a high loss: its validation loss is 3.50; guessing among 100 classes has 4.61."
+    )
+    assert caveat.details == () and caveat.is_grave
+
+
 def test_the_validation_score_of_the_best_of_several_is_too_high(tmp_path: Path) -> None:
     for number, errors in enumerate((10, 11, 12)):
         run = write(tmp_path / str(number), 0.9, errors, lr=10.0**-number)
@@ -62,7 +74,7 @@ def test_the_validation_score_of_the_best_of_several_is_too_high(tmp_path: Path)
     assert caveat.text.startswith(
         "The best of 3 settings was chosen by its validation F1, which is therefore about 0.0"
     )
-    assert "(simulated with 50 images)" in caveat.text
+    assert "(simulated for 50 validation images)" in caveat.text
 
 
 def test_a_winner_near_guessing_is_a_grave_caveat(tmp_path: Path) -> None:

@@ -38,8 +38,11 @@ def test_bins_add_up_to_the_calibration_error() -> None:
     assert accuracy.get_ylabel() == "accuracy (share of images)"
 
 
-def test_a_model_that_is_hardly_trained_is_named() -> None:
+def test_a_high_loss_is_named_and_only_an_under_confident_model_is_to_train_longer() -> None:
     logits = np.random.default_rng(3).normal(size=(50, 10))
-    measured = reliability(Predictions(drawn_from(logits), logits), 0.1)
-    assert "hardly trained" in confidence_lines(measured, 1.5, 10)  # ln 10 = 2.30
-    assert "hardly trained" not in confidence_lines(measured, 1.3, 10)
+    labels = drawn_from(logits)
+    under, over = (reliability(Predictions(labels, scale * logits), 0.1) for scale in (0.3, 3.0))
+    text = "validation loss 1.50, guessing has 2.30"  # ln 10
+    assert confidence_lines(under, 1.5, 10)["hardly trained"] == f"{text}: train longer"
+    assert confidence_lines(over, 1.5, 10)["high loss"] == text
+    assert list(confidence_lines(under, 1.3, 10)) == list(confidence_lines(over, 1.3, 10)) == ["confidence"]

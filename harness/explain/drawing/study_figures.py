@@ -64,8 +64,11 @@ class FinishedRun:
         return f"lr {rate}, batch {batch}, augmentation {augment}"
 
 
-def study_figures(folder: Path) -> Iterator[StudyFigure]:
-    """The figures of the finished runs in a folder. Raises HarnessError if there are none, or none with maps."""
+def study_figures(folder: Path, say: Callable[[str], None] = print) -> Iterator[StudyFigure]:
+    """The figures of the finished runs in a folder. Raises HarnessError if there are none, or none with maps.
+
+    `say` gets the reason if the seventh, which alone needs the checkpoint, cannot be drawn.
+    """
     runs = finished_runs(folder)
     if len(runs) < FEWEST:
         raise HarnessError(f"{folder} holds no finished run. Give the --runs-dir of runs.")
@@ -92,7 +95,10 @@ def study_figures(folder: Path) -> Iterator[StudyFigure]:
         raise HarnessError(f"No finished run in {folder} has attention maps. Make them with `harness explain RUN`.")
     yield from _map_figures(with_maps[0])
     if (with_maps[0].path / "checkpoints" / BEST).is_file():
-        yield _vit_figure(with_maps[0])
+        try:
+            yield _vit_figure(with_maps[0])
+        except HarnessError as error:
+            say(f"The figure 7_inside is not drawn: {error}")
 
 
 def _map_figures(run: FinishedRun) -> Iterator[StudyFigure]:
@@ -122,6 +128,8 @@ def _vit_figure(run: FinishedRun) -> StudyFigure:
     archive = read_archive(run.path / "attention" / ATTENTION_FILE, Archive)
     vit = parts(load_best(run.path / "checkpoints" / BEST).model)
     projection, positions = vit.patch_projection.weight.detach().numpy(), vit.patch_positions()
+    if projection.shape[1] != 3:
+        raise HarnessError(f"filters of {projection.shape[1]} channels have no colour; it needs those of 3 (RGB).")
     patches = None if positions is None else positions[0].detach().double().numpy()
     return StudyFigure(
         "7_inside",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -15,9 +17,11 @@ from harness.cli.figures import FILE_LIST
 from harness.cli.main import main
 from harness.config import RunConfig
 from harness.explain import archive
+from harness.explain.drawing import study_figures as drawing
 from harness.explain.drawing.sprites import draw_sprites
 from harness.explain.drawing.study_figures import study_figures
 from harness.model.vit import build_model
+from harness.runs import figures
 from harness.runs.folder import BEST
 from harness.training.checkpoint import save_best
 from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
@@ -78,6 +82,31 @@ def test_a_run_with_a_checkpoint_has_a_figure_of_its_filters(runs: Path) -> None
         "patch projection:",
         "position embeddings:",
         "attention distance",
+    ]
+
+
+def test_a_damaged_checkpoint_costs_its_own_figure_alone(runs: Path, tmp_path: Path) -> None:
+    (runs / "good" / "checkpoints").mkdir()
+    (runs / "good" / "checkpoints" / BEST).write_bytes(b"damaged")
+    output = tmp_path / "figures"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save_for_print", lambda _, path, __: [path])
+        result = CliRunner().invoke(main, ["figures", str(runs), "--study", "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(output / name) for name in NAMES]
+    assert result.stderr.startswith("The figure 7_inside is not drawn: ") and "is damaged" in result.stderr
+
+
+def test_filters_without_colours_are_not_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "good" / "checkpoints").mkdir()
+    (runs / "good" / "checkpoints" / BEST).touch()
+    vit = build_model("vit_demo", num_classes=3, weights="none", image_size=32).model
+    vit.conv_proj = torch.nn.Conv2d(24, vit.hidden_dim, 1)
+    monkeypatch.setattr(drawing, "load_best", lambda _: SimpleNamespace(model=vit))
+    said: list[str] = []
+    assert [figure.name for figure in study_figures(runs, said.append)] == NAMES
+    assert said == [
+        "The figure 7_inside is not drawn: filters of 24 channels have no colour; it needs those of 3 (RGB)."
     ]
 
 
