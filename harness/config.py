@@ -270,7 +270,12 @@ class RunConfig:
         earlier=0,
     )
     lora_alpha: float = option(
-        16.0, "LoRA: adapters count alpha / rank times.", group="Model", above=0, high=10_000, earlier=16.0
+        16.0,
+        "LoRA: the product of the adapters is multiplied by alpha / rank.",
+        group="Model",
+        above=0,
+        high=10_000,
+        earlier=16.0,
     )
     lora_targets: str = option(
         "attention",
@@ -480,7 +485,7 @@ class RunConfig:
         if self.name:
             return self.name
         if swept := swept_settings():
-            return sweep_run_name(vars(self), swept)
+            return sweep_run_name(vars(self), [name for name in swept if name not in self._without_effect])
         return f"lr{self.lr:g}_bs{self.batch_size}_{self.augment}_s{self.seed}"
 
     @property
@@ -494,8 +499,15 @@ class RunConfig:
         return {
             field.name: value
             for field in dataclasses.fields(self)
-            if field.metadata["identity"] and (value := getattr(self, field.name)) != field.metadata["earlier"]
+            if field.metadata["identity"]
+            and field.name not in self._without_effect
+            and (value := getattr(self, field.name)) != field.metadata["earlier"]
         }
+
+    @property
+    def _without_effect(self) -> tuple[str, ...]:
+        """Settings that change nothing beside the others: two runs that differ in them compute the same."""
+        return () if self.lora_rank else ("lora_alpha", "lora_targets")
 
     def differences(self, other: RunConfig) -> list[str]:
         """Names of settings in which two runs compute something else; data and weights are compared by content."""
@@ -504,6 +516,7 @@ class RunConfig:
             for field in dataclasses.fields(self)
             if field.metadata["identity"]
             and field.name not in ("data", "weights", "name")
+            and not (field.name in self._without_effect and field.name in other._without_effect)
             and getattr(self, field.name) != getattr(other, field.name)
         ]
 
@@ -513,6 +526,8 @@ class RunConfig:
         if self.weights not in NAMED_WEIGHTS:
             # Checked only here: a checkpoint stays usable after its initial weights file is deleted.
             path = Path(self.weights).expanduser()
+            if TIMM_MODEL.fullmatch(self.weights):
+                raise ConfigError(f"--weights {self.weights}: give --model {self.weights} --weights pretrained.")
             if hub := re.match(r"(hf-hub|hf_hub|hf|timm|local-dir|https?):", self.weights):
                 raise ConfigError(
                     f"--weights {self.weights}: models are not downloaded from {hub[1]}. Download the model's folder "

@@ -12,9 +12,12 @@ from safetensors.torch import save_file
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, WeightsError
+from harness.evidence.verify import verify
 from harness.explain import archive
 from harness.explain.archive import Archive
 from harness.model import timm_model
+from harness.model.architectures import sizes_of
+from harness.model.pretrained import weights_path
 from harness.model.vit import build_model
 from harness.model.weight_names import to_timm
 from harness.train import fit
@@ -29,7 +32,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     changes = RANDOM | {
         "model": "timm:test_vit3",
         "image_size": 64,
-        "explain": "all",
+        "explain": "3",
         "grad_checkpointing": True,
         "epochs": 1,
     }
@@ -38,12 +41,15 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     [folder] = (tmp_path / "killed").iterdir()
     run, whole = fit(config), fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), explain="none"))
     assert same_bits(weights_of(folder), weights_of(whole))
-    assert run.summary["state"] == "finished" and run.summary["attention/n"] == 9
+    assert run.summary["state"] == "finished" and run.summary["attention/n"] == 3
     arrays = archive.read(folder / "attention" / "attention.npz", Archive)
     blocks = timm_model.described("timm:test_vit3").blocks
-    assert arrays.layers.shape == (9, blocks + 1, 16) and arrays.settings["pools_by_attention"] is True
+    assert arrays.layers.shape == (3, blocks + 1, 16) and arrays.settings["pools_by_attention"] is True
     assert arrays.settings["head_layer"] == blocks + 1 and arrays.settings["prefix_tokens"] == 1
+    assert run.summary["attention/distance"] == pytest.approx(float(arrays.distance[:, -2].mean()))
     assert build(tmp_path / "killed").is_file()
+    with pytest.raises(HarnessError, match="--verify test torchvision's models, not timm:test_vit3"):
+        verify(folder, 4, None, None, print)
 
 
 def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
@@ -68,6 +74,11 @@ def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
             {"model": "timm:vit_tiny_patch16_224.no_tag"},
             "no weights of this tag. Names with a tag: vit_tiny",
         ),
+        ({"model": "timm:convnext_atto"}, "ConvNeXt is not a Vision Transformer of the kinds that are known here"),
+        (
+            {"model": "timm:test_vit", "image_size": 32, "verify": True},
+            "--verify test torchvision's models, not timm:test_vit: they replace the output of single heads",
+        ),
         ({"model": "timm:vit_base_patch16_sapiens2"}, "are not square: give --image-size, a multiple of 16"),
         ({"model": "timm:test_vit", "image_size": 40}, "40 is not a multiple of timm:test_vit's patch size, 16"),
     ],
@@ -84,10 +95,26 @@ def test_without_timm_one_sentence_says_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(timm_model.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"needs timm, which is not installed: pip install 'vit-harness\[timm\]'"):
         build_model("timm:test_vit", num_classes=2, weights="none")
+    for reads in (sizes_of, lambda model: weights_path(model, "pretrained")):
+        with pytest.raises(ConfigError, match="needs timm, which is not installed"):
+            reads("timm:a_model_that_is_not_in_the_table")
 
 
-def test_without_network_it_says_which_file_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_timm_lacks_a_model_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.is_model", lambda name: name != "test_vit")
+    with pytest.raises(ConfigError, match=r"has no model test_vit\. Similar names: test_vit\d"):
+        build_model("timm:test_vit", num_classes=2, weights="none")
+
+
+def test_nothing_is_downloaded_for_a_model_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("downloaded"))
+    with pytest.raises(ConfigError, match="is not supported: its attention is within windows"):
+        weights_path("timm:samvit_base_patch16", "pretrained")
+
+
+def test_without_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # this machine may have the file
     with pytest.raises(WeightsError) as caught:
         build_model("timm:vit_tiny_patch16_224.augreg_in21k", num_classes=2, weights="pretrained")
     assert "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k" in str(

@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_all_source_and_data_files_and_no_tests(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    suffixes = (".py", ".j2", ".js", ".css", ".svg", ".safetensors")
+    suffixes = (".py", ".j2", ".js", ".css", ".svg", ".safetensors", ".csv")
     needed = {
         str(path.relative_to(ROOT))
         for package in ("harness", "reports")
@@ -49,6 +49,7 @@ def test_the_wheel_holds_all_source_and_data_files_and_no_tests(wheel: Path) -> 
         if path.suffix in suffixes
     }
     assert {"harness/run.py", "harness/model/vit_demo.safetensors", "reports/page/assets/report.css"} <= needed
+    assert "harness/model/timm_models.csv" in needed
     needed |= {f"harness/sweep/examples/{file.name}" for file in (ROOT / "sweeps").glob("*.yaml")}
     assert packed == needed
 

@@ -34,19 +34,19 @@ def models(search: str | None, as_json: bool) -> None:
     """
     from harness.model import listing
 
-    found = listing.search(search)
+    listed = listing.search(search)
     if as_json:
-        click.echo(json.dumps([each.values() for each in found], indent=2))
+        click.echo(json.dumps([each.values() for each in listed], indent=2))
         return
-    taken = [each for each in found if not each.refused]
+    taken = [each for each in listed if not each.refused]
     rows = [HEADINGS, *(_row(each.values()) for each in taken)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for row in rows:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    for each in found:
+    for each in listed:
         if each.refused:
             click.echo(f"{each.model} is not supported: {each.refused}.")
-    if not found:
+    if not listed:
         click.echo(f"No name contains {search!r}.")
 
 

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.test_set import ExplainedModel, explain_dataset
-from harness.model.architectures import head_layer
+from harness.model.architectures import check_verifiable, head_layer
 from harness.model.vit import build_model
 from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS
 from harness.runs.rules import LEGRAD, RELEVANCE, ROLLOUT
@@ -62,6 +62,7 @@ def open_for_verifying(
     best: BestCheckpoint, config: RunConfig, dataset: Dataset, processes: Processes, images: int
 ) -> Opened:
     """With evenly spaced test images, and the model on the device."""
+    check_verifiable(config.model)
     chosen = dataset.test.take(evenly_spaced(len(dataset.test), images))
     if len(chosen) < 2:
         raise HarnessError(f"{len(chosen)} test image is not enough to verify anything; at least 2 are needed.")

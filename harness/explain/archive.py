@@ -15,7 +15,17 @@ from harness.runs.attention_files import Archive, PositionArchive
 from harness.runs.attention_files import read_archive as read
 from harness.runs.rules import VERSION
 
-__all__ = ["VERSION", "Archive", "PositionArchive", "attending", "off_patches", "prefix_tokens", "read", "write"]
+__all__ = [
+    "VERSION",
+    "Archive",
+    "PositionArchive",
+    "attending",
+    "block_distance",
+    "off_patches",
+    "prefix_tokens",
+    "read",
+    "write",
+]
 
 
 def write(path: Path, archive: Archive | PositionArchive) -> None:
@@ -41,6 +51,11 @@ def attending(archive: Archive) -> str:
     if archive.settings.get("pools_by_attention") is True:
         return "the patches (mean), and in the last layer the pooling"
     return "the patches (mean)" if archive.settings.get("pools_patches") is True else "the class token"
+
+
+def block_distance(archive: Archive) -> np.ndarray:
+    """Attention distance of the last block (n,), in pixels; attention that pools after it has no distance."""
+    return archive.distance[:, -2 if archive.settings.get("pools_by_attention") is True else -1]
 
 
 def off_patches(archive: Archive) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.explain import archive, localization
-from harness.explain.archive import Archive, PositionArchive
+from harness.explain.archive import Archive, PositionArchive, block_distance
 from harness.explain.drawing.sprites import draw_sprites, sprite_names
 from harness.explain.drawing.wandb_table import COLUMNS, rows
 from harness.explain.images import Crops
@@ -129,11 +129,11 @@ def draw(
 
 
 def summary(arrays: Archive, compared: PositionArchive | None) -> dict[str, Any]:
-    """Numbers for a run's summary; attention's are of the last layer."""
+    """Numbers for a run's summary; attention's are of the last layer, distance of the last block."""
     entries: dict[str, Any] = {
         "attention/n": len(arrays),
         "attention/entropy": float(arrays.entropy[:, -1].mean()),
-        "attention/distance": float(arrays.distance[:, -1].mean()),
+        "attention/distance": float(block_distance(arrays).mean()),
         "attention/misleading": float(arrays.misleading.mean()),
         "seconds/attention": arrays.settings["seconds"],
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
-from harness.model.timm_catalog import TIMM, base_name
+from harness.model.timm_catalog import base_name, is_timm
 from harness.model.weight_names import to_hugging_face, to_timm
 
 # timm's names; vit_demo has the layout of any plain ViT, and other sizes, which model_args holds.
@@ -40,7 +40,7 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     crop differently (see `write_hugging_face`).
     """
     side = rule.crop_size
-    of_timm = name.startswith(TIMM)
+    of_timm = is_timm(name)
     pretrained = {
         "tag": "harness",
         "custom_load": False,
@@ -153,7 +153,7 @@ def cut_differently(height: int, width: int, size: int) -> bool:
 
 def check_known(model: str, formats: Sequence[str] = ()) -> None:
     """HarnessError for a model whose files cannot be written in one of the formats."""
-    if model.startswith(TIMM):
+    if is_timm(model):
         if "hf-vit" in formats:
             raise HarnessError(
                 f"{model} cannot be exported to hf-vit: transformers' ViTForImageClassification is the plain Vision "

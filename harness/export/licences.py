@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import weights_entry
 
 
@@ -36,7 +36,7 @@ UNKNOWN = Licence("unknown", "unknown; check it where the file comes from before
 
 def licence_of(weights: str, model: str = "") -> Licence:
     """Of --weights: a name, or a file; of timm's pretrained weights, by the model's name."""
-    if weights == "pretrained" and model.startswith(TIMM) and (licence := weights_entry(model).get("license")):
+    if weights == "pretrained" and is_timm(model) and (licence := weights_entry(model).get("license")):
         hub_id = licence if licence in HUB_LICENCES else "other"
         return Licence(hub_id, f"{licence}, as timm says of the weights of {model}; read its terms before publishing")
     return LICENCES.get(weights, UNKNOWN)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, WeightsError
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,15 @@ def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -
     if layer is not None and not 1 <= layer <= count:
         raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
     return layer or count
+
+
+def check_verifiable(model: str) -> None:
+    """ConfigError for models whose attention maps `harness verify` does not test."""
+    if is_timm(model):
+        raise ConfigError(
+            f"`harness verify` and --verify test torchvision's models, not {model}: they replace the output of single "
+            "heads inside nn.MultiheadAttention, which timm's models do not have."
+        )
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Sizes:
 
 def sizes_of(model: str) -> Sizes:
     """The sizes of a model by its name in --model."""
-    if model.startswith(TIMM):
+    if is_timm(model):
         from harness.model.timm_model import described
 
         known = described(model)

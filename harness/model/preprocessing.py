@@ -13,7 +13,7 @@ from harness.errors import ConfigError, WeightsError
 from harness.model.architectures import ARCHITECTURES, sizes_of
 from harness.model.description import Description, description_of
 from harness.model.pretrained import check_word, published
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import described, weights_entry
 from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
@@ -96,7 +96,7 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     if weights == "demo":
         return Preprocessing(size, size, "bilinear", HALF, HALF)
     default = Preprocessing(round(size / DEFAULT_CROP_PCT), size, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-    if model.startswith(TIMM):
+    if is_timm(model):
         default = _by_timm(model)
     if weights in ("none", "pretrained"):
         return default
@@ -104,7 +104,7 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     metadata = read_metadata(path)
     if "preprocessing" in metadata:
         return _parse_preprocessing(path, metadata["preprocessing"])
-    if path.suffix.lower() == ".npz" and not model.startswith(TIMM):  # Google trained on values from -1 to 1
+    if path.suffix.lower() == ".npz" and not is_timm(model):  # Google trained on values from -1 to 1
         return replace(default, mean=HALF, std=HALF)
     description = description_of(path, _pooling(model))
     return _described(path, description, default) if description.source else default
@@ -116,10 +116,13 @@ def timm_assumptions(model: str) -> tuple[str, ...]:
     sentences = []
     if entry["crop_mode"] == "squash":
         sentences.append(
-            "timm squashes their images to a square; here the short side is resized and the centre is cropped."
+            "timm squashes the images of these weights to a square; here the short side is resized and the centre is "
+            "cropped."
         )
     if entry["interpolation"] not in INTERPOLATIONS:
-        sentences.append(f"Their interpolation, {entry['interpolation']}, is not available: bicubic is used.")
+        sentences.append(
+            f"The interpolation of these weights, {entry['interpolation']}, is not available: bicubic is used."
+        )
     return tuple(sentences)
 
 
@@ -128,7 +131,7 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
     if path.suffix.lower() == ".npz" or "preprocessing" in read_metadata(path):
         return ()
     description = description_of(path, _pooling(model))
-    of_timm = model.startswith(TIMM)
+    of_timm = is_timm(model)
     sentences = []
     if description.mean and description.std:
         sentences.append(f"Its images are prepared as {description.source} beside it says.")
@@ -154,11 +157,11 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
 
 
 def _pooling(model: str) -> str:
-    return described(model).pool if model.startswith(TIMM) else "token"
+    return described(model).pool if is_timm(model) else "token"
 
 
 def _by_timm(model: str) -> Preprocessing:
-    """What timm's entry of the name says; of weights of another size or interpolation than these, the nearest."""
+    """What timm's entry of the name says; bicubic for an interpolation that is not available here."""
     entry = weights_entry(model)
     size = entry["input_size"][-1]
     interpolation = entry["interpolation"] if entry["interpolation"] in INTERPOLATIONS else "bicubic"

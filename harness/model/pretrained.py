@@ -13,7 +13,7 @@ from torchvision.models import WeightsEnum
 
 from harness.config import NAMED_WEIGHTS, weights_names
 from harness.errors import ConfigError, WeightsError
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
 
@@ -35,7 +35,7 @@ def published(model: str, weights: str) -> WeightsEnum | None:
 
 def check_word(model: str, weights: str) -> None:
     """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
-    if model.startswith(TIMM):
+    if is_timm(model):
         check_timm_model(model)
     names = weights_names(model)
     words = ", ".join(names)
@@ -50,6 +50,7 @@ def weights_path(model: str, weights: str) -> Path | None:
     if weights == "none":
         return None
     if weights == "pretrained":
+        check_timm_model(model)  # nothing is downloaded for a model that is refused
         return pretrained_file(model)
     if weights == "demo":
         if not DEMO_FILE.is_file():

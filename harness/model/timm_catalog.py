@@ -37,6 +37,11 @@ class TimmModel:
         return self.blocks + (self.pool == "map")
 
 
+def is_timm(model: str) -> bool:
+    """Whether a name of --model is of one of timm's models."""
+    return model.startswith(TIMM)
+
+
 def base_name(model: str) -> str:
     """timm's name of an architecture in --model: without `timm:`, and without the tag of weights after the dot."""
     return model.removeprefix(TIMM).partition(".")[0]

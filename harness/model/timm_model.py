@@ -20,12 +20,11 @@ WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 def check_timm_model(model: str) -> None:
     """ConfigError if timm is missing, does not have the model, or the model is of a kind that is refused."""
-    if importlib.util.find_spec("timm") is None:
-        raise ConfigError(f"--model {model} needs timm, which is not installed: {INSTALL}")
+    _check_known(model)  # the table may be of another timm than the one that is installed
     import timm
 
     name = model.removeprefix(TIMM)
-    reason = described(model).refused  # first: it says if there is no such model
+    reason = described(model).refused
     if "." in name and name not in timm.list_pretrained(f"{base_name(model)}.*"):
         tags = ", ".join(timm.list_pretrained(f"{base_name(model)}.*")) or "none"
         raise ConfigError(f"--model {model}: timm has no weights of this tag. Names with a tag: {tags}.")
@@ -33,20 +32,27 @@ def check_timm_model(model: str) -> None:
         raise ConfigError(f"--model {model} is not supported: {reason}. `harness models` lists the models that are.")
 
 
-@functools.cache
-def described(model: str) -> TimmModel:
-    """A model's entry in the table; one that is missing is made from the model. ConfigError for an unknown name."""
-    if known := timm_model(model):
-        return known
+def _check_known(model: str) -> None:
+    """ConfigError if timm is missing or has no such model."""
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigError(f"--model {model} needs timm, which is not installed: {INSTALL}")
     import timm
 
-    if not timm.is_model(base_name(model)):
-        similar = difflib.get_close_matches(base_name(model), [each.name for each in listed_models()], 3)
+    name = base_name(model)
+    if not timm.is_model(name):
+        similar = difflib.get_close_matches(name, [each.name for each in listed_models() if each.name != name], 3)
         hint = f" Similar names: {', '.join(similar)}." if similar else ""
         raise ConfigError(
-            f"--model {model}: timm {timm.__version__} has no model {base_name(model)}.{hint} "
-            "`harness models` lists the names."
+            f"--model {model}: timm {timm.__version__} has no model {name}.{hint} `harness models` lists the names."
         )
+
+
+@functools.cache
+def described(model: str) -> TimmModel:
+    """A model's entry in the table, or one made from the model. ConfigError for an unknown name."""
+    if known := timm_model(model):
+        return known
+    _check_known(model)
     return describe(base_name(model))
 
 
@@ -64,11 +70,12 @@ def describe(name: str) -> TimmModel:
     positions = "none" if getattr(model, "pos_embed", None) is None else "learned"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if refused:
-        blocks, prefix, patch, relative = len(getattr(model, "blocks", ())), 0, 0, False
+        blocks, prefix, patch, relative, pool = len(getattr(model, "blocks", ())), 0, 0, False, ""
     else:
         assert stem is not None
         parts = adapter.parts(model)
         blocks, prefix, relative = len(parts.blocks), parts.layout.prefix, parts.relative_positions
+        pool = model.global_pool
         patch = stem.img_size[0] // stem.grid_size[0]
         positions = "stem" if hasattr(stem, "backbone") else positions
     return TimmModel(
@@ -78,7 +85,7 @@ def describe(name: str) -> TimmModel:
         patch_size=patch,
         blocks=blocks,
         prefix=prefix,
-        pool=model.global_pool,
+        pool=pool,
         positions=positions,
         relative=relative,
         licence=model.pretrained_cfg.get("license") or "",

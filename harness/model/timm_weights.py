@@ -64,6 +64,8 @@ def to_names_of(model: nn.Module, name: str, state: dict[str, Tensor]) -> tuple[
     positions = state.get("pos_embed")
     try:
         state = _filter(name)(state, model)
+    except NotImplementedError:
+        raise  # meta tensors, which `check_timm_header` expects
     except (AttributeError, KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise WeightsError(f"timm cannot turn its names and shapes into those of {name} ({error}).") from error
     if positions is not None and "pos_embed" in state and state["pos_embed"].shape != positions.shape:

@@ -21,7 +21,7 @@ from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for, timm_assumptions
 from harness.model.pretrained import sha256, weights_path
 from harness.model.state_dict_keys import to_torchvision
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import new_timm_model
 from harness.model.weights import load_into
 from harness.model.weights_file import read_weights
@@ -64,7 +64,7 @@ def build_model(
     )
     path = weights_path(name, weights)
     model: nn.Module
-    if name.startswith(TIMM):
+    if is_timm(name):
         model = new_timm_model(name, preprocessing.crop_size, num_classes, head_init, seed)
     else:
         model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
@@ -137,7 +137,7 @@ def _new_model(
 
 def _load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
     """Load a weights file of any known naming. An error names the file, and the --model that the file is for."""
-    if name.startswith(TIMM):
+    if is_timm(name):
         from harness.model.timm_weights import load_timm_file  # timm is an extra, and slow to import
 
         return load_timm_file(model, name, path, key)

@@ -97,7 +97,8 @@ class VitParts:
     def logits_of_one(self, token: Tensor) -> Tensor:
         """Logits (B, C) that the head gives to single tokens (B, D), as if each was all that leaves the last block."""
         normed = self.final_norm(token)
-        pooled = normed if self.pool is None else self.pool(normed[:, None])
+        # Attention over equal tokens gives what it gives for one; timm's leaves out as many as are prefix tokens.
+        pooled = normed if self.pool is None else self.pool(normed[:, None].expand(-1, self.layout.prefix + 1, -1))
         return self.head(pooled if self.pooled_norm is None else self.pooled_norm(pooled))
 
     def patch_positions(self) -> Tensor | None:
@@ -108,4 +109,5 @@ class VitParts:
         """(1, 1, D): what is added to the class token; 0 if it has no position."""
         if self.positions is None:
             return None
-        return self.positions[:, :1] if self.positioned_prefix else torch.zeros_like(self.positions[:, :1])
+        first = self.positions[:, :1]
+        return first if self.positioned_prefix and self.layout.has_class_token else torch.zeros_like(first)

@@ -14,7 +14,7 @@ from harness.errors import WeightsError
 from harness.model.architectures import check_architecture
 from harness.model.description import description_of
 from harness.model.state_dict_keys import to_torchvision
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.weights_file import check_file, read_torch, read_weights, select
 
 
@@ -25,7 +25,7 @@ def check_header(model: str, path: Path, key: str | None) -> None:
     if state is None:
         return  # an old format without a header: the whole file is checked when it is loaded
     try:
-        if model.startswith(TIMM):
+        if is_timm(model):
             from harness.model.timm_weights import check_timm_header
 
             check_timm_header(model, path, state)

@@ -14,6 +14,9 @@ Goal = Literal["maximize", "minimize"]
 # Beside run folders: where `--fresh` moves earlier runs of the same settings.
 SET_ASIDE = ".replaced"
 
+# In `<run>/checkpoints/`: the adapters alone of the best checkpoint, if a run has LoRA.
+ADAPTER = "adapter.safetensors"
+
 # In `<run>/attention/`.
 ATTENTION_FILE, POSITIONS_FILE, OBJECT_FILE = "attention.npz", "positions.npz", "object.json"
 SPRITES_FOLDER, SPRITES_FILE = "sprites", "sprites.json"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.runs.folder import BEST, STATE, RunFolder
+from harness.runs.rules import ADAPTER
 from harness.sweep.spec.metric import Metric
 from reports.runs import Run, read_runs
 from reports.stats.setting import Setting, settings_of
@@ -36,7 +37,7 @@ def keep_best(
         if not (run.finished or run.state in NOT_RESUMED) or run.path.resolve() in skipped:
             continue
         # A finished run that was killed before its end still has the state to resume from.
-        names = [STATE] if run in best_runs else [STATE, BEST]
+        names = [STATE] if run in best_runs else [STATE, BEST, ADAPTER]
         files = [path for name in names if (path := run.path / "checkpoints" / name).exists()]
         # A run whose process is still sending its checkpoint to W&B, or a folder that is not writable, is skipped.
         with contextlib.suppress(HarnessError, OSError):

@@ -21,12 +21,12 @@ from harness.model.architectures import sizes_of
 from harness.model.lora import adapters, merged
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
-from harness.model.timm_catalog import TIMM
+from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import described
 from harness.model.vit import build_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
+from harness.runs.rules import ADAPTER
 
-ADAPTER = "adapter.safetensors"  # beside the best checkpoint of a run with LoRA
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
 
 
@@ -120,9 +120,10 @@ def save_best(
         "preprocessing": dataclasses.asdict(preprocessing),
         "scores": dict(scores),
     }
-    save_tensors(path, merged(weights), metadata)
+    # The adapters first: a run that is killed in between still has the earlier scores, so it writes both again.
     if small := adapters(weights):
         save_tensors(path.with_name(ADAPTER), small, {"config": config.to_dict()})
+    save_tensors(path, merged(weights), metadata)
 
 
 def best_scores(path: Path) -> dict[str, float]:
@@ -195,7 +196,7 @@ def _check_image_size(model: str, crop_size: int, weights: Mapping[str, Tensor])
     patches_per_side, rest = divmod(crop_size, sizes_of(model).patch_size)
     prefix: tuple[int, ...] = (1,)
     positions = weights.get(POSITIONS)
-    if model.startswith(TIMM):
+    if is_timm(model):
         prefix, positions = (0, described(model).prefix), weights.get("pos_embed")
     counts = [patches_per_side**2 + count for count in prefix]
     if rest or (positions is not None and (positions.dim() != 3 or positions.shape[1] not in counts)):

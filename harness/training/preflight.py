@@ -11,7 +11,7 @@ from harness.config import NAMED_WEIGHTS, RunConfig
 from harness.data.handover import listed_folder
 from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, joined
-from harness.model.architectures import head_layer
+from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
 from harness.model.weights_header import check_header
 from harness.training.class_weights import check_class_weights
@@ -45,6 +45,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     image_folder = attempt(lambda: listed_folder(config))
     if config.explain_layer is not None:
         attempt(lambda: head_layer(config.model, config.explain_layer))
+    if config.verify:
+        attempt(lambda: check_verifiable(config.model))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
     if weights_found:

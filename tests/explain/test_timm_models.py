@@ -9,11 +9,13 @@ import torch
 from timm.layers import calculate_drop_path_rates
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from harness.errors import HarnessError
 from harness.explain.attention import sdpa
 from harness.explain.attention.batch import CollectOptions, collect_batch
 from harness.explain.attention.capture import capture_layer_rows, capture_matrices, capture_tokens
+from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.self_test import self_test
 from harness.explain.outliers import outliers, patch_norms
@@ -112,15 +114,17 @@ def test_rates_of_drop_path_are_timms() -> None:
     [
         "vit_small_patch14_reg4_dinov2",
         "vit_base_patch16_siglip_224",
+        "vit_so150m_patch16_reg4_map_256",
         "vit_pe_core_tiny_patch16_384",
         "beit_base_patch16_224",
     ],
 )
-def test_rollout_and_relevance_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_timm(name)
     images, layout = images_of(model), adapter.parts(model).layout
-    found = relevance(model, images, CLASSES)
+    captured, captured_legrad = relevance(model, images, CLASSES), legrad(model, images, CLASSES)
     maps: list[Tensor] = []
+    left: list[Tensor] = []
 
     def explicit(
         query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, **_: Any
@@ -132,8 +136,22 @@ def test_rollout_and_relevance_are_those_of_explicit_matrices(name: str, monkeyp
         return attention @ value
 
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", explicit)
-    model(images).gather(1, CLASSES[:, None]).sum().backward()
+    hooks = [block.register_forward_hook(lambda _, __, output: left.append(output)) for block in model.blocks]
+    logits = model(images)
     monkeypatch.undo()
+    for hook in hooks:
+        hook.remove()
+    # LeGrad's score of a block: what the head gives if all tokens are the mean of those that leave it.
+    growth = []
+    for attention, tokens in zip(maps, left, strict=False):
+        alike = tokens.mean(1, keepdim=True).expand_as(tokens)
+        score = model.forward_head(model.norm(alike)).gather(1, CLASSES[:, None]).sum()
+        growth.append(torch.autograd.grad(score, attention, retain_graph=True)[0].clamp_min(0).mean((1, 2)))
+    expected_legrad = torch.stack(growth).mean(0)[:, layout.prefix :]
+    torch.testing.assert_close(captured_legrad, expected_legrad, atol=1e-6, rtol=1e-4)
+    for attention in maps:
+        attention.grad = None
+    logits.gather(1, CLASSES[:, None]).sum().backward()
     weighted = [(each.grad * each).clamp_min(0).mean(1) for each in maps]
     count = weighted[0].shape[-1]
     total, product = torch.eye(count).expand(2, -1, -1), torch.eye(count)
@@ -141,10 +159,11 @@ def test_rollout_and_relevance_are_those_of_explicit_matrices(name: str, monkeyp
         total = total + weighted[block] @ total
         product = (0.5 * maps[block].mean(1) + 0.5 * torch.eye(count)) @ product
     if layout.pools_by_attention:
-        first, start = weighted[2], maps[2].mean(1)
+        unread = count - weighted[2].shape[-1]  # prefix tokens that the pool leaves out
+        first, start = (pad(each, (unread, 0)) for each in (weighted[2], maps[2].mean(1)))
     else:
         first = start = layout.pool(torch.eye(count)).expand(2, 1, count)
-    torch.testing.assert_close(found, (first @ total)[:, 0, layout.prefix :], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(captured, (first @ total)[:, 0, layout.prefix :], atol=1e-6, rtol=1e-4)
     rollout = collect_batch(model, images, CLASSES, CollectOptions(head_layer=1))[0]["rollout"]
     torch.testing.assert_close(rollout.float(), (start @ product)[:, 0, layout.prefix :].detach(), atol=1e-3, rtol=0)
 
@@ -187,13 +206,24 @@ def test_a_call_that_gives_something_else_than_its_attention_is_an_error(monkeyp
     monkeypatch.undo()
     call = sdpa._call
 
-    def other_output(checks: list[Tensor], output: Tensor, *rest: Any, **named: Any) -> sdpa.SdpaCall:
-        return call(checks, output + 0.1, *rest, **named)
+    def other_values(
+        checks: list[Tensor], output: Tensor, query: Tensor, key: Tensor, value: Tensor, **named: Any
+    ) -> Any:
+        return call(checks, output, query, key, value + 0.1, **named)
 
-    monkeypatch.setattr(sdpa, "_call", other_output)
+    monkeypatch.setattr(sdpa, "_call", other_values)
     with pytest.raises(HarnessError, match="gives another output than the call"):
         _captured(model)
+    with pytest.raises(HarnessError, match="gives another output than the call"):
+        relevance(model, images_of(model), CLASSES)  # it computes matrices after the pass
     assert hooks_left(model) == 0
+
+
+def test_registers_that_have_positions_are_not_a_class_token() -> None:
+    parts = adapter.parts(small_timm("vit_medium_patch16_reg1_gap_256"))
+    assert parts.positions is not None and not parts.layout.has_class_token
+    first = adapter.VitParts(**(vars(parts) | {"positioned_prefix": 1})).class_position()
+    assert first is not None and not first.any()
 
 
 def _captured(model: nn.Module) -> list[Tensor]:

@@ -34,6 +34,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "vit_base_patch16_siglip_224": {},
     "vit_base_patch16_siglip_gap_224": {},
     "test_vit3": {},
+    "vit_so150m_patch16_reg4_map_256": {},
     # rotary positions
     "vit_base_patch16_rope_224": {},
     "vit_small_patch16_rope_mixed_224": {},

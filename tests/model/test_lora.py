@@ -13,10 +13,15 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.explain.attention.self_test import self_test
 from harness.model.lora import adapters, add_lora, counts, merge_lora, merged
+from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
 from harness.predict import Predictor
+from harness.run_name import naming_by
+from harness.runs.folder import BEST
+from harness.runs.rules import ADAPTER
 from harness.train import fit
-from harness.training.checkpoint import ADAPTER, load_tensors
+from harness.training import checkpoint
+from harness.training.checkpoint import load_tensors
 from tests.helpers.timm_vits import small_timm
 from tests.helpers.tiny_vits import pictures, tiny_vit
 from tests.test_train import kill_after_step, same_bits, settings, weights_of
@@ -113,9 +118,30 @@ def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
     assert Predictor(folder).classes
 
 
+def test_a_run_that_ends_between_the_two_files_writes_both_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best checkpoint has the scores that the next one must beat, so it must not be ahead of its adapters."""
+    model = tiny_vit()
+    add_lora(model, 2, 8.0, "attention", seed=0)
+    written = []
+    monkeypatch.setattr(checkpoint, "save_tensors", lambda path, *_: written.append(path.name))
+    prepared = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    checkpoint.save_best(tmp_path / BEST, model.state_dict(), RunConfig(data="d"), ["a"], prepared, {})
+    assert written == [ADAPTER, BEST]
+
+
 def test_settings_that_are_off_do_not_change_the_identity_of_a_run() -> None:
     plain = RunConfig(data="d")
     assert not {"lora_rank", "lora_alpha", "lora_targets"} & plain.identity_settings.keys()
     assert plain.identity != dataclasses.replace(plain, lora_rank=8).identity
+    for changes in ({"lora_alpha": 8.0}, {"lora_targets": "all"}):
+        changed = dataclasses.replace(plain, **changes)
+        assert (changed.identity, changed.differences(plain)) == (plain.identity, [])
+        with naming_by(list(changes)):
+            assert changed.run_name == "s0"
+        adapted = dataclasses.replace(changed, lora_rank=8)
+        assert adapted.identity != dataclasses.replace(plain, lora_rank=8).identity
+        assert adapted.differences(plain) == ["lora_rank", *changes]
     with pytest.raises(ConfigError, match="--lora-rank 8 adapts the backbone, and --freeze backbone freezes it"):
         RunConfig(data="d", lora_rank=8, freeze="backbone")

@@ -11,6 +11,7 @@ import pytest
 
 from harness import files
 from harness.runs.folder import BEST, STATE, RunFolder
+from harness.runs.rules import ADAPTER
 from harness.sweep import retention
 from harness.sweep.retention import keep_best
 from harness.sweep.spec.metric import Metric
@@ -67,6 +68,14 @@ def test_best_checkpoints_and_states_to_resume_from_stay(sweep: Path) -> None:
         folder / "manifest.json" for folder in changed
     }
     assert json.loads((sweep / "0" / "manifest.json").read_text())["data"] == {"fingerprint": "f00d"}
+
+
+def test_adapters_are_deleted_with_the_checkpoint_that_they_belong_to(tmp_path: Path) -> None:
+    for name, value in (("0", 0.5), ("1", 0.9)):
+        write(tmp_path / name, value, files=(ADAPTER, BEST))
+    assert keep_best(tmp_path, 1, METRIC) == [tmp_path / "0"]
+    left = {name: sorted(file.name for file in (tmp_path / name / "checkpoints").iterdir()) for name in "01"}
+    assert left == {"0": [], "1": [ADAPTER, BEST]}
 
 
 def test_repeating_deletes_nothing_and_a_better_run_replaces_a_worse_one(sweep: Path) -> None:

@@ -90,6 +90,9 @@ class ModuleCall:
     def row(self, layout: TokenLayout) -> Tensor:
         return pooled_row(self.attention, self.tokens, layout)
 
+    def check(self) -> None:
+        """Nothing to do: the attention is computed from the module's weights alone."""
+
     def gradient(self, of_output: Tensor) -> Tensor:
         return attention_gradient(self.attention, self.tokens, of_output)
 
@@ -133,10 +136,10 @@ def capture_layer_rows(model: nn.Module) -> Iterator[Callable[[], list[Tensor]]]
     with capture_calls(model, lambda _, call: call.row(layout)) as latest:
 
         def rows() -> list[Tensor]:
-            found = latest()
+            by_layer = latest()
             if not layout.pools_by_attention:
-                return found
-            *blocks, pool = found
+                return by_layer
+            *blocks, pool = by_layer
             return [*blocks, pad(pool, (blocks[-1].shape[-1] - pool.shape[-1], 0))]
 
         yield rows

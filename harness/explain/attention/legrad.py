@@ -29,10 +29,10 @@ def capture_legrad(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yields a function of classes (B,) that gives the map (B, P) of the latest forward pass.
 
     s_l is the class's logit that the final norm, the pooling and the head give to the mean over all tokens after
-    block l, and
-    ∇A_l its gradient with respect to that block's attention. The map is the mean over blocks, heads and queries of
-    (∇A_l)⁺, without the prefix tokens. (Bousselham et al. 2024, arXiv 2404.03214; over all blocks, where the authors'
-    program takes the last two, and not scaled to 0 to 1.) Not normalised: maps of different images differ in scale.
+    block l, and ∇A_l its gradient with respect to that block's attention. The map is the mean over blocks, heads and
+    queries of (∇A_l)⁺, without the prefix tokens. (Bousselham et al. 2024, arXiv 2404.03214; over all blocks, where the
+    authors' program takes the last two, and not scaled to 0 to 1.) Not normalised: maps of different images differ in
+    scale.
 
     Each s_l is differentiated through its own block only. Take this map before the relevance of the same pass, which
     frees the graph. Otherwise as `capture_relevance`.

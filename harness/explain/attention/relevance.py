@@ -64,6 +64,7 @@ def capture_relevance(model: nn.Module) -> Iterator[Callable[[Tensor, Tensor], T
                     row = layout.pool(torch.eye(count, device=logits.device)).expand(batch, 1, count)
                 for call, gradient in pairs:
                     row = row + row @ _weighted(call, gradient)
+                calls[0].check()  # matrices were computed just now, after the check at the end of the pass
             return row[:, 0, layout.prefix :]
 
         yield relevance_of

@@ -56,6 +56,10 @@ class SdpaCall:
         """Gradient with respect to the attention, (B, H, M, N), from the one with respect to the output."""
         return of_output.float() @ self.value.float().transpose(2, 3)
 
+    def check(self) -> None:
+        """HarnessError if attention that was computed after the pass does not give the output of its call."""
+        _require_exact(self.checks)
+
     def exact(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """The matrix in another precision; scores are scaled after the product, unlike in `matrix`."""
         with torch.autocast(self.query.device.type, enabled=False):
@@ -82,6 +86,15 @@ class SdpaCall:
         return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
 
 
+def _require_exact(checks: list[Tensor]) -> None:
+    """HarnessError unless every error is within what rounding explains."""
+    if checks and not (worst := torch.stack(checks).amax()) <= 1:
+        raise HarnessError(
+            "Attention capture is not exact: the attention of a call gives another output than the call, off by "
+            f"{float(worst):.2g} times what rounding explains."
+        )
+
+
 @contextlib.contextmanager
 def intercepted(model: nn.Module, count: int, observe: Callable[[int, SdpaCall], T]) -> Iterator[Callable[[], list[T]]]:
     """Calls `observe(number, call)` in every forward pass, without gradients; yields a function of its latest results.
@@ -97,11 +110,7 @@ def intercepted(model: nn.Module, count: int, observe: Callable[[int, SdpaCall],
                 "compiled or recomputed, or does not call scaled_dot_product_attention (TIMM_FUSED_ATTN=0 turns it "
                 "off)."
             )
-        if checks and not (worst := torch.stack(checks).amax()) <= 1:
-            raise HarnessError(
-                "Attention capture is not exact: the attention of a call gives another output than the call, off by "
-                f"{float(worst):.2g} times what rounding explains."
-            )
+        _require_exact(checks)
 
     passes = Passes[T](complete)
 

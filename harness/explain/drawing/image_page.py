@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive, attending, off_patches, prefix_tokens
+from harness.explain.archive import Archive, attending, block_distance, off_patches, prefix_tokens
 from harness.explain.drawing.canvas import (
     INK,
     PALE,
@@ -206,7 +206,7 @@ def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -
     lines = (
         f"uniform attention: {percent(1 / tokens)} per patch",
         f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(tokens):.2f} nats,",
-        f"  distance {archive.distance[index, -1]:.0f} px, {share} {off_patches(archive)}",
+        f"  distance {block_distance(archive)[index]:.0f} px, {share} {off_patches(archive)}",
     )
     x, y = page.notes
     for number, line in enumerate(lines):

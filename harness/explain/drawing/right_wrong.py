@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive, off_patches
+from harness.explain.archive import Archive, block_distance, off_patches
 from harness.explain.drawing.canvas import DIVERGING, INK, PALE, SEQUENTIAL, largest, percent, tile, write
 from harness.explain.maps import comparable_maps
 from harness.runs.rules import p_text
@@ -118,7 +118,7 @@ def _write_numbers(
     columns = {
         "probability of the prediction": archive.probability,
         "entropy, last layer (nats)": archive.entropy[:, -1],
-        "distance, last layer (pixels)": archive.distance[:, -1],
+        "distance, last block (pixels)": block_distance(archive),
         f"{whose} {off_patches(archive)}, last layer": archive.class_share[:, -1],
         "maps may mislead (share)": archive.misleading.astype(np.float32),
     }
