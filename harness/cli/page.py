@@ -69,11 +69,16 @@ def make_page(options: PageOptions) -> None:
             click.launch(address)
 
     try:
+        # Before the page is built: what changes meanwhile is seen.
+        look = server.rebuilding(Path(options.runs), make, _print_problem) if options.watch else None
         index = make()
         if not options.serve:
             announce(str(index))
             return
-        look = server.rebuilding(Path(options.runs), make, lambda text: click.echo(text, err=True))
-        server.serve(index.parent, announce, port=options.port, look=look if options.watch else None)
+        server.serve(index.parent, announce, port=options.port, look=look)
     except ReportError as error:
         raise HarnessError(str(error)) from error
+
+
+def _print_problem(text: str) -> None:
+    click.echo(text, err=True)

@@ -79,7 +79,7 @@ def serve(
 
 
 def rebuilding(runs_dir: Path, build: Callable[[], object], say: Callable[[str], None]) -> Callable[[], None]:
-    """A function that builds the page again if a run's files have changed since its last call; problems are printed."""
+    """A function that builds the page again if a file of a run has changed since its last call; it prints problems."""
     seen = _stamps(runs_dir)
 
     def look() -> None:

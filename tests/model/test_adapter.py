@@ -142,6 +142,7 @@ def test_positions_of_prefix_tokens_stay_when_a_grid_is_resized(prefix: int) -> 
 
 # Files that may name attributes of torchvision's VisionTransformer, and why.
 MAY_NAME = {
+    "harness/model/packed_attention.py": "replaces the attention of this one class",
     "harness/model/adapter.py": "the place for it",
     "harness/demo/pretrain.py": "trains the demo weights, of this one class",
 }

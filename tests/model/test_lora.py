@@ -13,6 +13,7 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.explain.attention.self_test import self_test
 from harness.model.lora import adapters, add_lora, counts, merge_lora, merged
+from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
 from harness.predict import Predictor
@@ -26,8 +27,16 @@ from tests.helpers.timm_vits import small_timm
 from tests.helpers.tiny_vits import pictures, tiny_vit
 from tests.test_train import kill_after_step, same_bits, settings, weights_of
 
+
+def packed_vit() -> nn.Module:
+    """As it is trained."""
+    model = tiny_vit()
+    pack_attention(model)
+    return model
+
+
 MODELS = {
-    "torchvision": tiny_vit,
+    "torchvision": packed_vit,
     "fused qkv": lambda: small_timm("vit_small_patch14_reg4_dinov2"),
     "queries, keys and values apart": lambda: small_timm("vit_base_patch16_sapiens2"),
 }

@@ -61,11 +61,21 @@ const chartSelection = (() => {
       const areSelected = keys.every((key) => selected.includes(key));
       state.change("select", areSelected ? selected.filter((key) => !keys.includes(key)) : [...selected, ...keys]);
     });
-    element.on("plotly_restyle", () => {
-      const [trace] = element.data;
-      if (trace?.type !== "parcoords" || !isText(trace.customdata?.[0])) return;
-      const places = brushed(trace);
-      state.change("select", (places ?? []).flatMap((place) => keysOf(trace.customdata[place])));
+    const [trace] = element.data;
+    if (trace?.type === "parcoords" && isText(trace.customdata?.[0])) followBrush(element);
+  }
+
+  // A brush selects; a selection that is made elsewhere removes the brush.
+  function followBrush(element) {
+    let isClearing = false;
+    const keys = () => brushed(element.data[0])?.flatMap((place) => keysOf(element.data[0].customdata[place]));
+    element.on("plotly_restyle", () => isClearing || state.change("select", keys() ?? []));
+    state.watch(({ selected }) => {
+      const brushedKeys = keys();
+      if (!brushedKeys || String([...new Set(brushedKeys)].sort()) === String([...selected].sort())) return;
+      isClearing = true;
+      const ranges = element.data[0].dimensions.map((_, place) => [`dimensions[${place}].constraintrange`, null]);
+      Plotly.restyle(element, Object.fromEntries(ranges)).finally(() => (isClearing = false));
     });
   }
 

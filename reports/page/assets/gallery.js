@@ -28,7 +28,7 @@ const gallery = (() => {
   };
 
   const label = (key) => runTable.label(table, key);
-  const chosen = () => [state.now.run || keys[0], state.now.other];
+  const chosen = () => [runTable.shownRun(table), state.now.other];
   const view = () => ({ run, other, map: settings.map, scale: settings.scale, layout: field.view.value, label });
   const otherIndex = (index) => galleryCards.otherIndex({ run, other }, index);
   const pageSize = () => PER_PAGE[field.view.value];
@@ -42,13 +42,13 @@ const gallery = (() => {
   }
 
   async function choose() {
-    const [key, otherKey] = chosen();
     table = await runTable.ready;
+    const [key, otherKey] = chosen();
     controls.hidden = !keys.includes(key);
     if (controls.hidden) {
       cards.replaceChildren();
       [pages.hidden, run] = [true, undefined];
-      count.textContent = `The page has no maps of ${label(key)}. Choose another run below.`;
+      count.textContent = `The page has no maps of ${label(key)}. Choose another run below; the first that has them is ${label(keys[0])}.`;
       return;
     }
     try {

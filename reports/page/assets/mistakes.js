@@ -23,11 +23,12 @@
   let run = ""; // its key
 
   async function choose() {
-    const [table, key] = [await runTable.ready, state.now.run || keys[0]];
+    const table = await runTable.ready;
+    const key = runTable.shownRun(table);
     run = key;
     details.hidden = !keys.includes(key);
     if (details.hidden) {
-      count.textContent = `${runTable.label(table, key)} has no predictions of test images. Choose another run below.`;
+      count.textContent = `${runTable.label(table, key)} has no predictions of test images. Choose another run below; the first that has them is ${runTable.label(table, keys[0])}.`;
       return;
     }
     try {
@@ -132,7 +133,8 @@
   more.addEventListener("click", () => showConfusions(mistakes.pairs.length));
 
   report.whenNear(count.closest("section"), async () => {
+    const table = await runTable.ready;
     await choose();
-    state.watch(({ run: chosen }, before) => chosen !== before.run && (chosen || keys[0]) !== run && choose());
+    state.watch(() => runTable.shownRun(table) !== run && choose());
   });
 })();

@@ -49,7 +49,7 @@
 
   // The run that is shown, and the one beside it: the worst that finished, unless another is chosen.
   function pair(table) {
-    const run = state.now.run || [...table.runs.keys()][0];
+    const run = runTable.shownRun(table);
     const other = state.now.other || table.worst;
     return other && other !== run ? [run, other] : [run];
   }

@@ -20,6 +20,9 @@ const runTable = (() => {
   // The run that stands for a key: the best seed of a setting, or the run itself.
   const runOf = (table, key) => (table.runs.has(key) ? key : (table.byKey.get(key)?.runs[0].key ?? ""));
 
+  // The run that all sections show: the chosen one, else the best.
+  const shownRun = (table) => state.now.run || [...table.runs.keys()][0];
+
   // Keys of the settings that pass the words of the filter.
   function passing(table, text) {
     const terms = words.parsed(text);
@@ -32,5 +35,5 @@ const runTable = (() => {
     return text.trim() ? passing(table, text) : null;
   }
 
-  return { ready, label, runOf, passing, emphasised };
+  return { ready, label, runOf, shownRun, passing, emphasised };
 })();

@@ -18,8 +18,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   field.run.append(...options());
   field.other.append(option("", "no other run"), ...options());
 
-  function show({ selected, run, other }) {
-    field.run.value = run || field.run.options[0].value;
+  function show({ selected, other }) {
+    field.run.value = runTable.shownRun(table);
     field.other.value = other;
     const count = selected.length;
     field.compare.disabled = count < 2 || count > state.MOST_COMPARED;

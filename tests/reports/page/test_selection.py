@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from reports.page.build import build
 from tests.helpers.browser import NARROW, TIMEOUT, Reader
@@ -56,18 +57,29 @@ def test_a_selection_is_everywhere_and_in_the_address(report_page: Path, reader:
     expect(page.locator("#runs-bar output")).to_have_text("2 selected")
     # Back takes one step back, forward repeats it, and a reload keeps it.
     page.go_back()
+    expect(ticks.nth(4)).not_to_be_checked()
     assert ticked(page) == ["2"]
     page.go_forward()
+    expect(ticks.nth(4)).to_be_checked()
     page.reload()
     expect(ticks.nth(4)).to_be_checked()
     assert ticked(page) == ["2", "5"]
     # A brushed axis selects the lines that pass through it.
     page.locator("[data-chart=effects-parallel]").scroll_into_view_if_needed()
     parallel = page.locator("[data-chart=effects-parallel].drawn")
-    parallel.evaluate("one => Plotly.restyle(one, 'dimensions[3].constraintrange', [[0.5, 0.9]])")
-    expect(page.locator("#runs-bar output")).to_have_text("2 selected")
-    assert ticked(page) == ["3", "4"]
+    axis = parallel.locator(".axis-brush .background").last.bounding_box()
+    assert axis is not None
+    middle = axis["x"] + axis["width"] / 2
+    page.mouse.move(middle, axis["y"] + 0.05 * axis["height"])
+    page.mouse.down()
+    page.mouse.move(middle, axis["y"] + 0.7 * axis["height"], steps=5)
+    page.mouse.up()
+    expect(page.locator("#runs-bar output")).to_have_text("3 selected")
+    assert ticked(page) == ["2", "3", "4"]
+    ranges = "one => one.data[0].dimensions.filter((dimension) => dimension.constraintrange).length"
+    assert parallel.evaluate(ranges) == 1
     page.get_by_role("button", name="Clear selection").click()
+    assert until(lambda: parallel.evaluate(ranges) == 0)
     assert ticked(page) == []
 
 
@@ -93,7 +105,12 @@ def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
     runs = write_small_sweep(tmp_path)
     folder = next(runs.glob("lr0.001*"))
     (folder / "notes.md").write_text(f"# Try again\n{HOSTILE} with warmup")
+    (next(runs.glob('lr1e-05_"none"*')) / "attention" / "attention.npz").unlink()
     page = reader.open(build(runs, tmp_path / "page"))
+    # All sections show the best run, and name what it lacks.
+    page.locator("#gallery").scroll_into_view_if_needed()
+    expect(page.locator("#gallery-count")).to_contain_text(f"The page has no maps of {BEST}. Choose another run below;")
+    expect(page.locator("#heads-missing")).to_have_text(f"The page has no head statistics of {BEST}.")
     page.get_by_role("button", name=f"Open {POOR}").click()
     view = page.locator("#run-view")
     expect(view.locator("h2")).to_have_text(POOR)
@@ -116,13 +133,44 @@ def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
     expect(view.locator("h2")).to_have_text(POOR)
     page.keyboard.press("Escape")
     expect(view).to_be_hidden()
-    expect(page).not_to_have_url(page.url.split("#")[0] + "#view=run")
-    assert "view=" not in page.url
+    expect(page).not_to_have_url(re.compile("view="))
     page.go_back()
     expect(view.locator("h2")).to_have_text(POOR)
-    view.get_by_role("button", name="Its mistakes").click()
+    # Its mistakes are one step away, each time.
+    for _ in range(2):
+        steps = page.evaluate("history.length")
+        view.get_by_role("button", name="Its mistakes").click()
+        expect(view).to_be_hidden()
+        expect(page.locator("#mistakes-count")).to_contain_text(f"{POOR}: {ERRORS[1]} of {PICTURES}")
+        expect(page.locator("#mistakes-title")).to_be_in_viewport()
+        assert page.evaluate("history.length") <= steps + 1
+        page.locator("#main").evaluate("() => scrollTo(0, 0)")
+        page.get_by_role("button", name=f"Open {POOR}").click()
+
+
+def test_a_panel_that_was_closed_while_it_loads_stays_closed(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    waiting: list[Route] = []
+    page.route(re.compile("/data/run-"), lambda route: waiting.append(route))
+    opener = page.get_by_role("button", name=f"Open {POOR}")
+    opener.click()
+    view = page.locator("#run-view")
+    expect(view).to_have_text("Loading…")
+    page.keyboard.press("Escape")
     expect(view).to_be_hidden()
-    expect(page.locator("#mistakes-count")).to_contain_text(f"{POOR}: {ERRORS[1]} of {PICTURES}")
+    waiting.pop().continue_()
+    page.evaluate("key => report.load(`run-${key}`)", opener.get_attribute("data-open"))
+    page.wait_for_timeout(100)
+    expect(view).to_be_hidden()
+
+
+def test_a_reload_keeps_the_place(report_page: Path, reader: Reader) -> None:
+    page = reader.open(f"{report_page.as_uri()}#at=provenance", charts=False)
+    assert until(lambda: page.evaluate("scrollY") > 0)
+    page.evaluate("scrollTo(0, 0)")
+    page.reload()
+    expect(page.locator("#leaderboard [data-count]")).to_have_text("7 runs")
+    assert page.evaluate("scrollY") == 0
 
 
 def test_a_run_without_results_has_a_panel(report_page: Path, reader: Reader) -> None:

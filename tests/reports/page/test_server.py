@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from harness.cli.page import PageOptions, make_page
 from reports.page import server
 from reports.page.build import build
 from tests import ROOT
@@ -85,6 +86,21 @@ def test_it_builds_again_only_if_a_run_changed(tmp_path: Path) -> None:
     assert built == [1]
     (run.path / "notes.md").write_text("better")
     look()
+    assert built == [1, 1]
+
+
+def test_what_changes_during_the_first_build_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write(tmp_path / "a", 0.5)
+    built: list[int] = []
+
+    def build_while_a_run_changes(*arguments: object, **options: object) -> Path:
+        built.append(1)
+        (run.path / "notes.md").write_text("better")
+        return tmp_path / "report" / "index.html"
+
+    monkeypatch.setattr("reports.page.build.build", build_while_a_run_changes)
+    monkeypatch.setattr(server, "serve", lambda folder, started, *, port, look: look())
+    make_page(PageOptions(str(tmp_path), None, "all", (), serve=True, watch=True, port=0, open_page=False))
     assert built == [1, 1]
 
 

@@ -105,9 +105,10 @@ def test_the_section_names_runs_whose_predictions_are_missing(tmp_path: Path) ->
     collection = Collection(tmp_path / "runs", leaderboard(read_runs(tmp_path / "runs")))
     with Site(tmp_path / "page") as site:
         made: Any = section.section(collection, site)
-    (run,) = made.context["runs"]
-    assert run["label"] == "lr 1e-05"
+    (key,) = made.context["runs"]
+    assert collection.label(collection.rows[0].run) == "lr 1e-05"
+    assert key == collection.key(collection.rows[0].run)
     assert made.context["missing"] == {"predictions.csv is missing": ["lr 0.001"]}  # unfinished runs are not named
-    found = data(tmp_path / "page", f"mistakes-{run['key']}")
+    found = data(tmp_path / "page", f"mistakes-{key}")
     assert (found["n"], found["wrong"], found["classes"]) == (4, 1, ["cat", "dog"])
     assert found["pairs"] == [[0, 1, 1, [1]]]
