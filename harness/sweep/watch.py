@@ -59,10 +59,11 @@ class SweepWatch:
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
     def rows(self) -> list[Row]:
+        records = self.trial_queue.records()  # first: a runner may queue trials in between
         trials = {trial.number: trial for trial in self.trial_queue.study.get_trials(deepcopy=False)}
         notes = read_whereabouts(self.trial_queue)
         rows = []
-        for record in self.trial_queue.records():
+        for record in records:
             if record.state != "running":
                 rows.append(Row(record, metric=record.value))
                 continue
