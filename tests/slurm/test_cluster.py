@@ -189,7 +189,7 @@ class Disturbance:
                 self.attempt("scontrol", "update", f"JobId={task}", "StartTime=now")
 
     def replace_lost_workers(self) -> None:
-        """While one starts, the next event hits another one."""
+        """Submit a worker for each that has ended. The next event does not wait for it."""
         left = sum(state in ("RUNNING", "PENDING", "COMPLETING") for state in self.states().values())
         self.jobs += [self.sweeping.submit_again() for _ in range(WORKERS - left)]
 
