@@ -119,7 +119,9 @@ def plan(
 @common_options
 @search_options
 @click.option(
-    "--workers", type=click.IntRange(1), help="Trials at a time. [default: all that fit on the GPUs; 1 on a CPU]"
+    "--workers",
+    type=click.IntRange(1),
+    help="Trials that train at a time. [default: as many as fit on the GPUs; 1 on a CPU]",
 )
 @click.option(
     "--gpus-per-run",

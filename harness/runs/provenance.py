@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def code_state() -> dict[str, Any]:
-    """Of this code, read once in a process and those forked from it: they run the code as it was imported."""
+    """The git state of this code, read once: a process and those forked from it run the code as it was imported."""
     return git_state(Path(harness.__file__).parent)
 
 

@@ -97,7 +97,10 @@ def failed_lines(records: Sequence[TrialRecord], sweep: Sweep) -> Iterator[str]:
 
 
 def _forget_ending(folder: Path, record: TrialRecord) -> None:
-    """Let a run resume that has ended without a result. Its folder may be on another machine."""
+    """Clear the ending of a run without a result: it resumes, or starts over if it was pruned and has no state.
+
+    Its folder may be on another machine.
+    """
     for path in folder.glob(f"*-{record.run_id}"):
         run = RunFolder(path)
         with run.locked(), contextlib.suppress(FileNotFoundError):

@@ -85,7 +85,7 @@ def run_sweep(
                 print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
                 trial_queue.add(points)
                 runner = Runner(sweep, trial_queue, folder, slots, options)
-                code = runner.run()
+                code = max(code, runner.run())  # 1 also if only the first one had a failed trial
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
         records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final

@@ -35,10 +35,11 @@ def status_table(
     if SEED not in names and any(SEED in (record.settings or {}) for record in records):
         names.append(SEED)  # of repeats that the file does not have
     settings = [_settings(record, names) for record in records]
+    by_id = {"-".join(run.name.rsplit("-", 2)[-2:]): run for run in runs}  # an id of a run has one hyphen
     states = [
         Column("state", tuple(record.state for record in records), is_text=True),
         Column("epoch", tuple(row.progress for row in rows)),
-        Column(sweep.metric.name, tuple(_value(record, runs, sweep) for record in records)),
+        Column(sweep.metric.name, tuple(_value(row, by_id.get(row.record.run_id), sweep) for row in rows)),
         Column("left", tuple("" if row.seconds_left is None else duration(row.seconds_left) for row in rows)),
         Column("attempts", tuple(str(record.attempts + 1) if record.attempts else "" for record in records)),
         Column("on", tuple(printable(row.machine) for row in rows), is_text=True),
@@ -63,11 +64,12 @@ def _settings(record: TrialRecord, names: Sequence[str]) -> dict[str, object] | 
     return None if settings is None else {name: settings[name] for name in names if name in settings}
 
 
-def _value(record: TrialRecord, runs: Sequence[Run], sweep: Sweep) -> str:
-    """The trial's metric in the trial queue, else the one of its run so far, which the leaderboard shows."""
-    value = record.value
-    if value is None:
-        value = next((run.metric(sweep.metric.name) for run in runs if run.name.endswith(f"-{record.run_id}")), None)
+def _value(row: Row, run: Run | None, sweep: Sweep) -> str:
+    """The metric in the trial queue, else of its run so far, as on the leaderboard, else as its runner reports it."""
+    value = row.record.value
+    if value is None and run is not None:
+        value = run.metric(sweep.metric.name)
+    value = row.metric if value is None else value
     return "" if value is None else columns.number(value)
 
 

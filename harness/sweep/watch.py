@@ -18,6 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.errors import printable
+from harness.runs.folder import RunFolder
+from harness.runs.reading import UnreadableError
 from harness.runs.rules import duration
 from harness.sweep.execution.metrics_reader import MetricsReader, value_after
 from harness.sweep.execution.progress import ENDED, ENDED_ROWS, WAITING_ROWS, describe, short, varying
@@ -59,10 +61,11 @@ class SweepWatch:
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
     def rows(self) -> list[Row]:
+        records = self.trial_queue.records()  # first: a runner may queue trials in between
         trials = {trial.number: trial for trial in self.trial_queue.study.get_trials(deepcopy=False)}
         notes = read_whereabouts(self.trial_queue)
         rows = []
-        for record in self.trial_queue.records():
+        for record in records:
             if record.state != "running":
                 rows.append(Row(record, metric=record.value))
                 continue
@@ -79,19 +82,30 @@ class SweepWatch:
         else:
             reported = trial.intermediate_values
             epoch, metric = float(max(reported, default=0)), reported[max(reported)] if reported else None
-        return Row(record, note.machine, epoch, note.epochs, metric, self._seconds_left(trial, epoch, note.epochs))
+        return Row(record, note.machine, epoch, note.epochs, metric, self._seconds_left(trial, epoch, note))
 
-    def _seconds_left(self, trial: FrozenTrial, epoch: float, epochs: int) -> float | None:
-        """From the speed since this process first saw the trial; until that is known, since the trial started."""
+    def _seconds_left(self, trial: FrozenTrial, epoch: float, note: Whereabouts) -> float | None:
+        """From the speed since this process first saw the trial; until that is known, since the trial started.
+
+        None for a resumed trial until its speed is seen: it has not trained since it was first claimed.
+        """
         now = time.time()
         since, from_epoch = self._first.setdefault(trial.number, (now, epoch))
         if epoch - from_epoch < OBSERVED_EPOCHS:
-            if trial.datetime_start is None:
+            if trial.datetime_start is None or _was_resumed(Path(note.path)):
                 return None
             since, from_epoch = trial.datetime_start.timestamp(), 0.0
         if epoch <= from_epoch:
             return None
-        return max(0.0, (now - since) / (epoch - from_epoch) * (epochs - epoch))
+        return max(0.0, (now - since) / (epoch - from_epoch) * (note.epochs - epoch))
+
+
+def _was_resumed(folder: Path) -> bool:
+    """Whether a run had started before; False if its folder is on another machine."""
+    try:
+        return bool(RunFolder(folder).read("manifest.json").get("earlier_starts"))
+    except UnreadableError:
+        return False
 
 
 def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None) -> None:
@@ -158,7 +172,9 @@ def table(rows: Sequence[Row], sweep: Sweep, trial_seconds: float | None) -> Tab
     to_start = len(interrupted) + len(by_state["waiting"])
     lefts = [row.seconds_left for row in running if row.seconds_left is not None]
     if lefts and (trial_seconds or not to_start):
-        title += f", about {duration(max(lefts) + to_start * (trial_seconds or 0) / len(running))} left"
+        # A trial that has trained its last epoch shares its slot with the next one.
+        training = sum(not row.epochs or row.epoch < row.epochs for row in running)
+        title += f", about {duration(max(lefts) + to_start * (trial_seconds or 0) / max(1, training))} left"
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for heading in ("trial", *varying(sweep), "state", "epoch", sweep.metric.name, "left", "on"):
         view.add_column(heading, justify="right" if heading in ("trial", "epoch") else "left")

@@ -21,7 +21,7 @@ def preload() -> None:
     for name in IMPORTED_LATE:
         with contextlib.suppress(ImportError):  # other versions of wandb may lack them
             importlib.import_module(name)
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(Exception):  # a private function of wandb, which other versions may lack or change
         _read_packages_once()
 
 
@@ -30,7 +30,7 @@ def _read_packages_once() -> None:
     from wandb import util
 
     packages = tuple(util.working_set())
-    util.working_set = lambda: packages
+    util.working_set = lambda *_, **__: packages
 
 
 def shut_down() -> None:

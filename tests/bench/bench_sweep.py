@@ -91,9 +91,9 @@ def trials_of(folder: Path) -> list[tuple[float, float, float]]:
         [summary] = folder.glob(f"*-{trial.number}/summary.json")
         values = json.loads(summary.read_text())
         assert trial.datetime_start is not None and trial.datetime_complete is not None
-        since = ((trial.datetime_complete - begin).total_seconds() for begin in (trial.datetime_start, before) if begin)
-        whole = next(since)
-        trials.append((whole, next(since, whole), values["seconds/train"] + values["seconds/evaluate"]))
+        whole = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        since_before = (trial.datetime_complete - before).total_seconds() if before else whole
+        trials.append((whole, since_before, values["seconds/train"] + values["seconds/evaluate"]))
         before = trial.datetime_complete
     return trials
 

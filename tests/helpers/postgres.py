@@ -72,6 +72,7 @@ def _user() -> str:
 
 def _programs() -> Path | None:
     """The folder of the server's programs."""
-    if (found := shutil.which("initdb")) is not None:
-        return Path(found).resolve().parent
-    return max((path.parent for path in VERSIONS.glob("*/bin/initdb")), default=None)
+    if (initdb := shutil.which("initdb")) is not None:
+        return Path(initdb).resolve().parent
+    versions = {float(path.parent.parent.name): path.parent for path in VERSIONS.glob("*/bin/initdb")}
+    return versions[max(versions)] if versions else None

@@ -190,8 +190,8 @@ def test_a_machine_without_slurm(photos: Path, tmp_path: Path, monkeypatch: pyte
 # In place of `wandb`: an agent whose run needs a moment to save its state.
 AGENT = """\
 #!/bin/bash
-echo "$@" > begun
 trap 'sleep 0.3; touch saved; exit 7' TERM
+echo "$@" > begun
 while true; do sleep 0.05; done
 """
 

@@ -189,7 +189,7 @@ class Disturbance:
                 self.attempt("scontrol", "update", f"JobId={task}", "StartTime=now")
 
     def replace_lost_workers(self) -> None:
-        """While one starts, the next event hits another one."""
+        """Submit a worker for each that has ended. The next event does not wait for it."""
         left = sum(state in ("RUNNING", "PENDING", "COMPLETING") for state in self.states().values())
         self.jobs += [self.sweeping.submit_again() for _ in range(WORKERS - left)]
 
@@ -246,11 +246,11 @@ EVENTS = 20
 
 def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping]) -> None:
     """The warning of the time limit, requeueing, kill -9 of a worker with its trial, and scancel, at random moments."""
-    sweeping = sweep_of(40, 12)
+    sweeping = sweep_of(32, 20)
     disturbance = Disturbance(sweeping, random.Random(EVENTS))
     while sum(disturbance.counts.values()) < EVENTS and not sweeping.is_finished:
         disturbance.event()
-    assert sum(disturbance.counts.values()) == EVENTS, "more trials are needed"
+    assert sum(disturbance.counts.values()) == EVENTS, "longer trials are needed"
     disturbance.finish()
     sweeping.assert_each_trial_ran_once()
     starts = [len(path.read_text()) for path in sweeping.folder.glob("*/starts")]

@@ -63,7 +63,7 @@ def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: 
         script = tmp_path / "agents.sh"
         script.write_text(guide_script(f"{sweep.entity}/{sweep.project}/{sweep.id}"))
         started = [agents.start(["bash", str(script)]), agents.start()]
-        assert [agent.wait(200) for agent in started] == [0, 0], agents.logs()
+        assert [agent.wait(600) for agent in started] == [0, 0], agents.logs()
         assert wait_for(lambda: not agents.alive(), END_TIMEOUT), agents.alive()
     finally:
         agents.end()

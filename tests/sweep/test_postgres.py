@@ -57,6 +57,7 @@ def test_workers_that_start_at_once_run_each_trial_once_though_one_is_killed(
     folders = [path.parent for path in runs.glob("tiny/*/config.json")]
     assert sorted(json.loads((folder / "config.json").read_text())["lr"] for folder in folders) == lrs
     for folder in folders:
-        steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert steps == sorted(steps) and steps[-1] == 40  # no step is trained by two processes
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        steps = [row["step"] for row in rows if "train/loss" in row]
+        assert steps == list(range(1, 41))  # no step is trained by two processes
     queue.study._storage.remove_session()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from harness import train as train_module
 from harness.cli.main import main
 from harness.errors import ConfigError
 from harness.sweep.repeat_best import RepeatBest, check_repeat_best, points_to_repeat
@@ -108,6 +109,23 @@ def test_the_best_settings_get_the_seeds_that_they_lack(tmp_path: Path) -> None:
         write_seed(runs, lr, seed, score, 10)
     assert points_to_repeat(sweep, entries, read_runs(runs), RepeatBest(2, 3)) == [{"lr": 1e-3, "seed": 2}]
     assert points_to_repeat(sweep, entries, read_runs(runs), RepeatBest(1, 3)) == []
+
+
+def test_a_failed_trial_counts_after_the_repeats_in_a_task_of_a_job_array(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training_step = train_module.training_step
+
+    def broken(state: Any, batch: Any, lr: float, *rest: Any) -> Any:
+        if lr == 1e-2:
+            raise RuntimeError("a bug in the program")
+        return training_step(state, batch, lr, *rest)
+
+    monkeypatch.setattr(train_module, "training_step", broken)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    file = write_sweep(tmp_path / "s.yaml", photos, "--epochs=1", parameters=LR)
+    assert sweep_here(file, tmp_path / "runs", repeat=RepeatBest(1, 2), retries=0) == 1
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "failed", "finished"]
 
 
 def test_a_sweep_repeats_its_best_setting(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

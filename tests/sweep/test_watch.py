@@ -66,6 +66,12 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     assert (first.epoch, first.metric, first.progress) == (1.4, 0.1, "1.4/4")
     assert (second.epoch, second.metric, second.progress) == (2.0, 0.2, "2.0/4")
     assert (third.record.state, third.metric, third.progress) == ("waiting", None, "")
+    shown = [line.split() for line in status_table([first, second, third], [], sweep, [], width=120).splitlines()]
+    assert [line[4] for line in shown[1:3]] == ["0.1000", "0.2000"]
+    # A run that was resumed has not trained since the trial was first claimed.
+    assert first.seconds_left is not None
+    RunFolder(folder).write("manifest.json", {"earlier_starts": [{}]})
+    assert SweepWatch(sweep, queue).rows()[0].seconds_left is None
     assert first.machine == os.uname().nodename
 
     # The time left comes from the speed that is seen: 2.6 epochs took a second, none is left of 4 at the end.
@@ -90,6 +96,10 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
     [row] = [line.split() for line in lines if "running" in line and "1.0/4" in line]
     assert row[:5] == ["0", "0.0001", "running", "1.0/4", "0.2500"]
     assert sum("waiting" in line for line in lines) == 2
+    # A trial that draws its figures shares the slot of the next one.
+    tested = dataclasses.replace(rows[0], epoch=4.0, seconds_left=0.0)
+    console.print(table([tested, dataclasses.replace(rows[0], seconds_left=1.0), *rows[1:]], sweep, 60.0))
+    assert ", 2 running, about 2 min" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_each_change_is_one_line_and_the_end_of_the_sweep_ends_it(

@@ -15,7 +15,7 @@ class IdleWatch:
         self._since: float | None = None  # monotonic time
 
     def reset(self) -> None:
-        """The runner has trials."""
+        """Forget the wait so far; called while the runner has trials."""
         self._since = None
 
     def waits(self) -> bool:

@@ -15,7 +15,7 @@ from harness.launch.gpus import GPU_SHARE, count_gpus, gpu_memory, gpu_share, to
 
 @dataclass(frozen=True)
 class Slot:
-    """One worker's share of the machine. It runs one trial at a time."""
+    """One worker's share of the machine. It trains one trial at a time."""
 
     number: int
     gpus: tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty without GPUs

@@ -19,6 +19,7 @@ from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
+from harness.sweep.execution.free_memory import has_memory_for_another
 from harness.sweep.execution.idle import IdleWatch
 from harness.sweep.execution.outcome import EARLY_TERMINATION, read_outcome, read_summary
 from harness.sweep.execution.pending import PendingTrials
@@ -40,7 +41,7 @@ QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
 
 
 class Runner:
-    """Runs the trials of one sweep, one trial at a time in each slot."""
+    """Runs the trials of one sweep: in each slot one that trains, and perhaps a tested one that draws figures."""
 
     def __init__(
         self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions
@@ -88,7 +89,7 @@ class Runner:
             return 1
         if self._out_of_time:
             return 0
-        if "SLURM_JOB_ID" in os.environ:  # a task answers for its own trials: one with nothing to do has not failed
+        if "SLURM_ARRAY_TASK_ID" in os.environ:  # a task answers for its own trials; a shell of salloc is not one
             return int(self.endings.has_failures)
         return int(any(record.state == "failed" and record.in_file for record in self.trial_queue.records()))
 
@@ -162,7 +163,7 @@ class Runner:
             self.endings.settle(trial, interrupted=self._stopping or bool(self._signals))
             self._keep_best()
             return
-        if self._frees_slot(trial):
+        if trial.is_tested and not self.running.is_finishing(trial) and self._frees_slot(trial):
             self.running.let_finish(trial)
         if not trial.process.is_alive():
             trial.terminate()  # the fork server has ended and has sent the trial SIGTERM
@@ -180,13 +181,11 @@ class Runner:
                     trial.folder.ask_to_stop(trial.prune_reason)
 
     def _frees_slot(self, trial: RunningTrial) -> bool:
-        """Whether the next trial may start: this one only draws figures, and its result does not decide about the next.
-
-        Not on a GPU, where it still holds its share of the memory.
-        """
+        """Whether the next trial may start while this tested one draws figures. On a GPU, it still holds its memory."""
         decides = self.sweep.method == "bayes" or self.options.budget.depends_on_results
-        may_overlap = not (decides or trial.slot.gpus or trial.config.verify)
-        return may_overlap and trial.is_tested and not self._time_limit.awaits_first_end(self.trial_queue)
+        if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
+            return False
+        return has_memory_for_another(trial.process.pid or 0)
 
     def _report_epochs(self, trial: RunningTrial) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""

@@ -32,6 +32,9 @@ class RunningTrials:
         if self._training.get(number) is trial and number not in self._finishing:
             self._finishing[number] = self._training.pop(number)
 
+    def is_finishing(self, trial: RunningTrial) -> bool:
+        return self._finishing.get(trial.slot.number) is trial
+
     def remove(self, trial: RunningTrial) -> None:
         for trials in (self._training, self._finishing):
             if trials.get(trial.slot.number) is trial:

@@ -77,6 +77,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _run_ranks(world: int, work: Callable[[], int]) -> int:
     """Call `work` in `world` forked ranks; returns the exit code of the lowest rank that failed, else 0.
 
+    If SIGKILL from outside has ended a rank, the code is that one's: the other ranks failed because of it.
+
     launch.launch starts new interpreters under torch elastic instead. Forked ranks share the imports of the fork
     server and keep their exit codes (`infeasible` must not become 1).
     """
@@ -96,6 +98,7 @@ def _run_ranks(world: int, work: Callable[[], int]) -> int:
     for signum in STOP_SIGNALS:
         signal.signal(signum, stop)
     deadlines: list[tuple[float, int]] = []
+    sent, killed = set[int](), False
     while running:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -103,16 +106,20 @@ def _run_ranks(world: int, work: Callable[[], int]) -> int:
                 continue
             running.discard(pid)
             codes[ranks[pid]] = os.waitstatus_to_exitcode(status)
+            killed = killed or (codes[ranks[pid]] == -signal.SIGKILL and signal.SIGKILL not in sent)
             if not deadlines and (ranks[pid] == 0 or codes[ranks[pid]] != 0):
                 # After a failure the other ranks wait in a collective that never ends. The main rank may still have to
                 # close its W&B run, so SIGKILL comes much later.
                 now = time.monotonic()
                 deadlines = [(now + RANK_EXIT_TIMEOUT, signal.SIGTERM), (now + 3 * RANK_EXIT_TIMEOUT, signal.SIGKILL)]
         while deadlines and time.monotonic() > deadlines[0][0]:
+            sent.add(deadlines[0][1])
             signal_ranks(deadlines.pop(0)[1])
         time.sleep(0.05)
     if MACHINE_FAILED in codes.values():
         return MACHINE_FAILED  # the other ranks were ended after it
+    if killed:
+        return _exit_code(-signal.SIGKILL)
     failed = [code for _, code in sorted(codes.items()) if code]
     return _exit_code(failed[0]) if failed else 0
 

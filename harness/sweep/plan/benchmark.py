@@ -21,11 +21,12 @@ from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 
-# Seconds of timed training steps, and of timed forward passes. With the steps before them, under 3 s in all.
+# Seconds of timed training steps, and of timed forward passes. With the steps before them, about 3 s for a small model.
 SECONDS, SCORING_SECONDS = 1.0, 0.4
 MAX_STEPS = 20
-# If the first step takes longer than this many seconds, it is the only one, and scoring is not measured.
-SLOW_STEP = 0.6
+# If the first step takes longer than this many seconds, it is the only one, and scoring is not measured. On a GPU the
+# first step also loads kernels, and with --compile it compiles them: its time says little about the next one.
+SLOW_STEP, SLOW_FIRST_STEP = 0.6, 15.0
 
 # On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes. The first step has
 # the small batch; if it takes less than QUICK_STEP seconds, the others have the larger one.
@@ -76,30 +77,33 @@ def measure(config: RunConfig, classes: int) -> Throughput:
         first = _seconds(train(count), processes.device)  # it also allocates memory
         if on_cpu and first < QUICK_STEP:
             count = min(config.batch_size, CPU_BATCH)
-        training = _timed(train(count), processes.device, SECONDS, first)
+        slow = SLOW_STEP if on_cpu and not config.compile else SLOW_FIRST_STEP
+        training = Timing(1, first, first) if first > slow else _timed(train(count), processes.device, SECONDS)
         speed = count / training.fastest
         scoring_speed = speed * SCORING_TO_TRAINING
-        if first <= SLOW_STEP:
+        if first <= slow:
             state.model.eval()
             scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
             images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
             with torch.inference_mode():
-                first = _seconds(lambda: state.forward(images), processes.device)
-                scoring = _timed(lambda: state.forward(images), processes.device, SCORING_SECONDS, first)
+                _seconds(lambda: state.forward(images), processes.device)  # it also allocates memory
+                scoring = _timed(lambda: state.forward(images), processes.device, SCORING_SECONDS)
             scoring_speed = scoring_batch / scoring.fastest
         checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     finally:
         processes.close()
     source = (
         f"a benchmark: {training.calls} training step{'s' * (training.calls > 1)} of {config.model} on {count} random "
-        f"images of {size} px, {speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; and "
-        f"{START_AND_FIGURES:g} s for the start and the figures of a trial, without attention maps"
+        f"images of {size} px, {speed:.3g} per second on this machine's {'CPU' if on_cpu else 'GPU'}; "
+        f"assumed: {START_AND_FIGURES:g} s for the start and the figures of a trial, without attention maps"
     )
-    if on_cpu and (load > usable_cores() / 2 or training.mean > UNEVEN * training.fastest):
-        source += (
-            f"; other programs used the CPU (load {load:.1f} on {usable_cores()} cores), so that the time may be wrong "
-            "by more than a factor of 2"
-        )
+    causes = []
+    if on_cpu and load > usable_cores() / 2:
+        causes.append(f"other programs used the CPU (load {load:.1f} on {usable_cores()} cores)")
+    if on_cpu and training.mean > UNEVEN * training.fastest:
+        causes.append("the steps took unequal times")
+    if causes:
+        source += f"; {' and '.join(causes)}, so that the time may be wrong by more than a factor of 2"
     return Throughput(speed, scoring_speed, START_AND_FIGURES, checkpoint, source)
 
 
@@ -116,10 +120,8 @@ def _random_batch(count: int, size: int, classes: int, device: torch.device) -> 
     )
 
 
-def _timed(work: Callable[[], object], device: torch.device, seconds: float, first: float) -> Timing:
-    """Call `work` for about so many seconds. The `first` call counts only if it was too slow to be repeated."""
-    if first > SLOW_STEP:
-        return Timing(1, first, first)
+def _timed(work: Callable[[], object], device: torch.device, seconds: float) -> Timing:
+    """Call `work` for about so many seconds."""
     times: list[float] = []
     while len(times) < MAX_STEPS and sum(times) < seconds:
         times.append(_seconds(work, device))

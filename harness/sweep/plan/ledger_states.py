@@ -9,10 +9,11 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import HarnessError
-from harness.sweep.search.growth import file_keys
+from harness.runs.folder import refuse_links_in
+from harness.sweep.search.growth import file_keys, known_trials
 from harness.sweep.search.identity import read_contents
-from harness.sweep.search.ledger import newest_trials
-from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file
+from harness.sweep.search.ledger import REMOVED
+from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file, refuse_lost_ledger
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import NotBegunError
 from harness.sweep.search.trial_queue import TrialQueue
@@ -31,10 +32,13 @@ def ledger_states(
 ) -> tuple[str, ...]:
     """The state of each trial of the file, in its order, or NEW; empty if the sweep has not begun.
 
-    Raises HarnessError for a trial queue that cannot be read.
+    Writes nothing. Raises HarnessError for a trial queue that cannot be read or is lost, and for one that
+    `harness sweep run` refuses.
     """
+    refuse_links_in(folder, folder / "logs")
+    refuse_lost_ledger(sweep, folder, storage)
     file = ledger_file(folder, storage)
-    if file is not None and not file.exists():  # opening it would create it
+    if file is not None and not (file.exists() and file.stat().st_size):  # opening it would create its tables
         return ()
     try:
         with ledger_errors_in_words(sweep.path):
@@ -45,10 +49,12 @@ def ledger_states(
         contents = read_contents(configs)
     except HarnessError:  # of images or weights that are away: the plan has a note of them
         return ()
-    trials = newest_trials(trial_queue.study)
+    # The records first: a trial that a runner queues in between waits.
     states = {record.number: record.state for record in trial_queue.records()}
+    trials, _ = known_trials(trial_queue.study, sweep, folder, contents)
     keys = file_keys(sweep, search, points, contents)
-    return tuple(states[trials[key].number] if key in trials else NEW for key in keys)
+    by_key = [states.get(trials[key].number, "waiting") if key in trials else NEW for key in keys]
+    return tuple(NEW if state == REMOVED else state for state in by_key)  # `run` queues a removed trial again
 
 
 def states_line(states: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from harness.sweep.search.grid import (
     probe_points,
 )
 from harness.sweep.search.settings import Search
+from harness.sweep.session import sweep_folder
 from harness.sweep.spec.command import launcher_words
 from harness.sweep.spec.distributions import EXPONENTS, Parameter
 from harness.sweep.spec.sweep_file import Sweep
@@ -50,7 +51,8 @@ class Plan:
     cost: Cost | None
     keep: int | None  # checkpoints to keep; None keeps all
     notes: tuple[str, ...]
-    states: tuple[str, ...] = ()  # of the trials in the trial queue; empty before the sweep has begun
+    states: tuple[str, ...]  # of the trials in the trial queue; empty before the sweep has begun
+    left: int  # feasible trials that have not ended
 
 
 def plan(
@@ -74,21 +76,21 @@ def plan(
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     valid = checked_configs(sweep, points or probe_points(sweep))
     notes, cost = _notes(sweep, list(valid.values()), points), None
-    folder = Path(runs_dir).expanduser().resolve() / sweep.name
-    states = ledger_states(sweep, search, points, valid.values(), folder, storage)
+    states = ledger_states(sweep, search, points, valid.values(), sweep_folder(sweep, runs_dir), storage)
     ended = {place for place, state in enumerate(states) if state in ENDED}
     configs = [config for place, config in valid.items() if not points or place not in ended]
     left = len(configs) if points else trials - len(ended)
-    try:
-        if not left:
-            raise UnknownCost("All trials have ended: nothing is left to run.")
-        cost = estimate(configs, left, runs_dir=runs_dir, probe=probe, workers=workers, say=say)
-        notes += _disk_notes(cost.disk(left, keep)[1], Path(runs_dir))
-    except UnknownCost as error:
-        notes.append(str(error))
+    if left:
+        try:
+            cost = estimate(configs, left, runs_dir=runs_dir, probe=probe, workers=workers, say=say)
+            notes += _disk_notes(cost.disk(left, keep)[1], Path(runs_dir))
+        except UnknownCost as error:
+            notes.append(str(error))
+    else:
+        notes.append("All trials have ended: nothing is left to run.")
     with naming_by([parameter.name for parameter in sweep.parameters]):
         names = tuple(valid[place].run_name if place in valid else INFEASIBLE for place in range(len(points)))
-    return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes), states)
+    return Plan(sweep, trials, tuple(points), names, cost, keep, tuple(notes), states, left)
 
 
 def render(plan: Plan) -> str:
@@ -150,8 +152,7 @@ def _disk_notes(needed: int, runs_dir: Path) -> list[str]:
 
 def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
     saving = ", minus the savings of early termination" if plan.sweep.early_terminate else ""
-    left = sum(state not in ENDED for state in plan.states)
-    trials = f" for the {left} that are left" if plan.states else ""
+    trials = f" for the {plan.left} that are left" if plan.states else ""
     with_workers = f"with {cost.workers} worker{'s' * (cost.workers != 1)}"
     lines = [
         f"time   about {about_time(cost.seconds)} {with_workers}{trials}{saving}; "

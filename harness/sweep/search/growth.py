@@ -60,7 +60,7 @@ def grow(
     points = points_of(sweep, search)
     keys = file_keys(sweep, search, points, contents)
     definition = Definition.of(sweep, search, _computed(sweep, points or probe_points(sweep), contents))
-    known, earlier = _known_trials(study, sweep, folder, contents)
+    known, earlier = known_trials(study, sweep, folder, contents)
     missing = [place for place, key in enumerate(keys) if key not in known or ending_of(known[key]) == REMOVED]
     differences = earlier.differences(definition) if earlier else {}
     if differences and (sweep.method == "bayes" or (missing and not accept)):
@@ -119,7 +119,7 @@ def add_points(
     return added
 
 
-def _known_trials(
+def known_trials(
     study: optuna.Study, sweep: Sweep, folder: Path, contents: Contents
 ) -> tuple[Trials, Definition | None]:
     """The trials of a study by the keys that the sweep file would give them, and their definition, if it has begun.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,12 @@ import pytest
 from harness.errors import HarnessError
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import running_trial
+from harness.sweep.execution.free_memory import peak_memory
 from harness.sweep.execution.memory_kills import memory_kills
+from harness.sweep.execution.trial_process import _run_ranks
 from tests import ROOT
-from tests.helpers.sweeping import records, sweep_here, write_sweep
+from tests.helpers.sweeping import fork, records, sweep_here, write_sweep
+from tests.helpers.waiting import wait_for
 
 # Kills a child for lack of memory, in a control group with a limit of 80 MB, and counts before and after.
 EATER = """\
@@ -66,12 +70,22 @@ def small_group() -> Iterator[Path]:
         group.mkdir()
         limit = next(group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists())
         limit.write_text("80000000")
+        for name in ("memory.memsw.limit_in_bytes", "memory.swap.max"):  # or the process would be swapped out
+            if (group / name).exists():
+                (group / name).write_text("0" if name == "memory.swap.max" else "80000000")
     except (OSError, StopIteration) as error:
         with contextlib.suppress(OSError):
             group.rmdir()
         pytest.skip(f"no control group with a memory limit can be made here: {error}")
     yield group
-    group.rmdir()
+    assert wait_for(lambda: _is_removed(group), 10)
+
+
+def _is_removed(group: Path) -> bool:
+    """Remove a control group, which the kernel refuses while it still frees the last process."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
 
 
 def test_the_kernel_counts_a_process_that_it_kills_for_lack_of_memory(small_group: Path) -> None:
@@ -84,6 +98,34 @@ def test_the_kernel_counts_a_process_that_it_kills_for_lack_of_memory(small_grou
         check=True,
     )
     assert ended.stdout.split() == ["0", str(int(signal.SIGKILL)), "1"]
+
+
+def test_a_rank_that_sigkill_ended_gives_the_code_of_the_trial() -> None:
+    """Also if a lower rank then fails because the other one is away."""
+
+    def work() -> int:
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2)
+        return 1
+
+    trial = fork.Process(target=lambda: os._exit(_run_ranks(2, work)))
+    trial.start()
+    trial.join(60)
+    assert trial.exitcode == 128 + signal.SIGKILL
+
+
+def test_the_memory_of_a_session() -> None:
+    """Of a process and its child that fill 50 MB each."""
+    code = "import os, time; os.fork(); filled = b'x' * 50_000_000; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE) as program:
+        try:
+            assert program.stdout is not None
+            assert [program.stdout.readline(), program.stdout.readline()] == [b"\n"] * 2
+            assert 100_000_000 < peak_memory(program.pid) < 200_000_000
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
+    assert peak_memory(program.pid) == 0
 
 
 def test_a_trial_that_was_killed_for_memory_pauses_the_sweep_and_is_not_charged(

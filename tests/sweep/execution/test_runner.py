@@ -20,6 +20,7 @@ from harness.launch.proc import is_running
 from harness.runs import figures
 from harness.runs.folder import BEST, RunFolder
 from harness.runs.logger import RunLogger
+from harness.sweep.execution import free_memory
 from harness.sweep.execution import runner as runner_module
 from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.runner import Runner
@@ -97,11 +98,20 @@ def test_every_point_of_a_grid_runs_in_order(photos: Path, tmp_path: Path, capfd
     assert "lr0.001_bs5_none" in printed or "0.001" in printed
 
 
-@pytest.mark.parametrize("overlaps", [True, False])
+@pytest.mark.parametrize(
+    ("memory", "budget", "overlaps"),
+    [(10**15, Budget(), True), (10**15, Budget(patience=5), False), (1, Budget(), False)],
+)
 def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
-    overlaps: bool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: int,
+    budget: Budget,
+    overlaps: bool,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not with --patience: the result of a trial then decides whether there is a next one."""
+    """Not with --patience, where the result of a trial decides whether there is a next one, nor without memory."""
+    monkeypatch.setattr(free_memory, "available_memory", lambda: memory)
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
     runs, save = tmp_path / "runs", figures.save
 
@@ -112,7 +122,7 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
         return save(figure, path)
 
     monkeypatch.setattr(figures, "save", save_after_the_next_start)
-    assert sweep_here(file, runs, budget=Budget() if overlaps else Budget(patience=5)) == 0
+    assert sweep_here(file, runs, budget=budget) == 0
     assert (tmp_path / "second has begun").read_text() == str(overlaps)
     assert [record.state for record in records(file, runs)] == ["finished"] * 2
     assert len(list(runs.glob("*/*/figures/*.png"))) == 6
@@ -290,10 +300,11 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
     assert [record.attempts for record in done] == [0, 2, 0, 2]
     assert done[1].reason == "a bug in the program"
 
-    # The same command does not retry them. A task of a Slurm job that finds nothing to do ends well.
-    assert sweep_here(file, tmp_path / "runs", retries=1) == 1
+    # The same command does not retry them. A task of a job array that finds nothing to do ends well.
     with monkeypatch.context() as task:
-        task.setenv("SLURM_JOB_ID", "7")
+        task.setenv("SLURM_JOB_ID", "7")  # also in a shell of salloc
+        assert sweep_here(file, tmp_path / "runs", retries=1) == 1
+        task.setenv("SLURM_ARRAY_TASK_ID", "0")
         assert sweep_here(file, tmp_path / "runs", retries=1) == 0
         # It fails if one of its trials does.
         trial_queue(file, tmp_path / "runs").requeue(done[1], attempts=1)
@@ -374,10 +385,10 @@ def test_a_hung_trial_is_killed_and_retried(
     monkeypatch.setattr(train_module, "training_step", hang_once)
     monkeypatch.setattr("harness.sweep.execution.running_trial.GRACE_SECONDS", 0.5)
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
-    assert sweep_here(file, tmp_path / "runs", timeout=3.0) == 0
+    assert sweep_here(file, tmp_path / "runs", timeout=10.0) == 0
     [record] = records(file, tmp_path / "runs")
     assert (record.state, record.attempts) == ("finished", 1)
-    assert "no progress for 3 s" in capfd.readouterr().out
+    assert "no progress for 10 s" in capfd.readouterr().out
 
 
 def test_an_infeasible_trial_is_not_retried(photos: Path, tmp_path: Path) -> None:
@@ -418,7 +429,7 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(
     cost = plan(read_sweep(file), runs_dir=tmp_path / "none").cost
     assert cost is not None
     used = sum(path.stat().st_size for path in (tmp_path / "runs" / "tiny").rglob("*") if path.is_file())
-    assert used / 1.3 < cost.disk(3, None)[0] < used * 1.3
+    assert used / 2 < cost.disk(3, None)[0] < used * 2  # the sizes of figures depend on the version of matplotlib
 
 
 def test_a_second_runner_on_this_machine_is_an_error(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:
