@@ -42,11 +42,16 @@ class TrialEndings:
     def start_no_more(self) -> bool:
         return self.pause_cause is not None or self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW
 
-    def settle(self, trial: RunningTrial, *, interrupted: bool) -> None:
-        """Record how a trial ended whose process has ended; release it if it was interrupted."""
+    def settle(self, trial: RunningTrial, *, interrupted: bool, has_succeeded: bool) -> None:
+        """Record how a trial ended whose process has ended; release it if it was interrupted.
+
+        `has_succeeded`: its success was counted before, when the next trial took its slot.
+        """
         try:
             if outcome := read_outcome(trial.folder, self._sweep.metric.name):
                 self.record(trial.claimed, outcome, trial.folder)
+                if not has_succeeded:
+                    self.failures_in_a_row = 0
             elif not self._trial_queue.owns(trial.claimed):
                 self._progress.event(trial.claimed, TAKEN_OVER)
             elif trial.process.exitcode == RUN_LOCKED:
@@ -70,7 +75,6 @@ class TrialEndings:
         write_scores(self._trial_queue, claimed.number, read_summary(folder))
         self._trial_queue.end(claimed, outcome.state, value=outcome.value, reason=outcome.reason, memory=outcome.memory)
         self._progress.event(claimed, outcome.message)
-        self.failures_in_a_row = 0
 
     def fail(self, claimed: ClaimedTrial, reason: str, details: str = "") -> None:
         """Record that a trial failed for good."""

@@ -141,6 +141,7 @@ class Runner:
             return
         if outcome:  # its runner was killed before it could record the outcome
             self.endings.record(claimed, outcome, folder)
+            self.endings.failures_in_a_row = 0
             return
         write_whereabouts(self.trial_queue, claimed.number, folder, config.epochs)
         try:
@@ -159,12 +160,14 @@ class Runner:
         if has_ended:
             trial.process.join()
             trial.kill()  # ranks that are still running
+            finishing = self.running.is_finishing(trial)
             self.running.remove(trial)
-            self.endings.settle(trial, interrupted=self._stopping or bool(self._signals))
+            self.endings.settle(trial, interrupted=self._stopping or bool(self._signals), has_succeeded=finishing)
             self._keep_best()
             return
         if trial.is_tested and not self.running.is_finishing(trial) and self._frees_slot(trial):
             self.running.let_finish(trial)
+            self.endings.failures_in_a_row = 0  # failures from now on are of later trials
         if not trial.process.is_alive():
             trial.terminate()  # the fork server has ended and has sent the trial SIGTERM
         if trial.kill_at is not None:

@@ -458,7 +458,7 @@ def test_an_error_of_the_runner_itself_ends_its_trials(
 
     def fail_once_running(runner: Runner) -> None:
         if any((tmp_path / "runs").rglob("metrics.jsonl")):
-            trial_pids.extend(trial.process.pid for trial in runner.running.values() if trial.process.pid)
+            trial_pids.extend(trial.process.pid for trial in runner.running if trial.process.pid)
             raise RuntimeError("a bug in the runner")
 
     monkeypatch.setattr(runner_module.Runner, "_handle_stop_requests", fail_once_running)
