@@ -18,6 +18,7 @@ from reports.command import reproducing, using
 from reports.page.curve_points import points, thinned
 from reports.page.gallery_data import best_and_worst
 from reports.page.run_figures import copied_figure
+from reports.page.sections import evidence
 from reports.page.sections.provenance import facts_of
 from reports.page.site import Site
 from reports.runs import Run
@@ -35,16 +36,9 @@ MOST_POINTS = 200  # of a curve
 FIGURES = {
     "attention_heads": "Attention heads",
     "attention_distance": "Attention distance by layer",
-    "attention_object": "Attention on the object, by layer and by map",
     "positions": "Position embeddings before and after",
     "position_maps": "Class token and each patch before and after",
-    "evidence_depth": "What each layer knows",
-    "evidence_heads": "Which heads matter",
-    "evidence_positions": "When the position embedding is destroyed",
-    "evidence_faithfulness": "When patches are kept or dropped in the order of a map",
-    "evidence_maps": "Whether maps depend on the weights and point at objects",
-    "evidence_before_after": "Attention before and after fine-tuning, on the same images",
-    "evidence_mistakes": "Mistakes: relevance for the prediction and for the truth",
+    **evidence.FIGURES,
 }
 
 
