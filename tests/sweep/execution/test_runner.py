@@ -159,7 +159,7 @@ def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
     folder, process = RunFolder(tmp_path / "run"), SimpleNamespace(exitcode=1)
     trial: Any = SimpleNamespace(claimed=claimed, folder=folder, process=process, log=tmp_path, hung=False)
     runner = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
-    runner.endings.settle(trial, interrupted=False)
+    runner.endings.settle(trial, interrupted=False, has_succeeded=False)
     assert "another runner took over this trial" in capsys.readouterr().out
     assert (queue.records()[0].state, queue.records()[0].attempts) == ("running", 0) and not runner._pending
 
