@@ -49,7 +49,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     assert run.summary["attention/distance"] == pytest.approx(float(arrays.distance[:, -2].mean()))
     assert build(tmp_path / "killed").is_file()
     with pytest.raises(HarnessError, match="--verify test torchvision's models, not timm:test_vit3"):
-        verify(folder, 4, None, None, print)
+        verify(folder, 4, None, None, None, print)
 
 
 def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:

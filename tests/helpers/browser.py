@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -63,7 +63,7 @@ class Reader:
             empty = "globalThis.Plotly = {react: async () => undefined};"
             page.route("**/plotly.min.js", lambda route: route.fulfill(body=empty, content_type="text/javascript"))
         page.on("request", lambda request: self._requested(request.url, url))
-        page.on("requestfailed", lambda request: self.complaints.append(f"cannot be read: {request.url}"))
+        page.on("requestfailed", self._request_failed)
         page.on("response", lambda response: response.ok or self.complaints.append(f"{response.status} {response.url}"))
         page.on("pageerror", lambda error: self.complaints.append(f"not caught: {error}"))
         page.on("dialog", self._dialog_opened)
@@ -72,6 +72,10 @@ class Reader:
         )
         page.goto(url)
         return page
+
+    def _request_failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by leaving the page while it loads
+            self.complaints.append(f"cannot be read: {request.url} ({request.failure})")
 
     def _requested(self, url: str, opened: str) -> None:
         self.requests.append(url)

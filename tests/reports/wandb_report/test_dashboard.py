@@ -368,7 +368,8 @@ def test_sections_that_no_run_has_anything_for_are_left_out(tmp_path: Path) -> N
     collection = Collection(tmp_path, leaderboard(read_runs(tmp_path)))
     written = dashboard.report(Scope("me", "zoo", "one"), collection, findings(collection))
     headings = [block.text for block in written.blocks if type(block).__name__ == "H2"]
-    assert headings == [TITLES[section] for section in SECTIONS if section not in ("gallery", "positions")]
+    with_content = [TITLES[section] for section in SECTIONS if section not in ("gallery", "positions")]
+    assert headings == ["Before you trust the numbers", *with_content]  # few images: it may be guessing
 
 
 def test_nobody_is_logged_in(server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
