@@ -130,9 +130,9 @@ def main(runs_dir: str) -> None:
         reader = Reader(browser)
         page = reader.open(build(runs_dir), width=WIDE)
         save(open_comparison(page), "compare")
+        last = open_gallery(page, collection.label(worst))
         page.add_style_tag(content="#runs-bar { display: none; }")  # it is at the foot of the window, not of the page
         save(screenshot(page, page.locator("main > header"), page.locator("#leaderboard")), "report")
-        last = open_gallery(page, collection.label(worst))
         save(screenshot(page, page.locator("#gallery-title"), last), "gallery")
         page.locator("#gallery-images .card").filter(has_not=page.locator(".warning")).first.click()
         save(Image.open(io.BytesIO(page.get_by_role("dialog").screenshot())), "image-view")
