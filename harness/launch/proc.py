@@ -1,4 +1,4 @@
-"""Facts about a process from /proc (proc(5)). Importing this module is cheap."""
+"""Facts about processes and the machine's memory from /proc (proc(5)). Importing this module is cheap."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ def fields(pid: int | str) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def memory_in(file: str | Path, name: str) -> int | None:
+    """Bytes after a name in meminfo or a process's status; None if the file or the name is missing."""
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def is_running(pid: int | str) -> bool:

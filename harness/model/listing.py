@@ -24,7 +24,7 @@ class ListedModel:
     reads: str  # what the head reads, whose attention maps show
     position_figures: bool
     rollout: bool
-    licence: str  # of the weights that --weights takes by name; empty if nobody names one
+    licence: str  # of the weights that --weights takes by name; empty if unknown
     weights: str  # the names that --weights takes besides a file
     refused: str = ""  # why --model refuses it
 

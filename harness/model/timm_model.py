@@ -25,8 +25,8 @@ def check_timm_model(model: str) -> None:
 
     name = model.removeprefix(TIMM)
     reason = described(model).refused
-    if "." in name and name not in timm.list_pretrained(f"{base_name(model)}.*"):
-        tags = ", ".join(timm.list_pretrained(f"{base_name(model)}.*")) or "none"
+    if "." in name and name not in (tagged := timm.list_pretrained(f"{base_name(model)}.*")):
+        tags = ", ".join(tagged) or "none"
         raise ConfigError(f"--model {model}: timm has no weights of this tag. Names with a tag: {tags}.")
     if reason:
         raise ConfigError(f"--model {model} is not supported: {reason}. `harness models` lists the models that are.")

@@ -6,11 +6,11 @@ import dataclasses
 import os
 import resource
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import NotEnoughMemoryError
 from harness.launch.gpus import gpu_share
+from harness.launch.proc import memory_in
 from harness.runs import metric_table
 from harness.runs.rules import below_one, printable
 
@@ -59,12 +59,9 @@ def peak_memory(device: torch.device) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
-    try:
-        # Not getrusage's maximum, which a process inherits from the one that started it.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Rather than getrusage's maximum, which a process inherits from the one that started it.
+    largest = memory_in("/proc/self/status", "VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if largest is None else largest
 
 
 def total_memory(device: torch.device) -> int:

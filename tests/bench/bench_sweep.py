@@ -84,7 +84,7 @@ def write_sweep(path: Path, data: Path, trials: int, epochs: int) -> Path:
 
 
 def trials_of(folder: Path) -> list[tuple[float, float, float]]:
-    """Per trial: seconds from its claim and from the end of the trial before it to its end, and of its own work."""
+    """Seconds of each trial: from its claim, and from the end of the one before, to its end; and of its work."""
     study = optuna.load_study(storage=f"sqlite:///{folder / 'study.db'}", study_name=folder.name)
     trials, before = [], None
     for trial in study.trials:

@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from harness import train as train_module
 from harness.errors import errors_in_words
 from harness.sweep.execution import preload
 from harness.sweep.execution.resources import share_machine
@@ -48,6 +50,18 @@ def write_sweep(path: Path, photos: Path, *words: str, parameters: Any = None, *
     }
     path.write_text(yaml.safe_dump(content | keys, sort_keys=False))
     return path
+
+
+def let_fail(monkeypatch: pytest.MonkeyPatch, lr: float) -> None:
+    """Trials at this learning rate fail in their first step, by no fault of their settings."""
+    training_step = train_module.training_step
+
+    def broken(state: Any, batch: Any, step_lr: float, *rest: Any) -> Any:
+        if step_lr == lr:
+            raise RuntimeError("a bug in the program")
+        return training_step(state, batch, step_lr, *rest)
+
+    monkeypatch.setattr(train_module, "training_step", broken)
 
 
 def sweep_here(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from harness import train as train_module
 from harness.cli.main import main
 from harness.errors import ConfigError
 from harness.sweep.repeat_best import RepeatBest, check_repeat_best, points_to_repeat
@@ -20,7 +19,7 @@ from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs
 from tests.helpers.seeds import write_seed
-from tests.helpers.sweeping import records, sweep_here, write_sweep
+from tests.helpers.sweeping import let_fail, records, sweep_here, write_sweep
 
 
 def sweep_of(tmp_path: Path, parameters: dict[str, Any], *words: str, **keys: Any) -> Sweep:
@@ -114,14 +113,7 @@ def test_the_best_settings_get_the_seeds_that_they_lack(tmp_path: Path) -> None:
 def test_a_failed_trial_counts_after_the_repeats_in_a_task_of_a_job_array(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training_step = train_module.training_step
-
-    def broken(state: Any, batch: Any, lr: float, *rest: Any) -> Any:
-        if lr == 1e-2:
-            raise RuntimeError("a bug in the program")
-        return training_step(state, batch, lr, *rest)
-
-    monkeypatch.setattr(train_module, "training_step", broken)
+    let_fail(monkeypatch, lr=1e-2)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     file = write_sweep(tmp_path / "s.yaml", photos, "--epochs=1", parameters=LR)
     assert sweep_here(file, tmp_path / "runs", repeat=RepeatBest(1, 2), retries=0) == 1

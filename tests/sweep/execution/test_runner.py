@@ -34,6 +34,7 @@ from harness.sweep.spec.sweep_file import read_sweep
 from tests.helpers.sweeping import (
     descendants,
     kill_tree,
+    let_fail,
     records,
     start_sweep,
     sweep_here,
@@ -287,13 +288,7 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
     training_step = train_module.training_step
-
-    def broken(state: Any, batch: Any, lr: float, *rest: Any) -> Any:
-        if lr == 1e-2:
-            raise RuntimeError("a bug in the program")
-        return training_step(state, batch, lr, *rest)
-
-    monkeypatch.setattr(train_module, "training_step", broken)
+    let_fail(monkeypatch, lr=1e-2)
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
     done = records(file, tmp_path / "runs")
     assert [record.state for record in done] == ["finished", "failed", "finished", "failed"]
