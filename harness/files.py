@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     before the name changes. A full disk raises SurroundingsError and leaves the old file in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = temporary_name(path)
     try:
         yield beside
         # safetensors makes files that only their owner can read; the umask should decide.
@@ -67,6 +68,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other writer uses. A process id is not enough: two machines or containers that share
+    a folder may have the same ones."""
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
 
 
 @contextlib.contextmanager
@@ -141,7 +148,7 @@ def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
             folders.clear()
         for name in names:
             path = Path(parent, name)
-            if re.fullmatch(r"\..+\.\d+", name) and not path.is_symlink():  # as `replacing` names them
+            if re.fullmatch(r"\..+\.\d+", name) and not path.is_symlink():  # as `temporary_name` names them
                 path.unlink(missing_ok=True)
 
 

@@ -12,6 +12,17 @@ def lookalike(name: str, names: Iterable[str]) -> str | None:
     return next((other for other in names if other != name and _as_seen(other) == seen), None)
 
 
+def lookalikes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """The pairs of `names` that differ only in what no reader sees; of three such names the first with each other."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in sorted(set(names)):
+        other = first.setdefault(_as_seen(name), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs
+
+
 def difference(first: str, second: str) -> tuple[str, str]:
     """The characters in which two names differ, as code points: ("U+00E9", "U+0065 U+0301")."""
     start = 0

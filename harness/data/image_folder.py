@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.data import duplicates
-from harness.data.class_names import difference, lookalike
+from harness.data.class_names import difference, lookalike, lookalikes
 from harness.data.decode import read_below
 from harness.data.digests import known_files
 from harness.data.folder_scan import EXTENSIONS, Listing, summarise
@@ -27,6 +27,9 @@ from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
 from harness.runs.rules import printable
+
+# Classes of a split that train does not have: of these, each with a hint. A hint compares a name with all classes.
+MAX_UNKNOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +163,12 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
         problems.append(
             f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
         )
-    for name in classes:
-        if (other := lookalike(name, classes)) and name < other:
-            remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
-            problems.append(
-                f"{where} has two classes that look the same, {printable(name)}: they differ in "
-                f"{' and '.join(difference(name, other))}. {remedy}"
-            )
+    for name, other in lookalikes(classes):
+        remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
+        problems.append(
+            f"{where} has two classes that look the same, {printable(name)}: they differ in "
+            f"{' and '.join(difference(name, other))}. {remedy}"
+        )
     for split, folder in listing.folders.items():
         unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
         if split in listing.unlabelled:
@@ -176,7 +178,9 @@ def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
             problems.append(f"{only} {without_labels(folder)}")
         else:
-            problems += [_unknown_class(listing, split, name, classes) for name in unknown]
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MAX_UNKNOWN]]
+            if (more := len(unknown) - MAX_UNKNOWN) > 0:
+                problems.append(f"{listing.place(split)} has {more} more classes that {where} does not have.")
     return problems
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,8 @@ class Site:
                 return
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: neither an open page nor a killed build leaves half a file.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
+        # Named at random: another process that builds this page may have the same id, on another machine.
+        temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
         try:
             with temporary.open("xb") as file:  # x: never through a symbolic link of this name
                 file.write(content)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.data.class_names import difference, lookalike
+from harness.data import class_names
+from harness.data.class_names import difference, lookalike, lookalikes
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,18 @@ def test_names_that_look_the_same(name: str, other: str) -> None:
 def test_names_that_do_not_look_the_same() -> None:
     for name in ("cat", "Cat", "cafe", "caf\u00e9", "1", "10"):
         assert lookalike(name, ["cat", "Cat", "cafe", "caf\u00e9", "1", "10"]) is None
+
+
+def test_pairs_that_look_the_same_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    normalise = class_names._as_seen
+    monkeypatch.setattr(class_names, "_as_seen", lambda name: compared.append(name) or normalise(name))
+    names = [f"class {number:04}" for number in range(1000)]
+    assert lookalikes([*names, "class\u00a00007", "class  0007"]) == [
+        ("class  0007", "class 0007"),
+        ("class  0007", "class\u00a00007"),
+    ]
+    assert len(compared) == 1002  # not one comparison for every pair
 
 
 def test_the_characters_in_which_names_differ() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -38,7 +37,7 @@ from harness.explain.drawing.canvas import (
 )
 from harness.explain.drawing.page_layout import GAP, MARGIN, Page
 from harness.explain.maps import combined_maps, has_own_scale, map_names
-from harness.files import disk_is_full, no_space
+from harness.files import disk_is_full, no_space, temporary_name
 from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 
 QUALITY = 90
@@ -71,8 +70,7 @@ def file_name(archive: Archive, index: int) -> str:
 
 def save(image: Image.Image, path: Path, *, quality: int = QUALITY, subsampling: int = 0) -> None:
     """As JPEG, at full colour resolution unless told otherwise, written beside its name first."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
+    beside = temporary_name(path)
     try:
         with beside.open("xb") as file:  # x: never through a symbolic link of this name
             image.save(file, format="JPEG", quality=quality, subsampling=subsampling)

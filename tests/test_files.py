@@ -1,0 +1,33 @@
+"""Atomic writes: what readers and other writers see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import files
+from harness.files import remove_leftovers, replacing
+
+
+def test_two_writers_with_one_process_id_write_to_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines or containers that share a folder may have the same process ids."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "sweep.yaml"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        assert first.read_text() == "first"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    left = files.temporary_name(tmp_path / "metrics.json")
+    left.write_text("half")
+    (tmp_path / "metrics.json").write_text("whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
