@@ -19,7 +19,7 @@ import yaml
 
 from harness import errors
 from harness.cli import main
-from harness.config import NAMED_WEIGHTS
+from harness.settings.model import NAMED_WEIGHTS
 from harness.sweep.spec.sweep_file import read_sweep
 from tests import ROOT
 from tests.helpers import reference

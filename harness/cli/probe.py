@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.config import MODELS, RunConfig
+from harness.config import RunConfig
 from harness.errors import errors_in_words
+from harness.settings.model import MODELS
 
 if TYPE_CHECKING:
     from harness.probe.backbones import BackboneResult
