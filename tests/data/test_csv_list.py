@@ -117,7 +117,7 @@ def test_rows_that_cannot_be_used_are_all_named(root: Path) -> None:
         (b"path,label\n" + b"x" * 200_000 + b",cat\n", "field larger than field limit"),
     ],
 )
-def test_what_is_not_a_list_is_said(root: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_list_is_named(root: Path, content: bytes, reason: str) -> None:
     (root / "list.csv").write_bytes(content)
     text = message(root / "list.csv")
     assert text.startswith(f"{root}/list.csv is not a list of images: {reason}")
