@@ -35,7 +35,7 @@ COLUMNS = ("backbone", "validation F1", "test F1", "95 % interval", "test accura
     multiple=True,
     help="Weights, as for training: one for all models, or one for each. [default: each model's first named ones]",
 )
-@click.option("--image-size", type=int, help="Side of the input, in pixels. [default: the weights' own]")
+@click.option("--image-size", type=int, help="Side of the input, in pixels. [default: from the weights]")
 @click.option(
     "--bad-images", type=click.Choice(("fail", "skip")), default="fail", show_default=True, help="As for training."
 )

@@ -1,4 +1,4 @@
-"""Problems of classes: too few, without images, alike in writing, or in one split alone."""
+"""Problems of classes: too few, without images, with names that look the same, or missing in train."""
 
 from __future__ import annotations
 

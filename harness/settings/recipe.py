@@ -12,8 +12,8 @@ class RecipeSettings:
 
     recipe: str = option(
         DEFAULT,
-        "Set of defaults: finetune for pretrained weights and new data; study for the settings of sweeps/grid.yaml. An "
-        "option that is given takes precedence.",
+        "Set of defaults: finetune for pretrained weights and new data; study for the settings of sweeps/grid.yaml. "
+        "Explicit options take precedence.",
         choices=tuple(RECIPES),
         identity=False,
     )

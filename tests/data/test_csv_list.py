@@ -101,7 +101,7 @@ def test_rows_that_cannot_be_used_are_all_named(root: Path) -> None:
         "line 9: folder is not a file",
         "line 10: label '' must be a name",
         "line 11: label 'a/b' must be a name without / and without spaces at its ends",
-        "line 12: split 'holdout' is none of train, valid, val, validation, test",
+        "line 12: split 'holdout' is not one of train, valid, val, validation, test",
         "line 13: label '' must be a name",
     ):
         assert line in text
