@@ -14,9 +14,10 @@ import click
 import yaml
 from click.core import ParameterSource
 
-from harness.config import RunConfig, option_name, value_type
+from harness.config import GROUPS, RunConfig
 from harness.errors import ConfigError, printable
 from harness.recipes import default_text
+from harness.settings.option import option_name, value_type
 
 # Extra arguments for every run of a sweep; they come last, so they override the sweep file.
 SWEEP_ARGS = "HARNESS_SWEEP_ARGS"
@@ -33,7 +34,9 @@ class GroupedCommand(click.Command):
     """A command whose help lists the options of RunConfig under their group's heading."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        groups = {option_name(field.name): field.metadata["group"] for field in dataclasses.fields(RunConfig)}
+        groups = {
+            option_name(field.name): title for title, group in GROUPS.items() for field in dataclasses.fields(group)
+        }
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(context):
             if (record := parameter.get_help_record(context)) is not None:

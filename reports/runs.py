@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.runs.predictions import PredictionTable, read_predictions
 from harness.runs.reading import UnreadableError, read_object, read_rows, run_folders, wrong_entries
-from harness.runs.rules import finite_number
+from harness.runs.rules import finite_number, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,21 @@ class Run:
         if value is None:
             value = next((row[key] for row in reversed(self.rows) if key in row), None)
         return finite_number(value)
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """An object of the manifest; empty if it is missing."""
+        value = self.manifest.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    @property
+    def progress(self) -> str:
+        """Progress of an unfinished run: "epoch 2.7 of 5, step 40"."""
+        row = next((row for row in reversed(self.rows) if finite_number(row.get("epoch")) is not None), None)
+        if row is None:
+            return "no step logged"
+        epochs = self.config.get("epochs")
+        of = f" of {epochs}" if isinstance(epochs, int) else ""
+        return f"epoch {row['epoch']:.3g}{of}, step {printable(row.get('step', '?'))}"
 
     @cached_property
     def _rows_and_problem(self) -> tuple[list[dict[str, Any]], str]:

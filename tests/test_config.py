@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import MODELS, NAMED_WEIGHTS, RunConfig, value_type
+from harness.config import GROUPS, RunConfig
 from harness.errors import ConfigError
 from harness.model.architectures import ARCHITECTURES
-
-GROUPS = ("Recipe", "Data", "Augmentation", "Model", "Optimisation", "Class imbalance", "Compute", "Run")
+from harness.settings.model import MODELS, NAMED_WEIGHTS
+from harness.settings.option import value_type
 
 
 def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
@@ -185,4 +185,8 @@ def test_models_and_weights_name_what_exists() -> None:
 def test_every_field_says_what_it_is() -> None:
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"].endswith((".", "]")), field.name
-        assert field.metadata["group"] in GROUPS
+
+
+def test_the_groups_of_the_help_hold_every_setting_once_and_in_its_order() -> None:
+    grouped = [field.name for group in GROUPS.values() for field in dataclasses.fields(group)]
+    assert grouped == [field.name for field in dataclasses.fields(RunConfig)]

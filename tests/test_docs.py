@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -19,7 +21,7 @@ import yaml
 
 from harness import errors
 from harness.cli import main
-from harness.config import NAMED_WEIGHTS
+from harness.settings.model import NAMED_WEIGHTS
 from harness.sweep.spec.sweep_file import read_sweep
 from tests import ROOT
 from tests.helpers import reference
@@ -102,8 +104,41 @@ def test_every_console_block_has_commands_and_a_known_mark(block: Block) -> None
         assert all(shlex.split(line)[0] in ("harness", "accelerate") or "HARNESS" in line for line in block.commands)
 
 
+@dataclass(frozen=True)
+class Starts:
+    """A working folder that all pages share, and copies of it as the first commands of a page left it.
+
+    Pages that begin with the same commands run these once. Paths and cached images stay the same from page to page.
+    """
+
+    folder: Path  # the working folder
+    copies: Path
+    left: dict[tuple[str, ...], Path]
+
+    def restore(self, lines: tuple[str, ...]) -> int:
+        """Start a page from the longest beginning that another page has left; how many of its commands that is."""
+        known = max((number for number in range(len(lines) + 1) if lines[:number] in self.left), default=0)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if known:
+            shutil.copytree(self.left[lines[:known]], self.folder, symlinks=True)
+        else:
+            self.folder.mkdir()
+        return known
+
+    def keep(self, lines: tuple[str, ...]) -> None:
+        """Copy the folder if another page begins with these commands, too."""
+        if lines not in self.left and sum(commands_of(page)[: len(lines)] == lines for page in RUN) > 1:
+            self.left[lines] = shutil.copytree(self.folder, self.copies / str(len(self.left)), symlinks=True)
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> Starts:
+    base = tmp_path_factory.mktemp("pages")
+    return Starts(base / "page", base, {})
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> dict[str, str]:
+def shell(tmp_path: Path, starts: Starts) -> dict[str, str]:
     """An environment in which `harness` and `accelerate` are this checkout's, and every training is small."""
     programs = tmp_path / ".bin"
     programs.mkdir()
@@ -111,42 +146,95 @@ def shell(tmp_path: Path) -> dict[str, str]:
     for name, module in (("harness", "harness.cli"), ("accelerate", "accelerate.commands.accelerate_cli")):
         (programs / name).write_text(f'#!/bin/sh\n{tail}\nexec "{sys.executable}" -m {module} "$@"\n')
         (programs / name).chmod(0o755)
-    for name in ("harness", "reports", "sweeps", "accelerate_config.yaml"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])
     return {
         **os.environ,
-        "PATH": path,
+        "PATH": os.pathsep.join([str(programs), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
+        "HARNESS_CACHE_DIR": str(starts.copies / "cache"),
         "HARNESS_SWEEP_ARGS": SMALL_TRIAL,
         "CUDA_VISIBLE_DEVICES": "",
     }
 
 
+def commands_of(page: Path) -> tuple[str, ...]:
+    """The commands of a page that a test can run, in order."""
+    return tuple(line for block in BLOCKS if block.page == page and block.needs is None for line in block.commands)
+
+
+def import_all() -> None:
+    """Import what commands import, so that no forked child has to."""
+    import reports.page.build
+    from harness.sweep.execution import preload
+
+    assert preload and reports.page.build
+
+
+def run_program(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """The exit code and the output of a command in a shell."""
+    ended = subprocess.run(["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def run_forked(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """The same of a `harness` command in a child forked from this process, which has everything imported."""
+    output = folder.parent / "output.txt"
+
+    def command() -> None:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(env)
+        with output.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
+        words = (sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in shlex.split(line)[1:])
+        main.main(list(itertools.chain.from_iterable(words)), prog_name="harness")
+
+    child = multiprocessing.get_context("fork").Process(target=command)
+    child.start()
+    child.join(300)
+    assert child.exitcode is not None, f"{line} takes longer than 300 s"
+    return child.exitcode, output.read_text()
+
+
+def is_forked(page: Path, line: str) -> bool:
+    """Whether a command needs no program. The README's do, as a reader starts them; trainers are processes anyway."""
+    return page != README and re.match(r"harness (?!train |sweep run )", line) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
-def test_commands_run_in_the_order_of_the_page(page: Path, shell: dict[str, str], tmp_path: Path) -> None:
+def test_commands_run_in_the_order_of_the_page(page: Path, shell: dict[str, str], starts: Starts) -> None:
+    import_all()
+    lines, folder = commands_of(page), starts.folder
+    known = starts.restore(lines)
+    for name in ("harness", "reports", "sweeps", "accelerate_config.yaml"):
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(ROOT / name)
     for number, example in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)):
         assert number == 0
-        (tmp_path / "sweep.yaml").write_text(example)
-    for line in (line for block in blocks(page) if block.needs is None for line in block.commands):
-        ended = subprocess.run(
-            ["bash", "-c", line], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=300
-        )
+        (folder / "sweep.yaml").write_text(example)
+    for number, line in enumerate(lines[known:], known + 1):
+        run = run_forked if is_forked(page, line) else run_program
+        code, output = run(line, folder, shell)
         # A check that fails on this machine is an answer of `doctor`, and not a wrong command.
-        allowed = (0, 1) if line.startswith("harness doctor") else (0,)
-        assert ended.returncode in allowed, f"{line}\n{ended.stdout}\n{ended.stderr}"
-        assert "Traceback" not in ended.stderr, line
+        assert code in ((0, 1) if line.startswith("harness doctor") else (0,)), f"{line}\n{output}"
+        assert "Traceback" not in output, line
+        starts.keep(lines[:number])
     described = (DOCS / "reference" / "metrics.md").read_text()
-    for summary in tmp_path.rglob("summary.json"):
+    for summary in folder.rglob("summary.json"):
         assert {key for key in json.loads(summary.read_text()) if f"`{key}`" not in described} == set()
 
 
 def test_a_run_would_notice_a_wrong_command(shell: dict[str, str], tmp_path: Path) -> None:
     """The test above must be able to fail."""
-    ended = subprocess.run(["bash", "-c", "harness train --data nowhere"], cwd=tmp_path, env=shell, capture_output=True)
-    assert ended.returncode == 1
+    folder = tmp_path / "page"
+    folder.mkdir()
+    for run, line in ((run_program, "harness train --data nowhere"), (run_forked, "harness data check nowhere")):
+        code, output = run(line, folder, shell)
+        assert code == 1
+        assert "nowhere" in output
 
 
 def test_the_readme_is_short() -> None:
@@ -197,11 +285,33 @@ def test_the_tree_names_every_package_and_front_door_file(page: Path) -> None:
         assert (ROOT / name).is_dir()
 
 
-def test_the_walk_names_files_and_functions_that_exist() -> None:
-    steps = re.findall(r"`(\w[\w/]*\.py):(\w+)`", (DOCS / "development" / "newcomers-walk.md").read_text())
-    assert len(steps) >= 9
-    for file, name in steps:
-        assert re.search(rf"^\s*(def|class) {name}\b", (ROOT / file).read_text(), re.MULTILINE), f"{file}:{name}"
+def test_the_walk_answers_five_questions_with_files_and_functions_that_exist() -> None:
+    rows = re.findall(r"^\| (.+\?) \| (.+) \| (.+) \|$", (DOCS / "development" / "newcomers-walk.md").read_text(), re.M)
+    assert [question for question, _, _ in rows] == [
+        "Where is early termination?",
+        "Where is the learning rate set?",
+        "Who writes `summary.json`?",
+        "What draws the head maps?",
+        "What happens on SIGTERM?",
+    ]
+    for question, path, openings in rows:
+        steps = re.findall(r"`(\w[\w/]*\.py):(\w+)`", path)
+        assert steps, question
+        for file, name in steps:
+            assert re.search(rf"^\s*(def|class) {name}\b", (ROOT / file).read_text(), re.MULTILINE), f"{file}:{name}"
+        # The folders that the reader opens on the way are those of the tree, one below the other.
+        for folders, file in re.findall(r"((?:`[a-z]+/` → )+)[^`]*`(\w[\w/]*\.py)", path):
+            assert "/" + "".join(re.findall(r"`([a-z]+/)`", folders)) in file, question
+        assert re.match(r"[1-3]\b", openings), question
+
+
+def test_the_summary_has_the_writers_that_the_walk_names() -> None:
+    writers = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "harness").rglob("*.py")
+        if re.search(r"\.(write|update)\(\"summary\.json\"", path.read_text())
+    }
+    assert writers == {"harness/runs/logger.py", "harness/sweep/redo.py"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -19,6 +19,7 @@ LAYERS = (
     ("harness.errors", "harness.run_name"),
     ("harness.runs.light", "harness.recipes"),
     ("harness.data.policies",),
+    ("harness.settings",),
     ("harness.config", "harness.files", "harness.time_limit"),
     ("harness.options", "harness.launch", "harness.model", "harness.track"),
     ("harness.data", "harness.demo"),
@@ -35,7 +36,9 @@ LAYERS = (
     ("reports.columns", "reports.values"),
     ("reports.stats", "reports.errors"),
     ("reports.collection", "reports.command"),
-    ("reports.caveats", "reports.importance"),
+    ("reports.caveat", "reports.importance"),
+    ("reports.caveats_of_best",),
+    ("reports.caveats",),
     ("reports.page",),
     ("reports.wandb_report",),
     ("harness.sweep",),
@@ -72,7 +75,7 @@ def unit(module: str) -> str:
     """The package or front-door module that a dotted name belongs to: harness.data.cache -> harness.data."""
     if module.startswith(LIGHT):
         return "harness.runs.light"
-    if module.startswith("harness.data.policies"):  # names that config.py needs, without the rest of the package
+    if module.startswith("harness.data.policies"):  # names that settings need, without the rest of the package
         return "harness.data.policies"
     return ".".join(module.split(".")[:2])
 

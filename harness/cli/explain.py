@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from harness.config import MODELS, TIMM_MODEL
 from harness.errors import ConfigError, errors_in_words, printable
 from harness.options import SETTINGS
+from harness.settings.model import MODELS, TIMM_MODEL
 
 
 @click.command(context_settings=SETTINGS, short_help="Draw attention maps of test images, or of other images.")

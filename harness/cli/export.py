@@ -11,7 +11,7 @@ from harness.errors import errors_in_words, printable
 from harness.options import SETTINGS
 
 
-@click.command(context_settings=SETTINGS, short_help="Write a run as files of timm, transformers and ONNX, checked.")
+@click.command(context_settings=SETTINGS, short_help="Export a run to timm, transformers or ONNX, and check it.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",

@@ -16,7 +16,7 @@ FILE_LIST = ".figures.json"
 
 @click.command(context_settings=SETTINGS, short_help="Draw the figures of a paper, as PNG, PDF and SVG.")
 @click.argument("runs", metavar="RUNS_DIR", type=click.Path(path_type=Path))
-@click.option("--study", is_flag=True, help="The six figures of the study that this program began with.")
+@click.option("--study", is_flag=True, help="The six figures of the study that sweeps/grid.yaml repeats.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder of the figures.")
 def figures(runs: Path, study: bool, output: Path) -> None:
     """Draw the figures of a paper from the runs in RUNS_DIR, each as PNG, PDF and SVG, with its caption as text.

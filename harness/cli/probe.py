@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.config import MODELS, RunConfig
+from harness.config import RunConfig
 from harness.errors import errors_in_words
+from harness.settings.model import MODELS
 
 if TYPE_CHECKING:
     from harness.probe.backbones import BackboneResult
@@ -34,7 +35,7 @@ COLUMNS = ("backbone", "validation F1", "test F1", "95 % interval", "test accura
     multiple=True,
     help="Weights, as for training: one for all models, or one for each. [default: each model's first named ones]",
 )
-@click.option("--image-size", type=int, help="Side of the input, in pixels. [default: the weights' own]")
+@click.option("--image-size", type=int, help="Side of the input, in pixels. [default: from the weights]")
 @click.option(
     "--bad-images", type=click.Choice(("fail", "skip")), default="fail", show_default=True, help="As for training."
 )

@@ -88,8 +88,8 @@ def plan(
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
-    Of a sweep that has begun, it shows which trials the trial queue has, and estimates the others. --algorithm changes
-    nothing in a plan.
+    For a sweep that has begun, it shows the trials in the trial queue and estimates the others. --algorithm has no
+    effect on a plan.
 
     \b
     Example:

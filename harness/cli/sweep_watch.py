@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Follow the trials of FILE on all machines.")
 @common_options
 def watch(file: Path, runs_dir: str, storage: str | None) -> None:
-    """Follow the trials of FILE on all machines, until the sweep ends: epoch, metric, time left, machine.
+    """Show the epoch, metric, time left and machine of each trial of FILE until the sweep ends.
 
     Ctrl-C ends the view, not the sweep. Without a terminal, each change is one line.
 

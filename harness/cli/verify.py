@@ -1,4 +1,4 @@
-"""`harness verify`: what the attention maps of a run show, and whether it is true."""
+"""`harness verify`: tests whether the attention maps of a run can be trusted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 IMAGES = 500
 
 
-@click.command(context_settings=SETTINGS, short_help="Test what attention maps show, and whether it is true.")
+@click.command(context_settings=SETTINGS, short_help="Test whether the attention maps of a run can be trusted.")
 @click.argument("run", metavar="RUN|RUNS_DIR", type=click.Path(path_type=Path))
 @click.option(
     "--images", type=click.IntRange(2), default=IMAGES, show_default=True, help="Test images to use, evenly spaced."
@@ -26,7 +26,7 @@ IMAGES = 500
 @click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 @click.option("--threads", type=click.IntRange(1), help="CPU compute threads. [default: all cores]")
 def verify(run: Path, images: int, data: str | None, cache_dir: str | None, threads: int | None) -> None:
-    """Test what the attention maps of RUN, or of the best run in RUNS_DIR, show, and whether it is true.
+    """Test whether the attention maps of RUN, or of the best run in RUNS_DIR, can be trusted.
 
     Measures how many layers are enough, which heads matter, whether positions are used, whether maps show what the
     prediction rests on, whether they depend on the trained weights, and, with masks, whether they point at objects.

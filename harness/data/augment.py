@@ -21,7 +21,6 @@ from harness.data.seeded_transform import SeededTransform
 
 CROP_AREA, CROP_RATIO = 0.08, (3 / 4, 4 / 3)  # Szegedy et al. 2015, torchvision's RandomResizedCrop
 ERASE_AREA, ERASE_RATIO = (0.02, 0.33), (0.3, 3.3)  # Zhong et al. 2017, torchvision's RandomErasing
-TRIES = 10
 
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 _JITTER_ORDERS = tuple(itertools.permutations((BRIGHTNESS, CONTRAST, SATURATION)))

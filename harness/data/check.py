@@ -119,7 +119,7 @@ def report(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> CheckReport:
-    """Every problem that would stop a run, and notes on what a run would not notice."""
+    """Every problem that would stop a run, and notes on what would not stop it."""
     folder, problems = scan_image_folder(
         root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
     )

@@ -72,7 +72,7 @@ def _problem(listing: Listing, file: str, label: str, spelling: str, splits: dic
     if not label.strip() or label != label.strip() or "/" in label or label.startswith(".") or not label.isprintable():
         return f"label {label!r} must be a name without / and without spaces at its ends"
     if spelling not in splits:
-        return f"split {spelling!r} is none of {', '.join(splits)}"
+        return f"split {spelling!r} is not one of {', '.join(splits)}"
     parts = PurePosixPath(file).parts
     if not file or PurePosixPath(file).is_absolute() or ".." in parts or file != "/".join(parts):
         return f"path {file!r} must lead to a file below the folder of the list"

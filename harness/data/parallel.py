@@ -21,7 +21,7 @@ SAY_EVERY = 60.0  # seconds; whoever watches a log can tell work from a hang
 def on_every_core(
     work: Callable[[str], Result], files: Sequence[str], *, title: str, progress: bool = True
 ) -> Iterator[Result]:
-    """work(file) for each file, in order. Threads do: Pillow lets go of the interpreter while it decodes.
+    """work(file) for each file, in order. In threads: Pillow releases the GIL while it decodes.
 
     On a terminal a bar shows how far it is, elsewhere a line at the start, one a minute and one at the end.
     """

@@ -1,6 +1,6 @@
 """The augmentation policies: what each --augment does to a training image. This is the only list of their names.
 
-Standard library only, because config.py takes the choices of --augment and their help from here.
+Standard library only, because settings/augmentation.py takes the choices of --augment and their help from here.
 """
 
 from __future__ import annotations

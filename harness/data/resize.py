@@ -23,7 +23,7 @@ class Resize:
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
+            raise ValueError(f"interpolation {self.interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
 
 
 def resized_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from harness.doctor.check import GB, Check, succeeds_within
 from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.gpus import count_gpus
 from harness.launch.launch import free_port
+from harness.launch.proc import memory_in
 
 
 def cpu() -> Check:
@@ -27,9 +28,9 @@ def cpu() -> Check:
 
 
 def memory() -> Check:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-    total, free = kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
+    total, free = (memory_in("/proc/meminfo", name) for name in ("MemTotal", "MemAvailable"))
+    if total is None or free is None:
+        return Check("memory", "warn", "unknown", "/proc/meminfo cannot be read: is /proc mounted?")
     if (limit := _cgroup("memory.max")).isdigit():
         total, free = min(total, int(limit)), min(free, int(limit))
     detail = f"{free / GB:.1f} GB free of {total / GB:.1f} GB"

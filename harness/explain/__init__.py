@@ -1,1 +1,1 @@
-"""What a Vision Transformer looks at and what it knows about place: numbers only, drawn elsewhere."""
+"""Attention and position embeddings of a model: computed here as numbers, drawn in drawing/."""

@@ -49,7 +49,7 @@ def of_cache(pixels: PixelCache, places: np.ndarray, size: int) -> Crops:
 
 
 def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> Crops:
-    """From the files themselves, the same to the last bit; refuses at once if some are not there."""
+    """From the files themselves, the same to the last bit; raises DataError at once if files are missing."""
     if missing := [file for file in files if not (root / file).is_file()]:
         raise DataError(
             f"{len(missing)} of {len(files)} images are missing in {printable(root)} ({summarise(missing, 3)}). "

@@ -34,7 +34,7 @@ CENTRE_WIDTH = 0.25  # standard deviation of the prior at the centre, as a share
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """What part of a map is on the object; differences are of the same images."""
+    """The part of a map that is on the object; differences are between the same images."""
 
     name: str  # of the map: AGGREGATES, then "layer 1" ...
     n: int  # images; a map without any mass has no share
@@ -45,7 +45,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class OnObject:
-    """`object.json`: of all images that have a mask with something in it."""
+    """The content of `object.json`: means over the images whose mask has an object."""
 
     n: int
     chance: Interval

@@ -17,7 +17,7 @@ EVERY = slice(None)
 
 
 def map_names(archive: Archive) -> tuple[str, ...]:
-    """Those of AGGREGATES that an archive has, in their order. The first stands for the others where one is shown."""
+    """The names in AGGREGATES that an archive has, in their order. Where one map is shown, it is the first."""
     return tuple(combined_maps(archive, slice(0, 0)))
 
 
@@ -38,7 +38,7 @@ def comparable_maps(archive: Archive) -> dict[str, np.ndarray]:
 
 
 def first_map(archive: Archive, index: int) -> np.ndarray:
-    """The map (P,) of an image that stands for the others."""
+    """The map (P,) of an image that is shown where one is shown."""
     return next(iter(combined_maps(archive, index).values()))
 
 

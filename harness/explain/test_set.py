@@ -49,7 +49,7 @@ class ExplainedModel:
 
 @dataclasses.dataclass(frozen=True)
 class ExplainResult:
-    """Arrays of the explained images, and what drawing needs besides."""
+    """Arrays of the explained images, and what else drawing needs."""
 
     archive: Archive
     images: Crops

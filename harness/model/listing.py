@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from harness.config import weights_names
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.timm_catalog import TIMM, TimmModel, listed_models
+from harness.settings.model import weights_names
 
 POOLS = {"token": "class token", "avg": "mean of patches", "map": "attention pooling"}
 

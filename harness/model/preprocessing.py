@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.config import INTERPOLATIONS, RunConfig, channels
+from harness.config import RunConfig
 from harness.errors import ConfigError, WeightsError
 from harness.model.architectures import ARCHITECTURES, sizes_of
 from harness.model.description import Description, description_of
@@ -17,6 +17,7 @@ from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import described, weights_entry
 from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
+from harness.settings.data import INTERPOLATIONS, channels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

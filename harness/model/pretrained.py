@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torchvision.models import WeightsEnum
 
-from harness.config import NAMED_WEIGHTS, weights_names
 from harness.errors import ConfigError, WeightsError
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
+from harness.settings.model import NAMED_WEIGHTS, weights_names
 
 # Name of --weights -> torchvision's name.
 PUBLISHED = {

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.config import RunConfig
 from harness.errors import WeightsError
 from harness.model import adapter
 from harness.model.architectures import ARCHITECTURES, Architecture, check_architecture
@@ -25,6 +25,7 @@ from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import new_timm_model
 from harness.model.weights import load_into
 from harness.model.weights_file import read_weights
+from harness.settings.model import NAMED_WEIGHTS
 
 
 @dataclass(frozen=True)

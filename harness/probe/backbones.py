@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 
-from harness.config import RunConfig, weights_names
+from harness.config import RunConfig
 from harness.data.dataset import open_dataset
 from harness.data.image_folder import ImageFolder, load_configured_folder
 from harness.errors import ConfigError
@@ -15,6 +15,7 @@ from harness.probe.features import features_of
 from harness.probe.linear_probe import fit_probe
 from harness.runs.intervals import score_intervals
 from harness.runs.resampling import Intervals
+from harness.settings.model import weights_names
 from harness.training.distributed import Processes
 from harness.training.metrics import Scores, score
 

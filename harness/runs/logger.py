@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness import recipes, track
-from harness.config import RunConfig, option_name
+from harness.config import RunConfig
 from harness.data.blank import blank_notes
 from harness.data.data_change import folder_change
 from harness.data.dataset import Dataset
@@ -26,6 +26,7 @@ from harness.runs.console import Console
 from harness.runs.folder import STATE, STOP, RunFolder
 from harness.runs.provenance import provenance
 from harness.runs.rules import printable
+from harness.settings.option import option_name
 from harness.training.distributed import Processes
 from harness.training.state import Progress
 

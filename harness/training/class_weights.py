@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config import NAMED_CLASS_WEIGHTS, RunConfig
+from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.files import not_a_file
 from harness.runs.rules import printable
+from harness.settings.imbalance import NAMED_CLASS_WEIGHTS
 
 # Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
 # is not weighted down any further.

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.config import RunConfig
 from harness.data.handover import listed_folder
 from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
 from harness.model.weights_header import check_header
+from harness.settings.model import NAMED_WEIGHTS
 from harness.training.class_weights import check_class_weights
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from harness.runs.rules import printable
-from reports.caveats import caveats, part
+from reports.caveats import caveats
 from reports.collection import Collection, collect
 from reports.errors import ReportError
 from reports.page.run_data import write_run_data
@@ -159,8 +159,8 @@ def _facts(collection: Collection) -> list[str]:
     runs = [row.run for row in collection.rows]
     model = common(run.config.get("model") for run in runs)
     data = common(run.config.get("data") for run in runs)
-    images = common(part(run, "data").get("images") for run in runs if part(run, "data"))
-    classes = common(part(run, "data").get("classes") for run in runs if part(run, "data"))
+    images = common(run.part("data").get("images") for run in runs if run.part("data"))
+    classes = common(run.part("data").get("classes") for run in runs if run.part("data"))
     starts = sorted(start for run in runs if isinstance(start := run.manifest.get("started"), str))
     facts = []
     if model:

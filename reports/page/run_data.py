@@ -12,7 +12,6 @@ from harness.runs.evidence_file import read_claims
 from harness.runs.reading import UnreadableError, content_of
 from harness.runs.rules import printable
 from reports import columns
-from reports.caveats import progress
 from reports.collection import Collection
 from reports.command import reproducing, using
 from reports.page.curve_points import points, thinned
@@ -60,7 +59,7 @@ def run_data(collection: Collection, row: Row) -> dict[str, Any]:
         "path": printable(run.path),
         "state": printable(run.state),
         "place": row.place,
-        "reason": "" if row.place else f"{row.reason} ({progress(run)})".lstrip(),
+        "reason": "" if row.place else f"{row.reason} ({run.progress})".lstrip(),
         **_settings(run, collection.best),
         "scores": list(_scores(run)),
         "curves": {key: drawn for key in CURVES if (drawn := _curve(run, key))},

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 
 from harness import train
 from harness.cli import main
-from harness.config import RunConfig, option_name
+from harness.config import RunConfig
 from harness.doctor import Check
 from harness.errors import DataError
 from harness.options import arguments
+from harness.settings.option import option_name
 from tests import ROOT
 from tests.helpers.messy_folders import write_splits
 

@@ -84,12 +84,12 @@ def test_the_smallest_area_of_a_crop_is_an_option() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 1000), (1000, 40)])
-def test_a_picture_too_long_for_any_try_gets_torchvisions_centre_crop(height: int, width: int) -> None:
+def test_an_image_too_long_for_any_try_gets_torchvisions_centre_crop(height: int, width: int) -> None:
     theirs = transforms.RandomResizedCrop.get_params(torch.empty(3, height, width), [0.08, 1.0], [3 / 4, 4 / 3])
     assert {recipe.box for recipe in recipes(Augment("standard"), height, width)[:50]} == {Box(*theirs)}
 
 
-def test_ten_failed_tries_on_an_allowed_ratio_keep_the_whole_picture() -> None:
+def test_ten_failed_tries_on_an_allowed_ratio_keep_the_whole_image() -> None:
     # All of the area at ratio 3/4 is taller than a square image.
     assert augment.crop_box([1.0, 0.0] * 10 + [0.5, 0.5], 100, 100) == Box(0, 0, 100, 100)
 

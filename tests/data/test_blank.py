@@ -40,7 +40,7 @@ def test_a_run_names_blank_images_if_there_are_many(tmp_path: Path) -> None:
     assert blank_notes(opened(root, tmp_path)) == []
 
 
-def test_no_more_images_than_the_sample_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_images_than_the_sample_are_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_splits(tmp_path / "data", "train", "valid", "test", count=20)
     Image.new("RGB", (24, 24)).save(root / "train/cat/00.png")
     monkeypatch.setattr("harness.data.blank.SAMPLE", 10)

@@ -122,7 +122,7 @@ def test_pixels_shapes_and_digests(root: Path, caches: Path) -> None:
         assert result.digests[index] == hashlib.blake2b((root / name).read_bytes(), digest_size=16).hexdigest()
 
 
-def test_pictures_are_views_and_read_only(root: Path, caches: Path) -> None:
+def test_images_are_views_and_read_only(root: Path, caches: Path) -> None:
     result = opened(root, caches)
     assert any(np.shares_memory(result.image(3), shard) for shard in result.shards)
     assert not result.image(3).flags.writeable
@@ -265,7 +265,7 @@ def test_an_image_that_was_too_large_is_tried_again_under_another_limit(
     assert len(decoded) == 7
 
 
-def test_nothing_left_to_skip_to_is_an_error(tmp_path: Path, caches: Path) -> None:
+def test_a_split_without_a_readable_image_is_an_error(tmp_path: Path, caches: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jpg").write_text("text")
     with pytest.raises(DataError, match="1 of 1 images"):
@@ -289,7 +289,7 @@ def test_a_file_that_becomes_readable_is_read(root: Path, caches: Path, decoded:
     assert len(decoded) == 5
 
 
-def test_too_little_room_is_said_before_decoding(
+def test_too_little_disk_space_is_an_error_before_decoding(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -319,7 +319,7 @@ def test_sizes_have_a_unit_that_suits_them(count: float, text: str) -> None:
     assert cache_build.readable(count) == text
 
 
-def test_the_estimate_is_exact_for_few_pictures_and_close_for_many(root: Path, caches: Path) -> None:
+def test_the_estimate_is_exact_for_few_images_and_close_for_many(root: Path, caches: Path) -> None:
     def read(name: str) -> bytes:
         return (root / name).read_bytes()
 
@@ -440,16 +440,18 @@ def test_the_last_use_of_a_shard_is_its_modification_time(root: Path, caches: Pa
     assert len(old) == 1 and len(shards(caches)) > 1  # the shard of the image that is no longer there
 
 
-def test_a_picture_removed_since_it_was_listed(root: Path, caches: Path) -> None:
+def test_an_image_that_was_removed_after_listing_is_named(root: Path, caches: Path) -> None:
     with pytest.raises(DataError, match=r"gone.png: no longer there"):
         open_cache(root, ["gone.png", *names(root)], resize=SMALL, cache_dir=caches)
 
 
-def test_no_pictures_are_an_empty_cache(root: Path, caches: Path) -> None:
+def test_no_images_give_an_empty_cache(root: Path, caches: Path) -> None:
     assert open_cache(root, [], resize=SMALL, cache_dir=caches).heights.shape == (0,)
 
 
-def test_where_caches_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_the_argument_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.delenv("HARNESS_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -526,7 +528,7 @@ def test_writers_without_locks_do_not_disturb_each_other(root: Path, caches: Pat
     assert store.read_store(store_folder(SMALL, caches)).damaged == ()
 
 
-def test_a_killed_writer_leaves_nothing_that_hurts(root: Path, caches: Path) -> None:
+def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None:
     process = child(root, caches, "hang")
     assert process.stderr is not None
     assert any("in the middle" in line for line in iter(process.stderr.readline, ""))
@@ -560,7 +562,7 @@ def test_off_a_terminal_progress_is_two_lines_or_none(
 
 
 @pytest.mark.skipif("HARNESS_REAL_DATA" not in os.environ, reason="HARNESS_REAL_DATA names no photographs")
-def test_real_photographs_equal_torchvision(tmp_path: Path) -> None:
+def test_real_images_are_decoded_as_by_torchvision(tmp_path: Path) -> None:
     transforms = pytest.importorskip("torchvision.transforms.v2")
     root = Path(os.environ["HARNESS_REAL_DATA"])
     files = sorted(str(path.relative_to(root)) for path in (root / "test").rglob("*.jpg"))[:200]

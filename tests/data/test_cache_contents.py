@@ -152,7 +152,7 @@ def test_prune_by_age_and_by_size(caches: Path, photos: Path) -> None:
     assert sizes(caches)[16] > 0 and sizes(caches)[32] == 0
 
 
-def test_prune_asks(caches: Path) -> None:
+def test_prune_asks_before_it_removes(caches: Path) -> None:
     before = sizes(caches)
     result = run(caches, "--prune", "--older-than", "1")
     assert result.exit_code == 2

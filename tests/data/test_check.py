@@ -39,7 +39,7 @@ def checked(root: Path, **options: object) -> CheckReport:
     return report(root, progress=False, **options)
 
 
-def test_a_good_folder(root: Path, tmp_path: Path) -> None:
+def test_a_folder_without_problems_has_an_empty_report(root: Path, tmp_path: Path) -> None:
     save(photo(50, side=48).convert("L"), root / "train" / "dog" / "grey.png")
     result = checked(root, cache_dir=tmp_path / "caches")
     assert result.problems == () and result.notes == () and result.broken == {}
@@ -57,7 +57,7 @@ def test_a_good_folder(root: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "caches").iterdir()) == ["digests", "near-copies"]  # no pixels
 
 
-def test_lines_and_json_say_the_same(root: Path) -> None:
+def test_the_text_and_the_json_of_a_report_agree(root: Path) -> None:
     result = checked(root)
     text = "\n".join(result.lines())
     assert text.startswith(f"{root}: 2 classes\n")
@@ -87,7 +87,7 @@ def test_images_of_nearly_one_colour_are_named_by_class(root: Path) -> None:
     )
 
 
-def test_bits_that_were_taken_from_the_values_are_said(root: Path) -> None:
+def test_a_bit_depth_taken_from_the_values_is_reported(root: Path) -> None:
     values = np.asarray(photo(80).convert("L")).astype(np.uint16) * 16
     save(Image.fromarray(values), root / "train" / "cat" / "scan.png")
     result = checked(root)
@@ -115,7 +115,7 @@ def test_a_cut_of_train_leaves_smaller_copies_with_their_originals(root: Path) -
     assert any(note.startswith("near-copies (images that look nearly the same) were left") for note in result.notes)
 
 
-def test_broken_pictures_are_found_beside_structural_problems(root: Path) -> None:
+def test_broken_images_are_found_beside_structural_problems(root: Path) -> None:
     (root / "train" / "empty").mkdir()
     (root / "valid" / "cow").mkdir()
     whole = (root / "test" / "cat" / "0.png").read_bytes()
@@ -130,7 +130,7 @@ def test_broken_pictures_are_found_beside_structural_problems(root: Path) -> Non
     assert f"problem: {broken}" in result.lines()
 
 
-def test_no_folder_is_a_report_too(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     result = checked(tmp_path / "nowhere")
     assert result.problems[0].startswith(f"{tmp_path}/nowhere: no such folder.")
     assert result.sizes is None and result.classes == ()
@@ -138,7 +138,7 @@ def test_no_folder_is_a_report_too(tmp_path: Path) -> None:
     assert json.loads(result.to_json())["splits"]["train"]["pictures"] == 0
 
 
-def test_copies_across_splits(root: Path) -> None:
+def test_copies_across_splits_are_problems(root: Path) -> None:
     (root / "test" / "cat" / "same.png").write_bytes((root / "train" / "cat" / "1.png").read_bytes())
     save(photo(1).resize((64, 64)), root / "valid" / "cat" / "smaller.jpg", quality=60)  # train/cat/0.png is seed 1
     result = checked(root)

@@ -9,12 +9,12 @@ from harness.data.class_names import difference, lookalike, lookalikes
 @pytest.mark.parametrize(
     ("name", "other"), [("caf\u00e9", "cafe\u0301"), ("a b", "a\u00a0b"), ("cat ", "cat"), ("cat\u200b", "cat")]
 )
-def test_names_that_look_the_same(name: str, other: str) -> None:
+def test_names_that_look_the_same_are_lookalikes(name: str, other: str) -> None:
     assert lookalike(name, ["dog", name, other]) == other
     assert lookalike(other, [name]) == name
 
 
-def test_names_that_do_not_look_the_same() -> None:
+def test_names_that_do_not_look_the_same_are_not_lookalikes() -> None:
     for name in ("cat", "Cat", "cafe", "caf\u00e9", "1", "10"):
         assert lookalike(name, ["cat", "Cat", "cafe", "caf\u00e9", "1", "10"]) is None
 

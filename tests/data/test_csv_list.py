@@ -101,7 +101,7 @@ def test_rows_that_cannot_be_used_are_all_named(root: Path) -> None:
         "line 9: folder is not a file",
         "line 10: label '' must be a name",
         "line 11: label 'a/b' must be a name without / and without spaces at its ends",
-        "line 12: split 'holdout' is none of train, valid, val, validation, test",
+        "line 12: split 'holdout' is not one of train, valid, val, validation, test",
         "line 13: label '' must be a name",
     ):
         assert line in text
@@ -117,7 +117,7 @@ def test_rows_that_cannot_be_used_are_all_named(root: Path) -> None:
         (b"path,label\n" + b"x" * 200_000 + b",cat\n", "field larger than field limit"),
     ],
 )
-def test_what_is_not_a_list_is_said(root: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_list_is_named(root: Path, content: bytes, reason: str) -> None:
     (root / "list.csv").write_bytes(content)
     text = message(root / "list.csv")
     assert text.startswith(f"{root}/list.csv is not a list of images: {reason}")

@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_tried_again(root: Path, tmp_path: Path) -
     assert known(root, tmp_path)[1] == ["a", "b", "größe c"]
 
 
-def test_a_damaged_table_and_one_that_cannot_be_kept_cost_time_only(
+def test_a_damaged_or_unwritable_table_only_costs_time(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, _ = known(root, tmp_path)

@@ -41,7 +41,7 @@ def fails(destination: Path) -> str:
 
 
 @pytest.mark.parametrize("linkable", [True, False])
-def test_the_splits_and_nothing_else_arrive(
+def test_only_the_splits_are_downloaded(
     kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linkable: bool
 ) -> None:
     asked = []
@@ -60,7 +60,7 @@ def test_the_splits_and_nothing_else_arrive(
     assert os.listdir(tmp_path / "data") == ["sports100"]
 
 
-def test_what_is_there_is_left_alone(
+def test_a_downloaded_data_set_is_not_downloaded_again(
     kaggle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
@@ -87,7 +87,7 @@ BY_HAND = (
 )
 
 
-def test_without_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kagglehub_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     assert fails(tmp_path / "new") == (
         "Downloading from Kaggle needs the package kagglehub: pip install 'vit-harness[fetch]'. "
@@ -95,7 +95,7 @@ def test_without_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
-def test_without_network_or_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_or_login_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(handle: str) -> str:
         raise ConnectionError("Failed to resolve 'api.kaggle.com'\nlong story")
 
@@ -107,7 +107,7 @@ def test_without_network_or_credentials(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir(tmp_path) == []
 
 
-def test_an_incomplete_download(kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_download_is_refused(kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, lambda handle: str(kaggle))
     shutil.rmtree(kaggle / "test")
     sentences = f"The download from Kaggle in {kaggle} has no test/. Remove that folder and repeat the command."

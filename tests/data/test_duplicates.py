@@ -16,7 +16,7 @@ def likeness(first: Image.Image, second: Image.Image) -> float:
     return float(first_look @ second_look)
 
 
-def test_a_picture_is_known_again_after_what_happens_to_pictures() -> None:
+def test_a_resized_compressed_or_edited_copy_is_recognised() -> None:
     for seed in range(10):
         original = photo(seed, side=224)
         stored = io.BytesIO()
@@ -34,7 +34,7 @@ def test_a_picture_is_known_again_after_what_happens_to_pictures() -> None:
         assert likeness(original, photo(seed + 100, side=224)) < COPY
 
 
-def test_pictures_of_one_tone_are_nobody_s_copy() -> None:
+def test_images_of_one_tone_count_as_no_copies() -> None:
     flat = Image.new("RGB", (50, 50), "white")
     assert likeness(flat, flat) == 0
 

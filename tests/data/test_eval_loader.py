@@ -34,7 +34,7 @@ def evaluated(**changes: object) -> list[tuple[torch.Tensor, torch.Tensor, torch
 
 @pytest.mark.parametrize("world", [1, 2, 3, 20])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_picture_is_scored_once(world: int, workers: int) -> None:
+def test_every_image_is_scored_once(world: int, workers: int) -> None:
     reference = {
         int(p): image for images, _, positions in evaluated() for image, p in zip(images, positions, strict=True)
     }
@@ -50,11 +50,11 @@ def test_every_picture_is_scored_once(world: int, workers: int) -> None:
     assert sorted(seen) == list(range(PICTURES))
 
 
-def test_a_process_without_pictures_yields_nothing() -> None:
+def test_a_process_without_images_yields_nothing() -> None:
     assert evaluated(rank=17, world=20) == []
 
 
-def test_evaluation_pixels_are_torchvisions() -> None:
+def test_evaluation_pixels_are_those_of_torchvision() -> None:
     pictures = []
     for picture in some_pictures(6):
         file = io.BytesIO()

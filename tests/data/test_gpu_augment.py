@@ -79,7 +79,7 @@ def test_centre_crops_are_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 96, 160])
-def test_cut_and_mirrored_pictures_are_within_two_levels(size: int) -> None:
+def test_cut_and_mirrored_images_are_within_two_levels(size: int) -> None:
     single, batch, recipes = both_paths(Augment("standard", color_jitter=0.0), size)
     difference = np.abs(single.astype(int) - batch.astype(int))
     assert difference.max() <= 2
@@ -89,7 +89,7 @@ def test_cut_and_mirrored_pictures_are_within_two_levels(size: int) -> None:
     assert any(shrinks) == (size < 160)
 
 
-def test_jitter_of_each_picture_is_its_own() -> None:
+def test_each_image_has_its_own_jitter() -> None:
     single, batch, recipes = both_paths(Augment("standard", color_jitter=0.4), 96)
     difference = np.abs(single.astype(int) - batch.astype(int))
     assert len({recipe.jitter[0][0] for recipe in recipes}) == 3
@@ -114,7 +114,7 @@ def test_a_large_batch_is_done_in_parts_with_the_same_result(monkeypatch: pytest
     assert np.array_equal(whole, parts)
 
 
-def test_pictures_stay_on_a_gpu_with_room_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_stay_on_a_gpu_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not gpu_augment.fits(10, CPU)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     for share, most in ((1.0, 399), (0.25, 99)):

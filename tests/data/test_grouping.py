@@ -50,7 +50,7 @@ def test_other_images_are_not_siblings(names: tuple[str, ...]) -> None:
     assert grouped(*names) == []
 
 
-def test_files_need_no_folders() -> None:
+def test_groups_of_files_without_folders() -> None:
     assert groups_of(sibling_pairs(["a.jpg", "a_crop.jpg", "b.jpg"])) == {"a.jpg": "a.jpg", "a_crop.jpg": "a.jpg"}
 
 

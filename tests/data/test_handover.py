@@ -44,7 +44,7 @@ def test_a_run_takes_the_list_of_its_launcher(
         assert split.labels.dtype == np.int64 and np.array_equal(split.labels, other.labels)
 
 
-def test_a_list_of_other_settings_or_one_that_is_gone_is_not_taken(
+def test_a_missing_list_or_one_of_other_settings_is_not_used(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "images.json"

@@ -33,7 +33,7 @@ def whole(tmp_path: Path) -> Path:
     return fill(tmp_path, train={"cat": 4, "dog": 3}, valid={"cat": 1, "dog": 2}, test={"cat": 2, "dog": 1})
 
 
-def test_splits_labels_and_order(whole: Path) -> None:
+def test_splits_labels_and_order_are_those_of_the_folder(whole: Path) -> None:
     found = image_folder.load_image_folder(whole)
     assert found.classes == ("cat", "dog")
     assert found.train.files[3:5] == ("train/cat/003.jpg", "train/dog/000.jpg")
@@ -94,7 +94,7 @@ def test_a_link_in_a_circle_ends(whole: Path) -> None:
     assert found.ignored == {"links to a folder above": 1}
 
 
-def test_no_such_folder(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert problems(tmp_path / "nowhere") == (
         f"{tmp_path}/nowhere: no such folder. --data takes a folder with train/<class>/<image>, "
         "and the same under valid/ and test/."
@@ -106,7 +106,7 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     assert "data.zip is not a folder." in problems(tmp_path / "data.zip")
 
 
-def test_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     assert "has no train/ folder. Expected train/<class>/<image>" in problems(tmp_path)
 
 
@@ -119,24 +119,24 @@ def test_classes_without_train_and_another_spelling_of_train(tmp_path: Path) -> 
     assert "has no train/ folder, but Train/: rename it to train/." in problems(tmp_path / "capital")
 
 
-def test_no_pictures_in_train(tmp_path: Path) -> None:
+def test_a_train_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     assert problems(tmp_path) == "train/ holds no images. Expected train/<class>/<image>."
 
 
-def test_pictures_without_a_class(whole: Path) -> None:
+def test_images_without_a_class_folder_are_named(whole: Path) -> None:
     (whole / "train" / "loose.png").write_bytes(b"loose")
     assert problems(whole) == (
         "train/ has images outside of any class (1): put them in a folder per class, train/<class>/."
     )
 
 
-def test_one_class(tmp_path: Path) -> None:
+def test_one_class_is_too_few(tmp_path: Path) -> None:
     fill(tmp_path, train={"cat": 4}, valid={"cat": 1}, test={"cat": 1})
     assert problems(tmp_path) == "train/ has one class (cat): training needs at least two."
 
 
-def test_two_validation_folders(whole: Path) -> None:
+def test_two_validation_folders_are_named(whole: Path) -> None:
     fill(whole, val={"cat": 1, "dog": 1})
     assert "has valid/ and val/: keep one of them as the validation split." in problems(whole)
 
@@ -149,7 +149,7 @@ def test_an_empty_validation_folder(tmp_path: Path) -> None:
     )
 
 
-def test_many_problems_are_told_together(tmp_path: Path) -> None:
+def test_many_problems_are_reported_together(tmp_path: Path) -> None:
     train = {"archery": 1, "bowling": 0, "curling": 0}
     fill(tmp_path, train=train, valid={"archrey": 1}, test={"archery": 1, "zzz": 1})
     assert problems(tmp_path).splitlines() == [
@@ -203,7 +203,7 @@ def test_copies_are_listed_ten_at_a_time(tmp_path: Path) -> None:
     assert text.count(" = ") == 10
 
 
-def test_large_pictures_that_differ_outside_their_middle_are_no_copies(whole: Path) -> None:
+def test_large_images_that_differ_outside_their_middle_are_no_copies(whole: Path) -> None:
     (whole / "train" / "cat" / "big.jpg").write_bytes(b"a" + bytes(20_000))
     (whole / "test" / "cat" / "big.jpg").write_bytes(b"b" + bytes(20_000))
     assert len(image_folder.load_image_folder(whole).train.files) == 8
@@ -356,7 +356,7 @@ def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: str(p), lambda p: p, lambda p: os.path.relpath(p)])
-def test_any_kind_of_path(whole: Path, make: Callable[[Path], str | Path]) -> None:
+def test_a_data_folder_may_be_any_kind_of_path(whole: Path, make: Callable[[Path], str | Path]) -> None:
     assert image_folder.load_image_folder(make(whole)).root == whole or image_folder.load_image_folder(
         make(whole)
     ).root.samefile(whole)

@@ -117,7 +117,7 @@ def test_processes_together_see_the_batches_of_one(name: str, world: int) -> Non
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
-def test_workers_change_nothing(name: str) -> None:
+def test_the_number_of_workers_does_not_change_the_batches(name: str) -> None:
     one, three = drawn(batches(EVERYTHING[name])), drawn(batches(EVERYTHING[name], workers=3))
     assert len(one) == 4
     assert all(same(a, b) for a, b in zip(one, three, strict=True))
@@ -132,7 +132,7 @@ def test_an_epoch_continued_in_the_middle_is_the_same(name: str, start: int) -> 
     assert all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
-def test_an_epoch_visits_every_picture_once_in_an_order_of_its_own() -> None:
+def test_every_epoch_visits_every_image_once_in_its_own_order() -> None:
     loader = batches()
     orders = [np.concatenate([batch.samples for batch in drawn(loader, epoch)]) for epoch in range(3)]
     for order in orders:
@@ -216,7 +216,7 @@ def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment", "augmix"])
-def test_pictures_on_the_device_give_the_same_batches(name: str) -> None:
+def test_images_on_the_device_give_the_same_batches(name: str) -> None:
     on_device = gpu_augment.upload(CACHE, torch.device("cpu"))
     settings = EVERYTHING[name]
     for a, b in zip(drawn(batches(settings)), drawn(batches(settings, on_device=on_device, workers=2)), strict=True):

@@ -56,12 +56,12 @@ def test_two_misspelt_splits_are_named_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["old", "test_masks", "testimony"])
-def test_other_folders_beside_the_splits_are_named_and_stop_nobody(tmp_path: Path, name: str) -> None:
+def test_other_folders_beside_the_splits_are_named_and_stop_no_run(tmp_path: Path, name: str) -> None:
     write_splits(tmp_path, "train", "valid", name)
     assert f"left out: 1 folder(s) beside train, valid and test ({name})" in load_image_folder(tmp_path).notes
 
 
-def test_a_folder_like_a_split_without_images_stops_nobody(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_split_without_images_stops_no_run(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_data.py").write_text("pass")

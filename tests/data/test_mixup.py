@@ -17,7 +17,7 @@ def drawn(settings: Augment, count: int = 2000) -> list[Mix]:
     return mixes
 
 
-def test_nothing_is_drawn_when_both_are_off() -> None:
+def test_without_mixup_and_cutmix_no_random_number_is_drawn() -> None:
     assert mixup.draw(Augment("standard"), epoch=0, step=0, size=32) is None
 
 
@@ -79,7 +79,7 @@ def test_targets_are_smoothed_over_all_classes() -> None:
     assert torch.nn.functional.cross_entropy(logits, targets).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_mixup_blends_neighbours_and_leaves_an_odd_last_picture() -> None:
+def test_mixup_blends_neighbours_and_leaves_an_odd_last_image() -> None:
     images, targets = torch.rand(5, 3, 8, 8), torch.eye(5)
     before = images.clone()
     mixup.mix_pairs(images, targets, Mix(0.7, None))

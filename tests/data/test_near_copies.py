@@ -104,7 +104,7 @@ def test_a_class_of_near_copies_is_cut_and_named_instead_of_refused(root: Path) 
     assert "(28 pairs)" in crossing  # 45 pairs of ten images; 15, 1 and 1 of them within a split
 
 
-def test_images_that_all_look_alike_are_no_copies(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_all_look_alike_do_not_count_as_copies(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_copies(root, 6)
     monkeypatch.setattr(near_copies, "PAIRS_PER_IMAGE", 0.2)  # 5.2 pairs of 26 images
     for _ in range(2):  # searched, and from the cache
@@ -125,7 +125,7 @@ def test_many_images_are_compared_within_their_class(root: Path, monkeypatch: py
     assert "near-copies were searched within each class only, as there are more than 12 images" in folder.notes
 
 
-def test_nothing_is_opened_or_compared_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_search_opens_and_compares_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_copies(root, 3)
     first = load(root)
     opened = count_opened(monkeypatch)
@@ -150,7 +150,7 @@ def test_the_cut_does_not_depend_on_the_cache(root: Path, tmp_path: Path) -> Non
     assert load_image_folder(root, cache_dir=tmp_path / "file" / "caches").val.files == first.val.files
 
 
-def test_blank_and_broken_images_are_nobody_s_copies(root: Path) -> None:
+def test_blank_and_broken_images_count_as_no_copies(root: Path) -> None:
     for number, name in enumerate(("white", "whiter")):
         Image.new("RGB", (50 + number, 50), "white").save(root / "train" / "cat" / f"{name}.png")
         (root / "train" / "dog" / f"{name}.png").write_bytes(b"broken" * (number + 1))

@@ -57,7 +57,7 @@ def test_closing_early_ends_the_threads_and_drops_work_not_begun() -> None:
     assert len(begun) <= AHEAD + 1
 
 
-def test_normalised_pictures_are_torchvisions() -> None:
+def test_normalised_images_are_those_of_torchvision() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     expected = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])(picture)
     normalise, out = Normalise(MEAN, STD), np.zeros((3, 32, 32), np.float32)

@@ -9,7 +9,7 @@ from harness.data import rng
 REFERENCE = [0.508838028117, 0.837724873436, 0.964514398432]
 
 
-def test_every_name_has_numbers_of_its_own() -> None:
+def test_every_name_has_its_own_numbers() -> None:
     names = list(itertools.product((0, 1), range(5), (0, 1, 2), (0, 1, 2)))
     first = [rng.generator(seed, stream, epoch=epoch, index=index).random(8) for seed, stream, epoch, index in names]
     again = [rng.generator(seed, stream, epoch=epoch, index=index).random(8) for seed, stream, epoch, index in names]
@@ -17,7 +17,7 @@ def test_every_name_has_numbers_of_its_own() -> None:
     assert len({number for numbers in first for number in numbers.tolist()}) == 8 * len(names)
 
 
-def test_a_long_draw_does_not_run_into_the_next_pictures_numbers() -> None:
+def test_a_long_draw_does_not_overlap_with_the_next_image() -> None:
     long = set(rng.generator(0, rng.IMAGE, epoch=0, index=0).random(10_000).tolist())
     assert long.isdisjoint(rng.generator(0, rng.IMAGE, epoch=0, index=1).random(100).tolist())
 

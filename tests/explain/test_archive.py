@@ -112,7 +112,7 @@ def test_files_that_are_no_archive_are_refused_in_words(tmp_path: Path) -> None:
         read(path, Archive)
 
 
-def test_damage_in_the_middle_of_a_file_is_said(tmp_path: Path) -> None:
+def test_damage_in_the_middle_of_a_file_is_named(tmp_path: Path) -> None:
     write(tmp_path / "some.npz", some_archive())
     whole = (tmp_path / "some.npz").read_bytes()
     random = np.random.default_rng(0)

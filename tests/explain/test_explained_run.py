@@ -80,7 +80,7 @@ def explain(*words: object) -> str:
     return result.output
 
 
-def test_a_run_leaves_what_it_saw_of_every_test_picture(finished: Outcome) -> None:
+def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> None:
     seen, rows = attention_of(finished), predictions_of(finished)
     assert seen.files.tolist() == [row["file"] for row in rows]
     assert [seen.classes[index] for index in seen.labels] == [row["label"] for row in rows]
@@ -140,7 +140,7 @@ def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Pat
 
 
 @pytest.mark.parametrize(("asked", "files"), [("5", 5), ("100", 9), ("none", None)])
-def test_as_many_pictures_as_asked_for(
+def test_explain_takes_a_number_of_images(
     photos: Path, tmp_path: Path, asked: str, files: int | None, undrawn: list[Archive]
 ) -> None:
     outcome = fit(settings(photos, tmp_path, explain=asked, epochs=1))
@@ -181,7 +181,9 @@ def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
     ],
     ids=["frozen", "bf16", "recomputed"],
 )
-def test_however_it_was_trained(photos: Path, tmp_path: Path, changes: dict[str, Any], undrawn: list[Archive]) -> None:
+def test_a_run_is_explained_however_it_was_trained(
+    photos: Path, tmp_path: Path, changes: dict[str, Any], undrawn: list[Archive]
+) -> None:
     outcome = fit(settings(photos, tmp_path, explain="all", epochs=1, **changes))
     seen = attention_of(outcome)
     assert seen.settings["self_test"]["passed"]
@@ -218,9 +220,7 @@ def test_the_number_of_processes_makes_no_difference(finished: Outcome, tmp_path
         np.testing.assert_allclose(getattr(many, name), getattr(one, name), rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-def test_a_run_of_two_processes_looks_at_every_picture_once(
-    photos: Path, tmp_path: Path, undrawn: list[Archive]
-) -> None:
+def test_a_run_of_two_processes_explains_every_image_once(photos: Path, tmp_path: Path, undrawn: list[Archive]) -> None:
     on_ranks(2, lambda: fit(settings(photos, tmp_path, explain="all", epochs=1)))
     [folder] = tmp_path.iterdir()
     seen = attention_of(folder)
@@ -262,7 +262,7 @@ def test_an_error_of_one_process_is_reported_once(
         ("harness.explain.output.draw", "attention maps", "They could not be drawn: division by zero."),
     ],
 )
-def test_a_tested_run_is_not_lost_over_its_attention(
+def test_a_tested_run_is_finished_although_explaining_fails(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, part: str, sentence: str
 ) -> None:
     monkeypatch.setattr(broken, lambda *_: 1 / 0)
@@ -298,7 +298,7 @@ def test_a_stop_signal_while_explaining_is_resumed_later(
     assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
-def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_refused_before_any_work(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--explain is 'some'; give auto, all, none, or a number of test images"):
         settings(photos, tmp_path, explain="some")
     with pytest.raises(ConfigError, match="--explain-layer is 7; vit_demo has layers 1 to 6"):
@@ -306,12 +306,12 @@ def test_what_cannot_be_asked_for_is_refused_before_anything_is_done(photos: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_are_spread_evenly() -> None:
+def test_the_chosen_images_are_evenly_spaced() -> None:
     assert images.evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
     assert images.evenly_spaced(3, 5) == [0, 1, 2]
 
 
-def test_a_run_can_be_looked_at_again(finished: Outcome, tmp_path: Path) -> None:
+def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path) -> None:
     said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
     assert "Drew 9 images in" in said
     again, first = archive.read(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
@@ -359,7 +359,7 @@ def test_redrawing_needs_the_images(finished: Outcome, tmp_path: Path) -> None:
     assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
 
 
-def test_any_picture_is_looked_at_alone_as_among_others(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, photos: Path, tmp_path: Path) -> None:
     tested = attention_of(finished)
     chosen = [photos / str(file) for file in tested.files[[4, 0]]]
     said = explain(finished.folder, chosen[0], chosen[1], "--output", tmp_path / "two", "--layer", 2)
@@ -382,7 +382,7 @@ def test_any_picture_is_looked_at_alone_as_among_others(finished: Outcome, photo
     np.testing.assert_allclose(everything.rollout, tested.rollout, rtol=1e-3, atol=1e-4)
 
 
-def test_pictures_of_a_run_go_to_a_folder_of_their_own(finished: Outcome, photos: Path, undrawn: list[Archive]) -> None:
+def test_other_images_of_a_run_go_to_a_separate_folder(finished: Outcome, photos: Path, undrawn: list[Archive]) -> None:
     before = (finished.folder / "attention" / "attention.npz").read_bytes()
     explain(finished.folder, photos / "test" / "class 0")
     assert len(archive.read(finished.folder / "attention" / "given" / "attention.npz", Archive)) == 3
@@ -390,7 +390,7 @@ def test_pictures_of_a_run_go_to_a_folder_of_their_own(finished: Outcome, photos
     shutil.rmtree(finished.folder / "attention" / "given")
 
 
-def test_weights_that_no_run_has_trained(
+def test_weights_without_a_run_can_be_explained(
     finished: Outcome, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -452,6 +452,6 @@ def test_wrong_arguments_are_refused(
     assert "Traceback" not in result.output
 
 
-def test_settings_of_looking_leave_a_run_the_same_run() -> None:
+def test_settings_of_explaining_do_not_change_the_identity_of_a_run() -> None:
     config = RunConfig(data="photos")
     assert dataclasses.replace(config, explain="5", explain_layer=3).identity == config.identity

@@ -59,7 +59,7 @@ def test_an_even_map_is_chance_exactly() -> None:
     assert abs(found.above_chance.low) < 1e-14 and abs(found.above_chance.high) < 1e-14
 
 
-def test_maps_inside_outside_and_half() -> None:
+def test_shares_of_maps_inside_outside_and_half_on_the_object() -> None:
     covered = np.zeros((3, 49))
     covered[:, :10] = 1
     maps = np.zeros((3, 49))
@@ -69,7 +69,7 @@ def test_maps_inside_outside_and_half() -> None:
     assert energy(maps, covered / 4).tolist() == [0.25, 0, 0.125]  # of patches that the object covers in part
 
 
-def test_masks_are_resized_and_cropped_as_pictures(tmp_path: Path) -> None:
+def test_masks_are_resized_and_cropped_as_images(tmp_path: Path) -> None:
     # The image is its own mask: what is left of one must be what is left of the other.
     for number, shape in enumerate(((50, 91), (91, 50), (28, 28), (64, 64))):
         drawn = white(*shape, slice(shape[0] // 3, shape[0] // 2), slice(shape[1] // 5, shape[1] // 2))
@@ -80,7 +80,7 @@ def test_masks_are_resized_and_cropped_as_pictures(tmp_path: Path) -> None:
         np.testing.assert_allclose(coverage(tmp_path, [file], RULE, 7)[0], expected, atol=1e-12)
 
 
-def test_an_upright_mask_of_a_picture_that_is_stored_turned(tmp_path: Path) -> None:
+def test_a_mask_is_upright_also_where_exif_turns_the_image(tmp_path: Path) -> None:
     file = "test/a/0.jpg"
     save(tmp_path, "test/a/0.png", np.zeros((1, 1), np.uint8), white(64, 32, slice(0, 32), slice(None)))
     exif = Image.Exif()
@@ -128,7 +128,7 @@ def test_maps_without_mass_have_no_share() -> None:
     assert "relevance" not in found.sentence() and "object/relevance" not in found.summary()
 
 
-def test_pictures_that_have_masks_are_measured(tmp_path: Path) -> None:
+def test_images_that_have_masks_are_measured(tmp_path: Path) -> None:
     left = white(28, 28, slice(None), slice(0, 14))
     files = [
         save(tmp_path, "test/a/0.png", left, left),
@@ -181,7 +181,7 @@ def look(seen: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_look_at_the_scenes(tmp_path: Path) -> None:
+def test_attention_is_measured_on_the_objects_of_the_demo_scenes(tmp_path: Path) -> None:
     root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=3, progress=False)
     files = sorted(path.relative_to(root).as_posix() for path in root.glob("test/*/*.jpg"))
     covered = coverage(root, files, RULE, 7)
@@ -199,7 +199,7 @@ def test_a_look_at_the_scenes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_masks_nothing_is_said_and_bad_ones_cost_no_more_than_themselves(tmp_path: Path) -> None:
+def test_missing_masks_print_nothing_and_bad_masks_lose_only_their_measurement(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     files = [save(tmp_path, f"test/a/{number}.png", picture, None) for number in range(2)]
     seen = archive_of(files, tmp_path)
@@ -215,7 +215,7 @@ def test_without_masks_nothing_is_said_and_bad_ones_cost_no_more_than_themselves
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_masks_that_may_not_be_looked_for_cost_no_more_than_themselves(
+def test_masks_in_a_forbidden_folder_lose_only_their_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_file = Path.is_file
@@ -232,7 +232,7 @@ def test_masks_that_may_not_be_looked_for_cost_no_more_than_themselves(
     assert "seconds/draw" in summary and "object/n" not in summary
 
 
-def test_maps_without_any_mass_measure_nothing(tmp_path: Path) -> None:
+def test_maps_without_any_mass_give_no_measurement(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     seen = archive_of([save(tmp_path, "test/a/0.png", picture, picture)], tmp_path)
     assert on_object(seen, tmp_path) is not None
@@ -240,7 +240,7 @@ def test_maps_without_any_mass_measure_nothing(tmp_path: Path) -> None:
     assert on_object(dataclasses.replace(seen, **nothing), tmp_path) is None
 
 
-def test_what_belongs_to_other_arrays_is_gone_if_a_look_ends_early(
+def test_files_of_earlier_arrays_are_removed_if_explaining_ends_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
@@ -258,7 +258,7 @@ def test_what_belongs_to_other_arrays_is_gone_if_a_look_ends_early(
     assert not [path for path in belonging if path.exists()]
 
 
-def test_drawn_again_where_there_are_no_masks_what_was_measured_stays(tmp_path: Path) -> None:
+def test_redrawing_without_masks_keeps_the_earlier_measurement(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     files = [save(tmp_path / "data", f"test/a/{number}.png", picture, picture) for number in range(2)]
     look(archive_of(files, tmp_path / "data"), tmp_path)

@@ -9,12 +9,12 @@ from harness.explain.outliers import attention_on, outliers, patch_norms
 from tests.helpers.tiny_vits import CLASS_TOKEN, pictures, tiny_vit
 
 
-def test_norms_are_of_patches() -> None:
+def test_norms_of_prefix_tokens_are_left_out() -> None:
     tokens = torch.tensor([[[100.0, 0], [3, 4], [0, 2]]])
     assert torch.equal(patch_norms(tokens, CLASS_TOKEN), torch.tensor([[5.0, 2]]))
 
 
-def test_the_rule_by_hand() -> None:
+def test_outliers_are_those_of_the_rule_worked_out_by_hand() -> None:
     # Median 10, absolute deviations 1, 1, 0, 1, 1, 0, ... : MAD 1, so above 17, which is above 1.5 times the median.
     norms = torch.tensor([9.0, 11, 10, 9, 11, 10, 9, 11, 10])
     assert not outliers(norms).any()
@@ -40,7 +40,7 @@ def test_even_numbers_of_patches_have_a_median_in_the_middle() -> None:
         assert outliers(torch.cat([norms, torch.tensor([value])])).sum() == count
 
 
-def test_each_picture_and_block_by_its_own() -> None:
+def test_outliers_are_relative_to_their_image_and_block() -> None:
     norms = torch.tensor([9.0, 11, 10, 9, 11, 10, 9, 11, 30]).repeat(2, 3, 1)
     norms[1] *= 1000  # no fixed norm
     found = outliers(norms)
@@ -48,12 +48,12 @@ def test_each_picture_and_block_by_its_own() -> None:
     assert found.sum() == 6 and found[..., 8].all()
 
 
-def test_normally_distributed_norms_have_hardly_any() -> None:
+def test_normally_distributed_norms_have_hardly_any_outliers() -> None:
     norms = 40 + 3 * torch.randn(2000, 196, generator=torch.Generator().manual_seed(0))
     assert outliers(norms).float().mean() < 1e-5
 
 
-def test_attention_on_them_by_hand() -> None:
+def test_attention_on_outliers_is_that_worked_out_by_hand() -> None:
     rows = torch.tensor([[[[0.2, 0.6, 0.2, 0.0], [0.2, 0.0, 0.0, 0.8]]]])  # one image, one block, two heads
     # Over heads (0.3, 0.1, 0.4) on the patches, of 0.8 in all.
     torch.testing.assert_close(
@@ -66,7 +66,7 @@ def test_attention_on_them_by_hand() -> None:
     assert attention_on(torch.tensor([[[True, False, False]]]), only_itself, CLASS_TOKEN).item() == 0
 
 
-def test_of_a_model_with_one_patch_blown_up() -> None:
+def test_an_enlarged_patch_of_a_model_is_its_outlier() -> None:
     model, images = tiny_vit(), pictures(2)
     with torch.no_grad():
         model.encoder.pos_embedding[0, 1 + 5] *= 30

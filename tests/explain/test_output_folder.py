@@ -68,7 +68,7 @@ def test_a_folder_with_files_of_the_user_is_refused_before_any_work(
     assert contents(tmp_path) == before
 
 
-def test_files_of_the_user_that_come_later_survive(tmp_path: Path) -> None:
+def test_files_that_the_user_adds_later_are_kept(tmp_path: Path) -> None:
     place = OutputFolder.named(tmp_path)
     write(made_up_archive(n=7), place)
     before = fill(tmp_path, "pictures/holiday.jpg", "sheets/budget.jpg", "sprites/hero.jpg", "notes.txt")
@@ -92,7 +92,7 @@ def test_files_of_other_images_are_removed(tmp_path: Path) -> None:
     assert contents(tmp_path / "one").keys() == contents(tmp_path / "other").keys()
 
 
-def test_an_earlier_version_left_no_list_in_a_run_folder(tmp_path: Path) -> None:
+def test_in_a_run_folder_without_a_list_known_names_are_the_programs(tmp_path: Path) -> None:
     place = OutputFolder.of_run(tmp_path)
     write(made_up_archive(n=7), place)
     (tmp_path / "attention" / LIST).unlink()

@@ -35,7 +35,7 @@ def images_of(model: Any, count: int = 2) -> Tensor:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name: str) -> None:
+def test_attention_of_every_family_of_timm_is_exact(name: str) -> None:
     model = small_timm(name)
     parts, images = adapter.parts(model), images_of(model)
     with torch.no_grad():

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.config import NAMED_WEIGHTS
 from harness.export.agreement import Agreement
 from harness.export.caveats import caveats_of
 from harness.export.formats import FORMATS
@@ -18,6 +17,7 @@ from harness.predict import best_of
 from harness.runs.evidence_file import HOLDS, Claim
 from harness.runs.folder import RunFolder
 from harness.runs.resampling import Interval
+from harness.settings.model import NAMED_WEIGHTS
 
 AGREEMENT = Agreement(21, 21, 3e-6, 0.7829, 0.7829, 0, 0.0)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from harness.cli import main
-from harness.config import RunConfig, bounds_text, option_name, value_type
+from harness.config import GROUPS
 from harness.recipes import default_text
+from harness.settings.option import bounds_text, option_name, value_type
 from tests import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
@@ -50,12 +51,9 @@ def settings_page() -> str:
         "W&B config and the parameters of a sweep file. A setting with an asterisk does not change what a run "
         "computes; it may differ when a run is resumed.",
     ]
-    groups: dict[str, list[dataclasses.Field]] = {}
-    for field in dataclasses.fields(RunConfig):
-        groups.setdefault(field.metadata["group"], []).append(field)
-    for group, fields in groups.items():
-        rows = "\n".join(settings_row(field) for field in fields)
-        parts += [f"## {group}", f"| option | values | default | meaning |\n|---|---|---|---|\n{rows}"]
+    for title, group in GROUPS.items():
+        rows = "\n".join(settings_row(field) for field in dataclasses.fields(group))
+        parts += [f"## {title}", f"| option | values | default | meaning |\n|---|---|---|---|\n{rows}"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 import torchvision
 
-from harness.config import MODELS, NAMED_WEIGHTS
 from harness.errors import ConfigError, WeightsError
 from harness.model import pretrained
+from harness.settings.model import MODELS, NAMED_WEIGHTS
 
 
 def no_network(*_: object, **__: object) -> None:

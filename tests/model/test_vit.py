@@ -14,11 +14,11 @@ from PIL import Image
 from torchvision.models import VisionTransformer
 from torchvision.transforms._presets import ImageClassification
 
-from harness.config import MODELS
 from harness.errors import WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
+from harness.settings.model import MODELS
 from tests.helpers.demo_vits import demo, pictures, save
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -155,7 +155,7 @@ def test_the_end_of_a_run_names_the_failed_trials_and_the_remedy(ended: tuple[Pa
     assert list(redo.failed_lines(queue.records(), sweep)) == []
 
 
-def test_the_commands(ended: tuple[Path, Path, TrialQueue]) -> None:
+def test_retry_and_skip_work_on_the_command_line(ended: tuple[Path, Path, TrialQueue]) -> None:
     file, folder, _ = ended
 
     def sweep(*words: str) -> Any:

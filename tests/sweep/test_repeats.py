@@ -83,7 +83,7 @@ def test_repeats_are_refused(
         with_repeats(sweep_of(tmp_path, parameters, *words, **keys), 2)
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+def test_impossible_repeats_are_usage_errors(tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "s.yaml", tmp_path, parameters=LR, method="bayes", run_cap=2)
     refused = CliRunner().invoke(main, ["sweep", "plan", str(file), "--repeats", "2"])
     assert refused.exit_code == 2 and "--repeat-best 5 --repeats 2" in refused.output

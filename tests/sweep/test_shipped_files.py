@@ -43,7 +43,7 @@ def command_of_agent(content: dict[str, Any], point: dict[str, Any]) -> list[str
     return words
 
 
-def test_there_are_five() -> None:
+def test_five_sweep_files_are_shipped() -> None:
     assert [path.stem for path in FILES] == ["bayes", "demo", "finetune", "grid", "random"]
 
 

@@ -32,7 +32,7 @@ TOP = 5  # classes that are named of each image
 
 @dataclasses.dataclass(frozen=True)
 class CollectOptions:
-    """What to collect besides what is always collected."""
+    """What is collected in addition to the arrays that every archive has."""
 
     head_layer: int  # 1 to L: the block whose heads are kept apart
     rollout: Rollout = dataclasses.field(default_factory=Rollout)

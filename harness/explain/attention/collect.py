@@ -65,9 +65,9 @@ def collect(
 ) -> Collected | None:
     """Capture attention of all `total` images; None on all processes but the main one.
 
-    Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. What goes wrong on any rank is a
-    HarnessError on all of them, and a failed self-test is one before the first image. Raises StopRequested on all ranks
-    when one received a stop signal.
+    Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. An error on any rank is
+    raised as HarnessError on all of them; that of a failed self-test, before the first image. Raises StopRequested on
+    all ranks when one received a stop signal.
     """
     tested = processes.on_main(lambda: _tested(model, batches))
     while (share := _one_pass(model, batches, total, options, processes, stop)) is None:

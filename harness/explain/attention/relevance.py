@@ -1,4 +1,4 @@
-"""Gradient-weighted attention: which patches the attention that a class depends on leads to.
+"""Gradient-weighted attention: the patches that attention reaches, weighted by its gradient for a class.
 
 Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches, D hidden size, d = D / H.
 """

@@ -1,4 +1,4 @@
-"""Attention rollout: how attention adds up over blocks when each passes half of every token straight on.
+"""Attention rollout: how attention adds up over blocks, if each passes on half of every token unchanged.
 
 Shapes: B images, L blocks, H heads, N tokens (T prefix tokens first), P = N - T patches.
 """

@@ -88,7 +88,7 @@ def above_mean(cells: np.ndarray) -> tuple[float, float]:
 
 
 def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """What of a map (P,) is `above_mean`, over the image (side, side, 3) in grey; side is a multiple of g."""
+    """The part of a map (P,) that is `above_mean`, over the image (side, side, 3) in grey; side is a multiple of g."""
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     low, high = above_mean(cells)
     map_ = tile(cells, len(image) // math.isqrt(len(cells)), high, low)

@@ -1,4 +1,4 @@
-"""What a position embedding knows about place, before and after fine-tuning: similarity maps, numbers, a verdict.
+"""How well a position embedding describes the places of patches, before and after fine-tuning: maps and numbers.
 
 Adding a vector c to every patch's embedding and taking it off the patch projection's bias changes nothing a model
 does. So only differences between patches mean anything, and everything here that is compared between models is of the
@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one embedding knows about place."""
+    """How well one embedding describes the places of patches."""
 
     locality: Measured  # 1: the nearer two patches, the more alike their embeddings
     decoding: Measured  # 1: row and column can be read from the embedding of a patch that was not fitted to
@@ -122,7 +122,7 @@ def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def measure(positions: Positions, seed: int = 0) -> Numbers:
-    """What the embedding knows about place; each with its range over shuffled embeddings.
+    """How well the embedding describes the places of patches; each number with its range over shuffled embeddings.
 
     Shuffled are the patches' places. Effective rank does not depend on those: each of its D dimensions is shuffled by
     itself.

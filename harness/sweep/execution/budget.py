@@ -61,7 +61,7 @@ class BudgetWatch:
         best = max((sign * value for value, _ in values), default=None)
         if target is not None and best is not None and best >= sign * target:
             reached = f"{self._metric} reached {sign * best:.4f} (--target {target:g})"
-            return _sentence(reached, "repeat the command with a further target, or without --target")
+            return _sentence(reached, "repeat the command with another --target, or without it")
         if patience is not None and best is not None:
             first = next(place for place, (value, _) in enumerate(values) if sign * value == best)
             since = sum(not is_reused for _, is_reused in values[first + 1 :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -21,9 +20,10 @@ from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
 from harness.sweep.execution.free_memory import has_memory_for_another
 from harness.sweep.execution.idle import IdleWatch
-from harness.sweep.execution.outcome import EARLY_TERMINATION, read_outcome, read_summary
+from harness.sweep.execution.outcome import read_outcome
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
+from harness.sweep.execution.pruning import ask_to_stop, report_epochs
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
@@ -156,7 +156,7 @@ class Runner:
     def _check_trial(self, trial: RunningTrial) -> None:
         has_ended = not trial.is_alive  # checked before reading, so that the last rows are read too
         trial.update()
-        self._report_epochs(trial)
+        report_epochs(trial, self.trial_queue, self.sweep.metric.name)
         if has_ended:
             trial.process.join()
             trial.kill()  # ranks that are still running
@@ -178,10 +178,7 @@ class Runner:
             trial.terminate()
             self.progress.event(trial.claimed, f"made no progress for {self.options.timeout:g} s: ending it")
         elif trial.prune_reason:
-            # A run clears earlier stop requests when it starts. A damaged summary is reported when the trial ends.
-            with contextlib.suppress(UnreadableError):
-                if read_summary(trial.folder).get("state") == "running":
-                    trial.folder.ask_to_stop(trial.prune_reason)
+            ask_to_stop(trial)
 
     def _frees_slot(self, trial: RunningTrial) -> bool:
         """Whether the next trial may start while this tested one draws figures. On a GPU, it still holds its memory."""
@@ -189,16 +186,6 @@ class Runner:
         if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
             return False
         return has_memory_for_another(trial.process.pid or 0)
-
-    def _report_epochs(self, trial: RunningTrial) -> None:
-        """Report the metric of new epochs to the trial queue, which may prune the trial."""
-        metric = self.sweep.metric.name
-        for epoch in range(trial.reported + 1, len(trial.metrics.validations) + 1):
-            trial.reported = epoch
-            value = trial.value(metric, epochs=epoch)
-            prune = value is not None and self.trial_queue.report(trial.claimed, epoch, value)
-            if prune and not trial.prune_reason and epoch < trial.config.epochs:
-                trial.prune_reason = f"{EARLY_TERMINATION} after epoch {epoch}, at {metric} {value:.4f}"
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals.append(signum)  # the loop acts on it, where no operation is half done

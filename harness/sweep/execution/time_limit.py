@@ -39,7 +39,7 @@ class TimeLimit:
         return f"{takes}, and {duration(left)} are left of this job: the remaining trials are left to other workers."
 
     def awaits_first_end(self, trial_queue: TrialQueue) -> bool:
-        """Whether no trial has ended yet whose duration would tell if another one fits into the time."""
+        """Whether no trial has ended yet, so that it is unknown if another one fits into the time."""
         return self._end_by is not None and not median_seconds(trial_queue.study.get_trials(deepcopy=False))
 
     def _planned_seconds(self, trial_queue: TrialQueue) -> float | None:

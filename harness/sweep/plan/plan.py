@@ -12,8 +12,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from harness.config import RunConfig, value_type
+from harness.config import RunConfig
 from harness.run_name import naming_by
+from harness.settings.option import value_type
 from harness.sweep.execution.progress import ENDED, as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.plan.ledger_states import ledger_states, states_line

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.config import RunConfig
 from harness.runs.rules import printable
+from harness.settings.model import NAMED_WEIGHTS
 from reports.runs import Run
 
 # A training step is a forward and a backward pass; the backward pass costs twice as much.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.config import option_name
 from harness.errors import ConfigError
 from harness.options import parse
+from harness.settings.option import option_name
 from harness.sweep.spec.command import named_settings, run_words
 from harness.sweep.spec.parameter_entries import NOT_SWEPT
 from harness.sweep.spec.sweep_file import Sweep

@@ -12,9 +12,10 @@ import yaml
 from optuna.distributions import check_distribution_compatibility
 
 from harness import recipes
-from harness.config import RunConfig, option_name
+from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.runs.rules import printable
+from harness.settings.option import option_name
 from harness.sweep.search.samplers import distribution_of
 from harness.sweep.search.settings import Search
 from harness.sweep.spec.distributions import Parameter

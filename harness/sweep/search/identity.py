@@ -10,9 +10,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.config import NAMED_CLASS_WEIGHTS, NAMED_WEIGHTS, RunConfig
+from harness.config import RunConfig
 from harness.data.image_folder import fingerprint, load_configured_folder
 from harness.errors import ConfigError
+from harness.settings.imbalance import NAMED_CLASS_WEIGHTS
+from harness.settings.model import NAMED_WEIGHTS
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run
 

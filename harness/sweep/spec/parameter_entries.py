@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.config import RunConfig, value_type
+from harness.config import RunConfig
 from harness.errors import ConfigError
+from harness.settings.option import value_type
 from harness.sweep.spec.distributions import DISTRIBUTIONS, Parameter
 from harness.sweep.spec.yaml_text import as_written, number_in_text
 

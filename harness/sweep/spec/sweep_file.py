@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import harness
-from harness.config import RunConfig, option_name
+from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.options import parse
+from harness.settings.option import option_name
 from harness.sweep.spec import command as commands
 from harness.sweep.spec import yaml_text
 from harness.sweep.spec.distributions import Parameter

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.runs.metric_table import BY_KEY
-from reports import caveats, columns
+from reports import columns
 from reports.collection import Collection, SettingValue, in_order
 from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
 from reports.page.curve_layout import curve_layout, cut_at
@@ -227,7 +227,7 @@ def _diverged(run: Run) -> str:
 
 def _guessing(runs: Sequence[Run]) -> float | None:
     """Cross-entropy of equal class probabilities; None unless all runs have the same number of classes."""
-    count, *others = (caveats.part(run, "data").get("classes") for run in runs)
+    count, *others = (run.part("data").get("classes") for run in runs)
     return math.log(count) if is_number(count) and count > 1 and all(other == count for other in others) else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.runs import metric_table
 from harness.runs.rules import Goal, printable
-from reports import caveats, columns
+from reports import columns
 from reports.collection import Collection
 from reports.command import reproducing
 from reports.page.run_table import standing
@@ -212,7 +212,7 @@ def _best_first(goal: Goal) -> str:
 
 
 def _reason(row: Row) -> str:
-    return "" if row.place else f"{row.reason} ({caveats.progress(row.run)})".lstrip()
+    return "" if row.place else f"{row.reason} ({row.run.progress})".lstrip()
 
 
 def _cells(rows: Sequence[SettingRow], name: str) -> list[Cell]:

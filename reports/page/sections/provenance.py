@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.runs.rules import printable
-from reports.caveats import part, strings
 from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
-from reports.values import is_number
+from reports.values import is_number, strings
 
 
 def section(collection: Collection, site: Site) -> Section | None:
@@ -32,7 +31,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "shared": shared,
         "differing": differing,
         "count": len(runs),
-        "loaded": list(dict.fromkeys(line for run in runs for line in strings(part(run, "weights").get("report")))),
+        "loaded": list(dict.fromkeys(line for run in runs for line in strings(run.part("weights").get("report")))),
         "notes": list(dict.fromkeys(line for run in runs for line in strings(run.manifest.get("notes")))),
         "commands": list(dict.fromkeys(command for run in runs if (command := _text(run.manifest.get("command"))))),
         "resumed": [
@@ -46,7 +45,7 @@ def section(collection: Collection, site: Site) -> Section | None:
 
 def facts_of(run: Run) -> dict[str, str]:
     """Facts about a run to compare with those of others, by name; facts that are not recorded are left out."""
-    data, weights, git, hardware = (part(run, name) for name in ("data", "weights", "git", "hardware"))
+    data, weights, git, hardware = (run.part(name) for name in ("data", "weights", "git", "hardware"))
     images = data.get("images")
     gpus = hardware.get("gpus")
     memory = hardware.get("memory_bytes")
@@ -62,7 +61,7 @@ def facts_of(run: Run) -> dict[str, str]:
         "weights digest": weights.get("digest"),
         "seed": run.config.get("seed"),
         "code": _code(git),
-        **part(run, "versions"),
+        **run.part("versions"),
         "host": hardware.get("host"),
         "CPU": hardware.get("cpu"),
         "cores": hardware.get("cores"),

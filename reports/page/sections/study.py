@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.runs.rules import printable
-from reports import caveats, columns
+from reports import columns
 from reports.collection import Collection
 from reports.page.section import Section
 from reports.page.site import Site
@@ -104,7 +104,7 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
         "model": [run.config.get("model") for run in runs],
         "weights": [run.config.get("weights") for run in runs],
         "epochs": [run.config.get("epochs") for run in runs],
-        "classes": [caveats.part(run, "data").get("classes") for run in runs],
+        "classes": [run.part("data").get("classes") for run in runs],
         "training images": [_images(run, "train") for run in runs],
         "test images": [_images(run, "test") for run in runs],
         "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
@@ -124,5 +124,5 @@ def _default_size(run: Run) -> str:
 
 
 def _images(run: Run, split: str) -> Any:
-    images = caveats.part(run, "data").get("images")
+    images = run.part("data").get("images")
     return images.get(split) if isinstance(images, dict) else None

@@ -49,7 +49,7 @@ def rows_of(model: nn.Module, images: Tensor) -> Tensor:
 # What is captured
 
 
-def test_a_row_worked_out_by_hand() -> None:
+def test_the_row_of_a_block_is_that_worked_out_by_hand() -> None:
     # The query is (√2, 0), the key of a token its second coordinate: scores 0, ln 2 and ln 5, so 1 : 2 : 5.
     attention = nn.MultiheadAttention(2, 1, batch_first=True)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_the_bias_of_the_query_counts_and_that_of_the_keys_does_not() -> None:
     assert (rows_of(model, images) - before).abs().max() > 0.1
 
 
-def test_a_batch_is_its_pictures() -> None:
+def test_a_batch_gives_what_its_images_give_alone() -> None:
     model, images = tiny_vit(), pictures(4)
     single = torch.cat([rows_of(model, image[None]) for image in images])
     torch.testing.assert_close(rows_of(model, images), single, atol=1e-6, rtol=0)
@@ -152,7 +152,7 @@ def test_frozen_models_and_ddp(tmp_path: Path) -> None:
     assert torch.equal(rows_of(model, images), expected)
 
 
-def test_hooks_are_gone_whatever_fails() -> None:
+def test_hooks_are_removed_whatever_fails() -> None:
     model, images = tiny_vit(), pictures()
 
     def broken(matrix: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def test_compiled_models_are_refused() -> None:
         pass
 
 
-def test_running_what_was_compiled_before_is_noticed() -> None:
+def test_running_a_model_that_was_compiled_earlier_is_an_error() -> None:
     def run_compiled() -> None:
         model, images = tiny_vit(layers=2), pictures()
         compiled = torch.compile(model, backend="eager")
@@ -250,14 +250,14 @@ def test_running_what_was_compiled_before_is_noticed() -> None:
     in_child(run_compiled)
 
 
-def test_capturing_without_running_the_model_is_noticed() -> None:
+def test_capturing_without_running_the_model_is_an_error() -> None:
     model = tiny_vit()
     with pytest.raises(HarnessError, match="No image passed"), capture_rows(model):
         tiny_vit()(pictures())
     assert hooks_left(model) == 0
 
 
-def test_a_block_that_was_not_seen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_without_captured_attention_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_vit()
     monkeypatch.setattr(model.encoder.layers[1], "forward", lambda stream: stream)
     with pytest.raises(HarnessError, match="2 of 3 hooks"), capture_rows(model):
@@ -282,7 +282,7 @@ def test_other_models_are_refused() -> None:
 # The self-test
 
 
-def test_the_self_test_tells_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_test_passes_exact_capture_and_fails_inexact_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = tiny_vit(), pictures(2)
     result = self_test(model, images)
     assert result["passed"] and result["logits_equal"]

@@ -71,7 +71,7 @@ def look(images: Tensor, size: int = 3, **changes: Any) -> Collected:
     return found
 
 
-def test_arrays_are_what_the_definitions_say_of_each_picture() -> None:
+def test_arrays_of_each_image_follow_the_definitions() -> None:
     model, images = tiny_vit(), pictures(7)
     found = look(images, projections=(model.conv_proj.weight, 2 * model.conv_proj.weight))
     attention = attention_by_torch(model, images)  # (n, L, H, N, N)
@@ -136,7 +136,7 @@ def test_unknown_labels_have_no_probability() -> None:
     assert seen["label_probability"].isnan().tolist() == [True, False]
 
 
-def test_weights_that_train_nothing_or_little_can_be_looked_at() -> None:
+def test_frozen_and_rounded_weights_can_be_explained() -> None:
     model, images = tiny_vit(), pictures(3)
     expected = look(images, model=model).per_image["relevance"]
     for parameter in model.parameters():
@@ -169,7 +169,7 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
         look(images, 4)
 
 
-def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_self_test_ends_collecting_before_the_first_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect_module, "collect_batch", lambda *_: pytest.fail("an image was looked at"))
 
     def off(attention: torch.nn.MultiheadAttention, tokens: Tensor) -> Tensor:
@@ -184,7 +184,7 @@ def test_a_failed_self_test_ends_it_before_the_first_picture(monkeypatch: pytest
         look(pictures(2))
 
 
-def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_collecting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.explain.attention.capture.attention_gradient", lambda *_: 1 / 0)
     model = tiny_vit()
     with pytest.raises(HarnessError, match="Attention could not be captured: ZeroDivisionError: division by zero"):
@@ -193,7 +193,7 @@ def test_an_error_on_the_way_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -
     assert len(attentions(model)) == 3
 
 
-def test_told_to_stop_it_stops() -> None:
+def test_a_stop_request_ends_collecting() -> None:
     with pytest.raises(StopRequested) as told:
         look(pictures(4), stop=SimpleNamespace(requested=True, signum=15))
     assert told.value.signum == 15

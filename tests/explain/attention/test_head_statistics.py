@@ -34,7 +34,7 @@ def test_distances_are_in_pixels_row_by_row() -> None:
     assert torch.equal(distances, distances.T)
 
 
-def test_attention_spread_evenly() -> None:
+def test_statistics_of_uniform_attention() -> None:
     found = statistics(torch.full((3, 2, 5, 5), 0.2))
     expected = {
         "distance": (0 + 10 + 10 + 10 * math.sqrt(2)) / 4,
@@ -47,7 +47,7 @@ def test_attention_spread_evenly() -> None:
         torch.testing.assert_close(found[name], torch.full((3, 2), value))
 
 
-def test_attention_on_oneself() -> None:
+def test_statistics_of_tokens_that_attend_to_themselves() -> None:
     found = statistics(torch.eye(5).expand(1, 1, 5, 5))
     assert {name: value.item() for name, value in found.items()} == {
         "distance": 0,
@@ -71,7 +71,7 @@ def test_attention_on_the_class_token_does_not_shorten_distances() -> None:
         assert found["patches_on_class"].item() == on_class
 
 
-def test_patches_that_look_at_the_class_token_alone_have_no_distance() -> None:
+def test_patches_that_attend_to_the_class_token_alone_have_no_distance() -> None:
     attention = torch.zeros(1, 1, 5, 5)
     attention[..., 0] = 1
     found = statistics(attention)
@@ -112,7 +112,7 @@ def test_of_a_model_per_head_and_by_brute_force() -> None:
     assert found[1, 2, 0, 3].item() == pytest.approx(attention[1:, 0].mean().item(), rel=1e-5)
 
 
-def test_sums_do_not_depend_on_how_pictures_are_divided() -> None:
+def test_means_do_not_depend_on_how_images_are_divided_into_batches() -> None:
     values = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0))
     whole = RunningMean.of(values)
     assert whole.count == 7 and whole.total.dtype == torch.float64

@@ -45,7 +45,7 @@ def by_the_formula(
     return product[:, 0, 1:]
 
 
-def test_the_gradient_of_attention_worked_out_by_hand() -> None:
+def test_the_gradient_of_attention_is_that_worked_out_by_hand() -> None:
     # One head of size 2, values equal to tokens, an output projection that doubles the first coordinate.
     attention = nn.MultiheadAttention(2, 1, batch_first=True)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_gradients_belong_to_their_own_blocks() -> None:
     assert (relevance(model, images, CLASSES) - right).abs().mean() < 1e-4 * size
 
 
-def test_blocks_are_told_apart_by_their_gradients() -> None:
+def test_each_block_gets_its_own_gradient() -> None:
     model, images = tiny_vit(layers=2), pictures()
     swapped = copy.deepcopy(model)
     swapped.encoder.layers[0], swapped.encoder.layers[1] = model.encoder.layers[1], model.encoder.layers[0]
@@ -87,7 +87,7 @@ def test_blocks_are_told_apart_by_their_gradients() -> None:
     assert (relevance(swapped, images, CLASSES) - relevance(model, images, CLASSES)).abs().max() > 0.01
 
 
-def test_a_batch_is_its_pictures() -> None:
+def test_a_batch_gives_what_its_images_give_alone() -> None:
     model, images = tiny_vit(), pictures()
     single = [relevance(model, image[None], label[None]) for image, label in zip(images, CLASSES, strict=True)]
     torch.testing.assert_close(relevance(model, images, CLASSES), torch.cat(single), rtol=1e-4, atol=1e-6)
@@ -103,7 +103,7 @@ def test_maps_are_of_the_class_asked_for() -> None:
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
-def test_it_needs_no_particular_mode_and_leaves_nothing(mode: Any) -> None:
+def test_relevance_works_in_every_gradient_mode_and_leaves_no_gradients_or_hooks(mode: Any) -> None:
     model, images = tiny_vit(), pictures()
     expected = relevance(model, images, CLASSES)
     with mode():
@@ -127,7 +127,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_nothing_is_differentiated_that_is_not_needed(layers: int) -> None:
+def test_only_the_needed_gradients_are_computed(layers: int) -> None:
     model, images = tiny_vit(layers=layers), pictures()
     with capture_relevance(model) as relevance_of:
         logits = model(differentiable(images))

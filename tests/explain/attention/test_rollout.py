@@ -28,7 +28,7 @@ def of_model(model: torch.nn.Module, images: Tensor, settings: Rollout) -> Tenso
         return rollout(transitions(), CLASS_TOKEN)
 
 
-def test_two_blocks_worked_out_by_hand() -> None:
+def test_the_rollout_of_two_blocks_is_that_worked_out_by_hand() -> None:
     # Heads of block 1 average to [[.5, .5, 0], [0, 1, 0], [1, 0, 0]], half of which and half the identity is Â_1.
     first = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [1, 0, 0]], [[0.0, 1, 0], [0, 1, 0], [1, 0, 0]]])
     second = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [0, 0, 1]]]).expand(2, 3, 3)
@@ -80,7 +80,7 @@ def test_heads_are_fused_and_rows_divided_by_their_sums(fusion: str, reduce: obj
     torch.testing.assert_close(transition(attention, Rollout(fusion, 0.3), CLASS_TOKEN), expected)
 
 
-def test_the_smallest_entries_between_patches_go_and_the_class_tokens_stay() -> None:
+def test_the_smallest_entries_between_patches_are_discarded_and_those_of_the_class_token_stay() -> None:
     attention = torch.tensor([[0.1, 0.2, 0.7], [0.05, 0.9, 0.05], [0.6, 0.3, 0.1]])[None, None]
     # Of 0.9, 0.05, 0.3 and 0.1 half are discarded; 0.1, 0.2, 0.7, 0.05 and 0.6 are the class token's.
     kept = torch.tensor([[0.1, 0.2, 0.7], [0.05 / 0.95, 0.9 / 0.95, 0], [0.6 / 0.9, 0.3 / 0.9, 0]])
@@ -95,7 +95,7 @@ def test_equal_entries_are_not_discarded() -> None:
     assert torch.equal(transition(even, Rollout("mean", 0.0, 0.9), CLASS_TOKEN), even[:, 0])
 
 
-def test_each_picture_has_its_own_smallest() -> None:
+def test_the_smallest_entries_are_discarded_per_image() -> None:
     attention, settings = random_attention(), Rollout("mean", 0.5, 0.7)
     attention[0] = attention[0].softmax(-1)  # far flatter: all of it would survive or fall by another's threshold
     together = transition(attention, settings, CLASS_TOKEN)
@@ -109,7 +109,7 @@ def test_a_token_that_lost_all_its_attention_keeps_itself() -> None:
 
 
 @pytest.mark.parametrize("settings", [PUBLISHED, Rollout("max", 0.5, 0.9)], ids=str)
-def test_of_a_model_a_batch_is_its_pictures_and_the_brute_product(settings: Rollout) -> None:
+def test_the_rollout_of_a_model_is_the_full_product_and_independent_of_batches(settings: Rollout) -> None:
     model, images = tiny_vit(image_size=28, patch_size=4), pictures(3, 28)
     maps = of_model(model, images, settings)
     assert maps.shape == (3, 49)

@@ -54,7 +54,7 @@ def test_every_kind_of_sheet_is_made(tmp_path: Path) -> None:
             assert file.format == "JPEG" and 700 <= file.width <= 1600
 
 
-def test_orders() -> None:
+def test_images_are_ordered_by_confidence_and_by_error() -> None:
     archive = made_up_archive(
         probability=np.array([0.9, 0.2, 0.5, 0.5, 1, np.nan], np.float32),
         label_probability=np.array([0.9, 0.1, 0.5, np.nan, 0.05, 0.3], np.float32),
@@ -64,7 +64,7 @@ def test_orders() -> None:
     assert contact_sheets.by_error(archive).tolist() == [4, 1, 5, 2, 0]
 
 
-def test_sheet_shows_pictures_in_order_framed_by_right_and_wrong() -> None:
+def test_sheet_shows_images_in_order_framed_by_right_and_wrong() -> None:
     archive, order = made_up_archive(n=9), np.array([4, 1, 8, 0, 3, 2, 7])
     pictures = plain_pictures(archive)
     pixels = np.asarray(contact_sheets.contact_sheet(archive, lambda index: pictures[index], order, "some"))
@@ -134,7 +134,7 @@ def test_class_means_are_means() -> None:
             assert (cells == expected).all(-1).any(0).all()
 
 
-def test_relevance_counts_every_picture_the_same() -> None:
+def test_relevance_counts_every_image_the_same() -> None:
     archive = made_up_archive()
     louder = dataclasses.replace(archive, relevance=archive.relevance * np.array([[1000], [1], [1], [1], [1], [0]]))
     maps, again = (comparable_maps(each)["relevance"] for each in (archive, louder))
@@ -143,7 +143,7 @@ def test_relevance_counts_every_picture_the_same() -> None:
     assert (again[5] == 0).all()
 
 
-def test_right_against_wrong_by_hand() -> None:
+def test_right_against_wrong_is_that_worked_out_by_hand() -> None:
     right = np.array([[1.0, 4, 2], [3, 4, 2]])
     wrong = np.array([[0.0, 1, 2], [0, 3, 2], [0, 5, 2], [0, 7, 2]])
     compared = right_wrong._compared(right, wrong, right_wrong.Difference(np.array([True, False, False]), 0.01))
@@ -184,7 +184,7 @@ def test_fewer_than_twenty_images_on_a_side_are_too_few() -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 3])
-def test_too_few_wrong_pictures_are_grey_not_a_difference(wrong: int) -> None:
+def test_with_too_few_wrong_images_the_difference_is_grey(wrong: int) -> None:
     archive = made_up_archive(n=7)
     archive.predicted[:] = archive.labels
     archive.predicted[:wrong] = (archive.labels[:wrong] + 1) % 3

@@ -39,7 +39,7 @@ def values_in(pixels: np.ndarray, place: tuple[int, int], page: page_layout.Page
 
 
 @pytest.mark.parametrize("name", [canvas.SEQUENTIAL, canvas.DIVERGING])
-def test_table_is_matplotlibs(name: str) -> None:
+def test_the_colour_table_is_that_of_matplotlib(name: str) -> None:
     table = canvas.colour_table(name)
     assert table.shape == (256, 3) and table.dtype == np.uint8
     np.testing.assert_allclose(table / 255, matplotlib.colormaps[name](np.arange(256))[:, :3], atol=0.5 / 255 + 1e-9)
@@ -87,7 +87,7 @@ def test_second_strip_has_one_scale() -> None:
             np.testing.assert_allclose(drawn, cells / maps.max(), atol=1 / 255)
 
 
-def test_overlay_keeps_picture_and_map() -> None:
+def test_overlay_keeps_image_and_map() -> None:
     picture = np.zeros((14, 14, 3), np.uint8)
     picture[:, 7:] = 200
     cells = np.zeros(49)
@@ -199,7 +199,7 @@ def test_unknown_labels_are_neither_right_nor_wrong(monkeypatch: pytest.MonkeyPa
     assert "truth unknown" in text and "nan" not in text and "right\n" not in text
 
 
-def test_outliers_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_warns_of_outliers(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = np.array([0.6, 0.4, 0, 0, 0, 0], np.float32)
     archive = made_up_archive(outlier_attention=taken, outlier_share=np.full(6, 0.02, np.float32))
     assert "⚠ maps may mislead: in one layer 60 % of the attention is on outliers, 2 % of the patches" in written(
@@ -208,7 +208,7 @@ def test_outliers_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "⚠" not in written(monkeypatch, archive, 1)
 
 
-def test_values_that_are_not_finite_are_grey_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_not_finite_are_grey_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     archive = made_up_archive()
     archive.rollout[0] = np.nan
     pixels, page = page_of(archive)
@@ -245,7 +245,7 @@ def test_letters_that_no_font_has_leave_the_number_of_the_class(monkeypatch: pyt
     assert canvas.class_name(names, -1) == canvas.class_name(names, 7) == "unknown"
 
 
-def test_every_picture_gets_a_file(tmp_path: Path) -> None:
+def test_every_image_gets_a_file(tmp_path: Path) -> None:
     archive = made_up_archive(n=3)
     archive = dataclasses.replace(archive, files=np.array(["../../etc/passwd", "a b/ü.jpeg", "." * 300]))
     pictures = plain_pictures(archive)
@@ -259,7 +259,7 @@ def test_every_picture_gets_a_file(tmp_path: Path) -> None:
             assert np.abs(np.asarray(file).astype(int) - exact).mean() < 3
 
 
-def test_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Image.Image, file: BinaryIO, **options: object) -> None:
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")

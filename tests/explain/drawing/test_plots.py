@@ -69,7 +69,7 @@ def test_any_number_of_heads_fits(layers: int, heads: int) -> None:
     assert bool(maps_of(figures["heads"])[0].texts) == (heads <= 12)
 
 
-def test_numbers_in_cells_can_be_told_from_their_ground() -> None:
+def test_numbers_in_cells_contrast_with_their_background() -> None:
     archive = made_up_archive(layers=2, heads=2)
     archive.statistics[..., 1] = [[0, 1], [0.4, math.nan]]
     axes = maps_of(plots.head_heatmaps(archive))[1]
@@ -77,7 +77,7 @@ def test_numbers_in_cells_can_be_told_from_their_ground() -> None:
     assert found == [("0.00", "white"), ("1.00", "black"), ("0.40", "white"), ("?", "black")]
 
 
-def test_distances_by_depth() -> None:
+def test_the_distance_figure_has_a_dot_per_head_and_layer() -> None:
     archive = made_up_archive(layers=3, heads=2, patch_size=16)
     archive.statistics[:, :, 0] = [[10, 30], [50, 60], [20, 70]]
     axes = plots.distance_by_depth(archive).axes[0]
@@ -91,7 +91,7 @@ def test_distances_by_depth() -> None:
     assert axes.get_title() == "Attention distance by layer, mean over 6 images of 112 px"
 
 
-def test_even_distance_by_hand() -> None:
+def test_the_distance_of_uniform_attention_is_that_worked_out_by_hand() -> None:
     assert plots.even_distance(1) == 0
     # Of a patch among 2 x 2: itself, two at 1, one at √2.
     assert plots.even_distance(2) == pytest.approx((2 + math.sqrt(2)) / 4)
@@ -202,6 +202,6 @@ def test_object_figure_shows_every_share() -> None:
     assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[:index])
 
 
-def test_import_is_light() -> None:
+def test_importing_the_plots_does_not_import_matplotlib() -> None:
     code = "import sys, harness.explain.drawing.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -35,7 +35,7 @@ def cell(folder: Path, about: dict, number: int) -> np.ndarray:
     return pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
 
-def test_every_picture_lands_in_its_cell(tmp_path: Path) -> None:
+def test_every_image_is_in_its_cell(tmp_path: Path) -> None:
     archive = made_up_archive(n=63)
     pictures = colours(len(archive))
     about = draw(archive, tmp_path)
@@ -52,7 +52,7 @@ def test_every_picture_lands_in_its_cell(tmp_path: Path) -> None:
         assert np.abs(found - pictures[number, 0, 0]).mean() <= 3
 
 
-def test_pictures_are_made_smaller_whole(tmp_path: Path) -> None:
+def test_whole_images_are_scaled_down(tmp_path: Path) -> None:
     archive = made_up_archive(n=1)
     picture = np.zeros((1, 224, 224, 3), np.uint8)
     picture[0, :112, 112:] = 255  # the upper right quarter
@@ -69,7 +69,7 @@ def test_same_pixels_have_the_same_name(tmp_path: Path) -> None:
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_of_very_many_pictures_some_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_many_images_an_even_sample_has_sprites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sprites, "MOST", 5)
     archive = made_up_archive(n=20)
     about = draw(archive, tmp_path)

@@ -85,7 +85,7 @@ def test_a_run_with_a_checkpoint_has_a_figure_of_its_filters(runs: Path) -> None
     ]
 
 
-def test_a_damaged_checkpoint_costs_its_own_figure_alone(runs: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_loses_only_its_own_figure(runs: Path, tmp_path: Path) -> None:
     (runs / "good" / "checkpoints").mkdir()
     (runs / "good" / "checkpoints" / BEST).write_bytes(b"damaged")
     output = tmp_path / "figures"
@@ -125,7 +125,7 @@ def test_the_loss_curves_are_those_of_the_runs(runs: Path) -> None:
     ("arguments", "message"),
     [([], "Name the figures: --study."), (["--study"], "holds no finished run")],
 )
-def test_what_is_missing_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_missing_runs_and_options_are_named(tmp_path: Path, arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["figures", str(tmp_path), "-o", str(tmp_path / "out"), *arguments])
     assert result.exit_code != 0 and message in result.output
 

@@ -56,7 +56,7 @@ def close(left: Numbers | Measured, right: Numbers | Measured) -> bool:
 # Maps
 
 
-def test_cosines_by_hand() -> None:
+def test_cosines_are_those_worked_out_by_hand() -> None:
     left = np.array([[1.0, 0], [3, 4], [0, 0]])
     np.testing.assert_allclose(cosine(left, left), [[1, 0.6, 0], [0.6, 1, 0], [0, 0, 0]])
 
@@ -73,7 +73,7 @@ def test_tiles_show_each_patch_among_all(side: int) -> None:
     assert tiles[1, 1, 1, side - 1] == pytest.approx(expected)
 
 
-def test_from_a_model() -> None:
+def test_positions_are_read_from_a_model_in_float64() -> None:
     model = tiny_vit(image_size=28, patch_size=4).bfloat16()
     found = Positions.of(model.encoder.pos_embedding, model.class_token)
     assert found.side == 7 and found.patches.shape == (49, 36) and found.patches.dtype == np.float64
@@ -87,7 +87,7 @@ def test_from_a_model() -> None:
     }
 
 
-def test_class_maps_by_hand() -> None:
+def test_class_token_maps_are_those_worked_out_by_hand() -> None:
     patches = np.array([[2.0, 1], [0, 1], [1, 2], [1, 0]])  # centred: right, left, up, down
     maps = class_maps(Positions(patches, position_zero=np.array([1.0, 0]), class_token=np.array([0.0, 2])))
     np.testing.assert_allclose(maps["class_token"], [[1 / 5**0.5, 1], [2 / 5**0.5, 0]])
@@ -95,7 +95,7 @@ def test_class_maps_by_hand() -> None:
     np.testing.assert_allclose(maps["class_token + P_0"], np.array([[1, -1], [2, -2]]) / 5**0.5)
 
 
-def test_change_by_hand() -> None:
+def test_the_change_is_that_worked_out_by_hand() -> None:
     before = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     after = before + np.array([[0.3, 0], [0, 0], [0, 0], [-0.3, 0]]) + 9
     np.testing.assert_allclose(change_map(before, after), [[0.3, 0], [0, 0.3]], atol=1e-12)
@@ -145,7 +145,7 @@ def test_locality_is_spearmans_correlation() -> None:
     assert measure(positions(patches)).locality.value == pytest.approx(np.corrcoef(ranks(alike), ranks(near))[0, 1])
 
 
-def test_locality_of_four_patches_by_hand() -> None:
+def test_the_locality_of_four_patches_is_that_worked_out_by_hand() -> None:
     # Neighbours are at right angles, patches across the diagonal opposite each other: in step with distance.
     corners = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     assert measure(positions(corners)).locality.value == pytest.approx(1)
@@ -172,7 +172,7 @@ def test_decoding_is_left_one_out_by_brute_force() -> None:
 
 
 @pytest.mark.parametrize("side", [7, 14])
-def test_an_embedding_that_knows_its_place_is_far_outside_chance(side: int) -> None:
+def test_an_embedding_with_structure_is_far_outside_its_range_by_chance(side: int) -> None:
     found = measure(positions(sines(side)))
     assert found.locality.value > 0.5 > 5 * found.locality.high
     assert found.decoding.value > 0.95 and found.decoding.high < 0.2
@@ -180,7 +180,7 @@ def test_an_embedding_that_knows_its_place_is_far_outside_chance(side: int) -> N
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_shuffled_embedding_is_within_chance(seed: int) -> None:
+def test_a_shuffled_embedding_is_within_its_range_by_chance(seed: int) -> None:
     shuffled = np.random.default_rng(seed).permutation(sines(14))
     found = measure(positions(shuffled), seed=seed)
     assert found.locality.low <= found.locality.value <= found.locality.high
@@ -237,7 +237,7 @@ def test_numbers_do_not_depend_on_size() -> None:
     assert close(measure(positions(sines())), measure(positions(1000 * sines())))
 
 
-def test_content_is_what_the_projection_makes_of_the_pictures() -> None:
+def test_content_is_what_the_projection_makes_of_the_images() -> None:
     model, images = tiny_vit(), pictures()
     with torch.no_grad():
         content = model._process_input(images) - model.conv_proj.bias
@@ -252,19 +252,19 @@ def test_content_is_what_the_projection_makes_of_the_pictures() -> None:
 @pytest.mark.parametrize(
     ("noise", "expected"), [(0.0, "retained"), (0.1, "retained"), (0.8, "altered"), (100.0, "lost")]
 )
-def test_noise_upon_the_embedding(noise: float, expected: str) -> None:
+def test_the_verdict_follows_the_noise_added_to_an_embedding(noise: float, expected: str) -> None:
     before = sines(10)
     after = before + noise * random_patches(10)
     change = measure_change(before, after)
     assert verdict(measure(positions(before)), measure(positions(after)), change) == expected
 
 
-def test_an_embedding_that_never_knew_its_place() -> None:
+def test_an_embedding_without_structure_before_training_has_none_to_keep() -> None:
     before, after = measure(positions(random_patches())), measure(positions(sines()))
     assert verdict(before, after, measure_change(random_patches(), sines())) == "none to keep"
 
 
-def test_the_rule_number_by_number() -> None:
+def test_the_verdict_follows_the_rule_for_each_number() -> None:
     def numbers(locality: float, decoding: float, by_chance: float = 0.05) -> Numbers:
         locality_, decoding_ = (Measured(value, -0.05, by_chance) for value in (locality, decoding))
         return Numbers(locality_, decoding_, Measured(6, 50, 60))

@@ -79,6 +79,7 @@ def test_a_sweep_ends_at_its_target_and_resumes_without_it(
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", budget=Budget(target=0.0)) == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "waiting"]
-    assert "(--target 0). To run the others, repeat the command with a further target" in capfd.readouterr().out
+    remedy = "(--target 0). To run the others, repeat the command with another --target, or without it"
+    assert remedy in capfd.readouterr().out
     assert sweep_here(file, tmp_path / "runs") == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 2

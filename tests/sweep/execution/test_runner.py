@@ -140,7 +140,7 @@ def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) 
     assert trial.is_tested
 
 
-def test_workers_share_a_sweep(photos: Path, tmp_path: Path) -> None:
+def test_two_workers_run_the_trials_of_one_sweep(photos: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", workers=2) == 0

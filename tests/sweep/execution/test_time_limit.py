@@ -88,7 +88,7 @@ def test_the_plans_estimate_decides_before_a_trial_has_finished(
     assert checked.shortage(queue) is not None
 
 
-def test_a_runner_without_time_starts_nothing_and_exits_well(
+def test_a_runner_without_time_starts_no_trial_and_exits_with_0(
     photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)

@@ -136,7 +136,7 @@ def test_an_interrupted_run_has_no_overhead(tmp_path: Path) -> None:
     assert throughput and (throughput.training, throughput.overhead_seconds) == (50, 0.0)
 
 
-def test_seconds_of_a_trial() -> None:
+def test_the_seconds_of_a_trial_add_up() -> None:
     throughput = Throughput(training=50, scoring=150, overhead_seconds=4, checkpoint=None, source="")
     assert trial_seconds(CONFIG, ImageCounts(250, 200, 100, 10), throughput) == pytest.approx(20 + 6 + 4)
 
@@ -150,11 +150,13 @@ def test_seconds_of_a_trial() -> None:
         ([10, 20, 30], 3, "cpu", 60),
     ],
 )
-def test_seconds_of_a_sweep(trials: list[float], workers: int, device: str, seconds: float) -> None:
+def test_the_seconds_of_a_sweep_depend_on_workers(
+    trials: list[float], workers: int, device: str, seconds: float
+) -> None:
     assert sweep_seconds(trials, workers, device) == seconds
 
 
-def test_disk() -> None:
+def test_disk_space_counts_checkpoints_and_states() -> None:
     adamw, sgd = CONFIG, dataclasses.replace(CONFIG, optimizer="sgd")
     assert (state_bytes(adamw, 100), state_bytes(sgd, 100)) == (300, 200)
     assert state_bytes(dataclasses.replace(CONFIG, ema=True), 100) == 400
@@ -181,14 +183,14 @@ def test_disk() -> None:
         (86400 * 6.6, "7 days"),
     ],
 )
-def test_about_time(seconds: float, text: str) -> None:
+def test_estimated_times_are_rounded(seconds: float, text: str) -> None:
     assert about_time(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(3_300_000, "3.3 MB"), (343e6, "340 MB"), (1.04e9, "1 GB"), (22e12, "22 TB"), (0, "0 MB")]
 )
-def test_about_bytes(count: float, text: str) -> None:
+def test_estimated_sizes_have_two_digits(count: float, text: str) -> None:
     assert about_bytes(count) == text
 
 
@@ -393,7 +395,7 @@ def test_plan_of_a_bayesian_search(tmp_path: Path, photos: Path) -> None:
     assert "minus the savings of early termination" in text
 
 
-def test_notes(tmp_path: Path) -> None:
+def test_unusual_settings_of_a_valid_file_are_pointed_out(tmp_path: Path) -> None:
     text = (
         HEAD
         + "method: random\nrun_cap: 30\nearly_terminate: {type: hyperband, min_iter: 4}\n"

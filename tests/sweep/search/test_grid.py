@@ -53,7 +53,7 @@ def test_grid_in_the_order_of_wandb() -> None:
     assert list(points[0]) == ["augment", "batch_size", "epochs", "lr"]
 
 
-def test_grid_of_ranges() -> None:
+def test_whole_and_quantised_ranges_make_a_grid() -> None:
     seeds = Parameter("seed", "int_uniform", low=1, high=3)
     mixup = Parameter("mixup", "q_uniform", low=0, high=1, q=0.5)
     points = grid_points(sweep_of(mixup, seeds))

@@ -125,7 +125,7 @@ def test_random_trials_that_repeat_their_settings_are_counted(tmp_path: Path, st
     assert len(finish(opened(tmp_path, sweep, storage, Search(count=9)))) == 3
 
 
-def test_what_changes_no_result_changes_nothing(tmp_path: Path, storage: str) -> None:
+def test_a_change_without_effect_on_results_adds_no_trials(tmp_path: Path, storage: str) -> None:
     finish(opened(tmp_path, sweep_of(tmp_path, [1e-3, 1e-2]), storage))
     file = tmp_path / "tiny.yaml"
     reordered = {"lr": {"values": [1e-2, 1e-3]}, "seed": {"value": 0}}

@@ -43,7 +43,7 @@ def test_trials_are_compared_at_their_last_band() -> None:
     assert is_pruned(Hyperband((1, 3), eta=3, strict=True)) == [False, False, True, False, True]
 
 
-def test_minimize() -> None:
+def test_a_lower_metric_is_better_with_minimize() -> None:
     # Epoch 1: position 1 of 0.05, 0.10, 0.20, 0.30, 0.40 is 0.10.
     assert is_pruned(Hyperband((1,), eta=3, strict=True), "minimize") == [False, True, True, True, False]
 

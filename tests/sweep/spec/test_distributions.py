@@ -77,7 +77,7 @@ def test_value_at_a_quantile(parameter: Parameter, quantile: float, value: Any) 
     ],
     ids=lambda value: value.distribution if isinstance(value, Parameter) else None,
 )
-def test_grid(parameter: Parameter, values: tuple[Any, ...] | None) -> None:
+def test_the_values_of_a_grid_are_those_of_wandb(parameter: Parameter, values: tuple[Any, ...] | None) -> None:
     grid = parameter.grid()
     assert grid == values
     assert parameter.grid_size == len(values or ())
@@ -85,7 +85,7 @@ def test_grid(parameter: Parameter, values: tuple[Any, ...] | None) -> None:
         assert [type(value) for value in grid] == [type(value) for value in values]
 
 
-def test_varies() -> None:
+def test_a_parameter_with_one_value_does_not_vary() -> None:
     assert not Parameter("x", "constant", values=(1,)).varies
     assert not Parameter("x", "categorical", values=(1,)).varies
     assert Parameter("x", "categorical", values=(1, 2)).varies

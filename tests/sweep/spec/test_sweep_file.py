@@ -84,7 +84,9 @@ def test_parameters_are_sorted_by_their_names_in_the_file(tmp_path: Path) -> Non
         ({"max_iter": 100, "s": 3, "eta": 2.5}, (6, 16, 40), 2.5, True),
     ],
 )
-def test_hyperband(tmp_path: Path, early: dict[str, Any], bands: tuple[int, ...], eta: float, strict: bool) -> None:
+def test_the_bands_of_hyperband_are_those_of_wandb(
+    tmp_path: Path, early: dict[str, Any], bands: tuple[int, ...], eta: float, strict: bool
+) -> None:
     hyperband = read_sweep(write(tmp_path, early_terminate={"type": "hyperband", **early})).early_terminate
     assert hyperband is not None
     assert hyperband.bands[: 4 if "min_iter" in early else None] == bands

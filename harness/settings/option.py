@@ -1,0 +1,106 @@
+"""A setting: its default, help and allowed values, kept in the field of a dataclass; its name on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from typing import Any
+
+REQUIRED = object()
+# In place of a default: the recipe's value.
+BY_RECIPE = object()
+# What versions without a setting computed, of a setting that all versions have.
+_NO_VALUE = object()
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    also: re.Pattern[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    identity: bool = True,
+    earlier: Any = _NO_VALUE,
+) -> Any:
+    """A field of a settings dataclass: its default, its help text and the values it allows.
+
+    `also` matches values that are allowed beside the choices. `low`/`high` are inclusive bounds, `above`/`below`
+    exclusive ones. `identity=False` marks a setting that does not change what a run computes, such as a folder; it may
+    differ when a run is resumed. `earlier` is what versions without the setting computed: at this value, a run has the
+    identity that it had with them.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "also": also,
+        "low": low,
+        "high": high,
+        "above": above,
+        "below": below,
+        "identity": identity,
+        "earlier": earlier,
+        "by_recipe": default is BY_RECIPE,
+    }
+    if default is REQUIRED:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=None if default is BY_RECIPE else default, metadata=metadata)
+
+
+def value_type(field: dataclasses.Field[Any]) -> tuple[type, bool]:
+    """The plain type of a field, and whether None is allowed.
+
+    The files of this package do not postpone annotations, so that a field's type is a type and not a string.
+    """
+    hint: Any = field.type
+    if isinstance(hint, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not types.NoneType]
+        return members[0], True
+    return hint, False
+
+
+def option_name(field_name: str) -> str:
+    """`batch_size` on the command line: `--batch-size`."""
+    return "--" + field_name.replace("_", "-")
+
+
+def bounds_text(field: dataclasses.Field[Any]) -> str:
+    """The values a number may take, in words: "above 0, at most 1"."""
+    words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
+    parts = [f"{word} {field.metadata[key]:g}" for key, word in words.items() if field.metadata[key] is not None]
+    return ", ".join(parts)
+
+
+def value_problem(field: dataclasses.Field[Any], value: Any) -> str:
+    """Why a setting cannot have this value, as a sentence; empty if it can."""
+    kind, optional = value_type(field)
+    name, limits = option_name(field.name), field.metadata
+    if value is None and optional:
+        return ""
+    if type(value) is int and value.bit_length() > 64:
+        return f"{name} is too large a number; it must be {bounds_text(field) or 'below 2^64'}."
+    actual: type = type(value)  # not isinstance: True is an int
+    if actual is not kind:
+        return f"{name} is {value!r}; it takes a value of type {kind.__name__}."
+    if choices := limits["choices"]:
+        if value in choices or (limits["also"] and limits["also"].fullmatch(value)):
+            return ""
+        return f"{name} is {value!r}; it must be one of {', '.join(choices)}."
+    if kind is str:
+        return "" if value.strip() else f"{name} is empty; give a value or leave the option out."
+    if kind is bool:
+        return ""
+    inside = (
+        math.isfinite(value)
+        and (limits["low"] is None or value >= limits["low"])
+        and (limits["high"] is None or value <= limits["high"])
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["below"] is None or value < limits["below"])
+    )
+    return "" if inside else f"{name} is {value}; it must be a finite number {bounds_text(field)}."
