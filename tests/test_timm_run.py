@@ -112,14 +112,41 @@ def test_nothing_is_downloaded_for_a_model_that_is_refused(monkeypatch: pytest.M
         weights_path("timm:samvit_base_patch16", "pretrained")
 
 
-def test_without_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # this machine may have the file
-    with pytest.raises(WeightsError) as caught:
-        build_model("timm:vit_tiny_patch16_224.augreg_in21k", num_classes=2, weights="pretrained")
-    assert "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k" in str(
-        caught.value
-    )
+    model = "timm:vit_tiny_patch16_224.augreg_in21k"
+    sentence = "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k"
+    with pytest.raises(WeightsError, match=sentence):
+        build_model(model, num_classes=2, weights="pretrained")
+    changes = {"model": model, "weights": "pretrained", "image_size": 100, "explain_layer": 13, "data": "nowhere"}
+    with pytest.raises(HarnessError) as caught:
+        fit(settings(photos, tmp_path / "runs", **changes))
+    said = ("nowhere", "has layers 1 to 12", "100 is not a multiple of", sentence)
+    assert len(caught.value.problems) == 4
+    assert all(any(part in problem for problem in caught.value.problems) for part in said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_timm_cannot_build_and_lora_cannot_adapt_is_told_before_a_run_begins(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(photos, tmp_path / "runs", model="timm:test_vit", image_size=32, lora_rank=2)
+    monkeypatch.setattr("harness.model.lora._adapted", lambda *_: [])
+    with pytest.raises(ConfigError, match="--lora-targets attention matches nothing in block 1"):
+        fit(config)
+    monkeypatch.undo()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the grid must be square")
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(ConfigError, match=r"cannot build it for images of 32 pixels \(the grid must be square\)"):
+        fit(config)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
