@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,13 +17,15 @@ from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.evidence.verify import verify
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.model import timm_model
+from harness.model import adapter, timm_model
 from harness.model.architectures import sizes_of
 from harness.model.pretrained import weights_path
 from harness.model.vit import build_model
 from harness.model.weight_names import to_timm
+from harness.predict import Predictor
 from harness.train import fit
 from reports.page.build import build
+from tests.evidence.test_verify import CLAIMS
 from tests.test_train import kill_after_step, losses_of, on_ranks, same_bits, settings, weights_of
 
 RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "layer_decay": 0.7}
@@ -48,8 +52,12 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     assert arrays.settings["head_layer"] == blocks + 1 and arrays.settings["prefix_tokens"] == 1
     assert run.summary["attention/distance"] == pytest.approx(float(arrays.distance[:, -2].mean()))
     assert build(tmp_path / "killed").is_file()
-    with pytest.raises(HarnessError, match="--verify test torchvision's models, not timm:test_vit3"):
-        verify(folder, 4, None, None, None, print)
+    claims = verify(folder, 6, None, None, 1, print)
+    assert [claim.key for claim in claims] == [*CLAIMS]
+    results = json.loads((folder / "evidence.json").read_text())["results"]
+    heads = adapter.parts(Predictor(folder).model).attentions[0].num_heads
+    assert len(results["depth"]["lens"]) == len(results["heads"]["loss_change"]) == blocks
+    assert all(len(layer) == heads and np.any(layer) for layer in results["heads"]["loss_change"])
 
 
 def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
@@ -76,8 +84,8 @@ def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
         ),
         ({"model": "timm:convnext_atto"}, "ConvNeXt is not a Vision Transformer of the kinds that are known here"),
         (
-            {"model": "timm:test_vit", "image_size": 32, "verify": True},
-            "--verify test torchvision's models, not timm:test_vit: they replace the output of single heads",
+            {"model": "timm:eva02_tiny_patch14_224", "image_size": 28, "verify": True},
+            "--verify cannot test timm:eva02_tiny_patch14_224: its blocks take rotary or relative positions",
         ),
         ({"model": "timm:vit_base_patch16_sapiens2"}, "are not square: give --image-size, a multiple of 16"),
         ({"model": "timm:test_vit", "image_size": 40}, "40 is not a multiple of timm:test_vit's patch size, 16"),
