@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,6 +13,7 @@ from torchvision.models import WeightsEnum
 
 from harness.config import NAMED_WEIGHTS, weights_names
 from harness.errors import ConfigError, WeightsError
+from harness.model.shards import digest
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_pretrained, check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
@@ -68,12 +68,6 @@ def weights_path(model: str, weights: str) -> Path | None:
     return check_file(weights) if entry is None else _published_file(model, weights, entry.url)
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file's contents, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_reachable(model: str, weights: str) -> None:
     """WeightsError, with the file to fetch by hand, if named weights are neither here nor on their server.
 
@@ -108,7 +102,7 @@ def _published_file(model: str, word: str, url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
         except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the digest differs
             raise _not_downloaded(model, word, url, error) from error
-    elif not sha256(path).startswith(digits):
+    elif not digest(path).startswith(digits):
         raise WeightsError(
             f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it; the next run downloads it again."
         )
