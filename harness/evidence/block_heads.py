@@ -30,7 +30,12 @@ def outputs_of_block(vit: VitParts, block: nn.Module, tokens: Tensor) -> Tensor:
     if not vit.calls_sdpa:
         return head_outputs(vit.attention(block), vit.attention_norm(block)(tokens))  # type: ignore[arg-type]
     seen: list[Tensor] = []
-    with _AtCalls(lambda output: seen.append(output) or output):
+
+    def keep(output: Tensor) -> Tensor:
+        seen.append(output)
+        return output
+
+    with _AtCalls(keep):
         block(tokens)
     [outputs] = seen
     return outputs

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -64,8 +65,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 def check_file(path: str | Path) -> Path:
     """The path of an existing file of a supported type, looked up in a folder; WeightsError otherwise."""
-    path = Path(path)
-    path = _in_folder(path) if path.is_dir() else path
+    path = _in_folder(Path(path)) if Path(path).is_dir() else Path(path)
     if problem := not_a_file(path):  # reading a named pipe or a device could block forever
         raise WeightsError(f"{path} cannot be read: {problem}. Give a weights file.")
     refuse_single_shard(path)
@@ -208,10 +208,10 @@ def _read_npz(path: Path) -> tuple[object, dict[str, str]]:
 
 def _read_shards(index: Path) -> tuple[object, dict[str, str]]:
     """The tensors of all files that an index names."""
-    contents: dict[object, object] = {}
+    contents: Any = {}
     for path in shards_of(index):
         try:
-            contents |= READERS[_suffix(path)](path)[0]  # type: ignore[operator]
+            contents |= READERS[_suffix(path)](path)[0]
         except Exception as error:  # as for a single file
             raise WeightsError(_unreadable(path, error)) from error
     return contents, {}

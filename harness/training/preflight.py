@@ -47,7 +47,9 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
             return None
 
     def succeeds(check: Callable[[], None]) -> bool:
-        return attempt(lambda: check() or True) is not None
+        before = len(errors)
+        attempt(check)
+        return len(errors) == before
 
     image_folder = attempt(lambda: listed_folder(config))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
