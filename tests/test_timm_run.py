@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,13 +17,15 @@ from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.evidence.verify import verify
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.model import timm_model
+from harness.model import adapter, timm_model
 from harness.model.architectures import sizes_of
 from harness.model.pretrained import weights_path
 from harness.model.vit import build_model
 from harness.model.weight_names import to_timm
+from harness.predict import Predictor
 from harness.train import fit
 from reports.page.build import build
+from tests.evidence.test_verify import CLAIMS
 from tests.test_train import kill_after_step, losses_of, on_ranks, same_bits, settings, weights_of
 
 RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "layer_decay": 0.7}
@@ -48,8 +52,12 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     assert arrays.settings["head_layer"] == blocks + 1 and arrays.settings["prefix_tokens"] == 1
     assert run.summary["attention/distance"] == pytest.approx(float(arrays.distance[:, -2].mean()))
     assert build(tmp_path / "killed").is_file()
-    with pytest.raises(HarnessError, match="--verify test torchvision's models, not timm:test_vit3"):
-        verify(folder, 4, None, None, None, print)
+    claims = verify(folder, 6, None, None, 1, print)
+    assert [claim.key for claim in claims] == [*CLAIMS]
+    results = json.loads((folder / "evidence.json").read_text())["results"]
+    heads = adapter.parts(Predictor(folder).model).attentions[0].num_heads
+    assert len(results["depth"]["lens"]) == len(results["heads"]["loss_change"]) == blocks
+    assert all(len(layer) == heads and np.any(layer) for layer in results["heads"]["loss_change"])
 
 
 def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
@@ -76,8 +84,8 @@ def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
         ),
         ({"model": "timm:convnext_atto"}, "ConvNeXt is not a Vision Transformer of the kinds that are known here"),
         (
-            {"model": "timm:test_vit", "image_size": 32, "verify": True},
-            "--verify test torchvision's models, not timm:test_vit: they replace the output of single heads",
+            {"model": "timm:eva02_tiny_patch14_224", "image_size": 28, "verify": True},
+            "--verify cannot test timm:eva02_tiny_patch14_224: its blocks take rotary or relative positions",
         ),
         ({"model": "timm:vit_base_patch16_sapiens2"}, "are not square: give --image-size, a multiple of 16"),
         ({"model": "timm:test_vit", "image_size": 40}, "40 is not a multiple of timm:test_vit's patch size, 16"),
@@ -112,14 +120,41 @@ def test_nothing_is_downloaded_for_a_model_that_is_refused(monkeypatch: pytest.M
         weights_path("timm:samvit_base_patch16", "pretrained")
 
 
-def test_without_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # this machine may have the file
-    with pytest.raises(WeightsError) as caught:
-        build_model("timm:vit_tiny_patch16_224.augreg_in21k", num_classes=2, weights="pretrained")
-    assert "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k" in str(
-        caught.value
-    )
+    model = "timm:vit_tiny_patch16_224.augreg_in21k"
+    sentence = "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k"
+    with pytest.raises(WeightsError, match=sentence):
+        build_model(model, num_classes=2, weights="pretrained")
+    changes = {"model": model, "weights": "pretrained", "image_size": 100, "explain_layer": 13, "data": "nowhere"}
+    with pytest.raises(HarnessError) as caught:
+        fit(settings(photos, tmp_path / "runs", **changes))
+    said = ("nowhere", "has layers 1 to 12", "100 is not a multiple of", sentence)
+    assert len(caught.value.problems) == 4
+    assert all(any(part in problem for problem in caught.value.problems) for part in said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_timm_cannot_build_and_lora_cannot_adapt_is_told_before_a_run_begins(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(photos, tmp_path / "runs", model="timm:test_vit", image_size=32, lora_rank=2)
+    monkeypatch.setattr("harness.model.lora._adapted", lambda *_: [])
+    with pytest.raises(ConfigError, match="--lora-targets attention matches nothing in block 1"):
+        fit(config)
+    monkeypatch.undo()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the grid must be square")
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(ConfigError, match=r"cannot build it for images of 32 pixels \(the grid must be square\)"):
+        fit(config)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

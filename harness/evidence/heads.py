@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from harness.evidence.block_heads import block_without, heads_per_block, outputs_of_block
 from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import FEWEST, above
-from harness.explain.attention.capture import attention_matrix, attentions, capture_rows
+from harness.explain.attention.capture import capture_rows
 from harness.model.adapter import parts
 from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.paired import holm
@@ -74,8 +75,7 @@ class Heads:
 
 def passes(subject: Subject, few: Subject) -> int:
     """Images that go through the model, or through half of its blocks in the mean, which is counted as half."""
-    modules = attentions(subject.model)
-    return len(subject) + len(few) * (2 + math.ceil(sum(module.num_heads for module in modules) / 2))
+    return len(subject) + len(few) * (2 + math.ceil(sum(heads_per_block(subject.model)) / 2))
 
 
 def measure_heads(subject: Subject, few: Subject) -> Heads:
@@ -98,21 +98,6 @@ def measure_heads(subject: Subject, few: Subject) -> Heads:
     )
 
 
-def head_outputs(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-    """What each head gives to the output projection, (B, H, N, d), from the tokens (B, N, D) that enter."""
-    size, heads = attention.embed_dim, attention.num_heads
-    bias = attention.in_proj_bias
-    values = linear(tokens, attention.in_proj_weight[2 * size :], None if bias is None else bias[2 * size :])
-    return attention_matrix(attention, tokens) @ values.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def output_change(attention: nn.MultiheadAttention, outputs: Tensor, mean: Tensor, head: int) -> Tensor:
-    """What the module's output (B, N, D) changes by when one head gives its mean (d,) everywhere."""
-    width = outputs.shape[-1]
-    columns = attention.out_proj.weight[:, head * width : (head + 1) * width]
-    return (mean - outputs[:, head]) @ columns.T
-
-
 @torch.no_grad()
 def _loss_changes(subject: Subject) -> np.ndarray:
     """Loss of each image without a head less its loss with all heads, (n, L, H)."""
@@ -131,29 +116,22 @@ def _ablated(subject: Subject, images: Tensor, head_means: Tensor) -> Iterator[T
     """Logits (B, C) without each head of each block. Blocks before the ablated one run once for all of its heads."""
     vit = parts(subject.model)
     tokens = vit.embed(images)
-    for index, (block, module) in enumerate(zip(vit.blocks, attentions(subject.model), strict=True)):
-        outputs = head_outputs(module, vit.attention_norm(block)(tokens))
-        for head in range(module.num_heads):
-            change = output_change(module, outputs, head_means[index, head], head)
-            # The hook adds the change to what the block's attention gives to the residual stream.
-            handle = module.register_forward_hook(lambda _, __, output, by=change: (output[0] + by, output[1]))
-            try:
-                leaving = block(tokens)
-            finally:
-                handle.remove()
+    for index, block in enumerate(vit.blocks):
+        outputs = outputs_of_block(vit, block, tokens)
+        for head in range(outputs.shape[1]):
+            leaving = block_without(vit, block, tokens, outputs, head, head_means[index, head])
             yield logits_from(subject.model, leaving, index + 1)
         tokens = block(tokens)
 
 
 def _mean_outputs(subject: Subject) -> Tensor:
     """Mean output of each head over images and tokens, (L, H, d)."""
-    vit, modules = parts(subject.model), attentions(subject.model)
-    totals: list[Tensor | float] = [0.0] * len(modules)
+    vit = parts(subject.model)
+    totals: list[Tensor | float] = [0.0] * len(vit.blocks)
     for images in subject.batches():
         tokens = vit.embed(images)
-        for index, (block, module) in enumerate(zip(vit.blocks, modules, strict=True)):
-            outputs = head_outputs(module, vit.attention_norm(block)(tokens))
-            totals[index] += outputs.mean(2).double().sum(0)
+        for index, block in enumerate(vit.blocks):
+            totals[index] += outputs_of_block(vit, block, tokens).mean(2).double().sum(0)
             tokens = block(tokens)
     return (torch.stack([torch.as_tensor(total) for total in totals]) / len(subject)).float()
 

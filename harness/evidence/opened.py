@@ -105,6 +105,7 @@ def initial_model(opened: Opened) -> nn.Module:
         num_classes=len(opened.best.classes),
         weights=config.weights,
         image_size=opened.best.preprocessing.crop_size,
+        weights_key=config.weights_key,
         seed=config.seed,
     ).model
     return model.eval().to(opened.processes.device)

@@ -97,7 +97,7 @@ def partly_random(model: nn.Module, random: nn.Module, stage: str) -> nn.Module:
     vit = parts(model)
     count = len(vit.blocks)
     trained = count - 1 if stage == "last block" else count - count // 2  # blocks that stay as they are
-    below = {name: values for name, values in model.state_dict().items() if vit.depth(name) <= trained}
+    below = {name: values for name, values in model.named_parameters() if vit.depth(name) <= trained}
     mixed.load_state_dict(mixed.state_dict() | below)
     return mixed
 

@@ -48,9 +48,11 @@ def export_run(
     best, dataset, reference = reference_of(run_folder, data, cache_dir, say)
     problems, passed = [], {}
     with _beside(output) as folder:
-        write(folder, formats, best, element, say)
+        without_onnx = write(folder, formats, best, element, say)
         for form in formats:
             try:
+                if without_onnx and ONNX_CODE in form.files:
+                    raise without_onnx
                 agreement = agreement_of(reference, scored(form, folder, reference))
                 problem = problem_with(form, agreement, reference)
             except HarnessError as error:
@@ -83,8 +85,8 @@ def demo_fits(model: nn.Module) -> bool:
     return plain and not parts.relative_positions and not normed and hasattr(parts.attentions[-1], "qkv")
 
 
-def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> None:
-    """Write the files of all formats, and of what they are made from."""
+def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> HarnessError | None:
+    """Write the files of all formats, and of what they are made from; returns why there is no ONNX file, if so."""
     model, name, classes, rule = best.model.cpu(), best.config.model, best.classes, best.preprocessing
     files = {file for form in formats for file in form.files}
     if SHARED[0] in files:
@@ -93,10 +95,14 @@ def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element
         write_hugging_face(folder / NATIVE_FOLDER, name, model, classes, rule)
     if ONNX_CODE in files:
         say("Exporting to ONNX, which takes a minute or two.")
-        write_onnx(folder / ONNX_FILE, model, classes, rule, element)
+        try:
+            write_onnx(folder / ONNX_FILE, model, classes, rule, element)
+        except HarnessError as error:
+            return error
         shutil.copyfile(Path(__file__).with_name(PREPROCESS), folder / ONNX_CODE)
     if INT8_FILE in files:
         write_int8(folder / ONNX_FILE, folder / INT8_FILE)
+    return None
 
 
 def refuse_existing(output: Path) -> None:

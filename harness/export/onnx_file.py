@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from harness.errors import HarnessError
 from harness.model.preprocessing import Preprocessing
 
 FLOAT, UINT8 = "float32", "uint8"  # element types of the input; --onnx-input float means the first
@@ -44,20 +46,31 @@ def write_onnx(path: Path, model: nn.Module, classes: Sequence[str], rule: Prepr
     else:
         images = torch.zeros(size)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    with warnings.catch_warnings():  # about the exporter's own internals
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model.eval(),
-            (images,),
-            os.fspath(path),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=weights > 0.9 * _LIMIT,
-            verbose=False,
-        )
+    # With relative positions, which are a mask, the exporter can only decompose this kernel of attention.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        warnings.simplefilter("ignore")  # about the exporter's own internals
+        try:
+            torch.onnx.export(
+                model.eval(),
+                (images,),
+                os.fspath(path),
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                external_data=weights > 0.9 * _LIMIT,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises many kinds
+            raise HarnessError(f"torch {torch.__version__} cannot export the model ({_cause(error)})") from error
     _describe(path, classes, rule, element)
+
+
+def _cause(error: BaseException) -> str:
+    """What made the exporter fail, in one line; its own error is a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _describe(path: Path, classes: Sequence[str], rule: Preprocessing, element: str) -> None:

@@ -24,10 +24,13 @@ def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -
 def check_verifiable(model: str) -> None:
     """ConfigError for models whose attention maps `harness verify` does not test."""
     if is_timm(model):
-        raise ConfigError(
-            f"`harness verify` and --verify test torchvision's models, not {model}: they replace the output of single "
-            "heads inside nn.MultiheadAttention, which timm's models do not have."
-        )
+        from harness.model.timm_model import described
+
+        if described(model).relative:
+            raise ConfigError(
+                f"`harness verify` and --verify cannot test {model}: its blocks take rotary or relative positions "
+                "besides tokens, so they cannot run one by one, nor with patches left out."
+            )
 
 
 @dataclass(frozen=True)

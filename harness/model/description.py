@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import WeightsError
+from harness.model.shards import INDEX
 from harness.model.weights_file import FOLDER_NAMES
 from harness.runs.reading import kind_of, parse_json
 
@@ -36,7 +37,7 @@ def description_of(weights: Path, pool: str = "token") -> Description:
     Only files with the names that timm and Hugging Face give to the weights of a folder have one: beside any other
     file, a config.json may belong to something else.
     """
-    if weights.name not in FOLDER_NAMES:
+    if weights.name.removesuffix(INDEX) not in FOLDER_NAMES:
         return Description()
     config, processor = (_read(weights.with_name(name)) for name in ("config.json", "preprocessor_config.json"))
     sources = [name for name, content in (("config.json", config), ("preprocessor_config.json", processor)) if content]

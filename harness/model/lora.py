@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from harness.errors import ConfigError
 from harness.model import adapter
 
 # Parts of a parametrised weight in a state: "blocks.0.attn.qkv.parametrizations.weight.0.a".
@@ -43,17 +44,31 @@ def add_lora(model: nn.Module, rank: int, alpha: float, targets: str, seed: int)
 
     `targets`: attention adapts what makes queries, keys and values; all adapts every linear layer of the blocks.
     """
-    vit = adapter.parts(model)
+    weights = adapted_weights(model, targets)
     model.requires_grad_(False)
-    vit.head.requires_grad_(True)
+    adapter.parts(model).head.requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for block in vit.blocks:
-            for module, name in _adapted(block, vit.attention(block), targets):
-                low_rank = LowRank(getattr(module, name), rank, alpha)
-                parametrize.register_parametrization(module, name, low_rank)
+        for module, name in weights:
+            low_rank = LowRank(getattr(module, name), rank, alpha)
+            parametrize.register_parametrization(module, name, low_rank)
     trained, total = counts(model)
     return f"LoRA of rank {rank}: {trained:,} parameters are trained, of {total:,} ({trained / total:.2%})."
+
+
+def adapted_weights(model: nn.Module, targets: str) -> list[tuple[nn.Module, str]]:
+    """Modules of the blocks and the names of their weights that LoRA adapts; ConfigError if a block has none."""
+    vit, weights = adapter.parts(model), []
+    for number, block in enumerate(vit.blocks):
+        of_block = _adapted(block, vit.attention(block), targets)
+        if not of_block:
+            kind = type(vit.attention(block)).__name__
+            raise ConfigError(
+                f"--lora-targets {targets} matches nothing in block {number + 1}: its attention ({kind}) has no linear "
+                "layer qkv, q_proj, k_proj or v_proj. Give --lora-targets all, or --lora-rank 0."
+            )
+        weights += of_block
+    return weights
 
 
 def counts(model: nn.Module) -> tuple[int, int]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 from pathlib import Path
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 import torchvision
 from torchvision.models import WeightsEnum
 
 from harness.errors import ConfigError, WeightsError
+from harness.model.shards import digest
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import check_timm_model, pretrained_file
+from harness.model.timm_model import check_pretrained, check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
 from harness.settings.model import NAMED_WEIGHTS, weights_names
+from harness.time_limit import call_with_timeout
 
 # Name of --weights -> torchvision's name.
 PUBLISHED = {
@@ -23,6 +25,7 @@ PUBLISHED = {
     "imagenet-swag": "IMAGENET1K_SWAG_E2E_V1",
     "imagenet-swag-linear": "IMAGENET1K_SWAG_LINEAR_V1",
 }
+REACH_TIMEOUT = 10  # seconds to wait for a server's answer that it has a file
 DEMO_FILE = Path(__file__).with_name("vit_demo.safetensors")
 
 
@@ -33,10 +36,15 @@ def published(model: str, weights: str) -> WeightsEnum | None:
     return torchvision.models.get_model_weights(model)[PUBLISHED[weights]]
 
 
-def check_word(model: str, weights: str) -> None:
-    """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
+def check_model_name(model: str) -> None:
+    """ConfigError if a model of timm is not there or is refused; other names are checked by the settings."""
     if is_timm(model):
         check_timm_model(model)
+
+
+def check_word(model: str, weights: str) -> None:
+    """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
+    check_model_name(model)
     names = weights_names(model)
     words = ", ".join(names)
     if weights in NAMED_WEIGHTS and weights not in names:
@@ -60,29 +68,50 @@ def weights_path(model: str, weights: str) -> Path | None:
     return check_file(weights) if entry is None else _published_file(model, weights, entry.url)
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file's contents, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def check_reachable(model: str, weights: str) -> None:
+    """WeightsError, with the file to fetch by hand, if named weights are neither here nor on their server.
+
+    At most one question to the server; nothing is downloaded.
+    """
+    entry = published(model, weights)
+    if weights == "pretrained":
+        check_pretrained(model)
+    elif entry is None or _cached_path(entry.url).is_file():
+        weights_path(model, weights)
+    else:
+        request = Request(entry.url, method="HEAD", headers={"User-Agent": "torch.hub"})
+        try:  # the timeout of a request does not cover the lookup of the server's name
+            call_with_timeout(2 * REACH_TIMEOUT, lambda: urlopen(request, timeout=REACH_TIMEOUT).close())
+        except (OSError, http.client.HTTPException) as error:
+            raise _not_downloaded(model, weights, entry.url, error) from error
+
+
+def _cached_path(url: str) -> Path:
+    """Where torch.hub keeps a file; its name ends in the first digits of its SHA-256."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
 
 
 def _published_file(model: str, word: str, url: str) -> Path:
-    """A file in the cache of torch.hub, downloaded if missing; its name ends in the first digits of its SHA-256."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / Path(urlparse(url).path).name
+    """A file in the cache of torch.hub, downloaded if missing."""
+    path = _cached_path(url)
     digits = path.stem.rpartition("-")[2]
     if not path.is_file():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             # Writes to a temporary file and renames it.
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
         except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the digest differs
-            raise WeightsError(
-                f"--weights {word}: the file of {model} is not on this machine and could not be downloaded ({error}). "
-                f"Put {path.name} from {url} into the folder {folder}, or name a file you have with --weights FILE."
-            ) from error
-    elif not sha256(path).startswith(digits):
+            raise _not_downloaded(model, word, url, error) from error
+    elif not digest(path).startswith(digits):
         raise WeightsError(
             f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it; the next run downloads it again."
         )
     return path
+
+
+def _not_downloaded(model: str, word: str, url: str, error: Exception) -> WeightsError:
+    path = _cached_path(url)
+    return WeightsError(
+        f"--weights {word}: the file of {model} is not on this machine and could not be downloaded ({error}). "
+        f"Put {path.name} from {url} into the folder {path.parent}, or name a file you have with --weights FILE."
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from harness.errors import ConfigError, WeightsError
 from harness.model.timm_catalog import TIMM, TimmModel, base_name, listed_models, timm_model
+
+T = TypeVar("T")
 
 INSTALL = "pip install 'vit-harness[timm]'"
 WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -116,6 +119,24 @@ def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str
     return without_own_randomness(built)
 
 
+def check_timm_build(model: str, image_size: int, lora_targets: str | None) -> None:
+    """ConfigError if timm cannot build the model for images of this size, or LoRA would adapt nothing in it."""
+    import timm
+
+    from harness.model.lora import adapted_weights
+
+    try:
+        with torch.device("meta"):
+            built = timm.create_model(base_name(model), num_classes=0, img_size=image_size)
+    except Exception as error:  # each family has its own assertions
+        raise ConfigError(
+            f"--model {model}: timm {timm.__version__} cannot build it for images of {image_size} pixels ({error}). "
+            "Give another --image-size."
+        ) from error
+    if lora_targets:
+        adapted_weights(built, lora_targets)
+
+
 def without_own_randomness(model: nn.Module) -> nn.Module:
     """Turns off what a model draws at random in training: a resumed run could not draw the same numbers again.
 
@@ -136,6 +157,24 @@ def pretrained_file(model: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
+    return Path(_of_hub(model, hf_hub_download))
+
+
+def check_pretrained(model: str) -> None:
+    """The same error if the file is neither in the cache nor on the hub; nothing is downloaded."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    def find(repository: str, file: str, revision: str | None) -> object:
+        cached = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(cached, str):
+            return cached
+        return get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+
+    _of_hub(model, find)
+
+
+def _of_hub(model: str, take: Callable[..., T]) -> T:
+    """`take(repository, file, revision=)` of the pretrained weights, by the first of their names that it takes."""
     entry = weights_entry(model)
     repository, name = entry.get("hf_hub_id"), entry.get("hf_hub_filename")
     if not repository:
@@ -146,7 +185,7 @@ def pretrained_file(model: str) -> Path:
     problem: Exception | None = None
     for file in [name] if name else WEIGHTS_NAMES:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision or None))
+            return take(repository, file, revision=revision or None)
         except Exception as error:  # the hub's client raises many kinds, of the network, of access, of the cache
             problem = problem or error
     reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__

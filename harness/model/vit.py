@@ -19,7 +19,8 @@ from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.model.lora import add_lora
 from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for, timm_assumptions
-from harness.model.pretrained import sha256, weights_path
+from harness.model.pretrained import weights_path
+from harness.model.shards import digest
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import new_timm_model
@@ -88,8 +89,8 @@ def build_model(
     if grad_checkpointing:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
-    digest = None if path is None else sha256(path) + (f" {weights_key}" if weights_key else "")
-    return Loaded(model, preprocessing, report, source, digest)
+    content = None if path is None else digest(path) + (f" {weights_key}" if weights_key else "")
+    return Loaded(model, preprocessing, report, source, content)
 
 
 def model_for(config: RunConfig, num_classes: int) -> Loaded:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from harness.errors import ConfigError, WeightsError
 from harness.files import not_a_file
+from harness.model.shards import INDEX, refuse_single_shard, shards_of
 from harness.model.state_dict_keys import HEAD_NAMES, MARKERS, listed
 
 # Where training programs put the weights inside a checkpoint: averages, then the weights that were averaged. As in
@@ -42,6 +44,8 @@ def read_weights(path: str | Path, key: str | None = None) -> WeightsFile:
     path = check_file(path)
     try:
         contents, metadata = READERS[_suffix(path)](path)
+    except WeightsError:
+        raise
     except Exception as error:  # damaged or hostile files raise nearly any exception
         raise WeightsError(_unreadable(path, error)) from error
     state, notes = select(contents, path, key)
@@ -54,19 +58,17 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if _suffix(path) != ".safetensors":
         return {}
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+        return _metadata(path)
     except Exception as error:
         raise WeightsError(_unreadable(path, error)) from error
 
 
 def check_file(path: str | Path) -> Path:
     """The path of an existing file of a supported type, looked up in a folder; WeightsError otherwise."""
-    path = Path(path)
-    if path.is_dir():
-        path = _in_folder(path)
+    path = _in_folder(Path(path)) if Path(path).is_dir() else Path(path)
     if problem := not_a_file(path):  # reading a named pipe or a device could block forever
         raise WeightsError(f"{path} cannot be read: {problem}. Give a weights file.")
+    refuse_single_shard(path)
     if _suffix(path) not in READERS:
         raise WeightsError(f"{path}: unsupported file type; its name must end in {', '.join(READERS)}.")
     return path
@@ -170,13 +172,9 @@ def _ends(name: str, end: str) -> bool:
 def _in_folder(folder: Path) -> Path:
     """The weights file of a folder. Raises WeightsError if there is none, or no single one."""
     for name in FOLDER_NAMES:
-        if (folder / f"{name}.index.json").exists():
-            raise WeightsError(
-                f"{folder} holds its weights in several files. Save them as one, for example with "
-                'save_pretrained(FOLDER, max_shard_size="100GB"), and give that file.'
-            )
-        if (folder / name).is_file():
-            return folder / name
+        for candidate in (folder / name, folder / f"{name}{INDEX}"):
+            if candidate.is_file():
+                return candidate
     files = sorted(path for path in folder.iterdir() if _suffix(path) in READERS and path.is_file())
     if len(files) == 1:
         return files[0]
@@ -187,11 +185,16 @@ def _in_folder(folder: Path) -> Path:
 def _suffix(path: Path) -> str:
     """The suffix that tells the format; `.pth.tar` is a PyTorch file, other `.tar` files are archives."""
     name = path.name.lower()
-    return next((suffix for suffix in (".pth.tar", ".pt.tar") if name.endswith(suffix)), path.suffix.lower())
+    return next((suffix for suffix in (".pth.tar", ".pt.tar", INDEX) if name.endswith(suffix)), path.suffix.lower())
 
 
 def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
-    return safetensors.torch.load_file(path), read_metadata(path)
+    return safetensors.torch.load_file(path), _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
 
 
 def _read_torch(path: Path) -> tuple[object, dict[str, str]]:
@@ -203,6 +206,17 @@ def _read_npz(path: Path) -> tuple[object, dict[str, str]]:
         return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}, {}
 
 
+def _read_shards(index: Path) -> tuple[object, dict[str, str]]:
+    """The tensors of all files that an index names."""
+    contents: Any = {}
+    for path in shards_of(index):
+        try:
+            contents |= READERS[_suffix(path)](path)[0]
+        except Exception as error:  # as for a single file
+            raise WeightsError(_unreadable(path, error)) from error
+    return contents, {}
+
+
 READERS: dict[str, Callable[[Path], tuple[object, dict[str, str]]]] = {
     ".safetensors": _read_safetensors,
     ".pth": _read_torch,
@@ -212,6 +226,7 @@ READERS: dict[str, Callable[[Path], tuple[object, dict[str, str]]]] = {
     ".pth.tar": _read_torch,
     ".pt.tar": _read_torch,
     ".npz": _read_npz,
+    INDEX: _read_shards,
 }
 
 

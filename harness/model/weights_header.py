@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -13,6 +14,7 @@ from torch import Tensor
 from harness.errors import WeightsError
 from harness.model.architectures import check_architecture
 from harness.model.description import description_of
+from harness.model.shards import is_index, shards_of
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.timm_catalog import is_timm
 from harness.model.weights_file import check_file, read_torch, read_weights, select
@@ -38,21 +40,32 @@ def check_header(model: str, path: Path, key: str | None) -> None:
 
 def _shapes(path: Path, key: str | None) -> dict[str, Tensor] | None:
     """Names and meta tensors of the file; None if its format has no header to read them from."""
+    contents: Any = {}
     try:
-        if path.suffix.lower() == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                contents: object = {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        elif path.suffix.lower() == ".npz":
-            contents = {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
-        elif zipfile.is_zipfile(path):
-            contents = read_torch(path, mmap=True)  # memory-mapped: only the table of tensors is read
-        else:
-            return None
+        for each in shards_of(path) if is_index(path) else [path]:
+            part = _header(each)
+            if part is None:
+                return None
+            contents = {**contents, **part} if is_index(path) else part
+    except WeightsError:
+        raise
     except Exception:
         read_weights(path)  # raises WeightsError that says what is wrong
         return None
     state, _ = select(contents, path, key)
     return {name: _meta(list(value.shape)) for name, value in state.items()}
+
+
+def _header(path: Path) -> Any:
+    """What a file holds, without the numbers; None if its format has no header."""
+    if path.suffix.lower() == ".safetensors":
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    if path.suffix.lower() == ".npz":
+        return {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
+    if zipfile.is_zipfile(path):
+        return read_torch(path, mmap=True)  # memory-mapped: only the table of tensors is read
+    return None
 
 
 def _npz_shapes(path: Path) -> dict[str, list[int]]:

@@ -13,6 +13,9 @@ from harness.data.image_folder import ImageFolder
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
+from harness.model.pretrained import check_model_name, check_reachable, check_word
+from harness.model.timm_catalog import is_timm
+from harness.model.timm_model import check_timm_build
 from harness.model.weights_header import check_header
 from harness.settings.model import NAMED_WEIGHTS
 from harness.training.class_weights import check_class_weights
@@ -31,7 +34,8 @@ def resolved(config: RunConfig) -> tuple[RunConfig, list[HarnessError]]:
 def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]) -> tuple[ImageFolder, Preprocessing]:
     """The image folder and the preprocessing; raises one HarnessError with every problem, `errors` included.
 
-    Weights files are opened, but only their headers are read. Nothing is written.
+    Weights files are opened, but only their headers are read; of weights to be downloaded, a server is asked whether it
+    has them. Nothing is written.
     """
     weights_found = not errors
     errors = list(errors)
@@ -43,18 +47,28 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
             errors.append(error)
             return None
 
+    def succeeds(check: Callable[[], None]) -> bool:
+        before = len(errors)
+        attempt(check)
+        return len(errors) == before
+
     image_folder = attempt(lambda: listed_folder(config))
-    if config.explain_layer is not None:
-        attempt(lambda: head_layer(config.model, config.explain_layer))
-    if config.verify:
-        attempt(lambda: check_verifiable(config.model))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
-    if weights_found:
+    if model_known := succeeds(lambda: check_model_name(config.model)):
+        if config.explain_layer is not None:
+            attempt(lambda: head_layer(config.model, config.explain_layer))
+        if config.verify:
+            attempt(lambda: check_verifiable(config.model))
+    if model_known and weights_found and succeeds(lambda: check_word(config.model, config.weights)):
         preprocessing = attempt(lambda: preprocessing_of(config))
-        # A file whose metadata cannot be read is reported once.
-        if preprocessing and config.weights not in NAMED_WEIGHTS:
+        if config.weights in NAMED_WEIGHTS:
+            attempt(lambda: check_reachable(config.model, config.weights))
+        elif preprocessing:  # a file whose metadata cannot be read is reported once
             attempt(lambda: check_header(config.model, Path(config.weights), config.weights_key))
+    if preprocessing and is_timm(config.model):
+        size, targets = preprocessing.crop_size, config.lora_targets if config.lora_rank else None
+        attempt(lambda: check_timm_build(config.model, size, targets))
     attempt(lambda: _check_writable(run_folder))
     if errors:
         raise joined(errors)

@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from harness.evidence.heads import head_outputs, jensen_shannon, measure_heads
+from harness.evidence.block_heads import block_without, head_outputs, outputs_of_block
+from harness.evidence.heads import jensen_shannon, measure_heads
+from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, OPEN
 from tests.evidence import planted
+from tests.helpers.timm_vits import small_timm
+from tests.helpers.tiny_vits import pictures
 
 WIDTH = 12  # of a head of the planted models
 
@@ -44,6 +48,27 @@ def test_ablation_equals_a_model_whose_head_gives_its_mean():
         change = cross_entropy(edited(images), labels) - cross_entropy(subject.model(images), labels)
     assert heads.loss_change[1][1] == pytest.approx(change.item(), abs=1e-5)
     assert abs(change) > 1e-4  # the head does something, so the comparison means something
+
+
+def test_a_head_of_timms_attention_is_replaced_before_its_projection():
+    for name in ("vit_small_patch14_reg4_dinov2", "vit_base_patch16_siglip_224", "vit_tiny_r_s16_p8_224"):
+        model = small_timm(name)
+        vit = parts(model)
+        edited, block, width = copy.deepcopy(model), model.blocks[0], 16
+        with torch.no_grad():
+            tokens = vit.embed(pictures(2, vit.image_size))
+            outputs = outputs_of_block(vit, block, tokens)
+            projected = block.attn.proj(outputs.transpose(1, 2).flatten(2))
+            torch.testing.assert_close(projected, block.attn(block.norm1(tokens)))
+            mean = outputs[:, 1].mean((0, 1))
+            projection = edited.blocks[0].attn.proj
+            columns = projection.weight[:, width : 2 * width]
+            projection.bias += columns @ mean
+            columns.zero_()
+            expected, whole = edited.blocks[0](tokens), block(tokens)
+            assert (expected - whole).abs().max() > 1e-2
+            torch.testing.assert_close(block_without(vit, block, tokens, outputs, 1, mean), expected)
+            assert torch.equal(block(tokens), whole)  # the model is as it was
 
 
 def test_a_head_whose_output_is_not_used_changes_nothing():

@@ -117,6 +117,11 @@ def test_rates_of_drop_path_are_timms() -> None:
         "vit_so150m_patch16_reg4_map_256",
         "vit_pe_core_tiny_patch16_384",
         "beit_base_patch16_224",
+        "vit_base_patch32_clip_224",
+        "vit_tiny_r_s16_p8_224",
+        "vit_small_patch16_dinov3",
+        "eva02_tiny_patch14_224",
+        "vit_relpos_small_patch16_224",
     ],
 )
 def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

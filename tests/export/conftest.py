@@ -18,6 +18,7 @@ from tests.test_train import settings
 # Width and height; what is left of each beside a crop of 32 from a short side of 37 is odd, even and 3 more than a
 # multiple of 4, where transformers rounds otherwise than torchvision.
 SHAPES = ((37, 37), (37, 43), (52, 40), (64, 41), (48, 100), (80, 80))
+BARE = ROOT / "tests" / "helpers" / "bare"
 FORMATS = "timm,hf,hf-vit,onnx,onnx-int8"
 
 
@@ -58,9 +59,13 @@ def train(data: Path, home: Path) -> Path:
 
 
 def export(run: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`harness export` in a process of its own: what compiles graphs leaves threads behind."""
+    """`harness export` in a process of its own: what compiles graphs leaves threads behind.
+
+    The processes that score the exported files have a bare environment.
+    """
     home = output.parent
-    variables = {"HARNESS_CACHE_DIR": str(home / "cache"), "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join((str(BARE), str(ROOT)))
+    variables = {"HARNESS_CACHE_DIR": str(home / "cache"), "HOME": str(home), "PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, "-m", "harness.cli", "export", str(run), "-o", str(output), *arguments],
         env=os.environ | variables,

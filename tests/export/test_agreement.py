@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.errors import HarnessError
+from harness.export import scoring
 from harness.export.agreement import agreement_of, problem_with
 from harness.export.formats import FORMATS
 from harness.export.reference import Reference
+from tests import ROOT
+from tests.export.conftest import BARE
 
 N, C = 40, 4
 LABELS = np.arange(N) % C
@@ -76,3 +82,16 @@ def test_images_that_open_differently_are_compared_by_the_opened_pixels() -> Non
 def test_scores_of_another_shape_or_not_numbers_are_refused(probabilities: np.ndarray) -> None:
     with pytest.raises(HarnessError, match="the exported files give"):
         agreement_of(reference(), probabilities)
+
+
+def test_exported_files_are_scored_where_neither_this_package_nor_a_network_is_there() -> None:
+    """As `harness export` runs in the tests: its scoring processes import nothing of this repository."""
+    for code, problem in (
+        ("import harness.export.scoring", "No module named 'harness' in a bare environment"),
+        ("import urllib.request; urllib.request.urlopen('http://localhost:9')", "a bare environment has no network"),
+    ):
+        path = os.pathsep.join((str(BARE), str(ROOT)))
+        command = [sys.executable, "-c", code, "scoring.py"]
+        ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+        assert ended.returncode == 1 and problem in ended.stderr
+    assert Path(scoring.__file__).name == "scoring.py"

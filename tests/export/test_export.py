@@ -145,6 +145,27 @@ def test_files_that_a_library_cannot_open_are_one_sentence(
     assert "Traceback" not in result.stderr
 
 
+def test_a_model_that_torch_cannot_export_is_one_sentence_and_the_other_formats_are_written(
+    compared: tuple[BestCheckpoint, Reference], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+
+    def fails(*_: object, **__: object) -> None:
+        try:
+            raise ValueError("Cannot view a tensor")
+        except ValueError as error:
+            raise RuntimeError("\n# a page of advice") from error
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    monkeypatch.setattr(export_module, "scored", lambda *_: compared[1].opened)
+    result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm,onnx", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    [problem] = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert problem.startswith("Error: onnx is not written: torch ")
+    assert problem.endswith(" cannot export the model (Cannot view a tensor).")
+    assert not (tmp_path / "out" / "onnx").exists() and (tmp_path / "out" / "model.safetensors").is_file()
+
+
 def test_a_folder_of_the_user_is_not_touched(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")

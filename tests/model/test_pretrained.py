@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import Request
 
 import pytest
 import torch
@@ -90,3 +92,29 @@ def test_files_demo_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pretrained.weights_path("vit_demo", "demo")
     (tmp_path / "vit_demo.safetensors").touch()
     assert pretrained.weights_path("vit_demo", "demo") == tmp_path / "vit_demo.safetensors"
+
+
+def test_before_a_run_it_is_only_asked_whether_the_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("downloaded"))
+    asked = []
+
+    def answer(request: Request, timeout: float) -> io.BytesIO:
+        asked.append((request.full_url, request.get_method()))
+        return io.BytesIO()
+
+    monkeypatch.setattr(pretrained, "urlopen", answer)
+    pretrained.check_reachable("vit_b_16", "imagenet")
+    assert asked == [("https://download.pytorch.org/models/vit_b_16-c867db91.pth", "HEAD")]
+    monkeypatch.setattr(pretrained, "urlopen", no_network)
+    with pytest.raises(WeightsError, match=rf"Name or service not known.* into the folder {tmp_path}/checkpoints"):
+        pretrained.check_reachable("vit_b_16", "imagenet")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "vit_b_16-c867db91.pth").write_bytes(b"cut short")
+    with pytest.raises(WeightsError, match="is damaged: its SHA-256 does not begin with c867db91"):
+        pretrained.check_reachable("vit_b_16", "imagenet")
+    pretrained.check_reachable("vit_demo", "demo")
+    pretrained.check_reachable("vit_b_16", "none")

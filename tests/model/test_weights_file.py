@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,63 @@ def test_folders_without_one_weights_file(tmp_path: Path) -> None:
     torch.save(timm_state(), tmp_path / "b.pth")
     with pytest.raises(WeightsError, match=r"holds several weights files: a\.pth, b\.pth\. Give the weights file"):
         load(tmp_path)
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(WeightsError, match="holds its weights in several files"):
-        load(tmp_path)
+
+
+def shards(folder: Path, suffix: str, config: dict[str, Any] | None = None) -> Path:
+    """A folder with two files and their index, as save_pretrained(max_shard_size=...) writes it."""
+    folder.mkdir()
+    state, by_tensor = timm_state(), {}
+    stem = {".safetensors": "model", ".bin": "pytorch_model"}[suffix]
+    for number, names in enumerate((sorted(state)[:9], sorted(state)[9:]), 1):
+        name = f"{stem}-0000{number}-of-00002{suffix}"
+        part = {each: state[each] for each in names}
+        if suffix == ".bin":
+            torch.save(part, folder / name)
+        else:
+            safetensors.torch.save_file(part, folder / name, {"format": "pt"})
+        by_tensor |= dict.fromkeys(names, name)
+    index = {"metadata": {"total_size": 1}, "weight_map": by_tensor}
+    (folder / f"{stem}{suffix}.index.json").write_text(json.dumps(index))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_weights_in_several_files(tmp_path: Path, suffix: str) -> None:
+    folder = shards(tmp_path / "hub", suffix, {"num_attention_heads": 2})
+    torch.save(timm_state(), tmp_path / "whole.pth")
+    [index] = folder.glob("*.index.json")
+    expected = logits(tmp_path / "whole.pth")
+    for path in (folder, index):
+        check_header(NAME, path, None)
+        assert torch.equal(logits(path), expected)
+    one, two = sorted(folder.glob(f"*{suffix}"))
+    with pytest.raises(WeightsError, match=rf"one of several files .* Give {re.escape(str(index))}, or the folder"):
+        load(one)
+    before = load(folder).weights_digest
+    (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4}))
+    with pytest.raises(WeightsError, match="says 4 attention heads, vit_test has 2"):
+        check_header(NAME, folder, None)
+    (folder / "config.json").unlink()
+    if suffix == ".bin":
+        torch.save({name: tensor + 1 for name, tensor in torch.load(two).items()}, two)
+        assert load(folder).weights_digest != before
+    two.write_bytes(b"cut")
+    with pytest.raises(WeightsError, match=re.escape(f"{two} is not a {suffix} weights file, or was cut short")):
+        load(folder)
+    two.unlink()
+    with pytest.raises(WeightsError, match=rf"names 2 files, of which 1 are missing: {two.name}\. Put them beside it"):
+        check_header(NAME, folder, None)
+
+
+@pytest.mark.parametrize("name", ["../../secret.bin", "/etc/secret.bin", "a/b.bin", "x.pth", 3])
+def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, name: object) -> None:
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"cls_token": name}}))
+    with pytest.raises(WeightsError, match=r"is not the name of a \.safetensors or \.bin file beside it"):
+        read_weights(tmp_path)
+    for content in ("{}", "[]", "{", '{"weight_map": {}}'):
+        index.write_text(content)
+        with pytest.raises(WeightsError, match=r"index\.json cannot be used"):
+            check_header(NAME, tmp_path, None)

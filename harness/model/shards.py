@@ -1,0 +1,63 @@
+"""Weights that a library saved as several files with an index: which files, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from harness.errors import WeightsError
+from harness.runs.reading import parse_json
+
+INDEX = ".index.json"
+SUFFIXES = (".safetensors", ".bin")  # of the files of an index
+SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")
+MAX_BYTES = 50_000_000  # of an index; that of a model of 1,000 tensors has 0.1 MB
+
+
+def is_index(path: Path) -> bool:
+    return path.name.lower().endswith(INDEX)
+
+
+def shards_of(index: Path) -> list[Path]:
+    """The files that an index names, which must be beside it. Raises WeightsError."""
+    try:
+        with index.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+        document = parse_json(content)
+        by_tensor = document.get("weight_map") if isinstance(document, dict) else None
+        if not isinstance(by_tensor, dict) or not by_tensor:
+            raise ValueError("it has no weight_map from names of tensors to files")
+        names = list(dict.fromkeys(by_tensor.values()))
+        for name in names:
+            # The names come from elsewhere: one with a folder in it could lead to any file.
+            if not (isinstance(name, str) and Path(name).name == name and name.endswith(SUFFIXES)):
+                raise ValueError(f"{name!r} is not the name of a {' or '.join(SUFFIXES)} file beside it")
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{index} cannot be used: {error}.") from error
+    files = [index.with_name(name) for name in names]
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise WeightsError(
+            f"{index} names {len(files)} files, of which {len(missing)} are missing: {', '.join(missing[:8])}. "
+            "Put them beside it."
+        )
+    return files
+
+
+def refuse_single_shard(path: Path) -> None:
+    """WeightsError for one of several files that hold the weights together."""
+    if match := SHARD.fullmatch(path.name):
+        index = path.with_name(f"{match['name']}{match['suffix']}{INDEX}")
+        raise WeightsError(
+            f"{path} is one of several files that hold the weights together. Give {index}, or the folder."
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a weights file; of an index, that of the digests of its files in order."""
+    if not is_index(path):
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256("".join(digest(shard) for shard in shards_of(path)).encode()).hexdigest()

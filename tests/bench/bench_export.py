@@ -1,0 +1,66 @@
+"""How exported files agree with what they were made from.
+
+    python -m tests.bench.bench_export [RUN] [--data DIR]
+
+Without RUN: every kind of timm's models, two blocks deep with random weights, as ONNX; about half a minute each. With
+RUN: every format of `harness export`, opened by its own library in a fresh process and scored on the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from harness.export.agreement import agreement_of, problem_with, scored
+from harness.export.export import write
+from harness.export.formats import FORMATS
+from harness.export.onnx_file import FLOAT
+from harness.export.reference import reference_of
+from tests.bench.table import at_most, show
+from tests.helpers.onnx_parity import BATCHES, onnx_difference
+from tests.helpers.timm_vits import FAMILIES
+
+COLUMNS = ("format", "opened by", "same class", "largest |difference of probability|", "macro F1", "verdict")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path, help="folder of a finished run")
+    parser.add_argument("--data", help="its data folder, where it has moved")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
+        if arguments.run is None:
+            families(Path(folder))
+        else:
+            formats(arguments.run, arguments.data, Path(folder))
+
+
+def families(folder: Path) -> None:
+    differences = {name: onnx_difference(name, folder / f"{name}.onnx") for name in FAMILIES}
+    rows = [[name, f"{difference:.1g}"] for name, difference in differences.items()]
+    title = f"Logits by onnxruntime against torch's, batches of {', '.join(map(str, BATCHES))}"
+    show(title, ("model", "largest difference / largest logit"), rows, [at_most(max(differences.values()), 1e-5)])
+
+
+def formats(run: Path, data: str | None, folder: Path) -> None:
+    best, _, reference = reference_of(run, data, None, print)
+    write(folder, list(FORMATS.values()), best, FLOAT, print)
+    rows = []
+    for form in FORMATS.values():
+        agreement = agreement_of(reference, scored(form, folder, reference))
+        rows.append(
+            [
+                form.name,
+                form.opened_by,
+                f"{agreement.same_class} of {agreement.n}",
+                f"{agreement.largest_difference:.1g}",
+                f"{agreement.f1:.4f} (the run: {agreement.run_f1:.4f})",
+                problem_with(form, agreement, reference) or "written",
+            ]
+        )
+    show(f"{run.name}: scored from the exported files", COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
