@@ -1,10 +1,11 @@
-"""Whether the machine has memory for one more trial like a running one, from /proc (proc(5))."""
+"""Whether there is memory for one more trial like a running one, from /proc (proc(5)) and control groups."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from harness.launch.proc import fields, memory_in
+from harness.sweep.execution.control_groups import memory_left
 
 SESSION = 3  # its place in `fields`
 
@@ -18,9 +19,13 @@ def has_memory_for_another(session: int) -> bool:
     return available is not None and available >= peak_memory(session)
 
 
-def available_memory() -> int | None:
-    """Bytes that programs can get without swapping; None where the kernel does not say."""
-    return memory_in("/proc/meminfo", "MemAvailable")
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process and its children can get without swapping; None where the kernel does not say.
+
+    The smaller of what the machine has and what the limits of a container or a job leave.
+    """
+    of_machine, of_groups = memory_in(root / "proc/meminfo", "MemAvailable"), memory_left(root)
+    return min((left for left in (of_machine, of_groups) if left is not None), default=None)
 
 
 def peak_memory(session: int) -> int:
