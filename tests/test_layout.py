@@ -139,6 +139,27 @@ def test_no_file_of_the_package_hides_a_module() -> None:
     assert not names & (set(sys.stdlib_module_names) | installed) - {"run", "__init__", "__pycache__"}
 
 
+LONGEST_FILE, LONGEST_FUNCTION = 250, 60
+# The story of a run is told in one function.
+LONGER_FUNCTIONS = {"harness/train.py": {"_train_and_test"}}
+
+
+def test_files_and_functions_are_short() -> None:
+    paths = [path for folder in ("harness", "reports") for path in sorted((ROOT / folder).rglob("*.*"))]
+    too_long = []
+    for path in (path for path in paths if path.suffix in (".py", ".js", ".css", ".j2")):
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+        if (lines := len(text.splitlines())) > LONGEST_FILE:
+            too_long.append(f"{name}: {lines} lines")
+        for node in ast.walk(ast.parse(text if path.suffix == ".py" else "")):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST_FUNCTION and node.name not in LONGER_FUNCTIONS.get(name, ()):
+                too_long.append(f"{name}: {node.name} has {lines} lines")
+    assert too_long == []
+
+
 def importers(package: str, paths: list[Path]) -> set[Path]:
     """Files that import a package, inside functions included."""
 

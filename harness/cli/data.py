@@ -19,7 +19,7 @@ def data() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--split-group", help="As in harness train: check that no group of images is in two splits.")
-@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 def check(folder: Path, as_json: bool, split_group: str | None, cache_dir: str | None) -> None:
     """Read every image of FOLDER and list the problems: unreadable or blank images, duplicates, uneven classes.
 
@@ -73,7 +73,7 @@ def demo(folder: Path, seed: int) -> None:
 
 
 @data.command(short_help="Show and prune the cache of decoded images.")
-@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.option("--prune", is_flag=True, help="Remove what is damaged, incomplete or of an earlier format.")
 @click.option(

@@ -32,7 +32,7 @@ from harness.options import SETTINGS
 )
 @click.option("--push", "repository", metavar="REPO", help="Then upload to this repository of the Hugging Face hub.")
 @click.option("--data", "data_folder", help="Data folder with the test images. [default: the run's]")
-@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 def export(
     run: Path,
     formats: str,

@@ -18,7 +18,7 @@ from harness.errors import ConfigError, HarnessError, errors_in_words, printable
 @click.option(
     "--data", "data_folder", type=click.Path(), help="Another folder with the same classes. [default: the run's data]"
 )
-@click.option("--cache-dir", type=click.Path(), help="Folder of the cache of decoded images.")
+@click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, as_json: bool) -> None:
     """Score a run's best checkpoint on the test images.

@@ -100,12 +100,10 @@ def to_json(cache_dir: str | Path | None, items: Sequence[Item]) -> str:
     return json.dumps({"folder": str(cache_directory(cache_dir)), "groups": table}, indent=2)
 
 
-def prunable(
-    items: Sequence[Item], older_than: float | None = None, larger_than: float | None = None, now: float | None = None
-) -> list[Item]:
+def prunable(items: Sequence[Item], older_than: float | None = None, larger_than: float | None = None) -> list[Item]:
     """What to remove: all waste, what was not used for `older_than` days, and then, least recently used first, what
     makes the rest larger than `larger_than` bytes."""
-    now = time.time() if now is None else now
+    now = time.time()
     chosen = [item for item in items if item.waste]
     rest = sorted((item for item in items if not item.waste), key=lambda item: item.last_use)
     if older_than is not None:

@@ -143,7 +143,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     if entries is not None and not any(classes.values()) and not loose:
         remedy = "" if split == "train" else ", or remove the folder to have a share of train set aside"
         listing.problems.append(f"{folder}/ holds no images. Expected {folder}/<class>/<image>{remedy}.")
-    _refuse_twins(listing, folder, [file for files in classes.values() for file in files])
+    _refuse_twins(listing, [file for files in classes.values() for file in files])
 
 
 def _refuse_hidden_class(listing: Listing, folder: str) -> None:
@@ -154,7 +154,7 @@ def _refuse_hidden_class(listing: Listing, folder: str) -> None:
         )
 
 
-def _refuse_twins(listing: Listing, folder: str, files: list[str]) -> None:
+def _refuse_twins(listing: Listing, files: list[str]) -> None:
     """Images made from others would be counted as their class, and could fall into another split than those."""
     counts = nested.below(files)
     pairs = nested.twins(files) if counts else {}

@@ -39,6 +39,9 @@ SECTIONS = (
     provenance.section,
 )
 
+# In the order of the cascade: later ones change what earlier ones say.
+STYLES = ("colours.css", "report.css", "tables.css", "narrow.css", "print.css", "panel.css")
+
 # Loaded before the page is read, in this order; and after it, before or behind the scripts of the sections.
 SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
 BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
@@ -112,7 +115,7 @@ def _output(collection: Collection, out: str | Path | None) -> Path:
 
 def _write_assets(site: Site, sections: list[Section]) -> None:
     """Write styles, scripts and the charting library beside the page, which needs no network."""
-    names = {"report.css", "panel.css", *SCRIPTS, *BEFORE_SECTIONS, *AFTER_SECTIONS}
+    names = {*STYLES, *SCRIPTS, *BEFORE_SECTIONS, *AFTER_SECTIONS}
     names.update(name for section in sections for name in (*section.scripts, *section.styles))
     for name in sorted(names):
         site.file(f"assets/{name}", (HERE / "assets" / name).read_bytes())
@@ -138,6 +141,7 @@ def _rendered(collection: Collection, sections: list[Section], version: str = ""
         caveats=caveats(collection),
         sections=sections,
         version=version,
+        styles=STYLES,
         scripts=SCRIPTS,
         deferred=list(dict.fromkeys([*BEFORE_SECTIONS, *of_sections, *AFTER_SECTIONS])),
     )

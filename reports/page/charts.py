@@ -1,6 +1,6 @@
 """Charts of the page as Plotly figures; charts.js fills in the colours of the light or dark theme.
 
-A colour `var(--name)` is the one of that name in report.css.
+A colour `var(--name)` is the one of that name in colours.css.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RAMP = ((0.0, "var(--ramp-low)"), (0.5, "var(--ramp-middle)"), (1.0, "var(--ramp
 # The same for lines: they are thin, so the low end is stronger.
 LINES = ((0.0, "var(--ramp-faint)"), *RAMP[1:])
 
-# Colours for runs in report.css: --run-1 to --run-7 (Okabe and Ito, adapted).
+# Colours for runs in colours.css: --run-1 to --run-7 (Okabe and Ito, adapted).
 RUN_COLOURS = 7
 
 # Settings that come first in charts, if they vary.

@@ -17,7 +17,7 @@ class Section:
     template: str  # in templates/
     context: Mapping[str, Any] = field(default_factory=dict)
     scripts: tuple[str, ...] = ()  # in assets/, loaded after report.js and charts.js
-    styles: tuple[str, ...] = ()  # in assets/, loaded after report.css
+    styles: tuple[str, ...] = ()  # in assets/, loaded after those of the page
 
     @property
     def title(self) -> str:

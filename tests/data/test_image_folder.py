@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.data import image_folder
+from harness.data.folder_scan import EXTENSIONS
 from harness.errors import DataError
 
 
@@ -69,7 +70,7 @@ def test_names_with_spaces_quotes_markup_and_other_scripts(tmp_path: Path) -> No
 def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None:
     deep = whole / "train" / "cat" / "2021" / "june"
     deep.mkdir(parents=True)
-    for number, extension in enumerate(image_folder.EXTENSIONS):
+    for number, extension in enumerate(EXTENSIONS):
         (deep / f"p{number}{extension.upper()}").write_bytes(b"extension" + extension.encode())
     (deep / "notes.txt").write_text("x")
     (whole / "train" / "cat" / ".DS_Store").write_text("x")

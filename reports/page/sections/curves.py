@@ -232,7 +232,7 @@ def _guessing(runs: Sequence[Run]) -> float | None:
 
 
 def _steps(count: int) -> list[str]:
-    """Colours of ordered values, from light to dark: --step-1 to --step-7 of report.css, as far apart as possible."""
+    """Colours of ordered values, from light to dark: --step-1 to --step-7 of colours.css, as far apart as possible."""
     return [f"var(--step-{1 + round(place * (RUN_COLOURS - 1) / (count - 1))})" for place in range(count)]
 
 

@@ -15,7 +15,7 @@ from reports.runs import Run
 from reports.stats.study_claims import StudyClaim, study_claims
 
 SHOWN = 6  # runs side by side, the best first
-# Classes of the tag that shows a verdict, in report.css.
+# Classes of the tag that shows a verdict, in tables.css.
 TAGS = {HOLDS: "good", FAILS: "warn"}
 OBJECT_FIGURE = "attention_object"
 FIGURES = {
