@@ -25,17 +25,15 @@ TINY = (
     *("--threads=1", "--explain=none"),
 )
 
-# An agent takes three failures in its first minute for a program that is broken. On a slow machine a minute may be too
-# short for three.
-SLOW_TO_FLAP = """
+# An agent asks its server every 5 s, and takes three failures in its first minute for a program that is broken.
+# On a slow machine a minute may be too short for three; tests cannot wait for the rest.
+IMPATIENT = """
 from wandb import wandb_agent
+wandb_agent.Agent.POLL_INTERVAL = 0.3
 wandb_agent.Agent.FLAPPING_MAX_SECONDS = 3600
 from wandb.cli.cli import cli
 cli(prog_name="wandb")
 """
-
-# Processes that find this in PYTHONPATH ask W&B's server often: see its sitecustomize.py.
-IMPATIENT = ROOT / "tests" / "helpers" / "impatient"
 
 
 GUIDE = ROOT / "docs" / "guides" / "several-gpus-and-slurm.md"
@@ -62,7 +60,6 @@ class Agents:
             "WANDB_ERROR_REPORTING": "0",
             # Seconds between two of the client's messages, which hyperband reads; 15 otherwise.
             "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
-            "PYTHONPATH": os.pathsep.join([str(IMPATIENT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             self.mark: "1",
             **environment,
         }
@@ -84,7 +81,7 @@ class Agents:
         self.sweep = list(self.server.sweeps.values())[-1]
         return self.sweep
 
-    def start(self, program: Sequence[str] = (sys.executable, "-c", SLOW_TO_FLAP)) -> subprocess.Popen[bytes]:
+    def start(self, program: Sequence[str] = (sys.executable, "-c", IMPATIENT)) -> subprocess.Popen[bytes]:
         """An agent as a terminal would start it: of a session of its own, and heeding Ctrl-C."""
         with (self.folder / f"agent-{len(self._started)}.log").open("w") as log:
             agent = subprocess.Popen(
