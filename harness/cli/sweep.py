@@ -57,7 +57,13 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--repeats",
             type=click.IntRange(1),
             default=1,
-            help="Seeds of each point of grid and random: 0 to N - 1; with --repeat-best, of the best settings.",
+            help="Seeds of each point: 0 to N - 1; with --repeat-best, of the best settings.",
+        ),
+        click.option(
+            "--pruner",
+            type=click.Choice(["hyperband", "asha"]),
+            default="hyperband",
+            help="Rule of `early_terminate`: W&B's, or Optuna's asynchronous successive halving.",
         ),
         click.option("--algorithm", type=click.Choice(["tpe", "gp"]), default="tpe", help="Sampler of bayes."),
         click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Seed of random and bayes."),
@@ -80,6 +86,7 @@ def plan(
     count: int | None,
     seed: int,
     algorithm: str,
+    pruner: str,
     repeats: int,
     words: tuple[str, ...],
     workers: int,
@@ -88,8 +95,8 @@ def plan(
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
-    For a sweep that has begun, it shows the trials in the trial queue and estimates the others. --algorithm has no
-    effect on a plan.
+    For a sweep that has begun, it shows the trials in the trial queue and estimates the others. --algorithm and
+    --pruner have no effect on a plan.
 
     \b
     Example:
@@ -158,6 +165,7 @@ def run(
     count: int | None,
     seed: int,
     algorithm: str,
+    pruner: str,
     repeats: int,
     words: tuple[str, ...],
     workers: int | None,
@@ -202,7 +210,7 @@ def run(
             spec = with_repeats(spec, repeats)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
         budget = Budget(max_hours, target, patience)
-        search = Search(count, seed, algorithm, spec.repeats)
+        search = Search(count, seed, algorithm, spec.repeats, pruner)
         options = RunnerOptions(retries, timeout, keep, budget, end_by)
         folder = sweep_folder(spec, runs_dir)
         code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)

@@ -33,7 +33,8 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
 
         with ledger_errors_in_words(file):
             _, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            spec = with_repeats(read_file(file, trial_queue.begun_overrides), trial_queue.search.repeats)
+            begun_with = tuple(trial_queue.study.user_attrs["overrides"])
+            spec = with_repeats(read_file(file, begun_with), trial_queue.search.repeats)
             settings = added_point(spec, words)
             contents = check_inputs(spec, trial_queue.search, [settings])
             trial_queue = TrialQueue.open(spec, trial_queue.search, folder, storage, contents)

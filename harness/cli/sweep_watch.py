@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def watch(file: Path, runs_dir: str, storage: str | None) -> None:
     """Show the epoch, metric, time left and machine of each trial of FILE until the sweep ends.
 
-    Ctrl-C ends the view, not the sweep. Without a terminal, each change is one line.
+    Then it prints the leaderboard. Ctrl-C ends the view, not the sweep. Without a terminal, each change is one line.
 
     \b
     Example:
@@ -34,10 +34,22 @@ def watch(file: Path, runs_dir: str, storage: str | None) -> None:
 
         try:
             with ledger_errors_in_words(file):
-                show(*_begun(file, runs_dir, storage))
+                sweep, trial_queue = _begun(file, runs_dir, storage)
+                show(sweep, trial_queue)
+                _print_leaderboard(sweep, trial_queue, runs_dir)
         except KeyboardInterrupt:
             click.echo("The view has ended; the sweep keeps running.", err=True)
             sys.exit(130)
+
+
+def _print_leaderboard(sweep: Sweep, trial_queue: TrialQueue, runs_dir: str) -> None:
+    from harness.sweep.session import leaderboard_of, remote_lines, sweep_folder
+    from harness.sweep.whereabouts import ledger_runs
+    from reports.stats.leaderboard_table import render
+
+    runs, elsewhere = ledger_runs(trial_queue, sweep, sweep_folder(sweep, runs_dir))
+    click.echo(render(leaderboard_of(runs, sweep)))
+    click.echo(remote_lines(trial_queue.records(), elsewhere), nl=False)
 
 
 def _begun(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, TrialQueue]:

@@ -28,6 +28,7 @@ from harness.sweep.search.lease import machine
 from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
 from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
+from harness.sweep.search.study import make_pruner
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
@@ -66,6 +67,7 @@ def run_sweep(
     `repeat` runs more seeds of the best settings when all trials have ended. `accept` runs the trials of a file in
     which all trials compute something else than before. `reuse` names folders whose results are taken over.
     """
+    make_pruner(sweep, search)  # raises ConfigError
     contents = check_inputs(sweep, search)
     refuse_links_in(folder, folder / "logs")
     refuse_lost_ledger(sweep, folder, storage)
@@ -73,10 +75,11 @@ def run_sweep(
     with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names):
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
         print(growth_text(trial_queue.growth), end="")
-        if reuse:
-            print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
-        files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
-        requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
+        with trial_queue.lock():
+            if reuse:
+                print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
+            files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
+            requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
         runner = Runner(sweep, trial_queue, folder, slots, options)
         code = runner.run()
         if repeat and code in (0, 1) and all(record.state in ENDED for record in trial_queue.records()):

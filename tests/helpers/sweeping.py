@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from harness.sweep.spec.sweep_file import read_sweep
 assert preload
 fork = multiprocessing.get_context("fork")
 FORKED = "fork"
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 TINY = (
     "--recipe=study",
@@ -135,6 +138,20 @@ def descendants(pid: int) -> list[int]:
     for one in found:
         found += children.get(one, [])
     return found
+
+
+@contextmanager
+def orphans() -> Iterator[Callable[[], list[int]]]:
+    """While the context lasts, the kernel gives this process all orphans of its descendants (prctl(2), "subreaper").
+
+    The function returns the processes that are still there of all that came of this process meanwhile.
+    """
+    libc, earlier = ctypes.CDLL(None), set(descendants(os.getpid()))
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield lambda: [pid for pid in descendants(os.getpid()) if pid not in earlier]
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def kill_tree(pid: int) -> None:

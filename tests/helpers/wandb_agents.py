@@ -22,7 +22,7 @@ RUN = ROOT / "harness" / "run.py"
 # The settings of tests.test_train.settings: 21 images of 32 pixels in batches of 5.
 TINY = (
     *("--recipe=study", "--model=vit_demo", "--weights=none", "--image-size=32", "--crop-pct=1", "--batch-size=5"),
-    "--threads=1",
+    *("--threads=1", "--explain=none"),
 )
 
 # An agent asks its server every 5 s, and takes three failures in its first minute for a program that is broken.

@@ -203,7 +203,7 @@ def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
     command = ("${env}", "${interpreter}")
     sweep = agents.create(command, f"--data={photos}", "--optimizer=sgd", "--epochs=2", parameters={"lr": {"value": 1}})
     sweep.points = [
-        *({"lr": 1e6}, {"lr": 1e6, "seed": 1}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
+        *({"lr": 1e6}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
         *({"lr": -1}, {"lr": 1e-3, "data": str(tmp_path / "nowhere")}, {"lr": 1e-3, "weights": "nothing"}),
         {"lr": 1e-3, "seed": 2},  # the agent has stopped by then
     ]
@@ -214,11 +214,11 @@ def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
     finally:
         agents.end()
 
-    assert len(sweep.trials) == 7
+    assert len(sweep.trials) == 6
     assert "Detected 3 failed runs" in agents.logs()
-    infeasible = list(sweep.trials)[:4]
+    infeasible = list(sweep.trials)[:3]
     assert list(server.runs) == infeasible  # the other trials failed before they opened a W&B run
-    for run_id, reason in zip(infeasible, ("loss became", "loss became", "cut.jpg", "loss became"), strict=True):
+    for run_id, reason in zip(infeasible, ("loss became", "cut.jpg", "loss became"), strict=True):
         run, summary = server.runs[run_id], summary_of(agents, run_id)
         assert (run.state, run.summary["state"], summary["state"]) == ("finished", "infeasible", "infeasible")
         assert reason in summary["reason"]

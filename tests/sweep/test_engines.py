@@ -13,6 +13,7 @@ import yaml
 
 from harness.demo import scenes
 from tests import ROOT
+from tests.helpers.wandb_agents import IMPATIENT
 from tests.helpers.wandb_server import API_KEY, WandbServer
 
 FILE = ROOT / "sweeps" / "demo.yaml"
@@ -22,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 def run(*command: str, environment: dict[str, str], log: Path) -> str:
-    """Run a program in the root of the repository; returns its output."""
+    """Run Python with these words in the root of the repository; returns its output."""
     with log.open("w") as file:
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [sys.executable, *command],
             cwd=ROOT,
             env=environment,
             stdout=file,
@@ -52,7 +53,7 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     contents["run_cap"] = 3
     sweep_file = tmp_path / "demo.yaml"
     sweep_file.write_text(yaml.safe_dump(contents))
-    data = scenes.write(tmp_path / "scenes", progress=False)
+    data = scenes.write(tmp_path / "scenes", train=8, valid=4, test=4, progress=False)
     programs = Path(sys.executable).parent  # `accelerate` and `python`
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
@@ -64,18 +65,18 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
             "HARNESS_SWEEP_ARGS": f"{words} --runs-dir={tmp_path / 'online'}",
         }
         output = run(
-            "wandb", "sweep", "--project", "p", str(sweep_file), environment=online, log=tmp_path / "sweep.log"
+            "-m", "wandb", "sweep", "--project", "p", str(sweep_file), environment=online, log=tmp_path / "sweep.log"
         )
         [sweep_id] = server.sweeps
         assert f"wandb agent team/p/{sweep_id}" in output
-        run("wandb", "agent", f"team/p/{sweep_id}", environment=online, log=tmp_path / "agent.log")
+        run("-c", IMPATIENT, "agent", f"team/p/{sweep_id}", environment=online, log=tmp_path / "agent.log")
         names = ("lr", "augment", "head_init")
         run_of = {tuple(run.config[name] for name in names): run for run in server.runs.values()}
     assert server.refused == []
 
     offline = environment | {"HARNESS_SWEEP_ARGS": words}
     output = run(
-        "harness.cli", "sweep", "run", str(sweep_file), "--runs-dir", str(tmp_path / "offline"),
+        "-m", "harness.cli", "sweep", "run", str(sweep_file), "--runs-dir", str(tmp_path / "offline"),
         environment=offline, log=tmp_path / "run.log",
     )  # fmt: skip
 

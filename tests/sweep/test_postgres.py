@@ -54,6 +54,7 @@ def test_workers_that_start_at_once_run_each_trial_once_though_one_is_killed(
     sweep = read_sweep(file)
     queue = TrialQueue.load(sweep, sweep_folder(sweep, runs), url)
     assert [(record.state, record.attempts) for record in queue.records()] == [("finished", 0)] * 6
+    assert len(queue.study.get_trials(deepcopy=False)) == 6  # no trial was queued twice
     folders = [path.parent for path in runs.glob("tiny/*/config.json")]
     assert sorted(json.loads((folder / "config.json").read_text())["lr"] for folder in folders) == lrs
     for folder in folders:

@@ -73,7 +73,7 @@ def test_a_cap_counts_points(tmp_path: Path) -> None:
     [
         (LR | {"seed": {"values": [0, 1]}}, (), {}, "also set under `parameters`"),
         (LR, ("--seed=4",), {}, "also set in `command`"),
-        (LR, (), {"method": "bayes", "run_cap": 5}, "--repeats 2 is not possible with method bayes"),
+        (LR | {"seed": {"values": [0, 1]}}, (), {"method": "bayes", "run_cap": 5}, "also set under `parameters`"),
     ],
 )
 def test_repeats_are_refused(
@@ -85,8 +85,6 @@ def test_repeats_are_refused(
 
 def test_impossible_repeats_are_usage_errors(tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "s.yaml", tmp_path, parameters=LR, method="bayes", run_cap=2)
-    refused = CliRunner().invoke(main, ["sweep", "plan", str(file), "--repeats", "2"])
-    assert refused.exit_code == 2 and "--repeat-best 5 --repeats 2" in refused.output
     refused = CliRunner().invoke(main, ["sweep", "run", str(file), "--repeat-best", "2"])
     assert refused.exit_code == 2 and "needs --repeats of at least 2" in refused.output
 
@@ -143,5 +141,12 @@ def test_a_sweep_repeats_its_best_setting(photos: Path, tmp_path: Path, capfd: p
     assert sweep_here(file, runs, repeat=RepeatBest(1, 2)) == 0
     assert "started" not in capfd.readouterr().out
     assert len(records(file, runs)) == 3
-    status = CliRunner().invoke(main, ["sweep", "status", str(file), "--runs-dir", str(runs)]).output
+    status, watch = (
+        CliRunner().invoke(main, ["sweep", name, str(file), "--runs-dir", str(runs)]).output
+        for name in ("status", "watch")
+    )
     assert "seed" in status.splitlines()[0]
+    # The same mean, standard deviation and number of seeds in each of them.
+    mean, sd = (f"{row['metric'][name]:.4f}" for name in ("mean", "sd"))
+    for shown in (said, status, watch):
+        assert any(line.split()[1:5] == [f"{best['lr']:g}", "2", mean, sd] for line in shown.splitlines()), shown

@@ -1,4 +1,4 @@
-"""Control groups of this process, which limit the memory of a container or a job, in both versions of Linux's interface."""
+"""Control groups, versions 1 and 2: what limits the memory of a container or of a job."""
 
 from __future__ import annotations
 

@@ -122,6 +122,12 @@ def refuse_other_search(study: optuna.Study, sweep: Sweep, definition: Definitio
                 f"sweep cannot change. {ANOTHER_NAME}"
             )
     if sweep.method == "bayes":
+        if (repeats := study.user_attrs["search"].get("repeats", 1)) != sweep.repeats:
+            raise ConfigError(
+                f"{sweep.path}: the Bayesian search {sweep.name} was begun with --repeats {repeats}, and has "
+                f"--repeats {sweep.repeats} now. It learns from means over as many seeds, so it cannot change their "
+                f"number. {ANOTHER_NAME}"
+            )
         problems = [problem for parameter in sweep.parameters if (problem := _incompatible(study, parameter))]
         if problems:
             raise ConfigError(f"{sweep.path}: {problem} {ANOTHER_NAME}" for problem in problems)

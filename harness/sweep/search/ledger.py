@@ -27,9 +27,20 @@ def newest_trials(study: optuna.Study) -> dict[str | int, FrozenTrial]:
         if "point" not in trial.user_attrs or ending_of(trial) == DUPLICATE:
             continue
         key = key_of(trial.user_attrs)
-        if key not in newest or newest[key].state == TrialState.FAIL or "replaces" in trial.user_attrs:
+        if key not in newest or not is_copy(trial, newest[key]):
             newest[key] = trial
     return newest
+
+
+def is_copy(trial: FrozenTrial, earlier: FrozenTrial) -> bool:
+    """Whether two machines queued the same trial at the same moment; both trials have one key.
+
+    A trial that was queued again names the one that it replaces. In ledgers of earlier versions, which have no keys, it
+    does not; there, only failed trials were queued again.
+    """
+    if "replaces" in trial.user_attrs:
+        return bool(earlier.user_attrs.get("replaces") == trial.user_attrs["replaces"])
+    return "key" in trial.user_attrs or earlier.state != TrialState.FAIL
 
 
 def points_by_number(study: optuna.Study) -> dict[int, int]:

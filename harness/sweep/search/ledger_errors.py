@@ -39,15 +39,20 @@ def refuse_lost_ledger(sweep: Sweep, folder: Path, storage: str | None) -> None:
     A new queue would train them all again.
     """
     path = ledger_file(folder, storage)
-    if path is None or (path.exists() and path.stat().st_size > 0):
+    if path is None or _has_content(path):
         return
     runs = len(list(folder.glob("*/manifest.json")))
-    if runs:
+    # The queue is looked for again: another runner may have begun the sweep since, and these runs.
+    if runs and not _has_content(path):
         raise HarnessError(
             f"{folder} holds {runs} run{'s' * (runs != 1)}, but the trial queue of the sweep {sweep.name}, {path}, is "
             f"{'empty' if path.exists() else 'missing'}. Make it again from the runs: harness sweep rebuild "
             f"{sweep.path}. To start over instead, move the folder away."
         )
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def ledger_file(folder: Path, storage: str | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import secrets
 import time
@@ -24,6 +25,7 @@ from harness.sweep.search.identity import Contents, computed_settings, identity,
 from harness.sweep.search.samplers import queued_parameters, stored_distributions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import default_storage, open_storage
+from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
 
@@ -177,13 +179,14 @@ def _add_trials(
     keys = file_keys(sweep, search, points, contents)
     counts: Counter[str] = Counter()
     run_keys = {}
+    places = _places(sweep, chosen)
     for number, one in sorted(chosen.items()):
         counts[one.key] += 1
         run_keys[number] = one.key if counts[one.key] == 1 else f"{one.key}#{counts[one.key]}"
     for number in range(max(chosen, default=-1) + 1):
         if number in chosen:
-            _add_trial(study, sweep, number, run_keys[number], chosen[number])
-        elif sweep.method == "bayes":
+            _add_trial(study, sweep, places[number], run_keys[number], chosen[number])
+        elif sweep.method == "bayes" and sweep.repeats == 1:
             study.enqueue_trial({}, user_attrs={"point": number, "attempts": 0})
         elif number < len(keys) and keys[number] not in run_keys.values():
             attributes = {"point": number, "key": keys[number], "settings": points[number], "attempts": 0}
@@ -192,9 +195,22 @@ def _add_trials(
             study.add_trial(create_trial(state=TrialState.FAIL))  # the number of a trial that was queued again
 
 
-def _add_trial(study: optuna.Study, sweep: Sweep, number: int, key: str, one: FoundRun) -> None:
+def _places(sweep: Sweep, chosen: Mapping[int, FoundRun]) -> dict[int, int]:
+    """The point of each trial by its number. Seeds of one setting of a Bayesian search have successive points."""
+    if sweep.method != "bayes" or sweep.repeats == 1:
+        return {number: number for number in chosen}
+    settings: dict[str, int] = {}
+    places: dict[int, int] = {}
+    for number, one in sorted(chosen.items()):
+        without_seed = json.dumps({name: value for name, value in one.settings.items() if name != SEED}, sort_keys=True)
+        place = settings.setdefault(without_seed, len(settings))
+        places[number] = place * sweep.repeats + one.settings[SEED]
+    return places
+
+
+def _add_trial(study: optuna.Study, sweep: Sweep, point: int, key: str, one: FoundRun) -> None:
     metric, settings = sweep.metric.name, dict(one.settings)
-    attributes: dict[str, Any] = {"point": number, "settings": settings, "attempts": 0, "run_id": one.run_id}
+    attributes: dict[str, Any] = {"point": point, "settings": settings, "attempts": 0, "run_id": one.run_id}
     if sweep.method != "bayes":
         attributes["key"] = key
     value = one.run.metric(metric) if one.run.finished else None

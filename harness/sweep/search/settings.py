@@ -12,4 +12,5 @@ class Search:
     count: int | None = None  # trials of a random or Bayesian search
     seed: int = 0
     algorithm: str = "tpe"  # of a Bayesian search
-    repeats: int = 1  # seeds of each point of a grid or a random search
+    repeats: int = 1  # seeds of each point
+    pruner: str = "hyperband"  # how trials are compared for early termination: W&B's rule, or asha

@@ -9,7 +9,9 @@ from pathlib import Path
 import optuna
 
 from harness.errors import HarnessError
+from harness.sweep.search.asha import asha
 from harness.sweep.search.hyperband import WandbHyperband
+from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL, default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -21,10 +23,11 @@ class NotBegunError(HarnessError):
     """A sweep has no trial queue yet."""
 
 
-def open_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
+def open_study(sweep: Sweep, search: Search, folder: Path, storage: str | None) -> optuna.Study:
     """The sweep's study, created if needed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    backend, pruner = open_storage(storage or default_storage(folder)), _pruner(sweep)
+    pruner = make_pruner(sweep, search)
+    backend = open_storage(storage or default_storage(folder))
     try:
         study = optuna.create_study(storage=backend, study_name=sweep.name, direction=sweep.metric.goal, pruner=pruner)
         is_new = True
@@ -50,7 +53,7 @@ def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
         raise missing
     backend = open_storage(storage or default_storage(folder))
     try:
-        study = optuna.load_study(storage=backend, study_name=sweep.name, pruner=_pruner(sweep))
+        study = optuna.load_study(storage=backend, study_name=sweep.name)
     except KeyError:
         raise missing from None
     if "search" not in study.user_attrs:
@@ -58,5 +61,8 @@ def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     return study
 
 
-def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
+def make_pruner(sweep: Sweep, search: Search) -> optuna.pruners.BasePruner:
+    """Early termination of the sweep's trials. Raises ConfigError if the file does not suit the pruner."""
+    if search.pruner == "asha":
+        return asha(sweep)
     return WandbHyperband(sweep.early_terminate) if sweep.early_terminate else optuna.pruners.NopPruner()

@@ -8,7 +8,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.search.ledger import key_of
+from harness.sweep.search.ledger import DUPLICATE, ending_of, is_copy, key_of
 
 
 class StudyTrials:
@@ -47,10 +47,14 @@ class StudyTrials:
         self.open(number).set_user_attr("ending", {"state": state, "reason": None})
         self._study.tell(number, state=TrialState.FAIL)
 
-    def is_duplicate(self, trial: optuna.Trial) -> bool:
+    def is_duplicate(self, number: int) -> bool:
         """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        key, first = key_of(trial.user_attrs), trial.user_attrs.get("replaces", -1) + 1
+        trial = self.read(number)
+        key = key_of(trial.user_attrs)
         return any(
-            "point" in other.user_attrs and key_of(other.user_attrs) == key and other.state != TrialState.FAIL
-            for other in self._study.get_trials(deepcopy=False)[first : trial.number]
+            "point" in other.user_attrs
+            and key_of(other.user_attrs) == key
+            and ending_of(other) != DUPLICATE
+            and is_copy(trial, other)
+            for other in self._study.get_trials(deepcopy=False)[:number]
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import secrets
 import time
@@ -24,7 +25,9 @@ from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_a
 from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import LeaseWatch, new_lease
 from harness.sweep.search.ledger import DUPLICATE, REMOVED, newest_trials, run_id_of
-from harness.sweep.search.samplers import choose, make_sampler
+from harness.sweep.search.ledger_lock import ledger_lock
+from harness.sweep.search.pooled import Lock, settings_of
+from harness.sweep.search.samplers import make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
 from harness.sweep.search.study_trials import StudyTrials
@@ -56,8 +59,9 @@ class TrialQueue:
         *,
         contents: Contents | None = None,
         growth: Growth | None = None,
+        lock: Lock = contextlib.nullcontext,
     ) -> None:
-        self.study, self.contents, self.growth = study, contents or Contents(), growth
+        self.study, self.contents, self.growth, self.lock = study, contents or Contents(), growth, lock
         self._definition = stored_definition(study)
         self._study, self.search = study, search
         self.sweep = self._sweep = sweep  # with the repeats that it began with
@@ -83,9 +87,11 @@ class TrialQueue:
         `contents` are those of the files that the trials read. Raises ConfigError if the file has changed in what all
         trials compute; `accept` queues them as new trials.
         """
-        study, contents = open_study(sweep, folder, storage), contents or Contents()
-        growth = grow(study, sweep, search, folder, contents, accept=accept)
-        return cls(study, sweep, search, contents=contents, growth=growth)
+        contents, lock = contents or Contents(), functools.partial(ledger_lock, sweep.name, folder, storage)
+        with lock():
+            study = open_study(sweep, search, folder, storage)
+            growth = grow(study, sweep, search, folder, contents, accept=accept)
+        return cls(study, sweep, search, contents=contents, growth=growth, lock=lock)
 
     @classmethod
     def load(cls, sweep: Sweep, folder: Path, storage: str | None) -> TrialQueue:
@@ -113,7 +119,7 @@ class TrialQueue:
             if "owner" in self._trials.read(trial.number).user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
             self._trials.set_lease(trial.number, self._new_lease())
-            if not self._trials.is_duplicate(trial):
+            if not self._trials.is_duplicate(trial.number):
                 return self._claimed(trial.number)
             self._trials.end_without_run(trial.number, DUPLICATE)
         return None
@@ -186,18 +192,14 @@ class TrialQueue:
         except UpdateFinishedTrialError as error:
             raise HarnessError(f"Trial {record.number} has ended in the meantime.") from error
 
-    @property
-    def begun_overrides(self) -> tuple[str, ...]:
-        """The options for all trials that the sweep was run with."""
-        return tuple(self._study.user_attrs["overrides"])
-
     def is_current(self) -> bool:
         """Whether the trials still compute what they did when this queue was opened, and not what another file says."""
         return stored_definition(self._study) == self._definition
 
     def add(self, points: Sequence[Mapping[str, Any]]) -> list[Added]:
         """Queue points by hand; those that have a trial keep it. Raises ConfigError if settings are invalid."""
-        return add_points(self._study, self._sweep, points, self.contents)
+        with self.lock():
+            return add_points(self._study, self._sweep, points, self.contents)
 
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
@@ -215,12 +217,13 @@ class TrialQueue:
         return self._study.user_attrs.get("stop_asked") != self._stop_request
 
     def _take_over(self, trial: FrozenTrial) -> bool:
-        """Claim an abandoned trial. If two runners do so at once, the last one to write owns it."""
-        if self._trials.read(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
-            return False  # another runner was faster
-        if not self._trials.set_lease(trial.number, self._new_lease()):
-            return False
-        time.sleep(TAKE_OVER_SECONDS)
+        """Claim an abandoned trial. If two runners do so at once, without locks, the last one to write owns it."""
+        with self.lock():
+            if self._trials.read(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+                return False  # another runner was faster
+            if not self._trials.set_lease(trial.number, self._new_lease()):
+                return False
+            time.sleep(TAKE_OVER_SECONDS)
         stored = self._trials.read(trial.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
 
@@ -230,9 +233,7 @@ class TrialQueue:
     def _claimed(self, number: int) -> ClaimedTrial:
         trial = self._trials.open(number)
         attributes = self._trials.read(number).user_attrs
-        settings = choose(trial, self._sweep, attributes.get("settings"))
-        if "settings" not in attributes:
-            trial.set_user_attr("settings", settings)
+        settings = settings_of(self._study, trial, self._sweep, attributes, self.lock)
         run_id = run_id_of(self._study, self._trials.read(number))
         return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 

@@ -13,19 +13,14 @@ SEED = "seed"
 
 
 def with_repeats(sweep: Sweep, repeats: int) -> Sweep:
-    """The sweep with each point repeated. Raises ConfigError if it sets the seed itself, or chooses points by results.
+    """The sweep with each point repeated. Raises ConfigError if it sets the seed itself.
 
-    In a grid the seed is one more parameter. A random search draws a point once and runs it with every seed.
+    In a grid the seed is one more parameter. A random or Bayesian search chooses a point once and runs it with every
+    seed; the latter learns from the means.
     """
     if repeats == 1:
         return sweep
     check_seed_is_free(sweep, f"--repeats {repeats}")
-    if sweep.method == "bayes":
-        raise ConfigError(
-            f"{sweep.path}: --repeats {repeats} is not possible with method bayes: the search would take each seed for "
-            "a point of its search space. Run the search, then repeat its best settings: --repeat-best 5 --repeats "
-            f"{repeats}."
-        )
     seed = Parameter(SEED, "categorical", values=tuple(range(repeats)))
     parameters = tuple(sorted((*sweep.parameters, seed), key=lambda parameter: parameter.name))
     run_cap = sweep.run_cap and sweep.run_cap * repeats  # it counts points

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import optuna
 import pytest
 
+from harness.errors import ConfigError
 from harness.sweep.search.hyperband import WandbHyperband
+from harness.sweep.search.settings import Search
+from harness.sweep.search.study import make_pruner
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.metric import Hyperband
+from harness.sweep.spec.sweep_file import read_sweep
+from tests.helpers.sweeping import write_sweep
 
 HISTORIES = [[0.10, 0.20, 0.30], [0.40, 0.35, 0.30], [0.20, 0.60], [0.30, 0.30], [0.05]]
 
@@ -56,3 +65,31 @@ def test_a_single_trial_and_one_before_the_first_band_continue() -> None:
         assert not trial.should_prune()
     assert trial.number == 0
     assert pytest.approx(0.0) == trial.study.trials[0].intermediate_values[3]
+
+
+@pytest.mark.parametrize(("pruner", "pruned"), [("hyperband", [0, 0, 1, 0]), ("asha", [0, 1, 1, 0])])
+def test_asha_is_stricter_than_hyperband_at_first(pruner: str, pruned: list[int], tmp_path: Path) -> None:
+    """At epoch 2 with eta 2, W&B's rule continues the best n // 2 + 1 of n values, and ASHA the best n // 2, or one."""
+    early = {"type": "hyperband", "min_iter": 2, "eta": 2}
+    parameters = {"seed": {"values": [0, 1, 2, 3]}}
+    sweep = read_sweep(write_sweep(tmp_path / "s.yaml", tmp_path, parameters=parameters, early_terminate=early))
+    trial_queue = TrialQueue.open(sweep, Search(pruner=pruner), tmp_path, str(tmp_path / "journal.log"))
+    answers = []
+    for value in (0.40, 0.20, 0.10, 0.35):
+        claimed = trial_queue.claim()
+        assert claimed is not None and not trial_queue.report(claimed, 1, 0.0)
+        answers.append(trial_queue.report(claimed, 2, value))
+    assert answers == [bool(one) for one in pruned]
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({}, r"Add `early_terminate: \{type: hyperband, min_iter: 3, eta: 3\}`"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2.5}}, "eta is 2.5, and --pruner asha needs"),
+    ],
+)
+def test_asha_needs_epochs_and_a_whole_eta(keys: dict[str, Any], why: str, tmp_path: Path) -> None:
+    sweep = read_sweep(write_sweep(tmp_path / "s.yaml", tmp_path, **keys))
+    with pytest.raises(ConfigError, match=why):
+        make_pruner(sweep, Search(pruner="asha"))

@@ -90,3 +90,20 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
     assert ledger_file(tmp_path, "sqlite:////data/a.db") == Path("/data/a.db")
     assert ledger_file(tmp_path, "/data/journal.log") == Path("/data/journal.log")
     assert ledger_file(tmp_path, "postgresql+psycopg://me@host/sweeps") is None
+
+
+def test_a_sweep_that_another_runner_begins_at_this_moment_is_not_lost(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It creates the queue, then a run, after this runner has looked for the queue and before it looks for runs."""
+    sweep, folder, glob = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos)), tmp_path / "tiny", Path.glob
+
+    def begin_elsewhere(path: Path, pattern: str) -> list[Path]:
+        (folder / "lr-0").mkdir(parents=True)
+        TrialQueue.open(sweep, Search(), folder, None)
+        (folder / "lr-0" / "manifest.json").write_text("{}")
+        return list(glob(path, pattern))
+
+    monkeypatch.setattr(Path, "glob", begin_elsewhere)
+    refuse_lost_ledger(sweep, folder, None)
+    assert (folder / "lr-0" / "manifest.json").exists()

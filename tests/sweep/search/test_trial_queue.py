@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import math
@@ -16,6 +17,7 @@ import pytest
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.search import growth as growth_module
 from harness.sweep.search import lease as lease_module
+from harness.sweep.search import ledger_lock as lock_module
 from harness.sweep.search import trial_queue as queue_module
 from harness.sweep.search.growth import Growth
 from harness.sweep.search.lease import HEARTBEAT_SECONDS, LEASE_TIMEOUT, LeaseWatch
@@ -91,11 +93,11 @@ def test_run_cap_ends_a_grid_early(tmp_path: Path) -> None:
 def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(method: str, tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, method=method, parameters=BAYES)
     search = Search(count=14, seed=3)
-    at_once = finish_all(TrialQueue.open(sweep, search, tmp_path / "a", f"sqlite:///{tmp_path}/a.db"), quality)
+    at_once = finish_all(TrialQueue.open(sweep, search, tmp_path / "a", f"{tmp_path}/a.log"), quality)
 
     in_parts: list[dict[str, Any]] = []
     while True:
-        trial_queue = TrialQueue.open(sweep, search, tmp_path / "b", f"sqlite:///{tmp_path}/b.db")
+        trial_queue = TrialQueue.open(sweep, search, tmp_path / "b", f"{tmp_path}/b.log")
         if (claimed := trial_queue.claim()) is None:
             break
         trial_queue.end(claimed, "finished", value=quality(claimed.settings))
@@ -107,7 +109,7 @@ def test_the_same_file_and_seed_give_the_same_trials_however_often_interrupted(m
         assert settings["weight_decay"] == pytest.approx(round(settings["weight_decay"] * 10) / 10)
         assert settings["seed"] == 7
         assert settings["epochs"] in range(1, 10)
-    other = TrialQueue.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"sqlite:///{tmp_path}/c.db")
+    other = TrialQueue.open(sweep, Search(count=14, seed=4), tmp_path / "c", f"{tmp_path}/c.log")
     assert finish_all(other, quality) != at_once
 
 
@@ -258,6 +260,53 @@ def test_two_workers_run_each_trial_once(storage: str, tmp_path: Path) -> None:
         assert child.exitcode == 0
     seeds = [[int(line) for line in (tmp_path / name).read_text().split()] for name in ("one", "two")]
     assert sorted(seeds[0] + seeds[1]) == list(range(24))
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/new/journal.log"])
+def test_workers_that_begin_at_the_same_moment_queue_each_trial_once(storage: str, tmp_path: Path) -> None:
+    """Three processes wait for each other, then open a queue that does not exist."""
+    sweep = sweep_of(tmp_path, parameters={"seed": {"values": list(range(12))}})
+    url, barrier, ids = storage.format(tmp_path), fork.Barrier(3), fork.Queue()
+
+    def begin() -> None:
+        barrier.wait(60)
+        ids.put(TrialQueue.open(sweep, Search(), tmp_path, url).sweep_id)
+
+    children = [fork.Process(target=begin) for _ in range(3)]
+    for child in children:
+        child.start()
+    assert len({ids.get(timeout=60) for _ in children}) == 1
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    trials = TrialQueue.load(sweep, tmp_path, url).study.get_trials(deepcopy=False)
+    assert [trial.user_attrs["point"] for trial in trials] == list(range(12))
+
+
+def test_of_a_trial_that_two_machines_queued_only_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system without locks. The first copy has failed before a worker claims the second one."""
+    monkeypatch.setattr(lock_module.fcntl, "flock", no_locks)
+    sweep = sweep_of(tmp_path, parameters={"lr": {"value": 1e-3}})
+    trial_queue = TrialQueue.open(sweep, Search(), tmp_path, None)
+
+    def queue_the_same_elsewhere(trial: Any) -> None:
+        trial_queue.study.enqueue_trial({}, user_attrs={**trial.user_attrs})
+
+    for attempt in range(2):  # the first time, and when it is queued again
+        queue_the_same_elsewhere(trial_queue.study.trials[-1])
+        claimed = trial_queue.claim()
+        assert claimed is not None
+        trial_queue.end(claimed, "failed", reason="a bug")
+        [record] = trial_queue.records()
+        assert (record.number, record.state) == (2 * attempt, "failed")
+        assert trial_queue.claim() is None
+        assert trial_queue.records() == [record]
+        trial_queue.requeue(record, attempts=0)
+    assert trial_queue.claim() is not None
+
+
+def no_locks(*_: Any) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
 
 
 def test_a_study_whose_creator_was_killed_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
