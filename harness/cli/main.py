@@ -24,6 +24,7 @@ from harness.cli.sweep_watch import watch
 from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
+from harness.launch.cores import limit_spinning
 from harness.options import SETTINGS, RunCommand, arguments, run_options
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(**values: Any) -> None:
     """Fine-tune a model, keep the best epoch and test it once. `accelerate launch` and W&B agents start this."""
     with errors_in_words():
         config = RunConfig(**values)
+        limit_spinning(os.environ)
         from harness.train import exit_code_of
 
         sys.exit(exit_code_of(config))
@@ -70,6 +72,7 @@ def main() -> None:
             Path.cwd()
         except FileNotFoundError:
             raise HarnessError("The current folder no longer exists. Change to another one.") from None
+    limit_spinning(os.environ)
 
 
 @main.command(cls=RunCommand)

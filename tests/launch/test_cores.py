@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from harness.config import RunConfig
 from harness.doctor.machine import cpu
 from harness.launch import cores
-from harness.launch.cores import cpu_quota, default_threads, usable_cores
+from harness.launch.cores import cpu_quota, default_threads, limit_spinning, usable_cores
 
 V1, V2 = "4:memory:/\n3:cpu,cpuacct:/a/b\n0::/\n", "0::/a/b\n"
 
@@ -88,6 +90,36 @@ def test_a_run_obeys_the_limit_and_the_option_wins(groups: Path, monkeypatch: py
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         Processes(RunConfig(data="data", **words)).close()
     assert threads == [2, 7]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_spin_briefly_unless_the_user_decides(own: dict[str, str], expected: str | None) -> None:
+    environment = dict(own)
+    limit_spinning(environment)
+    assert environment.get("GOMP_SPINCOUNT") == expected
+
+
+@pytest.mark.parametrize("words", ["main(['train', '--data', 'missing'])", "run(['--data', 'missing'])"])
+def test_every_command_limits_spinning_before_torch_is_imported(words: str) -> None:
+    program = f"""
+import os, sys
+
+class Torch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "numpy"):
+            print("spins", os.environ.get("GOMP_SPINCOUNT"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Torch())
+from harness.cli.main import main, run
+{words}
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "spins 1000\n", done.stderr
 
 
 def test_doctor_shows_the_limits(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:

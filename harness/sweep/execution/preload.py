@@ -16,10 +16,8 @@ import accelerate  # noqa: F401
 import cv2  # noqa: F401
 import matplotlib.backends.backend_agg
 import matplotlib.figure
-import matplotlib.pyplot
 import PIL.Image
-import torch._dynamo  # noqa: F401
-import torchmetrics.functional.classification  # noqa: F401
+import torch._dynamo  # noqa: F401 (every optimiser of torch imports it when it is made)
 import torchvision  # noqa: F401
 
 import harness.train  # noqa: F401

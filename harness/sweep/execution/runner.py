@@ -36,7 +36,7 @@ from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_whereabouts
 
-POLL_SECONDS = 0.2  # between two reads of the trials' files
+POLL_SECONDS = 0.05  # between two reads of the trials' files: a slot stays empty as long after a trial's test
 QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
 
 
