@@ -19,6 +19,16 @@ def interpolate_positions(positions: Tensor, grid: int, prefix: int = 1) -> Tens
 
     Those of the prefix tokens stay as they are.
     """
+    check_grid(positions, prefix)
+    # torchvision resizes what follows the first position, which it keeps. An image of `grid` pixels in patches of one
+    # pixel has that grid.
+    after_one = torch.cat([positions[:, :1], positions[:, prefix:]], dim=1)
+    resized = interpolate_embeddings(grid, 1, {POSITIONS: after_one})[POSITIONS]
+    return torch.cat([positions[:, :prefix], resized[:, 1:]], dim=1)
+
+
+def check_grid(positions: Tensor, prefix: int = 1) -> None:
+    """WeightsError unless positions (1, prefix + g*g, D) are those of a square grid."""
     patches = positions.shape[1] - prefix
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
         first = "one for the class token and one" if prefix == 1 else f"{prefix} for the prefix tokens and one"
@@ -26,11 +36,6 @@ def interpolate_positions(positions: Tensor, grid: int, prefix: int = 1) -> Tens
             f"The weights have {positions.shape[1]} positional embeddings; there must be {first} for each field of a "
             "square grid."
         )
-    # torchvision resizes what follows the first position, which it keeps. An image of `grid` pixels in patches of one
-    # pixel has that grid.
-    after_one = torch.cat([positions[:, :1], positions[:, prefix:]], dim=1)
-    resized = interpolate_embeddings(grid, 1, {POSITIONS: after_one})[POSITIONS]
-    return torch.cat([positions[:, :prefix], resized[:, 1:]], dim=1)
 
 
 def load_into(model: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:
