@@ -67,6 +67,9 @@ def test_a_selection_is_everywhere_and_in_the_address(report_page: Path, reader:
     # A brushed axis selects the lines that pass through it.
     page.locator("[data-chart=effects-parallel]").scroll_into_view_if_needed()
     parallel = page.locator("[data-chart=effects-parallel].drawn")
+    key = parallel.evaluate("one => (one.emit('plotly_hover', {curveNumber: 1}), one.data[0].customdata[1])")
+    label = page.locator(f"#leaderboard-table [data-open={key}]").get_attribute("aria-label") or ""
+    expect(page.locator("#effects-hovered")).to_have_text(re.compile(f"^{label.removeprefix('Open ')}: 0[.]"))
     axis = parallel.locator(".axis-brush .background").last.bounding_box()
     assert axis is not None
     middle = axis["x"] + axis["width"] / 2
