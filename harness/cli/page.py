@@ -47,7 +47,7 @@ def _problems(options: PageOptions, on_wandb: bool) -> Iterator[str]:
 
 
 def make_page(options: PageOptions) -> None:
-    """Build the page and print its path or address. Raises HarnessError."""
+    """Build the page and print its path or address, and the paths of its tables. Raises HarnessError."""
     from reports.errors import ReportError
     from reports.page import server
     from reports.page.build import build
@@ -74,6 +74,8 @@ def make_page(options: PageOptions) -> None:
         index = make()
         if not options.serve:
             announce(str(index))
+            for table in sorted((index.parent / "tables").glob("*")) if options.tables else ():
+                click.echo(str(table))
             return
         server.serve(index.parent, announce, port=options.port, look=look)
     except ReportError as error:

@@ -123,7 +123,7 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     default="24",
     show_default=True,
     help="Runs whose attention maps are included: all, or a number (best and worst runs first). "
-    "A run with 500 test images takes about 3 MB.",
+    "A run with 500 test images takes about 4 MB.",
 )
 @click.option(
     "--tables", default="", metavar="FORMATS", help="Also write tables/ in the page's folder: csv,latex,markdown."

@@ -14,6 +14,8 @@ from harness.runs.attention_files import ADDED_LATER, ATTENTION_FIELDS, Attentio
 from harness.runs.npz_arrays import damaged, read_arrays
 from harness.runs.rules import AGGREGATES, LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 
+FLAT = 1.25  # times its mean: the largest value of a map that is nearly even, which is to look it
+
 
 @dataclass(frozen=True, eq=False)
 class Maps:
@@ -29,6 +31,16 @@ class Maps:
     def largest(self) -> np.ndarray:
         """(n, M): the largest finite value of each map, 0 if none is above 0."""
         return np.max(self.values, axis=-1, where=np.isfinite(self.values), initial=0.0)
+
+    @property
+    def above_mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n, M) twice: the scale of each map over an image, from its mean to its largest value or to FLAT times the
+        mean if that is more.
+        """
+        finite = np.isfinite(self.values)
+        total = np.sum(self.values, axis=-1, where=finite, dtype=np.float64)
+        mean = (total / np.maximum(finite.sum(-1), 1)).astype(np.float32)
+        return mean, np.maximum(self.largest, FLAT * mean)
 
 
 def read_maps(attention: Attention) -> Maps:

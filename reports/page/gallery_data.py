@@ -1,6 +1,6 @@
 """The data of the attention gallery: images once for all runs that share them, maps of each run.
 
-Of one run it writes `data/gallery-<key>.js` (predictions, and the largest value of each map) and sheets of maps in two
+Of one run it writes `data/gallery-<key>.js` (predictions, and the ends of each map's scale) and sheets of maps in three
 colour scales (`map_sheets`). Of all runs with the same test images it writes `data/images-<hash>.js` (files, classes,
 labels) and sheets of the images. A page loads the data of a run when it is chosen, and a sheet when it comes into view.
 """
@@ -29,7 +29,7 @@ from reports.page.site import Site
 from reports.runs import Run
 from reports.values import rounded
 
-LAYOUT = 3  # version of the files that are written here: another one, or other colours, draws all of them again
+LAYOUT = 4  # version of the files that are written here: another one, or other colours, draws all of them again
 WORST = 4  # of the runs whose images are shown, so many are the worst ones
 
 
@@ -95,25 +95,25 @@ def _write_run(site: Site, key: str, run: Run, attention: Attention) -> tuple[st
     image_set = _write_images(site, attention, sprites)
     drawing = f"{map_sheets.COLOURS} {map_sheets.LEVELS} {map_sheets.SHARED} {map_sheets.PER_SHEET}"
     stamp = f"{LAYOUT} {drawing} {attention.stamp}"
-    scores = _scores(run)
+    scores, tested = _scores(run), run.metric("test/n")  # tested: images, of which some may have no maps
     # Both are computed only if a file has to be drawn.
     maps = functools.cache(lambda: read_maps(attention))
-    levels = functools.cache(lambda shared: map_sheets.quantised(maps(), shared=shared))
+    levels = functools.cache(lambda scale: map_sheets.quantised(maps(), scale))
 
-    def draw(shared: bool, first: int) -> bytes:
-        return map_sheets.sheet(levels(shared)[first : first + map_sheets.PER_SHEET], maps().side)
+    def draw(scale: str, first: int) -> bytes:
+        return map_sheets.sheet(levels(scale)[first : first + map_sheets.PER_SHEET], maps().side)
 
     sheets = {
         scale: [
-            site.made(f"maps/{key}/{scale}-{number:03}.png", stamp, functools.partial(draw, scale == "shared", first))
+            site.made(f"maps/{key}/{scale}-{number:03}.png", stamp, functools.partial(draw, scale, first))
             for number, first in enumerate(range(0, len(attention), map_sheets.PER_SHEET))
         ]
-        for scale in ("own", "shared")
+        for scale in map_sheets.SCALES
     }
     site.made_data(
         f"gallery-{key}",
-        f"{stamp} {image_set} {scores}",
-        lambda: _run_data(attention, maps(), levels(False), image_set, sheets, scores),
+        f"{stamp} {image_set} {scores} {tested}",
+        lambda: _run_data(attention, maps(), levels("own"), image_set, sheets, scores) | {"tested": tested},
     )
     return note, remedy
 
@@ -167,6 +167,7 @@ def _run_data(
     scores: dict[str, str],
 ) -> dict[str, Any]:
     """The data of a run besides its maps; lists are in the order of its images."""
+    low, high = run_maps.above_mean
     has_not_finite = (levels == map_sheets.NOT_FINITE).any(axis=(1, 2))
     names_on_page = {MEAN_OF_LAYERS: MEAN_MAP, LAST_LAYER: f"layer {run_maps.layers}"}
     return {
@@ -186,7 +187,8 @@ def _run_data(
                 attention.outlier_share, attention.outlier_attention, attention.misleading, strict=True
             )
         ],
-        "ends": [[rounded(end, 3) for end in ends] for ends in run_maps.largest],
+        "ends": _rounded(run_maps.largest),
+        "above": {"from": _rounded(low), "to": _rounded(high), "sheets": sheets["above"]},
         "notFinite": np.flatnonzero(has_not_finite).tolist(),  # images with values that are not finite
         "scores": {names_on_page.get(name, name): text for name, text in scores.items()},
         "sharedEnd": map_sheets.shared_end(run_maps.side),
@@ -194,6 +196,10 @@ def _run_data(
         "own": sheets["own"],
         "shared": sheets["shared"],
     }
+
+
+def _rounded(values: np.ndarray) -> list[list[float]]:
+    return [[rounded(value, 3) for value in row] for row in values]
 
 
 def _reason(run: Run, error: UnreadableError) -> str:

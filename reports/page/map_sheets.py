@@ -18,6 +18,8 @@ COLOURS = "inferno"  # perceptually uniform, and readable with any colour vision
 LEVELS = 128  # per map: less than 1 L* apart, finer than the eye; more levels compress worse
 NOT_FINITE, GAP = LEVELS, LEVELS + 1  # further palette entries: grey, and transparent between maps
 PER_SHEET = 50  # images
+# Each map from 0 to its largest value, from its mean to its largest value (over images), or all from 0 to `shared_end`.
+SCALES = ("own", "above", "shared")
 SHARED = 5  # end of the shared scale, in multiples of an even share (1 / number of tokens)
 
 
@@ -26,14 +28,23 @@ def shared_end(side: int) -> float:
     return min(1.0, SHARED / (side * side + 1))
 
 
-def quantised(maps: Maps, *, shared: bool = False) -> np.ndarray:
-    """Palette entries (n, M, P) uint8; the scale ends at each map's largest value, or at `shared_end` for all maps."""
-    ends = np.float32(shared_end(maps.side)) if shared else maps.largest[..., None]
+def quantised(maps: Maps, scale: str = "own") -> np.ndarray:
+    """Palette entries (n, M, P) uint8 in one of SCALES."""
+    low, high = _limits(maps, scale)
     finite = np.isfinite(maps.values)
-    shares = np.divide(maps.values, ends, out=np.zeros_like(maps.values), where=finite & (ends > 0))
+    span = (high - low)[..., None]
+    shares = np.divide(maps.values - low[..., None], span, out=np.zeros_like(maps.values), where=finite & (span > 0))
     levels = np.rint(shares.clip(0, 1) * (LEVELS - 1)).astype(np.uint8)
     levels[~finite] = NOT_FINITE
     return levels
+
+
+def _limits(maps: Maps, scale: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n, M) twice: the values of the first and the last colour."""
+    if scale == "above":
+        return maps.above_mean
+    ends = np.full_like(maps.largest, shared_end(maps.side)) if scale == "shared" else maps.largest
+    return np.zeros_like(ends), ends
 
 
 def sheet(levels: np.ndarray, side: int) -> bytes:

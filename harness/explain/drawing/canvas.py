@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from harness.runs.attention_maps import FLAT
+
 # Perceptually uniform and told apart with any colour vision: from none (dark) to most, and from less to more.
 SEQUENTIAL, DIVERGING = "inferno", "PuOr_r"
 NOT_FINITE = (128, 128, 128)
 INK, PALE, WARNING = (20, 20, 20), (110, 110, 110), (178, 60, 0)
 RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (110, 110, 110)  # Okabe & Ito 2008
 ELLIPSIS = "…"
-FLAT = 1.25  # times its mean: the largest value of a map that is nearly even, which is to look it
 
 
 @functools.cache

@@ -62,7 +62,23 @@ const chartSelection = (() => {
       state.change("select", areSelected ? selected.filter((key) => !keys.includes(key)) : [...selected, ...keys]);
     });
     const [trace] = element.data;
-    if (trace?.type === "parcoords" && isText(trace.customdata?.[0])) followBrush(element);
+    if (trace?.type === "parcoords" && isText(trace.customdata?.[0])) {
+      followBrush(element);
+      nameLines(element);
+    }
+  }
+
+  // Names the line of parallel coordinates that the pointer is on, which Plotly gives by its number and does not label.
+  async function nameLines(element) {
+    const place = document.getElementById("effects-hovered");
+    const table = await runTable.ready;
+    const otherwise = place.textContent;
+    element.on("plotly_hover", ({ curveNumber }) => {
+      const [key] = keysOf(element.data[0].customdata[curveNumber]);
+      const score = table.byKey.get(key)?.fields.val_f1;
+      place.textContent = `${runTable.label(table, key)}${score == null ? "" : `: ${score.toFixed(4)}`}`;
+    });
+    element.on("plotly_unhover", () => (place.textContent = otherwise));
   }
 
   // A brush selects; a selection that is made elsewhere removes the brush.

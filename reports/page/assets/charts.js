@@ -64,9 +64,11 @@ const charts = (() => {
     chart.element.classList.add("drawn");
   }
 
-  // Draw a figure that has no file, such as one of a panel. The element is removed with its panel.
+  // Draw a figure that has no file, such as one of a panel, with a button that saves it. The element is removed with its
+  // panel.
   function put(element, name, figure) {
     element.classList.add("plot");
+    element.before(takeAlong.svgButton(name));
     element.style.height = `${figure.layout.height ?? 280}px`;
     byName.set(name, { element, figure });
     return draw(name).catch((error) => showError(element, error));

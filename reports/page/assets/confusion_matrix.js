@@ -2,11 +2,11 @@
 
 // The confusion matrix as a Plotly figure: `mistakes` is the content of data/mistakes-<key>.js, `order` is "" (as in
 // the data), "f1" or "alike"; without the diagonal the colours show errors alone.
-const confusionFigure = (() => {
-  const SUPPORT = 5; // column of perClass: images of the class
-  const F1 = 0;
+const confusionMatrix = (() => {
+  const { SUPPORT, F1 } = classScores;
   const COUNTS_UP_TO = 20; // classes: a cell has room for its count
   const GAPS_UP_TO = 40; // classes: more cells are too small for gaps between them
+  const MOST = 100; // classes: the names of more would be too small to read
 
   // Classes that are confused with one another, side by side: after each class follows the one that is confused most
   // with the classes before it, the nearest of which count most.
@@ -38,12 +38,29 @@ const confusionFigure = (() => {
     return order;
   }
 
+  // Of too many classes, those with the most errors, as truth or as prediction; null: all.
+  function mostErrors({ classes, cells }) {
+    if (classes.length <= MOST) return null;
+    const errors = new Array(classes.length).fill(0);
+    const [truths, predictions, counts] = cells;
+    truths.forEach((truth, cell) => {
+      if (truth === predictions[cell]) return;
+      errors[truth] += counts[cell];
+      errors[predictions[cell]] += counts[cell];
+    });
+    return new Set([...classes.keys()].sort((left, right) => errors[right] - errors[left] || left - right).slice(0, MOST));
+  }
+
   function ordered(mistakes, order) {
-    const labels = [...mistakes.classes.keys()];
-    if (order === "alike") return bySimilarity(mistakes);
+    const shown = mostErrors(mistakes);
+    const all = order === "alike" ? bySimilarity(mistakes) : [...mistakes.classes.keys()];
+    const labels = shown ? all.filter((label) => shown.has(label)) : all;
     const f1 = (label) => mistakes.perClass[label][F1];
     return order === "f1" ? labels.sort((left, right) => f1(left) - f1(right) || left - right) : labels;
   }
+
+  // Says which classes are shown, where not all are.
+  const note = ({ classes }) => (classes.length > MOST ? `The ${MOST} classes with the most errors, of ${classes.length}.` : "");
 
   function table(size, empty) {
     return Array.from({ length: size }, () => new Array(size).fill(empty));
@@ -52,7 +69,7 @@ const confusionFigure = (() => {
   // Pixels of a cell's side.
   const cellSide = (size) => (size <= COUNTS_UP_TO ? 34 : size <= GAPS_UP_TO ? 18 : 10);
 
-  return (mistakes, order, withoutDiagonal) => {
+  function figure(mistakes, order, withoutDiagonal) {
     const labels = ordered(mistakes, order);
     const size = labels.length;
     const places = new Map(labels.map((label, place) => [label, place]));
@@ -62,6 +79,7 @@ const confusionFigure = (() => {
     truths.forEach((truth, cell) => {
       const predicted = predictions[cell];
       const [row, column] = [places.get(truth), places.get(predicted)];
+      if (row == null || column == null) return;
       counted[row][column] = counts[cell];
       texts[row][column] = String(counts[cell]);
       if (!(withoutDiagonal && truth === predicted)) shares[row][column] = counts[cell] / mistakes.perClass[truth][SUPPORT];
@@ -90,7 +108,9 @@ const confusionFigure = (() => {
         yaxis: { ...axis, title: { text: "truth", standoff: 12 }, autorange: "reversed", scaleanchor: "x" },
       },
     };
-  };
+  }
+
+  return { figure, note };
 })();
 
 // The truth and the prediction of a clicked cell, as names; for `gallery.showClasses`.

@@ -1,5 +1,14 @@
 "use strict";
 
+// The mean of each value and those at most `points` / 2 places from it, fewer at the ends.
+function smoothed(values, points) {
+  const reach = Math.floor(points / 2);
+  return values.map((_, place) => {
+    const near = values.slice(Math.max(place - reach, 0), place + reach + 1);
+    return near.reduce((sum, value) => sum + value, 0) / near.length;
+  });
+}
+
 // Controls of the training curves: the setting that colours them, which of them are shown, logarithmic losses.
 document.addEventListener("DOMContentLoaded", async () => {
   const LOSSES = ["curves-loss", "curves-val-loss"];
@@ -34,6 +43,17 @@ document.addEventListener("DOMContentLoaded", async () => {
     show();
   }
 
+  // Each training loss as the mean of a window of points around it; the loss as it was logged is kept beside it.
+  function smooth(points) {
+    charts.change("curves-loss", ({ data }) => {
+      for (const trace of data) {
+        if (trace.fill) continue; // a band: the lowest and the highest seed as they were
+        trace.logged ??= trace.y;
+        trace.y = smoothed(trace.logged, points);
+      }
+    });
+  }
+
   function legendItem(level) {
     const item = document.createElement("li");
     const button = document.createElement("button");
@@ -58,6 +78,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
 
   group.addEventListener("change", colour);
+  const smoothing = toolbar.querySelector("[data-smooth]");
+  smoothing.addEventListener("change", () => smooth(Number(smoothing.value)));
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
     for (const name of LOSSES) {
       charts.change(name, ({ layout }) => {

@@ -2,8 +2,6 @@
 
 // Differences between runs, from the content of data/run-<key>.js and data/mistakes-<key>.js. Pure functions.
 const differences = (() => {
-  const F1 = 0; // column of perClass
-
   const spread = (numbers) => Math.max(...numbers) - Math.min(...numbers);
   const haveSameClasses = (all) => all.every(({ classes }) => classes.join("\n") === all[0].classes.join("\n"));
 
@@ -22,7 +20,7 @@ const differences = (() => {
   // [class, F1 of each run, largest difference], the largest difference first.
   function classes(all) {
     return all[0].classes
-      .map((name, label) => [name, all.map(({ perClass }) => perClass[label][F1])])
+      .map((name, label) => [name, all.map(({ perClass }) => perClass[label][classScores.F1])])
       .map(([name, f1]) => [name, ...f1, spread(f1)])
       .sort((left, right) => right.at(-1) - left.at(-1));
   }

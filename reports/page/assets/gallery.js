@@ -29,7 +29,7 @@ const gallery = (() => {
 
   const label = (key) => runTable.label(table, key);
   const chosen = () => [runTable.shownRun(table), state.now.other];
-  const view = () => ({ run, other, map: settings.map, scale: settings.scale, layout: field.view.value, label });
+  const view = () => ({ run, other, map: settings.map, scale: settings.scale, layout: field.view.value, size: field.size.value, label });
   const otherIndex = (index) => galleryCards.otherIndex({ run, other }, index);
   const pageSize = () => PER_PAGE[field.view.value];
   const pageCount = () => Math.max(1, Math.ceil(order.length / pageSize()));
@@ -112,11 +112,12 @@ const gallery = (() => {
     const part = order.slice(first, first + pageSize());
     const shown = view();
     cards.classList.toggle("strips", field.view.value === "strips");
+    cards.classList.toggle("large", field.size.value === "large");
     cards.replaceChildren(...part.map((index, place) => galleryCards.card(shown, index, place === (focus ?? 0))));
     const total = run.predicted.length;
     const filtered = order.length < total ? `, filtered from ${total}` : "";
     count.textContent = order.length
-      ? `Images ${first + 1} to ${first + part.length} of ${order.length}${filtered}.${otherSet()}`
+      ? `Images ${first + 1} to ${first + part.length} of ${order.length}${filtered}.${withoutMaps()}${otherSet()}`
       : `None of the ${total} images passes the filters.`;
     pages.hidden = pageCount() < 2;
     pages.querySelector("span").textContent = `page ${page + 1} of ${pageCount()}`;
@@ -127,6 +128,8 @@ const gallery = (() => {
     document.getElementById("gallery-scale").textContent = galleryCards.legend(shown);
     if (focus != null) cards.children[Math.min(focus, part.length - 1)]?.focus();
   }
+
+  const withoutMaps = () => (run.tested > run.predicted.length ? ` The other ${run.tested - run.predicted.length} test images have no maps.` : "");
 
   // A remark where the other run has maps of other images.
   function otherSet() {

@@ -71,25 +71,30 @@ const tiles = (() => {
     const box = square("map", run.side * factor);
     box.style.width = `${count * pitch - factor}px`;
     const top = (index % run.perSheet) * pitch;
-    return cut(box, run[scale][sheet], run.maps.length * pitch, rows * pitch, first * pitch, top);
+    const sheets = scale === "above" ? run.above.sheets : run[scale];
+    return cut(box, sheets[sheet], run.maps.length * pitch, rows * pitch, first * pitch, top);
   }
 
   const map = (run, index, number, scale, factor) => maps(run, index, number, 1, scale, factor);
+
+  // The scale that a map has over its image: from its mean, because from 0 all of the image would be tinted.
+  const overImage = (run, index, scale, alone) => (scale === "own" && !alone && hasImage(run, index) ? "above" : scale);
 
   // A map over its image in grey; the map alone if the image is missing, or if `alone` is set.
   function overlay(run, index, number, scale, factor, alone = false) {
     const side = run.side * factor;
     const box = square("overlay", side);
-    const top = map(run, index, number, scale, factor);
+    const top = map(run, index, number, overImage(run, index, scale, alone), factor);
     if (alone || !hasImage(run, index)) top.classList.add("alone");
     else box.append(image(run, index, side));
     box.append(top);
     return box;
   }
 
-  // The end of a map's colour scale.
+  // The ends of a map's colour scale.
   function scaleText(run, index, number, scale) {
     const end = run.ends[index][number];
+    if (scale === "above") return `${percent(run.above.from[index][number])} to ${percent(run.above.to[index][number])}`;
     if (scale === "own") return `0 to ${percent(end)}`;
     return end > run.sharedEnd ? `up to ${percent(end)}, beyond the scale` : `up to ${percent(end)}`;
   }
@@ -114,7 +119,7 @@ const tiles = (() => {
   }
 
   return {
-    load, className, fileName, outcome, factorFor, image, combined, maps, map, overlay,
+    load, className, fileName, outcome, factorFor, image, combined, maps, map, overImage, overlay,
     scaleText, predictionText, warning, description,
   };
 })();

@@ -97,7 +97,7 @@ const imageView = (() => {
         captioned(
           tiles.overlay(run, index, chosen, settings.scale, factor),
           tiles.description(run, index, chosen),
-          [`${run.maps[chosen]}: ${tiles.scaleText(run, index, chosen, settings.scale)}`, run.scores[run.maps[chosen]]].filter(Boolean).join("; "),
+          [`${run.maps[chosen]}: ${tiles.scaleText(run, index, chosen, tiles.overImage(run, index, settings.scale, false))}`, run.scores[run.maps[chosen]]].filter(Boolean).join("; "),
         ),
       ),
     );

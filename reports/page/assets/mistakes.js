@@ -16,7 +16,6 @@
   const SIDE = 112; // of an image, approximate, pixels
   const SMALL_SIDE = 84;
   const LABELS = 240; // approximate width of class names and colour bar, beyond that of the labels below, pixels
-  const SUPPORT = 5; // column of perClass: images of the class
 
   let mistakes = null; // the content of data/mistakes-<key>.js
   let images = null; // the run's images, if the gallery has them
@@ -55,6 +54,7 @@
     charts.change("reliability", (drawn) => Object.assign(drawn, reliabilityFigure(mistakes.reliability)));
   }
 
+  const hasImage = (index) => images?.indexOf(mistakes.pictures[index][0]) != null;
   const className = (label) => mistakes.classes[label];
 
   // An image in words where the page has no image of it, else a button that opens it; `indices` and `position` are what
@@ -63,7 +63,7 @@
     const [file, truth, predicted, probability, truthProbability] = mistakes.pictures[index];
     const text = `${file}: ${percent(probability)} ${className(predicted)}, truth ${className(truth)} ${percent(truthProbability)}`;
     const place = images?.indexOf(file);
-    if (place == null) return element("span", { class: "card in-words" }, text);
+    if (!hasImage(index)) return element("span", { class: "card in-words" }, text);
     const factor = tiles.factorFor(images, side);
     const box = element("span", { class: "abreast" }, tiles.image(images, place, factor * images.side));
     const button = element("button", { type: "button", class: "card", "aria-label": `Open ${text}` }, box);
@@ -77,7 +77,7 @@
     const card = thumbnail(index, mistakes.errors, position, SIDE);
     const [file, truth, predicted, probability, truthProbability] = mistakes.pictures[index];
     const place = images?.indexOf(file);
-    if (place == null) return card;
+    if (!hasImage(index)) return card;
     const warning = tiles.warning(images, place);
     card.firstElementChild.append(tiles.overlay(images, place, 0, "own", tiles.factorFor(images, SIDE)));
     card.append(
@@ -95,18 +95,21 @@
   function showErrors() {
     const shown = mistakes.errors.slice(0, images ? ERRORS.withImages : ERRORS.withoutImages);
     document.getElementById("mistakes-errors").replaceChildren(...shown.map(errorCard));
+    const [withMaps, without] = ["mistakes-maps", "mistakes-no-maps"].map((id) => document.getElementById(id));
+    withMaps.hidden = !shown.some(hasImage);
+    without.hidden = shown.every(hasImage);
   }
 
   function showConfusions(most) {
     const items = mistakes.pairs.slice(0, most).map(([truth, predicted, times, indices]) => {
-      const support = mistakes.perClass[truth][SUPPORT];
+      const support = mistakes.perClass[truth][classScores.SUPPORT];
       const names = [element("b", {}, className(truth)), " predicted as ", element("b", {}, className(predicted))];
       const item = element("li", {}, element("p", {}, ...names, `: ${times} of ${support}`));
       if (images) {
         const thumbnails = indices.map((index, position) => thumbnail(index, indices, position, SMALL_SIDE));
         const button = element("button", { type: "button" }, "Show in the gallery");
         button.addEventListener("click", () => gallery.showClasses(run, className(truth), className(predicted)));
-        item.append(element("div", { class: "abreast" }, ...thumbnails), button);
+        item.append(element("div", { class: "abreast" }, ...thumbnails), ...(indices.some(hasImage) ? [button] : []));
       }
       return item;
     });
@@ -121,9 +124,11 @@
 
   function showMatrix() {
     const { order, off } = matrixControls.elements;
-    const figure = confusionFigure(mistakes, order.value, off.checked);
+    const figure = confusionMatrix.figure(mistakes, order.value, off.checked);
     matrix.style.height = `${figure.layout.height}px`;
-    matrix.style.maxWidth = `${figure.layout.height + LABELS}px`; // about square cells
+    const width = `${figure.layout.height + LABELS}px`; // about square cells
+    Object.assign(matrix.closest(".chart").style, { minWidth: `min(40rem, ${width})`, maxWidth: width });
+    document.getElementById("matrix-note").textContent = confusionMatrix.note(mistakes);
     charts.change("confusion", (drawn) => Object.assign(drawn, figure));
     charts.onClick("confusion", (point) => gallery?.showClasses(run, ...confusionCell(mistakes, point)));
   }

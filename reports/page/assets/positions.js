@@ -2,30 +2,48 @@
 
 // Position embeddings and head statistics of two runs side by side.
 (() => {
-  const figures = document.getElementById("positions-figures");
+  const maps = document.getElementById("positions-maps");
+  const mapped = maps?.dataset.runs.split(" ") ?? []; // keys of runs whose maps the page has
   const headsCharts = document.getElementById("heads-charts");
   const heads = headsCharts?.dataset.runs.split(" ") ?? []; // keys, the best first
+  let patch = null; // {row, column} that all maps show; null: the middle one
+  let views = []; // of the runs that are shown
 
-  // Figures are files of the page: choosing a run changes the addresses of images.
-  function showFigures(table, [run, other]) {
-    for (const side of figures.querySelectorAll("[data-place]")) {
-      const key = side.dataset.place === "0" ? run : other;
+  async function showMaps(table, keys) {
+    const sides = [...maps.querySelectorAll("[data-place]")];
+    sides.forEach((side, place) => {
+      const key = keys[place];
       side.hidden = !key;
-      if (!key) continue;
-      const label = runTable.label(table, key);
-      const addresses = document.querySelector(`template[data-figures="${key}"]`)?.content;
-      side.querySelector("h4").textContent = addresses ? label : `${label}: the page has no figures of this run`;
-      for (const link of side.querySelectorAll("a")) {
-        const address = addresses?.querySelector(`[data-name="${link.dataset.name}"]`)?.getAttribute("href");
-        const image = link.firstElementChild;
-        link.parentElement.hidden = !address;
-        image.alt = `${link.previousElementSibling.textContent}: ${label}`;
-        for (const [element, name] of [[link, "href"], [image, "src"]]) {
-          if (address) element.setAttribute(name, address);
-          else element.removeAttribute(name);
-        }
-      }
+      side.querySelector("h4").textContent = key
+        ? runTable.label(table, key) + (mapped.includes(key) ? "" : ": the page has no position embeddings of this run")
+        : "";
+      side.querySelector("div").replaceChildren();
+    });
+    const contents = await Promise.all(keys.map((key) => (mapped.includes(key) ? report.load(`positions-${key}`) : null)));
+    if (keys.join() !== pair(table).join()) return; // the choice changed meanwhile
+    views = contents.flatMap((content, place) => {
+      if (!content) return [];
+      const view = positionMaps.explorer(content, runTable.label(table, keys[place]), choose);
+      sides[place].querySelector("div").replaceChildren(view.element);
+      return [{ ...view, middle: Math.floor(content.side / 2) }];
+    });
+    choose(patch);
+  }
+
+  // The maps of many runs below one another, each as it comes near.
+  function showSweep(table) {
+    for (const place of document.querySelectorAll("#positions-sweep [data-key]")) {
+      const { key } = place.dataset;
+      report.whenNear(place, async () => {
+        place.replaceChildren(positionMaps.summary(await report.load(`positions-${key}`), runTable.label(table, key)));
+      });
     }
+  }
+
+  // The same patch in all maps.
+  function choose(at) {
+    patch = at;
+    for (const { show, middle } of views) show(at?.row ?? middle, at?.column ?? middle);
   }
 
   async function showHeads(table, keys) {
@@ -54,14 +72,21 @@
     return other && other !== run ? [run, other] : [run];
   }
 
-  addEventListener("load", async () => {
-    const table = await runTable.ready;
+  // Calls `show` with the pair now and whenever it changes.
+  function follow(table, show) {
     let shown = "";
     state.watch(() => {
       if (shown === pair(table).join()) return;
       shown = pair(table).join();
-      if (figures) showFigures(table, pair(table));
-      if (heads.length) showHeads(table, pair(table));
+      show(table, pair(table));
     });
+  }
+
+  addEventListener("load", async () => {
+    const table = await runTable.ready;
+    showSweep(table);
+    // Maps are the largest data: they are read when the section comes near.
+    if (maps) report.whenNear(maps, () => follow(table, showMaps));
+    if (heads.length) follow(table, showHeads);
   });
 })();

@@ -45,6 +45,7 @@ const runView = (() => {
         "Confusion matrix and classes",
         element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" },
           element("div", { id: "run-confusion", role: "group", "aria-label": "Confusion matrix; the table below has each class" })),
+        element("p", { class: "soft" }, confusionMatrix.note(mistakes)),
         classTable(mistakes),
       ),
       run.evidence.length > 0 && panel.part("What attention shows, tested", panel.table(["claim", "verdict", "number, 95 % interval"], run.evidence)),
@@ -99,7 +100,7 @@ const runView = (() => {
     put("run-scores", SCORES, "validation macro F1");
     const confusion = document.getElementById("run-confusion");
     if (confusion) {
-      const figure = confusionFigure(mistakes, "", false);
+      const figure = confusionMatrix.figure(mistakes, "", false);
       confusion.style.maxWidth = `${figure.layout.height + 240}px`;
       charts.put(confusion, "run-confusion", figure);
       charts.onClick("run-confusion", (point) => {

@@ -40,6 +40,8 @@ const takeAlong = (() => {
 
   const title = document.querySelector("h1").textContent.replaceAll(/[^\w.-]+/g, "-").replaceAll(/^-+|-+$/g, "");
 
+  const svgButton = (name) => button("SVG", "Save this chart as SVG", () => charts.saveAs(name, `${title}-${name}`));
+
   // Buttons for the tables and charts inside an element.
   function offer(root) {
     for (const table of root.querySelectorAll(".scroll > table:not([data-taken])")) {
@@ -49,11 +51,11 @@ const takeAlong = (() => {
       table.parentElement.after(button("CSV", "Save this table as CSV", action));
     }
     for (const plot of root.querySelectorAll(".chart > .plot[data-chart]")) {
-      plot.before(button("SVG", "Save this chart as SVG", () => charts.saveAs(plot.dataset.chart, `${title}-${plot.dataset.chart}`)));
+      plot.before(svgButton(plot.dataset.chart));
     }
   }
 
   document.addEventListener("DOMContentLoaded", () => offer(document.querySelector("main")));
 
-  return { csv, rowsOf, offer };
+  return { csv, rowsOf, offer, svgButton };
 })();

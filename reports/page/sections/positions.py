@@ -1,13 +1,10 @@
-"""Position embeddings before and after every run, by learning rate; figures and attention heads of two runs."""
+"""Position embeddings before and after every run, by learning rate; their maps and attention heads of two runs."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.runs.attention_files import HeadStatistics, read_statistics
@@ -17,18 +14,12 @@ from reports.collection import Collection
 from reports.columns import value
 from reports.page.charts import Chart, chart
 from reports.page.gallery_data import best_and_worst
-from reports.page.run_figures import copied_figure
+from reports.page.position_maps import write_position_maps
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats import positions
 from reports.values import is_number, rounded
-
-# Captions of the figures in figures/ of a run.
-CAPTIONS = {
-    "positions": "Similarity of the position embeddings of all patches before and after, with numbers and verdict",
-    "position_maps": "Similarity of the class token with each patch before and after, and how far each patch moved",
-}
 
 # Titles of the head statistics in attention.npz.
 STATISTICS = {
@@ -64,37 +55,34 @@ class Line:
 
 def section(collection: Collection, site: Site) -> Section | None:
     runs = sorted((row.run for row in collection.rows), key=lambda run: _rate(run))
-    lines: list[Line] = []
-    measured: list[Run] = []
+    lines: dict[Run, Line] = {}
     rules: dict[str, None] = {}  # of the verdicts; runs of other versions may have others
     missing: dict[str, list[str]] = {}  # reason -> labels of runs
     for run in runs:
         label = collection.label(run)
         try:
             numbers = positions.read(run).numbers
-            lines.append(_line(run, label, numbers))
+            lines[run] = _line(run, label, numbers)
             rules[printable(numbers["rule"])] = None
-            measured.append(run)
         except FileNotFoundError:
             reason = "positions.npz is missing" if run.finished else f"{printable(run.state)}, not measured yet"
             missing.setdefault(reason, []).append(label)
         except ValueError as error:
             missing.setdefault(printable(error), []).append(label)
-    # Of several seeds, the figure of all settings shows the best one.
+    # Of several seeds, the maps of all settings show the best one.
     bests = {row.setting.best for row in collection.setting_rows}
+    by_rate = positions.choose([run for run in lines if run in bests])
+    drawn = best_and_worst([row.run for row in collection.rows if row.run in lines], collection.gallery)
+    for run in {*by_rate, *drawn}:
+        write_position_maps(site, collection.key(run), run)
     heads = _heads(collection, site)
-    best_first = [row.run for row in collection.rows if row.run in set(measured)]
-    drawn = best_and_worst(best_first, collection.gallery)
-    figures = [of_run for run in drawn if (of_run := _figures(collection, site, run))["images"]]
     context = {
-        "lines": lines,
+        "lines": list(lines.values()),
         "rules": list(rules),
         "missing": missing,
-        "sweep": _sweep_figure(collection, site, [run for run in measured if run in bests]),
-        "most": positions.MOST,
-        "figures": figures,
-        "sides": figures[:1] + figures[1:][-1:],
-        "captions": CAPTIONS,
+        "sweep": [{"key": collection.key(run), "line": lines[run]} for run in by_rate],
+        "settings": len(bests & lines.keys()),
+        "maps": [collection.key(run) for run in drawn],
         "heads": heads,
         "charts": _charts(site) if heads else [],
     }
@@ -102,7 +90,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         "positions",
         "positions.html.j2",
         context,
-        scripts=("head_charts.js", "positions.js"),
+        scripts=("head_charts.js", "position_maps.js", "positions.js"),
         styles=("gallery.css", "positions.css"),
     )
 
@@ -130,32 +118,6 @@ def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"positions.npz is damaged ({error})") from error
-
-
-def _sweep_figure(collection: Collection, site: Site, runs: Sequence[Run]) -> str | None:
-    """The address of the figure of all runs; drawn again only if the embeddings or the labels of its runs change."""
-    chosen = positions.choose(runs)
-    if not chosen:
-        return None
-    about = [(collection.label(run), _stamp(run.path / positions.POSITIONS)) for run in chosen]
-    stamp = hashlib.sha256(repr([len(runs), *about]).encode(errors="replace")).hexdigest()
-
-    def draw() -> bytes:
-        figure = positions.figure(runs)
-        assert figure is not None
-        content = io.BytesIO()
-        figure.savefig(content, format="png")
-        return content.getvalue()
-
-    return site.made("figures/positions.png", stamp, draw)
-
-
-def _figures(collection: Collection, site: Site, run: Run) -> dict[str, Any]:
-    """Key, label and addresses of the figures of a run, which are copied."""
-    key = collection.key(run)
-    addresses = {name: copied_figure(site, key, run, name) for name in CAPTIONS}
-    images = {name: address for name, address in addresses.items() if address}
-    return {"key": key, "label": collection.label(run), "images": images}
 
 
 def _heads(collection: Collection, site: Site) -> list[dict[str, str]]:
@@ -211,11 +173,6 @@ def _rate(run: Run) -> float:
     """The learning rate; infinite, and so last, if the run has none."""
     rate = run.config.get("lr")
     return float(rate) if is_number(rate) else math.inf
-
-
-def _stamp(path: Path) -> str:
-    about = path.stat()
-    return f"{path.name} {about.st_mtime_ns} {about.st_size}"
 
 
 def _digits(number: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from sklearn.metrics.pairwise import cosine_similarity
 
 from harness.explain import archive
 from harness.explain.attention.head_statistics import STATISTICS
+from harness.runs.attention_files import PositionArchive, read_positions
 from reports.collection import Collection
+from reports.page import position_maps
 from reports.page.section import Section
 from reports.page.sections import positions as section
 from reports.page.site import Site
@@ -22,12 +25,6 @@ from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive, made_up_positions, place_embedding
 from tests.helpers.looked import damaged, look
 from tests.reports.page.test_gallery_data import data
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweep's figure takes a second."""
-    monkeypatch.setattr(section, "_sweep_figure", lambda *_: None)
 
 
 def section_of(runs: Path, page: Path, gallery: int | None = 24) -> Section:
@@ -53,34 +50,58 @@ def test_runs_by_learning_rate_with_their_numbers(tmp_path: Path) -> None:
     assert float(lost.change) == pytest.approx(numbers["change"]["value"], rel=5e-3)
     assert (kept.change, kept.strength) == ("0", "0.9")
     assert len(made.context["rules"]) == 1
-    with Image.open(tmp_path / "page" / made.context["sweep"]) as figure:
-        assert figure.format == "PNG" and figure.width > 800
+    assert [row["line"] for row in made.context["sweep"]] == [kept, lost]
 
 
-def test_the_sweep_s_figure_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look(tmp_path / "runs" / "a")
-    section_of(tmp_path / "runs", tmp_path / "page")
-    monkeypatch.setattr(section.positions, "figure", lambda runs: pytest.fail("drawn again"))
-    section_of(tmp_path / "runs", tmp_path / "page")
+def cosines_of(text: str, rows: int) -> np.ndarray:
+    """(R, P), as position_maps.js reads them."""
+    levels = np.frombuffer(base64.b64decode(text), np.uint8).reshape(rows, -1)
+    return np.where(levels == 255, np.nan, levels / 127 - 1)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_figures_of_runs_as_they_are(tmp_path: Path) -> None:
-    for place in range(3):
-        folder = look(
-            tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10}
-        )
-        (folder / "figures").mkdir()
-        (folder / "figures" / "positions.png").write_bytes(b"figure %d" % place)
-    (tmp_path / "runs" / "r2" / "figures" / "position_maps.png").write_bytes(b"maps")
+def test_maps_have_the_similarities_of_the_embeddings(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(49, 32))
+    run = look(tmp_path / "runs" / "a", config={"lr": 1e-1}, positions=noise)
+    made = section_of(tmp_path / "runs", tmp_path / "page")
+    (row,) = made.context["sweep"]
+    assert made.context["maps"] == [row["key"]]
+    found = data(tmp_path / "page", f"positions-{row['key']}")
+    written = read_positions(run)
+    assert (found["side"], found["step"]) == (7, 1)
+    for when, embedding, class_token in (
+        (0, written.before, written.class_token_before),
+        (1, written.after, written.class_token_after),
+    ):
+        patches = embedding[1:].astype(float) - embedding[1:].astype(float).mean(0)
+        np.testing.assert_allclose(cosines_of(found["tiles"][when], 49), cosine_similarity(patches), atol=0.005)
+        token = cosine_similarity(embedding[:1].astype(float) + class_token, patches)
+        np.testing.assert_allclose(cosines_of(found["token"][when], 1), token, atol=0.005)
+    before, after = (each[1:].astype(float) for each in (written.before, written.after))
+    before, after = before - before.mean(0), after - after.mean(0)
+    moved = np.linalg.norm(after - before, axis=1) / np.sqrt((before**2).sum(1).mean())
+    np.testing.assert_allclose(found["moved"], moved, rtol=1e-2)
+
+
+def test_of_a_fine_grid_every_second_patch_has_a_tile() -> None:
+    embedding = np.random.default_rng(0).normal(size=(1 + 37**2, 4)).astype(np.float32)
+    embedding[5] = np.nan
+    token = np.ones(4, np.float32)
+    found = position_maps.position_maps(PositionArchive(embedding, embedding, token, token, {}))
+    assert (found["side"], found["step"]) == (37, 2)
+    tiles = cosines_of(found["tiles"][0], 18**2)
+    assert tiles.shape == (324, 1369) and np.isnan(tiles).all()  # the mean over patches is not finite
+    assert [position_maps._step(side) for side in (1, 14, 25, 26, 37, 64)] == [1, 1, 1, 2, 2, 7]
+
+
+def test_maps_are_of_the_best_and_the_worst_run(tmp_path: Path) -> None:
+    for place in range(4):
+        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
     made = section_of(tmp_path / "runs", tmp_path / "page", gallery=2)
-    first, last = made.context["figures"]
-    assert (first["label"], last["label"]) == ("lr 1", "lr 0.01")  # the best and the worst, as in the gallery
-    assert first["images"].keys() == {"positions"} and last["images"].keys() == {"positions", "position_maps"}
-    assert (tmp_path / "page" / first["images"]["positions"]).read_bytes() == b"figure 0"
+    labels = {row["key"]: row["line"].label for row in made.context["sweep"]}
+    assert list(labels.values()) == ["lr 0.001", "lr 0.01", "lr 0.1", "lr 1"]
+    assert [labels[key] for key in made.context["maps"]] == ["lr 1", "lr 0.001"]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_heads_of_every_run(tmp_path: Path) -> None:
     seen = made_up_archive()
     look(tmp_path / "runs" / "a", seen)
@@ -95,7 +116,6 @@ def test_heads_of_every_run(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for place, name in enumerate(("good", "gone", "cut", "odd", "running")):
@@ -121,15 +141,9 @@ def test_no_run_has_embeddings(tmp_path: Path) -> None:
     look(tmp_path / "runs" / "a")
     shutil.rmtree(tmp_path / "runs" / "a" / "attention")
     made = section_of(tmp_path / "runs", tmp_path / "page")
-    assert (made.context["lines"], made.context["sweep"], made.context["figures"], made.context["heads"]) == (
-        [],
-        None,
-        [],
-        [],
-    )
+    assert [made.context[name] for name in ("lines", "sweep", "maps", "heads")] == [[], [], [], []]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_whatever_is_damaged_the_section_is_made(tmp_path: Path) -> None:
     path = look(tmp_path / "runs" / "a") / "attention" / "positions.npz"
     whole, said = path.read_bytes(), 0

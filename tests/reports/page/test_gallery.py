@@ -6,12 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
 from reports.page import build
-from reports.page.sections import positions
 from tests.helpers.explained import made_up_archive
 from tests.helpers.looked import look
 from tests.helpers.pages import Page, page_data
@@ -20,17 +18,9 @@ from tests.reports.test_runs import write_run
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figure of the sweep takes a second."""
-    monkeypatch.setattr(positions, "_sweep_figure", lambda *_: None)
-
-
 def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for place in range(2):
-        figures = look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}) / "figures"
-        figures.mkdir()
-        (figures / "positions.png").write_bytes(b"an image")
+        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
@@ -48,7 +38,7 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
     runs = [run for setting in page_data(tmp_path / "page")["runs"]["settings"] for run in setting["runs"]]
     assert {run["label"] for run in runs} == {"lr 1", "lr 0.1"}
     for key in (run["key"] for run in runs):
-        for kind in ("gallery", "mistakes", "heads", "run"):
+        for kind in ("gallery", "mistakes", "heads", "positions", "run"):
             assert (tmp_path / "page" / "data" / f"{kind}-{key}.js").is_file()
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from harness.explain.archive import Archive
+from harness.explain.drawing import canvas
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.gallery_data import Gallery, best_and_worst, write_gallery
@@ -61,6 +62,9 @@ def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     ]
     assert (about["side"], about["layers"], about["heads"], about["headLayer"]) == (7, 3, 2, 3)
     assert about["ends"][2][3] == float(f"{float(seen.rollout[2].max()):.3g}")
+    low, high = canvas.above_mean(seen.rollout[2])
+    assert [about["above"][end][2][3] for end in ("from", "to")] == pytest.approx([low, high], rel=2e-3)
+    assert about["tested"] == 6
     assert about["sharedEnd"] == pytest.approx(0.1)
 
 

@@ -36,8 +36,9 @@ def test_everything_is_drawn(report_page: Path, reader: Reader) -> None:
     assert page.locator("#verdict .setting").inner_text() == BEST
     # Nothing is wider than the page.
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW
-    images = page.locator("img").evaluate_all("all => all.map((one) => [one.naturalWidth > 0, Boolean(one.alt)])")
-    assert images and all(map(all, images))
+    maps = page.locator("canvas[role=img]")
+    expect(maps).to_have_count(5 * 3 + 2 * 7)  # position embeddings: a row for each finished run, and two runs in full
+    assert all(maps.evaluate_all("all => all.map((one) => Boolean(one.ariaLabel) && one.clientWidth > 50)"))
 
 
 def test_text_from_elsewhere_stays_text(report_page: Path, reader: Reader) -> None:
@@ -275,6 +276,15 @@ def test_images_are_filtered(report_page: Path, reader: Reader) -> None:
     controls.scroll_into_view_if_needed()
     count = page.locator("#gallery-count")
     expect(count).to_have_text(f"Images 1 to 40 of {PICTURES}.")
+    # Over an image, a map starts at its mean, here an even share; alone at 0.
+    card, map_ = page.locator("#gallery-images .card").first, page.locator("#gallery-images .card .map").first
+    sheet = "one => [one.style.backgroundImage.split('/').at(-1), one.clientWidth]"
+    expect(card.locator(".ends")).to_contain_text(f"scale {100 / 49:.3g} % to ")
+    assert map_.evaluate(sheet) == ['above-000.png")', 112]
+    controls.locator("[name=view]").select_option("map alone")
+    controls.locator("[name=size]").select_option("large")
+    expect(card.locator(".ends")).to_contain_text("scale 0 to ")
+    assert map_.evaluate(sheet) == ['own-000.png")', 224]
     controls.locator("[name=truth]").select_option(HOSTILE)
     expect(count).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")
     controls.locator("[name=outcome]").select_option("wrong")

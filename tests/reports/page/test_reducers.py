@@ -19,8 +19,10 @@ def scripts(browser: Browser) -> Page:
     page = browser.new_page()
     page.add_script_tag(
         content="const report = {colour: (name) => name, element: document.createElement}; const tiles = {};"
+        "const charts = {escaped: (text) => text};"
     )
-    for name in ("state", "words", "chart_selection", "differences", "head_charts"):
+    before = ("state", "words", "chart_selection", "class_scores", "confusion_matrix", "differences", "head_charts")
+    for name in (*before, "curves", "position_maps"):
         page.add_script_tag(content=(HERE / "assets" / f"{name}.js").read_text())
     return page
 
@@ -256,3 +258,38 @@ def test_head_statistics_of_the_other_run_alone_are_named_as_its(scripts: Page) 
     dots, means = depth["data"]
     assert (dots["marker"]["color"], dots["y"]) == ("var(--run-5)", [1, 3, None, 4])
     assert means["y"] == [2, None]  # an unknown value is not 0
+
+
+def test_of_many_classes_those_with_the_most_errors_are_drawn(scripts: Page) -> None:
+    """150 classes of 2 images; the last 50 have an error each, in class 149 for all but that one."""
+    wrong = range(100, 149)
+    cells = [[*range(150), *wrong], [*range(150), *[149] * len(wrong)], [2] * 100 + [1] * 49 + [2] + [1] * len(wrong)]
+    mistakes = {"classes": [f"c{number}" for number in range(150)], "perClass": [[1, 1, 1, 0, 1, 2, 2, -1]] * 150}
+    call = "([mistakes, order]) => confusionMatrix.figure(mistakes, order, false)"
+    figure = scripts.evaluate(call, [mistakes | {"cells": cells}, ""])
+    names = figure["layout"]["xaxis"]["ticktext"]
+    assert names == [f"c{number}" for number in (*range(50), *range(100, 150))]
+    (trace,) = figure["data"]
+    assert len(trace["z"]) == len(trace["z"][0]) == 100
+    assert trace["z"][names.index("c120")][names.index("c149")] == 0.5
+    assert figure["layout"]["height"] < 1200
+    notes = [scripts.evaluate("all => confusionMatrix.note({classes: all})", list(range(n))) for n in (100, 150)]
+    assert notes == ["", "The 100 classes with the most errors, of 150."]
+
+
+def test_a_curve_is_smoothed(scripts: Page) -> None:
+    assert scripts.evaluate("smoothed([1, 2, 6, 4], 3)") == [1.5, 3, 4, 5]
+    assert scripts.evaluate("smoothed([1, 2, 6, 4], 1)") == [1, 2, 6, 4]
+    assert scripts.evaluate("smoothed([1, 2, 6], 51)") == [3, 3, 3]
+
+
+def test_the_tile_next_to_a_patch(scripts: Page) -> None:
+    """Of 37 rows, 18 have tiles, the first of which is row 1."""
+    run = {"side": 37, "step": 2, "tiles": [], "token": [], "moved": []}
+    call = "([run, row, column]) => positionMaps.tileOf(positionMaps.read(run), row, column)"
+    assert scripts.evaluate(call, [run, 0, 1]) == {"row": 0, "column": 0, "number": 0}
+    assert scripts.evaluate(call, [run, 35, 36]) == {"row": 17, "column": 17, "number": 17 * 18 + 17}
+    patch = scripts.evaluate("run => positionMaps.patchOf(run, {row: 17, column: 0})", run)
+    assert patch == {"row": 35, "column": 1}
+    ends = [scripts.evaluate("share => positionMaps.coloured(share)", share) for share in (0, 1, None)]
+    assert ends == [[68, 1, 84, 255], [253, 231, 37, 255], [128, 128, 128, 255]]

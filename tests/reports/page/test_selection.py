@@ -67,6 +67,9 @@ def test_a_selection_is_everywhere_and_in_the_address(report_page: Path, reader:
     # A brushed axis selects the lines that pass through it.
     page.locator("[data-chart=effects-parallel]").scroll_into_view_if_needed()
     parallel = page.locator("[data-chart=effects-parallel].drawn")
+    key = parallel.evaluate("one => (one.emit('plotly_hover', {curveNumber: 1}), one.data[0].customdata[1])")
+    label = page.locator(f"#leaderboard-table [data-open={key}]").get_attribute("aria-label") or ""
+    expect(page.locator("#effects-hovered")).to_have_text(re.compile(f"^{label.removeprefix('Open ')}: 0[.]"))
     axis = parallel.locator(".axis-brush .background").last.bounding_box()
     assert axis is not None
     middle = axis["x"] + axis["width"] / 2
@@ -215,7 +218,44 @@ def test_runs_are_compared(report_page: Path, reader: Reader) -> None:
     expect(view.locator("h2")).to_have_text("2 compared")
     view.get_by_role("button", name="Positions and heads").click()
     expect(view).to_be_hidden()
-    assert page.locator("#positions-figures h4").all_inner_texts() == [BEST, POOR]
+    heads = page.locator("#positions-maps h4")
+    expect(heads).to_have_text([BEST, POOR])
+
+
+def test_a_patch_is_chosen_in_all_position_maps(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    page.locator("#positions-maps").scroll_into_view_if_needed()
+    runs = page.locator("#positions-maps .position-maps")
+    expect(runs).to_have_count(2)  # the best and the worst that finished
+    status = page.locator("#positions-maps [role=status]")
+    expect(status).to_have_text(["Patch in row 4, column 4."] * 2)  # the middle one of 7 x 7
+    runs.first.get_by_role("group").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowRight")
+    expect(status).to_have_text(["Patch in row 3, column 5."] * 2)
+    # A tile under the pointer is that of its patch; another map then gives the numbers of two patches.
+    tiles = runs.nth(1).locator("canvas").first
+    box = tiles.bounding_box()
+    assert box is not None and box["width"] == pytest.approx(box["height"], abs=1)
+    tiles.hover(position={"x": 0.5 / 7 * box["width"], "y": 6.5 / 7 * box["height"]})
+    expect(status.first).to_have_text("Patch in row 7, column 1.")
+    one = runs.first.locator("canvas").nth(2)
+    one.hover(position={"x": 0.5 / 7 * box["width"], "y": 6.5 / 7 * box["height"]})
+    expect(status.first).to_contain_text("with the patch in row 7, column 1: 1.00 before, 1.00 after.")
+    # The best run's embedding is as before: so are the colours of its maps, and not those of the other run.
+    pixels = "all => all.slice(0, 2).map((one) => one.toDataURL())"
+    before, after = runs.first.locator("canvas").evaluate_all(pixels)
+    assert before == after
+    before, after = runs.nth(1).locator("canvas").evaluate_all(pixels)
+    assert before != after
+    # All settings are there, by learning rate.
+    page.locator("#positions-sweep").scroll_into_view_if_needed()
+    expect(page.locator("#positions-sweep .position-row").first.locator("canvas")).to_have_count(3)
+    assert page.locator("#positions-sweep b:not(.tag)").all_inner_texts() == [
+        *["learning rate 1e-05"] * 3,
+        "learning rate 0.001",
+        "learning rate 0.1",
+    ]
 
 
 def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, reader: Reader) -> None:

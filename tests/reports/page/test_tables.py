@@ -54,11 +54,12 @@ def test_the_command_writes_them_beside_the_page(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["report", str(tmp_path / "runs"), *words])
         return done.exit_code, done.output
 
-    assert report("--tables", "csv,latex,markdown")[0] == 0
+    code, printed = report("--tables", "csv,latex,markdown")
     folder = tmp_path / "runs" / "report" / "tables"
-    assert {path.name for path in folder.iterdir()} == {
-        f"{name}.{suffix}" for name in ("leaderboard", "runs") for suffix in ("csv", "tex", "md")
-    }
+    tables = [f"{name}.{suffix}" for name in ("leaderboard", "runs") for suffix in ("csv", "md", "tex")]
+    assert code == 0
+    assert printed.splitlines() == [str(folder.parent / "index.html"), *(str(folder / name) for name in tables)]
+    assert {path.name for path in folder.iterdir()} == set(tables)
     with (folder / "leaderboard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["validation F1"]) for row in rows] == pytest.approx([sum(s) / 3 for s in SCORES.values()])
