@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -15,21 +14,17 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.data import duplicates
-from harness.data.class_names import difference, lookalike, lookalikes
+from harness.data.class_problems import class_problems
 from harness.data.decode import read_below
 from harness.data.digests import known_files
-from harness.data.folder_scan import EXTENSIONS, Listing, summarise
-from harness.data.layout import check_layout, without_labels
+from harness.data.layout import check_layout
+from harness.data.listing import Listing, summarise
 from harness.data.missing_splits import cut_missing_splits, missing_splits
 from harness.data.near_copies import NearCopy, crossing_notes, near_copies
 from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
 from harness.errors import DataError
-from harness.runs.rules import printable
-
-# Classes of a split that train does not have: of these, each with a hint. A hint compares a name with all classes.
-MAX_UNKNOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +96,7 @@ def scan_image_folder(
     listing = list_images(Path(root).expanduser().absolute())
     read = listing.read or functools.partial(read_below, listing.root)
     classes = tuple(sorted(listing.images.get("train", {})))
-    problems = [*listing.problems, *check_layout(listing), *_class_problems(listing, classes)]
+    problems = [*listing.problems, *check_layout(listing), *class_problems(listing, classes)]
     notes = _absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
     known = known_files(listing.root, stamps, read, cache_dir)
@@ -145,63 +140,6 @@ def _split(name: str, images: dict[str, list[str]], classes: tuple[str, ...]) ->
     index = {name: label for label, name in enumerate(classes)}
     labelled = sorted((file, index[name]) for name, files in images.items() if name in index for file in files)
     return Split(name, tuple(file for file, _ in labelled), np.array([label for _, label in labelled], dtype=np.int64))
-
-
-def _class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
-    problems = []
-    train, where = listing.images.get("train", {}), listing.place("train")
-    count = sum(len(files) for files in train.values())
-    empty = [name for name in classes if not train[name]]
-    if count and empty:
-        problems.append(
-            f"train/ has class folders without an image ({len(empty)}): {summarise(empty)}. "
-            f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
-        )
-    if count and len(classes) < 2:
-        problems.append(f"{where} has one class ({summarise(classes)}): training needs at least two.")
-    if 0 < count < len(classes):
-        problems.append(
-            f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
-        )
-    for name, other in lookalikes(classes):
-        remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
-        problems.append(
-            f"{where} has two classes that look the same, {printable(name)}: they differ in "
-            f"{' and '.join(difference(name, other))}. {remedy}"
-        )
-    for split, folder in listing.folders.items():
-        unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
-        if split in listing.unlabelled:
-            count = listing.unlabelled[split]
-            problems.append(f"{folder}/ has images ({count}), but no class folders. {without_labels(folder)}")
-        elif not listing.is_list and unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
-            only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
-            problems.append(f"{only} {without_labels(folder)}")
-        else:
-            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MAX_UNKNOWN]]
-            if (more := len(unknown) - MAX_UNKNOWN) > 0:
-                problems.append(f"{listing.place(split)} has {more} more classes that {where} does not have.")
-    return problems
-
-
-def _unknown_class(listing: Listing, split: str, name: str, classes: tuple[str, ...]) -> str:
-    train = listing.place("train")
-    problem = f"{listing.place(split)} has a class that {train} does not have: {printable(name)}."
-    if other := lookalike(name, classes):
-        here, there = difference(name, other)
-        return (
-            f"{problem} It looks like a class of {train}, but is spelt with other characters ({here}, in {train} "
-            f"{there}): rename it, with the name copied from {train}."
-        )
-    near = _nearest(name, classes)
-    remove = "remove its rows" if listing.is_list else "remove the folder"
-    hint = f"Did you mean {printable(near)}?" if near else f"Add the class to {train} or {remove}."
-    return f"{problem} {hint}"
-
-
-def _nearest(name: str, classes: tuple[str, ...]) -> str | None:
-    near = [lookalike(name, classes), *difflib.get_close_matches(name, classes, n=1)]
-    return next((other for other in near if other), None)
 
 
 def _absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,72 @@
+"""Class folders that cannot be trained on: empty ones, names that look the same, classes that train does not have."""
+
+from __future__ import annotations
+
+import difflib
+
+from harness.data.class_names import difference, lookalike, lookalikes
+from harness.data.folder_scan import EXTENSIONS
+from harness.data.layout import without_labels
+from harness.data.listing import MOST, Listing, summarise
+from harness.runs.rules import printable
+
+
+def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
+    """Problems of the class folders of train, and of those of other splits that train does not have."""
+    problems = []
+    train, where = listing.images.get("train", {}), listing.place("train")
+    count = sum(len(files) for files in train.values())
+    empty = [name for name in classes if not train[name]]
+    if count and empty:
+        problems.append(
+            f"train/ has class folders without an image ({len(empty)}): {summarise(empty)}. "
+            f"Add images ({', '.join(EXTENSIONS)}) or remove the folders."
+        )
+    if count and len(classes) < 2:
+        problems.append(f"{where} has one class ({summarise(classes)}): training needs at least two.")
+    if 0 < count < len(classes):
+        problems.append(
+            f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
+        )
+    pairs = lookalikes(classes)
+    for name, other in pairs[:MOST]:
+        remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
+        problems.append(
+            f"{where} has two classes that look the same, {printable(name)}: they differ in "
+            f"{' and '.join(difference(name, other))}. {remedy}"
+        )
+    if len(pairs) > MOST:
+        problems.append(f"{where} has {len(pairs) - MOST} more pairs of such classes.")
+    for split, folder in listing.folders.items():
+        unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
+        if split in listing.unlabelled:
+            count = listing.unlabelled[split]
+            problems.append(f"{folder}/ has images ({count}), but no class folders. {without_labels(folder)}")
+        elif not listing.is_list and unknown and len(listing.images[split]) == 1 and not _nearest(unknown[0], classes):
+            only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
+            problems.append(f"{only} {without_labels(folder)}")
+        else:
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MOST]]
+            if (more := len(unknown) - MOST) > 0:  # a hint compares a name with all classes
+                problems.append(f"{listing.place(split)} has {more} more classes that {where} does not have.")
+    return problems
+
+
+def _unknown_class(listing: Listing, split: str, name: str, classes: tuple[str, ...]) -> str:
+    train = listing.place("train")
+    problem = f"{listing.place(split)} has a class that {train} does not have: {printable(name)}."
+    if other := lookalike(name, classes):
+        here, there = difference(name, other)
+        return (
+            f"{problem} It looks like a class of {train}, but is spelt with other characters ({here}, in {train} "
+            f"{there}): rename it, with the name copied from {train}."
+        )
+    near = _nearest(name, classes)
+    remove = "remove its rows" if listing.is_list else "remove the folder"
+    hint = f"Did you mean {printable(near)}?" if near else f"Add the class to {train} or {remove}."
+    return f"{problem} {hint}"
+
+
+def _nearest(name: str, classes: tuple[str, ...]) -> str | None:
+    near = [lookalike(name, classes), *difflib.get_close_matches(name, classes, n=1)]
+    return next((other for other in near if other), None)
