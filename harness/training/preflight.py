@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config import NAMED_WEIGHTS, RunConfig
+from harness.data.cache import check_cache
 from harness.data.handover import listed_folder
 from harness.data.image_folder import ImageFolder
+from harness.data.resize import Resize
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
@@ -30,7 +32,7 @@ def resolved(config: RunConfig) -> tuple[RunConfig, list[HarnessError]]:
 def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]) -> tuple[ImageFolder, Preprocessing]:
     """The image folder and the preprocessing; raises one HarnessError with every problem, `errors` included.
 
-    Weights files are opened, but only their headers are read. Nothing is written.
+    Weights files are opened, but only their headers are read. Nothing is written but the cache.
     """
     weights_found = not errors
     errors = list(errors)
@@ -54,6 +56,9 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
         # A file whose metadata cannot be read is reported once.
         if preprocessing and config.weights not in NAMED_WEIGHTS:
             attempt(lambda: check_header(config.model, Path(config.weights), config.weights_key))
+    if image_folder and preprocessing:
+        rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+        attempt(lambda: check_cache(rule, image_folder.digests, config.cache_dir))
     attempt(lambda: _check_writable(run_folder))
     if errors:
         raise joined(errors)
