@@ -16,6 +16,7 @@ from harness.explain.test_set import ExplainResult
 from harness.probe.gain import gain_over_probe, probe_lines
 from harness.probe.head import ProbeHead
 from harness.runs import figures
+from harness.runs.confusion_figure import confusion_matrix
 from harness.runs.folder import BEST
 from harness.runs.intervals import score_intervals
 from harness.runs.logger import RunLogger
@@ -70,7 +71,7 @@ def finish_run(
         "loss_curve": figures.loss_curve(
             rows, title=config.run_name, best_epoch_number=int(progress.best["best/epoch"])
         ),
-        "confusion_matrix": figures.confusion_matrix(scores.confusion, data.classes, scores),
+        "confusion_matrix": confusion_matrix(scores.confusion, data.classes, scores),
         "reliability": reliability_figure(measured),
     }
     paths = {name: figures.save(figure, folder.figures / f"{name}.png") for name, figure in drawn.items()}

@@ -76,7 +76,8 @@ def test_other_data_needs_the_same_classes(finished: Outcome, tmp_path: Path, ph
     moved = shutil.copytree(photos, tmp_path / "moved")
     result = CliRunner().invoke(main.main, ["evaluate", str(finished.folder), "--data", str(moved)])
     assert result.exit_code == 0
-    assert f"test macro F1       {finished.summary['test/f1']:.4f}" in result.output
+    assert f"test macro F1           {finished.summary['test/f1']:.4f}" in result.output
+    assert f"test balanced accuracy  {finished.summary['test/balanced_accuracy']:.4f}" in result.output
 
 
 def test_predicting_agrees_with_the_tested_predictions(finished: Outcome, photos: Path) -> None:

@@ -38,8 +38,10 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
         if as_json:
             click.echo(json.dumps(results))
         else:
-            for title, value in score_lines(results).items():
-                click.echo(f"{title:<20}{value}")
+            lines = score_lines(results)
+            width = max(map(len, lines))
+            for title, value in lines.items():
+                click.echo(f"{title:<{width}}  {value}")
 
 
 @click.command()

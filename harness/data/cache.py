@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -86,6 +87,17 @@ def open_cache(
     if cache.bad and (bad_images == "fail" or len(cache.bad) == len(files)):
         raise UndecodableError(undecodable_message(root, files, cache.bad))
     return cache
+
+
+def check_cache(resize: Resize, digests: Sequence[str], cache_dir: str | os.PathLike[str] | None = None) -> None:
+    """Raises DataError if images still have to be decoded and the cache cannot be written to."""
+    folder = store_folder(resize, cache_dir)
+    try:
+        with _writing(folder), tempfile.TemporaryFile(dir=folder):
+            pass
+    except DataError:
+        if (read_store(folder).find(digests) < 0).any():
+            raise
 
 
 def store_folder(resize: Resize, cache_dir: str | os.PathLike[str] | None = None) -> Path:

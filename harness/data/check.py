@@ -15,9 +15,9 @@ from harness.data.blank import blank_by_class, is_blank
 from harness.data.cache import cache_directory, undecodable_message
 from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_image
-from harness.data.folder_scan import summarise
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
+from harness.data.listing import summarise
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 from harness.runs.rules import printable

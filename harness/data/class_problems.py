@@ -1,20 +1,18 @@
-"""Problems of classes: too few, without images, with names that look the same, or missing in train."""
+"""Class folders that cannot be trained on: empty ones, names that look the same, classes that train does not have."""
 
 from __future__ import annotations
 
 import difflib
 
 from harness.data.class_names import difference, lookalike, lookalikes
-from harness.data.folder_scan import EXTENSIONS, Listing, summarise
+from harness.data.folder_scan import EXTENSIONS
 from harness.data.layout import without_labels
+from harness.data.listing import MOST, Listing, summarise
 from harness.runs.rules import printable
-
-# Classes of a split that train does not have: of these, each with a hint. A hint compares a name with all classes.
-MAX_UNKNOWN = 20
 
 
 def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
-    """Classes of train that cannot be trained, and classes of the other splits that train does not have."""
+    """Problems of the class folders of train, and of those of other splits that train does not have."""
     problems = []
     train, where = listing.images.get("train", {}), listing.place("train")
     count = sum(len(files) for files in train.values())
@@ -30,12 +28,15 @@ def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
         problems.append(
             f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
         )
-    for name, other in lookalikes(classes):
+    pairs = lookalikes(classes)
+    for name, other in pairs[:MOST]:
         remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
         problems.append(
             f"{where} has two classes that look the same, {printable(name)}: they differ in "
             f"{' and '.join(difference(name, other))}. {remedy}"
         )
+    if len(pairs) > MOST:
+        problems.append(f"{where} has {len(pairs) - MOST} more pairs of such classes.")
     for split, folder in listing.folders.items():
         unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
         if split in listing.unlabelled:
@@ -45,8 +46,8 @@ def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
             problems.append(f"{only} {without_labels(folder)}")
         else:
-            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MAX_UNKNOWN]]
-            if (more := len(unknown) - MAX_UNKNOWN) > 0:
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MOST]]
+            if (more := len(unknown) - MOST) > 0:  # a hint compares a name with all classes
                 problems.append(f"{listing.place(split)} has {more} more classes that {where} does not have.")
     return problems
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.data.digests import stamp_of
-from harness.data.folder_scan import Listing, summarise
+from harness.data.listing import Listing, summarise
 from harness.data.split_names import SPELLINGS
 from harness.runs.rules import printable
 

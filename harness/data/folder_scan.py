@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import functools
 import os
 import stat
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.data import nested
-from harness.data.digests import Stamp, stamp_of
+from harness.data.digests import stamp_of
+from harness.data.listing import Listing, summarise
 from harness.data.split_names import SPELLINGS, is_by_product
 from harness.runs.rules import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
-EXAMPLES = 4  # names in a note on entries that are not read
 MASKS = "masks"  # a folder beside the splits that explain reads; it is not a split, and nothing is left out
 
 LAYOUT = "train/<class>/<image>, and the same under valid/ and test/"
-
-
-@dataclasses.dataclass
-class Listing:
-    """Files under `root`, gathered while walking: images[split][class] are paths relative to it."""
-
-    root: Path
-    images: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
-    folders: dict[str, str] = dataclasses.field(default_factory=dict)  # split -> name of its folder
-    stamps: dict[str, Stamp] = dataclasses.field(default_factory=dict)  # path -> what changes with the file
-    read: Callable[[str], bytes] | None = None  # the bytes of an image by its path; None if paths are those of files
-    is_list: bool = False  # whether the images are rows of a list instead of files in class folders
-    ignored: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    nested: dict[str, int] = dataclasses.field(default_factory=dict)  # folder below a class -> its images
-    unread: list[str] = dataclasses.field(default_factory=list)  # files without the extension of an image
-    examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # reason -> names, at most a few
-    others: list[str] | None = None  # folders beside the splits; None if the root cannot be listed
-    unlabelled: dict[str, int] = dataclasses.field(default_factory=dict)  # split -> images, if it has no class folders
-    crossing: list[str] = dataclasses.field(default_factory=list)  # linked files of other classes: link -> target
-    problems: list[str] = dataclasses.field(default_factory=list)
-
-    @functools.cached_property
-    def real_splits(self) -> tuple[str, ...]:
-        """Where the folders of splits are, or would be, once links are followed."""
-        return tuple(os.path.realpath(self.root / name) for names in SPELLINGS.values() for name in names)
-
-    def place(self, split: str) -> str:
-        """What messages call a split: its folder, or the value of its rows."""
-        return f"split {SPELLINGS[split][0]}" if self.is_list else f"{self.folders.get(split, SPELLINGS[split][0])}/"
-
-    def leave_out(self, reason: str, name: str) -> None:
-        """Count an entry that is not read, and keep its name as an example."""
-        self.ignored[reason] += 1
-        names = self.examples.setdefault(reason, [])
-        if name not in names and len(names) < EXAMPLES:
-            names.append(name)
-
-    def leave_out_file(self, path: str) -> None:
-        """Count a file without the extension of an image; `unread` keeps its path."""
-        self.ignored["not images"] += 1
-        self.unread.append(path)
-
-    def left_out(self) -> str:
-        """Counts by reason with examples, "" if nothing was left out."""
-        return ", ".join(
-            f"{count} {reason} ({summarise(self.examples[reason], EXAMPLES)})"
-            for reason, count in sorted(self.ignored.items(), key=lambda entry: entry[0])
-            if reason in self.examples
-        )
 
 
 def walk(root: Path) -> Listing:
@@ -80,13 +27,8 @@ def walk(root: Path) -> Listing:
         listing.problems.append(f"{printable(root)}{what}. --data takes a folder with {LAYOUT}.")
     else:
         _walk_root(listing)
+    listing.problems += listing.beyond()
     return listing
-
-
-def summarise(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
-    """The first few items in one string, and how many more there are."""
-    more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
-    return separator.join(printable(item) for item in items[:limit]) + more
 
 
 def class_images(root: Path, folder: str) -> list[str]:
@@ -123,8 +65,8 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     listing.folders[split] = folder
     entries = _entries(listing, folder)
     for entry in entries or []:
-        if nested.leads_nowhere(entry):
-            listing.problems.append(f"{folder}/{printable(entry.name)}: a link to nothing. Restore or remove it.")
+        if reason := nested.leads_nowhere(entry):
+            listing.refuse("links to nothing", f"{folder}/{printable(entry.name)}: {reason}. Restore or remove it.")
         elif entry.is_dir():
             if entry.is_symlink():
                 _refuse_class_link(listing, f"{folder}/{entry.name}")
@@ -148,9 +90,10 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
 
 def _refuse_hidden_class(listing: Listing, folder: str) -> None:
     if count := len(class_images(listing.root, folder)):
-        listing.problems.append(
+        listing.refuse(
+            "class folders whose names begin with a dot",
             f"{printable(folder)}/ holds images ({count}), but a class folder whose name begins with a dot is not "
-            "read: rename it, or move it out of the data folder."
+            "read: rename it, or move it out of the data folder.",
         )
 
 
@@ -159,10 +102,11 @@ def _refuse_twins(listing: Listing, files: list[str]) -> None:
     counts = nested.below(files)
     pairs = nested.twins(files) if counts else {}
     for place, (first, second) in pairs.items():
-        listing.problems.append(
+        listing.refuse(
+            "folders of images with the names of others of the class",
             f"{printable(place)}/ holds images ({counts[place]}) with the names of others of the class "
             f"({printable(first)}, {printable(second)}): they would be trained on as separate images. "
-            "Move the folder out of the data folder or remove it; rename its images if they are different ones."
+            "Move the folder out of the data folder or remove it; rename its images if they are different ones.",
         )
     listing.nested.update({place: count for place, count in counts.items() if place not in pairs})
 
@@ -183,7 +127,9 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
             elif not entry.name.lower().endswith(EXTENSIONS):
                 listing.leave_out_file(path)
             elif not stat.S_ISREG(entry.stat().st_mode):
-                listing.problems.append(f"{printable(path)}: a named pipe or device, not a file. Remove it.")
+                listing.refuse(
+                    "named pipes or devices", f"{printable(path)}: a named pipe or device, not a file. Remove it."
+                )
             else:
                 if entry.is_symlink():
                     _note_crossing(listing, path, place, (*above, place)[0])
@@ -191,7 +137,9 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                 files.append(path)
         except OSError as error:
             what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
-            listing.problems.append(f"{printable(path)}: {what}. Restore or remove it.")
+            listing.refuse(
+                "links or files that cannot be followed or read", f"{printable(path)}: {what}. Restore or remove it."
+            )
     return files
 
 
@@ -201,8 +149,9 @@ def _refuse_link(listing: Listing, path: str) -> bool:
     class_folder = os.path.realpath(listing.root.joinpath(*path.split("/")[:2]))
     if not nested.leaves_class(target, class_folder, listing.real_splits):
         return False
-    listing.problems.append(
-        f"{printable(path)} links to {printable(target)}, which holds images of other classes: remove the link."
+    listing.refuse(
+        "links to images of other classes",
+        f"{printable(path)} links to {printable(target)}, which holds images of other classes: remove the link.",
     )
     return True
 
@@ -211,8 +160,9 @@ def _refuse_class_link(listing: Listing, path: str) -> None:
     """A class folder that is a link may lead anywhere but to images that are read as another class, too."""
     target = os.path.realpath(listing.root / path)
     if nested.meets_splits(target, listing.real_splits):
-        listing.problems.append(
-            f"{printable(path)} links to {printable(target)}, which is read as another class: remove the link."
+        listing.refuse(
+            "links to folders of other classes",
+            f"{printable(path)} links to {printable(target)}, which is read as another class: remove the link.",
         )
 
 
@@ -231,7 +181,8 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         path = printable(listing.root / folder)
-        listing.problems.append(f"{path}: cannot be listed ({error.strerror}). Check its permissions (ls -ld).")
+        problem = f"{path}: cannot be listed ({error.strerror}). Check its permissions (ls -ld)."
+        listing.refuse("folders that cannot be listed", problem)
         return None
     visible = []
     for entry in entries:
@@ -243,7 +194,8 @@ def _entries(listing: Listing, folder: str) -> list[os.DirEntry[str]] | None:
                 _refuse_hidden_class(listing, f"{folder}/{entry.name}")
         elif any("\udc80" <= letter <= "\udcff" for letter in entry.name):  # how Python keeps bytes that are not UTF-8
             path = printable(f"{folder}/{entry.name}" if folder else entry.name)
-            listing.problems.append(f"{path}: the name is not UTF-8, so no table could hold it. Rename it.")
+            problem = f"{path}: the name is not UTF-8, so no table could hold it. Rename it."
+            listing.refuse("names that are not UTF-8", problem)
         else:
             visible.append(entry)
     return visible

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.data.folder_scan import LAYOUT, MASKS, Listing, class_images, summarise
+from harness.data.folder_scan import LAYOUT, MASKS, class_images
+from harness.data.listing import Listing, summarise
 from harness.data.split_names import SPELLINGS, is_by_product, likely_split
 from harness.runs.rules import printable
 

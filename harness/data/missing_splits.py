@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.data import duplicates
 from harness.data.cut import cut
-from harness.data.folder_scan import Listing, summarise
 from harness.data.grouping import groups_of, members, named_groups, sibling_pairs
+from harness.data.listing import Listing, summarise
 from harness.data.near_copies import NearCopy
 from harness.data.split_names import SPELLINGS
 from harness.runs.rules import printable

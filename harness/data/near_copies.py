@@ -15,7 +15,7 @@ import numpy as np
 from harness.data.cache import cache_directory
 from harness.data.digests import KnownFile
 from harness.data.duplicates import EMPTY, Pair, alike, looks_of
-from harness.data.folder_scan import summarise
+from harness.data.listing import summarise
 from harness.data.store import mark_used
 from harness.errors import HarnessError
 from harness.files import not_a_file, replacing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import errno
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import PurePosixPath
 
 # Folders with these names usually hold images made from those beside them.
@@ -21,14 +23,15 @@ def leaves_class(target: str, class_folder: str, splits: Iterable[str]) -> bool:
     return is_within(class_folder, target) or meets_splits(target, splits)
 
 
-def leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a link to itself or to what is not there."""
+def leads_nowhere(entry: os.DirEntry[str]) -> str:
+    """Why a link in a folder cannot be followed, "" if it can be or if it is not a link."""
     if entry.is_symlink():
         try:
             entry.stat()
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+            return "a link to nothing" if missing else f"a link that cannot be followed ({error.strerror})"
+    return ""
 
 
 def meets_splits(target: str, splits: Iterable[str]) -> bool:
@@ -51,16 +54,17 @@ def twins(files: Iterable[str]) -> dict[str, tuple[str, str]]:
 
     The other one lies in a folder above, or, for folders in DERIVED, anywhere else in the class.
     """
-    by_stem: dict[tuple[str, ...], list[PurePosixPath]] = {}
+    by_stem: dict[tuple[str, ...], dict[PurePosixPath, str]] = {}  # split, class and stem -> folder -> its first file
     for file in files:
         path = PurePosixPath(file)
-        by_stem.setdefault((*path.parts[:2], path.stem.casefold()), []).append(path)
+        by_stem.setdefault((*path.parts[:2], path.stem.casefold()), {}).setdefault(path.parent, file)
     pairs: dict[str, tuple[str, str]] = {}
-    for same in by_stem.values():
-        for path in same:
-            derived = path.parent.name.casefold() in DERIVED
-            for other in same:
-                above = other.parent in path.parent.parents
-                if above or (derived and other.parent != path.parent):
-                    pairs.setdefault(str(path.parent), (str(path), str(other)))
+    for places in by_stem.values():
+        for folder, file in places.items():
+            # Not each with each: data sets have thousands of folders that hold the same name, one per person or video.
+            above = next((place for place in folder.parents if place in places), None)
+            if above is None and folder.name.casefold() in DERIVED:
+                above = next((place for place in islice(places, 2) if place != folder), None)
+            if above is not None:
+                pairs.setdefault(str(folder), (file, places[above]))
     return dict(sorted(pairs.items()))

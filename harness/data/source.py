@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.data.csv_list import list_csv
-from harness.data.folder_scan import Listing, walk
+from harness.data.folder_scan import walk
+from harness.data.listing import Listing
 
 # By the suffix of a file; a folder is walked.
 SOURCES: dict[str, Callable[[Path], Listing]] = {".csv": list_csv}

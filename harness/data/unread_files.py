@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.data.file_kinds import extension_for
-from harness.data.folder_scan import summarise
+from harness.data.listing import summarise
 from harness.runs.rules import printable
 
 _OPENED = 20  # files whose start is read; more are counted only

@@ -11,7 +11,8 @@ import numpy as np
 from harness.data.augment import centre_box
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError
-from harness.data.folder_scan import EXTENSIONS, summarise
+from harness.data.folder_scan import EXTENSIONS
+from harness.data.listing import summarise
 from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError
 from harness.model.preprocessing import Preprocessing

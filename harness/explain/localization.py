@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil, upright_size
-from harness.data.folder_scan import summarise
+from harness.data.listing import summarise
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.explain.archive import Archive

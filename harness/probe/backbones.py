@@ -37,13 +37,14 @@ class BackboneResult:
 def pair_with_weights(models: Sequence[str], weights: Sequence[str]) -> list[tuple[str, str]]:
     """(model, weights) of each backbone: weights as given, one for all, or each model's first named ones."""
     if not weights:
-        without = [model for model in models if not _named(model)]
+        without = [model for model in models if weights_names(model) and not _named(model)]
         if without:
             raise ConfigError(
                 f"No named weights exist for --model {', '.join(without)}: give a weights file for each model with "
                 "--weights, in the order of --model."
             )
-        return [(model, _named(model)[0]) for model in models]
+        # An unknown model has none; RunConfig refuses it and lists those that are known.
+        return [(model, next(iter(_named(model)), "none")) for model in models]
     if len(weights) == 1:
         return [(model, weights[0]) for model in models]
     if len(weights) != len(models):

@@ -1,4 +1,4 @@
-"""Figures of one run: loss and score curves, and the confusion matrix.
+"""Figures of one run: loss and score curves; how figures are saved.
 
 Made without pyplot, which keeps every figure in memory until it is closed.
 """
@@ -14,7 +14,6 @@ import numpy as np
 
 from harness.files import replacing, write_atomically
 from harness.runs.rules import BLUE, GREEN, ORANGE, best_epoch, finite_number, without_mathtext
-from harness.training.metrics import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +41,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
     _draw_losses(losses, rows, epochs, best)
     _draw_scores(scores, epochs, best)
     if title:
-        figure.suptitle(_plain(title, longest=_LONGEST_TITLE))
+        figure.suptitle(plain(title, longest=_LONGEST_TITLE))
     return figure
 
 
@@ -149,93 +148,7 @@ def _best(epochs: Sequence[Mapping[str, Any]], number: int | None) -> Mapping[st
     return next((row for row in epochs if row.get("epoch") == number and "step" in row), None)
 
 
-def confusion_matrix(
-    confusion: np.ndarray, classes: Sequence[str], scores: Scores, *, title: str = "Test set"
-) -> Figure:
-    """Share of each class's images by predicted class, with the top confusions beside it."""
-    from matplotlib.figure import Figure
-
-    names = [_plain(name) for name in classes]
-    notes = _notes(confusion, names, scores)
-    side = min(max(0.19 * len(names), 4.5), 19.0)  # inches of the matrix
-    scale = 1.6 if side > 8 else 1.0
-    label_size = min(max(0.55 * 72 * side / len(names), 4.0), 9.0)  # points of a class name
-    left = bottom = _inches(names, label_size) + 0.35 * scale  # class names and the title of the axis
-    below, above, beside = 0.75 * scale, 0.4 * scale, _inches(notes, 7.5 * scale) + 0.5
-    width, height = left + side + beside, below + bottom + side + above
-    figure = Figure(figsize=(width, height), dpi=150)
-    axes = figure.add_axes((left / width, (below + bottom) / height, side / width, side / height))
-    bar = figure.add_axes(((left + side / 4) / width, 0.45 * scale / height, side / 2 / width, 0.12 * scale / height))
-    _draw_matrix(axes, bar, confusion, names, label_size, scale)
-    heading = f"{_plain(title)}: macro F1 {scores.f1:.4f}, accuracy {scores.accuracy:.4f}, n = {scores.n}"
-    axes.set_title(heading, fontsize=11 * scale, pad=6 * scale)
-    corner = ((left + side + 0.25) / width, (height - above) / height)
-    figure.text(*corner, "\n".join(notes), va="top", fontsize=7.5 * scale, linespacing=1.4)
-    return figure
-
-
-def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[str]:
-    pairs = ["Top confusions", "(true → predicted, images)", "", *confused_pairs(confusion, names)]
-    return [*pairs, "", "Lowest F1", "(class, F1, images)", "", *weakest_classes(scores, names)]
-
-
-def _inches(lines: Sequence[str], size: float) -> float:
-    """Width of the longest line of text, at a font size in points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=size)
-    widths = [text_to_path.get_text_width_height_descent(f".{line}", font, ismath=False)[0] for line in lines]
-    return float(max(widths)) / 72
-
-
-def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:
-    support = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
-    # Zero is white and the smallest shares are the darkest, so that single errors are visible in an empty matrix.
-    image = axes.imshow(np.ma.masked_equal(share, 0), cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-    count = len(names)
-    ticks = range(0, count, max(1, math.ceil(count / 200)))
-    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, fontsize=size)
-    axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
-    axes.set_xlabel("predicted class", fontsize=10 * scale)
-    axes.set_ylabel("true class", fontsize=10 * scale)
-    axes.tick_params(length=2, pad=2)
-    if count <= 200:
-        axes.set_xticks(np.arange(-0.5, count), minor=True)
-        axes.set_yticks(np.arange(-0.5, count), minor=True)
-        axes.grid(which="minor", color="0.9", linewidth=0.4)
-        axes.tick_params(which="minor", length=0)
-    if count <= 12:
-        for row, column in zip(*np.nonzero(confusion), strict=True):
-            colour = "white" if share[row, column] < 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    axes.figure.colorbar(image, cax=bar, orientation="horizontal")
-    bar.set_xlabel("share of the true class's images (white: none)", fontsize=8 * scale)
-    bar.tick_params(labelsize=7 * scale)
-
-
-def confused_pairs(confusion: np.ndarray, names: Sequence[str], limit: int = 15) -> list[str]:
-    """The largest counts off the diagonal, as text; of equal ones, the larger share of its class comes first."""
-    truth, guess = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
-    counts, support = confusion[truth, guess], confusion.sum(axis=1)[truth]
-    order = np.lexsort((guess, truth, -counts / support, -counts))
-    lines = [f"{names[truth[i]]} → {names[guess[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
-    if len(order) > limit:
-        lines.append(f"and {len(order) - limit} more pairs, {counts[order[limit:]].sum()} images")
-    return lines or ["none: every image is right"]
-
-
-def weakest_classes(scores: Scores, names: Sequence[str], limit: int = 10) -> list[str]:
-    """The classes with images that have the lowest F1 below 1, as text."""
-    order = np.argsort(scores.class_f1, kind="stable")
-    weakest = [i for i in order if scores.support[i] and scores.class_f1[i] < 1][:limit]
-    lines = [f"{names[i]}  {scores.class_f1[i]:.3f}  {scores.support[i]}" for i in weakest] or ["none below 1"]
-    absent = int((scores.support == 0).sum())
-    return [*lines, f"without images, F1 0: {absent}"] if absent else lines
-
-
-def _plain(text: str, longest: int = 28) -> str:
+def plain(text: str, longest: int = 28) -> str:
     """A name for matplotlib: shortened, without control characters and mathtext."""
     short = text if len(text) <= longest else text[: longest - 1] + "…"
     return without_mathtext("".join(letter if letter.isprintable() else "�" for letter in short))

@@ -75,7 +75,13 @@ class Scores:
     class_recall: np.ndarray  # (C,) float64
     class_f1: np.ndarray  # (C,) float64
     support: np.ndarray  # (C,) int64, images of each class
-    confusion: np.ndarray  # (C, C) int64, rows = truth, columns = prediction
+    labels: np.ndarray  # (N,) int64
+    predicted: np.ndarray  # (N,) int64
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(C, C) int64, rows = truth, columns = prediction; not made for a validation: 3 GB at 20,000 classes."""
+        return resampling.confusion_counts(self.labels, self.predicted, len(self.support))
 
     def by_key(self, prefix: str) -> dict[str, float]:
         """The scores that the table of metrics lists under a prefix such as `val/`, by their keys."""
@@ -87,8 +93,10 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
     """Scores of logits (N, C) against labels (N,); equal to scikit-learn's with labels=range(C), zero_division=0."""
     predictions = Predictions(labels, logits)
     n, num_classes = logits.shape
-    confusion = resampling.confusion_counts(labels, predictions.predicted, num_classes)
-    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, support, predicted = (
+        np.bincount(of, minlength=num_classes)
+        for of in (labels[labels == predictions.predicted], labels, predictions.predicted)
+    )
     class_f1, class_recall = resampling.class_f1(hits, support + predicted), resampling.ratio(hits, support)
     return Scores(
         n=n,
@@ -102,7 +110,8 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
         class_recall=class_recall,
         class_f1=class_f1,
         support=support,
-        confusion=confusion,
+        labels=labels,
+        predicted=predictions.predicted,
     )
 
 

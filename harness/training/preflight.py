@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config import RunConfig
+from harness.data.cache import check_cache
 from harness.data.handover import listed_folder
 from harness.data.image_folder import ImageFolder
+from harness.data.resize import Resize
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
@@ -35,7 +37,7 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     """The image folder and the preprocessing; raises one HarnessError with every problem, `errors` included.
 
     Weights files are opened, but only their headers are read; of weights to be downloaded, a server is asked whether it
-    has them. Nothing is written.
+    has them. Nothing is written but the cache.
     """
     weights_found = not errors
     errors = list(errors)
@@ -69,6 +71,9 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     if preprocessing and is_timm(config.model):
         size, targets = preprocessing.crop_size, config.lora_targets if config.lora_rank else None
         attempt(lambda: check_timm_build(config.model, size, targets))
+    if image_folder and preprocessing:
+        rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+        attempt(lambda: check_cache(rule, image_folder.digests, config.cache_dir))
     attempt(lambda: _check_writable(run_folder))
     if errors:
         raise joined(errors)

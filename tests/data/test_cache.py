@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness.config import RunConfig
 from harness.data import cache_build, store
-from harness.data.cache import PixelCache, cache_directory, open_cache, store_folder, undecodable_message
+from harness.data.cache import PixelCache, cache_directory, check_cache, open_cache, store_folder, undecodable_message
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
 from harness.data.image_folder import load_configured_folder
@@ -394,6 +394,21 @@ def test_shards_are_finished_when_they_are_full(root: Path, caches: Path, monkey
     for index, name in enumerate(names(root)):
         with Image.open(root / name) as picture:
             np.testing.assert_array_equal(result.image(index), np.asarray(resized(picture, SMALL)))
+
+
+def test_a_cache_that_cannot_be_written_to_is_refused_early_unless_it_holds_all(
+    root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = opened(root, caches).digests
+    check_cache(SMALL, ["unknown"], caches)
+
+    def refuse(**options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    check_cache(SMALL, digests, caches)
+    with pytest.raises(DataError, match=r"cannot be kept in .* \(Permission denied\)"):
+        check_cache(SMALL, [*digests, "unknown"], caches)
 
 
 def test_a_cache_directory_that_cannot_be_used(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

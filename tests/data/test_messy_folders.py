@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.data import nested
 from harness.data.image_folder import ImageFolder, load_image_folder
 from harness.errors import DataError
 from tests.helpers.messy_folders import write_image, write_splits
@@ -277,3 +278,41 @@ def test_files_that_are_not_read_are_named_by_kind(tmp_path: Path) -> None:
         "Rename them to have them read, for example to x.png",
     )
     assert folder.ignored == {"not images": 5}
+
+
+def test_of_many_problems_of_a_kind_twenty_are_named_and_the_rest_are_counted(tmp_path: Path) -> None:
+    """A disk that is not mounted makes every link one to nothing."""
+    write_splits(tmp_path, "train", "valid", "test")
+    for number in range(30):
+        (tmp_path / "train" / f"bird {number:02d}").symlink_to("not mounted")
+        (tmp_path / "train" / "cat" / f"{number:02d}.jpg").symlink_to("not mounted")
+        os.mkfifo(tmp_path / "valid" / "cat" / f"{number:02d}.jpg")
+    problems = refused(tmp_path).splitlines()
+    assert len(problems) == 63
+    assert problems[0] == "train/bird 00: a link to nothing. Restore or remove it."
+    assert problems[-3:] == [
+        "... and 10 more links to nothing.",
+        "... and 10 more links or files that cannot be followed or read.",
+        "... and 10 more named pipes or devices.",
+    ]
+
+
+def test_of_many_unknown_classes_twenty_get_a_hint_and_the_rest_are_counted(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "test", count=1, classes=tuple(f"class {number}" for number in range(30)))
+    write_splits(tmp_path, "valid", count=1, classes=tuple(f"klass {number}" for number in range(30)), seed=500)
+    problems = refused(tmp_path).splitlines()
+    assert len(problems) == 21
+    assert problems[0] == "valid/ has a class that train/ does not have: klass 0. Did you mean class 0?"
+    assert problems[-1] == "valid/ has 10 more classes that train/ does not have."
+
+
+@pytest.mark.timeout(60)  # comparing each name with each takes ten minutes
+def test_a_folder_per_person_with_the_same_names_in_each_takes_no_time() -> None:
+    files = [f"train/ill/person {number:05d}/scan.png" for number in range(20_000)]
+    assert nested.twins(files) == {}
+    assert nested.twins([*files, "train/ill/scan.png", "train/ill/person 00007/left/scan.png"]) == {
+        str(Path(file).parent): (file, "train/ill/scan.png") for file in files
+    } | {"train/ill/person 00007/left": ("train/ill/person 00007/left/scan.png", files[7])}
+    assert nested.twins([*files, "train/ill/masks/scan.png"]) == {
+        "train/ill/masks": ("train/ill/masks/scan.png", files[0])
+    }

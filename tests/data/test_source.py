@@ -13,8 +13,8 @@ from harness.config import RunConfig
 from harness.data import source
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
-from harness.data.folder_scan import Listing
 from harness.data.image_folder import load_configured_folder
+from harness.data.listing import Listing
 from harness.model.vit import Preprocessing
 
 PREPROCESSING = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)

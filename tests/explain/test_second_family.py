@@ -25,6 +25,7 @@ from harness.explain.positions.change import Change, Embedding, compare
 from harness.model import adapter, vit
 from harness.model.adapter import NO_POSITIONS, TokenLayout
 from harness.model.architectures import Architecture
+from harness.runs.folder import RunFolder
 from harness.train import fit
 from reports.page.build import build
 from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known, register_vit
@@ -238,6 +239,8 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
     config = settings(photos, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
     run = fit(config)
     assert run.summary["state"] == "finished"
+    # A run does not fail for its maps, so a reason such as a lack of memory is here.
+    assert RunFolder(run.folder).read("manifest.json").get("problems", {}) == {}
     assert {"probe/val_f1", "test/f1", "attention/n"} <= run.summary.keys()
     arrays = archive.read(run.folder / "attention" / "attention.npz", Archive)
     assert (arrays.settings["patch_size"], arrays.settings["grid"]) == (8, [4, 4])

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.runs import figures
+from harness.runs import confusion_figure, figures
 from harness.training.metrics import Scores, score
 from tests import ROOT
 
@@ -105,7 +105,7 @@ def test_a_run_that_has_just_begun_can_be_drawn(rows: list[dict[str, Any]]) -> N
 def test_few_classes_show_their_counts() -> None:
     confusion = [[3, 1, 0], [0, 4, 0], [2, 0, 2]]
     scores = predicted_scores(confusion)
-    figure = figures.confusion_matrix(scores.confusion, ["ant", "bee", "cat"], scores, title="Test")
+    figure = confusion_figure.confusion_matrix(scores.confusion, ["ant", "bee", "cat"], scores, title="Test")
     axes = figure.axes[0]
     assert sorted(text.get_text() for text in axes.texts) == ["1", "2", "2", "3", "4"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["ant", "bee", "cat"]
@@ -117,26 +117,26 @@ def test_few_classes_show_their_counts() -> None:
 def test_confused_pairs_come_in_order_of_how_often() -> None:
     confusion = np.array([[90, 2, 0], [0, 1, 2], [1, 5, 4]])
     names = ["ant", "bee", "cat"]
-    assert figures.confused_pairs(confusion, names) == [
+    assert confusion_figure.confused_pairs(confusion, names) == [
         "cat → bee  5 of 10",
         "bee → cat  2 of 3",
         "ant → bee  2 of 92",
         "cat → ant  1 of 10",
     ]
-    assert figures.confused_pairs(confusion, names, limit=1)[1] == "and 3 more pairs, 5 images"
-    assert figures.confused_pairs(np.eye(3, dtype=np.int64), names) == ["none: every image is right"]
+    assert confusion_figure.confused_pairs(confusion, names, limit=1)[1] == "and 3 more pairs, 5 images"
+    assert confusion_figure.confused_pairs(np.eye(3, dtype=np.int64), names) == ["none: every image is right"]
 
 
 def test_weakest_classes_leave_out_those_without_pictures() -> None:
     scores = predicted_scores([[1, 1, 0], [0, 2, 0], [0, 0, 0]])
     expected = ["ant  0.667  2", "bee  0.800  2", "without images, F1 0: 1"]
-    assert figures.weakest_classes(scores, ["ant", "bee", "cat"]) == expected
+    assert confusion_figure.weakest_classes(scores, ["ant", "bee", "cat"]) == expected
 
 
 def test_hundred_class_names_are_legible_and_do_not_overlap() -> None:
     scores = predicted_scores(np.eye(100, dtype=int).tolist())
     names = [f"figure skating {index}" for index in range(100)]
-    figure = figures.confusion_matrix(scores.confusion, names, scores)
+    figure = confusion_figure.confusion_matrix(scores.confusion, names, scores)
     image = pixels(figure)
     assert image.shape[0] > 3000
     boxes = [tick.get_window_extent() for tick in figure.axes[0].get_yticklabels()]
@@ -146,10 +146,20 @@ def test_hundred_class_names_are_legible_and_do_not_overlap() -> None:
     assert min(box.x0 for box in boxes) > 0
 
 
+def test_more_classes_than_cells_are_drawn_together_and_no_error_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confusion_figure, "MOST_CELLS", 2)
+    scores = predicted_scores([[2, 0, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 3, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 2]])
+    figure = confusion_figure.confusion_matrix(scores.confusion, ["a", "b", "c", "d", "e"], scores)
+    image = figure.axes[0].get_images()[0]
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), -1), [[6 / 7, 1 / 7], [-1, 1]])
+    assert list(image.get_extent()) == [-0.5, 5.5, 5.5, -0.5]
+    assert figure.axes[1].get_xlabel() == "share of the images of 3 neighbouring true classes (white: none)"
+
+
 def test_names_are_shown_as_they_are() -> None:
     """Dollar signs are no mathematics, line breaks no new lines, and long names stay within the figure."""
     scores = predicted_scores([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
-    figure = figures.confusion_matrix(scores.confusion, ["$\\frac$", "new\nline", "W" * 300], scores)
+    figure = confusion_figure.confusion_matrix(scores.confusion, ["$\\frac$", "new\nline", "W" * 300], scores)
     image = pixels(figure)
     assert max(image.shape) < 3000
     ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]

@@ -78,3 +78,11 @@ def test_a_damaged_weights_file_leaves_no_run_folder(photos: Path, tmp_path: Pat
     with pytest.raises(HarnessError, match="cut short"):
         fit(config)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_cache_that_cannot_be_written_to_leaves_no_run_folder(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    folders = {"runs_dir": str(tmp_path / "runs"), "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(HarnessError, match=r"Decoded images cannot be kept in .*Name a folder that can be written to"):
+        fit(RunConfig(data=str(photos), model="vit_demo", weights="none", **folders))
+    assert not (tmp_path / "runs").exists()
