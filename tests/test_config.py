@@ -182,6 +182,13 @@ def test_models_and_weights_name_what_exists() -> None:
     assert {model for models in NAMED_WEIGHTS.values() for model in models} == set(MODELS)
 
 
+def test_a_model_of_timm_is_allowed_beside_the_choices() -> None:
+    config = RunConfig(data="x", model="timm:test_vit", weights="none")
+    assert RunConfig.from_dict(config.to_dict()).model == "timm:test_vit"
+    with pytest.raises(ConfigError, match="--model"):
+        RunConfig(data="x", model="timm:", weights="none")
+
+
 def test_every_field_says_what_it_is() -> None:
     for field in dataclasses.fields(RunConfig):
         assert field.metadata["help"].endswith((".", "]")), field.name

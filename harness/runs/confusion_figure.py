@@ -84,10 +84,10 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
     axes.set_ylabel("true class", fontsize=10 * scale)
     axes.tick_params(length=2, pad=2)
     if count <= 200:
-        axes.set_xticks(np.arange(-0.5, count), minor=True)
-        axes.set_yticks(np.arange(-0.5, count), minor=True)
-        axes.grid(which="minor", color="0.9", linewidth=0.4)
-        axes.tick_params(which="minor", length=0)
+        # Not a grid of minor ticks: each tick is five artists, and for 100 classes making them takes half a second.
+        edges = np.arange(-0.5, count)
+        for lines in (axes.hlines, axes.vlines):
+            lines(edges, -0.5, count - 0.5, colors="0.9", linewidth=0.4)
     if count <= 12:
         for row, column in zip(*np.nonzero(confusion), strict=True):
             colour = "white" if share[row, column] < 0.5 else "black"

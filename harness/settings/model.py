@@ -31,6 +31,7 @@ class ModelSettings:
         "vit_b_16",
         "Architecture: a torchvision VisionTransformer, or timm:NAME (see `harness models`).",
         choices=(*MODELS, "timm:NAME"),
+        also=TIMM_MODEL,
     )
     weights: str = option(
         "imagenet",

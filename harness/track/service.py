@@ -39,11 +39,15 @@ def _read_packages_once() -> None:
 
 def wait_briefly_for_service() -> None:
     """Have wandb look for the address of its service process more often than each 0.2 s: a start waits for it."""
+
+    def pause(seconds: float) -> None:
+        time.sleep(min(seconds, ADDRESS_POLL_SECONDS))
+
     with contextlib.suppress(Exception):  # a private name of wandb, which other versions may lack or change
         from wandb.sdk.lib.service import service_port_file
 
         if callable(service_port_file._SLEEP):
-            service_port_file._SLEEP = lambda seconds: time.sleep(min(seconds, ADDRESS_POLL_SECONDS))
+            service_port_file._SLEEP = pause
 
 
 def shut_down() -> None:

@@ -156,6 +156,20 @@ def test_more_classes_than_cells_are_drawn_together_and_no_error_is_lost(monkeyp
     assert figure.axes[1].get_xlabel() == "share of the images of 3 neighbouring true classes (white: none)"
 
 
+def test_cells_are_separated_by_two_artists_however_many_classes() -> None:
+    """Minor ticks would be five artists for each class and axis."""
+    count = 30
+    scores = score(np.arange(count), np.eye(count))
+    matrix, _ = confusion_figure.confusion_matrix(scores.confusion, [f"class {i}" for i in range(count)], scores).axes
+    assert not matrix.get_xticks(minor=True).size + matrix.get_yticks(minor=True).size
+    across, down = (np.stack(lines.get_segments()) for lines in matrix.collections)
+    edges = np.arange(count + 1) - 0.5
+    for segments, axis in ((across, 1), (down, 0)):
+        np.testing.assert_array_equal(segments[:, :, axis], np.stack([edges, edges], axis=1))
+        np.testing.assert_array_equal(segments[:, :, 1 - axis], [[-0.5, count - 0.5]] * len(edges))
+    assert (matrix.get_xlim(), matrix.get_ylim()) == ((-0.5, count - 0.5), (count - 0.5, -0.5))
+
+
 def test_names_are_shown_as_they_are() -> None:
     """Dollar signs are no mathematics, line breaks no new lines, and long names stay within the figure."""
     scores = predicted_scores([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
