@@ -26,7 +26,7 @@ WRITES = {
     "explain run data/test/0 --output maps": "maps",
     "explain --weights run/checkpoints/best.safetensors --model vit_demo data/test/0 --output maps": "maps",
     "report runs": "runs/report",
-    "report runs -o page": "page",
+    "report runs -o page --tables csv,latex,markdown": "page",
     "sync run": "",
     "doctor --runs-dir run --cache-dir run": "",
     "data check data": "",

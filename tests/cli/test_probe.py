@@ -54,7 +54,7 @@ def test_models_are_paired_with_weights() -> None:
 def test_mistakes_are_one_line_without_a_traceback(photos: Path, tmp_path: Path) -> None:
     for command, code, sentence in [
         (["--data", str(tmp_path / "nowhere"), "--model", "vit_demo"], 1, "no such folder"),
-        (["--data", str(photos), "--model", "vit_demos"], 2, "Did you mean vit_demo?"),
+        (["--data", str(photos), "--model", "vit_demos"], 2, "--model is 'vit_demos'; it must be one of"),
         (["--data", str(photos), "--model", "vit_ti_16"], 2, "No named weights exist"),
         (["--data", str(photos), "--model", "vit_demo", "--weights", "no.pth"], 1, "--weights no.pth is neither"),
         (["--data", str(photos), "--model", "vit_demo", "--image-size", "30"], 2, "not a multiple of"),

@@ -22,8 +22,10 @@ from harness.explain import standalone
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.archive import read as read_archive
 from harness.explain.drawing.plots import head_plots
+from harness.explain.drawing.study_figures import finished_runs
 from harness.explain.localization import on_object
 from harness.model.vit import build_model
+from harness.runs.evidence_file import read_claims, read_map_scores
 from harness.runs.folder import RunFolder
 from harness.runs.sprite_files import read_sprites
 from harness.training import checkpoint
@@ -35,6 +37,7 @@ from reports.stats.leaderboard import leaderboard
 from reports.stats.leaderboard_table import render
 from tests.helpers.looked import look
 from tests.helpers.pages import Page
+from tests.runs.test_evidence_file import CENTRE, CLAIM, GAIN
 
 WRONG: list[Any] = [
     None,
@@ -256,9 +259,21 @@ def test_a_page_and_a_leaderboard_of_runs_with_a_wrong_field_each(tmp_path: Path
     for one in runs:
         assert all("\n" not in problem for problem in one.problems), names.get(one.name)
     render(leaderboard(runs, metric="best/val_f1", goal="maximize"))
-    page = Page(build.build(tmp_path / "runs", gallery=0))
+    page = Page(build.build(tmp_path / "runs", gallery=0, tables=("csv", "latex", "markdown")))
     assert page.text_of("")
+    assert all(run.label for run in finished_runs(tmp_path / "runs"))
     assert len(collect(tmp_path / "runs").rows) == len(names) + 1
+
+
+def test_claims_and_map_scores_of_the_evidence(tmp_path: Path) -> None:
+    maps = {"relevance": GAIN, "centre": CENTRE}
+    evidence = {"claims": [CLAIM], "results": {"faithfulness": {"n": 9, "maps": maps}}}
+    refused = []
+    for name, mutant in mutants(evidence):
+        (tmp_path / "evidence.json").write_text(json.dumps(mutant))
+        for read in (read_claims, read_map_scores):
+            refused.append(is_refused_or_used(functools.partial(read, tmp_path), name))
+    assert 100 < sum(refused) < len(refused)
 
 
 def test_rows_tables_and_sprites(tmp_path: Path) -> None:
