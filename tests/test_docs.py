@@ -192,8 +192,11 @@ def run_forked(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
 
     child = multiprocessing.get_context("fork").Process(target=command)
     child.start()
-    child.join(300)
-    assert child.exitcode is not None, f"{line} takes longer than 300 s"
+    try:
+        child.join(300)
+        assert child.exitcode is not None, f"{line} takes longer than 300 s"
+    finally:
+        child.kill()
     return child.exitcode, output.read_text()
 
 
