@@ -7,6 +7,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
@@ -40,7 +41,7 @@ def _read_packages_once() -> None:
 def wait_briefly_for_service() -> None:
     """Have wandb look for the address of its service process more often than each 0.2 s: a start waits for it."""
 
-    def pause(seconds: float) -> None:
+    def pause(seconds: Any) -> None:
         time.sleep(min(seconds, ADDRESS_POLL_SECONDS))
 
     with contextlib.suppress(Exception):  # a private name of wandb, which other versions may lack or change
