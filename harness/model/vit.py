@@ -69,7 +69,7 @@ def build_model(
     if is_timm(name):
         model = new_timm_model(name, preprocessing.crop_size, num_classes, head_init, seed)
     else:
-        model = _new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
+        model = new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
     if path is None:
         report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {seed}.",)
     else:
@@ -116,7 +116,7 @@ def model_for(config: RunConfig, num_classes: int) -> Loaded:
     )
 
 
-def _new_model(
+def new_model(
     architecture: Architecture, image_size: int, num_classes: int, head_init: str, seed: int
 ) -> VisionTransformer:
     """New weights that depend on the seed alone. The global random state does not change."""

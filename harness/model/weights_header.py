@@ -10,7 +10,6 @@ import numpy as np
 import safetensors
 import torch
 from torch import Tensor
-from torchvision.models import VisionTransformer
 
 from harness.errors import WeightsError
 from harness.model.architectures import ARCHITECTURES, check_architecture
@@ -18,6 +17,7 @@ from harness.model.description import description_of
 from harness.model.shards import is_index, shards_of
 from harness.model.state_dict_keys import HEAD, POSITIONS, to_torchvision
 from harness.model.timm_catalog import is_timm
+from harness.model.vit import new_model
 from harness.model.weights import check_fit, check_grid
 from harness.model.weights_file import check_file, read_torch, read_weights, select
 
@@ -43,16 +43,9 @@ def check_header(model: str, path: Path, key: str | None) -> None:
 
 def _check_fit(model: str, state: dict[str, Tensor]) -> None:
     """WeightsError if names and shapes are not those of a model of torchvision; positions may have another grid."""
-    sizes = ARCHITECTURES[model]
+    architecture = ARCHITECTURES[model]
     with torch.device("meta"):
-        own = VisionTransformer(
-            image_size=sizes.image_size,
-            patch_size=sizes.patch_size,
-            num_layers=sizes.num_layers,
-            num_heads=sizes.num_heads,
-            hidden_dim=sizes.hidden_dim,
-            mlp_dim=sizes.mlp_dim,
-        ).state_dict()
+        own = new_model(architecture, architecture.image_size, 1, "zero", seed=0).state_dict()
     if (positions := state.get(POSITIONS)) is not None and positions.dim() == 3:
         check_grid(positions)
         state = state | {POSITIONS: _meta([*own[POSITIONS].shape[:2], positions.shape[2]])}

@@ -235,7 +235,7 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
         sizes = {"side": image_size, "layers": 6, "classes": num_classes}
         return register_vit(seed, **sizes, has_places=has_places)
 
-    monkeypatch.setattr(vit, "_new_model", new_model)
+    monkeypatch.setattr(vit, "new_model", new_model)
     config = settings(photos, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
     run = fit(config)
     assert run.summary["state"] == "finished"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from harness.demo import scenes
+from harness.export.formats import FORMATS
 from tests import ROOT
 from tests.export.conftest import train
 
@@ -28,6 +29,17 @@ def test_each_library_has_a_snippet_of_five_lines_besides_imports() -> None:
     assert list(SNIPPETS) == ["timm", "transformers", "onnxruntime", "Gradio", "Python"]
     for code in SNIPPETS.values():
         assert len([line for line in code.splitlines() if line and not line.startswith(("import ", "from "))]) <= 5
+
+
+def test_the_table_of_a_real_export_has_every_format_within_its_tolerance() -> None:
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| (\d+ of \d+ \| \S+ \| \S+) \|$", GUIDE.read_text(), re.MULTILINE))
+    assert list(rows) == list(FORMATS)
+    for name, row in rows.items():
+        same, difference, f1 = row.split(" | ")
+        alike, count = map(int, same.split(" of "))
+        tolerance = FORMATS[name].tolerance
+        assert count == 500 and count - alike <= tolerance.other_class * count
+        assert float(difference) <= tolerance.probability and float(f1) >= 0.8048 - tolerance.f1
 
 
 @pytest.fixture
