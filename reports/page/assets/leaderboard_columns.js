@@ -14,7 +14,10 @@ document.addEventListener("DOMContentLoaded", () => {
   function hide(columns) {
     for (const row of table.rows) {
       if (row.closest(".probes")) continue;
-      for (const column of optional) row.cells[column].hidden = columns.includes(column);
+      for (const column of optional) {
+        const cell = row.cells[column];
+        if (cell.hidden !== columns.includes(column)) cell.hidden = !cell.hidden;
+      }
     }
     for (const [cell, columnsOfAll] of spanning) cell.colSpan = Math.max(1, columnsOfAll - columns.length);
   }
@@ -23,10 +26,14 @@ document.addEventListener("DOMContentLoaded", () => {
     const hidden = [];
     hide(hidden);
     const region = table.parentElement;
-    while (!showsAll && innerWidth >= NARROW && region.scrollWidth > region.clientWidth && hidden.length < optional.length) {
-      hidden.push(optional.at(-1 - hidden.length));
-      hide(hidden);
+    // Widths are read once: each layout of many rows takes long.
+    let excess = showsAll || innerWidth < NARROW ? 0 : region.scrollWidth - region.clientWidth;
+    for (const column of [...optional].reverse()) {
+      if (excess <= 0) break;
+      excess -= headings[column].offsetWidth;
+      hidden.push(column);
     }
+    hide(hidden);
     button.hidden = !hidden.length && !showsAll;
     button.textContent = showsAll ? "Fewer columns" : `${hidden.length} more column${hidden.length === 1 ? "" : "s"}`;
   }
