@@ -6,9 +6,11 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -142,7 +144,15 @@ def test_what_timm_cannot_build_and_lora_cannot_adapt_is_told_before_a_run_begin
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(photos, tmp_path / "runs", model="timm:test_vit", image_size=32, lora_rank=2)
-    monkeypatch.setattr("harness.model.lora._adapted", lambda *_: [])
+    create_model = timm.create_model
+
+    def with_another_name(*arguments: Any, **keywords: Any) -> Any:
+        model = create_model(*arguments, **keywords)
+        attention = model.blocks[0].attn
+        attention.projection, attention.qkv = attention.qkv, None
+        return model
+
+    monkeypatch.setattr("timm.create_model", with_another_name)
     with pytest.raises(ConfigError, match="--lora-targets attention matches nothing in block 1"):
         fit(config)
     monkeypatch.undo()
@@ -155,6 +165,13 @@ def test_what_timm_cannot_build_and_lora_cannot_adapt_is_told_before_a_run_begin
     with pytest.raises(ConfigError, match=r"cannot build it for images of 32 pixels \(the grid must be square\)"):
         fit(config)
     assert not (tmp_path / "runs").exists()
+
+    def broken(*_: object, **__: object) -> None:
+        raise ImportError("timm.layers")
+
+    monkeypatch.setattr("timm.create_model", broken)
+    with pytest.raises(ImportError):  # not the size of the images
+        timm_model.check_timm_build("timm:test_vit", 32, None)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def open_cache(
 
 
 def check_cache(resize: Resize, digests: Sequence[str], cache_dir: str | os.PathLike[str] | None = None) -> None:
-    """Raises DataError if images still have to be decoded and the cache cannot be written to."""
+    """Raises DataError if images still have to be decoded and the cache cannot be written to; makes its folder."""
     folder = store_folder(resize, cache_dir)
     try:
         with _writing(folder), tempfile.TemporaryFile(dir=folder):

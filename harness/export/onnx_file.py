@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.errors import HarnessError
+from harness.model import adapter
 from harness.model.preprocessing import Preprocessing
 
 FLOAT, UINT8 = "float32", "uint8"  # element types of the input; --onnx-input float means the first
@@ -40,14 +42,16 @@ class _FromPixels(nn.Module):
 def write_onnx(path: Path, model: nn.Module, classes: Sequence[str], rule: Preprocessing, element: str) -> None:
     """`images` (batch, 3, S, S), float32 normalised or uint8 pixels -> `logits` (batch, C)."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    biased = adapter.parts(model).attention_bias
     size = (2, 3, rule.crop_size, rule.crop_size)
     if element == UINT8:
         model, images = _FromPixels(model, rule), torch.zeros(size, dtype=torch.uint8)
     else:
         images = torch.zeros(size)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    # With relative positions, which are a mask, the exporter can only decompose this kernel of attention.
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+    # With a bias of the attention, the exporter can only decompose this kernel.
+    kernel = sdpa_kernel(SDPBackend.MATH) if biased else contextlib.nullcontext()
+    with warnings.catch_warnings(), kernel:
         warnings.simplefilter("ignore")  # about the exporter's own internals
         try:
             torch.onnx.export(
@@ -61,6 +65,8 @@ def write_onnx(path: Path, model: nn.Module, classes: Sequence[str], rule: Prepr
                 external_data=weights > 0.9 * _LIMIT,
                 verbose=False,
             )
+        except OSError:  # a full disk, for one
+            raise
         except Exception as error:  # the exporter raises many kinds
             raise HarnessError(f"torch {torch.__version__} cannot export the model ({_cause(error)})") from error
     _describe(path, classes, rule, element)

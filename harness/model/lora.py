@@ -62,13 +62,22 @@ def adapted_weights(model: nn.Module, targets: str) -> list[tuple[nn.Module, str
     for number, block in enumerate(vit.blocks):
         of_block = _adapted(block, vit.attention(block), targets)
         if not of_block:
-            kind = type(vit.attention(block)).__name__
             raise ConfigError(
-                f"--lora-targets {targets} matches nothing in block {number + 1}: its attention ({kind}) has no linear "
-                "layer qkv, q_proj, k_proj or v_proj. Give --lora-targets all, or --lora-rank 0."
+                f"--lora-targets {targets} matches nothing in block {number + 1}: "
+                f"{_missing(block, vit.attention(block), targets)}"
             )
         weights += of_block
     return weights
+
+
+def _missing(block: nn.Module, attention: nn.Module, targets: str) -> str:
+    """What LoRA would have adapted, and what to do."""
+    if targets == "all":
+        return f"it ({type(block).__name__}) has no linear layer. Give --lora-rank 0."
+    return (
+        f"its attention ({type(attention).__name__}) has no linear layer qkv, q_proj, k_proj or v_proj. "
+        "Give --lora-targets all, or --lora-rank 0."
+    )
 
 
 def counts(model: nn.Module) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from harness.errors import ConfigError, WeightsError
 from harness.model.shards import digest
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import check_pretrained, check_timm_model, pretrained_file
+from harness.model.timm_model import REACH_TIMEOUT, check_pretrained, check_timm_model, pretrained_file
 from harness.model.weights_file import check_file
 from harness.settings.model import NAMED_WEIGHTS, weights_names
 from harness.time_limit import call_with_timeout
@@ -25,7 +25,6 @@ PUBLISHED = {
     "imagenet-swag": "IMAGENET1K_SWAG_E2E_V1",
     "imagenet-swag-linear": "IMAGENET1K_SWAG_LINEAR_V1",
 }
-REACH_TIMEOUT = 10  # seconds to wait for a server's answer that it has a file
 DEMO_FILE = Path(__file__).with_name("vit_demo.safetensors")
 
 
@@ -71,19 +70,19 @@ def weights_path(model: str, weights: str) -> Path | None:
 def check_reachable(model: str, weights: str) -> None:
     """WeightsError, with the file to fetch by hand, if named weights are neither here nor on their server.
 
-    At most one question to the server; nothing is downloaded.
+    One question to the server for each name that the file may have; nothing is downloaded, and no weights are read.
     """
     entry = published(model, weights)
     if weights == "pretrained":
         check_pretrained(model)
-    elif entry is None or _cached_path(entry.url).is_file():
+    elif entry is None:
         weights_path(model, weights)
-    else:
+    elif not _cached_path(entry.url).is_file():
         request = Request(entry.url, method="HEAD", headers={"User-Agent": "torch.hub"})
         try:  # the timeout of a request does not cover the lookup of the server's name
             call_with_timeout(2 * REACH_TIMEOUT, lambda: urlopen(request, timeout=REACH_TIMEOUT).close())
         except (OSError, http.client.HTTPException) as error:
-            raise _not_downloaded(model, weights, entry.url, error) from error
+            raise _not_here(model, weights, entry.url, f"was not found on its server ({error})") from error
 
 
 def _cached_path(url: str) -> Path:
@@ -101,7 +100,7 @@ def _published_file(model: str, word: str, url: str) -> Path:
             # Writes to a temporary file and renames it.
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digits)
         except (OSError, RuntimeError, http.client.HTTPException) as error:  # RuntimeError: the digest differs
-            raise _not_downloaded(model, word, url, error) from error
+            raise _not_here(model, word, url, f"could not be downloaded ({error})") from error
     elif not digest(path).startswith(digits):
         raise WeightsError(
             f"{path} is damaged: its SHA-256 does not begin with {digits}. Delete it; the next run downloads it again."
@@ -109,9 +108,9 @@ def _published_file(model: str, word: str, url: str) -> Path:
     return path
 
 
-def _not_downloaded(model: str, word: str, url: str, error: Exception) -> WeightsError:
+def _not_here(model: str, word: str, url: str, problem: str) -> WeightsError:
     path = _cached_path(url)
     return WeightsError(
-        f"--weights {word}: the file of {model} is not on this machine and could not be downloaded ({error}). "
+        f"--weights {word}: the file of {model} is not on this machine and {problem}. "
         f"Put {path.name} from {url} into the folder {path.parent}, or name a file you have with --weights FILE."
     )

@@ -11,7 +11,7 @@ from harness.runs.reading import parse_json
 
 INDEX = ".index.json"
 SUFFIXES = (".safetensors", ".bin")  # of the files of an index
-SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")
+SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 MAX_BYTES = 50_000_000  # of an index; that of a model of 1,000 tensors has 0.1 MB
 
 
@@ -30,29 +30,35 @@ def shards_of(index: Path) -> list[Path]:
         by_tensor = document.get("weight_map") if isinstance(document, dict) else None
         if not isinstance(by_tensor, dict) or not by_tensor:
             raise ValueError("it has no weight_map from names of tensors to files")
-        names = list(dict.fromkeys(by_tensor.values()))
+        names = list(by_tensor.values())
         for name in names:
             # The names come from elsewhere: one with a folder in it could lead to any file.
             if not (isinstance(name, str) and Path(name).name == name and name.endswith(SUFFIXES)):
                 raise ValueError(f"{name!r} is not the name of a {' or '.join(SUFFIXES)} file beside it")
+        files = [index.with_name(name) for name in dict.fromkeys(names)]
+        missing = [path.name for path in files if not path.is_file()]  # raises for a name that no file can have
     except (OSError, ValueError) as error:
         raise WeightsError(f"{index} cannot be used: {error}.") from error
-    files = [index.with_name(name) for name in names]
-    if missing := [path.name for path in files if not path.is_file()]:
+    if missing:
         raise WeightsError(
-            f"{index} names {len(files)} files, of which {len(missing)} are missing: {', '.join(missing[:8])}. "
-            "Put them beside it."
+            f"{index} names files that are not beside it, {len(missing)} of {len(files)}: {', '.join(missing[:8])}. "
+            "Put them there."
         )
     return files
 
 
 def refuse_single_shard(path: Path) -> None:
     """WeightsError for one of several files that hold the weights together."""
-    if match := SHARD.fullmatch(path.name):
-        index = path.with_name(f"{match['name']}{match['suffix']}{INDEX}")
-        raise WeightsError(
-            f"{path} is one of several files that hold the weights together. Give {index}, or the folder."
-        )
+    match = SHARD.fullmatch(path.name)
+    if not match or int(match["count"]) < 2:
+        return
+    index = path.with_name(f"{match['name']}{match['suffix']}{INDEX}")
+    remedy = (
+        f"Give {index}, or the folder."
+        if index.is_file()
+        else f"Put the others and their index, {index.name}, beside it, and give the folder."
+    )
+    raise WeightsError(f"{path} is one of {int(match['count'])} files that hold the weights together. {remedy}")
 
 
 def digest(path: Path) -> str:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from harness.errors import ConfigError, WeightsError
 from harness.model.timm_catalog import TIMM, TimmModel, base_name, listed_models, timm_model
-
-T = TypeVar("T")
+from harness.time_limit import call_with_timeout
 
 INSTALL = "pip install 'vit-harness[timm]'"
 WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
+REACH_TIMEOUT = 10  # seconds to wait for a server's answer that it has a file
 
 
 def check_timm_model(model: str) -> None:
@@ -128,7 +127,7 @@ def check_timm_build(model: str, image_size: int, lora_targets: str | None) -> N
     try:
         with torch.device("meta"):
             built = timm.create_model(base_name(model), num_classes=0, img_size=image_size)
-    except Exception as error:  # each family has its own assertions
+    except (AssertionError, ValueError, RuntimeError) as error:  # each family has its own checks of the size
         raise ConfigError(
             f"--model {model}: timm {timm.__version__} cannot build it for images of {image_size} pixels ({error}). "
             "Give another --image-size."
@@ -157,24 +156,44 @@ def pretrained_file(model: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    return Path(_of_hub(model, hf_hub_download))
+    repository, revision, names = _on_hub(model)
+    problem: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except Exception as error:  # the hub's client raises many kinds, of the network, of access, of the cache
+            problem = problem or error
+    raise _not_here(model, repository, names[0], f"could not be downloaded ({_first_line(problem)})") from problem
 
 
 def check_pretrained(model: str) -> None:
     """The same error if the file is neither in the cache nor on the hub; nothing is downloaded."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
-    def find(repository: str, file: str, revision: str | None) -> object:
-        cached = try_to_load_from_cache(repository, file, revision=revision)
-        if isinstance(cached, str):
-            return cached
-        return get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
+    repository, revision, names = _on_hub(model)
+    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in names):
+        return
 
-    _of_hub(model, find)
+    def ask() -> None:
+        problem: Exception | None = None
+        for name in names:
+            try:
+                get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=REACH_TIMEOUT)
+                return
+            except EntryNotFoundError as error:  # any other error holds for the next name, too
+                problem = problem or error
+        if problem:
+            raise problem
+
+    try:  # the timeout of a request does not cover the lookup of the server's name
+        call_with_timeout(2 * REACH_TIMEOUT, ask)
+    except Exception as error:  # as above
+        raise _not_here(model, repository, names[0], f"were not found on the hub ({_first_line(error)})") from error
 
 
-def _of_hub(model: str, take: Callable[..., T]) -> T:
-    """`take(repository, file, revision=)` of the pretrained weights, by the first of their names that it takes."""
+def _on_hub(model: str) -> tuple[str, str | None, tuple[str, ...]]:
+    """The repository of the pretrained weights, its revision, and the names that their file may have."""
     entry = weights_entry(model)
     repository, name = entry.get("hf_hub_id"), entry.get("hf_hub_filename")
     if not repository:
@@ -182,14 +201,15 @@ def _of_hub(model: str, take: Callable[..., T]) -> T:
             f"--weights pretrained: there are none for {model} on the hub; give --weights none or a weights file."
         )
     repository, _, revision = repository.partition("@")
-    problem: Exception | None = None
-    for file in [name] if name else WEIGHTS_NAMES:
-        try:
-            return take(repository, file, revision=revision or None)
-        except Exception as error:  # the hub's client raises many kinds, of the network, of access, of the cache
-            problem = problem or error
-    reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-    raise WeightsError(
-        f"--weights pretrained: the weights of {model} are not on this machine and could not be downloaded ({reason}). "
-        f"Download {name or WEIGHTS_NAMES[0]} from https://huggingface.co/{repository} and give it with --weights FILE."
-    ) from problem
+    return repository, revision or None, (name,) if name else WEIGHTS_NAMES
+
+
+def _not_here(model: str, repository: str, name: str, problem: str) -> WeightsError:
+    return WeightsError(
+        f"--weights pretrained: the weights of {model} are not on this machine and {problem}. "
+        f"Download {name} from https://huggingface.co/{repository} and give it with --weights FILE."
+    )
+
+
+def _first_line(error: Exception | None) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -52,7 +52,8 @@ def timm_parts(model: Any) -> VitParts:
     hybrid = hasattr(stem, "backbone")
     no_prefix_positions = getattr(model, "no_embed_class", False)
     pool = getattr(model, "attn_pool", None)
-    relative = type(model).__name__ in ("Beit", "VisionTransformerRelPos") or getattr(model, "rope", None) is not None
+    biased = type(model).__name__ in ("Beit", "VisionTransformerRelPos")
+    relative = biased or getattr(model, "rope", None) is not None
     depths = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     return VitParts(
         layout=TokenLayout(prefix, class_token is not None, model.global_pool != "token", pool is not None),
@@ -74,6 +75,7 @@ def timm_parts(model: Any) -> VitParts:
         depth=_depth(model, depths),
         calls_sdpa=True,
         relative_positions=relative,
+        attention_bias=biased,
         pool=None if pool is None else model.pool,
         pooled_norm=getattr(model, "fc_norm", None),
         grid_side=stem.grid_size[0],

@@ -55,6 +55,7 @@ class VitParts:
     # What only families of timm have.
     calls_sdpa: bool = False  # attention is torch's scaled_dot_product_attention instead of nn.MultiheadAttention
     relative_positions: bool = False  # blocks take positions besides tokens, so that `embed` alone is not their input
+    attention_bias: bool = False  # of these positions, those that are added to the attention before its softmax
     pool: Callable[[Tensor], Tensor] | None = None  # attention pooling: normed tokens (B, N, D) -> (B, D), in one call
     pooled_norm: Callable[[Tensor], Tensor] | None = None  # of what was pooled (B, D), before the head
     grid_side: int | None = None  # patches per row, where the stem does more than the patch projection

@@ -19,6 +19,7 @@ from harness.model.pretrained import check_model_name, check_reachable, check_wo
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_timm_build
 from harness.model.weights_header import check_header
+from harness.runs.reading import START_OVER, read_checked_object
 from harness.settings.model import NAMED_WEIGHTS
 from harness.training.class_weights import check_class_weights
 
@@ -37,7 +38,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     """The image folder and the preprocessing; raises one HarnessError with every problem, `errors` included.
 
     Weights files are opened, but only their headers are read; of weights to be downloaded, a server is asked whether it
-    has them. Nothing is written but the cache.
+    has them. A run that has finished needs neither them nor decoded images: its command prints its results. Only the
+    cache is written to: digests of the images, and the folder of decoded ones.
     """
     weights_found = not errors
     errors = list(errors)
@@ -54,6 +56,7 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
         attempt(check)
         return len(errors) == before
 
+    trains = config.fresh or not attempt(lambda: _is_finished(run_folder))
     image_folder = attempt(lambda: listed_folder(config))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
     preprocessing = None
@@ -65,13 +68,14 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     if model_known and weights_found and succeeds(lambda: check_word(config.model, config.weights)):
         preprocessing = attempt(lambda: preprocessing_of(config))
         if config.weights in NAMED_WEIGHTS:
-            attempt(lambda: check_reachable(config.model, config.weights))
+            if trains:
+                attempt(lambda: check_reachable(config.model, config.weights))
         elif preprocessing:  # a file whose metadata cannot be read is reported once
             attempt(lambda: check_header(config.model, Path(config.weights), config.weights_key))
-    if preprocessing and is_timm(config.model):
+    if preprocessing and trains and is_timm(config.model):
         size, targets = preprocessing.crop_size, config.lora_targets if config.lora_rank else None
         attempt(lambda: check_timm_build(config.model, size, targets))
-    if image_folder and preprocessing:
+    if image_folder and preprocessing and trains:
         rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
         attempt(lambda: check_cache(rule, image_folder.digests, config.cache_dir))
     attempt(lambda: _check_writable(run_folder))
@@ -79,6 +83,12 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
         raise joined(errors)
     assert image_folder is not None and preprocessing is not None
     return image_folder, preprocessing
+
+
+def _is_finished(run_folder: Path) -> bool:
+    """Whether the run finished in an earlier start. Raises UnreadableError."""
+    path = run_folder / "summary.json"
+    return path.is_file() and read_checked_object(path, START_OVER).get("state") == "finished"
 
 
 def _check_writable(run_folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.export.agreement import agreement_of, problem_with, scored
 from harness.export.export import write
-from harness.export.formats import FORMATS
+from harness.export.formats import FORMATS, ONNX_CODE
 from harness.export.onnx_file import FLOAT
 from harness.export.reference import reference_of
 from tests.bench.table import at_most, show
@@ -45,9 +45,12 @@ def families(folder: Path) -> None:
 
 def formats(run: Path, data: str | None, folder: Path) -> None:
     best, _, reference = reference_of(run, data, None, print)
-    write(folder, list(FORMATS.values()), best, FLOAT, print)
+    without_onnx = write(folder, list(FORMATS.values()), best, FLOAT, print)
     rows = []
     for form in FORMATS.values():
+        if without_onnx and ONNX_CODE in form.files:
+            rows.append([form.name, form.opened_by, "", "", "", f"not written: {without_onnx}"])
+            continue
         agreement = agreement_of(reference, scored(form, folder, reference))
         rows.append(
             [

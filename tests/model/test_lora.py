@@ -12,7 +12,7 @@ from torch import nn
 from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.explain.attention.self_test import self_test
-from harness.model.lora import adapters, add_lora, counts, merge_lora, merged
+from harness.model.lora import adapted_weights, adapters, add_lora, counts, merge_lora, merged
 from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
@@ -71,6 +71,19 @@ def test_merged_it_is_the_plain_model_that_computes_the_same(name: str, targets:
         assert model.state_dict().keys() == names == state.keys()
         assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
         assert (model(images) - adapted).abs().max() <= 1e-5
+
+
+def test_a_block_without_a_layer_to_adapt_is_refused_with_what_else_can_be_done() -> None:
+    model = small_timm("vit_tiny_patch16_224")
+    block = model.blocks[1]
+    block.attn.projection, block.attn.qkv = block.attn.qkv, nn.Identity()
+    attention = r"attention matches nothing in block 2: its attention \(Attention\) has no linear layer qkv"
+    with pytest.raises(ConfigError, match=rf"{attention}.* Give --lora-targets all, or --lora-rank 0\.$"):
+        adapted_weights(model, "attention")
+    assert (block.attn.projection, "weight") in adapted_weights(model, "all")
+    block.attn, block.mlp = nn.Identity(), nn.Identity()
+    with pytest.raises(ConfigError, match=r"all matches nothing in block 2: it \(Block\) .* Give --lora-rank 0\.$"):
+        adapted_weights(model, "all")
 
 
 def test_only_adapters_and_the_head_are_trained() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request
@@ -11,9 +13,10 @@ from urllib.request import Request
 import pytest
 import torch
 import torchvision
+from huggingface_hub.errors import EntryNotFoundError
 
 from harness.errors import ConfigError, WeightsError
-from harness.model import pretrained
+from harness.model import pretrained, timm_model
 from harness.settings.model import MODELS, NAMED_WEIGHTS
 
 
@@ -109,12 +112,61 @@ def test_before_a_run_it_is_only_asked_whether_the_file_is_there(
     pretrained.check_reachable("vit_b_16", "imagenet")
     assert asked == [("https://download.pytorch.org/models/vit_b_16-c867db91.pth", "HEAD")]
     monkeypatch.setattr(pretrained, "urlopen", no_network)
-    with pytest.raises(WeightsError, match=rf"Name or service not known.* into the folder {tmp_path}/checkpoints"):
+    with pytest.raises(
+        WeightsError, match=rf"not found on its server .*Name or service not known.* into the folder {tmp_path}/check"
+    ):
         pretrained.check_reachable("vit_b_16", "imagenet")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "vit_b_16-c867db91.pth").write_bytes(b"cut short")
-    with pytest.raises(WeightsError, match="is damaged: its SHA-256 does not begin with c867db91"):
-        pretrained.check_reachable("vit_b_16", "imagenet")
+    (tmp_path / "checkpoints" / "vit_b_16-c867db91.pth").write_bytes(b"weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "digest", lambda _: pytest.fail("read"))
+        pretrained.check_reachable("vit_b_16", "imagenet")  # building the model reads it
     pretrained.check_reachable("vit_demo", "demo")
     pretrained.check_reachable("vit_b_16", "none")
+
+
+TAGGED = "timm:vit_tiny_patch16_224.augreg_in21k"
+
+
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, cache: Path, answer: Callable[[str], None]) -> list[str]:
+    """The names of the files that the hub is asked for; `answer` raises for those that it does not offer."""
+    asked = []
+
+    def metadata(url: str, **_: object) -> None:
+        asked.append(url.rpartition("/")[2])
+        answer(asked[-1])
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", metadata)
+    return asked
+
+
+def test_the_hub_is_asked_for_the_second_name_only_if_it_lacks_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks_the_first(name: str) -> None:
+        if name == "model.safetensors":
+            raise EntryNotFoundError("404 Client Error")
+
+    asked = on_the_hub(monkeypatch, tmp_path, lacks_the_first)
+    pretrained.check_reachable(TAGGED, "pretrained")
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
+    asked = on_the_hub(monkeypatch, tmp_path, no_network)
+    with pytest.raises(WeightsError, match=r"were not found on the hub \(.*Name or service not known.*Download model"):
+        pretrained.check_reachable(TAGGED, "pretrained")
+    assert asked == ["model.safetensors"]
+    snapshot = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k" / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    (snapshot / "pytorch_model.bin").touch()  # downloaded before the repository had the first
+    pretrained.check_reachable(TAGGED, "pretrained")
+    assert asked == ["model.safetensors"]
+
+
+def test_a_hub_that_never_answers_is_an_error_after_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_hub(monkeypatch, tmp_path, lambda _: time.sleep(2))
+    monkeypatch.setattr(timm_model, "REACH_TIMEOUT", 0.05)
+    with pytest.raises(WeightsError, match=r"were not found on the hub \(no answer within 0\.1 s\)"):
+        pretrained.check_reachable(TAGGED, "pretrained")

@@ -344,7 +344,7 @@ def test_weights_in_several_files(tmp_path: Path, suffix: str) -> None:
         check_header(NAME, path, None)
         assert torch.equal(logits(path), expected)
     one, two = sorted(folder.glob(f"*{suffix}"))
-    with pytest.raises(WeightsError, match=rf"one of several files .* Give {re.escape(str(index))}, or the folder"):
+    with pytest.raises(WeightsError, match=rf"one of 2 files .* Give {re.escape(str(index))}, or the folder"):
         load(one)
     before = load(folder).weights_digest
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4}))
@@ -358,11 +358,22 @@ def test_weights_in_several_files(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(WeightsError, match=re.escape(f"{two} is not a {suffix} weights file, or was cut short")):
         load(folder)
     two.unlink()
-    with pytest.raises(WeightsError, match=rf"names 2 files, of which 1 are missing: {two.name}\. Put them beside it"):
+    with pytest.raises(WeightsError, match=rf"names files that are not beside it, 1 of 2: {two.name}\. Put them there"):
         check_header(NAME, folder, None)
 
 
-@pytest.mark.parametrize("name", ["../../secret.bin", "/etc/secret.bin", "a/b.bin", "x.pth", 3])
+def test_one_file_that_is_numbered_as_several_loads_and_a_lone_one_of_several_is_refused(tmp_path: Path) -> None:
+    whole, lone = tmp_path / "1" / "model-00001-of-00001.safetensors", tmp_path / "2" / "model-00001-of-00002.bin"
+    for file in (whole, lone):
+        file.parent.mkdir()
+    safetensors.torch.save_file(timm_state(), whole)
+    torch.save(timm_state(), lone)
+    assert load(whole.parent).weights_digest == load(whole).weights_digest
+    with pytest.raises(WeightsError, match=r"the others and their index, model\.bin\.index\.json, beside it"):
+        load(lone.parent)
+
+
+@pytest.mark.parametrize("name", ["../../secret.bin", "/etc/secret.bin", "a/b.bin", "x.pth", 3, ["x"], {}])
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, name: object) -> None:
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text(json.dumps({"weight_map": {"cls_token": name}}))
@@ -372,3 +383,6 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, name: object) ->
         index.write_text(content)
         with pytest.raises(WeightsError, match=r"index\.json cannot be used"):
             check_header(NAME, tmp_path, None)
+    index.write_text(json.dumps({"weight_map": {"cls_token": "x" * 300 + ".bin"}}))
+    with pytest.raises(WeightsError, match=r"index\.json cannot be used: .*too long"):
+        read_weights(tmp_path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.model.vit import build_model
+from harness.runs.folder import RunFolder
 from harness.train import fit
 from harness.training.preflight import check_inputs, resolved
 
@@ -86,3 +89,34 @@ def test_a_cache_that_cannot_be_written_to_leaves_no_run_folder(photos: Path, tm
     with pytest.raises(HarnessError, match=r"Decoded images cannot be kept in .*Name a folder that can be written to"):
         fit(RunConfig(data=str(photos), model="vit_demo", weights="none", **folders))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_prints_its_results_without_network_weights_or_cache(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr("harness.model.pretrained.urlopen", no_network)
+    (tmp_path / "cache").write_text("")
+    folders = {"runs_dir": str(tmp_path / "runs"), "cache_dir": str(tmp_path / "cache")}
+    config = RunConfig(data=str(photos), model="vit_b_16", weights="imagenet", **folders)
+    with pytest.raises(HarnessError) as error:
+        fit(config)
+    assert len(error.value.problems) == 2
+    results = {"state": "finished", "test/f1": 0.5}
+    run = RunFolder.of(config.resolved())
+    run.path.mkdir(parents=True)
+    run.write("summary.json", results)
+    outcome = fit(config)
+    assert (outcome.state, outcome.summary) == ("finished", results)
+    assert "has finished before" in capsys.readouterr().out
+    with pytest.raises(HarnessError) as error:
+        fit(dataclasses.replace(config, fresh=True))
+    assert len(error.value.problems) == 2
+    assert run.read("summary.json") == results
+    (run.path / "summary.json").write_text("{")
+    with pytest.raises(HarnessError) as error:
+        fit(config)
+    assert len(error.value.problems) == 3

@@ -24,11 +24,11 @@ class Contents:
     """Fingerprints of the files that runs read. A file that is not listed is identified by its path."""
 
     data: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)  # by data_key
-    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 by path
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 by path of the file or folder
 
 
 def read_contents(configs: Iterable[RunConfig]) -> Contents:
-    """The fingerprints of the data and the weights files of these configs. Raises HarnessError for unusable data."""
+    """The fingerprints of the data and the weights files of these configs. Raises HarnessError for unusable ones."""
     data: dict[Hashable, str] = {}
     weights: dict[str, str] = {}
     for config in configs:
@@ -36,8 +36,7 @@ def read_contents(configs: Iterable[RunConfig]) -> Contents:
             folder = load_configured_folder(config)
             data[key] = fingerprint(folder, folder.digests)
         if config.weights not in NAMED_WEIGHTS and (path := _absolute(config.weights)) not in weights:
-            with Path(path).open("rb") as file:
-                weights[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            weights[path] = _digest(path)
     return Contents(data, weights)
 
 
@@ -46,7 +45,8 @@ def recorded_contents(config: RunConfig, manifest: Mapping[str, Any]) -> Content
     data, weights = (manifest.get(name) or {} for name in ("data", "weights"))
     return Contents(
         {data_key(config): data["fingerprint"]} if data.get("fingerprint") else {},
-        {_absolute(config.weights): weights["digest"]} if weights.get("digest") else {},
+        # --weights-key stands after the digest; it is a setting by itself.
+        {_absolute(config.weights): str(weights["digest"]).partition(" ")[0]} if weights.get("digest") else {},
     )
 
 
@@ -103,6 +103,14 @@ def point_identity(sweep: Sweep, point: Mapping[str, Any], contents: Contents) -
         return identity(sweep.config(point), contents)
     except ConfigError:
         return f"invalid-{identity_of(point)}"
+
+
+def _digest(path: str) -> str:
+    """SHA-256 of a weights file, or of those that a folder or an index names: what a run's manifest records."""
+    from harness.model.shards import digest
+    from harness.model.weights_file import check_file  # imports torch
+
+    return digest(check_file(path))
 
 
 def _absolute(path: str) -> str:
