@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
-
-# Seconds between two looks for the address of wandb's service, which is there after about 0.03 s; wandb's own are 0.2.
-ADDRESS_POLL_SECONDS = 0.01
 
 # Seconds of waiting before a line is printed.
 SILENT_SECONDS = 2.0
@@ -36,19 +31,6 @@ def _read_packages_once() -> None:
 
     packages = tuple(util.working_set())
     util.working_set = lambda *_, **__: packages
-
-
-def wait_briefly_for_service() -> None:
-    """Have wandb look for the address of its service process more often than each 0.2 s: a start waits for it."""
-
-    def pause(seconds: Any) -> None:
-        time.sleep(min(seconds, ADDRESS_POLL_SECONDS))
-
-    with contextlib.suppress(Exception):  # a private name of wandb, which other versions may lack or change
-        from wandb.sdk.lib.service import service_port_file
-
-        if callable(service_port_file._SLEEP):
-            service_port_file._SLEEP = pause
 
 
 def shut_down() -> None:

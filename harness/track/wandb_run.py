@@ -10,7 +10,7 @@ from typing import Any
 from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.track.offline import sync_command
-from harness.track.service import first_line, shut_down, wait_briefly_for_service, waiting_reported
+from harness.track.service import first_line, shut_down, waiting_reported
 from harness.track.settings import (
     INIT_TIMEOUT,
     choose_mode,
@@ -45,7 +45,6 @@ def start(
     except ValueError as error:
         raise ConfigError(f"A WANDB_* variable or a settings file of wandb has an invalid value: {error}") from None
     stop = threading.Event()
-    wait_briefly_for_service()
 
     def open_run(mode: Any) -> Any:
         outside_own_sweep()
