@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Along a side, of two pixels each. Of more cells, some would not be drawn, and single errors would be missing.
+# Along a side, of two pixels each. Of more cells, some would not be drawn, and single errors would be missing: a cell is
+# then that of several neighbouring classes.
 MOST_CELLS = 1400
 
 
@@ -63,10 +64,8 @@ def _inches(lines: Sequence[str], size: float) -> float:
 def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:
     count = len(names)
     together = math.ceil(count / MOST_CELLS)
-    if together > 1:
-        starts = np.arange(0, count, together)
-        confusion = np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1)
-    support = confusion.sum(axis=1, keepdims=True)
+    confusion, support = _cells(confusion, together)
+    support = support[:, None]
     share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     # Zero is white and the smallest shares are the darkest, so that single errors are visible in an empty matrix.
     image = axes.imshow(
@@ -93,9 +92,27 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
             colour = "white" if share[row, column] < 0.5 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
     axes.figure.colorbar(image, cax=bar, orientation="horizontal")
-    whose = f"images of {together} neighbouring true classes" if together > 1 else "true class's images"
-    bar.set_xlabel(f"share of the {whose} (white: none)", fontsize=8 * scale)
+    label = "share of the true class's images (white: none)"
+    if together > 1:
+        label = f"share of the images of {together} neighbouring true classes (white: none; diagonal: right predictions)"
+        if not_drawn := int(support.sum() - confusion.sum()):
+            label += f"; not drawn: {not_drawn} images predicted as a neighbour of these"
+    bar.set_xlabel(label, fontsize=8 * scale)
     bar.tick_params(labelsize=7 * scale)
+
+
+def _cells(confusion: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts (B, B) of every `together` neighbouring classes, B = ceil(C / together), and images (B,) of these classes.
+
+    The diagonal counts right predictions only: confusions inside a cell of the diagonal would look like right ones.
+    """
+    support = confusion.sum(axis=1)
+    if together == 1:
+        return confusion, support
+    starts = np.arange(0, len(confusion), together)
+    cells = np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1)
+    np.fill_diagonal(cells, np.add.reduceat(np.diagonal(confusion), starts))
+    return cells, np.add.reduceat(support, starts)
 
 
 def _ticks(count: int) -> range:

@@ -60,7 +60,7 @@ PHASES = {
     ),
     "figures (beside the next trial)": (
         "harness.runs.figures:loss_curve",
-        "harness.runs.figures:confusion_matrix",
+        "harness.finish:confusion_matrix",
         "harness.finish:reliability_figure",
         "harness.runs.figures:save",
     ),
@@ -96,6 +96,15 @@ def trials_of(folder: Path) -> list[tuple[float, float, float]]:
         trials.append((whole, since_before, values["seconds/train"] + values["seconds/evaluate"]))
         before = trial.datetime_complete
     return trials
+
+
+def resolved(place: str) -> tuple[Any, str]:
+    """The module or class of a place, and the name of the function there. Raises AttributeError for a stale place."""
+    module, _, path = place.partition(":")
+    *owners, attribute = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    getattr(owner, attribute)
+    return owner, attribute
 
 
 class Profile:
@@ -134,9 +143,7 @@ class Profile:
         self._wrap("harness.sweep.execution.trial_process:_run", self._recorded)
 
     def _wrap(self, place: str, change: Callable[[Any], Any]) -> None:
-        module, _, path = place.partition(":")
-        *owners, attribute = path.split(".")
-        owner = functools.reduce(getattr, owners, importlib.import_module(module))
+        owner, attribute = resolved(place)
         setattr(owner, attribute, change(getattr(owner, attribute)))
 
     def _timed(self, work: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -146,14 +146,26 @@ def test_hundred_class_names_are_legible_and_do_not_overlap() -> None:
     assert min(box.x0 for box in boxes) > 0
 
 
-def test_more_classes_than_cells_are_drawn_together_and_no_error_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_classes_than_cells_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion_figure, "MOST_CELLS", 2)
     scores = predicted_scores([[2, 0, 0, 0, 0], [0, 1, 0, 0, 1], [0, 0, 3, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 2]])
     figure = confusion_figure.confusion_matrix(scores.confusion, ["a", "b", "c", "d", "e"], scores)
     image = figure.axes[0].get_images()[0]
     np.testing.assert_array_equal(np.ma.filled(image.get_array(), -1), [[6 / 7, 1 / 7], [-1, 1]])
     assert list(image.get_extent()) == [-0.5, 5.5, 5.5, -0.5]
-    assert figure.axes[1].get_xlabel() == "share of the images of 3 neighbouring true classes (white: none)"
+    label = "share of the images of 3 neighbouring true classes (white: none; diagonal: right predictions)"
+    assert figure.axes[1].get_xlabel() == label
+
+
+def test_confusions_of_classes_drawn_together_do_not_look_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confusion_figure, "MOST_CELLS", 2)
+    scores = predicted_scores([[0, 2, 0, 0], [1, 1, 0, 0], [0, 0, 4, 0], [1, 0, 0, 3]])
+    before = scores.confusion.copy()
+    figure = confusion_figure.confusion_matrix(scores.confusion, ["a", "b", "c", "d"], scores)
+    share = figure.axes[0].get_images()[0].get_array()
+    np.testing.assert_array_equal(np.ma.filled(share, -1), [[1 / 4, -1], [1 / 8, 7 / 8]])
+    assert figure.axes[1].get_xlabel().endswith("; not drawn: 3 images predicted as a neighbour of these")
+    np.testing.assert_array_equal(scores.confusion, before)
 
 
 def test_cells_are_separated_by_two_artists_however_many_classes() -> None:
