@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from harness.doctor.check import GB, Check, succeeds_within
+from harness.launch.control_groups import available_memory, total_memory
 from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.gpus import count_gpus
 from harness.launch.launch import free_port
-from harness.launch.proc import memory_in
 
 
 def cpu() -> Check:
@@ -27,24 +27,14 @@ def cpu() -> Check:
     return Check("CPU", "ok", detail)
 
 
-def memory() -> Check:
-    total, free = (memory_in("/proc/meminfo", name) for name in ("MemTotal", "MemAvailable"))
+def memory(root: Path = Path("/")) -> Check:
+    total, free = total_memory(root), available_memory(root)
     if total is None or free is None:
         return Check("memory", "warn", "unknown", "/proc/meminfo cannot be read: is /proc mounted?")
-    if (limit := _cgroup("memory.max")).isdigit():
-        total, free = min(total, int(limit)), min(free, int(limit))
     detail = f"{free / GB:.1f} GB free of {total / GB:.1f} GB"
     if free < 4 * GB:
         return Check("memory", "warn", detail, "A ViT-B/16 needs about 4 GB. End other programs, or set --micro-batch.")
     return Check("memory", "ok", detail)
-
-
-def _cgroup(name: str) -> str:
-    """Read a limit of this container (cgroup v2); empty if there is none."""
-    try:
-        return Path("/sys/fs/cgroup", name).read_text().strip()
-    except OSError:
-        return ""
 
 
 def shared_memory() -> Check:

@@ -21,6 +21,7 @@ from harness import doctor
 from harness.doctor import check, machine, settings, software
 from harness.doctor.check import Check
 from tests import ROOT
+from tests.helpers.text_files import write
 
 KEY = "0123456789" * 4
 HEALTHY = {"errors": {}, "devices": [], "torch": "2.15.0+cu132", "cuda": "13.2"}
@@ -150,15 +151,20 @@ def test_missing_and_old_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert "torch 2.12.1+cu130, torchvision missing" in found.detail
 
 
-def test_container_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"memory.max": "2000000000"}
-    monkeypatch.setattr(machine, "_cgroup", lambda name: limits[name])
+def test_container_limits_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
     assert "(the quota of this container is 0.5)" in machine.cpu().detail
-    assert machine.memory().detail == "2.0 GB free of 2.0 GB"
-    assert machine.memory().state == "warn"
-    limits.update({"memory.max": "max"})
-    assert machine.memory().detail != "2.0 GB free of 2.0 GB"
+    files = {
+        "proc/meminfo": "MemTotal: 90000000 kB\nMemAvailable: 50000000 kB\n",
+        "proc/self/cgroup": "0::/slurm/job\n",
+        "sys/fs/cgroup/slurm/job/memory.max": "max\n",
+    }
+    assert machine.memory(write(tmp_path / "machine", files)).detail == "51.2 GB free of 92.2 GB"
+    # What the job has used already is not free, and the limit may be that of an outer group.
+    outer = {"sys/fs/cgroup/slurm/memory.max": "8000000000", "sys/fs/cgroup/slurm/memory.current": "5000000000"}
+    found = machine.memory(write(tmp_path / "job", files | outer))
+    assert (found.state, found.detail) == ("warn", "3.0 GB free of 8.0 GB")
+    assert machine.memory(tmp_path / "nothing").detail == "unknown"
 
 
 def test_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:

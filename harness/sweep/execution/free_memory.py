@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.launch.control_groups import available_memory
 from harness.launch.proc import fields, memory_in
-from harness.sweep.execution.control_groups import memory_left
 
 SESSION = 3  # its place in `fields`
 
@@ -17,15 +17,6 @@ def has_memory_for_another(session: int) -> bool:
     """
     available = available_memory()
     return available is not None and available >= peak_memory(session)
-
-
-def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that this process and its children can get without swapping; None where the kernel does not say.
-
-    The smaller of what the machine has and what the limits of a container or a job leave.
-    """
-    of_machine, of_groups = memory_in(root / "proc/meminfo", "MemAvailable"), memory_left(root)
-    return min((left for left in (of_machine, of_groups) if left is not None), default=None)
 
 
 def peak_memory(session: int) -> int:

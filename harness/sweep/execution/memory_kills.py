@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from harness.sweep.execution.control_groups import counter, memory_groups
+from harness.launch.control_groups import counter, memory_groups
 
 # Exit codes of a process that SIGKILL has ended: of this one, and of one that a rank or a shell reports.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)

@@ -16,11 +16,12 @@ import pytest
 from harness.errors import HarnessError
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import running_trial
-from harness.sweep.execution.free_memory import available_memory, peak_memory
+from harness.sweep.execution.free_memory import peak_memory
 from harness.sweep.execution.memory_kills import memory_kills
 from harness.sweep.execution.trial_process import _run_ranks
 from tests import ROOT
 from tests.helpers.sweeping import fork, records, sweep_here, write_sweep
+from tests.helpers.text_files import write
 from tests.helpers.waiting import wait_for
 
 # Kills a child for lack of memory, in a control group with a limit of 80 MB, and counts before and after.
@@ -34,13 +35,6 @@ if not (child := os.fork()):
     os._exit(0)
 print(before, os.WTERMSIG(os.waitpid(child, 0)[1]), memory_kills())
 """
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
 
 
 def test_the_counters_of_control_groups_and_of_the_machine(tmp_path: Path) -> None:
@@ -64,48 +58,10 @@ def test_the_counters_of_control_groups_and_of_the_machine(tmp_path: Path) -> No
     assert memory_kills(write(tmp_path / "root", machine | {"proc/self/cgroup": "0::/\n"})) == 41
 
 
-GB = 10**9
-
-
-def test_the_memory_that_a_container_leaves_is_less_than_the_machines(tmp_path: Path) -> None:
-    """Both versions; without a limit, with one, and with a smaller one of an outer group."""
-    machine = {"proc/meminfo": "MemTotal: 90000000 kB\nMemAvailable:   50000000 kB\n"}
-    assert available_memory(tmp_path) is None
-    assert available_memory(write(tmp_path / "bare", machine)) == 50_000_000 * 1024
-    job = "sys/fs/cgroup/slurm/job"
-    unlimited = {
-        **machine,
-        "proc/self/cgroup": "0::/slurm/job\n",
-        f"{job}/memory.max": "max\n",
-        f"{job}/memory.current": f"{3 * GB}\n",
-        f"{job}/memory.stat": f"anon 1\ninactive_file {GB}\n",
-    }
-    assert available_memory(write(tmp_path / "unlimited", unlimited)) == 50_000_000 * 1024
-    # 8 GB less the 3 GB that are used, of which 1 GB are files that the kernel can drop.
-    limited = unlimited | {f"{job}/memory.max": f"{8 * GB}\n"}
-    assert available_memory(write(tmp_path / "limited", limited)) == 6 * GB
-    outer = {"sys/fs/cgroup/slurm/memory.max": f"{9 * GB}", "sys/fs/cgroup/slurm/memory.current": f"{7 * GB}"}
-    assert available_memory(write(tmp_path / "outer", limited | outer)) == 2 * GB
-    # More is used than a limit that was lowered allows.
-    assert available_memory(write(tmp_path / "lowered", limited | {f"{job}/memory.max": f"{GB}"})) == 0
-
-    first = "sys/fs/cgroup/memory"
-    version1 = {
-        **machine,
-        "proc/self/cgroup": "5:cpu,cpuacct:/a\n4:memory:/docker/7f\n0::/\n",
-        f"{first}/memory.limit_in_bytes": f"{4 * GB}\n",
-        f"{first}/memory.usage_in_bytes": f"{3 * GB}\n",
-        f"{first}/memory.stat": f"inactive_file 7\ntotal_inactive_file {GB}\n",
-    }
-    assert available_memory(write(tmp_path / "first", version1)) == 2 * GB
-    no_limit = version1 | {f"{first}/memory.limit_in_bytes": f"{2**63 - 4096}\n"}
-    assert available_memory(write(tmp_path / "no limit", no_limit)) == 50_000_000 * 1024
-
-
 def test_the_memory_that_a_real_control_group_leaves(small_group: Path) -> None:
     code = (
         "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
-        "from harness.sweep.execution.free_memory import available_memory; print(available_memory())"
+        "from harness.launch.control_groups import available_memory; print(available_memory())"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code, str(small_group)],

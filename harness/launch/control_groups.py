@@ -5,6 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from harness.launch.proc import memory_in
+
+# Version 2, then 1: files of a group with its limit and its usage, and the counter of cached files in its memory.stat.
+VERSIONS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
 
 def memory_groups(root: Path = Path("/")) -> list[Path]:
     """Folders of the control groups that this process's memory counts in, from its own group to the outermost one.
@@ -27,22 +35,38 @@ def memory_groups(root: Path = Path("/")) -> list[Path]:
     return groups
 
 
-def memory_left(root: Path = Path("/")) -> int | None:
-    """Bytes that the control groups still allow this process and its children; None without a limit."""
-    left = [room for group in memory_groups(root) if (room := _room(group)) is not None]
-    return min(left, default=None)
+def total_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process and its children may have at most; None where the kernel does not say."""
+    limits = [_number(group / limit) for group in memory_groups(root) for limit, _, _ in VERSIONS]
+    return _smallest([memory_in(root / "proc/meminfo", "MemTotal"), *limits])
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process and its children can get without swapping; None where the kernel does not say.
+
+    The smaller of what the machine has and what the limits of a container or a job leave.
+    """
+    return _smallest([memory_in(root / "proc/meminfo", "MemAvailable"), *map(_room, memory_groups(root))])
 
 
 def _room(group: Path) -> int | None:
     """The limit less what is used. Cached files that were not read lately do not count: the kernel drops them."""
-    for limit, used, cached in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        with suppress(OSError, ValueError):  # "max": no limit
-            most = int((group / limit).read_text())
-            return max(0, most - int((group / used).read_text()) + (counter(group / "memory.stat", cached) or 0))
+    for names in VERSIONS:
+        limit, used = (_number(group / name) for name in names[:2])
+        if limit is not None and used is not None:
+            return max(0, limit - used + (counter(group / "memory.stat", names[2]) or 0))
     return None
+
+
+def _number(file: Path) -> int | None:
+    """The number in a file; None if there is another text ("max": no limit) or no file."""
+    with suppress(OSError, ValueError):
+        return int(file.read_text())
+    return None
+
+
+def _smallest(sizes: list[int | None]) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def counter(file: Path, name: str) -> int | None:
