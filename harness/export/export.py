@@ -18,6 +18,7 @@ from harness.export.library_files import check_known, write_hugging_face, write_
 from harness.export.model_card import model_card
 from harness.export.onnx_file import write_int8, write_onnx
 from harness.export.reference import reference_of
+from harness.files import disk_is_full, no_space
 from harness.model import adapter
 from harness.model.adapter import TokenLayout
 from harness.predict import best_of
@@ -137,5 +138,9 @@ def _beside(output: Path) -> Iterator[Path]:
         raise PathError(f"-o {printable(output)} cannot be made: {error.strerror}.") from error
     try:
         yield folder
+    except Exception as error:
+        if disk_is_full(error):
+            raise no_space(output, error) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -36,7 +36,8 @@ class ModelSettings:
     weights: str = option(
         "imagenet",
         "Initial weights: imagenet, imagenet-swag, imagenet-swag-linear, demo, none, or a file (.pth, .pt, .bin, "
-        ".ckpt, .pth.tar, .safetensors, .npz) or its folder. Of timm:NAME: pretrained (from the hub), none, or a file.",
+        ".ckpt, .pth.tar, .safetensors, .npz, .index.json) or its folder. Of timm:NAME: pretrained (from the hub), "
+        "none, or a file.",
     )
     weights_key: str | None = option(
         None,

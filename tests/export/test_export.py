@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_a_model_that_torch_cannot_export_is_one_sentence_and_the_other_formats_
     assert problem.startswith("Error: onnx is not written: torch ")
     assert problem.endswith(" cannot export the model (Cannot view a tensor).")
     assert not (tmp_path / "out" / "onnx").exists() and (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    result = CliRunner().invoke(main.main, ["export", str(run), "--to", "onnx", "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert f"Error: No space left to save {tmp_path / 'out'}." in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_the_user_is_not_touched(run: Path, tmp_path: Path) -> None:
