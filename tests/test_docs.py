@@ -246,7 +246,7 @@ def test_a_forked_command_that_hangs_is_ended(
     shell: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "main", lambda *_, **__: time.sleep(60))
-    with pytest.raises(AssertionError, match="harness doctor takes longer than 0.1 s"):
+    with pytest.raises(AssertionError, match=r"harness doctor takes longer than 0\.1 s"):
         run_forked("harness doctor", tmp_path, shell, seconds=0.1)
     assert multiprocessing.active_children() == []
 
