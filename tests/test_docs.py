@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def run_program(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def run_forked(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+def run_forked(line: str, folder: Path, env: dict[str, str], seconds: float = 300) -> tuple[int, str]:
     """The same of a `harness` command in a child forked from this process, which has everything imported."""
     output = folder.parent / "output.txt"
 
@@ -192,11 +193,12 @@ def run_forked(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
 
     child = multiprocessing.get_context("fork").Process(target=command)
     child.start()
-    try:
-        child.join(300)
-        assert child.exitcode is not None, f"{line} takes longer than 300 s"
-    finally:
-        child.kill()
+    child.join(seconds)
+    in_time = not child.is_alive()
+    child.kill()  # pytest would wait for it at its end
+    child.join()
+    assert in_time, f"{line} takes longer than {seconds} s"
+    assert child.exitcode is not None
     return child.exitcode, output.read_text()
 
 
@@ -238,6 +240,15 @@ def test_a_run_would_notice_a_wrong_command(shell: dict[str, str], tmp_path: Pat
         code, output = run(line, folder, shell)
         assert code == 1
         assert "nowhere" in output
+
+
+def test_a_forked_command_that_hangs_is_ended(
+    shell: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "main", lambda *_, **__: time.sleep(60))
+    with pytest.raises(AssertionError, match=r"harness doctor takes longer than 0\.1 s"):
+        run_forked("harness doctor", tmp_path, shell, seconds=0.1)
+    assert multiprocessing.active_children() == []
 
 
 def test_the_readme_is_short() -> None:

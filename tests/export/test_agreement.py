@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.export import scoring
-from harness.export.agreement import agreement_of, problem_with
+from harness.export.agreement import agreement_of, problem_with, scored
 from harness.export.formats import FORMATS
 from harness.export.reference import Reference
 from tests import ROOT
@@ -84,14 +82,20 @@ def test_scores_of_another_shape_or_not_numbers_are_refused(probabilities: np.nd
         agreement_of(reference(), probabilities)
 
 
-def test_exported_files_are_scored_where_neither_this_package_nor_a_network_is_there() -> None:
-    """As `harness export` runs in the tests: its scoring processes import nothing of this repository."""
-    for code, problem in (
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
         ("import harness.export.scoring", "No module named 'harness' in a bare environment"),
         ("import urllib.request; urllib.request.urlopen('http://localhost:9')", "a bare environment has no network"),
-    ):
-        path = os.pathsep.join((str(BARE), str(ROOT)))
-        command = [sys.executable, "-c", code, "scoring.py"]
-        ended = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
-        assert ended.returncode == 1 and problem in ended.stderr
-    assert Path(scoring.__file__).name == "scoring.py"
+    ],
+)
+def test_exported_files_are_scored_where_neither_this_package_nor_a_network_is_there(
+    code: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `harness export` runs in the tests: its scoring processes import nothing of this repository."""
+    script = tmp_path / "scoring.py"
+    script.write_text(code)
+    monkeypatch.setattr(scoring, "__file__", str(script))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(BARE), str(ROOT))))
+    with pytest.raises(HarnessError, match=problem):
+        scored(FORMATS["timm"], tmp_path, reference())
