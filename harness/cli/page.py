@@ -51,6 +51,7 @@ def make_page(options: PageOptions) -> None:
     from reports.errors import ReportError
     from reports.page import server
     from reports.page.build import build
+    from reports.page.tables import table_files
 
     gallery = None if options.gallery == "all" else int(options.gallery)
 
@@ -63,8 +64,10 @@ def make_page(options: PageOptions) -> None:
             watched=options.serve and options.watch,
         )
 
-    def announce(address: str) -> None:
+    def announce(address: str, folder: Path) -> None:
         click.echo(address)
+        for name in table_files(options.tables):
+            click.echo(str(folder / name))
         if options.open_page:
             click.launch(address)
 
@@ -73,11 +76,9 @@ def make_page(options: PageOptions) -> None:
         look = server.rebuilding(Path(options.runs), make, _print_problem) if options.watch else None
         index = make()
         if not options.serve:
-            announce(str(index))
-            for table in sorted((index.parent / "tables").glob("*")) if options.tables else ():
-                click.echo(str(table))
+            announce(str(index), index.parent)
             return
-        server.serve(index.parent, announce, port=options.port, look=look)
+        server.serve(index.parent, lambda address: announce(address, index.parent), port=options.port, look=look)
     except ReportError as error:
         raise HarnessError(str(error)) from error
 

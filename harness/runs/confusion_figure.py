@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Along a side, of two pixels each. Of more cells, some would not be drawn, and single errors would be missing: a cell is
-# then that of several neighbouring classes.
+# Along a side, of two pixels each. Of more cells, some would not be drawn, and single errors would be missing: a cell
+# then stands for several neighbouring classes.
 MOST_CELLS = 1400
 
 
@@ -94,7 +94,8 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
     axes.figure.colorbar(image, cax=bar, orientation="horizontal")
     label = "share of the true class's images (white: none)"
     if together > 1:
-        label = f"share of the images of {together} neighbouring true classes (white: none; diagonal: right predictions)"
+        whose = f"images of {together} neighbouring true classes"
+        label = f"share of the {whose} (white: none; diagonal: right predictions)"
         if not_drawn := int(support.sum() - confusion.sum()):
             label += f"; not drawn: {not_drawn} images predicted as a neighbour of these"
     bar.set_xlabel(label, fontsize=8 * scale)

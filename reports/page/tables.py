@@ -30,11 +30,20 @@ LATEX = {
 }
 
 
+# Of the tables, and of their files.
+NAMES = SETTINGS, RUNS = ("leaderboard", "runs")
+
+
 @dataclass(frozen=True)
 class Table:
     name: str  # of its files
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+def table_files(formats: Sequence[str]) -> list[str]:
+    """Paths of the tables in the page's folder, in alphabetical order."""
+    return sorted({f"tables/{name}.{FORMATS[each][0]}" for name in NAMES for each in formats})
 
 
 def write_tables(collection: Collection, site: Site, formats: Sequence[str]) -> None:
@@ -54,7 +63,7 @@ def settings_table(collection: Collection) -> Table:
         (row.place, *(_value(row.settings.get(name)) for name in names), *_setting_scores(row))
         for row in collection.setting_rows
     ]
-    return Table("leaderboard", ("place", *map(printable, names), *scores), tuple(rows))
+    return Table(SETTINGS, ("place", *map(printable, names), *scores), tuple(rows))
 
 
 def runs_table(collection: Collection) -> Table:
@@ -72,7 +81,7 @@ def runs_table(collection: Collection) -> Table:
         )
         for row in collection.rows
     ]
-    return Table("runs", (*headings, *(score.heading for score in scores), "best epoch", "seconds"), tuple(rows))
+    return Table(RUNS, (*headings, *(score.heading for score in scores), "best epoch", "seconds"), tuple(rows))
 
 
 def as_csv(table: Table) -> str:

@@ -1,8 +1,9 @@
 "use strict";
 
-// The mean of each value and those at most `points` / 2 places from it, fewer at the ends.
-function smoothed(values, points) {
-  const reach = Math.floor(points / 2);
+// The mean of each value and its neighbours, together about `share` of all values; fewer at the ends. A share, because a
+// point of a long line stands for more logged steps than one of a short line.
+function smoothed(values, share) {
+  const reach = Math.max(Math.round((share * values.length - 1) / 2), 0);
   return values.map((_, place) => {
     const near = values.slice(Math.max(place - reach, 0), place + reach + 1);
     return near.reduce((sum, value) => sum + value, 0) / near.length;
@@ -43,14 +44,17 @@ document.addEventListener("DOMContentLoaded", async () => {
     show();
   }
 
-  // Each training loss as the mean of a window of points around it; the loss as it was logged is kept beside it.
-  function smooth(points) {
-    charts.change("curves-loss", ({ data }) => {
+  // Smooths the training losses; `text` says how. The values before are kept beside them. A title says it in a saved chart, too.
+  function smooth(share, text) {
+    charts.change("curves-loss", ({ data, layout }) => {
       for (const trace of data) {
         if (trace.fill) continue; // a band: the lowest and the highest seed as they were
-        trace.logged ??= trace.y;
-        trace.y = smoothed(trace.logged, points);
+        trace.before ??= { y: trace.y, hovertemplate: trace.hovertemplate };
+        trace.y = smoothed(trace.before.y, share);
+        trace.hovertemplate = share ? trace.before.hovertemplate.replace("<extra>", `<br>${text}<extra>`) : trace.before.hovertemplate;
       }
+      layout.title = share ? { text, font: { size: 12.5 } } : undefined;
+      layout.margin = { ...layout.margin, t: share ? 30 : 8 };
     });
   }
 
@@ -79,7 +83,7 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   group.addEventListener("change", colour);
   const smoothing = toolbar.querySelector("[data-smooth]");
-  smoothing.addEventListener("change", () => smooth(Number(smoothing.value)));
+  smoothing.addEventListener("change", () => smooth(Number(smoothing.value), smoothing.selectedOptions[0].text));
   toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
     for (const name of LOSSES) {
       charts.change(name, ({ layout }) => {

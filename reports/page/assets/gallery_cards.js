@@ -83,9 +83,11 @@ const galleryCards = (() => {
   // What the parts of a card are, and what their colours mean.
   function legend({ run, other, map, scale, layout, label }) {
     const even = `an even share is ${percent(1 / (run.side ** 2 + 1))} per patch`;
-    const from = layout === "over" ? "its mean" : "0";
+    const range = layout === "over"
+      ? "its mean (from 0 where the page lacks the image) to its own largest value; a nearly even map's go further"
+      : "0 to its own largest value";
     const scaleText = scale === "own"
-      ? `Each map's colours go from ${from} to its own largest value`
+      ? `Each map's colours go from ${range}`
       : `The colours of all maps go from 0 to ${percent(run.sharedEnd)} of the attention (or relevance)`;
     const parts = {
       strips: `Strips: ${run.maps.slice(0, tiles.combined(run)).join(", ")}; layers 1 to ${run.layers}; heads of layer ${run.headLayer}${other ? "; then the same of the other run" : ""}. `,

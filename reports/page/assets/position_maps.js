@@ -109,7 +109,8 @@ const positionMaps = (() => {
     followPointer(all, perRow, (at) => (at.row !== tile.row || at.column !== tile.column) && choose(patchOf(run, at)));
     followKeys(chooser, perRow, () => tile, (at) => choose(patchOf(run, at)));
     followPointer([...one, ...token, moved], side, describe);
-    for (const map of [...one, ...token, moved]) map.addEventListener("pointerleave", () => describe());
+    // A finger leaves a map when it is lifted: the numbers of a tap stay.
+    for (const map of [...one, ...token, moved]) map.addEventListener("pointerleave", ({ pointerType }) => pointerType !== "touch" && describe());
     const body = element("div", { class: "position-maps" },
       element("h5", {}, "All patches: a tile for each"), chooser,
       element("h5", {}, "The chosen patch with every patch"), element("div", { class: "pair" }, ...captioned(one, WHEN)), status,
@@ -128,8 +129,11 @@ const positionMaps = (() => {
       + `Class token there: ${pair(run.token)}. Moved by ${digits(run.moved[place])}.`;
   }
 
+  // A tap sends no pointermove.
   function followPointer(canvases, cells, action) {
-    for (const each of canvases) each.addEventListener("pointermove", (event) => action(cellAt(event, cells)));
+    for (const each of canvases) {
+      for (const type of ["pointerdown", "pointermove"]) each.addEventListener(type, (event) => action(cellAt(event, cells)));
+    }
   }
 
   function followKeys(target, cells, from, action) {

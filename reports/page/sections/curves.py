@@ -84,6 +84,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     context: dict[str, Any] = {
         "charts": [panel for panel in panels if panel],
         "lines": lines,
+        "most": most,
         "diverged": [line for line in lines if line.diverged],
         "guess": guess,
         "cut": any(_cut(lines, key, guess) is not None for name, key in PANELS.items() if "loss" in name),

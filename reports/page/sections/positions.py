@@ -73,7 +73,8 @@ def section(collection: Collection, site: Site) -> Section | None:
     bests = {row.setting.best for row in collection.setting_rows}
     by_rate = positions.choose([run for run in lines if run in bests])
     drawn = best_and_worst([row.run for row in collection.rows if row.run in lines], collection.gallery)
-    for run in {*by_rate, *drawn}:
+    explored = list(dict.fromkeys([*drawn, *by_rate]))
+    for run in explored:
         write_position_maps(site, collection.key(run), run)
     heads = _heads(collection, site)
     context = {
@@ -82,7 +83,8 @@ def section(collection: Collection, site: Site) -> Section | None:
         "missing": missing,
         "sweep": [{"key": collection.key(run), "line": lines[run]} for run in by_rate],
         "settings": len(bests & lines.keys()),
-        "maps": [collection.key(run) for run in drawn],
+        "maps": [collection.key(run) for run in explored],
+        "best_and_worst": len(drawn),
         "heads": heads,
         "charts": _charts(site) if heads else [],
     }

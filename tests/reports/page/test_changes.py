@@ -93,13 +93,21 @@ def test_of_a_fine_grid_every_second_patch_has_a_tile() -> None:
     assert [position_maps._step(side) for side in (1, 14, 25, 26, 37, 64)] == [1, 1, 1, 2, 2, 7]
 
 
-def test_maps_are_of_the_best_and_the_worst_run(tmp_path: Path) -> None:
+def test_every_run_that_is_drawn_can_be_explored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in range(4):
         look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
+    # By learning rate, fewer runs than there are.
+    monkeypatch.setattr(section.positions, "choose", lambda runs: runs[1:3])
     made = section_of(tmp_path / "runs", tmp_path / "page", gallery=2)
-    labels = {row["key"]: row["line"].label for row in made.context["sweep"]}
-    assert list(labels.values()) == ["lr 0.001", "lr 0.01", "lr 0.1", "lr 1"]
-    assert [labels[key] for key in made.context["maps"]] == ["lr 1", "lr 0.001"]
+    by_rate = {row["key"]: row["line"].label for row in made.context["sweep"]}
+    assert list(by_rate.values()) == ["lr 0.01", "lr 0.1"]
+    best, worst, *others = made.context["maps"]
+    assert others == list(by_rate) and not {best, worst} & by_rate.keys()
+    for key in made.context["maps"]:
+        assert len(data(tmp_path / "page", f"positions-{key}")["tiles"]) == 2
+    # Without a gallery, those by learning rate are still there.
+    made = section_of(tmp_path / "runs", tmp_path / "without", gallery=0)
+    assert made.context["maps"] == list(by_rate) and not made.context["best_and_worst"]
 
 
 def test_heads_of_every_run(tmp_path: Path) -> None:

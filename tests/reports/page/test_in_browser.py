@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -10,12 +12,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from reports.page.build import build
 from tests.helpers.browser import NARROW, Reader, read_whole
 from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, PICTURES
 from tests.reports.stats.test_leaderboard import write, write_probed
+from tests.runs.test_evidence_file import CLAIM
 
 BEST, WORST = "lr 1e-05, batch size 16, augment none", "lr 0.1, batch size 16, augment standard"
 SECTIONS = ("leaderboard", "effects", "curves", "study", "mistakes", "gallery", "positions", "use", "provenance")
@@ -39,6 +43,18 @@ def test_everything_is_drawn(report_page: Path, reader: Reader) -> None:
     maps = page.locator("canvas[role=img]")
     expect(maps).to_have_count(5 * 3 + 2 * 7)  # position embeddings: a row for each finished run, and two runs in full
     assert all(maps.evaluate_all("all => all.map((one) => Boolean(one.ariaLabel) && one.clientWidth > 50)"))
+
+
+def test_figures_of_files_are_loaded_and_described(tmp_path: Path, reader: Reader) -> None:
+    write(tmp_path / "a", 0.9, lr=1e-5)
+    (tmp_path / "a" / "evidence.json").write_text(json.dumps({"claims": [CLAIM]}))
+    (tmp_path / "a" / "figures").mkdir(exist_ok=True)
+    Image.new("RGB", (40, 20)).save(tmp_path / "a" / "figures" / "evidence_heads.png")
+    page = reader.open(build(tmp_path), charts=False)
+    image = page.locator("#evidence img")
+    image.scroll_into_view_if_needed()
+    expect(image).to_have_js_property("naturalWidth", 40)
+    expect(image).to_have_attribute("alt", re.compile("Which heads matter.*"))
 
 
 def test_text_from_elsewhere_stays_text(report_page: Path, reader: Reader) -> None:
@@ -281,9 +297,13 @@ def test_images_are_filtered(report_page: Path, reader: Reader) -> None:
     sheet = "one => [one.style.backgroundImage.split('/').at(-1), one.clientWidth]"
     expect(card.locator(".ends")).to_contain_text(f"scale {100 / 49:.3g} % to ")
     assert map_.evaluate(sheet) == ['above-000.png")', 112]
+    legend = page.locator("#gallery-scale")
+    expect(legend).to_contain_text("from its mean (from 0 where the page lacks the image) to its own largest value")
+    expect(legend).to_contain_text("a nearly even map's go further")
     controls.locator("[name=view]").select_option("map alone")
     controls.locator("[name=size]").select_option("large")
     expect(card.locator(".ends")).to_contain_text("scale 0 to ")
+    expect(legend).to_contain_text("Each map's colours go from 0 to its own largest value;")
     assert map_.evaluate(sheet) == ['own-000.png")', 224]
     controls.locator("[name=truth]").select_option(HOSTILE)
     expect(count).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")

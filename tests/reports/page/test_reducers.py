@@ -278,9 +278,17 @@ def test_of_many_classes_those_with_the_most_errors_are_drawn(scripts: Page) -> 
 
 
 def test_a_curve_is_smoothed(scripts: Page) -> None:
-    assert scripts.evaluate("smoothed([1, 2, 6, 4], 3)") == [1.5, 3, 4, 5]
-    assert scripts.evaluate("smoothed([1, 2, 6, 4], 1)") == [1, 2, 6, 4]
-    assert scripts.evaluate("smoothed([1, 2, 6], 51)") == [3, 3, 3]
+    assert scripts.evaluate("smoothed([1, 2, 6, 4], 0.75)") == [1.5, 3, 4, 5]
+    assert scripts.evaluate("smoothed([1, 2, 6, 4], 0)") == [1, 2, 6, 4]
+    assert scripts.evaluate("smoothed([7], 0.25)") == [7]
+    # Of few and of many points, a line that falls stays a line that falls; away from its ends, as it was.
+    for count in (20, 60, 200):
+        line = list(range(count, 0, -1))
+        for share in (0.05, 0.1, 0.25):
+            smooth = scripts.evaluate("([line, share]) => smoothed(line, share)", [line, share])
+            end = round(share * count / 2) + 1
+            assert smooth[end:-end] == line[end:-end]
+            assert smooth[0] - smooth[-1] > (1 - share - 0.1) * count
 
 
 def test_the_tile_next_to_a_patch(scripts: Page) -> None:

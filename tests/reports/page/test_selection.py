@@ -258,6 +258,20 @@ def test_a_patch_is_chosen_in_all_position_maps(report_page: Path, reader: Reade
     ]
 
 
+def test_a_patch_is_chosen_by_a_tap(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, width=NARROW, charts=False, has_touch=True)
+    page.locator("#positions-maps").scroll_into_view_if_needed()
+    run = page.locator("#positions-maps .position-maps").first
+    expect(run.get_by_role("status")).to_have_text("Patch in row 4, column 4.")
+    tiles, one = run.locator("canvas").first, run.locator("canvas").nth(2)
+    for canvas in (tiles, one):
+        box = canvas.bounding_box()
+        assert box is not None
+        canvas.tap(position={"x": 0.5 / 7 * box["width"], "y": 6.5 / 7 * box["height"]})
+        expect(run.get_by_role("status")).to_contain_text("Patch in row 7, column 1")
+    expect(run.get_by_role("status")).to_contain_text("with the patch in row 7, column 1: 1.00 before, 1.00 after.")
+
+
 def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page)
     page.locator("#runs-bar [name=run]").select_option(POOR)
@@ -290,13 +304,21 @@ def test_tables_and_charts_are_taken_along(report_page: Path, reader: Reader, tm
     assert [row[heading.index("lr")] for row in rows] == ["1e-05", "1e-05", "1e-05", "0.001", "0.1"]
     assert rows[0][heading.index("validation F1")] == "1.0000"
     assert page.evaluate("takeAlong.csv([['=1+1', '-3', 'a\"b', '@x']])") == '\'=1+1,-3,"a""b",\'@x\r\n'
-    chart = page.locator(".chart", has=page.locator("[data-chart=curves-val-f1]"))
+    chart = page.locator(".chart", has=page.locator("[data-chart=curves-loss]"))
     chart.scroll_into_view_if_needed()
     expect(chart.locator(".plot.drawn")).to_be_visible()
+    # A smoothed loss says so under the pointer and in the saved chart.
+    page.locator("[data-smooth]").select_option("mean of 10 % of each line")
+    expect(chart.locator(".gtitle")).to_have_text("mean of 10 % of each line")
+    assert "mean of 10 % of each line" in chart.locator(".plot").evaluate("one => one.data[0].hovertemplate")
     with page.expect_download() as download:
         chart.get_by_role("button", name="Save this chart as SVG").click()
     download.value.save_as(tmp_path / "chart.svg")
-    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+    saved = (tmp_path / "chart.svg").read_text()
+    assert saved.startswith("<svg") and "mean of 10 % of each line" in saved
+    page.locator("[data-smooth]").select_option("not smoothed")
+    expect(chart.locator(".gtitle")).to_have_count(0)
+    assert "mean of" not in chart.locator(".plot").evaluate("one => one.data[0].hovertemplate")
 
 
 def test_keys_reach_a_section_in_three_stops(report_page: Path, reader: Reader) -> None:

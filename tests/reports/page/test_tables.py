@@ -60,6 +60,13 @@ def test_the_command_writes_them_beside_the_page(tmp_path: Path) -> None:
     assert code == 0
     assert printed.splitlines() == [str(folder.parent / "index.html"), *(str(folder / name) for name in tables)]
     assert {path.name for path in folder.iterdir()} == set(tables)
+    # Only the tables that were asked for, whatever else is in the folder.
+    (folder / "my notes.txt").touch()
+    assert report("--tables", "csv")[1].splitlines()[1:] == [
+        str(folder / f"{name}.csv") for name in ("leaderboard", "runs")
+    ]
+    (folder / "my notes.txt").unlink()
+    assert report("--tables", "csv,latex,markdown")[1] == printed
     with (folder / "leaderboard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["validation F1"]) for row in rows] == pytest.approx([sum(s) / 3 for s in SCORES.values()])
