@@ -7,7 +7,7 @@ import difflib
 from harness.data.class_names import difference, lookalike, lookalikes
 from harness.data.folder_scan import EXTENSIONS
 from harness.data.layout import without_labels
-from harness.data.listing import MOST, Listing, summarise
+from harness.data.listing import MAX_NAMED, Listing, summarise
 from harness.runs.rules import printable
 
 
@@ -29,14 +29,14 @@ def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             f"{where} has more classes ({len(classes)}) than images ({count}): every class needs at least one."
         )
     pairs = lookalikes(classes)
-    for name, other in pairs[:MOST]:
+    for name, other in pairs[:MAX_NAMED]:
         remedy = "Give both the same label." if listing.is_list else "Move the images of both into one folder."
         problems.append(
             f"{where} has two classes that look the same, {printable(name)}: they differ in "
             f"{' and '.join(difference(name, other))}. {remedy}"
         )
-    if len(pairs) > MOST:
-        problems.append(f"{where} has {len(pairs) - MOST} more pairs of such classes.")
+    if len(pairs) > MAX_NAMED:
+        problems.append(f"{where} has {len(pairs) - MAX_NAMED} more pairs of such classes.")
     for split, folder in listing.folders.items():
         unknown = sorted(listing.images[split].keys() - set(classes)) if classes else []
         if split in listing.unlabelled:
@@ -46,8 +46,8 @@ def class_problems(listing: Listing, classes: tuple[str, ...]) -> list[str]:
             only = f"{folder}/ has one folder, {printable(unknown[0])}, which is not a class of train/."
             problems.append(f"{only} {without_labels(folder)}")
         else:
-            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MOST]]
-            if (more := len(unknown) - MOST) > 0:  # a hint compares a name with all classes
+            problems += [_unknown_class(listing, split, name, classes) for name in unknown[:MAX_NAMED]]
+            if (more := len(unknown) - MAX_NAMED) > 0:  # a hint compares a name with all classes
                 problems.append(f"{listing.place(split)} has {more} more classes that {where} does not have.")
     return problems
 

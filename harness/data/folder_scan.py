@@ -66,7 +66,7 @@ def _walk_split(listing: Listing, split: str, folder: str) -> None:
     entries = _entries(listing, folder)
     for entry in entries or []:
         if reason := nested.leads_nowhere(entry):
-            listing.refuse("links to nothing", f"{folder}/{printable(entry.name)}: {reason}. Restore or remove it.")
+            listing.refuse("links that cannot be followed", f"{folder}/{printable(entry.name)}: {reason}")
         elif entry.is_dir():
             if entry.is_symlink():
                 _refuse_class_link(listing, f"{folder}/{entry.name}")
@@ -136,10 +136,8 @@ def _images(listing: Listing, folder: str, above: tuple[str, ...] = ()) -> list[
                 listing.stamps[path] = stamp_of(entry.stat())
                 files.append(path)
         except OSError as error:
-            what = "a link to a file that is not there" if entry.is_symlink() else error.strerror
-            listing.refuse(
-                "links or files that cannot be followed or read", f"{printable(path)}: {what}. Restore or remove it."
-            )
+            what = nested.leads_nowhere(entry) or f"{error.strerror}. Check its permissions (ls -l)."
+            listing.refuse("links or files that cannot be followed or read", f"{printable(path)}: {what}")
     return files
 
 

@@ -15,7 +15,7 @@ from harness.runs.rules import printable
 
 EXAMPLES = 4  # names in a note on entries that are not read
 # Problems of one kind that are named. A disk that is not mounted makes a problem of each of a million links.
-MOST = 20
+MAX_NAMED = 20
 
 
 @dataclasses.dataclass
@@ -48,14 +48,15 @@ class Listing:
         return f"split {SPELLINGS[split][0]}" if self.is_list else f"{self.folders.get(split, SPELLINGS[split][0])}/"
 
     def refuse(self, kind: str, problem: str) -> None:
-        """Report an entry that cannot be read; of one kind MOST are named and the rest are counted."""
+        """Report an entry that cannot be read; of one kind MAX_NAMED are named and the rest are counted."""
         self.refused[kind] += 1
-        if self.refused[kind] <= MOST:
+        if self.refused[kind] <= MAX_NAMED:
             self.problems.append(problem)
 
     def beyond(self) -> list[str]:
         """A sentence per kind of which `refuse` did not name all."""
-        return [f"... and {count - MOST} more {kind}." for kind, count in self.refused.items() if count > MOST]
+        more = {kind: count - MAX_NAMED for kind, count in self.refused.items()}
+        return [f"... and {count} more {kind}." for kind, count in more.items() if count > 0]
 
     def leave_out(self, reason: str, name: str) -> None:
         """Count an entry that is not read, and keep its name as an example."""

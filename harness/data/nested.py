@@ -24,13 +24,14 @@ def leaves_class(target: str, class_folder: str, splits: Iterable[str]) -> bool:
 
 
 def leads_nowhere(entry: os.DirEntry[str]) -> str:
-    """Why a link in a folder cannot be followed, "" if it can be or if it is not a link."""
+    """Why a link in a folder cannot be followed, and what to do; "" if it can be or if it is not a link."""
     if entry.is_symlink():
         try:
             entry.stat()
         except OSError as error:
-            missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-            return "a link to nothing" if missing else f"a link that cannot be followed ({error.strerror})"
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return "a link to nothing. Restore or remove it."
+            return f"a link that cannot be followed ({error.strerror}). Check its target's permissions and disk."
     return ""
 
 

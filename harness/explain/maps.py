@@ -38,7 +38,7 @@ def comparable_maps(archive: Archive) -> dict[str, np.ndarray]:
 
 
 def first_map(archive: Archive, index: int) -> np.ndarray:
-    """The map (P,) of an image that is shown where one is shown."""
+    """The first of an image's maps (P,), for places that show one map."""
     return next(iter(combined_maps(archive, index).values()))
 
 

@@ -28,8 +28,9 @@ def limit_spinning(environment: MutableMapping[str, str]) -> None:
     """Let compute threads sleep soon while they wait for one another; the user's own variables of OpenMP win.
 
     By default, GNU OpenMP, which PyTorch has on Linux, lets a waiting thread spin 300,000 times: about 15 ms, in which
-    the thread it waits for could run if other programs use the cores. 1,000 times is GNU's own choice where it sees
-    more threads than cores (gcc.gnu.org: libgomp, GOMP_SPINCOUNT). OpenMP reads it when torch is imported.
+    the thread it waits for could run if other programs use the cores. Where it sees more threads than
+    cores, GNU chooses 100, and 1,000 with OMP_WAIT_POLICY=active (libgomp manual, GOMP_SPINCOUNT). OpenMP reads it when
+    torch is imported.
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")

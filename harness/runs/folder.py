@@ -107,6 +107,10 @@ class RunFolder:
         """Ask the run in this folder to end at its next step, as `stopped`."""
         write_atomically(self.path / STOP, reason.encode())
 
+    @property
+    def is_asked_to_stop(self) -> bool:
+        return (self.path / STOP).exists()
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         try:
             with self.metrics.open("a", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ BENCHMARKS = {
     "sweep": "what a sweep adds to the training and evaluation of its trials",
     "memory": "most memory that one run takes",
     "intervals": "how often the intervals of accuracy and macro F1 hold the truth",
-    "export": "how far every kind of timm's models is from itself as ONNX",
+    "export": "ONNX exports of timm's models: the largest difference of their logits",
     "imbalance": "macro F1 on unbalanced classes, with each correction",
     "gpu": "pictures per second on a GPU, as a share of what the card can do",
     "quality": "test scores at equal passes over train, against the probe and other projects",

@@ -166,7 +166,7 @@ def test_a_link_to_nothing_and_a_name_that_is_not_utf8(whole: Path) -> None:
     (whole / "train" / "cat" / "gone.jpg").symlink_to(whole / "gone.jpg")
     (whole / "train" / "dog" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin")
     text = problems(whole)
-    assert "train/cat/gone.jpg: a link to a file that is not there. Restore or remove it." in text
+    assert "train/cat/gone.jpg: a link to nothing. Restore or remove it." in text
     assert r"train/dog/caf\udce9.jpg: the name is not UTF-8, so no table could hold it. Rename it." in text
 
 

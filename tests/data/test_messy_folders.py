@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -235,6 +238,34 @@ def test_a_class_that_is_a_link_to_nothing_is_refused(tmp_path: Path, target: st
     assert refused(tmp_path) == "train/bird: a link to nothing. Restore or remove it."
 
 
+@pytest.mark.parametrize("name", ["train/fox", "train/cat/fox.png"])
+def test_a_link_that_may_not_be_followed_is_not_called_a_link_to_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing it, which is the remedy for a link to nothing, would lose a good link."""
+    write_splits(tmp_path, "train", "valid", "test")
+    (tmp_path / name).symlink_to("locked")
+    scandir = os.scandir
+
+    class Locked:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.is_symlink = entry.name, entry.is_symlink
+
+        def is_dir(self) -> bool:
+            return False
+
+        def stat(self) -> os.stat_result:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    def locked(folder: Path) -> Any:
+        with scandir(folder) as found:
+            return contextlib.nullcontext([Locked(entry) if entry.name.startswith("fox") else entry for entry in found])
+
+    monkeypatch.setattr(os, "scandir", locked)
+    problem = "a link that cannot be followed (Permission denied). Check its target's permissions and disk."
+    assert refused(tmp_path) == f"{name}: {problem}"
+
+
 @pytest.mark.parametrize("kind", ["a link to nothing", "a link to itself", "a file"])
 def test_a_split_that_is_not_a_folder_is_refused_and_no_other_is_cut(tmp_path: Path, kind: str) -> None:
     write_splits(tmp_path, "train", "valid")
@@ -291,7 +322,7 @@ def test_of_many_problems_of_a_kind_twenty_are_named_and_the_rest_are_counted(tm
     assert len(problems) == 63
     assert problems[0] == "train/bird 00: a link to nothing. Restore or remove it."
     assert problems[-3:] == [
-        "... and 10 more links to nothing.",
+        "... and 10 more links that cannot be followed.",
         "... and 10 more links or files that cannot be followed or read.",
         "... and 10 more named pipes or devices.",
     ]

@@ -22,6 +22,8 @@ def report_epochs(trial: RunningTrial, trial_queue: TrialQueue, metric: str) -> 
 
 def ask_to_stop(trial: RunningTrial) -> None:
     """Ask a pruned trial to stop, once its run trains: a run clears earlier requests when it starts."""
+    if trial.folder.is_asked_to_stop:
+        return
     with contextlib.suppress(UnreadableError):  # a damaged summary is reported when the trial ends
         if read_summary(trial.folder).get("state") == "running":
             trial.folder.ask_to_stop(trial.prune_reason)

@@ -38,6 +38,7 @@ from harness.sweep.whereabouts import write_whereabouts
 
 POLL_SECONDS = 0.05  # between two reads of the trials' files: a slot stays empty as long after a trial's test
 QUEUE_POLL_SECONDS = 2.0  # between two reads of the trial queue
+MEMORY_POLL_SECONDS = 1.0  # between two looks at the memory of a trial: each reads a file of every process
 
 
 class Runner:
@@ -185,6 +186,9 @@ class Runner:
         decides = self.sweep.method == "bayes" or self.options.budget.depends_on_results
         if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
             return False
+        if time.monotonic() < trial.next_memory_check:
+            return False
+        trial.next_memory_check = time.monotonic() + MEMORY_POLL_SECONDS
         return has_memory_for_another(trial.process.pid or 0)
 
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:

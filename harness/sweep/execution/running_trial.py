@@ -49,6 +49,7 @@ class RunningTrial:
     reported: int = 0  # epochs reported to the trial queue
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
+    next_memory_check: float = 0.0  # monotonic time
     kill_at: float | None = None  # monotonic time of SIGKILL; set by `terminate`
     earlier_predictions: int | None = None  # modification time (ns) of the predictions of an earlier start
     earlier_memory_kills: int | None = None  # processes that the kernel had killed for lack of memory before

@@ -23,6 +23,8 @@ from harness.runs.logger import RunLogger
 from harness.sweep.execution import free_memory
 from harness.sweep.execution import runner as runner_module
 from harness.sweep.execution.budget import Budget
+from harness.sweep.execution.pruning import ask_to_stop
+from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial
@@ -127,6 +129,37 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
     assert (tmp_path / "second has begun").read_text() == str(overlaps)
     assert [record.state for record in records(file, runs)] == ["finished"] * 2
     assert len(list(runs.glob("*/*/figures/*.png"))) == 6
+
+
+def test_memory_is_looked_at_once_a_second_and_a_stop_is_requested_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop turns 20 times a second. A look at the memory reads a file of each process, a request writes one."""
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
+    queue = TrialQueue.open(sweep, Search(), tmp_path, None)
+    claimed = queue.claim()
+    assert claimed is not None
+    folder = RunFolder(tmp_path)
+    folder.write("summary.json", {"state": "running"})
+    fields: Any = (
+        claimed,
+        sweep.config(claimed.settings),
+        Slot(0, (), (), 1),
+        SimpleNamespace(pid=1),
+        folder,
+        tmp_path,
+        None,
+    )
+    trial = RunningTrial(*fields, prune_reason="pruned")
+    looks: list[int] = []
+    monkeypatch.setattr(runner_module, "has_memory_for_another", looks.append)
+    one = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
+    assert not any(one._frees_slot(trial) for _ in range(3))
+    assert looks == [1]
+    ask_to_stop(trial)
+    (tmp_path / "stop").write_text("untouched")
+    ask_to_stop(trial)
+    assert (tmp_path / "stop").read_text() == "untouched"
 
 
 def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) -> None:
