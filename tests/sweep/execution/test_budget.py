@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_target_of_a_loss_is_an_upper_limit(tmp_path: Path) -> None:
 
 def test_the_hours_of_a_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1800.0, 3599.0, 3600.0])
-    monkeypatch.setattr(budget_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     ended, reason = finished_until(Budget(max_hours=1.0), tmp_path, "sqlite:///{}/study.db")
     assert ended == 2
     assert reason.startswith("No further trial was started: 1 h are over (--max-hours). To run the others, repeat the")
