@@ -89,7 +89,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_other_problems(unbalanced:
         fit(settings(unbalanced, tmp_path / "runs", class_weights=str(file), explain_layer=99))
     assert error.value.exit_code == 2
     assert not (tmp_path / "runs").exists()
-    layer, unknown, missing = error.value.problems
+    unknown, missing, layer = error.value.problems
     assert layer.startswith("--explain-layer is 99")
     assert unknown == f"--class-weights {file} has classes that the data does not have: class 3."
     assert missing == f"--class-weights {file} has no weight for 2 of 3 classes: class 1, class 2."
