@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from harness.evidence.opened import Opened
 from harness.files import write_atomically
+from harness.model.shards import digest
 from harness.runs.evidence_file import Claim, claim_of
 from harness.runs.folder import BEST
 from harness.runs.reading import UnreadableError, read_object
@@ -49,11 +49,9 @@ class Progress:
 def open_progress(run_folder: Path, opened: Opened) -> Progress:
     """What an interrupted verification of the same weights and images has measured; empty if there was none."""
     path = run_folder / PARTIAL_FILE
-    with (run_folder / "checkpoints" / BEST).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
     identity = {
         "version": VERSION,
-        "weights": weights,
+        "weights": digest(run_folder / "checkpoints" / BEST),
         "data": opened.dataset.fingerprint,
         "images": list(opened.tested.files),
     }

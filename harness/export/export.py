@@ -87,7 +87,7 @@ def demo_fits(model: nn.Module) -> bool:
 
 
 def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> HarnessError | None:
-    """Write the files of all formats, and of what they are made from; returns why there is no ONNX file, if so."""
+    """Write the exported files and what they are made from; returns the error if there is no ONNX file."""
     model, name, classes, rule = best.model.cpu(), best.config.model, best.classes, best.preprocessing
     files = {file for form in formats for file in form.files}
     if SHARED[0] in files:

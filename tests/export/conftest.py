@@ -59,7 +59,7 @@ def train(data: Path, home: Path) -> Path:
 
 
 def export(run: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`harness export` in a process of its own: what compiles graphs leaves threads behind.
+    """Run `harness export` in a separate process, because torch's ONNX exporter leaves threads running.
 
     The processes that score the exported files have a bare environment.
     """

@@ -52,29 +52,26 @@ def _file_lock(file: Path, *, is_database: bool) -> Iterator[None]:
         yield
         return
     try:
-        with contextlib.suppress(_NoLocksError):
-            _wait_for(descriptor)
+        _wait_for(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-class _NoLocksError(OSError):
-    """The file system has no locks."""
-
-
 def _wait_for(descriptor: int) -> None:
+    """Take the lock of an open file, or return without it where the file system has no locks."""
     started, is_quiet = time.monotonic(), True
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if is_quiet and time.monotonic() > started + QUIET_SECONDS:
                 is_quiet = False
                 print(WAITING, flush=True)
         except OSError as error:
             if error.errno in NO_LOCKS:
-                raise _NoLocksError from error
+                return
             raise
         time.sleep(0.02)
 

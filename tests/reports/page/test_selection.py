@@ -307,7 +307,7 @@ def test_tables_and_charts_are_taken_along(report_page: Path, reader: Reader, tm
     chart = page.locator(".chart", has=page.locator("[data-chart=curves-loss]"))
     chart.scroll_into_view_if_needed()
     expect(chart.locator(".plot.drawn")).to_be_visible()
-    # A smoothed loss says so under the pointer and in the saved chart.
+    # The hover text and the saved chart name the smoothing.
     page.locator("[data-smooth]").select_option("mean of 10 % of each line")
     expect(chart.locator(".gtitle")).to_have_text("mean of 10 % of each line")
     assert "mean of 10 % of each line" in chart.locator(".plot").evaluate("one => one.data[0].hovertemplate")

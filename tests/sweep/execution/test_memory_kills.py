@@ -63,15 +63,20 @@ def test_the_memory_that_a_real_control_group_leaves(small_group: Path) -> None:
         "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()))\n"
         "from harness.launch.control_groups import available_memory; print(available_memory())"
     )
+    assert 20_000_000 < int(printed_in(small_group, code)) < 80_000_000
+
+
+def printed_in(group: Path, code: str) -> str:
+    """What a Python program prints that joins a control group, whose folder is its argument."""
     ended = subprocess.run(
-        [sys.executable, "-c", code, str(small_group)],
+        [sys.executable, "-c", code, str(group)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert 20_000_000 < int(ended.stdout) < 80_000_000
+    return ended.stdout
 
 
 @pytest.fixture
@@ -102,15 +107,7 @@ def _is_removed(group: Path) -> bool:
 
 
 def test_the_kernel_counts_a_process_that_it_kills_for_lack_of_memory(small_group: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", EATER, str(small_group)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ended.stdout.split() == ["0", str(int(signal.SIGKILL)), "1"]
+    assert printed_in(small_group, EATER).split() == ["0", str(int(signal.SIGKILL)), "1"]
 
 
 def test_a_rank_that_sigkill_ended_gives_the_code_of_the_trial() -> None:
