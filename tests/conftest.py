@@ -79,9 +79,9 @@ def write_folder(root: Path, *, classes: int = 3, train: int = 7, valid: int = 3
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """21 training, 9 validation and 9 test images of three classes; not to be written to."""
-    return write_folder(tmp_path_factory.mktemp("photos"))
+    return write_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

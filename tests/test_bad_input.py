@@ -35,7 +35,7 @@ def run(data: Path, runs: Path, *more: str) -> Result:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "photos")
+    return write_folder(tmp_path / "images")
 
 
 def bomb(path: Path) -> None:
@@ -155,7 +155,7 @@ def test_settings_that_cannot_be_used(data: Path, tmp_path: Path) -> None:
 
 
 def test_more_classes_than_pictures(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "photos", classes=4, train=1)
+    root = write_folder(tmp_path / "images", classes=4, train=1)
     for index in range(2):
         (root / "train" / f"class {index}" / "000.png").unlink()
     result = run(root, tmp_path / "runs")

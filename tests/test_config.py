@@ -15,7 +15,7 @@ from harness.settings.option import value_type
 
 def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
     with pytest.raises(ConfigError) as error:
-        RunConfig(data="photos", lr=math.nan, batch_size=0, model="vit", augment="strong", drop_path=1.0)
+        RunConfig(data="images", lr=math.nan, batch_size=0, model="vit", augment="strong", drop_path=1.0)
     assert error.value.exit_code == 2
     assert [problem.split()[0] for problem in error.value.problems] == [
         "--augment",
@@ -47,12 +47,12 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
 )
 def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        RunConfig(**{"data": "photos"} | changes)
+        RunConfig(**{"data": "images"} | changes)
     assert str(error.value).startswith(message)
 
 
 def test_weights_that_are_not_there_are_an_error_for_a_run_but_not_for_its_checkpoint() -> None:
-    config = RunConfig(data="photos", weights="nowhere.pth")
+    config = RunConfig(data="images", weights="nowhere.pth")
     assert RunConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match=r"--weights nowhere\.pth is neither a file nor one of imagenet, "):
         config.resolved()
@@ -65,18 +65,18 @@ def test_a_missing_weights_file_is_a_problem_of_the_disk_and_a_misspelt_name_one
     weights: str, code: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"--weights {weights} is n") as error:
-        RunConfig(data="photos", weights=weights).resolved()
+        RunConfig(data="images", weights=weights).resolved()
     assert error.value.exit_code == code
 
 
 def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:
-    assert type(RunConfig(data="photos", lr=1).lr) is float
+    assert type(RunConfig(data="images", lr=1).lr) is float
 
 
 def test_the_name_tells_what_a_sweep_varies() -> None:
-    assert RunConfig(data="photos", recipe="study").run_name == "lr1e-05_bs16_none_s0"
+    assert RunConfig(data="images", recipe="study").run_name == "lr1e-05_bs16_none_s0"
     assert (
-        RunConfig(data="photos", lr=0.1, batch_size=64, augment="standard", seed=3).run_name == "lr0.1_bs64_standard_s3"
+        RunConfig(data="images", lr=0.1, batch_size=64, augment="standard", seed=3).run_name == "lr0.1_bs64_standard_s3"
     )
 
 
@@ -95,7 +95,7 @@ def test_split_group_is_a_pattern_with_a_group(pattern: str, why: str) -> None:
 
 def test_identity_follows_what_is_computed_and_not_where(tmp_path: Path) -> None:
     for field in dataclasses.fields(RunConfig):
-        config = RunConfig(data="photos")
+        config = RunConfig(data="images")
         if field.name in ("lora_alpha", "lora_targets"):
             config = dataclasses.replace(config, lora_rank=4)  # without LoRA, they do not count
         value = getattr(config, field.name)
@@ -163,15 +163,15 @@ def test_one_correction_of_class_imbalance_is_enough(changes: dict[str, object],
 def test_resolved_paths_mean_the_same_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some.pth").touch()
     monkeypatch.chdir(tmp_path)
-    config = RunConfig(data="photos", weights="some.pth").resolved()
-    assert config.data == str(tmp_path / "photos")
+    config = RunConfig(data="images", weights="some.pth").resolved()
+    assert config.data == str(tmp_path / "images")
     assert config.weights == str(tmp_path / "some.pth")
     assert config.runs_dir == str(tmp_path / "runs")
-    assert RunConfig(data="photos").resolved().weights == "imagenet"
+    assert RunConfig(data="images").resolved().weights == "imagenet"
 
 
 def test_a_saved_config_comes_back_and_unknown_settings_are_named() -> None:
-    config = RunConfig(data="photos", epochs=3)
+    config = RunConfig(data="images", epochs=3)
     assert RunConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="unknown settings later"):
         RunConfig.from_dict(config.to_dict() | {"later": 1})

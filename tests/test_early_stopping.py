@@ -23,8 +23,8 @@ STUCK = {"lr": 1e-30, "epochs": 5, "patience": 2}
 REASON = "epochs without a better validation score: 2"
 
 
-def stuck(photos: Path, runs: Path, **changes: Any) -> RunConfig:
-    return settings(photos, runs, **STUCK | changes)
+def stuck(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
+    return settings(data_folder, runs, **STUCK | changes)
 
 
 def test_epochs_since_the_best_are_counted() -> None:
@@ -38,9 +38,9 @@ def test_epochs_since_the_best_are_counted() -> None:
 
 
 def test_training_ends_and_the_best_epoch_is_tested(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(stuck(photos, tmp_path))
+    run = fit(stuck(data_folder, tmp_path))
     assert [row["epoch"] for row in rows_of(run) if "val/f1" in row] == [1, 2, 3]
     summary = run.summary
     assert (summary["state"], summary["best/epoch"], summary["test/n"]) == ("finished", 1, 9)
@@ -48,17 +48,17 @@ def test_training_ends_and_the_best_epoch_is_tested(
     assert re.search(r"best epoch +1 of 5 \(stopped early after epoch 3\)", capsys.readouterr().out)
 
 
-def test_without_patience_and_while_epochs_get_better_all_are_trained(photos: Path, tmp_path: Path) -> None:
+def test_without_patience_and_while_epochs_get_better_all_are_trained(data_folder: Path, tmp_path: Path) -> None:
     for name, changes in {"off": {"patience": 0}, "better": {"patience": 1, "lr": 1e-4, "epochs": 3}}.items():
-        run = fit(stuck(photos, tmp_path / name, **changes))
+        run = fit(stuck(data_folder, tmp_path / name, **changes))
         assert run.summary["best/epoch"] == (1 if name == "off" else 3)
         assert len([row for row in rows_of(run) if "val/f1" in row]) == (5 if name == "off" else 3)
         assert not [key for key in run.summary if key.startswith("stopped_early")]
 
 
-def test_the_schedule_stays_that_of_all_epochs(photos: Path, tmp_path: Path) -> None:
-    early = fit(stuck(photos, tmp_path / "early", schedule="cosine"))
-    whole = fit(stuck(photos, tmp_path / "whole", schedule="cosine", patience=0))
+def test_the_schedule_stays_that_of_all_epochs(data_folder: Path, tmp_path: Path) -> None:
+    early = fit(stuck(data_folder, tmp_path / "early", schedule="cosine"))
+    whole = fit(stuck(data_folder, tmp_path / "whole", schedule="cosine", patience=0))
     rates = [[row["train/lr"] for row in rows_of(run) if "train/lr" in row] for run in (early, whole)]
     assert rates[0] == rates[1][: len(rates[0])]
     assert len(rates[0]) < len(rates[1])
@@ -66,10 +66,10 @@ def test_the_schedule_stays_that_of_all_epochs(photos: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("epoch", [2, 3])
 def test_killed_before_and_after_the_decision_a_run_resumes_to_the_same_end(
-    photos: Path, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fit(stuck(photos, tmp_path / "whole"))
-    config = stuck(photos, tmp_path / "killed")
+    whole = fit(stuck(data_folder, tmp_path / "whole"))
+    config = stuck(data_folder, tmp_path / "killed")
 
     def killed() -> None:
         decide = train_module.stops_early
@@ -102,18 +102,20 @@ def test_killed_before_and_after_the_decision_a_run_resumes_to_the_same_end(
     assert same_bits(weights_of(resumed), weights_of(whole))
 
 
-def test_all_processes_stop_after_the_same_epoch(photos: Path, tmp_path: Path) -> None:
-    on_ranks(2, lambda: fit(stuck(photos, tmp_path)))
+def test_all_processes_stop_after_the_same_epoch(data_folder: Path, tmp_path: Path) -> None:
+    on_ranks(2, lambda: fit(stuck(data_folder, tmp_path)))
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["state"], summary["stopped_early/epoch"]) == ("finished", 3)
     assert [row["epoch"] for row in rows_of(folder) if "val/f1" in row] == [1, 2, 3]
 
 
-def test_a_trial_that_stops_early_is_finished_also_where_hyperband_compares_it(photos: Path, tmp_path: Path) -> None:
+def test_a_trial_that_stops_early_is_finished_also_where_hyperband_compares_it(
+    data_folder: Path, tmp_path: Path
+) -> None:
     file = write_sweep(
         tmp_path / "tiny.yaml",
-        photos,
+        data_folder,
         *("--epochs=4", "--patience=1", "--head-init=default"),
         parameters={"lr": {"values": [1e-3, 1e-30]}},
         early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2},

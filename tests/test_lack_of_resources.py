@@ -105,43 +105,50 @@ def check_resumes(data: Path, runs: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
-def test_no_inodes_are_left(photos: Path, small_disk: Path) -> None:
+def test_no_inodes_are_left(data_folder: Path, small_disk: Path) -> None:
     done = run_limited(
-        photos, small_disk, "harness.train.save_best", USE_UP_INODES.replace("{FOLDER}", str(small_disk))
+        data_folder, small_disk, "harness.train.save_best", USE_UP_INODES.replace("{FOLDER}", str(small_disk))
     )
     check_failed(done, small_disk, "No inodes left (df -i) to save")
     for path in small_disk.glob("[0-9]*"):
         path.unlink()
-    check_resumes(photos, small_disk)
+    check_resumes(data_folder, small_disk)
 
 
-def test_the_disk_is_full_in_the_test_phase(photos: Path, small_disk: Path) -> None:
+def test_the_disk_is_full_in_the_test_phase(data_folder: Path, small_disk: Path) -> None:
     fill = FILL.replace("{FOLDER}", str(small_disk))
-    done = run_limited(photos, small_disk, "harness.finish.write_predictions", fill)
+    done = run_limited(data_folder, small_disk, "harness.finish.write_predictions", fill)
     check_failed(done, small_disk, "No space left to save")
     (small_disk / "ballast").unlink()
-    check_resumes(photos, small_disk)
+    check_resumes(data_folder, small_disk)
 
 
-def test_files_may_not_be_as_large_as_the_weights(photos: Path, tmp_path: Path) -> None:
+def test_files_may_not_be_as_large_as_the_weights(data_folder: Path, tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
-    done = run_limited(photos, tmp_path / "runs", "harness.train.fit", "pass", at_start=limit)
+    done = run_limited(data_folder, tmp_path / "runs", "harness.train.fit", "pass", at_start=limit)
     check_failed(done, tmp_path / "runs", "The file-size limit (ulimit -f) is too small to save")
 
 
-def test_memory_is_limited(photos: Path, tmp_path: Path) -> None:
+def test_memory_is_limited(data_folder: Path, tmp_path: Path) -> None:
     limit = (
         "size = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmSize'))\n"
         "resource.setrlimit(resource.RLIMIT_AS, ((size << 10) + (2 << 20),) * 2)"
     )
-    done = run_limited(photos, tmp_path / "runs", "harness.train.training_step", limit)
+    done = run_limited(data_folder, tmp_path / "runs", "harness.train.training_step", limit)
     check_failed(done, tmp_path / "runs", "Out of memory on the CPU.")
 
 
-def test_two_processes_may_open_few_files(photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.cli", "train", "--num-processes=2", *arguments(photos, tmp_path / "runs")]
+def test_two_processes_may_open_few_files(data_folder: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "train",
+        "--num-processes=2",
+        *arguments(data_folder, tmp_path / "runs"),
+    ]
     done = subprocess.run(
         command,
         capture_output=True,

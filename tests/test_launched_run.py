@@ -50,9 +50,11 @@ def alive(mark: str) -> list[int]:
     ],
     ids=str,
 )
-def test_when_the_launcher_ends_so_do_its_trainers(launcher: str, signum: int, photos: Path, tmp_path: Path) -> None:
+def test_when_the_launcher_ends_so_do_its_trainers(
+    launcher: str, signum: int, data_folder: Path, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
-    arguments = [f"--data={photos}", f"--runs-dir={runs}", "--model=vit_demo", "--weights=none", "--image-size=32"]
+    arguments = [f"--data={data_folder}", f"--runs-dir={runs}", "--model=vit_demo", "--weights=none", "--image-size=32"]
     arguments += ["--recipe=study", "--crop-pct=1", "--batch-size=4", "--epochs=100000", "--log-every=1", "--threads=1"]
     mark = f"TEST_MARK_{os.getpid()}_{time.monotonic_ns()}"
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", mark: "1"}

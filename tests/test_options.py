@@ -24,22 +24,22 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("sweep")
 def test_its_words_come_last_and_win(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
-    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my photos' --epochs=3")
-    assert CliRunner().invoke(main.run, ["--data=photos", "--lr=0.01", "--epochs=5"]).exit_code == 0
-    assert given == [RunConfig(data="my photos", lr=0.01, epochs=3)]
+    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my images' --epochs=3")
+    assert CliRunner().invoke(main.run, ["--data=images", "--lr=0.01", "--epochs=5"]).exit_code == 0
+    assert given == [RunConfig(data="my images", lr=0.01, epochs=3)]
 
 
 @pytest.mark.usefixtures("sweep")
 def test_what_it_gives_need_not_be_in_the_sweep_file(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
-    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data photos")
+    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data images")
     assert CliRunner().invoke(main.run, ["--lr=0.01"]).exit_code == 0
-    assert given == [RunConfig(data="photos", lr=0.01)]
+    assert given == [RunConfig(data="images", lr=0.01)]
 
 
 def test_outside_of_a_sweep_it_means_nothing(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'unfinished")
-    assert CliRunner().invoke(main.run, ["--data=photos"]).exit_code == 0
-    assert given == [RunConfig(data="photos")]
+    assert CliRunner().invoke(main.run, ["--data=images"]).exit_code == 0
+    assert given == [RunConfig(data="images")]
     assert overridden() == {}
 
 
@@ -48,7 +48,7 @@ def test_words_that_are_none_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'unfinished")
     with pytest.raises(ConfigError, match=r"HARNESS_SWEEP_ARGS is .*unfinished"):
         sweep_words()
-    result = CliRunner().invoke(main.run, ["--data=photos"])
+    result = CliRunner().invoke(main.run, ["--data=images"])
     assert result.exit_code == 2
     assert "No closing quotation" in result.output
     assert "Traceback" not in result.output
@@ -58,7 +58,7 @@ def test_words_that_are_none_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--data photos --epochs 3", {}),  # not the sweep's to choose
+        ("--data images --epochs 3", {}),  # not the sweep's to choose
         ("--lr 0.5", {"lr": 0.01}),
         ("--lr=1e-2 --batch_size 16", {}),  # the same values
         ("--batch_size=32 --augment standard", {"batch_size": 16, "augment": "none"}),

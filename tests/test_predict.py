@@ -20,12 +20,12 @@ from tests.test_train import settings
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
+def finished(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Outcome:
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("once")
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "pictures"))
-    outcome = fit(settings(photos, home / "runs", lr=1e-3, ema=True, drop_path=0.1))
+    outcome = fit(settings(data_folder, home / "runs", lr=1e-3, ema=True, drop_path=0.1))
     patch.undo()
     return outcome
 
@@ -37,8 +37,8 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
     assert again == {name: value for name, value in finished.summary.items() if name.startswith("test/")}
 
 
-def test_data_that_changed_since_the_run_is_reported(photos: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(photos, tmp_path / "data"))
+def test_data_that_changed_since_the_run_is_reported(data_folder: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(data_folder, tmp_path / "data"))
     finished = fit(settings(data, tmp_path / "runs", epochs=1))
     arguments = ["evaluate", str(finished.folder)]
     assert CliRunner().invoke(main.main, arguments).stderr.count("have changed since the run") == 0
@@ -55,7 +55,7 @@ def test_data_that_changed_since_the_run_is_reported(photos: Path, tmp_path: Pat
     assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, then" in result.stderr
 
 
-def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, data_folder: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished.folder, tmp_path / "from elsewhere")
     checkpoint = run / "checkpoints" / "best.safetensors"
     tensors, metadata = load_tensors(checkpoint)
@@ -67,30 +67,30 @@ def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, photos
     assert any((tmp_path / "mine").iterdir())
 
 
-def test_other_data_needs_the_same_classes(finished: Outcome, tmp_path: Path, photos: Path) -> None:
+def test_other_data_needs_the_same_classes(finished: Outcome, tmp_path: Path, data_folder: Path) -> None:
     other = write_folder(tmp_path / "other", classes=4)
     result = CliRunner().invoke(main.main, ["evaluate", str(finished.folder), "--data", str(other)])
     assert result.exit_code == 1
     assert "differ in their classes: class 3. Give a folder with the 3 classes of the run" in result.output
 
-    moved = shutil.copytree(photos, tmp_path / "moved")
+    moved = shutil.copytree(data_folder, tmp_path / "moved")
     result = CliRunner().invoke(main.main, ["evaluate", str(finished.folder), "--data", str(moved)])
     assert result.exit_code == 0
     assert f"test macro F1           {finished.summary['test/f1']:.4f}" in result.output
     assert f"test balanced accuracy  {finished.summary['test/balanced_accuracy']:.4f}" in result.output
 
 
-def test_predicting_agrees_with_the_tested_predictions(finished: Outcome, photos: Path) -> None:
+def test_predicting_agrees_with_the_tested_predictions(finished: Outcome, data_folder: Path) -> None:
     with (finished.folder / "predictions.csv").open() as file:
         tested = list(csv.DictReader(file))
     result = CliRunner().invoke(
-        main.main, ["predict", str(finished.folder), *(str(photos / row["file"]) for row in tested)]
+        main.main, ["predict", str(finished.folder), *(str(data_folder / row["file"]) for row in tested)]
     )
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert len(lines) == 9
     for row, line in zip(tested, lines, strict=True):
-        assert line.startswith(f"{photos / row['file']}: {row['prediction']} {float(row['probability']):.1%}, ")
+        assert line.startswith(f"{data_folder / row['file']}: {row['prediction']} {float(row['probability']):.1%}, ")
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["predict"]])
@@ -108,12 +108,12 @@ def test_a_file_that_is_no_picture_is_named(finished: Outcome, tmp_path: Path) -
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, photos: Path) -> Path:
+def mixed(tmp_path: Path, data_folder: Path) -> Path:
     """A folder with two images, one of them below it, and what a folder may hold besides."""
     folder = tmp_path / "mixed"
     (folder / "below").mkdir(parents=True)
-    shutil.copy(photos / "test" / "class 0" / "000.png", folder / "below" / "a.png")
-    shutil.copy(photos / "test" / "class 1" / "000.png", folder / "b.PNG")
+    shutil.copy(data_folder / "test" / "class 0" / "000.png", folder / "below" / "a.png")
+    shutil.copy(data_folder / "test" / "class 1" / "000.png", folder / "b.PNG")
     (folder / "notes.txt").write_text("not listed")
     (folder / ".hidden.png").write_text("not listed")
     return folder
@@ -192,9 +192,9 @@ def test_a_table_that_cannot_be_written_is_one_sentence(finished: Outcome, mixed
 
 
 def test_no_batch_size_changes_the_predictions(
-    finished: Outcome, photos: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Outcome, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = sorted((photos / "test").rglob("*.png"))
+    images = sorted((data_folder / "test").rglob("*.png"))
     whole = list(Predictor(finished.folder).predict(images))
     monkeypatch.setattr("harness.predict.CPU_SCORING_BATCH", 2)
     monkeypatch.setattr("harness.predict.GPU_SCORING_BATCH", 2)
@@ -203,7 +203,7 @@ def test_no_batch_size_changes_the_predictions(
 
 
 def test_a_batch_that_does_not_fit_memory_is_halved(
-    finished: Outcome, photos: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Outcome, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor, sizes = Predictor(finished.folder), []
     model = predictor.model
@@ -215,7 +215,7 @@ def test_a_batch_that_does_not_fit_memory_is_halved(
         return model(images)
 
     monkeypatch.setattr(predictor, "model", limited)
-    predictions = list(predictor.predict(sorted((photos / "test").rglob("*.png"))))
+    predictions = list(predictor.predict(sorted((data_folder / "test").rglob("*.png"))))
     assert [prediction.problem for prediction in predictions] == [""] * 9
     assert sizes == [9, 5, 3, 2, 4, 2, 2]
 

@@ -136,8 +136,8 @@ def test_the_demo_computes_what_it_did() -> None:
         assert sweep.config(point) == RunConfig.from_dict(EARLIER | UNSCORED | fixed | point)
 
 
-def test_a_plain_run_records_its_recipe_and_starts_from_the_probe(photos: Path, tmp_path: Path) -> None:
-    small = {"data": str(photos), "runs_dir": str(tmp_path), "threads": 1, "explain": "none", "epochs": 1}
+def test_a_plain_run_records_its_recipe_and_starts_from_the_probe(data_folder: Path, tmp_path: Path) -> None:
+    small = {"data": str(data_folder), "runs_dir": str(tmp_path), "threads": 1, "explain": "none", "epochs": 1}
     run = fit(RunConfig(**small, model="vit_demo", weights="demo", image_size=64))
     config = json.loads((run.folder / "config.json").read_text())
     assert (config["recipe"], config["head_init"], config["warmup_epochs"]) == ("finetune", "probe", 0.1)
@@ -148,9 +148,9 @@ def test_a_plain_run_records_its_recipe_and_starts_from_the_probe(photos: Path, 
 
 
 def test_without_pretrained_weights_a_run_states_where_its_head_starts(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(settings(photos, tmp_path, recipe="finetune", epochs=1))
+    run = fit(settings(data_folder, tmp_path, recipe="finetune", epochs=1))
     [sentence] = notes(json.loads((run.folder / "config.json").read_text()))
     assert sentence in capsys.readouterr().out
     assert sentence in json.loads((run.folder / "manifest.json").read_text())["notes"]

@@ -13,7 +13,7 @@ from harness.run_name import MOST, naming_by, sweep_run_name
 
 def named(swept: tuple[str, ...], **settings: Any) -> str:
     with naming_by(swept):
-        return RunConfig(**{"data": "photos", "recipe": "study", **settings}).run_name
+        return RunConfig(**{"data": "images", "recipe": "study", **settings}).run_name
 
 
 def test_trials_are_named_by_what_the_sweep_sets() -> None:
@@ -32,7 +32,7 @@ def test_trials_are_named_by_what_the_sweep_sets() -> None:
 
 
 def test_outside_a_sweep_names_are_as_before() -> None:
-    assert RunConfig(data="photos", recipe="study").run_name == "lr1e-05_bs16_none_s0"
+    assert RunConfig(data="images", recipe="study").run_name == "lr1e-05_bs16_none_s0"
     assert named(("lr",), name="mine") == "mine"
 
 
@@ -56,9 +56,9 @@ def test_a_run_of_an_agent_has_the_name_that_the_runner_gives(tmp_path: Path, mo
     content = {"wandb_version": 1, "lr": {"desc": None, "value": 1e-5}, "batch-size": {"value": 16}}
     file.write_text(yaml.safe_dump(content))
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(file))
-    assert RunConfig(data="photos", recipe="study").run_name == "batch_size=16_lr=1e-05_s0"
+    assert RunConfig(data="images", recipe="study").run_name == "batch_size=16_lr=1e-05_s0"
     assert named(("lr", "batch_size")) == "batch_size=16_lr=1e-05_s0"
     for number, damaged in enumerate(("{", "- a", "\x00")):
         (tmp_path / f"{number}").write_text(damaged)
         monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / f"{number}"))
-        assert RunConfig(data="photos", recipe="study").run_name == "lr1e-05_bs16_none_s0"
+        assert RunConfig(data="images", recipe="study").run_name == "lr1e-05_bs16_none_s0"

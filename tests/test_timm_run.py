@@ -33,7 +33,7 @@ from tests.test_train import kill_after_step, losses_of, on_ranks, same_bits, se
 RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "layer_decay": 0.7}
 
 
-def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(data_folder: Path, tmp_path: Path) -> None:
     """A model that pools by attention, has a register, and no class token."""
     changes = RANDOM | {
         "model": "timm:test_vit3",
@@ -42,7 +42,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
         "grad_checkpointing": True,
         "epochs": 1,
     }
-    config = settings(photos, tmp_path / "killed", checkpoint_every=3, head_init="probe", **changes)
+    config = settings(data_folder, tmp_path / "killed", checkpoint_every=3, head_init="probe", **changes)
     kill_after_step(config, 4, 1)
     [folder] = (tmp_path / "killed").iterdir()
     run, whole = fit(config), fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), explain="none"))
@@ -62,10 +62,10 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(photos: 
     assert all(len(layer) == heads and np.any(layer) for layer in results["heads"]["loss_change"])
 
 
-def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_same(data_folder: Path, tmp_path: Path) -> None:
     changes = RANDOM | {"model": "timm:test_vit2", "image_size": 32, "epochs": 1}
-    one = fit(settings(photos, tmp_path / "1", **changes))
-    on_ranks(2, lambda: fit(settings(photos, tmp_path / "2", **changes)))
+    one = fit(settings(data_folder, tmp_path / "1", **changes))
+    on_ranks(2, lambda: fit(settings(data_folder, tmp_path / "2", **changes)))
     [folder] = (tmp_path / "2").iterdir()
     assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
 
@@ -94,10 +94,10 @@ def test_two_processes_train_the_same(photos: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_model_that_cannot_be_trained_is_an_error_before_anything_is_written(
-    photos: Path, tmp_path: Path, changes: dict[str, str], problem: str
+    data_folder: Path, tmp_path: Path, changes: dict[str, str], problem: str
 ) -> None:
     with pytest.raises(HarnessError, match=problem):
-        fit(settings(photos, tmp_path / "runs", **({"image_size": None} | changes)))
+        fit(settings(data_folder, tmp_path / "runs", **({"image_size": None} | changes)))
     assert not list(tmp_path.glob("runs/*"))
 
 
@@ -123,7 +123,7 @@ def test_nothing_is_downloaded_for_a_model_that_is_refused(monkeypatch: pytest.M
 
 
 def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))  # this machine may have the file
@@ -133,7 +133,7 @@ def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
         build_model(model, num_classes=2, weights="pretrained")
     changes = {"model": model, "weights": "pretrained", "image_size": 100, "explain_layer": 13, "data": "nowhere"}
     with pytest.raises(HarnessError) as caught:
-        fit(settings(photos, tmp_path / "runs", **changes))
+        fit(settings(data_folder, tmp_path / "runs", **changes))
     said = ("nowhere", "has layers 1 to 12", "100 is not a multiple of", sentence)
     assert len(caught.value.problems) == 4
     assert all(any(part in problem for problem in caught.value.problems) for part in said)
@@ -141,9 +141,9 @@ def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
 
 
 def test_what_timm_cannot_build_and_lora_cannot_adapt_is_told_before_a_run_begins(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings(photos, tmp_path / "runs", model="timm:test_vit", image_size=32, lora_rank=2)
+    config = settings(data_folder, tmp_path / "runs", model="timm:test_vit", image_size=32, lora_rank=2)
     create_model = timm.create_model
 
     def with_another_name(*arguments: Any, **keywords: Any) -> Any:

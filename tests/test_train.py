@@ -32,11 +32,11 @@ from harness.training.checkpoint import load_tensors
 fork = multiprocessing.get_context("fork")
 
 
-def settings(photos: Path, runs: Path, **changes: Any) -> RunConfig:
+def settings(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
     """The smallest real run: 21 images of 32 pixels in batches of 5, the last of one image."""
     values: dict[str, Any] = {
         "recipe": "study",
-        "data": str(photos),
+        "data": str(data_folder),
         "runs_dir": str(runs),
         "model": "vit_demo",
         "weights": "none",
@@ -137,8 +137,8 @@ def kill_after_step(config: RunConfig, step: int, world: int) -> None:
             on_ranks(world, killed)
 
 
-def test_a_run_leaves_everything_in_its_folder(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path, epochs=4, lr=1e-3)
+def test_a_run_leaves_everything_in_its_folder(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path, epochs=4, lr=1e-3)
     outcome = fit(config)
 
     assert outcome.state == "finished"
@@ -177,9 +177,9 @@ def test_a_run_leaves_everything_in_its_folder(photos: Path, tmp_path: Path) -> 
 
 
 def test_a_finished_run_is_left_alone_and_fresh_starts_over(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = settings(photos, tmp_path, epochs=1)
+    config = settings(data_folder, tmp_path, epochs=1)
     first = fit(config)
     written = (first.folder / "summary.json").stat().st_mtime_ns
     again = fit(config)
@@ -196,9 +196,9 @@ def test_a_finished_run_is_left_alone_and_fresh_starts_over(
 
 
 def test_a_finished_run_names_what_changed_in_its_data(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = Path(shutil.copytree(photos, tmp_path / "data"))
+    data = Path(shutil.copytree(data_folder, tmp_path / "data"))
     config = settings(data, tmp_path / "runs", epochs=1)
     summary = fit(config).summary
     capsys.readouterr()
@@ -231,11 +231,13 @@ def test_a_finished_run_names_what_changed_in_its_data(
     ],
     ids=["plain", "everything random", "frozen", "recomputed"],
 )
-def test_the_number_of_processes_does_not_change_the_run(photos: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
-    one = fit(settings(photos, tmp_path / "1", **changes))
+def test_the_number_of_processes_does_not_change_the_run(
+    data_folder: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    one = fit(settings(data_folder, tmp_path / "1", **changes))
     for world in (2, 3):
         runs = tmp_path / str(world)
-        on_ranks(world, lambda runs=runs: fit(settings(photos, runs, **changes)))
+        on_ranks(world, lambda runs=runs: fit(settings(data_folder, runs, **changes)))
         [folder] = (path for path in runs.iterdir() if not path.name.startswith("."))
         assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
         summary = json.loads((folder / "summary.json").read_text())
@@ -245,16 +247,16 @@ def test_the_number_of_processes_does_not_change_the_run(photos: Path, tmp_path:
             assert len({row["file"] for row in csv.DictReader(file)}) == 9
 
 
-def test_bf16_computes_close_to_fp32(photos: Path, tmp_path: Path) -> None:
-    exact = fit(settings(photos, tmp_path / "fp32", precision="fp32"))
-    rounded = fit(settings(photos, tmp_path / "bf16", precision="bf16"))
+def test_bf16_computes_close_to_fp32(data_folder: Path, tmp_path: Path) -> None:
+    exact = fit(settings(data_folder, tmp_path / "fp32", precision="fp32"))
+    rounded = fit(settings(data_folder, tmp_path / "bf16", precision="bf16"))
     assert losses_of(rounded) == pytest.approx(losses_of(exact), abs=0.03)
     assert losses_of(rounded) != losses_of(exact)
 
 
-def test_the_micro_batch_does_not_change_the_run(photos: Path, tmp_path: Path) -> None:
-    whole = fit(settings(photos, tmp_path / "whole", augment="standard", cutmix=1.0))
-    parts = fit(settings(photos, tmp_path / "parts", augment="standard", cutmix=1.0, micro_batch=2))
+def test_the_micro_batch_does_not_change_the_run(data_folder: Path, tmp_path: Path) -> None:
+    whole = fit(settings(data_folder, tmp_path / "whole", augment="standard", cutmix=1.0))
+    parts = fit(settings(data_folder, tmp_path / "parts", augment="standard", cutmix=1.0, micro_batch=2))
     assert losses_of(parts) == pytest.approx(losses_of(whole), rel=1e-4, abs=1e-5)
 
 
@@ -264,9 +266,9 @@ RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "s
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("step", [1, 4, 5, 8])
 def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
-    photos: Path, tmp_path: Path, step: int, world: int, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, step: int, world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings(photos, tmp_path / "killed", checkpoint_every=3, **RANDOM)
+    config = settings(data_folder, tmp_path / "killed", checkpoint_every=3, **RANDOM)
     whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
     start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
     start(whole)
@@ -283,9 +285,9 @@ def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_saves_by_time_resume_with_the_same_bits(photos: Path, tmp_path: Path, world: int) -> None:
+def test_saves_by_time_resume_with_the_same_bits(data_folder: Path, tmp_path: Path, world: int) -> None:
     # Each step is due: the clock of the main process is faster than any step. The last rank's clock must not matter.
-    config = settings(photos, tmp_path / "killed", checkpoint_minutes=1e-9, **RANDOM)
+    config = settings(data_folder, tmp_path / "killed", checkpoint_minutes=1e-9, **RANDOM)
     whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), checkpoint_minutes=0)
     start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
     start(whole)
@@ -302,9 +304,9 @@ def test_saves_by_time_resume_with_the_same_bits(photos: Path, tmp_path: Path, w
 
 
 def test_a_disk_full_while_testing_is_a_failed_run_that_resumes(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings(photos, tmp_path, epochs=1)
+    config = settings(data_folder, tmp_path, epochs=1)
 
     def full(*_: Any, **__: Any) -> None:
         # From here on, nothing new can be written.
@@ -337,9 +339,9 @@ def stop_after(config: RunConfig, step: int) -> None:
 
 
 def test_without_its_best_checkpoint_a_run_resumes_and_chooses_another(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = settings(photos, tmp_path, epochs=3)
+    config = settings(data_folder, tmp_path, epochs=3)
     stop_after(config, 7)
     [folder] = tmp_path.iterdir()
     (folder / "checkpoints" / "best.safetensors").unlink()
@@ -352,9 +354,9 @@ def test_without_its_best_checkpoint_a_run_resumes_and_chooses_another(
 
 
 def test_without_its_best_checkpoint_and_without_epochs_left_a_run_ends_with_one_sentence(
-    photos: Path, tmp_path: Path
+    data_folder: Path, tmp_path: Path
 ) -> None:
-    config = settings(photos, tmp_path, epochs=1)
+    config = settings(data_folder, tmp_path, epochs=1)
 
     def killed() -> None:
         train_module.TrainState.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -372,8 +374,8 @@ def test_without_its_best_checkpoint_and_without_epochs_left_a_run_ends_with_one
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("world", [1, 2])
-def test_told_to_stop_it_saves_and_goes_on_later(photos: Path, tmp_path: Path, signum: int, world: int) -> None:
-    config = settings(photos, tmp_path / "stopped", **RANDOM)
+def test_told_to_stop_it_saves_and_goes_on_later(data_folder: Path, tmp_path: Path, signum: int, world: int) -> None:
+    config = settings(data_folder, tmp_path / "stopped", **RANDOM)
     whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
 
     def stopped() -> None:
@@ -412,8 +414,8 @@ def test_told_to_stop_it_saves_and_goes_on_later(photos: Path, tmp_path: Path, s
     assert losses_of(folder) == losses_of(expected)
 
 
-def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path)
+def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path)
 
     def stopped() -> None:
         optimise = train_module.training_step
@@ -435,8 +437,8 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(photos: Path
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_around_the_row_of_an_epoch_it_is_there_once(photos: Path, tmp_path: Path, when: str) -> None:
-    config = settings(photos, tmp_path, checkpoint_every=5)
+def test_killed_around_the_row_of_an_epoch_it_is_there_once(data_folder: Path, tmp_path: Path, when: str) -> None:
+    config = settings(data_folder, tmp_path, checkpoint_every=5)
 
     def killed() -> None:
         validation = RunLogger.validation
@@ -456,8 +458,8 @@ def test_killed_around_the_row_of_an_epoch_it_is_there_once(photos: Path, tmp_pa
     assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path, lr=1e6, optimizer="sgd", epochs=5, log_every=4)
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path, lr=1e6, optimizer="sgd", epochs=5, log_every=4)
     with pytest.raises(
         TrainingError, match=r"training loss became (nan|inf) at step \d+ .*learning rate 1e\+06"
     ) as error:
@@ -482,14 +484,14 @@ def forever_out_of_memory() -> None:
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("of_a_sweep", [False, True])
 def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
-    photos: Path, tmp_path: Path, world: int, of_a_sweep: bool, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, world: int, of_a_sweep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.cli import main
 
     if of_a_sweep:
         monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
         monkeypatch.setenv("WANDB_RUN_ID", "abc-1")
-    config = settings(photos, tmp_path)
+    config = settings(data_folder, tmp_path)
 
     def command() -> None:
         monkeypatch.setattr("harness.errors.time.sleep", lambda _: None)  # other ranks would wait to be ended
@@ -516,9 +518,9 @@ def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_file_in_its_folder_stops_a_run(
-    photos: Path, tmp_path: Path, world: int, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, world: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = settings(photos, tmp_path)
+    config = settings(data_folder, tmp_path)
 
     def stopped() -> None:
         optimise = train_module.training_step
@@ -548,8 +550,8 @@ def test_a_file_in_its_folder_stops_a_run(
     assert not (folder / "stop").exists()
 
 
-def test_word_to_stop_is_for_the_start_it_was_left_to(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path, epochs=1)
+def test_word_to_stop_is_for_the_start_it_was_left_to(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path, epochs=1)
     folder = RunFolder.of(config.resolved())
     folder.ask_to_stop("too late")
     assert fit(config).state == "finished"
@@ -557,9 +559,9 @@ def test_word_to_stop_is_for_the_start_it_was_left_to(photos: Path, tmp_path: Pa
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
-    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    expected = fit(settings(photos, tmp_path / "enough"))
+    expected = fit(settings(data_folder, tmp_path / "enough"))
 
     def fit_with_little_memory(runs: Path) -> None:
         from torchvision.models import VisionTransformer
@@ -572,7 +574,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
             return forward(self, images)
 
         VisionTransformer.forward = hungry  # in this forked process only
-        fit(settings(photos, runs))
+        fit(settings(data_folder, runs))
 
     child = fork.Process(target=fit_with_little_memory, args=(tmp_path / "1",))
     child.start()
@@ -588,8 +590,8 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 images on 2 processes
 
 
-def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path, checkpoint_every=2)
+def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path, checkpoint_every=2)
 
     kill_at_first_validation(config)
     outcome = fit(dataclasses.replace(config, micro_batch=2))
@@ -598,10 +600,10 @@ def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(photos: Path, t
 
 
 def test_a_folder_with_the_state_of_other_settings_is_refused(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "trial-1")  # the runs of a sweep find their folders by this
-    config = settings(photos, tmp_path, name="trial", checkpoint_every=1)
+    config = settings(data_folder, tmp_path, name="trial", checkpoint_every=1)
     kill_at_first_validation(config)
     [folder] = tmp_path.iterdir()
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
@@ -617,20 +619,20 @@ def test_a_folder_with_the_state_of_other_settings_is_refused(
 def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) -> None:
     from tests.conftest import write_folder
 
-    photos = write_folder(tmp_path / "photos")
-    config = settings(photos, tmp_path / "runs", checkpoint_every=1)
+    data_folder = write_folder(tmp_path / "images")
+    config = settings(data_folder, tmp_path / "runs", checkpoint_every=1)
 
     kill_at_first_validation(config)
-    picture = photos / "train" / "class 0" / "000.png"
-    picture.write_bytes((photos / "train" / "class 1" / "000.png").read_bytes())
+    picture = data_folder / "train" / "class 0" / "000.png"
+    picture.write_bytes((data_folder / "train" / "class 1" / "000.png").read_bytes())
     time.sleep(0.01)
     with pytest.raises(TrainingError, match="The data changed since this run was interrupted"):
         fit(config)
 
 
-def test_two_copies_of_one_run_do_not_write_over_each_other(photos: Path, tmp_path: Path) -> None:
+def test_two_copies_of_one_run_do_not_write_over_each_other(data_folder: Path, tmp_path: Path) -> None:
     from harness.errors import HarnessError
 
-    config = settings(photos, tmp_path)
+    config = settings(data_folder, tmp_path)
     with RunFolder.of(config.resolved()).locked(), pytest.raises(HarnessError, match="is running this run"):
         fit(config)

@@ -23,12 +23,12 @@ from tests.test_train import settings
 
 
 @pytest.fixture(scope="module")
-def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("loaded")
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "cache"))
-    folder = fit(settings(photos, home / "runs", epochs=1)).folder
+    folder = fit(settings(data_folder, home / "runs", epochs=1)).folder
     patch.undo()
     return folder
 
@@ -39,8 +39,8 @@ def model(run: Path) -> TrainedModel:
 
 
 @pytest.fixture(scope="module")
-def files(photos: Path) -> list[Path]:
-    return sorted((photos / "test").rglob("*.png"))
+def files(data_folder: Path) -> list[Path]:
+    return sorted((data_folder / "test").rglob("*.png"))
 
 
 def test_importing_harness_imports_neither_torch_nor_numpy() -> None:

@@ -24,10 +24,10 @@ from tests.helpers.messy_folders import write_splits
 
 
 def test_what_a_wandb_agent_emits_is_understood(given: list[RunConfig]) -> None:
-    arguments = ["--data=photos", "--lr=1e-05", "--batch_size=16", "--augment=none", "--ema=True", "--compile=False"]
+    arguments = ["--data=images", "--lr=1e-05", "--batch_size=16", "--augment=none", "--ema=True", "--compile=False"]
     result = CliRunner().invoke(main.run, [*arguments, "--_wandb={'sweep': 1}"])
     assert result.exit_code == 0, result.output
-    assert given == [RunConfig(data="photos", lr=1e-5, batch_size=16, augment="none", ema=True, compile=False)]
+    assert given == [RunConfig(data="images", lr=1e-5, batch_size=16, augment="none", ema=True, compile=False)]
 
 
 def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(given: list[RunConfig], tmp_path: Path) -> None:
@@ -46,12 +46,12 @@ def test_a_flag_without_a_value_is_true(given: list[RunConfig]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data=photos", "--learning-rate=1"], "No such option"),
-        (["--data=photos", "--batchsize=1"], "--batch-size"),
-        (["--data=photos", "--lr=small"], "'small' is not a valid float"),
+        (["--data=images", "--learning-rate=1"], "No such option"),
+        (["--data=images", "--batchsize=1"], "--batch-size"),
+        (["--data=images", "--lr=small"], "'small' is not a valid float"),
         ([], "Missing option '--data'"),
-        (["--data=photos", "--lr=nan", "--batch-size=0"], "Error: --lr is nan"),
-        (["--data=photos", "--lr=nan", "--batch-size=0"], "Error: --batch-size is 0"),
+        (["--data=images", "--lr=nan", "--batch-size=0"], "Error: --lr is nan"),
+        (["--data=images", "--lr=nan", "--batch-size=0"], "Error: --batch-size is 0"),
     ],
 )
 def test_usage_errors_end_with_2_and_say_what_is_wrong(arguments: list[str], message: str) -> None:
@@ -66,7 +66,7 @@ def test_errors_of_data_end_with_1_and_without_a_traceback(monkeypatch: pytest.M
         raise DataError(["no class folders in x", "y.jpg is broken"])
 
     monkeypatch.setattr(train, "fit", fit)
-    result = CliRunner().invoke(main.run, ["--data=photos"])
+    result = CliRunner().invoke(main.run, ["--data=images"])
     assert (result.exit_code, result.output) == (1, "Error: no class folders in x\nError: y.jpg is broken\n")
 
 
@@ -125,7 +125,7 @@ def test_run_py_works_from_anywhere_and_is_not_shadowed(tmp_path: Path) -> None:
         check=True,
     )
     result = subprocess.run(
-        [sys.executable, str(ROOT / "harness" / "run.py"), "--data=photos", "--lr=-1"],
+        [sys.executable, str(ROOT / "harness" / "run.py"), "--data=images", "--lr=-1"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -142,7 +142,7 @@ def test_train_checks_the_folder_before_it_starts_anything(tmp_path: Path, monke
     assert "nowhere" in result.output
 
 
-def test_train_launches_the_same_run(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_train_launches_the_same_run(data_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     launched: list[tuple[list[str], int | None]] = []
     lists: list[dict[str, Any]] = []
 
@@ -155,19 +155,19 @@ def test_train_launches_the_same_run(photos: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("harness.launch.launch.launch", launch)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(
-        main.main, ["train", "--data", str(photos), "--weights", "none", "--lr", "0.5", "--num-processes", "2"]
+        main.main, ["train", "--data", str(data_folder), "--weights", "none", "--lr", "0.5", "--num-processes", "2"]
     )
     assert result.exit_code == 7
-    config = RunConfig(data=str(photos), weights="none", lr=0.5).resolved()
+    config = RunConfig(data=str(data_folder), weights="none", lr=0.5).resolved()
     assert launched == [(arguments(config), 2)]
     # The run takes the list that the command has checked, if it is of the same settings.
-    assert lists[0]["settings"] == [str(photos), 0, 0.2, None, None]
+    assert lists[0]["settings"] == [str(data_folder), 0, 0.2, None, None]
     assert lists[0]["splits"]["val"][0][0] == "valid/class 0/000.png"
-    assert {f"--data={photos}", "--weights=none", "--lr=0.5", f"--runs-dir={tmp_path}/runs"} <= set(launched[0][0])
+    assert {f"--data={data_folder}", "--weights=none", "--lr=0.5", f"--runs-dir={tmp_path}/runs"} <= set(launched[0][0])
 
 
-def test_data_check_prints_json(photos: Path) -> None:
-    result = CliRunner().invoke(main.main, ["data", "check", str(photos), "--json"])
+def test_data_check_prints_json(data_folder: Path) -> None:
+    result = CliRunner().invoke(main.main, ["data", "check", str(data_folder), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)
 

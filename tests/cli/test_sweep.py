@@ -25,11 +25,11 @@ def harness(*words: str) -> Result:
 
 
 @pytest.fixture(scope="module")
-def done(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep file and, under runs/, all of its sweep but an infeasible trial's scores."""
     root = tmp_path_factory.mktemp("sweep")
     parameters = {"lr": {"values": [1e-3, 1e6]}, "optimizer": {"value": "sgd"}}
-    file = write_sweep(root / "tiny.yaml", photos, "--epochs=2", parameters=parameters)
+    file = write_sweep(root / "tiny.yaml", data_folder, "--epochs=2", parameters=parameters)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
@@ -77,7 +77,9 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert "Traceback" not in told.output
 
 
-def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_and_what_wins_over_the_file(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", Path("nowhere"))
     given: list[tuple[Sweep, Search, list[Slot], RunnerOptions]] = []
 
@@ -99,25 +101,27 @@ def test_options_and_what_wins_over_the_file(photos: Path, tmp_path: Path, monke
         return 0
 
     monkeypatch.setattr(session, "run_sweep", run_sweep)
-    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my photos' --epochs 3")
+    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my images' --epochs 3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["--workers=2", "--retries=4", "--timeout=5", "--keep=3", "--seed=1", "--storage=journal.log"]
     words += ["--accept", f"--reuse={tmp_path}", "--max-hours=1.5", "--target=0.9", "--patience=7"]
     words += ["--repeat-best=2", "--repeats=3"]
-    done = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), *words, "--", "--data", str(photos))
+    done = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), *words, "--", "--data", str(data_folder))
     assert done.exit_code == 0, done.output
     [(sweep, search, slots, rules)] = given
     config = sweep.config({"lr": 1e-3, "augment": "none"})
-    assert (config.data, config.epochs) == (str(photos), 3)
+    assert (config.data, config.epochs) == (str(data_folder), 3)
     assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3, Budget(1.5, 0.9, 7)), 2)
 
 
-def test_words_that_no_run_takes_are_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos)
+def test_words_that_no_run_takes_are_refused(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder)
     told = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), "--", "--learning-rate", "1")
     assert told.exit_code == 2
     assert "--learning-rate" in told.output
-    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my photos")
+    monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my images")
     told = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"))
     assert told.exit_code == 2
     assert "HARNESS_SWEEP_ARGS" in told.output

@@ -184,8 +184,8 @@ def test_another_resize_rule_is_another_store(root: Path, caches: Path, decoded:
     assert len(list((caches / "decoded").iterdir())) == 3
 
 
-def test_splits_of_any_seed_keep_one_copy(photos: Path, tmp_path: Path, decoded: list[int]) -> None:
-    shutil.copytree(photos / "train", tmp_path / "data" / "train")
+def test_splits_of_any_seed_keep_one_copy(data_folder: Path, tmp_path: Path, decoded: list[int]) -> None:
+    shutil.copytree(data_folder / "train", tmp_path / "data" / "train")
     for seed in range(3):
         config = RunConfig(data=str(tmp_path / "data"), cache_dir=str(tmp_path / "caches"), split_seed=seed)
         data = open_dataset(load_configured_folder(config), PREPROCESSING, config)

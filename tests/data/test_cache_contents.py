@@ -30,11 +30,11 @@ def decode(data: Path, caches: Path, size: int) -> None:
 
 
 @pytest.fixture
-def caches(photos: Path, tmp_path: Path) -> Path:
+def caches(data_folder: Path, tmp_path: Path) -> Path:
     """Images at short sides 16 and 32, those at 16 last used long ago."""
     folder = tmp_path / "caches"
     for size in (16, 32):
-        decode(photos, folder, size)
+        decode(data_folder, folder, size)
     for path in store_folder(Resize(16), folder).glob("*.shard"):
         os.utime(path, (1.7e9, 1.7e9))
     return folder
@@ -138,11 +138,11 @@ def test_prune_alone_removes_waste_and_nothing_else(caches: Path) -> None:
     assert run(caches, "--prune", "--yes").output == "There is nothing to remove.\n"
 
 
-def test_prune_by_age_and_by_size(caches: Path, photos: Path) -> None:
+def test_prune_by_age_and_by_size(caches: Path, data_folder: Path) -> None:
     before = sizes(caches)
     run(caches, "--prune", "--older-than", "1", "--yes")
     assert sizes(caches) == {16: 0, 32: before[32]}
-    decode(photos, caches, 16)
+    decode(data_folder, caches, 16)
     assert sizes(caches)[16] > 0  # decoded again
     for path in store_folder(Resize(32), caches).glob("*.shard"):
         os.utime(path, (1.7e9, 1.7e9))
@@ -185,10 +185,12 @@ def test_images_that_a_running_process_uses_are_kept(caches: Path) -> None:
     assert sizes(caches) == {16: 0, 32: before[32]}
 
 
-def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept(photos: Path, caches: Path) -> None:
+def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept(
+    data_folder: Path, caches: Path
+) -> None:
     items = cache_contents.prunable(cache_contents.contents(caches), older_than=1)
     assert len(items) > 0
-    config = RunConfig(data=str(photos), cache_dir=str(caches))
+    config = RunConfig(data=str(data_folder), cache_dir=str(caches))
     data = open_dataset(
         load_configured_folder(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config
     )

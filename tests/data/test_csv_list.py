@@ -11,8 +11,8 @@ from harness.errors import DataError
 
 
 @pytest.fixture
-def root(photos: Path, tmp_path: Path) -> Path:
-    shutil.copytree(photos, tmp_path / "data")
+def root(data_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(data_folder, tmp_path / "data")
     return tmp_path / "data"
 
 

@@ -122,8 +122,8 @@ def count_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
-def test_a_second_start_opens_no_image(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig(data=str(photos), cache_dir=str(tmp_path))
+def test_a_second_start_opens_no_image(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(data=str(data_folder), cache_dir=str(tmp_path))
     first = open_dataset(load_configured_folder(config), PREPROCESSING, config)
     opened = count_opened(monkeypatch)
     again = open_dataset(load_configured_folder(config), PREPROCESSING, config)
@@ -133,20 +133,20 @@ def test_a_second_start_opens_no_image(photos: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_first_start_reads_each_image_for_its_digest_once_over_all_loads(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = count_opened(monkeypatch)
-    config = RunConfig(data=str(photos), cache_dir=str(tmp_path))
+    config = RunConfig(data=str(data_folder), cache_dir=str(tmp_path))
     for _ in range(3):  # `harness train`, the run it starts, and another trial
         load_configured_folder(config)
     assert len(opened) == 39
 
 
 def test_copies_in_two_splits_are_found_without_opening_an_image(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "data"
-    shutil.copytree(photos, root)
+    shutil.copytree(data_folder, root)
     shutil.copy(root / "train" / "class 0" / "000.png", root / "test" / "class 1" / "copy.png")
     config = RunConfig(data=str(root), cache_dir=str(tmp_path / "caches"))
     message = "train/class 0/000.png = test/class 1/copy.png"

@@ -15,7 +15,7 @@ from tests.helpers.pixel_caches import cache_of
 CPU = torch.device("cpu")
 
 
-def photos(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
+def smooth_images(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     pictures = []
     for height, width in shapes:
@@ -25,8 +25,8 @@ def photos(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
     return pictures
 
 
-PHOTOS = photos([(96, 128), (96, 96), (140, 96), (96, 200), (97, 131)])
-CACHE = cache_of(PHOTOS)
+IMAGES = smooth_images([(96, 128), (96, 96), (140, 96), (96, 200), (97, 131)])
+CACHE = cache_of(IMAGES)
 ON_DEVICE = gpu_augment.upload(CACHE, CPU)
 
 
@@ -34,31 +34,31 @@ ON_DEVICE = gpu_augment.upload(CACHE, CPU)
 def test_images_of_several_shards_are_copied_to_the_device(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     # Image i of the list: the last first, from two shards, with an image that could not be decoded in between.
     order = [4, 2, 0, 3, 1]
-    halves = cache_of(PHOTOS[:2]), cache_of(PHOTOS[2:])
+    halves = cache_of(IMAGES[:2]), cache_of(IMAGES[2:])
     cache = PixelCache(
         shards=tuple(half.shards[0] for half in halves),
         shard=np.array([0 if i < 2 else 1 for i in order] + [0], dtype=np.int32),
         offsets=np.array([np.concatenate([half.offsets for half in halves])[i] for i in order] + [0]),
-        heights=np.array([len(PHOTOS[i]) for i in order] + [0], dtype=np.int32),
-        widths=np.array([PHOTOS[i].shape[1] for i in order] + [0], dtype=np.int32),
+        heights=np.array([len(IMAGES[i]) for i in order] + [0], dtype=np.int32),
+        widths=np.array([IMAGES[i].shape[1] for i in order] + [0], dtype=np.int32),
         digests=("",) * 6,
         bad={5: "truncated"},
     )
     monkeypatch.setattr(gpu_augment, "_UPLOAD", at_once)
     resident = gpu_augment.upload(cache, CPU)
-    assert cache.nbytes == resident.pixels.numel() == sum(photo.size for photo in PHOTOS)
+    assert cache.nbytes == resident.pixels.numel() == sum(photo.size for photo in IMAGES)
     for number, i in enumerate(order):
-        np.testing.assert_array_equal(cache.image(number), PHOTOS[i])
-        start, rows = int(resident.starts[number]), PHOTOS[i].shape[0] * PHOTOS[i].shape[1]
-        np.testing.assert_array_equal(resident.pixels[start : start + rows].numpy(), PHOTOS[i].reshape(-1, 3))
+        np.testing.assert_array_equal(cache.image(number), IMAGES[i])
+        start, rows = int(resident.starts[number]), IMAGES[i].shape[0] * IMAGES[i].shape[1]
+        np.testing.assert_array_equal(resident.pixels[start : start + rows].numpy(), IMAGES[i].reshape(-1, 3))
 
 
 def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[AugmentParams]]:
     """The same recipes on the per-picture path and in one batch: uint8 levels (b, S, S, 3) of each."""
-    pictures = np.arange(count, dtype=np.int64) % len(PHOTOS)
+    pictures = np.arange(count, dtype=np.int64) % len(IMAGES)
     recipes = []
     for sample, picture in enumerate(pictures):
-        height, width = PHOTOS[picture].shape[:2]
+        height, width = IMAGES[picture].shape[:2]
         recipes.append(augment.draw(settings, sample=sample, epoch=0, height=height, width=width, size=size))
     single = np.stack(
         [augment.apply(CACHE.image(int(p)), recipe, size) for p, recipe in zip(pictures, recipes, strict=True)]
@@ -101,7 +101,7 @@ def test_shrinking_is_antialiased_however_far() -> None:
     boxes = [Box(0, 0, 96, 128), Box(3, 4, 90, 17)]
     batch = gpu_augment.crop_and_resize(ON_DEVICE, np.array([0, 0]), boxes, [False, True], 20)
     for row, (top, left, height, width) in enumerate(boxes):
-        cut = torch.from_numpy(PHOTOS[0][top : top + height, left : left + width]).permute(2, 0, 1)[None].float()
+        cut = torch.from_numpy(IMAGES[0][top : top + height, left : left + width]).permute(2, 0, 1)[None].float()
         expected = torch.nn.functional.interpolate(cut, (20, 20), mode="bilinear", antialias=True)[0]
         expected = expected.flip(2) if row == 1 else expected
         assert (batch[row] - expected).abs().max() <= 0.501  # rounding to whole levels

@@ -15,9 +15,9 @@ from harness.training.preflight import check_inputs
 
 
 @pytest.fixture
-def config(photos: Path, tmp_path: Path) -> RunConfig:
+def config(data_folder: Path, tmp_path: Path) -> RunConfig:
     return RunConfig(
-        data=str(photos), cache_dir=str(tmp_path / "caches"), model="vit_demo", weights="none", image_size=32
+        data=str(data_folder), cache_dir=str(tmp_path / "caches"), model="vit_demo", weights="none", image_size=32
     )
 
 

@@ -67,9 +67,9 @@ def test_the_loader_is_tested_with_every_policy() -> None:
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_a_policy_trains_resumes_and_does_not_depend_on_processes(photos: Path, tmp_path: Path, name: str) -> None:
+def test_a_policy_trains_resumes_and_does_not_depend_on_processes(data_folder: Path, tmp_path: Path, name: str) -> None:
     def config(runs: str, **changes: Any) -> RunConfig:
-        return settings(photos, tmp_path / runs, augment=name, epochs=1, checkpoint_every=1, **changes)
+        return settings(data_folder, tmp_path / runs, augment=name, epochs=1, checkpoint_every=1, **changes)
 
     whole = fit(config("whole"))
     kill_after_step(config("killed"), 3, world=1)

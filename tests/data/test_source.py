@@ -42,14 +42,14 @@ def read_zip(path: Path, name: str) -> bytes:
 
 
 def test_a_source_needs_a_function_that_lists_and_one_that_reads(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(source.SOURCES, ".zip", list_zip)
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        for path in sorted(photos.rglob("*.png")):
-            archive.write(path, path.relative_to(photos).as_posix())
+        for path in sorted(data_folder.rglob("*.png")):
+            archive.write(path, path.relative_to(data_folder).as_posix())
     datasets = []
-    for data in (photos, tmp_path / "images.zip"):
+    for data in (data_folder, tmp_path / "images.zip"):
         config = RunConfig(data=str(data), cache_dir=str(tmp_path / "caches"))
         datasets.append(open_dataset(load_configured_folder(config), PREPROCESSING, config))
     folder, archived = datasets
@@ -61,15 +61,15 @@ def test_a_source_needs_a_function_that_lists_and_one_that_reads(
 
 
 def test_an_image_that_a_source_cannot_read_is_named(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(name: str) -> bytes:
         if name == "train/class 0/000.png":
             raise DecodeError("the server does not answer", unread=True)
-        return (photos / name).read_bytes()
+        return (data_folder / name).read_bytes()
 
     def list_refusing(path: Path) -> Listing:
-        listing = source.walk(photos)
+        listing = source.walk(data_folder)
         listing.read = refuse
         return listing
 

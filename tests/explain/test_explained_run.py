@@ -34,13 +34,13 @@ PER_IMAGE += ("relevance", "entropy", "distance", "outlier_share", "outlier_atte
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Outcome:
+def finished(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Outcome:
     """A run that has looked at all of its nine test images."""
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("once")
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "pictures"))
-    config = settings(photos, home / "runs", explain="all", explain_layer=2, lr=1e-3, ema=True, drop_path=0.1)
+    config = settings(data_folder, home / "runs", explain="all", explain_layer=2, lr=1e-3, ema=True, drop_path=0.1)
     outcome = fit(config)
     patch.undo()
     return outcome
@@ -127,8 +127,8 @@ def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> No
     }
 
 
-def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Path, tmp_path: Path) -> None:
-    config = settings(photos, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
+def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder: Path, tmp_path: Path) -> None:
+    config = settings(data_folder, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
     outcome = fit(config)
     from harness.model.vit import build_model
 
@@ -141,9 +141,9 @@ def test_the_position_embedding_before_is_that_of_the_model_as_built(photos: Pat
 
 @pytest.mark.parametrize(("asked", "files"), [("5", 5), ("100", 9), ("none", None)])
 def test_explain_takes_a_number_of_images(
-    photos: Path, tmp_path: Path, asked: str, files: int | None, undrawn: list[Archive]
+    data_folder: Path, tmp_path: Path, asked: str, files: int | None, undrawn: list[Archive]
 ) -> None:
-    outcome = fit(settings(photos, tmp_path, explain=asked, epochs=1))
+    outcome = fit(settings(data_folder, tmp_path, explain=asked, epochs=1))
     if files is None:
         assert not (outcome.folder / "attention").exists()
         assert not [name for name in outcome.summary if name.startswith(("attention", "positions"))]
@@ -155,7 +155,7 @@ def test_explain_takes_a_number_of_images(
 
 
 def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
-    photos: Path,
+    data_folder: Path,
     tmp_path: Path,
     undrawn: list[Archive],
     monkeypatch: pytest.MonkeyPatch,
@@ -164,10 +164,10 @@ def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
     sentence = "These are evenly spaced among all 9; --explain all explains every one."
     assert RunConfig(data="x").explain == "auto" and test_set.AUTO_IMAGES == 2000
     monkeypatch.setattr(test_set, "AUTO_IMAGES", 6)
-    outcome = fit(settings(photos, tmp_path / "auto", explain="auto", epochs=1))
+    outcome = fit(settings(data_folder, tmp_path / "auto", explain="auto", epochs=1))
     assert len(attention_of(outcome)) == 6
     assert sentence in capsys.readouterr().out
-    outcome = fit(settings(photos, tmp_path / "all", explain="all", epochs=1))
+    outcome = fit(settings(data_folder, tmp_path / "all", explain="all", epochs=1))
     assert len(attention_of(outcome)) == 9
     assert sentence not in capsys.readouterr().out
 
@@ -182,9 +182,9 @@ def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
     ids=["frozen", "bf16", "recomputed"],
 )
 def test_a_run_is_explained_however_it_was_trained(
-    photos: Path, tmp_path: Path, changes: dict[str, Any], undrawn: list[Archive]
+    data_folder: Path, tmp_path: Path, changes: dict[str, Any], undrawn: list[Archive]
 ) -> None:
-    outcome = fit(settings(photos, tmp_path, explain="all", epochs=1, **changes))
+    outcome = fit(settings(data_folder, tmp_path, explain="all", epochs=1, **changes))
     seen = attention_of(outcome)
     assert seen.settings["self_test"]["passed"]
     rows = predictions_of(outcome)
@@ -220,8 +220,10 @@ def test_the_number_of_processes_makes_no_difference(finished: Outcome, tmp_path
         np.testing.assert_allclose(getattr(many, name), getattr(one, name), rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-def test_a_run_of_two_processes_explains_every_image_once(photos: Path, tmp_path: Path, undrawn: list[Archive]) -> None:
-    on_ranks(2, lambda: fit(settings(photos, tmp_path, explain="all", epochs=1)))
+def test_a_run_of_two_processes_explains_every_image_once(
+    data_folder: Path, tmp_path: Path, undrawn: list[Archive]
+) -> None:
+    on_ranks(2, lambda: fit(settings(data_folder, tmp_path, explain="all", epochs=1)))
     [folder] = tmp_path.iterdir()
     seen = attention_of(folder)
     assert len(set(seen.files.tolist())) == 9
@@ -229,7 +231,7 @@ def test_a_run_of_two_processes_explains_every_image_once(photos: Path, tmp_path
 
 
 def test_an_error_of_one_process_is_reported_once(
-    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fit_and_fail() -> None:
         look_at = collect.collect_batch
@@ -240,7 +242,7 @@ def test_an_error_of_one_process_is_reported_once(
             return look_at(*arguments)
 
         collect.collect_batch = fails_elsewhere  # in this forked process only
-        assert fit(settings(photos, tmp_path, explain="all", epochs=1)).state == "finished"
+        assert fit(settings(data_folder, tmp_path, explain="all", epochs=1)).state == "finished"
 
     on_ranks(2, fit_and_fail)
     said = capfd.readouterr().out
@@ -263,10 +265,10 @@ def test_an_error_of_one_process_is_reported_once(
     ],
 )
 def test_a_tested_run_is_finished_although_explaining_fails(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, part: str, sentence: str
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, part: str, sentence: str
 ) -> None:
     monkeypatch.setattr(broken, lambda *_: 1 / 0)
-    outcome = fit(settings(photos, tmp_path, explain="all", epochs=1))
+    outcome = fit(settings(data_folder, tmp_path, explain="all", epochs=1))
     assert outcome.state == outcome.summary["state"] == "finished"
     assert outcome.summary["test/n"] == 9
     assert sentence in json.loads((outcome.folder / "manifest.json").read_text())["problems"][part]
@@ -274,9 +276,9 @@ def test_a_tested_run_is_finished_although_explaining_fails(
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_stop_signal_while_explaining_is_resumed_later(
-    photos: Path, tmp_path: Path, world: int, undrawn: list[Archive]
+    data_folder: Path, tmp_path: Path, world: int, undrawn: list[Archive]
 ) -> None:
-    config = settings(photos, tmp_path, explain="all", epochs=1, micro_batch=2)
+    config = settings(data_folder, tmp_path, explain="all", epochs=1, micro_batch=2)
 
     def fit_until_told() -> None:
         look_at = collect.collect_batch
@@ -298,11 +300,11 @@ def test_a_stop_signal_while_explaining_is_resumed_later(
     assert json.loads((folder / "summary.json").read_text())["state"] == "finished"
 
 
-def test_impossible_options_are_refused_before_any_work(photos: Path, tmp_path: Path) -> None:
+def test_impossible_options_are_refused_before_any_work(data_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--explain is 'some'; give auto, all, none, or a number of test images"):
-        settings(photos, tmp_path, explain="some")
+        settings(data_folder, tmp_path, explain="some")
     with pytest.raises(ConfigError, match="--explain-layer is 7; vit_demo has layers 1 to 6"):
-        fit(settings(photos, tmp_path, explain_layer=7))
+        fit(settings(data_folder, tmp_path, explain_layer=7))
     assert not list(tmp_path.iterdir())
 
 
@@ -359,9 +361,9 @@ def test_redrawing_needs_the_images(finished: Outcome, tmp_path: Path) -> None:
     assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
 
 
-def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, photos: Path, tmp_path: Path) -> None:
+def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, data_folder: Path, tmp_path: Path) -> None:
     tested = attention_of(finished)
-    chosen = [photos / str(file) for file in tested.files[[4, 0]]]
+    chosen = [data_folder / str(file) for file in tested.files[[4, 0]]]
     said = explain(finished.folder, chosen[0], chosen[1], "--output", tmp_path / "two", "--layer", 2)
     two = archive.read(tmp_path / "two" / "attention.npz", Archive)
     assert [Path(two.settings["root"]) / str(file) for file in two.files] == chosen
@@ -376,25 +378,27 @@ def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, phot
     assert said.endswith(guesses)
     assert guesses.count("class ") >= 6
 
-    explain(finished.folder, photos / "test", "--output", tmp_path / "folder")
+    explain(finished.folder, data_folder / "test", "--output", tmp_path / "folder")
     everything = archive.read(tmp_path / "folder" / "attention.npz", Archive)
     assert [f"test/{file}" for file in everything.files] == tested.files.tolist()
     np.testing.assert_allclose(everything.rollout, tested.rollout, rtol=1e-3, atol=1e-4)
 
 
-def test_other_images_of_a_run_go_to_a_separate_folder(finished: Outcome, photos: Path, undrawn: list[Archive]) -> None:
+def test_other_images_of_a_run_go_to_a_separate_folder(
+    finished: Outcome, data_folder: Path, undrawn: list[Archive]
+) -> None:
     before = (finished.folder / "attention" / "attention.npz").read_bytes()
-    explain(finished.folder, photos / "test" / "class 0")
+    explain(finished.folder, data_folder / "test" / "class 0")
     assert len(archive.read(finished.folder / "attention" / "given" / "attention.npz", Archive)) == 3
     assert (finished.folder / "attention" / "attention.npz").read_bytes() == before
     shutil.rmtree(finished.folder / "attention" / "given")
 
 
 def test_weights_without_a_run_can_be_explained(
-    finished: Outcome, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
+    finished: Outcome, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    image = photos / "test" / "class 0" / "000.png"
+    image = data_folder / "test" / "class 0" / "000.png"
     # A run's own checkpoint tells its classes; another file has them numbered.
     best = finished.folder / "checkpoints" / "best.safetensors"
     explain("--weights", best, "--model", "vit_demo", image)
@@ -437,7 +441,7 @@ def test_weights_without_a_run_can_be_explained(
     ],
 )
 def test_wrong_arguments_are_refused(
-    finished: Outcome, photos: Path, tmp_path: Path, words: list[str], code: int, sentence: str
+    finished: Outcome, data_folder: Path, tmp_path: Path, words: list[str], code: int, sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.jpg").write_text("no image")
@@ -445,7 +449,7 @@ def test_wrong_arguments_are_refused(
         "RUN": finished.folder,
         "EMPTY": tmp_path / "empty",
         "BROKEN": tmp_path / "broken.jpg",
-        "PICTURE": photos / "test" / "class 0" / "000.png",
+        "PICTURE": data_folder / "test" / "class 0" / "000.png",
     }
     result = CliRunner().invoke(main.main, ["explain", *(str(paths.get(word, word)) for word in words)])
     assert (result.exit_code, sentence in result.output) == (code, True), result.output
@@ -453,5 +457,5 @@ def test_wrong_arguments_are_refused(
 
 
 def test_settings_of_explaining_do_not_change_the_identity_of_a_run() -> None:
-    config = RunConfig(data="photos")
+    config = RunConfig(data="images")
     assert dataclasses.replace(config, explain="5", explain_layer=3).identity == config.identity

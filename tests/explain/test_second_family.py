@@ -227,7 +227,11 @@ def test_a_model_without_positions_has_none_to_compare() -> None:
 
 @pytest.mark.parametrize("has_places", [True, False], ids=["positions", "no positions"])
 def test_a_run_trains_and_explains_a_model_of_the_family(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], has_places: bool
+    data_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    has_places: bool,
 ) -> None:
     """Under the name of a known architecture with as many blocks, because a family has no name of its own here."""
 
@@ -236,7 +240,7 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
         return register_vit(seed, **sizes, has_places=has_places)
 
     monkeypatch.setattr(vit, "new_model", new_model)
-    config = settings(photos, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
+    config = settings(data_folder, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
     run = fit(config)
     assert run.summary["state"] == "finished"
     # A run does not fail for its maps, so a reason such as a lack of memory is here.

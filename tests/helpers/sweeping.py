@@ -42,14 +42,14 @@ TINY = (
 GRID = {"lr": {"values": [1e-3, 1e-2]}, "augment": {"values": ["none", "standard"]}}
 
 
-def write_sweep(path: Path, photos: Path, *words: str, parameters: Any = None, **keys: Any) -> Path:
+def write_sweep(path: Path, data_folder: Path, *words: str, parameters: Any = None, **keys: Any) -> Path:
     """A sweep file for runs of 21 images of 32 pixels; five optimiser steps an epoch."""
     content = {
         "program": "harness/run.py",
         "method": "grid",
         "metric": {"name": "best/val_f1", "goal": "maximize"},
         "parameters": parameters or GRID,
-        "command": ["${env}", "${interpreter}", "${program}", f"--data={photos}", *TINY, *words, "${args}"],
+        "command": ["${env}", "${interpreter}", "${program}", f"--data={data_folder}", *TINY, *words, "${args}"],
     }
     path.write_text(yaml.safe_dump(content | keys, sort_keys=False))
     return path

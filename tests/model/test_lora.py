@@ -112,7 +112,7 @@ def test_less_than_two_percent_are_trained(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["vit_demo", "timm:test_vit2"])
 def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
-    photos: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {
         "model": model,
@@ -123,7 +123,7 @@ def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
         "lr": 1e-2,
         "epochs": 1,
     }
-    config = settings(photos, tmp_path / "killed", checkpoint_every=3, **changes)
+    config = settings(data_folder, tmp_path / "killed", checkpoint_every=3, **changes)
     kill_after_step(config, 4, 1)
     [folder] = (tmp_path / "killed").iterdir()
     run = fit(config)

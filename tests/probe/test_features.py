@@ -22,14 +22,14 @@ from tests.test_train import settings
 
 
 @pytest.fixture
-def processes(photos: Path, tmp_path: Path) -> Iterator[Processes]:
-    processes = Processes(settings(photos, tmp_path))
+def processes(data_folder: Path, tmp_path: Path) -> Iterator[Processes]:
+    processes = Processes(settings(data_folder, tmp_path))
     yield processes
     processes.close()
 
 
-def opened(photos: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded, Dataset]:
-    config = settings(photos, runs, **changes)
+def opened(data_folder: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded, Dataset]:
+    config = settings(data_folder, runs, **changes)
     loaded = build_model(
         config.model,
         num_classes=3,
@@ -43,8 +43,8 @@ def opened(photos: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded,
     return config, loaded, open_dataset(folder, loaded.preprocessing, config)
 
 
-def test_features_through_the_head_are_the_logits(photos: Path, tmp_path: Path, processes: Processes) -> None:
-    config, loaded, data = opened(photos, tmp_path)
+def test_features_through_the_head_are_the_logits(data_folder: Path, tmp_path: Path, processes: Processes) -> None:
+    config, loaded, data = opened(data_folder, tmp_path)
     features = features_of(data.train, data.pixels, loaded, config, processes)
     assert features.shape == (21, 128) and features.dtype == np.float32
     expected = torch.empty(21, 3)
@@ -56,9 +56,9 @@ def test_features_through_the_head_are_the_logits(photos: Path, tmp_path: Path, 
 
 
 def test_they_are_computed_once(
-    photos: Path, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, loaded, data = opened(photos, tmp_path)
+    config, loaded, data = opened(data_folder, tmp_path)
     first = features_of(data.val, data.pixels, loaded, config, processes)
     monkeypatch.setattr(features_module, "outputs_of", lambda *_: pytest.fail("computed again"))
     np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
@@ -66,24 +66,24 @@ def test_they_are_computed_once(
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"crop_pct": 0.5}, {"image_size": 64}])
 def test_other_weights_or_preprocessing_are_other_features(
-    photos: Path, tmp_path: Path, processes: Processes, changes: dict[str, Any]
+    data_folder: Path, tmp_path: Path, processes: Processes, changes: dict[str, Any]
 ) -> None:
-    config, loaded, data = opened(photos, tmp_path)
+    config, loaded, data = opened(data_folder, tmp_path)
     first = features_of(data.val, data.pixels, loaded, config, processes)
-    config, loaded, data = opened(photos, tmp_path, **changes)
+    config, loaded, data = opened(data_folder, tmp_path, **changes)
     assert not np.array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
 
 
-def test_a_damaged_file_is_computed_again(photos: Path, tmp_path: Path, processes: Processes) -> None:
-    config, loaded, data = opened(photos, tmp_path, cache_dir=str(tmp_path / "cache"))
+def test_a_damaged_file_is_computed_again(data_folder: Path, tmp_path: Path, processes: Processes) -> None:
+    config, loaded, data = opened(data_folder, tmp_path, cache_dir=str(tmp_path / "cache"))
     first = features_of(data.val, data.pixels, loaded, config, processes)
     (kept,) = (tmp_path / "cache" / "features").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
     np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
 
 
-def test_the_head_is_back_afterwards(photos: Path, tmp_path: Path) -> None:
-    _, loaded, _ = opened(photos, tmp_path)
+def test_the_head_is_back_afterwards(data_folder: Path, tmp_path: Path) -> None:
+    _, loaded, _ = opened(data_folder, tmp_path)
     heads = loaded.model.heads
     with pytest.raises(ZeroDivisionError), without_head(loaded.model):
         raise ZeroDivisionError

@@ -34,15 +34,15 @@ from tests.test_train import (
 )
 
 
-def probed(photos: Path, runs: Path, **changes: Any) -> RunConfig:
-    return settings(photos, runs, head_init="probe", weights="demo", image_size=64, **changes)
+def probed(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
+    return settings(data_folder, runs, head_init="probe", weights="demo", image_size=64, **changes)
 
 
 def test_the_run_starts_from_the_probe_and_says_what_it_scored(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # At a learning rate of almost 0, training keeps the probe: its scores are those of the model.
-    run = fit(probed(photos, tmp_path, lr=1e-30))
+    run = fit(probed(data_folder, tmp_path, lr=1e-30))
     summary = run.summary
     assert summary["probe/val_f1"] == pytest.approx(summary["best/val_f1"])
     assert summary["probe/val_loss"] == pytest.approx(summary["best/val_loss"], abs=1e-4)
@@ -55,9 +55,9 @@ def test_the_run_starts_from_the_probe_and_says_what_it_scored(
     assert losses_of(run)[0] < 0.5 * np.log(3)  # a head of zeros would start at log 3
 
 
-def test_a_killed_run_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> None:
-    whole = fit(probed(photos, tmp_path / "whole", augment="standard", ema=True))
-    config = probed(photos, tmp_path / "killed", augment="standard", ema=True, checkpoint_every=2)
+def test_a_killed_run_ends_with_the_same_bits(data_folder: Path, tmp_path: Path) -> None:
+    whole = fit(probed(data_folder, tmp_path / "whole", augment="standard", ema=True))
+    config = probed(data_folder, tmp_path / "killed", augment="standard", ema=True, checkpoint_every=2)
     kill_at_first_validation(config)
     resumed = fit(config)
     assert same_bits(weights_of(resumed), weights_of(whole))
@@ -68,11 +68,11 @@ def test_a_killed_run_ends_with_the_same_bits(photos: Path, tmp_path: Path) -> N
 
 
 def test_after_its_start_a_run_needs_no_weights_file(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "demo.safetensors"
     shutil.copy(DEMO_FILE, weights)
-    expected = fit(probed(photos, tmp_path / "kept"))
+    expected = fit(probed(data_folder, tmp_path / "kept"))
     take_step = train_module.training_step
 
     def step_without_weights(*arguments: Any) -> torch.Tensor:
@@ -80,14 +80,14 @@ def test_after_its_start_a_run_needs_no_weights_file(
         return take_step(*arguments)
 
     monkeypatch.setattr(train_module, "training_step", step_without_weights)
-    run = fit(dataclasses.replace(probed(photos, tmp_path / "deleted"), weights=str(weights)))
+    run = fit(dataclasses.replace(probed(data_folder, tmp_path / "deleted"), weights=str(weights)))
     assert not weights.exists()
     for key in ("probe/test_f1", "probe/gain", "probe/gain_low", "test/f1"):
         assert run.summary[key] == expected.summary[key]
 
 
-def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(photos: Path, tmp_path: Path) -> None:
-    config = probed(photos, tmp_path)
+def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(data_folder: Path, tmp_path: Path) -> None:
+    config = probed(data_folder, tmp_path)
 
     def stopped() -> None:
         compute = head_module.features_of
@@ -111,19 +111,19 @@ def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(photo
 
 
 def test_a_probe_of_other_images_is_fitted_again(tmp_path: Path) -> None:
-    photos = write_folder(tmp_path / "photos")
-    config = probed(photos, tmp_path / "runs")
+    data_folder = write_folder(tmp_path / "images")
+    config = probed(data_folder, tmp_path / "runs")
     kill_at_first_call(config, "TrainState")
     [folder] = (tmp_path / "runs").iterdir()
     assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 9
-    (photos / "test" / "class 0" / "000.png").unlink()
+    (data_folder / "test" / "class 0" / "000.png").unlink()
     assert fit(config).state == "finished"
     assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 8
 
 
-def test_two_processes_give_the_same_run(photos: Path, tmp_path: Path) -> None:
-    one = fit(probed(photos, tmp_path / "1"))
-    on_ranks(2, lambda: fit(probed(photos, tmp_path / "2")))
+def test_two_processes_give_the_same_run(data_folder: Path, tmp_path: Path) -> None:
+    one = fit(probed(data_folder, tmp_path / "1"))
+    on_ranks(2, lambda: fit(probed(data_folder, tmp_path / "2")))
     [folder] = (path for path in (tmp_path / "2").iterdir() if not path.name.startswith("."))
     assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-3, abs=1e-4)
     summary = json.loads((folder / "summary.json").read_text())

@@ -52,14 +52,14 @@ def patch(home: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def finished(home: Path, photos: Path, patch: pytest.MonkeyPatch) -> Outcome:
-    return fit(settings(photos, home / "runs"))
+def finished(home: Path, data_folder: Path, patch: pytest.MonkeyPatch) -> Outcome:
+    return fit(settings(data_folder, home / "runs"))
 
 
 @pytest.fixture(scope="module")
-def interrupted(home: Path, photos: Path, patch: pytest.MonkeyPatch) -> tuple[RunConfig, Path]:
+def interrupted(home: Path, data_folder: Path, patch: pytest.MonkeyPatch) -> tuple[RunConfig, Path]:
     """A run that stopped after its first epoch, and its settings."""
-    config = settings(photos, home / "interrupted", checkpoint_every=1)
+    config = settings(data_folder, home / "interrupted", checkpoint_every=1)
     with pytest.MonkeyPatch.context() as stop:
         save_best = checkpoint.save_best
         epochs: list[int] = []
@@ -90,8 +90,8 @@ def train_again(config: RunConfig, runs_dir: Path) -> Result:
     return CliRunner().invoke(run, arguments(dataclasses.replace(config, runs_dir=str(runs_dir))))
 
 
-def commands_on(folder: Path, photos: Path) -> list[list[str | Path]]:
-    image = next(photos.rglob("*.png"))
+def commands_on(folder: Path, data_folder: Path) -> list[list[str | Path]]:
+    image = next(data_folder.rglob("*.png"))
     return [
         ["evaluate", folder],
         ["predict", folder, image],
@@ -139,11 +139,11 @@ def test_the_same_command_on_a_damaged_folder(
 @pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("name", FILES)
 def test_commands_that_use_a_damaged_folder(
-    finished: Outcome, photos: Path, tmp_path: Path, name: str, content: bytes
+    finished: Outcome, data_folder: Path, tmp_path: Path, name: str, content: bytes
 ) -> None:
     folder = copied(finished.folder, tmp_path)
     (folder / name).write_bytes(content)
-    for command in commands_on(folder, photos):
+    for command in commands_on(folder, data_folder):
         result = invoke(*command)
         if result.exit_code:
             is_one_sentence(result, str(folder / name), "is damaged (")
@@ -164,11 +164,11 @@ def write_metadata(path: Path, key: str, text: str) -> None:
 @pytest.mark.parametrize("text", [*(content.decode() for content in WRONG.values() if b"\xff" not in content), "{"])
 @pytest.mark.parametrize("key", ["config", "classes", "preprocessing"])
 def test_a_checkpoint_with_metadata_of_a_wrong_type(
-    finished: Outcome, photos: Path, tmp_path: Path, key: str, text: str
+    finished: Outcome, data_folder: Path, tmp_path: Path, key: str, text: str
 ) -> None:
     folder = copied(finished.folder, tmp_path)
     write_metadata(folder / "checkpoints" / "best.safetensors", key, text)
-    for command in commands_on(folder, photos):
+    for command in commands_on(folder, data_folder):
         is_one_sentence(invoke(*command), "best.safetensors is damaged (", "give another run folder")
     assert build(tmp_path).is_file()
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_with_values_out_of_range(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], part: str
 ) -> None:
     loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
-    config = RunConfig(data="photos", model="vit_demo", weights="none", image_size=32)
+    config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     path = tmp_path / "checkpoints" / "best.safetensors"
     checkpoint.save_best(path, loaded.model.state_dict(), config, ("a", "b", "c"), loaded.preprocessing, {})
     tensors, metadata = checkpoint.load_tensors(path)
@@ -240,7 +240,7 @@ def test_a_checkpoint_with_values_out_of_range(
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
-    config = RunConfig(data="photos", model="vit_demo", weights="none", image_size=32)
+    config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     path = tmp_path / "checkpoints" / "best.safetensors"
     checkpoint.save_best(path, {"a": torch.zeros(1)}, config, ("a", "b", "c"), loaded.preprocessing, {})
     is_one_sentence(invoke("predict", tmp_path, "x.png"), "its weights do not fit vit_demo")

@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_the_same_settings_find_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig(data="photos", recipe="study", runs_dir=str(tmp_path))
+    config = RunConfig(data="images", recipe="study", runs_dir=str(tmp_path))
     assert RunFolder.of(config).path == tmp_path / f"lr1e-05_bs16_none_s0-{config.identity}"
     # A sweep's agent names the run; the same settings may be tried twice.
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")
@@ -28,7 +28,7 @@ def test_the_same_settings_find_the_same_folder(tmp_path: Path, monkeypatch: pyt
 def test_a_run_of_a_sweep_is_found_by_its_id_under_an_earlier_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = RunConfig(data="photos", recipe="study", runs_dir=str(tmp_path))
+    config = RunConfig(data="images", recipe="study", runs_dir=str(tmp_path))
     monkeypatch.setenv("HARNESS_SWEEP_PARAMETERS", "ema,lr")
     named = tmp_path / "ema=false_lr=1e-05_s0-5eed-1"
     assert RunFolder.of(config, "5eed-1").path == named
@@ -44,7 +44,7 @@ def test_a_run_of_a_sweep_is_found_by_its_id_under_an_earlier_name(
 def test_a_run_id_never_becomes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_ID", "../../up")
     with pytest.raises(HarnessError, match="WANDB_RUN_ID"):
-        RunFolder.of(RunConfig(data="photos", runs_dir=str(tmp_path)))
+        RunFolder.of(RunConfig(data="images", runs_dir=str(tmp_path)))
 
 
 def test_values_that_json_lacks_become_null(folder: RunFolder) -> None:

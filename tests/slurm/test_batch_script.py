@@ -132,10 +132,10 @@ def harness(*words: str) -> Result:
     return CliRunner().invoke(main, ["slurm", *words])
 
 
-def test_options_of_the_sweep_are_passed_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_the_sweep_are_passed_on(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--epochs=2 --tags='a b'")
-    file = write_sweep(tmp_path / "tiny.yaml", photos)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder)
     printed = harness(
         *("script", "tiny.yaml", "--tasks", "2", "--time", "30", "--keep=2", "--workers", "3", "--seed", "0"),
         *("--", "--log-every=2"),
@@ -148,8 +148,8 @@ def test_options_of_the_sweep_are_passed_on(photos: Path, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_database_takes_the_place_of_the_journal(photos: Path, tmp_path: Path) -> None:
-    file = str(write_sweep(tmp_path / "tiny.yaml", photos))
+def test_a_database_takes_the_place_of_the_journal(data_folder: Path, tmp_path: Path) -> None:
+    file = str(write_sweep(tmp_path / "tiny.yaml", data_folder))
     printed = harness("script", file, "--time", "30", "--storage", "postgresql+psycopg://me@host/name")
     assert "--storage=postgresql+psycopg://me@host/name)" in printed.output
     refused = harness("script", file, "--time", "30", "--storage", "sqlite:///x.db")
@@ -157,10 +157,10 @@ def test_a_database_takes_the_place_of_the_journal(photos: Path, tmp_path: Path)
     assert "SQLite, which is unsafe" in refused.output
 
 
-def test_all_problems_of_a_command_are_reported_together(photos: Path, tmp_path: Path) -> None:
+def test_all_problems_of_a_command_are_reported_together(data_folder: Path, tmp_path: Path) -> None:
     (site := Path("~/.config/vit-harness/slurm.toml").expanduser()).parent.mkdir(parents=True)
     site.write_text("modules = 1")
-    file = str(write_sweep(tmp_path / "tiny.yaml", photos))
+    file = str(write_sweep(tmp_path / "tiny.yaml", data_folder))
     ended = harness("script", file, "--time=4h", "--tasks=0", "--gpus=x", "--nodes=2", "--", "--lr=1", "--epochs=0")
     assert ended.exit_code == 2
     for problem in ("--time is '4h'", "--tasks is 0", "--gpus is 'x'", "--nodes is for one run", "`modules`", "--lr"):
@@ -177,8 +177,8 @@ def test_a_run_takes_no_options_of_a_sweep() -> None:
     assert harness("script", "--time=30").exit_code == 2
 
 
-def test_a_machine_without_slurm(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = str(write_sweep(tmp_path / "tiny.yaml", photos))
+def test_a_machine_without_slurm(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = str(write_sweep(tmp_path / "tiny.yaml", data_folder))
     monkeypatch.setenv("PATH", str(tmp_path))
     ended = harness("submit", file, "--time=30", "--runs-dir", str(tmp_path / "runs"))
     assert ended.exit_code == 1

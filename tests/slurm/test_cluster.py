@@ -116,12 +116,14 @@ def own_variables(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def sweep_of(slurm: Cluster, photos: Path, tmp_path: Path) -> Iterator[Callable[..., Sweeping]]:
+def sweep_of(slurm: Cluster, data_folder: Path, tmp_path: Path) -> Iterator[Callable[..., Sweeping]]:
     """A function that writes a sweep of so many fake trials, each of so many epochs of 0.2 s."""
 
     def write(trials: int, epochs: int) -> Sweeping:
         lrs = [float(f"{1e-4 * (number + 1):.1e}") for number in range(trials)]
-        file = write_sweep(tmp_path / "tiny.yaml", photos, f"--epochs={epochs}", parameters={"lr": {"values": lrs}})
+        file = write_sweep(
+            tmp_path / "tiny.yaml", data_folder, f"--epochs={epochs}", parameters={"lr": {"values": lrs}}
+        )
         return Sweeping(slurm, file, trials)
 
     yield write
@@ -320,8 +322,10 @@ def test_a_worker_without_enough_time_takes_no_trial(sweep_of: Callable[..., Swe
     assert [record.state for record in sweeping.records()] == ["finished", "waiting"]
 
 
-def test_one_run_over_two_nodes_gives_the_scores_of_one_process(slurm: Cluster, photos: Path, tmp_path: Path) -> None:
-    words = [f"--data={photos}", *TINY, "--epochs=2", "--lr=0.001"]
+def test_one_run_over_two_nodes_gives_the_scores_of_one_process(
+    slurm: Cluster, data_folder: Path, tmp_path: Path
+) -> None:
+    words = [f"--data={data_folder}", *TINY, "--epochs=2", "--lr=0.001"]
     environment = {**slurm.environment, **own_variables(tmp_path), "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
     harness = [sys.executable, "-m", "harness.cli"]
     submitted = subprocess.run(

@@ -52,9 +52,9 @@ def steps(rows: list[dict[str, Any]]) -> list[int]:
     return [row["step"] for row in rows if "train/loss" in row]
 
 
-def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: WandbServer) -> None:
+def test_two_agents_run_a_grid_to_its_end(data_folder: Path, tmp_path: Path, server: WandbServer) -> None:
     """Through `accelerate launch`, at the same time, with HARNESS_SWEEP_ARGS overriding the file."""
-    agents = Agents(server, tmp_path, HARNESS_SWEEP_ARGS=f"--data '{photos}' --epochs 1")
+    agents = Agents(server, tmp_path, HARNESS_SWEEP_ARGS=f"--data '{data_folder}' --epochs 1")
     launcher = ("accelerate", "launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
     parameters = {"lr": {"values": [1e-3, 1e-2]}, "epochs": {"value": 3}, "augment": {"values": ["standard", "none"]}}
     sweep = agents.create(launcher, "--data=elsewhere", parameters=parameters, run_cap=3)
@@ -89,7 +89,7 @@ def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: 
         assert {key: run.config[key] for key in ("lr", "augment", "epochs", "override/epochs", "data")} == {
             **trial.point,
             "override/epochs": 1,
-            "data": str(photos),
+            "data": str(data_folder),
         }
         # The metric is where W&B looks for it: in the summary, and in the history for early termination.
         [best] = [row for row in run.history if "best/val_f1" in row]
@@ -111,13 +111,13 @@ def test_two_agents_run_a_grid_to_its_end(photos: Path, tmp_path: Path, server: 
 
 @pytest.mark.parametrize("launcher", [ONE_PROCESS, TWO_PROCESSES], ids=["1 process", "2 processes"])
 def test_stopped_by_the_server_or_with_the_agent(
-    photos: Path, tmp_path: Path, server: WandbServer, launcher: tuple[str, ...]
+    data_folder: Path, tmp_path: Path, server: WandbServer, launcher: tuple[str, ...]
 ) -> None:
     """Three runs that would train forever, one after the other: how they end, and that no process is left."""
     agents = Agents(server, tmp_path, ACCELERATE_USE_CPU="true")
     sweep = agents.create(
         launcher,
-        f"--data={photos}",
+        f"--data={data_folder}",
         "--epochs=100000",
         "--log-every=5",
         "--optimizer=sgd",
@@ -195,13 +195,15 @@ def saved_step(folder: Path) -> int:
 
 
 def test_infeasible_trials_do_not_end_an_agent_and_failures_do(
-    photos: Path, tmp_path: Path, server: WandbServer
+    data_folder: Path, tmp_path: Path, server: WandbServer
 ) -> None:
     broken = write_folder(tmp_path / "broken")
     (broken / "train" / "class 0" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     agents = Agents(server, tmp_path)
     command = ("${env}", "${interpreter}")
-    sweep = agents.create(command, f"--data={photos}", "--optimizer=sgd", "--epochs=2", parameters={"lr": {"value": 1}})
+    sweep = agents.create(
+        command, f"--data={data_folder}", "--optimizer=sgd", "--epochs=2", parameters={"lr": {"value": 1}}
+    )
     sweep.points = [
         *({"lr": 1e6}, {"lr": 1e-3, "data": str(broken)}, {"lr": 5e5}),
         *({"lr": -1}, {"lr": 1e-3, "data": str(tmp_path / "nowhere")}, {"lr": 1e-3, "weights": "nothing"}),

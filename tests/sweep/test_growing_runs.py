@@ -26,12 +26,14 @@ LRS = {"lr": {"values": [1e-3, 1e-2]}}
 
 
 @pytest.fixture(scope="module")
-def begun(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep file and, under runs/, its two finished trials."""
     root = tmp_path_factory.mktemp("begun")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "disabled")
-        assert sweep_here(write_sweep(root / "tiny.yaml", photos, "--epochs=1", parameters=LRS), root / "runs") == 0
+        assert (
+            sweep_here(write_sweep(root / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS), root / "runs") == 0
+        )
     return root
 
 
@@ -51,10 +53,14 @@ def command(*words: Any) -> Any:
     return CliRunner().invoke(main, ["sweep", *map(str, words)])
 
 
-def test_one_value_more_starts_exactly_one_run(photos: Path, copy: Path, tmp_path: Path, capfd: Any) -> None:
+def test_one_value_more_starts_exactly_one_run(data_folder: Path, copy: Path, tmp_path: Path, capfd: Any) -> None:
     before = summaries(copy)
     grown = write_sweep(
-        tmp_path / "tiny.yaml", photos, "--epochs=1", "--threads=1", parameters={"lr": {"values": [1e-4, 1e-3, 1e-2]}}
+        tmp_path / "tiny.yaml",
+        data_folder,
+        "--epochs=1",
+        "--threads=1",
+        parameters={"lr": {"values": [1e-4, 1e-3, 1e-2]}},
     )
     assert sweep_here(grown, copy) == 0
     after = summaries(copy)
@@ -67,8 +73,8 @@ def test_one_value_more_starts_exactly_one_run(photos: Path, copy: Path, tmp_pat
     ]
 
 
-def test_other_epochs_are_accepted_and_the_old_results_stay(photos: Path, copy: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
+def test_other_epochs_are_accepted_and_the_old_results_stay(data_folder: Path, copy: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
     with pytest.raises(ConfigError, match="--epochs: 1 -> 2"):
         sweep_here(file, copy)
     assert len(summaries(copy)) == 2
@@ -78,8 +84,8 @@ def test_other_epochs_are_accepted_and_the_old_results_stay(photos: Path, copy: 
     assert status.count("no longer in the file") == 2
 
 
-def test_the_same_images_elsewhere_change_nothing(photos: Path, copy: Path, tmp_path: Path, capfd: Any) -> None:
-    shutil.copytree(photos, tmp_path / "moved")
+def test_the_same_images_elsewhere_change_nothing(data_folder: Path, copy: Path, tmp_path: Path, capfd: Any) -> None:
+    shutil.copytree(data_folder, tmp_path / "moved")
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path / "moved", "--epochs=1", parameters=LRS)
     before = summaries(copy)
     assert sweep_here(file, copy) == 0
@@ -91,12 +97,12 @@ def test_the_same_images_elsewhere_change_nothing(photos: Path, copy: Path, tmp_
 
 @pytest.mark.parametrize("method", ["grid", "bayes"])
 def test_results_of_another_sweep_are_taken_over(
-    method: str, photos: Path, begun: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    method: str, data_folder: Path, begun: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lr: dict[str, Any] = {"values": [1e-2, 1e-4, 1e-3]}
     if method == "bayes":
         lr = {"distribution": "log_uniform_values", "min": 1e-5, "max": 5e-3}
-    file = write_sweep(tmp_path / "more.yaml", photos, "--epochs=1", method=method, parameters={"lr": lr})
+    file = write_sweep(tmp_path / "more.yaml", data_folder, "--epochs=1", method=method, parameters={"lr": lr})
     search = Search(count=1 if method == "bayes" else None)
     assert sweep_here(file, tmp_path / "runs", reuse=(begun / "runs",), search=search) == 0
     printed = capfd.readouterr().out
@@ -120,8 +126,10 @@ def test_results_of_another_sweep_are_taken_over(
     assert f"{len(reused)} of points that have a result" in capfd.readouterr().out
 
 
-def test_results_of_other_settings_are_not_taken_over(photos: Path, begun: Path, tmp_path: Path, capfd: Any) -> None:
-    file = write_sweep(tmp_path / "more.yaml", photos, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
+def test_results_of_other_settings_are_not_taken_over(
+    data_folder: Path, begun: Path, tmp_path: Path, capfd: Any
+) -> None:
+    file = write_sweep(tmp_path / "more.yaml", data_folder, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "runs", reuse=(begun / "runs",)) == 0
     assert "0 results taken over; 2 of other settings or data (they differ in epochs)" in capfd.readouterr().out
     assert len(summaries(tmp_path / "runs")) == 1
@@ -136,9 +144,9 @@ def board(file: Path, runs: Path) -> str:
 @pytest.mark.parametrize("storage", ["default", "journal"])
 @pytest.mark.parametrize("loss", ["deleted", "damaged"])
 def test_a_lost_ledger_is_made_again_from_the_runs(
-    loss: str, storage: str, photos: Path, copy: Path, tmp_path: Path
+    loss: str, storage: str, data_folder: Path, copy: Path, tmp_path: Path
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS)
     options = ["--runs-dir", copy, *(["--storage", copy / "journal.log"] if storage == "journal" else [])]
     ledger = copy / ("journal.log" if storage == "journal" else "tiny/study.db")
     before, leaderboard = records(file, copy), board(file, copy)
@@ -169,7 +177,7 @@ def test_a_lost_ledger_is_made_again_from_the_runs(
     assert summaries(copy) == finished
 
 
-def test_runs_of_all_states_become_trials_with_their_numbers(photos: Path, copy: Path, tmp_path: Path) -> None:
+def test_runs_of_all_states_become_trials_with_their_numbers(data_folder: Path, copy: Path, tmp_path: Path) -> None:
     """Of six trials, 0 and 1 have finished; 2 never began; 3 was pruned, 4 interrupted, 5 failed."""
     folder = copy / "tiny"
     [template] = folder.glob("*-1")
@@ -184,7 +192,7 @@ def test_runs_of_all_states_become_trials_with_their_numbers(photos: Path, copy:
         (other / "summary.json").write_text(json.dumps({"state": state, "reason": "a test"}))
     (folder / "study.db").unlink()
     lrs = [1e-3, 1e-2, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8]
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": lrs}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": lrs}})
     assert command("rebuild", file, "--runs-dir", copy).exit_code == 0
     rebuilt = records(file, copy)
     assert [record.number for record in rebuilt] == [0, 1, 2, 3, 4, 5, 6]
@@ -196,16 +204,16 @@ def test_runs_of_all_states_become_trials_with_their_numbers(photos: Path, copy:
     assert trial_queue(file, copy).sweep_id == sweep_id
 
 
-def test_a_ledger_is_not_made_of_runs_of_other_settings(photos: Path, copy: Path, tmp_path: Path) -> None:
+def test_a_ledger_is_not_made_of_runs_of_other_settings(data_folder: Path, copy: Path, tmp_path: Path) -> None:
     (copy / "tiny" / "study.db").write_bytes(b"not a database" * 100)
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2", parameters=LRS)
     refused = command("rebuild", file, "--runs-dir", copy)
     assert refused.exit_code == 2 and "None of the 2 runs in" in refused.output
     assert (copy / "tiny" / "study.db").exists() and not list(copy.glob("tiny/*.damaged*"))
 
 
-def test_a_point_is_added_on_the_command_line(photos: Path, copy: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+def test_a_point_is_added_on_the_command_line(data_folder: Path, copy: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS)
 
     def add(*words: str) -> Any:
         return command("add", file, "--runs-dir", copy, "--", *words)
@@ -226,9 +234,9 @@ def test_a_point_is_added_on_the_command_line(photos: Path, copy: Path, tmp_path
     assert [record.state for record in records(file, copy)] == ["finished"] * 3
 
 
-def test_only_the_trials_of_an_invalid_value_are_infeasible(photos: Path, tmp_path: Path, capfd: Any) -> None:
+def test_only_the_trials_of_an_invalid_value_are_infeasible(data_folder: Path, tmp_path: Path, capfd: Any) -> None:
     parameters = {"augment": {"values": ["nonee", "none"]}, "lr": {"values": [1e-3]}}
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs") == 0
     assert "Infeasible: Trial 0: --augment is 'nonee'; it must be one of" in capfd.readouterr().out
     done = records(file, tmp_path / "runs")
@@ -236,8 +244,8 @@ def test_only_the_trials_of_an_invalid_value_are_infeasible(photos: Path, tmp_pa
     assert done[0].reason is not None and "--augment is 'nonee'" in done[0].reason
 
 
-def test_a_point_added_to_a_repeated_sweep_leaves_its_seeds_in_the_file(photos: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+def test_a_point_added_to_a_repeated_sweep_leaves_its_seeds_in_the_file(data_folder: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     sweep, search, runs = with_repeats(read_sweep(file), 2), Search(repeats=2), tmp_path / "runs"
     sweep_folder(sweep, runs).mkdir(parents=True)
     TrialQueue.open(sweep, search, sweep_folder(sweep, runs), None, check_inputs(sweep, search))

@@ -50,9 +50,9 @@ def children() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def images(photos: Path, tmp_path: Path) -> Path:
+def images(data_folder: Path, tmp_path: Path) -> Path:
     """Images that the test may move away."""
-    return Path(shutil.copytree(photos, tmp_path / "images"))
+    return Path(shutil.copytree(data_folder, tmp_path / "images"))
 
 
 def fill_disk() -> None:

@@ -29,11 +29,11 @@ def url() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_workers_that_start_at_once_run_each_trial_once_though_one_is_killed(
-    url: str, photos: Path, tmp_path: Path
+    url: str, data_folder: Path, tmp_path: Path
 ) -> None:
     """They create the tables at the same moment. One is killed with its trial, and a third one takes its place."""
     lrs = [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]
-    file = write_sweep(tmp_path / "tiny.yaml", photos, *WORDS, parameters={"lr": {"values": lrs}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, *WORDS, parameters={"lr": {"values": lrs}})
     runs = tmp_path / "runs"
 
     def task(number: int) -> Callable[[], None]:

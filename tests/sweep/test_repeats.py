@@ -110,17 +110,17 @@ def test_the_best_settings_get_the_seeds_that_they_lack(tmp_path: Path) -> None:
 
 
 def test_a_failed_trial_counts_after_the_repeats_in_a_task_of_a_job_array(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_fail(monkeypatch, lr=1e-2)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    file = write_sweep(tmp_path / "s.yaml", photos, "--epochs=1", parameters=LR)
+    file = write_sweep(tmp_path / "s.yaml", data_folder, "--epochs=1", parameters=LR)
     assert sweep_here(file, tmp_path / "runs", repeat=RepeatBest(1, 2), retries=0) == 1
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "failed", "finished"]
 
 
-def test_a_sweep_repeats_its_best_setting(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file = write_sweep(tmp_path / "s.yaml", photos, "--epochs=1", parameters=LR)
+def test_a_sweep_repeats_its_best_setting(data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = write_sweep(tmp_path / "s.yaml", data_folder, "--epochs=1", parameters=LR)
     runs = tmp_path / "runs"
     assert sweep_here(file, runs, repeat=RepeatBest(1, 2)) == 0
     said = capfd.readouterr().out

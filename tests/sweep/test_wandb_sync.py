@@ -35,7 +35,7 @@ GOOD, POOR = "lr0.001_bs5_none_s0-5eed-0", "lr1e-06_bs5_none_s0-5eed-1"
 
 
 @pytest.fixture(scope="module")
-def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of two runs of two epochs; the first was preempted in its second epoch and resumed."""
     folder = tmp_path_factory.mktemp("sweeps") / "small"
     patch = pytest.MonkeyPatch()
@@ -46,11 +46,11 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch.setenv("WANDB_PROJECT", "pictures")
     patch.setenv("HARNESS_CACHE_DIR", str(folder.parent / "pictures"))
     patch.setenv("WANDB_RUN_ID", "5eed-0")
-    good = settings(photos, folder, lr=1e-3)
+    good = settings(data_folder, folder, lr=1e-3)
     assert run(good, signal_at(7, signal.SIGTERM)) == 143
     assert run(good) == 0
     patch.setenv("WANDB_RUN_ID", "5eed-1")
-    assert run(settings(photos, folder, lr=1e-6)) == 0
+    assert run(settings(data_folder, folder, lr=1e-6)) == 0
     patch.undo()
     assert sorted(path.name for path in folder.iterdir()) == [GOOD, POOR]
     # Both have the same validation score, so set one.

@@ -35,9 +35,9 @@ LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
 
 
 @pytest.fixture
-def begun(photos: Path, tmp_path: Path) -> tuple[Sweep, TrialQueue]:
+def begun(data_folder: Path, tmp_path: Path) -> tuple[Sweep, TrialQueue]:
     """Three trials of four epochs; none has started."""
-    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=4", parameters=LRS))
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=4", parameters=LRS))
     (tmp_path / "tiny").mkdir()
     return sweep, TrialQueue.open(sweep, Search(), tmp_path / "tiny", None)
 
@@ -103,9 +103,9 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
 
 
 def test_each_change_is_one_line_and_the_end_of_the_sweep_ends_it(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2", parameters=LRS)
     monkeypatch.setattr(watch_module, "REFRESH_SECONDS", 0.05)
     child = start_sweep(file, tmp_path / "runs")
     assert wait_for((tmp_path / "runs" / "tiny" / "sweep.yaml").exists, 30)
@@ -119,8 +119,8 @@ def test_each_change_is_one_line_and_the_end_of_the_sweep_ends_it(
     assert any("trial 1 (lr 0.001) running on " in line and ": epoch 1/2" in line for line in lines)
 
 
-def test_a_sweep_that_has_ended_is_shown_and_the_command_ends(photos: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+def test_a_sweep_that_has_ended_is_shown_and_the_command_ends(data_folder: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     missing = CliRunner().invoke(main, ["sweep", "watch", str(file), "--runs-dir", str(tmp_path / "runs")])
     assert missing.exit_code == 1
     assert "has not begun" in missing.output
@@ -187,9 +187,9 @@ def test_ctrl_c_ends_the_view_and_not_the_sweep(begun: tuple[Sweep, TrialQueue],
     assert not queue.stop_requested
 
 
-def test_one_trial_is_stopped_and_the_others_run(photos: Path, tmp_path: Path) -> None:
+def test_one_trial_is_stopped_and_the_others_run(data_folder: Path, tmp_path: Path) -> None:
     """Through the trial queue, so that it reaches runners on machines whose disk cannot be seen from here."""
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2000", "--log-every=1", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2000", "--log-every=1", parameters=LRS)
     command = ["sweep", "stop", str(file), "--runs-dir", str(tmp_path / "runs")]
     child = start_sweep(file, tmp_path / "runs")
     try:

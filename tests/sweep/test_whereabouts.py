@@ -18,8 +18,8 @@ LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
 
 
 @pytest.fixture
-def file(photos: Path, tmp_path: Path) -> Path:
-    return write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+def file(data_folder: Path, tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS)
 
 
 def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(

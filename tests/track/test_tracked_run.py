@@ -196,12 +196,14 @@ def assert_files_arrived(
     assert data.metadata == {key: value for key, value in manifest["data"].items() if key != "root"}
 
 
-def labelled(photos: Path, runs: Path, **changes: Any) -> RunConfig:
-    return settings(photos, runs, group="small runs", tags="one, two", **changes)
+def labelled(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
+    return settings(data_folder, runs, group="small runs", tags="one, two", **changes)
 
 
-def test_a_run_online(photos: Path, tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
-    config = labelled(photos, tmp_path)
+def test_a_run_online(
+    data_folder: Path, tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = labelled(data_folder, tmp_path)
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
     received = assert_everything_arrived(server, folder, config)
@@ -214,9 +216,9 @@ def test_a_run_online(photos: Path, tmp_path: Path, server: WandbServer, capfd: 
 
 
 def test_a_run_offline_that_was_killed_twice_and_moved(
-    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = labelled(photos, tmp_path / "runs")
+    config = labelled(data_folder, tmp_path / "runs")
     monkeypatch.setenv("WANDB_MODE", "offline")
     # Nine rows: seven steps, a validation and its best values. The last save is at step 5: two steps are repeated.
     killed = signal_at(8, signal.SIGKILL, first=lambda: wait_for_rows(tmp_path / "runs", 9))
@@ -239,12 +241,17 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
 
 @pytest.mark.parametrize(("sweep", "code"), [(None, 1), ("abc", 0)])
 def test_an_infeasible_run(
-    photos: Path, tmp_path: Path, server: WandbServer, sweep: str | None, code: int, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path,
+    tmp_path: Path,
+    server: WandbServer,
+    sweep: str | None,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if sweep:
         server.add_sweep(sweep)
         monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
-    assert run(labelled(photos, tmp_path, lr=1e6, optimizer="sgd")) == code
+    assert run(labelled(data_folder, tmp_path, lr=1e6, optimizer="sgd")) == code
     [received] = server.runs.values()
     assert (received.exit_code, received.preempting, received.summary["state"]) == (code, False, "infeasible")
     assert received.summary["reason"].startswith("The training loss became ")
@@ -252,8 +259,8 @@ def test_an_infeasible_run(
     assert {artifact.type for artifact in server.artifacts} == {"dataset"}
 
 
-def test_a_preempted_run_resumes_as_the_same_run(photos: Path, tmp_path: Path, server: WandbServer) -> None:
-    config = labelled(photos, tmp_path)
+def test_a_preempted_run_resumes_as_the_same_run(data_folder: Path, tmp_path: Path, server: WandbServer) -> None:
+    config = labelled(data_folder, tmp_path)
     assert run(config, signal_at(7, signal.SIGTERM)) == 143
     [received] = server.runs.values()
     assert (received.exit_code, received.preempting, received.summary["state"]) == (143, True, "preempted")
@@ -264,9 +271,9 @@ def test_a_preempted_run_resumes_as_the_same_run(photos: Path, tmp_path: Path, s
 
 
 def test_a_run_that_stops_too_slowly_is_still_queued_again(
-    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = labelled(photos, tmp_path)
+    config = labelled(data_folder, tmp_path)
     monkeypatch.setattr("harness.training.signals.SECONDS_TO_STOP", 0.2)
 
     def prepare() -> None:
@@ -291,9 +298,9 @@ def test_a_run_that_stops_too_slowly_is_still_queued_again(
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 def test_attention_arrives_as_figures_and_one_table(
-    photos: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, mode: str
+    data_folder: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    config = labelled(photos, tmp_path / "runs", explain="all", epochs=1)
+    config = labelled(data_folder, tmp_path / "runs", explain="all", epochs=1)
     monkeypatch.setenv("WANDB_MODE", mode)
     assert run(config) == 0
     [folder] = (tmp_path / "runs").iterdir()

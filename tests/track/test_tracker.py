@@ -36,7 +36,7 @@ from harness.track import tracker as tracker_module
 
 folder, first, last, ending = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 tracker_module.ANSWER_TIMEOUT = 2
-config = RunConfig(data="photos", recipe="study", **json.loads(os.environ.get("OPTIONS", "{}")))
+config = RunConfig(data="images", recipe="study", **json.loads(os.environ.get("OPTIONS", "{}")))
 tracker = track.start(config, folder, run_id="run-1", extra_config={"classes": 3})
 for step in range(first, last):
     loss = float("nan") if step == 1 else 1 / (step + 1)
@@ -59,7 +59,7 @@ if ending == "stop":
     while not tracker.stop_requested:
         time.sleep(0.05)
     tracker.preempting()
-tracker.dataset("my photos!", {"fingerprint": "f00d", "classes": 3})
+tracker.dataset("my images!", {"fingerprint": "f00d", "classes": 3})
 tracker.log({"step": 10 * last, "epoch": last / 2, "val/loss": 0.5, "val/f1": 0.25})
 tracker.image("figures/loss", folder / "figures" / "loss.png")
 tracker.table("test/predictions", ["file", "probability"], [["a.jpg", 0.5], ["b.jpg", 0.25]])
@@ -140,7 +140,7 @@ def assert_everything_arrived(server: WandbServer, folder: Path) -> None:
     assert (model.metadata, model.description) == ({"data": "f00d"}, "best of 2")
     assert model.files == {"best.safetensors": (folder / "checkpoints" / "best.safetensors").read_bytes()}
     assert list(model.manifest["contents"]) == ["best.safetensors"]
-    [dataset] = server.versions("my-photos")
+    [dataset] = server.versions("my-images")
     assert (dataset.type, dataset.metadata) == ("dataset", {"fingerprint": "f00d", "classes": 3})
     assert json.loads(dataset.files["dataset.json"]) == dataset.metadata
 
@@ -158,7 +158,7 @@ def test_an_online_run_arrives_completely(environment: dict[str, str], server: W
     assert_everything_arrived(server, folder)
     received = server.runs["run-1"]
     assert (received.project, received.fields["displayName"]) == ("vit-harness", "lr1e-05_bs16_none_s0")
-    assert [artifact.collection for artifact in received.used] == ["my-photos"]
+    assert [artifact.collection for artifact in received.used] == ["my-images"]
     assert received.history[0]["train/lr"] == 1e-5
     assert "train/lr" not in received.history[2]
     first, (second_step, second_loss), *others = training_rows(server)
@@ -262,9 +262,9 @@ for case in (
     folder = Path(sys.argv[1]) / name
     folder.mkdir()
     os.environ |= case
-    tracker = track.start(RunConfig(data="photos"), folder, run_id=name)
+    tracker = track.start(RunConfig(data="images"), folder, run_id=name)
     tracker.log({"step": 1, "train/loss": 1.0})
-    tracker.dataset("photos", {})
+    tracker.dataset("images", {})
     tracker.finish(0)
     print(name, tracker.mode, sorted(path.name for path in folder.glob("wandb/offline-run-*/*.wandb")))
     for variable in case:
@@ -298,7 +298,7 @@ from harness.config import RunConfig
 
 def run(run_id, variables, **options):
     os.environ |= variables
-    config = RunConfig(data="photos", recipe="study", **options)
+    config = RunConfig(data="images", recipe="study", **options)
     tracker = track.start(config, Path(sys.argv[1]) / "run", run_id=run_id, say=lambda line: None)
     tracker.finish(0)
     for variable in variables:
@@ -344,7 +344,7 @@ from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 
-config = RunConfig(data="photos", project="farm")
+config = RunConfig(data="images", project="farm")
 tracker = track.start(config, Path(sys.argv[1]), run_id="5eed-0", say=lambda line: None)
 print(tracker.mode)
 tracker.finish(0)
@@ -366,7 +366,7 @@ from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 
-tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id="0ab1c2d3-4", say=lambda line: None)
+tracker = track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id="0ab1c2d3-4", say=lambda line: None)
 tracker.log({"step": 1, "train/loss": 0.5})
 tracker.finish(0)
 """
@@ -399,7 +399,7 @@ from harness import track
 from harness.config import RunConfig
 
 def print_answer(run_id):
-    tracker = track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
+    tracker = track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
     print("started", flush=True)
     sys.stdin.readline()
     print(tracker.asked_to_stop(), flush=True)
@@ -449,7 +449,7 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 
 try:
-    track.start(RunConfig(data="photos"), Path(sys.argv[1]), run_id="x")
+    track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id="x")
 except ConfigError as error:
     print(error)
 """
@@ -548,4 +548,4 @@ def test_the_sync_command_is_quoted_for_a_shell() -> None:
 
 def test_default_project_is_named_after_the_harness() -> None:
     assert track.PROJECT == "vit-harness"
-    assert RunConfig(data="photos").project is None
+    assert RunConfig(data="images").project is None

@@ -160,7 +160,7 @@ def test_an_optimiser_goes_on_with_the_same_bits(name: str) -> None:
 
 def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
     loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default", seed=5)
-    config = RunConfig(data="photos", model="vit_demo", weights="none", image_size=32)
+    config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     scores = {"best/epoch": 2, "best/val_f1": 0.5, "best/val_loss": 1.0}
     path = tmp_path / "best.safetensors"
     save_best(

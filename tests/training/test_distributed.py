@@ -54,7 +54,7 @@ def test_processes_meant_for_gpus_that_are_not_there_end_but_for_one(monkeypatch
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_process_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_GPU_SHARE", "0.25")
-    own = Processes(RunConfig(data="photos", weights="none"))
+    own = Processes(RunConfig(data="images", weights="none"))
     try:
         total = torch.cuda.get_device_properties(own.device).total_memory
         assert torch.cuda.get_per_process_memory_fraction(own.device) == pytest.approx(0.25)
@@ -67,7 +67,7 @@ def test_a_process_keeps_to_its_share_of_a_gpu(monkeypatch: pytest.MonkeyPatch) 
 
 def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
     def work() -> None:
-        own = Processes(RunConfig(data="photos", weights="none", threads=1))
+        own = Processes(RunConfig(data="images", weights="none", threads=1))
         try:
             rank = own.rank
             assert own.world == 3

@@ -53,19 +53,19 @@ def test_layer_decay_lowers_the_rate_with_the_distance_from_the_head(model: Visi
 def test_frozen_parameters_are_left_to_nobody(model: VisionTransformer) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith("heads.")
-    optimizer = build_optimizer(model, RunConfig(data="photos", recipe="study"), torch.device("cpu"))
+    optimizer = build_optimizer(model, RunConfig(data="images", recipe="study"), torch.device("cpu"))
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["fused"] is True
 
 
 def test_the_schedule_counts_optimiser_steps() -> None:
-    config = RunConfig(data="photos", lr=2.0, epochs=4, warmup_epochs=0.5, schedule="cosine")
+    config = RunConfig(data="images", lr=2.0, epochs=4, warmup_epochs=0.5, schedule="cosine")
     rates = [learning_rate(step, config, steps_per_epoch=10) for step in range(40)]
     assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert rates[5] == 2.0
     assert rates[5:] == pytest.approx([1 + math.cos(math.pi * step / 35) for step in range(35)])
-    constant = RunConfig(data="photos", recipe="study", lr=2.0, epochs=4)
+    constant = RunConfig(data="images", recipe="study", lr=2.0, epochs=4)
     assert {learning_rate(step, constant, steps_per_epoch=10) for step in range(40)} == {2.0}
 
 

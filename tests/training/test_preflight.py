@@ -36,13 +36,13 @@ def check(config: RunConfig) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_fitting_weights_pass(photos: Path, tmp_path: Path, ending: str) -> None:
+def test_fitting_weights_pass(data_folder: Path, tmp_path: Path, ending: str) -> None:
     file = weights_file(tmp_path / f"x.{ending}", "vit_demo")
-    check(RunConfig(data=str(photos), runs_dir=str(tmp_path), model="vit_demo", weights=str(file)))
+    check(RunConfig(data=str(data_folder), runs_dir=str(tmp_path), model="vit_demo", weights=str(file)))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_all_problems_are_reported_together_and_nothing_is_made(photos: Path, tmp_path: Path, ending: str) -> None:
+def test_all_problems_are_reported_together_and_nothing_is_made(data_folder: Path, tmp_path: Path, ending: str) -> None:
     file = weights_file(tmp_path / f"x.{ending}", "vit_demo")
     (tmp_path / "file").write_text("")
     config = RunConfig(
@@ -74,25 +74,25 @@ def test_a_missing_weights_file_is_reported_with_the_data_problem(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_weights_file_leaves_no_run_folder(photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_weights_file_leaves_no_run_folder(data_folder: Path, tmp_path: Path) -> None:
     file = weights_file(tmp_path / "x.safetensors", "vit_demo")
     file.write_bytes(file.read_bytes()[:1000])
-    config = RunConfig(data=str(photos), runs_dir=str(tmp_path / "runs"), model="vit_demo", weights=str(file))
+    config = RunConfig(data=str(data_folder), runs_dir=str(tmp_path / "runs"), model="vit_demo", weights=str(file))
     with pytest.raises(HarnessError, match="cut short"):
         fit(config)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_cache_that_cannot_be_written_to_leaves_no_run_folder(photos: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_to_leaves_no_run_folder(data_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     folders = {"runs_dir": str(tmp_path / "runs"), "cache_dir": str(tmp_path / "cache")}
     with pytest.raises(HarnessError, match=r"Decoded images cannot be kept in .*Name a folder that can be written to"):
-        fit(RunConfig(data=str(photos), model="vit_demo", weights="none", **folders))
+        fit(RunConfig(data=str(data_folder), model="vit_demo", weights="none", **folders))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_finished_run_prints_its_results_without_network_weights_or_cache(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise URLError("Name or service not known")
@@ -101,7 +101,7 @@ def test_a_finished_run_prints_its_results_without_network_weights_or_cache(
     monkeypatch.setattr("harness.model.pretrained.urlopen", no_network)
     (tmp_path / "cache").write_text("")
     folders = {"runs_dir": str(tmp_path / "runs"), "cache_dir": str(tmp_path / "cache")}
-    config = RunConfig(data=str(photos), model="vit_b_16", weights="imagenet", **folders)
+    config = RunConfig(data=str(data_folder), model="vit_b_16", weights="imagenet", **folders)
     with pytest.raises(HarnessError) as error:
         fit(config)
     assert len(error.value.problems) == 2

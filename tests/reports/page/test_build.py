@@ -102,7 +102,7 @@ def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
 def test_commands_reproduce_runs(sweep: Path) -> None:
     describe(
         sweep / "grid" / "best-0",
-        arguments=["--data=my photos", "--lr=1e-05", f"--runs-dir={sweep}", "--name=best", "--fresh=True"],
+        arguments=["--data=my images", "--lr=1e-05", f"--runs-dir={sweep}", "--name=best", "--fresh=True"],
         command="harness sweep run x.yaml",
     )
     page = Page(build(sweep))
@@ -111,7 +111,7 @@ def test_commands_reproduce_runs(sweep: Path) -> None:
     }
     best = "Copy the command: lr 1e-05, augment none, batch size 16"
     # Runs of versions without recipes had the defaults of the study.
-    assert commands[best] == ["harness", "train", "--recipe=study", "--data=my photos", "--lr=1e-05"]
+    assert commands[best] == ["harness", "train", "--recipe=study", "--data=my images", "--lr=1e-05"]
     # Without them, by what the config says; where a run is kept is not part of it.
     other = commands["Copy the command: lr 0.1, augment none, batch size 16"]
     expected = ["--lr=0.1", "--epochs=3", "--augment=none", "--batch-size=16", "--seed=0"]

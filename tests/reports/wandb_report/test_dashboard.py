@@ -74,7 +74,7 @@ for path in map(Path, sys.argv[1:]):
 
 def write(folder: Path, number: int, errors: int, state: str = "finished", **settings: Any) -> Path:
     """A run with so many errors on 32 test images, known to W&B as `r-<number>`."""
-    config = RunConfig(data="photos", recipe="study", runs_dir=str(folder), **settings)
+    config = RunConfig(data="images", recipe="study", runs_dir=str(folder), **settings)
     predicted = LABELS.copy()
     predicted[:errors] = 3
     summary = {

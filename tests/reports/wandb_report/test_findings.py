@@ -26,7 +26,7 @@ def collection(folder: Path) -> Collection:
 
 def write(folder: Path, score: float, lr: Any, predicted: tuple[int, ...] = LABELS, **summary: Any) -> None:
     found = {"best/val_f1": score, "best/epoch": 3, **summary}
-    config = {"lr": lr, "seed": 0, "data": "photos"}
+    config = {"lr": lr, "seed": 0, "data": "images"}
     write_run(folder, LABELS, predicted, classes=CLASSES, config=config, summary=found)
 
 
@@ -92,7 +92,7 @@ def test_the_rest(runs: Path) -> None:
     ]
     assert "    harness train --recipe=study --lr=0.001" in said["leaderboard"]
     assert "Of 3 finished runs, 3 had the best epoch last" in said["curves"]
-    assert ["data", "photos"] in cells(said["provenance"], "")
+    assert ["data", "images"] in cells(said["provenance"], "")
     assert "this page" not in warnings(found) and ":  (" not in warnings(found)
     assert "Each setting was trained with one seed (0)" in warnings(found)
 

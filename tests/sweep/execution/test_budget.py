@@ -74,10 +74,10 @@ def test_a_file_that_another_machine_changed_starts_no_trial_here(tmp_path: Path
 
 
 def test_a_sweep_ends_at_its_target_and_resumes_without_it(
-    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     parameters = {"lr": {"values": [1e-3, 1e-2]}}
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", budget=Budget(target=0.0)) == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "waiting"]
     remedy = "(--target 0). To run the others, repeat the command with another --target, or without it"

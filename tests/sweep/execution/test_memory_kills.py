@@ -139,9 +139,9 @@ def test_the_memory_of_a_session() -> None:
 
 
 def test_a_trial_that_was_killed_for_memory_pauses_the_sweep_and_is_not_charged(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file, runs = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1"), tmp_path / "runs"
+    file, runs = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1"), tmp_path / "runs"
     counter = tmp_path / "kills"
     counter.write_text("3")
 

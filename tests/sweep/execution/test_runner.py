@@ -74,8 +74,10 @@ def started() -> Iterator[Callable[..., Any]]:
             kill_tree(child.pid)
 
 
-def test_every_point_of_a_grid_runs_in_order(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
+def test_every_point_of_a_grid_runs_in_order(
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
     assert sweep_here(file, tmp_path / "runs") == 0
 
     done = records(file, tmp_path / "runs")
@@ -109,13 +111,13 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
     memory: int,
     budget: Budget,
     overlaps: bool,
-    photos: Path,
+    data_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not with --patience, where the result of a trial decides whether there is a next one, nor without memory."""
     monkeypatch.setattr(free_memory, "available_memory", lambda: memory)
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
     runs, save = tmp_path / "runs", figures.save
 
     def save_after_the_next_start(figure: Any, path: Path) -> Path:
@@ -132,10 +134,10 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
 
 
 def test_memory_is_looked_at_once_a_second_and_a_stop_is_requested_once(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop turns 20 times a second. A look at the memory reads a file of each process, a request writes one."""
-    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", data_folder))
     queue = TrialQueue.open(sweep, Search(), tmp_path, None)
     claimed = queue.claim()
     assert claimed is not None
@@ -173,8 +175,8 @@ def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) 
     assert trial.is_tested
 
 
-def test_two_workers_run_the_trials_of_one_sweep(photos: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
+def test_two_workers_run_the_trials_of_one_sweep(data_folder: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", workers=2) == 0
     values = [[record.value for record in records(file, tmp_path / runs)] for runs in ("one", "two")]
@@ -183,9 +185,9 @@ def test_two_workers_run_the_trials_of_one_sweep(photos: Path, tmp_path: Path) -
 
 
 def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos))
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", data_folder))
     queue = TrialQueue.open(sweep, Search(), tmp_path, None)
     claimed = queue.claim()
     assert claimed is not None
@@ -198,8 +200,8 @@ def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
     assert (queue.records()[0].state, queue.records()[0].attempts) == ("running", 0) and not runner._pending
 
 
-def test_trials_with_two_processes_give_the_scores_of_one(photos: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3, 1e-4]}})
+def test_trials_with_two_processes_give_the_scores_of_one(data_folder: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3, 1e-4]}})
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", processes=2) == 0
     # Sorted by trial number, the end of a folder's name. Adam's first steps amplify the last bits of a gradient.
@@ -215,10 +217,10 @@ def test_trials_with_two_processes_give_the_scores_of_one(photos: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_runs_each_trial_once(
-    photos: Path, tmp_path: Path, started: Callable[..., Any]
+    data_folder: Path, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
     """kill -9 of runner and trials, 20 times: no trial is lost or repeated, and the weights are bit-identical."""
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=6", "--checkpoint-every=2", "--log-every=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=6", "--checkpoint-every=2", "--log-every=1")
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     assert sweep_here(file, undisturbed) == 0
 
@@ -265,9 +267,9 @@ def stop_sweep(file: Path, runs: Path, child: Any, how: str) -> None:
     ("how", "code"), [("harness sweep stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)]
 )
 def test_a_stopped_sweep_saves_states_and_leaves_no_process(
-    how: str, code: int, processes: int, photos: Path, tmp_path: Path, started: Callable[..., Any]
+    how: str, code: int, processes: int, data_folder: Path, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, *ENDLESS)
     runs = tmp_path / "runs"
     child = started(file, runs, processes=processes)
     assert wait_for(lambda: any(path.stat().st_size > 500 for path in runs.rglob("metrics.jsonl")), 60)
@@ -293,10 +295,10 @@ def test_a_stopped_sweep_saves_states_and_leaves_no_process(
 
 
 def test_a_killed_trial_is_retried_and_resumes(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The kernel kills a trial like this if memory runs out."""
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "undisturbed") == 0
     killed = tmp_path / "killed"
     evaluate = train_module.evaluate
@@ -317,9 +319,9 @@ def test_a_killed_trial_is_retried_and_resumes(
 
 
 def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
     training_step = train_module.training_step
     let_fail(monkeypatch, lr=1e-2)
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
@@ -347,9 +349,9 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
 
 
 def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_continues(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
     end = RunLogger.end
 
     def end_damaged(logger: RunLogger, state: str, **options: Any) -> None:
@@ -378,7 +380,7 @@ def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_cont
 
 
 def test_a_sweep_stops_if_five_trials_fail_one_after_another(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Also after a success: the driver may break in the night."""
     training_step = train_module.training_step
@@ -390,7 +392,7 @@ def test_a_sweep_stops_if_five_trials_fail_one_after_another(
 
     monkeypatch.setattr(train_module, "training_step", broken)
     parameters = {"seed": {"values": list(range(9))}}
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=parameters)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
     states = [record.state for record in records(file, tmp_path / "runs")]
     assert states == ["finished"] + ["failed"] * 5 + ["waiting"] * 3
@@ -398,7 +400,7 @@ def test_a_sweep_stops_if_five_trials_fail_one_after_another(
 
 
 def test_a_hung_trial_is_killed_and_retried(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hung = tmp_path / "hung"
     training_step = train_module.training_step
@@ -412,16 +414,16 @@ def test_a_hung_trial_is_killed_and_retried(
 
     monkeypatch.setattr(train_module, "training_step", hang_once)
     monkeypatch.setattr("harness.sweep.execution.running_trial.GRACE_SECONDS", 0.5)
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(file, tmp_path / "runs", timeout=10.0) == 0
     [record] = records(file, tmp_path / "runs")
     assert (record.state, record.attempts) == ("finished", 1)
     assert "no progress for 10 s" in capfd.readouterr().out
 
 
-def test_an_infeasible_trial_is_not_retried(photos: Path, tmp_path: Path) -> None:
+def test_an_infeasible_trial_is_not_retried(data_folder: Path, tmp_path: Path) -> None:
     parameters = {"lr": {"values": [1e6, 1e-3]}, "optimizer": {"value": "sgd"}}
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=2", parameters=parameters)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=2", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs") == 0
     first, second = records(file, tmp_path / "runs")
     assert (first.state, first.attempts, second.state) == ("infeasible", 0, "finished")
@@ -430,12 +432,12 @@ def test_an_infeasible_trial_is_not_retried(photos: Path, tmp_path: Path) -> Non
 
 
 def test_early_termination_stops_trials_that_are_not_among_the_best(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three trials at epoch 1 the best two continue, and of two both: W&B's threshold is the value at n // eta."""
     file = write_sweep(
         tmp_path / "tiny.yaml",
-        photos,
+        data_folder,
         "--epochs=20",
         parameters={"lr": {"values": [1e-3, 1e-7, 1e-8]}},
         metric={"name": "val/loss", "goal": "minimize"},
@@ -460,28 +462,30 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(
     assert used / 2 < cost.disk(3, None)[0] < used * 2  # the sizes of figures depend on the version of matplotlib
 
 
-def test_a_second_runner_on_this_machine_is_an_error(photos: Path, tmp_path: Path, started: Callable[..., Any]) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
+def test_a_second_runner_on_this_machine_is_an_error(
+    data_folder: Path, tmp_path: Path, started: Callable[..., Any]
+) -> None:
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, *ENDLESS)
     child = started(file, tmp_path / "runs")
     assert wait_for(lambda: any((tmp_path / "runs").rglob("metrics.jsonl")), 60)
     with pytest.raises(HarnessError, match=f"is already running on this machine \\(pid {child.pid}\\)"):
         sweep_here(file, tmp_path / "runs")
 
 
-def test_problems_are_reported_before_the_first_trial(photos: Path, tmp_path: Path) -> None:
+def test_problems_are_reported_before_the_first_trial(data_folder: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path / "nothing", "--epochs=1")
     with pytest.raises(HarnessError, match="nothing"):
         sweep_here(file, tmp_path / "runs")
-    file = write_sweep(tmp_path / "tiny.yaml", photos, parameters={"epochs": {"values": [-1, 0]}})
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, parameters={"epochs": {"values": [-1, 0]}})
     with pytest.raises(ConfigError, match="--epochs is 0"):
         sweep_here(file, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_an_error_of_the_runner_itself_ends_its_trials(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, *ENDLESS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, *ENDLESS)
     trial_pids: list[int] = []
 
     def fail_once_running(runner: Runner) -> None:

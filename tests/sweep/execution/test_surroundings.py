@@ -88,8 +88,8 @@ def test_a_trial_ends_with_the_exit_code_and_one_sentence(capsys: pytest.Capture
     assert end.value.code == ConfigError.exit_code
 
 
-def test_what_is_wrong_around_a_trial(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Path(shutil.copytree(photos, tmp_path / "images"))
+def test_what_is_wrong_around_a_trial(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Path(shutil.copytree(data_folder, tmp_path / "images"))
     config = config_module.RunConfig(data=str(data), weights="none")
     assert problem_around(config, tmp_path, CPU) is None
 

@@ -21,9 +21,9 @@ LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2, 1e-1]}}
 
 
 @pytest.fixture
-def queue(photos: Path, tmp_path: Path) -> TrialQueue:
+def queue(data_folder: Path, tmp_path: Path) -> TrialQueue:
     """Four trials."""
-    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos, parameters=LRS))
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", data_folder, parameters=LRS))
     return TrialQueue.open(sweep, Search(), tmp_path, None)
 
 
@@ -69,10 +69,10 @@ def test_an_unknown_duration_is_tried_while_time_is_left(queue: TrialQueue, tmp_
 
 
 def test_the_plans_estimate_decides_before_a_trial_has_finished(
-    queue: TrialQueue, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    queue: TrialQueue, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From an earlier sweep beside this one."""
-    earlier = write_sweep(tmp_path / "earlier.yaml", photos, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+    earlier = write_sweep(tmp_path / "earlier.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
     assert sweep_here(earlier, tmp_path / "runs") == 0
     estimates: list[Cost] = []
     estimate = time_limit.estimate
@@ -89,18 +89,18 @@ def test_the_plans_estimate_decides_before_a_trial_has_finished(
 
 
 def test_a_runner_without_time_starts_no_trial_and_exits_with_0(
-    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS)
     assert sweep_here(file, tmp_path / "runs", end_by=time.time() - 1) == 0
     assert {record.state for record in records(file, tmp_path / "runs")} == {"waiting"}
     assert "the remaining trials are left to other workers" in capfd.readouterr().out
 
 
 def test_a_runner_whose_time_ends_finishes_what_it_runs(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", photos, "--epochs=1", parameters=LRS)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=LRS)
     monkeypatch.setattr(
         time_limit, "median_seconds", lambda trials: 1e6 if len(trials) and trials[0].state.is_finished() else 0.0
     )

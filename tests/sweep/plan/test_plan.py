@@ -33,7 +33,7 @@ from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs
 from tests.helpers.earlier_ledgers import as_earlier_version
 
-CONFIG = RunConfig(data="photos", recipe="study", model="vit_demo", weights="demo", epochs=4)
+CONFIG = RunConfig(data="images", recipe="study", model="vit_demo", weights="demo", epochs=4)
 
 HEAD = "program: harness/run.py\nmetric: {name: best/val_f1, goal: maximize}\n"
 COMMAND = (
@@ -46,9 +46,9 @@ GRID = (
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes; 10 images to train with, 4 to validate, 6 to test."""
-    root = tmp_path_factory.mktemp("photos")
+    root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 5), ("valid", 2), ("test", 3)):
         for index, name in enumerate(("cat", "dog")):
             (root / split / name).mkdir(parents=True)
@@ -83,9 +83,9 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 
-def sweep_of(tmp_path: Path, photos: Path | str, text: str = GRID, *overrides: str) -> Sweep:
+def sweep_of(tmp_path: Path, data_folder: Path | str, text: str = GRID, *overrides: str) -> Sweep:
     path = tmp_path / "search.yaml"
-    path.write_text(text.replace("DATA", str(photos)))
+    path.write_text(text.replace("DATA", str(data_folder)))
     return read_sweep(path, overrides)
 
 
@@ -194,9 +194,9 @@ def test_estimated_sizes_have_two_digits(count: float, text: str) -> None:
     assert about_bytes(count) == text
 
 
-def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
+def test_plan_from_earlier_runs(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    result = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
     # 4 epochs of 10 images at 50 per second, 4 x 4 + 6 images scored at 150, and 4 s of overhead.
     assert result.cost and result.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
     assert result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
@@ -217,18 +217,18 @@ def test_plan_from_earlier_runs(tmp_path: Path, photos: Path) -> None:
     ]
 
 
-def test_plan_with_workers_and_keep(tmp_path: Path, photos: Path) -> None:
+def test_plan_with_workers_and_keep(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2))
+    text = render(plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2))
     assert "with 3 workers" in text
     assert "on a CPU, more workers save no time" in text
     # Two kept checkpoints and three running trials, but four trials in all: 4 checkpoints, and 3 states of 6 MB.
     assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, the best 2 are kept" in text
 
 
-def test_plan_with_a_benchmark(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_with_a_benchmark(tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = GRID.replace("lr: {values: [0.1, 0.001]}", "batch_size: {values: [2, 4]}")
-    result = plan(sweep_of(tmp_path, photos, text), runs_dir=tmp_path / "none")
+    result = plan(sweep_of(tmp_path, data_folder, text), runs_dir=tmp_path / "none")
     assert result.cost
     announced = capsys.readouterr().out
     assert announced.count("measuring its speed in a few steps on random pixels") == 1
@@ -281,16 +281,16 @@ def test_a_step_that_was_slow_because_it_compiled_is_not_the_only_one(monkeypatc
     assert throughput.training == pytest.approx(2 / 0.1)
 
 
-def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, photos: Path) -> None:
+def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    sweep, search = sweep_of(tmp_path, photos), Search()
+    sweep, search = sweep_of(tmp_path, data_folder), Search()
     (tmp_path / "runs" / "search").mkdir()
     queue = TrialQueue.open(sweep, search, tmp_path / "runs" / "search", None, check_inputs(sweep, search))
     for state in ("finished", "failed"):
         claimed = queue.claim()
         assert claimed
         queue.end(claimed, state, value=0.5 if state == "finished" else None)
-    grown = sweep_of(tmp_path, photos, GRID.replace("[0.1, 0.001]", "[0.1, 0.001, 0.5]"))
+    grown = sweep_of(tmp_path, data_folder, GRID.replace("[0.1, 0.001]", "[0.1, 0.001, 0.5]"))
     result = plan(grown, runs_dir=tmp_path / "runs", probe=False)
     assert result.states == ("finished", "failed", "new", "waiting", "waiting", "new")
     assert result.cost and result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
@@ -302,7 +302,7 @@ def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, photos
         claimed = queue.claim()
         assert claimed
         queue.end(claimed, "finished", value=0.5)
-    done = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    done = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
     with pytest.raises(HarnessError, match="--storage nowhere://x cannot be opened"):
         plan(sweep, runs_dir=tmp_path / "runs", probe=False, storage="nowhere://x")
     assert done.cost is None and done.notes == ("All trials have ended: nothing is left to run.",)
@@ -315,10 +315,10 @@ def contents_below(folder: Path) -> dict[Path, bytes | None]:
 @pytest.mark.parametrize("content", [None, b""])
 @pytest.mark.parametrize("storage", [None, "sqlite:///{}/x.db", "{}/deep/journal.log"])
 def test_a_plan_leaves_a_lost_ledger_as_it_is(
-    content: bytes | None, storage: str | None, tmp_path: Path, photos: Path
+    content: bytes | None, storage: str | None, tmp_path: Path, data_folder: Path
 ) -> None:
     """Or `run` would take the new, empty one for the ledger and train every trial again."""
-    sweep, storage = sweep_of(tmp_path, photos), storage and storage.format(tmp_path)
+    sweep, storage = sweep_of(tmp_path, data_folder), storage and storage.format(tmp_path)
     file = Path((storage or f"{tmp_path}/runs/search/study.db").removeprefix("sqlite:///"))
     (tmp_path / "runs" / "search").mkdir(parents=True)
     if content is not None:
@@ -334,17 +334,17 @@ def test_a_plan_leaves_a_lost_ledger_as_it_is(
     assert contents_below(tmp_path) == before
 
 
-def test_a_plan_knows_removed_trials_and_ledgers_of_an_earlier_version(tmp_path: Path, photos: Path) -> None:
+def test_a_plan_knows_removed_trials_and_ledgers_of_an_earlier_version(tmp_path: Path, data_folder: Path) -> None:
     """`run` queues the removed ones again."""
-    sweep, search, folder = sweep_of(tmp_path, photos), Search(), tmp_path / "runs" / "search"
+    sweep, search, folder = sweep_of(tmp_path, data_folder), Search(), tmp_path / "runs" / "search"
     folder.mkdir(parents=True)
     queue = TrialQueue.open(sweep, search, folder, None, check_inputs(sweep, search))
     claimed = queue.claim()
     assert claimed
     queue.end(claimed, "finished", value=0.5)
-    smaller = sweep_of(tmp_path, photos, GRID.replace("[0.1, 0.001]", "[0.1]"))
+    smaller = sweep_of(tmp_path, data_folder, GRID.replace("[0.1, 0.001]", "[0.1]"))
     TrialQueue.open(smaller, search, folder, None, check_inputs(smaller, search))
-    sweep = sweep_of(tmp_path, photos)
+    sweep = sweep_of(tmp_path, data_folder)
     result = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
     assert (result.states, result.left) == (("finished", "new", "waiting", "new"), 3)
 
@@ -360,8 +360,8 @@ def test_plan_without_images(tmp_path: Path) -> None:
     assert render(result).endswith("note   The folder nowhere does not exist, so time and disk are unknown.")
 
 
-def test_plan_without_a_measurement(tmp_path: Path, photos: Path) -> None:
-    text = render(plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "none", probe=False))
+def test_plan_without_a_measurement(tmp_path: Path, data_folder: Path) -> None:
+    text = render(plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "none", probe=False))
     problem = f"{tmp_path}/none holds no finished run of vit_demo on this machine, so time and disk are unknown."
     assert f"note   {problem}" in text
 
@@ -377,13 +377,13 @@ def test_plan_of_a_random_search(tmp_path: Path) -> None:
         plan(dataclasses.replace(sweep, run_cap=None), runs_dir=tmp_path)
 
 
-def test_plan_of_a_bayesian_search(tmp_path: Path, photos: Path) -> None:
+def test_plan_of_a_bayesian_search(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
     parameters = (
         "parameters:\n  lr: {distribution: log_uniform_values, min: 0.001, max: 0.1}\n  augment: {values: [none]}\n"
     )
     early = "early_terminate: {type: hyperband, min_iter: 1}\n"
-    sweep = sweep_of(tmp_path, photos, HEAD + "method: bayes\nrun_cap: 7\n" + parameters + early + COMMAND)
+    sweep = sweep_of(tmp_path, data_folder, HEAD + "method: bayes\nrun_cap: 7\n" + parameters + early + COMMAND)
     result = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
     assert result.points == result.names == ()
     assert result.cost and result.cost.seconds == pytest.approx(7 * result.cost.trial_seconds)
@@ -414,25 +414,25 @@ def test_unusual_settings_of_a_valid_file_are_pointed_out(tmp_path: Path) -> Non
     assert "its values are between 1 and 1.11. To give values, use log_uniform_values." in note
 
 
-def test_a_disk_that_is_too_small(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "runs" / "one")
     free = type("usage", (), {"free": 10_000_000})
     monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: free)
-    result = plan(sweep_of(tmp_path, photos), runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
     assert result.notes == (f"{tmp_path}/runs has only 10 MB free. Keep fewer checkpoints: --keep K.",)
 
 
-def test_problems_that_prevent_a_sweep(tmp_path: Path, photos: Path) -> None:
+def test_problems_that_prevent_a_sweep(tmp_path: Path, data_folder: Path) -> None:
     wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "-0.1, -1")
     with pytest.raises(ConfigError) as error:
-        plan(sweep_of(tmp_path, photos, wrong), runs_dir=tmp_path)
+        plan(sweep_of(tmp_path, data_folder, wrong), runs_dir=tmp_path)
     assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in error.value.problems] == [
         "Trials 0 and",
         "Trials 1 and",
         "Trials 2 and",
     ]
     with pytest.raises(ConfigError, match=r"--weights no.pth is neither a file"):
-        plan(sweep_of(tmp_path, photos, GRID, "--weights=no.pth"), runs_dir=tmp_path)
+        plan(sweep_of(tmp_path, data_folder, GRID, "--weights=no.pth"), runs_dir=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
         plan(sweep_of(tmp_path, tmp_path / "empty"), runs_dir=tmp_path)

@@ -29,7 +29,7 @@ SIZE = Parameter("batch_size", "categorical", values=(16, 64))
 AUGMENT = Parameter("augment", "categorical", values=("none", "standard"))
 
 
-def sweep_of(*parameters: Parameter, method: Any = "grid", words: tuple[str, ...] = ("--data=photos",)) -> Sweep:
+def sweep_of(*parameters: Parameter, method: Any = "grid", words: tuple[str, ...] = ("--data=images",)) -> Sweep:
     command = read_command(["python", "${program}", *words, "${args}"])
     metric = Metric("best/val_f1", "maximize")
     return Sweep(Path("x.yaml"), "", "x", method, metric, parameters, command)
@@ -105,7 +105,7 @@ def test_valid_points_have_no_problems() -> None:
     assert check_points(sweep, grid_points(sweep)) == []
 
 
-def problems(*parameters: Parameter, method: str = "grid", words: tuple[str, ...] = ("--data=photos",)) -> list[str]:
+def problems(*parameters: Parameter, method: str = "grid", words: tuple[str, ...] = ("--data=images",)) -> list[str]:
     sweep = sweep_of(*parameters, method=method, words=words)
     points = {"grid": grid_points, "bayes": probe_points}.get(method, lambda sweep: random_points(sweep, 12, 0))(sweep)
     return check_points(sweep, points)

@@ -25,11 +25,11 @@ def sharded(folder: Path, value: float) -> Path:
     return index
 
 
-def test_weights_in_several_files_are_identified_by_all_of_them(photos: Path, tmp_path: Path) -> None:
+def test_weights_in_several_files_are_identified_by_all_of_them(data_folder: Path, tmp_path: Path) -> None:
     one, other, copy = (sharded(tmp_path / name, value) for name, value in (("1", 1.0), ("2", 2.0), ("3", 1.0)))
     assert one.read_bytes() == other.read_bytes()
     paths = (one, one.parent, other, other.parent, copy)
-    configs = [RunConfig(data=str(photos), weights=str(path)) for path in paths]
+    configs = [RunConfig(data=str(data_folder), weights=str(path)) for path in paths]
     contents = read_contents(configs)
     first, first_folder, second, second_folder, third = (identity(config, contents) for config in configs)
     assert first == first_folder == third
@@ -42,12 +42,12 @@ def test_weights_in_several_files_are_identified_by_all_of_them(photos: Path, tm
 
 
 def test_a_single_file_is_identified_by_its_digest_and_a_folder_without_weights_is_one_sentence(
-    photos: Path, tmp_path: Path
+    data_folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"weights")
-    contents = read_contents([RunConfig(data=str(photos), weights=str(file))])
+    contents = read_contents([RunConfig(data=str(data_folder), weights=str(file))])
     assert contents.weights == {str(file): hashlib.sha256(b"weights").hexdigest()}
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="holds no weights file"):
-        read_contents([RunConfig(data=str(photos), weights=str(tmp_path / "empty"))])
+        read_contents([RunConfig(data=str(data_folder), weights=str(tmp_path / "empty"))])

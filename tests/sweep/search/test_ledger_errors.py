@@ -20,9 +20,9 @@ COMMANDS = ("status", "stop", "run", "retry", "skip")
 STORAGES = ("default", "journal")
 
 
-def begun(tmp_path: Path, photos: Path, storage: str) -> tuple[Path, Path, list[str]]:
+def begun(tmp_path: Path, data_folder: Path, storage: str) -> tuple[Path, Path, list[str]]:
     """A sweep with one run folder: its file, its ledger, and the options that name both."""
-    file = write_sweep(tmp_path / "tiny.yaml", photos)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder)
     folder = tmp_path / "runs" / "tiny"
     journal = str(tmp_path / "journal.log") if storage == "journal" else None
     (folder / "lr-0").mkdir(parents=True)
@@ -43,9 +43,9 @@ def error_of(command: str, options: list[str]) -> str:
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_damaged_ledger_is_one_sentence_with_the_remedy(
-    command: str, storage: str, photos: Path, tmp_path: Path
+    command: str, storage: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    _, ledger, options = begun(tmp_path, photos, storage)
+    _, ledger, options = begun(tmp_path, data_folder, storage)
     content = ledger.read_bytes()
     ledger.write_bytes(b"\n{not a ledger}\n" * 300)
     assert "is damaged" in (line := error_of(command, options)) and "harness sweep rebuild" in line
@@ -58,9 +58,9 @@ def test_a_damaged_ledger_is_one_sentence_with_the_remedy(
 @pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_lost_ledger_is_not_replaced_by_an_empty_one(
-    command: str, storage: str, photos: Path, tmp_path: Path
+    command: str, storage: str, data_folder: Path, tmp_path: Path
 ) -> None:
-    file, ledger, options = begun(tmp_path, photos, storage)
+    file, ledger, options = begun(tmp_path, data_folder, storage)
     ledger.unlink()
     line = error_of(command, options)
     assert f"holds 1 run, but the trial queue of the sweep tiny, {ledger}, is missing" in line
@@ -68,8 +68,8 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(
     assert not ledger.exists()
 
 
-def test_a_sweep_without_runs_may_begin(photos: Path, tmp_path: Path) -> None:
-    file, ledger, _ = begun(tmp_path, photos, "default")
+def test_a_sweep_without_runs_may_begin(data_folder: Path, tmp_path: Path) -> None:
+    file, ledger, _ = begun(tmp_path, data_folder, "default")
     refuse_lost_ledger(read_sweep(file), ledger.parent, None)
     ledger.unlink()
     (ledger.parent / "lr-0" / "manifest.json").unlink()
@@ -93,10 +93,10 @@ def test_the_file_of_a_ledger(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_another_runner_begins_at_this_moment_is_not_lost(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It creates the queue, then a run, after this runner has looked for the queue and before it looks for runs."""
-    sweep, folder, glob = read_sweep(write_sweep(tmp_path / "tiny.yaml", photos)), tmp_path / "tiny", Path.glob
+    sweep, folder, glob = read_sweep(write_sweep(tmp_path / "tiny.yaml", data_folder)), tmp_path / "tiny", Path.glob
 
     def begin_elsewhere(path: Path, pattern: str) -> list[Path]:
         (folder / "lr-0").mkdir(parents=True)

@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
     "method": "grid",
     "metric": {"name": "best/val_f1", "goal": "maximize"},
     "parameters": {"lr": {"values": [0.1, 0.01]}},
-    "command": ["${env}", "python", "${program}", "--data=photos", "${args}"],
+    "command": ["${env}", "python", "${program}", "--data=images", "${args}"],
 }
 
 HYPERBAND = {"type": "hyperband", "min_iter": 3}
@@ -53,7 +53,7 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
     assert sweep.text == path.read_text()
     assert sweep.early_terminate == Hyperband((3, 9, 27, 81, *(3**n for n in range(5, 13))), 3, True)
     config = sweep.config({"lr": 0.01})
-    assert (config.data, config.lr, config.epochs) == ("photos", 0.01, 3)
+    assert (config.data, config.lr, config.epochs) == ("images", 0.01, 3)
 
 
 def test_defaults_are_those_of_wandb(tmp_path: Path) -> None:
@@ -286,15 +286,15 @@ def test_other_text_gets_no_suggestion(value: Any) -> None:
 
 @pytest.mark.parametrize("macro", ["${args}", "${args_no_equals}", "${args_no_boolean_flags}"])
 def test_macros_expand_as_in_the_real_agent(macro: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PHOTOS", "my photos")
+    monkeypatch.setenv("IMAGES", "my images")
     point = {"augment": "none", "ema": True, "compile": False, "lr": 1e-05, "batch_size": 16, "mixup": 0.2}
-    command = ["${env}", "python", "${program}", "--data=${envvar:PHOTOS}/${envvar:PHOTOS}", "--epochs", 3, macro]
+    command = ["${env}", "python", "${program}", "--data=${envvar:IMAGES}/${envvar:IMAGES}", "--epochs", 3, macro]
     theirs = create_sweep_command_args({"args": {name: {"value": value} for name, value in point.items()}})
     words = [str(word) for word in create_sweep_command(list(command))]
     start, end = words.index("${program}") + 1, words.index(macro)
     ours = run_words(read_command(command), point)
     assert ours == words[start:end] + theirs[macro[2:-1]]
-    assert ours[0] == "--data=my photos/my photos"
+    assert ours[0] == "--data=my images/my images"
     config = Sweep(Path("x"), "", "x", "grid", Metric("val/f1", "maximize"), (), read_command(command)).config(point)
     assert (config.ema, config.compile, config.lr, config.mixup) == (True, False, 1e-05, 0.2)
 
