@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.data.cache import cache_directory
 from harness.data.digests import KnownFile
-from harness.data.duplicates import EMPTY, Pair, alike, looks_of
+from harness.data.duplicates import COPY, EMPTY, Pair, alike, looks_of
 from harness.data.listing import summarise
 from harness.data.store import mark_used
 from harness.errors import HarnessError
@@ -27,6 +27,10 @@ ALL_PAIRS = 50_000
 # With more pairs per image than this, likeness shows what the images of a data set have in common (chest X-rays,
 # digits), and not which of them are copies.
 PAIRS_PER_IMAGE = 50
+# With more pairs than images, different images of the set are alike, and only pairs of this likeness count. Measured on
+# 940 chest X-rays of as many patients: 12,359 pairs from 0.8 on, 193 from 0.9, 4 from 0.94, none from 0.95; of 9 pairs
+# of copies in sets whose images are not alike, 6 are above 0.95.
+COPY_AMONG_ALIKE = 0.95
 
 
 class NearCopy(NamedTuple):
@@ -58,6 +62,14 @@ def near_copies(
             f"images look so much alike (more than {PAIRS_PER_IMAGE} pairs per image) that near-copies cannot be told "
             "from other images"
         ]
+    notes = []
+    if len(pairs) > len(files):
+        strict = [pair for pair in pairs if pair[2] >= COPY_AMONG_ALIKE]
+        notes.append(
+            f"images look so much alike ({len(pairs):,} pairs with a likeness of {COPY} or more) that only pairs with "
+            f"{COPY_AMONG_ALIKE} or more count as near-copies: {len(strict):,}"
+        )
+        pairs = strict
     place = {file: number for number, file in enumerate(files)}
     listed = [file for part in parts for file in part]
     copies = []
@@ -65,8 +77,9 @@ def near_copies(
         first, second = sorted((listed[i], listed[j]), key=place.__getitem__)
         copies.append(NearCopy(first, second, likeness))
     copies.sort(key=lambda copy: (place[copy.first], place[copy.second]))
-    notes = [f"near-copies were searched within each class only, as there are more than {ALL_PAIRS:,} images"]
-    return copies, notes if len(files) > ALL_PAIRS else []
+    if len(files) > ALL_PAIRS:
+        notes.append(f"near-copies were searched within each class only, as there are more than {ALL_PAIRS:,} images")
+    return copies, notes
 
 
 def _parts(files: Sequence[str], class_of: Mapping[str, str], known: Mapping[str, KnownFile]) -> list[list[str]]:

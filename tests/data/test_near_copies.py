@@ -114,6 +114,23 @@ def test_images_that_all_look_alike_do_not_count_as_copies(root: Path, monkeypat
         assert note.startswith("images look so much alike (more than 0.2 pairs per image)")
 
 
+def test_among_images_that_are_alike_only_the_closest_count(root: Path) -> None:
+    """A bright outline that all images share makes different images alike, as bodies do in X-rays."""
+    random = np.random.default_rng(0)
+    outline = random.uniform(0, 255, (16, 16))
+    for number in range(10):
+        for name in ("cat", "dog"):
+            cells = np.clip(outline + random.normal(0, 30, (16, 16)), 0, 255).astype(np.uint8)
+            Image.fromarray(cells).resize((64, 64)).convert("RGB").save(root / f"train/{name}/{number}.png")
+    Image.open(root / "train/cat/3.png").resize((60, 60)).save(root / "train" / "dog" / "copy.jpg", quality=50)
+    folder = load(root)
+    assert [copy[:2] for copy in folder.near_copies] == [("train/cat/3.png", "train/dog/copy.jpg")]
+    [note] = [note for note in folder.notes if note.startswith("images look")]
+    assert note.startswith("images look so much alike (2") and note.endswith(
+        " pairs with a likeness of 0.8 or more) that only pairs with 0.95 or more count as near-copies: 1"
+    )
+
+
 def test_many_images_are_compared_within_their_class(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = add_copies(root, 2)
     shutil.copy(root / pairs[0][1], root / "train" / "dog" / "a.jpg")
