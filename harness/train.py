@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ from harness.training.loss import training_loss
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
-from harness.training.state import Progress, StateWriter, TrainState, stops_early
+from harness.training.state import Progress, TrainState, training_ended
+from harness.training.state_writer import StateWriter
 from harness.training.step import training_step
 
 # What ranks agree on after each step; the largest wins.
@@ -150,8 +152,6 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     if probe:
         run_logger.probe(probe.metrics())
 
-    writer = StateWriter(state, state_file, origin, config.checkpoint_minutes, is_main=processes.is_main)
-
     def timed_evaluate(split: EvalBatches, count: int) -> tuple[Predictions | None, Scores]:
         watch = Stopwatch()
         result = evaluate(state.forward, split, count, len(data.classes), processes, run.stop)
@@ -160,26 +160,24 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
 
     with run.stop.deferred():
         # Train, and keep the best epoch.
-        for epoch in range(progress.epochs, config.epochs):
-            # Decided from saved progress, so that a run that resumes decides the same.
-            if stops_early(progress, config.patience):
-                break
-            _train_epoch(run, epoch, state, batches.train, writer)
-            try:
-                _, scores = timed_evaluate(batches.val, len(data.val))
-            except StopRequested:
-                run.stop.extend_deadline()
-                writer.save()  # resuming starts with this validation
-                raise
-            progress.epochs += 1
-            if is_best := _better(scores, progress.best):
-                progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
-                if processes.is_main:
-                    save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
-            row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
-            # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
-            run_logger.validation(row, progress.best, is_best=is_best)
-            writer.save()
+        with StateWriter(state, state_file, origin, config, is_main=processes.is_main) as writer:
+            while not training_ended(progress, config):
+                _train_epoch(run, progress.epochs, state, batches.train, writer)
+                try:
+                    _, scores = timed_evaluate(batches.val, len(data.val))
+                except StopRequested:
+                    run.stop.extend_deadline()
+                    writer.save()  # resuming starts with this validation
+                    raise
+                progress.epochs += 1
+                if is_best := _better(scores, progress.best):
+                    progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
+                row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
+                # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
+                run_logger.validation(row, progress.best, is_best=is_best)
+                facts = {"config": config, "classes": data.classes, "preprocessing": preprocessing}
+                keep = partial(save_best, best_file, **facts, scores=progress.best)
+                writer.save(keep if is_best else None)
 
         # Test: once, with the best epoch's weights.
         merge_lora(state.model)
@@ -202,8 +200,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
 def _forget_best(run: RunContext, best_file: Path, progress: Progress) -> None:
     """Let the remaining epochs choose a new best checkpoint; TrainingError if there are none."""
     lost = f"{best_file}, the best checkpoint (epoch {progress.best['best/epoch']:.0f}), is missing"
-    if progress.epochs >= run.config.epochs:
-        raise TrainingError(f"{lost}, and all epochs are trained. Restore the file, or use --fresh to start over.")
+    if training_ended(progress, run.config):
+        raise TrainingError(f"{lost}, and training has ended. Restore the file, or use --fresh to start over.")
     run.run_logger.console.say(f"{lost}. The remaining epochs choose a new one; --fresh starts over.")
 
 
@@ -221,7 +219,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
 
         # One collective for both decisions: any rank may stop the run, the main process's clock asks for a save.
         stop_here = stop.requested or run.run_logger.stop_requested
-        agreed = processes.largest(STOP_NOW if stop_here else SAVE_NOW if writer.due else 0)
+        agreed = processes.largest(STOP_NOW if stop_here else SAVE_NOW if writer.is_due() else 0)
         stop_agreed = agreed == STOP_NOW
         save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:

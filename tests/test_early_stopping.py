@@ -15,6 +15,7 @@ from harness import train as train_module
 from harness.config import RunConfig
 from harness.train import fit
 from harness.training.state import Progress, stops_early
+from harness.training.state_writer import StateWriter
 from tests.helpers.sweeping import records, sweep_here, write_sweep
 from tests.test_train import fork, on_ranks, rows_of, same_bits, settings, weights_of
 
@@ -72,15 +73,15 @@ def test_killed_before_and_after_the_decision_a_run_resumes_to_the_same_end(
     config = stuck(data_folder, tmp_path / "killed")
 
     def killed() -> None:
-        decide = train_module.stops_early
+        save = StateWriter.save
 
-        def decide_and_die(progress: Progress, patience: int) -> bool:
-            decision = decide(progress, patience)
-            if progress.epochs == epoch:
+        def save_and_die(self: StateWriter, *save_best: Any) -> None:
+            save(self, *save_best)
+            self.wait()
+            if self._state.progress.epochs == epoch:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return decision
 
-        train_module.stops_early = decide_and_die
+        StateWriter.save = save_and_die
         fit(config)
 
     child = fork.Process(target=killed)

@@ -295,7 +295,7 @@ def test_saves_by_time_resume_with_the_same_bits(data_folder: Path, tmp_path: Pa
     kill_after_step(config, 4, world)
     [folder] = (tmp_path / "killed").iterdir()
     _, metadata = load_tensors(folder / "checkpoints" / "state.safetensors")
-    assert metadata["progress"]["step"] == 3
+    assert metadata["progress"]["step"] in (2, 3)  # the state of step 3 may not be written yet
 
     start(config)
     [expected] = (tmp_path / "whole").iterdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from harness.training.checkpoint import (
     flatten_optimizer,
     load_tensors,
     restore_optimizer,
-    save_tensors,
     with_prefix,
     without_prefix,
 )
@@ -47,6 +45,11 @@ class Progress:
 def stops_early(progress: Progress, patience: int) -> bool:
     """Early stopping: whether the last `patience` epochs were not better than an earlier one; never with 0."""
     return 0 < patience <= progress.epochs - progress.best.get("best/epoch", progress.epochs)
+
+
+def training_ended(progress: Progress, config: RunConfig) -> bool:
+    """Whether no epoch is left. Decided from saved progress, so that a run that resumes decides the same."""
+    return progress.epochs >= config.epochs or stops_early(progress, config.patience)
 
 
 class TrainState:
@@ -80,22 +83,22 @@ class TrainState:
         """Load the weights of a checkpoint into the model; for evaluation after training."""
         self.model.load_state_dict(load_tensors(path)[0])
 
-    def save(self, path: Path, origin: dict[str, Any]) -> None:
-        """Write the state; `restore` compares `origin`, the digests of data and weights."""
-        tensors = with_prefix("model", self.model.state_dict())
-        tensors |= flatten_optimizer(self.optimizer.optimizer)
-        if self.average:
-            tensors |= with_prefix("average", self.average.weights)
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, on the device: the live tensors, under the names of the state file."""
+        tensors = with_prefix("model", self.model.state_dict()) | flatten_optimizer(self.optimizer.optimizer)
+        return tensors | with_prefix("average", self.average.weights) if self.average else tensors
+
+    def metadata(self, origin: dict[str, Any]) -> dict[str, Any]:
+        """The rest of the state file; `restore` compares `origin`, the digests of data and weights."""
         scaler = self.accelerator.scaler
-        metadata = {
+        return {
             "progress": dataclasses.asdict(self.progress),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "origin": origin,
         }
-        save_tensors(path, tensors, metadata)
 
     def restore(self, path: Path, origin: dict[str, Any]) -> None:
-        """Load a state that `save` wrote. Raises TrainingError: damaged; SurroundingsError: of another origin."""
+        """Load a state that StateWriter wrote. Raises TrainingError: damaged; SurroundingsError: of another origin."""
         tensors, metadata = load_tensors(path)
         try:
             recorded = metadata["origin"]
@@ -109,6 +112,8 @@ class TrainState:
                 f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Restore it, "
                 "or use --fresh to start over."
             )
+        if metadata.get("ended") and not tensors:
+            return  # training has ended: the test needs the best checkpoint alone
         try:
             self.model.load_state_dict(without_prefix("model", tensors))
             restore_optimizer(self.optimizer.optimizer, tensors)
@@ -118,26 +123,6 @@ class TrainState:
                 self.accelerator.scaler.load_state_dict(scaler)
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
             raise damaged(path, "its tensors do not fit the model and its optimiser") from error
-
-
-class StateWriter:
-    """Saves the state on the main process, whose clock decides when --checkpoint-minutes have passed."""
-
-    def __init__(self, state: TrainState, path: Path, origin: dict[str, Any], minutes: float, *, is_main: bool) -> None:
-        self._state, self._path, self._origin = state, path, origin
-        self._seconds = minutes * 60
-        self._is_main = is_main
-        self._last_save = time.monotonic()
-
-    def save(self) -> None:
-        if self._is_main:
-            self._state.save(self._path, self._origin)
-            self._last_save = time.monotonic()
-
-    @property
-    def due(self) -> bool:
-        """Whether the last save is too long ago; always False on the other ranks and if --checkpoint-minutes is 0."""
-        return self._is_main and self._seconds > 0 and time.monotonic() - self._last_save >= self._seconds
 
 
 def _checked_progress(stored: Any) -> Progress:

@@ -52,7 +52,7 @@ PHASES = {
         "harness.train:TrainState",
         "harness.train:open_batches",
     ),
-    "checkpoints": ("harness.train:save_best", "harness.training.state:StateWriter.save"),
+    "checkpoints": ("harness.train:save_best", "harness.training.state_writer:StateWriter.save"),
     "files of the run folder": (
         "harness.runs.folder:RunFolder.write",
         "harness.finish:write_predictions",
