@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TextIO
 from safetensors import SafetensorError
 
 from harness.errors import HarnessError, LockedError, SurroundingsError
+from harness.runs.rules import temporary_name
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -68,12 +68,6 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         beside.unlink(missing_ok=True)
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other writer uses. A process id is not enough: two machines or containers that share
-    a folder may have the same ones."""
-    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
 
 
 @contextlib.contextmanager

@@ -37,6 +37,12 @@ class Run:
     def finished(self) -> bool:
         return self.state == "finished"
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its W&B tags, `tags` of config.json, in their order."""
+        tags = self.config.get("tags")
+        return tuple(dict.fromkeys(filter(None, map(str.strip, tags.split(","))))) if isinstance(tags, str) else ()
+
     def metric(self, key: str) -> float | None:
         """A metric by its key: of the summary, such as `best/val_f1`, else the newest in `rows`, such as `val/f1`.
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import files
 from harness.files import remove_leftovers, replacing
+from harness.runs.rules import temporary_name
 
 
 def test_two_writers_with_one_process_id_write_to_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_two_writers_with_one_process_id_write_to_two_files(tmp_path: Path, monk
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    left = files.temporary_name(tmp_path / "metrics.json")
+    left = temporary_name(tmp_path / "metrics.json")
     left.write_text("half")
     (tmp_path / "metrics.json").write_text("whole")
     remove_leftovers(tmp_path)

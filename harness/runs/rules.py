@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import secrets
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from harness.errors import printable as printable  # also for reports, which import the light half of runs only
@@ -44,6 +46,12 @@ HARDLY_TRAINED = 0.6  # of ln C, the loss of guessing among C classes: a validat
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other writer uses. A process id is not enough: two machines or containers that share
+    a folder may have the same ones."""
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
 
 
 def epoch_order(f1: float, loss: float) -> tuple[float, float]:

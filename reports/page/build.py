@@ -43,7 +43,10 @@ SECTIONS = (
 STYLES = ("colours.css", "report.css", "tables.css", "narrow.css", "print.css", "panel.css")
 
 # Loaded before the page is read, in this order; and after it, before or behind the scripts of the sections.
-SCRIPTS = ("report.js", "state.js", "words.js", "run_table.js", "chart_selection.js", "charts.js")
+SCRIPTS = (
+    *("report.js", "near.js", "state.js", "fields.js", "words.js", "run_table.js"),
+    *("chart_selection.js", "charts.js"),
+)
 BEFORE_SECTIONS = ("sort.js", "class_scores.js", "confusion_matrix.js")
 AFTER_SECTIONS = (
     *("runs_bar.js", "take_along.js", "differences.js", "panel.js", "run_view.js", "compare_view.js"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.runs.attention_files import PositionArchive, read_positions
+from harness.runs.embeddings import centred, cosine, movement
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.positions import POSITIONS
@@ -23,7 +24,6 @@ LAYOUT = 1  # version of these files: another one writes all of them again
 MOST_CELLS = 450_000
 STEPS = 127  # between a cosine of 0 and one of 1
 NOT_FINITE = 255
-_TINY = 1e-300
 
 
 def write_position_maps(site: Site, key: str, run: Run) -> None:
@@ -35,19 +35,25 @@ def write_position_maps(site: Site, key: str, run: Run) -> None:
 
 def position_maps(archive: PositionArchive) -> dict[str, Any]:
     """Tiles, similarities of the class token, and movements of the patches; cosines as bytes in base64."""
-    before, after = (_centred(embedding[1:]) for embedding in (archive.before, archive.after))
+    before, after = (centred(embedding[1:].astype(np.float64)) for embedding in (archive.before, archive.after))
     side = math.isqrt(len(before))
     step = _step(side)
     with_tile = np.arange(side * side).reshape(side, side)[step // 2 :: step, step // 2 :: step].ravel()
-    tokens = [archive.before[:1] + archive.class_token_before, archive.after[:1] + archive.class_token_after]
-    typical = math.sqrt(float((before**2).sum(1).mean()))
-    moved = np.linalg.norm(after - before, axis=1) / max(typical, _TINY)
+    tokens = [
+        (embedding[:1] + token).astype(np.float64)
+        for embedding, token in (
+            (archive.before, archive.class_token_before),
+            (archive.after, archive.class_token_after),
+        )
+    ]
     return {
         "side": side,
         "step": step,  # every so many rows and columns, from the row step // 2 on, a patch has a tile
-        "tiles": [_bytes(cosines(patches[with_tile], patches)) for patches in (before, after)],
-        "token": [_bytes(cosines(token, patches)) for token, patches in zip(tokens, (before, after), strict=True)],
-        "moved": [rounded(value, 3) for value in moved.tolist()],  # over the typical length of an embedding before
+        "tiles": [_bytes(cosine(patches[with_tile], patches)) for patches in (before, after)],
+        "token": [_bytes(cosine(token, patches)) for token, patches in zip(tokens, (before, after), strict=True)],
+        "moved": [
+            rounded(value, 3) for value in movement(before, after).tolist()
+        ],  # over the typical length of an embedding before
     }
 
 
@@ -55,19 +61,6 @@ def _step(side: int) -> int:
     """The smallest step with which tiles have at most MOST_CELLS cells."""
     steps = range(1, side + 1)
     return next((step for step in steps if len(range(step // 2, side, step)) ** 2 * side**2 <= MOST_CELLS), side)
-
-
-def cosines(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(R, P) cosine similarities of rows (R, D) with others (P, D)."""
-    rows, others = (each.astype(np.float64) for each in (rows, others))
-    rows, others = (each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), _TINY) for each in (rows, others))
-    return np.asarray(rows @ others.T)
-
-
-def _centred(patches: np.ndarray) -> np.ndarray:
-    """Minus the mean over patches, float64."""
-    patches = patches.astype(np.float64)
-    return np.asarray(patches - patches.mean(0))
 
 
 def _bytes(values: np.ndarray) -> str:

@@ -59,6 +59,7 @@ def run_data(collection: Collection, row: Row) -> dict[str, Any]:
         "path": printable(run.path),
         "state": printable(run.state),
         "place": row.place,
+        "tags": [printable(tag) for tag in run.tags],
         "reason": "" if row.place else f"{row.reason} ({run.progress})".lstrip(),
         **_settings(run, collection.best),
         "scores": list(_scores(run)),

@@ -14,7 +14,7 @@ from reports.stats.setting import SEED
 from reports.values import is_number
 
 # Names of the filter's fields for scores, beside the names of hyperparameters.
-F1, RANKING, P, EPOCH, STATE, STANDING = "f1", "val_f1", "p", "epoch", "state", "is"
+F1, RANKING, P, EPOCH, STATE, STANDING, TAG = "f1", "val_f1", "p", "epoch", "state", "is", "tag"
 
 
 def write_run_table(collection: Collection, site: Site) -> None:
@@ -50,6 +50,11 @@ def standing(row: SettingRow) -> str:
     return "equal" if row.comparison.indistinguishable else "apart"
 
 
+def tags_of(row: SettingRow) -> list[str]:
+    """Tags of the setting's runs, each once."""
+    return list(dict.fromkeys(printable(tag) for one in row.rows for tag in one.run.tags))
+
+
 def _setting(collection: Collection, row: SettingRow, texts: dict[str, str]) -> dict[str, Any]:
     runs = [
         {
@@ -60,7 +65,7 @@ def _setting(collection: Collection, row: SettingRow, texts: dict[str, str]) -> 
         for one in row.rows
     ]
     states = list(dict.fromkeys(printable(one.run.state) for one in row.rows))
-    words = [collection.setting_label(row), *texts.values(), *states]
+    words = [collection.setting_label(row), *texts.values(), *states, *tags_of(row)]
     for one in row.rows:
         words += [printable(one.run.name), f"seed {columns.value(one.run.config.get(SEED))}", printable(one.reason)]
     return {
@@ -76,7 +81,8 @@ def _setting(collection: Collection, row: SettingRow, texts: dict[str, str]) -> 
 
 def _fields(row: SettingRow, texts: dict[str, str], states: list[str]) -> dict[str, Any]:
     """Values by the names that the filter knows; a hyperparameter has precedence over a score of the same name."""
-    fields: dict[str, Any] = {STATE: " ".join(states), STANDING: "top" if standing(row) in ("best", "equal") else ""}
+    fields: dict[str, Any] = {STATE: " ".join(states), TAG: tags_of(row)}
+    fields[STANDING] = "top" if standing(row) in ("best", "equal") else ""
     if row.place is not None:
         setting = row.setting
         fields |= {F1: setting.test_f1.mean, RANKING: setting.score.mean, EPOCH: setting.pooled("best/epoch").mean}

@@ -6,14 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from harness.runs.reading import content_of, parse_json
-from harness.runs.rules import printable
+from harness.runs.rules import printable, temporary_name
 from reports.errors import ReportError
 from reports.values import script
 
@@ -122,8 +121,7 @@ class Site:
                 return
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: neither an open page nor a killed build leaves half a file.
-        # Named at random: another process that builds this page may have the same id, on another machine.
-        temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
+        temporary = temporary_name(path)
         try:
             with temporary.open("xb") as file:  # x: never through a symbolic link of this name
                 file.write(content)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.runs.attention_files import read_positions
+from harness.runs.embeddings import centred, cosine, movement
 from harness.runs.reading import UnreadableError
 from harness.runs.rules import POSITIONS_FILE, printable, without_mathtext
 from reports.columns import value
@@ -67,7 +68,7 @@ def read(run: Run) -> Embeddings:
     except UnreadableError as error:
         raise ValueError(error.reason) from error
     before, after = (each.astype(np.float64)[1:] for each in (archive.before, archive.after))  # 0: class token
-    return Embeddings(before - before.mean(0), after - after.mean(0), archive.numbers)
+    return Embeddings(centred(before), centred(after), archive.numbers)
 
 
 def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
@@ -116,7 +117,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
             made.add_axes(((left + column * step) / width, bottom / height, panel / width, panel / height))
             for column in range(3)
         ]
-        moved = _moved(found)
+        moved = movement(found.before, found.after).reshape(found.side, found.side)
         image = _draw(panels[0], _mosaic(found.before), -1, 1)
         _draw(panels[1], _mosaic(found.after), -1, 1)
         _draw(panels[2], moved, 0, max(float(moved.max()), _TINY))
@@ -185,17 +186,10 @@ def _numbers(numbers: Mapping[str, Any]) -> list[str]:
 def _mosaic(patches: np.ndarray) -> np.ndarray:
     """Cosines of patches (P, D) with all others, as tiles side by side with a line of NaN between them."""
     side = math.isqrt(len(patches))
-    rows = patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), _TINY)
     step = math.ceil(side / _TILES)
-    tiles = (rows @ rows.T).reshape(side, side, side, side)[step // 2 :: step, step // 2 :: step]
+    tiles = cosine(patches, patches).reshape(side, side, side, side)[step // 2 :: step, step // 2 :: step]
     framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     return framed.transpose(0, 2, 1, 3).reshape(len(tiles) * (side + 1), -1)[:-1, :-1]
-
-
-def _moved(found: Embeddings) -> np.ndarray:
-    """(g, g) length of each patch's change over the typical length of an embedding before."""
-    typical = math.sqrt(float((found.before**2).sum(1).mean()))
-    return (np.linalg.norm(found.after - found.before, axis=1) / max(typical, _TINY)).reshape(found.side, found.side)
 
 
 def _draw(axes: Axes, cells: np.ndarray, low: float, high: float) -> AxesImage:

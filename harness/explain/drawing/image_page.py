@@ -37,8 +37,8 @@ from harness.explain.drawing.canvas import (
 )
 from harness.explain.drawing.page_layout import GAP, MARGIN, Page
 from harness.explain.maps import combined_maps, has_own_scale, map_names
-from harness.files import disk_is_full, no_space, temporary_name
-from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
+from harness.files import disk_is_full, no_space
+from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT, temporary_name
 
 QUALITY = 90
 TITLES = {  # of the combined maps: over the image, and beside it where there is less room

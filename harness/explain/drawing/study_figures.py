@@ -22,10 +22,10 @@ from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, class_name, perc
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
 from harness.explain.drawing.vit_figure import vit_figure
 from harness.explain.maps import combined_maps
-from harness.explain.positions.measures import centred, cosine
 from harness.explain.positions.text import verdict_text
 from harness.model.adapter import parts
 from harness.runs.attention_files import PositionArchive
+from harness.runs.embeddings import centred, cosine
 from harness.runs.folder import BEST
 from harness.runs.reading import ANOTHER_RUN, UnreadableError, read_object, read_rows, run_folders
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext

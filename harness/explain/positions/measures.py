@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.runs.embeddings import centred, cosine, movement
 
 SHUFFLES = 199  # the band from the smallest to the largest of 199 leaves a chance of 1 % outside
 RANK_SHUFFLES = 19  # of effective rank, which is slow, and hardly varies
@@ -102,23 +103,7 @@ def change_map(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     _check_same_grid(before, after)
     side = math.isqrt(len(before))
-    lengths = np.linalg.norm(centred(after) - centred(before), axis=1)
-    return (lengths / max(typical_length(before), _TINY)).reshape(side, side)
-
-
-def centred(patches: np.ndarray) -> np.ndarray:
-    return patches - patches.mean(0)
-
-
-def typical_length(patches: np.ndarray) -> float:
-    """Root mean square length of the centred embeddings."""
-    return float(np.sqrt((centred(patches) ** 2).sum(1).mean()))
-
-
-def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Cosines between rows of (n, D) and (m, D): (n, m); 0 where a row is 0."""
-    left, right = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY) for rows in (left, right))
-    return left @ right.T
+    return movement(before, after).reshape(side, side)
 
 
 def measure(positions: Positions, seed: int = 0) -> Numbers:

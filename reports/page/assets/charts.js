@@ -31,7 +31,7 @@ const charts = (() => {
 
   const MODE_BAR_FROM = 300; // pixels of height: in a smaller chart its buttons would cover the data
 
-  const byName = new Map(); // name -> {element, figure, click}
+  const byName = new Map(); // name -> {element, figure, isReady, edits, click}
   let plotly = null;
   let emphasised = null; // keys of the settings that stand out; null: all alike
 
@@ -50,12 +50,25 @@ const charts = (() => {
     return value;
   }
 
+  // A copy, because Plotly and the controls change the figure. It is made once, however many wait for it.
+  async function readFigure(name) {
+    const chart = byName.get(name);
+    const content = chart.figure ?? (await report.load(name));
+    if (chart.figure) return;
+    chart.figure = structuredClone(content);
+    for (const edit of chart.edits ?? []) edit(chart.figure);
+  }
+
+  // Reads what drawing needs.
+  async function prepare(name) {
+    plotly ??= report.script("assets/plotly.min.js");
+    await Promise.all([readFigure(name), plotly]);
+    byName.get(name).isReady = true;
+  }
+
   async function draw(name) {
     const chart = byName.get(name);
-    plotly ??= report.script("assets/plotly.min.js");
-    // A copy, because Plotly and the controls change the figure.
-    chart.figure ??= structuredClone(await report.load(name));
-    await plotly;
+    if (!chart.isReady) await prepare(name);
     const { data, layout } = chartSelection.drawn(inTheme(chart.figure), emphasised);
     const template = { layout: inTheme(TEMPLATE) };
     const displayModeBar = chart.element.clientHeight >= MODE_BAR_FROM ? "hover" : false;
@@ -95,11 +108,14 @@ const charts = (() => {
   const drawnCharts = () =>
     [...byName].filter(([, { element }]) => element.isConnected && element.classList.contains("drawn"));
 
-  // Change a chart's figure, at once or as soon as it is drawn.
+  // Change a chart's figure, at once or as soon as it is read.
   async function change(name, edit) {
     const chart = byName.get(name);
     if (!chart) return;
-    chart.figure ??= structuredClone(await report.load(name));
+    if (!chart.figure) {
+      (chart.edits ??= []).push(edit);
+      return;
+    }
     edit(chart.figure);
     if (chart.element.classList.contains("drawn")) await draw(name);
   }
@@ -116,11 +132,17 @@ const charts = (() => {
     for (const element of document.querySelectorAll(".plot[data-chart]")) {
       const name = element.dataset.chart;
       byName.set(name, { element });
-      report.whenNear(element, () => draw(name).catch((error) => showError(element, error)));
+      near.when(element, () => draw(name).catch((error) => showError(element, error)), () => prepare(name).catch(() => {}));
     }
   });
   report.onThemeChange(() => {
     for (const [name] of drawnCharts()) draw(name);
+  });
+  // Nothing can be awaited while the browser prints: charts that were not scrolled to are drawn from what has been read.
+  addEventListener("beforeprint", () => {
+    for (const [name, { element, isReady }] of byName) {
+      if (isReady && element.isConnected && !element.classList.contains("drawn")) draw(name);
+    }
   });
   runTable.ready.then((table) => {
     state.watch((now) => {
@@ -129,7 +151,7 @@ const charts = (() => {
       emphasised = keys;
       // Those out of view follow when they come into view: of many runs, all at once would take seconds.
       for (const [name, { element, figure }] of drawnCharts()) {
-        if (chartSelection.hasKeys(figure)) report.whenNear(element, () => draw(name));
+        if (chartSelection.hasKeys(figure)) near.when(element, () => draw(name), () => {});
       }
     });
   });

@@ -18,13 +18,13 @@ document.addEventListener("DOMContentLoaded", async () => {
   const legend = document.querySelector("[data-legend]");
   const group = toolbar.querySelector("[data-group]");
   const groups = await report.load("curves-groups");
-  let pressed = new Set(); // levels of the legend: only their runs are shown; empty: all runs
+  let pressed = []; // levels of the legend: only their runs are shown; none: all runs
 
   function changeAll(edit) {
     for (const name of CHARTS) charts.change(name, edit);
   }
 
-  const visibleRuns = () => (pressed.size ? new Set([...pressed].flatMap((level) => level.runs)) : null);
+  const visibleRuns = () => (pressed.length ? new Set(pressed.flatMap((level) => level.runs)) : null);
 
   function show() {
     const runs = visibleRuns();
@@ -39,8 +39,15 @@ document.addEventListener("DOMContentLoaded", async () => {
     changeAll(({ data }) => {
       for (const trace of data) trace.line.color = colours.get(trace.meta) ?? "var(--other-run)";
     });
-    pressed = new Set();
     legend.replaceChildren(...levels.map(legendItem));
+    press();
+  }
+
+  function press() {
+    const levels = groups[group.value];
+    const texts = (state.now.fields["curves-only"] ?? "").split("\n");
+    pressed = levels.filter((level) => texts.includes(level.text));
+    [...legend.querySelectorAll("button")].forEach((button, place) => button.setAttribute("aria-pressed", String(pressed.includes(levels[place]))));
     show();
   }
 
@@ -63,7 +70,6 @@ document.addEventListener("DOMContentLoaded", async () => {
     const button = document.createElement("button");
     const line = document.createElement("i");
     button.type = "button";
-    button.setAttribute("aria-pressed", "false");
     line.style.setProperty("--colour", level.colour);
     button.append(line, ["run", "setting"].includes(group.value) ? level.text : `${group.value} ${level.text}`);
     if (level.diverged) {
@@ -73,25 +79,35 @@ document.addEventListener("DOMContentLoaded", async () => {
       button.append(tag);
     }
     button.addEventListener("click", () => {
-      if (!pressed.delete(level)) pressed.add(level);
-      button.setAttribute("aria-pressed", String(pressed.has(level)));
-      show();
+      const others = pressed.filter((other) => other !== level);
+      const next = others.length === pressed.length ? [...others, level] : others;
+      state.change("set", { "curves-only": next.map(({ text }) => text).join("\n") });
     });
     item.append(button);
     return item;
   }
 
-  group.addEventListener("change", colour);
-  const smoothing = toolbar.querySelector("[data-smooth]");
-  smoothing.addEventListener("change", () => smooth(Number(smoothing.value), smoothing.selectedOptions[0].text));
-  toolbar.querySelector("[data-log]").addEventListener("change", (event) => {
+  function scaleLosses(isLogarithmic) {
     for (const name of LOSSES) {
       charts.change(name, ({ layout }) => {
-        const range = event.target.checked ? null : layout.meta?.range; // of an axis that diverged runs do not stretch
-        layout.yaxis = { ...layout.yaxis, type: event.target.checked ? "log" : "linear", autorange: !range, range: range ?? undefined };
+        const range = isLogarithmic ? null : layout.meta?.range; // of an axis that diverged runs do not stretch
+        layout.yaxis = { ...layout.yaxis, type: isLogarithmic ? "log" : "linear", autorange: !range, range: range ?? undefined };
       });
     }
+  }
+
+  // Levels of one grouping are not levels of another.
+  group.addEventListener("change", () => state.change("set", { "curves-colour": fields.read(group), "curves-only": "" }));
+  const smoothing = toolbar.querySelector("[data-smooth]");
+  const logarithmic = toolbar.querySelector("[data-log]");
+  fields.follow({ "curves-smooth": smoothing }, () => smooth(Number(smoothing.value), smoothing.selectedOptions[0].text));
+  fields.follow({ "curves-log": logarithmic }, () => scaleLosses(logarithmic.checked));
+  state.watch((now, before) => {
+    const differs = (name) => now.fields[name] !== before.fields[name];
+    if (before === state.EMPTY || differs("curves-colour")) {
+      fields.write(group, now.fields["curves-colour"]);
+      colour();
+    } else if (differs("curves-only")) press();
   });
-  colour();
   toolbar.hidden = false;
 });

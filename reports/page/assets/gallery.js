@@ -5,6 +5,8 @@ const gallery = (() => {
   const controls = document.getElementById("gallery-controls");
   if (!controls) return null;
   const field = controls.elements;
+  const FILTERS = ["truth", "predicted", "outcome", "least", "most", "order", "flagged"];
+  const NAMES = [...FILTERS, "map", "scale", "view", "size"]; // of all fields
   const cards = document.getElementById("gallery-images");
   const pages = document.getElementById("gallery-pages");
   const count = document.getElementById("gallery-count");
@@ -19,27 +21,24 @@ const gallery = (() => {
   // How maps are drawn, here and in the dialog. A map is known by its name, because models differ in layers.
   const settings = {
     get map() { return field.map.value; },
-    set map(name) {
-      if (run.maps.includes(name)) field.map.value = name;
-      show();
-    },
+    set map(name) { change({ map: name === run.maps[0] ? "" : name }); },
     get scale() { return field.scale.value; },
-    set scale(name) { field.scale.value = name; show(); },
+    set scale(name) { change({ scale: name === "own" ? "" : name }); },
   };
+
+  // What is chosen here is in the address: `values` are texts by name, "" for what the page has by itself.
+  const kept = (name) => state.now.fields[`gallery-${name}`];
+  const change = (values, options) =>
+    state.change("set", Object.fromEntries(Object.entries(values).map(([name, text]) => [`gallery-${name}`, text])), options);
 
   const label = (key) => runTable.label(table, key);
   const chosen = () => [runTable.shownRun(table), state.now.other];
   const view = () => ({ run, other, map: settings.map, scale: settings.scale, layout: field.view.value, size: field.size.value, label });
-  const otherIndex = (index) => galleryCards.otherIndex({ run, other }, index);
   const pageSize = () => PER_PAGE[field.view.value];
   const pageCount = () => Math.max(1, Math.ceil(order.length / pageSize()));
 
-  // Replaces the options of a list. The chosen one stays chosen if the new options have its text.
-  function fill(select, options, otherwise) {
-    const text = select.selectedOptions[0]?.textContent;
-    select.replaceChildren(...options.map(([value, words]) => report.element("option", { value }, words)));
-    select.value = String((options.find(([, words]) => words === text) ?? [otherwise])[0]);
-  }
+  const fill = (select, options) =>
+    select.replaceChildren(...options.map(([value, text]) => report.element("option", { value }, text)));
 
   async function choose() {
     table = await runTable.ready;
@@ -59,61 +58,40 @@ const gallery = (() => {
       count.textContent = `These images cannot be read: ${error.message}.`;
       return;
     }
-    const classes = run.set.classes.map((name, index) => [index, name]);
-    fill(field.truth, [["", "any class"], ...classes], "");
-    fill(field.predicted, [["", "any class"], ...classes], "");
-    fill(field.map, run.maps.map((name) => [name, name.startsWith("head") ? `${name} of layer ${run.headLayer}` : name]), run.maps[0]);
-    for (const option of controls.querySelectorAll("[data-pair]")) {
-      option.hidden = option.disabled = !other;
-      if (!other && option.selected) option.parentElement.value = "";
-    }
+    const classes = run.set.classes.map((name) => [name, name]);
+    fill(field.truth, [["", "any class"], ...classes]);
+    fill(field.predicted, [["", "any class"], ...classes]);
+    fill(field.map, run.maps.map((name) => [name, name.startsWith("head") ? `${name} of layer ${run.headLayer}` : name]));
+    for (const option of controls.querySelectorAll("[data-pair]")) option.hidden = option.disabled = !other;
     select();
   }
 
+  // Shows what the address says.
   function select() {
     if (!run) return;
-    order = [...run.predicted.keys()].filter(passes);
-    const keys = {
-      error: (index) => run.truth[index] ?? Infinity,
-      unsure: (index) => run.probability[index] ?? 0,
-      sure: (index) => -(run.probability[index] ?? 0),
-      change: (index) => -Math.abs((run.truth[index] ?? 0) - (other?.truth[otherIndex(index)] ?? run.truth[index] ?? 0)),
-    };
-    const key = keys[field.order.value];
-    if (key) order.sort((left, right) => key(left) - key(right) || left - right);
-    page = 0;
+    for (const name of NAMES) {
+      fields.write(field[name], kept(name));
+      if (field[name].selectedOptions?.[0]?.disabled) field[name].value = ""; // it needs another run
+    }
+    const { truth, predicted, outcome, least, most, flagged } = field;
+    order = galleryFilter.order(run, other, {
+      truth: truth.value, predicted: predicted.value, outcome: outcome.value, order: field.order.value,
+      least: Number(least.value || 0), most: Number(most.value || 100), flagged: flagged.checked,
+    });
+    page = (Number.parseInt(kept("page") ?? "", 10) || 1) - 1;
     show();
+    openKept();
   }
 
-  function passes(index) {
-    const matches = (name, value) => field[name].value === "" || Number(field[name].value) === value;
-    if (!matches("truth", run.set.labels[index]) || !matches("predicted", run.predicted[index])) return false;
-    const probability = 100 * (run.probability[index] ?? 0);
-    if (probability < Number(field.least.value || 0) || probability > Number(field.most.value || 100)) return false;
-    if (field.flagged.checked && !run.outliers[index]) return false;
-    return !field.outcome.value || hasOutcome(field.outcome.value, index);
-  }
-
-  function hasOutcome(expected, index) {
-    const own = tiles.outcome(run, index);
-    if (expected === "right" || expected === "wrong") return own === expected;
-    const twin = otherIndex(index);
-    if (twin == null) return false;
-    const others = tiles.outcome(other, twin);
-    if (expected === "won") return own === "right" && others === "wrong";
-    if (expected === "lost") return own === "wrong" && others === "right";
-    return tiles.className(run, run.predicted[index]) !== tiles.className(other, other.predicted[twin]);
-  }
-
-  // Draws the current page; `focus` is the place of the card that gets the focus, if any.
-  function show(focus = null) {
+  // Draws the current page.
+  function show() {
     page = Math.min(Math.max(page, 0), pageCount() - 1);
     const first = page * pageSize();
     const part = order.slice(first, first + pageSize());
     const shown = view();
     cards.classList.toggle("strips", field.view.value === "strips");
     cards.classList.toggle("large", field.size.value === "large");
-    cards.replaceChildren(...part.map((index, place) => galleryCards.card(shown, index, place === (focus ?? 0))));
+    cards.replaceChildren(...part.map((index, place) => galleryCards.card(shown, index, place === 0)));
     const total = run.predicted.length;
     const filtered = order.length < total ? `, filtered from ${total}` : "";
     count.textContent = order.length
@@ -126,7 +104,16 @@ const gallery = (() => {
       button.disabled = target < 0 || target >= pageCount();
     }
     document.getElementById("gallery-scale").textContent = galleryCards.legend(shown);
-    if (focus != null) cards.children[Math.min(focus, part.length - 1)]?.focus();
+  }
+
+  function turnTo(target) {
+    if (target === page) return;
+    change({ page: target ? String(target + 1) : "" });
+  }
+
+  function focusOn(card) {
+    for (const other of cards.children) other.tabIndex = other === card ? 0 : -1;
+    card?.focus();
   }
 
   const withoutMaps = () => (run.tested > run.predicted.length ? ` The other ${run.tested - run.predicted.length} test images have no maps.` : "");
@@ -138,10 +125,7 @@ const gallery = (() => {
     return common < run.predicted.length ? ` ${label(other.key)} has maps of ${common || "none"} of them.` : "";
   }
 
-  function resetFilters() {
-    for (const name of ["truth", "predicted", "outcome", "order"]) field[name].value = "";
-    [field.least.value, field.most.value, field.flagged.checked] = ["0", "100", false];
-  }
+  const noFilters = { ...Object.fromEntries(FILTERS.map((name) => [name, ""])), page: "" };
 
   // Arrow keys move between cards, and at an end to the next page.
   function moveFocus(event) {
@@ -157,50 +141,72 @@ const gallery = (() => {
     if (event.key in turns || to < 0 || to >= all.length) {
       const by = turns[event.key] ?? (to < 0 ? -1 : 1);
       if (page + by < 0 || page + by >= pageCount()) return;
-      page += by;
-      show(by < 0 && !(event.key in turns) ? pageSize() - 1 : 0);
+      turnTo(page + by);
+      focusOn(by < 0 && !(event.key in turns) ? cards.lastElementChild : cards.firstElementChild);
       return;
     }
-    all[from].tabIndex = -1;
-    all[to].tabIndex = 0;
-    all[to].focus();
+    focusOn(all[to]);
   }
 
-  function openCard(event) {
-    const card = event.target.closest(".card");
-    if (!card) return;
-    const opened = order;
-    const closed = (position) => {
-      if (opened !== order) return; // the filters changed meanwhile
-      page = Math.floor(position / pageSize());
-      show(position % pageSize());
-    };
-    imageView.open({ run, other, order, position: order.indexOf(Number(card.dataset.index)), settings, label, closed });
+  // The opened image, too, is in the address. `order` are the images that the arrows of the dialog step through.
+  function open(opened, steps, position) {
+    const file = (place) => opened.run.set.files[steps[place]];
+    imageView.open({
+      ...opened, order: steps, position, settings, label,
+      shown: (place, isFirst) => change({ image: file(place) }, { replace: !isFirst }),
+      closed: (place) => {
+        change({ image: "" });
+        if (opened.run !== run || order[place] !== steps[place]) return; // the filters changed meanwhile
+        turnTo(Math.floor(place / pageSize()));
+        focusOn(cards.children[place % pageSize()]);
+      },
+    });
   }
 
-  controls.addEventListener("change", select);
+  function openKept() {
+    const file = kept("image") ?? "";
+    if (file === imageView.file()) return;
+    const index = run.indexOf(file);
+    if (index == null) return imageView.close();
+    const place = order.indexOf(index);
+    open({ run, other }, place < 0 ? [index] : order, Math.max(place, 0));
+  }
+
+  controls.addEventListener("change", ({ target }) => change({ [target.name]: fields.read(target), page: "" }));
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.addEventListener("reset", (event) => {
     event.preventDefault(); // the runs stay chosen, and so does how maps are drawn
-    resetFilters();
-    select();
+    change(noFilters);
   });
   cards.addEventListener("keydown", moveFocus);
-  cards.addEventListener("click", openCard);
+  cards.addEventListener("click", ({ target }) => {
+    const card = target.closest(".card");
+    if (card) open({ run, other }, order, order.indexOf(Number(card.dataset.index)));
+  });
   pages.addEventListener("click", (event) => {
     const by = Number(event.target.dataset?.step ?? 0);
     if (!by) return;
-    page += by;
-    show();
+    turnTo(page + by);
     controls.scrollIntoView({ block: "start" });
   });
-  // Nothing is loaded before the section comes near: most readers first look at the leaderboard.
+  // Nothing is loaded before the section comes near, unless the address has an image: most readers first look at the
+  // leaderboard.
+  let hasBegun = false;
+  function begin() {
+    if (hasBegun) return;
+    hasBegun = true;
+    choose();
+    state.watch((now, before) => {
+      if (now.run !== before.run || now.other !== before.other) choose();
+      else if ([...NAMES, "page", "image"].some((name) => now.fields[`gallery-${name}`] !== before.fields[`gallery-${name}`])) select();
+    });
+  }
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
-    choose();
-    state.watch((now, before) => (now.run !== before.run || now.other !== before.other) && choose());
+    begin();
   }, { rootMargin: "600px" }).observe(controls.closest("section"));
+  if (kept("image")) addEventListener("load", begin);
 
   return {
     has: (key) => keys.includes(key),
@@ -211,17 +217,14 @@ const gallery = (() => {
       const indices = files.map((file) => opened.indexOf(file));
       if (indices[position] == null) return;
       const known = indices.filter((index) => index != null);
-      imageView.open({ run: opened, order: known, position: known.indexOf(indices[position]), settings, label });
+      open({ run: opened }, known, known.indexOf(indices[position]));
     },
     // Shows a run's images of one class, or those that it predicted as another class: both are names, "" for any class.
     async showClasses(key, truth, predicted) {
       if (!keys.includes(key)) return report.notify("The page has no images of this run.");
       if (state.now.run !== key) state.change("focus", key);
+      change({ ...noFilters, truth, predicted });
       await choose();
-      resetFilters();
-      const option = (name) => (name ? String(run.set.classes.indexOf(name)) : "");
-      [field.truth.value, field.predicted.value] = [option(truth), option(predicted)];
-      select();
       controls.scrollIntoView({ block: "start" });
       return cards.firstElementChild?.focus({ preventScroll: true });
     },

@@ -8,17 +8,21 @@ const imageView = (() => {
   const LARGE = 224; // approximate side of the image, pixels
   const SMALL = 67; // the same of a map in a row
 
-  // {run, other, order, position, settings, label, closed}: the run's images, and those of another run or undefined;
+  // {run, other, order, position, settings, label, shown, closed}: the run's images, and those of another run or undefined;
   // indices of the images to step through, and the position of this one in them; name and scale of the map that is laid
-  // over the image; a function from a run's key to its label; a function that is called when the dialog closes.
+  // over the image; a function from a run's key to its label; functions that are called with the position when an image
+  // is shown (and whether the dialog was closed) and when the dialog closes, if any.
   let state = null;
 
   function open(opened) {
     state = opened;
     show();
-    if (dialog.open) return;
-    dialog.showModal();
-    dialog.focus();
+    const isFirst = !dialog.open;
+    if (isFirst) {
+      dialog.showModal();
+      dialog.focus();
+    }
+    state.shown?.(state.position, isFirst);
   }
 
   function show() {
@@ -145,6 +149,7 @@ const imageView = (() => {
     if (!(state.position + by in state.order)) return;
     state.position += by;
     show();
+    state.shown?.(state.position, false);
   }
 
   dialog.addEventListener("click", ({ target }) => {
@@ -167,5 +172,10 @@ const imageView = (() => {
   });
   dialog.addEventListener("close", () => state.closed?.(state.position));
 
-  return { open };
+  return {
+    open,
+    close: () => dialog.open && dialog.close(),
+    // The name of the image that is shown to the gallery; "" while the dialog is closed.
+    file: () => (dialog.open && state.shown ? tiles.fileName(state.run, state.order[state.position]) : ""),
+  };
 })();

@@ -16,16 +16,18 @@ document.addEventListener("DOMContentLoaded", async () => {
   const opOf = (choice) => choice.dataset.op ?? "="; // ":" for states, of which a setting has one for each seed
 
   for (const row of rows) if (seeds.get(row).length) addExpandButton(row);
-  sortable(table);
+  sortable(table, "board-sort");
   const runs = await runTable.ready;
+
+  const isOpen = (row) => (state.now.fields["board-open"] ?? "").split(",").includes(row.id);
 
   function show({ selected, words: said }) {
     if (document.activeElement !== text) text.value = said;
     const passing = runTable.passing(runs, said);
     for (const row of rows) {
       row.hidden = !passing.has(row.id);
-      const expanded = row.querySelector(".expand")?.getAttribute("aria-expanded") === "true";
-      for (const seed of seeds.get(row)) seed.hidden = row.hidden || !expanded;
+      row.querySelector(".expand")?.setAttribute("aria-expanded", String(isOpen(row)));
+      for (const seed of seeds.get(row)) seed.hidden = row.hidden || !isOpen(row);
     }
     const count = passing.size === rows.length ? `${rows.length} ${runs.unit}` : `${passing.size} of ${rows.length} ${runs.unit}`;
     form.querySelector("[data-count]").textContent = count;
@@ -62,9 +64,8 @@ document.addEventListener("DOMContentLoaded", async () => {
     button.textContent = cell.textContent;
     button.title = "show or hide the seeds of this setting";
     button.addEventListener("click", () => {
-      const expanded = button.getAttribute("aria-expanded") !== "true";
-      button.setAttribute("aria-expanded", String(expanded));
-      for (const seed of seeds.get(row)) seed.hidden = !expanded;
+      const open = rows.filter((other) => isOpen(other) !== (other === row));
+      state.change("set", { "board-open": open.map((other) => other.id).join(",") });
     });
     cell.replaceChildren(button);
   }
@@ -83,6 +84,10 @@ document.addEventListener("DOMContentLoaded", async () => {
       text.focus();
     });
   }
+  table.addEventListener("click", ({ target }) => {
+    const { tag } = target.dataset;
+    if (tag) state.change("filter", words.replaced(state.now.words, "tag", tag));
+  });
   for (const tick of ticks) tick.addEventListener("change", () => state.change("toggle", tick.dataset.tick));
   everything.addEventListener("change", () => {
     const passing = [...runTable.passing(runs, state.now.words)];

@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const headings = [...table.tHead.rows[0].cells];
   const optional = headings.filter((heading) => "optional" in heading.dataset).map((heading) => heading.cellIndex);
   const spanning = [...table.querySelectorAll(".probes td[colspan]")].map((cell) => [cell, cell.colSpan]);
-  let showsAll = false;
+  const showsAll = () => state.now.fields["board-columns"] === "all";
 
   function hide(columns) {
     for (const row of table.rows) {
@@ -27,21 +27,19 @@ document.addEventListener("DOMContentLoaded", () => {
     hide(hidden);
     const region = table.parentElement;
     // Widths are read once: each layout of many rows takes long.
-    let excess = showsAll || innerWidth < NARROW ? 0 : region.scrollWidth - region.clientWidth;
+    let excess = showsAll() || innerWidth < NARROW ? 0 : region.scrollWidth - region.clientWidth;
     for (const column of [...optional].reverse()) {
       if (excess <= 0) break;
       excess -= headings[column].offsetWidth;
       hidden.push(column);
     }
     hide(hidden);
-    button.hidden = !hidden.length && !showsAll;
-    button.textContent = showsAll ? "Fewer columns" : `${hidden.length} more column${hidden.length === 1 ? "" : "s"}`;
+    button.hidden = !hidden.length && !showsAll();
+    button.textContent = showsAll() ? "Fewer columns" : `${hidden.length} more column${hidden.length === 1 ? "" : "s"}`;
   }
 
-  button.addEventListener("click", () => {
-    showsAll = !showsAll;
-    fit();
-  });
+  button.addEventListener("click", () => state.change("set", { "board-columns": showsAll() ? "" : "all" }));
   addEventListener("resize", fit);
   fit();
+  state.watch((now, before) => now.fields["board-columns"] !== before.fields["board-columns"] && fit());
 });

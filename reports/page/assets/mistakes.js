@@ -10,7 +10,7 @@
   const matrix = document.querySelector('[data-chart="confusion"]');
   const matrixControls = document.getElementById("matrix-controls");
   const more = document.getElementById("mistakes-more");
-  const classTable = sortable(document.getElementById("mistakes-classes"));
+  const classTable = sortable(document.getElementById("mistakes-classes"), "classes-sort");
   const CONFUSIONS = 6; // shown before "More" is pressed
   const ERRORS = { withImages: 12, withoutImages: 20 };
   const SIDE = 112; // of an image, approximate, pixels
@@ -47,7 +47,7 @@
       ? `${name}: ${wrong} of ${n} test images are predicted wrong (${percent(wrong / n)}).${part}`
       : `${name}: all ${n} test images are predicted right.`;
     for (const part of details.querySelectorAll("[data-errors]")) part.hidden = !wrong;
-    showConfusions(CONFUSIONS);
+    showConfusions();
     showErrors();
     showClasses();
     showMatrix();
@@ -100,7 +100,8 @@
     without.hidden = shown.every(hasImage);
   }
 
-  function showConfusions(most) {
+  function showConfusions() {
+    const most = state.now.fields["mistakes-more"] ? mistakes.pairs.length : CONFUSIONS;
     const items = mistakes.pairs.slice(0, most).map(([truth, predicted, times, indices]) => {
       const support = mistakes.perClass[truth][classScores.SUPPORT];
       const names = [element("b", {}, className(truth)), " predicted as ", element("b", {}, className(predicted))];
@@ -123,7 +124,6 @@
   }
 
   function showMatrix() {
-    const { order, off } = matrixControls.elements;
     const figure = confusionMatrix.figure(mistakes, order.value, off.checked);
     matrix.style.height = `${figure.layout.height}px`;
     const width = `${figure.layout.height + LABELS}px`; // about square cells
@@ -133,13 +133,17 @@
     charts.onClick("confusion", (point) => gallery?.showClasses(run, ...confusionCell(mistakes, point)));
   }
 
-  matrixControls.addEventListener("change", showMatrix);
+  const { order, off } = matrixControls.elements;
+  fields.follow({ "matrix-order": order, "matrix-off": off }, () => mistakes && showMatrix());
   matrixControls.addEventListener("submit", (event) => event.preventDefault());
-  more.addEventListener("click", () => showConfusions(mistakes.pairs.length));
+  more.addEventListener("click", () => state.change("set", { "mistakes-more": "on" }));
 
-  report.whenNear(count.closest("section"), async () => {
+  near.when(count.closest("section"), async () => {
     const table = await runTable.ready;
     await choose();
-    state.watch(() => runTable.shownRun(table) !== run && choose());
+    state.watch((now, before) => {
+      if (runTable.shownRun(table) !== run) choose();
+      else if (mistakes && now.fields["mistakes-more"] !== before.fields["mistakes-more"]) showConfusions();
+    });
   });
 })();

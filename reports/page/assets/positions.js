@@ -6,7 +6,8 @@
   const mapped = maps?.dataset.runs.split(" ") ?? []; // keys of runs whose maps the page has
   const headsCharts = document.getElementById("heads-charts");
   const heads = headsCharts?.dataset.runs.split(" ") ?? []; // keys, the best first
-  let patch = null; // {row, column} that all maps show; null: the middle one
+  const SETTLED = 300; // milliseconds that a pointer rests on a patch before the address has it
+  let settling = 0;
   let views = []; // of the runs that are shown
 
   async function showMaps(table, keys) {
@@ -23,27 +24,38 @@
     if (keys.join() !== pair(table).join()) return; // the choice changed meanwhile
     views = contents.flatMap((content, place) => {
       if (!content) return [];
-      const view = positionMaps.explorer(content, runTable.label(table, keys[place]), choose);
+      const view = positionMaps.explorer(content, runTable.label(table, keys[place]), chooseAndKeep);
       sides[place].querySelector("div").replaceChildren(view.element);
       return [{ ...view, middle: Math.floor(content.side / 2) }];
     });
-    choose(patch);
+    choose(ofAddress());
   }
 
   // The maps of many runs below one another, each as it comes near.
   function showSweep(table) {
     for (const place of document.querySelectorAll("#positions-sweep [data-key]")) {
       const { key } = place.dataset;
-      report.whenNear(place, async () => {
+      near.when(place, async () => {
         place.replaceChildren(positionMaps.summary(await report.load(`positions-${key}`), runTable.label(table, key)));
       });
     }
   }
 
-  // The same patch in all maps.
+  // The same patch in all maps; null: the middle one.
   function choose(at) {
-    patch = at;
     for (const { show, middle } of views) show(at?.row ?? middle, at?.column ?? middle);
+  }
+
+  function chooseAndKeep(at) {
+    choose(at);
+    clearTimeout(settling);
+    settling = setTimeout(() => state.change("set", { "positions-patch": `${at.row},${at.column}` }, { replace: true }), SETTLED);
+  }
+
+  // The patch of the address: "row,column", counted from 0; null without one.
+  function ofAddress() {
+    const [, row, column] = /^(\d{1,3}),(\d{1,3})$/.exec(state.now.fields["positions-patch"] ?? "") ?? [];
+    return row ? { row: Number(row), column: Number(column) } : null;
   }
 
   async function showHeads(table, keys) {
@@ -86,7 +98,12 @@
     const table = await runTable.ready;
     showSweep(table);
     // Maps are the largest data: they are read when the section comes near.
-    if (maps) report.whenNear(maps, () => follow(table, showMaps));
+    if (maps) {
+      near.when(maps, () => {
+        follow(table, showMaps);
+        state.watch((now, before) => now.fields["positions-patch"] !== before.fields["positions-patch"] && choose(ofAddress()));
+      });
+    }
     if (heads.length) follow(table, showHeads);
   });
 })();

@@ -1,6 +1,6 @@
 "use strict";
 
-// Shared by the page's scripts: data, the theme, lazy work, copying. Text from runs is only ever set as text.
+// Shared by the page's scripts: data, the theme, copying. Text from runs is only ever set as text.
 const report = (() => {
   const root = document.documentElement;
 
@@ -113,38 +113,6 @@ const report = (() => {
     });
   }
 
-  // ---- Work for an element that starts when it comes near the view, else when the browser is idle, so that a printed
-  // page is complete.
-
-  const waiting = new Map(); // element -> task
-  const observer = new IntersectionObserver(
-    (entries) => {
-      for (const { isIntersecting, target } of entries) if (isIntersecting) begin(target);
-    },
-    { rootMargin: "600px" },
-  );
-
-  function whenNear(element, task) {
-    waiting.set(element, task);
-    observer.observe(element);
-  }
-
-  async function begin(element) {
-    const task = waiting.get(element);
-    waiting.delete(element);
-    observer.unobserve(element);
-    await task?.();
-  }
-
-  function workWhenIdle() {
-    const idle = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
-    const next = () => {
-      const [element] = waiting.keys();
-      if (element) begin(element).finally(() => idle(next));
-    };
-    setTimeout(() => idle(next), 1000);
-  }
-
   // ---- Copying, navigation, printing.
 
   let fading = 0;
@@ -220,7 +188,6 @@ const report = (() => {
     watchThemeButton();
     watchMenu();
     watchSections();
-    workWhenIdle();
     document.addEventListener("click", (event) => {
       const button = event.target.closest("[data-copy]");
       if (button) copy(button.dataset.copy);
@@ -228,7 +195,7 @@ const report = (() => {
   });
 
   return {
-    script, load, loadAgain, deliver, element, percent, whenNear, notify, colour,
+    script, load, loadAgain, deliver, element, percent, notify, colour,
     onThemeChange: (listener) => listeners.push(listener),
   };
 })();

@@ -28,6 +28,7 @@ const runView = (() => {
     return [
       panel.heading(dialog, run.label),
       element("p", {}, element("code", {}, run.name), ` ${place}`),
+      run.tags.length > 0 && element("p", {}, `Tags: ${run.tags.join(", ")}`),
       actions(key, mistakes),
       run.notes && panel.part("Notes", element("pre", { class: "notes" }, run.notes)),
       panel.part(

@@ -4,6 +4,15 @@
 // is written to the address, so that a reload, a link and Back keep the view.
 const state = (() => {
   const MOST_COMPARED = 5;
+  // Names of the controls of sections, as they are in the address.
+  const FIELDS = [
+    ...["board-sort", "board-open", "board-columns"],
+    ...["curves-colour", "curves-only", "curves-log", "curves-smooth"],
+    ...["mistakes-more", "matrix-order", "matrix-off", "classes-sort"],
+    ...["truth", "predicted", "outcome", "least", "most", "order", "map", "scale", "view", "size", "flagged", "page", "image"]
+      .map((name) => `gallery-${name}`),
+    "positions-patch",
+  ];
 
   // Keys of settings are in `selected` and `compared`, keys of runs in `run` and `other`; "" is the page's own choice.
   const EMPTY = Object.freeze({
@@ -14,6 +23,7 @@ const state = (() => {
     view: "", // "run" or "compare" while that panel is open
     compared: Object.freeze([]),
     words: "", // of the filter
+    fields: Object.freeze({}), // name of a control -> text, without those that have their standard value
   });
 
   // Each returns the next state and changes nothing.
@@ -34,6 +44,11 @@ const state = (() => {
     leave: (now, { at, run = now.run, other = now.other }) => ({ ...now, view: "", at, run, other: other === run ? "" : other }),
     filter: (now, words) => ({ ...now, words }),
     visit: (now, at) => ({ ...now, at }),
+    // `values`: name of a control -> text; "" is its standard value.
+    set: (now, values) => ({
+      ...now,
+      fields: Object.fromEntries(Object.entries({ ...now.fields, ...values }).filter(([, text]) => text !== "")),
+    }),
     // Without runs and settings that the page does not have, as after a link to an earlier page.
     keep: (now, { runs, settings }) => {
       const compared = now.compared.filter((key) => settings.has(key));
@@ -61,6 +76,7 @@ const state = (() => {
     put("view", now.view);
     put("compare", now.view === "compare" ? now.compared.join(",") : "");
     put("filter", now.words);
+    for (const name of FIELDS) put(name, now.fields[name]);
     const text = parts.toString().replaceAll("%2C", ",");
     return text && `#${text}`;
   }
@@ -85,6 +101,7 @@ const state = (() => {
       view: opened ? view : "",
       compared,
       words: parts.get("filter") ?? "",
+      fields: Object.fromEntries(FIELDS.map((name) => [name, parts.get(name)]).filter(([, text]) => text)),
     };
   }
 
@@ -111,7 +128,7 @@ const state = (() => {
   addEventListener("popstate", () => set(fromAddress(location.hash)));
 
   return {
-    EMPTY, MOST_COMPARED, changes, toAddress, fromAddress, change,
+    EMPTY, MOST_COMPARED, FIELDS, changes, toAddress, fromAddress, change,
     get now() { return now; },
     know(keys) {
       known = keys;

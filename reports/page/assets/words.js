@@ -18,12 +18,16 @@ const words = (() => {
       .filter(({ field, text: whole }) => field || !/[=<>:]$/.test(whole)); // "lr=" while the value is being typed
   }
 
-  // `row`: {text, fields, shown}: its text in lower case; its values by field name, numbers or text; the texts of numbers
-  // that the page rounds.
+  // `row`: {text, fields, shown}: its text in lower case; its values by field name, numbers, text or a list of texts, such as
+  // tags; the texts of numbers that the page rounds.
   function passes({ field, op, value, text }, row) {
     if (!field) return row.text.includes(value.toLowerCase());
     if (!Object.hasOwn(row.fields, field)) return op === ":" && row.text.includes(text.toLowerCase());
     const own = row.fields[field];
+    if (Array.isArray(own)) {
+      const passesOne = (item) => passes({ field, op: op === "!=" ? "=" : op, value, text }, { ...row, fields: { [field]: item } });
+      return own.some(passesOne) !== (op === "!=");
+    }
     if (op === ":") return String(own ?? "").toLowerCase().includes(value.toLowerCase());
     const number = Number(value);
     if (typeof own === "number" && value.trim() !== "" && !Number.isNaN(number)) {

@@ -13,6 +13,6 @@ def section(collection: Collection, site: Site) -> Section | None:
         "gallery",
         "gallery.html.j2",
         {"gallery": write_gallery(collection, site)},
-        scripts=("image_tiles.js", "image_view.js", "gallery_cards.js", "gallery.js"),
+        scripts=("image_tiles.js", "image_view.js", "gallery_cards.js", "gallery_filter.js", "gallery.js"),
         styles=("gallery.css",),
     )

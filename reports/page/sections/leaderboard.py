@@ -12,7 +12,7 @@ from harness.runs.rules import Goal, printable
 from reports import columns
 from reports.collection import Collection
 from reports.command import reproducing
-from reports.page.run_table import standing
+from reports.page.run_table import standing, tags_of
 from reports.page.score_bars import axis, drawn_interval
 from reports.page.section import Section
 from reports.page.site import Site
@@ -68,6 +68,7 @@ class TableRow:
     p: str = ""
     epochs: Cell = Cell("", None)
     reason: str = ""
+    tags: Sequence[str] = ()
 
 
 def section(collection: Collection, site: Site) -> Section | None:
@@ -93,6 +94,7 @@ def section(collection: Collection, site: Site) -> Section | None:
             if 1 < len(values := list(dict.fromkeys(cell.text for cell in _sorted(cells)))) <= MOST_CHOICES
         },
         "states": list(dict.fromkeys(printable(one.run.state) for row in collection.setting_rows for one in row.rows)),
+        "tags": list(dict.fromkeys(tag for row in collection.setting_rows for tag in tags_of(row))),
         "axis": f"{start:g} to {end:g}",
         "equals": sum(row.standing == "equal" for row in rows),
         "compared": sum(row.standing in ("equal", "apart") for row in rows),
@@ -145,6 +147,7 @@ def _setting_row(
         p=columns.p_value(row.comparison.p_holm) if row.comparison else "",
         epochs=Cell("", None) if several else _epochs(first.run),
         reason=(by_state if len(states) > 1 else "") if several else _reason(first),
+        tags=tags_of(row),
     )
 
 
@@ -169,6 +172,7 @@ def _seed_rows(
             settings=cells,
             epochs=_epochs(seed.run),
             reason=_reason(seed),
+            tags=[printable(tag) for tag in seed.run.tags],
         )
         for seed in row.rows
     ]

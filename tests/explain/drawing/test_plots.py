@@ -16,7 +16,8 @@ from PIL import Image
 from harness.explain import localization
 from harness.explain.drawing import plots, position_plots
 from harness.explain.positions import text
-from harness.explain.positions.measures import centred, change_map, cosine
+from harness.explain.positions.measures import change_map
+from harness.runs.embeddings import centred, cosine
 from harness.runs.rules import AGGREGATES
 from tests import ROOT
 from tests.helpers.explained import made_up_archive, made_up_positions, place_embedding

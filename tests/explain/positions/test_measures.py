@@ -16,17 +16,15 @@ from harness.explain.positions.measures import (
     Measured,
     Numbers,
     Positions,
-    centred,
     change_map,
     class_maps,
-    cosine,
     effective_rank,
     measure,
     measure_change,
     similarity_tiles,
-    typical_length,
 )
 from harness.explain.positions.verdict import verdict, verdict_words
+from harness.runs.embeddings import centred, cosine, typical_length
 from tests.helpers.tiny_vits import pictures, tiny_vit
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from reports.page.build import build
-from tests.helpers.browser import NARROW, Reader, read_whole
+from tests.helpers.browser import NARROW, TIMEOUT, Reader, read_whole
 from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, PICTURES
 from tests.reports.stats.test_leaderboard import write, write_probed
 from tests.runs.test_evidence_file import CLAIM
@@ -83,7 +83,12 @@ def test_the_first_view_is_small(report_page: Path, reader: Reader) -> None:
         root / unquote(url.removeprefix(root.as_uri() + "/")) for url in reader.requests if url.startswith("file:")
     ]
     assert report_page in asked
-    assert sum(path.stat().st_size for path in asked if path.name != "plotly.min.js") < 1_000_000
+    assert sum(path.stat().st_size for path in asked) < 1_000_000
+    # The charting library is read, and charts are drawn, when a chart comes near the view.
+    assert not [path for path in asked if path.name == "plotly.min.js"]
+    page.locator("#effects").scroll_into_view_if_needed()
+    expect(page.locator("#effects .plot.drawn").first).to_be_visible()
+    assert page.locator("#curves .plot.drawn, #mistakes .plot.drawn").count() == 0
     # Images are loaded only near the view.
     assert not [path for path in asked if path.suffix in (".jpg", ".png") and "positions" not in path.name]
 
@@ -326,6 +331,7 @@ def test_light_and_dark(report_page: Path, reader: Reader) -> None:
         chart = page.locator("#effects .plot.drawn .xtick text").first
         return str(chart.evaluate("one => getComputedStyle(one).fill"))
 
+    page.locator("#effects").scroll_into_view_if_needed()
     expect(page.locator("#effects .plot.drawn .xtick text").first).to_be_attached()
     assert lightness() < 50
     button, dark_ink = page.locator("#theme"), ink_of_a_chart()
@@ -344,7 +350,16 @@ def test_light_and_dark(report_page: Path, reader: Reader) -> None:
 
 def test_it_prints(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, dark=True)
-    read_whole(page)
+    # Nothing is scrolled to: the data of charts is read when the page has been left alone for seconds.
+    names = page.locator(".plot").evaluate_all("all => all.map((one) => `data/${one.dataset.chart}.js`)")
+    assert not any(url.endswith("plotly.min.js") for url in reader.requests)
+    page.wait_for_function("globalThis.Plotly && document.querySelector('#mistakes-classes tbody tr')")
+    for _ in range(TIMEOUT // 100):
+        page.wait_for_timeout(100)
+        if all(any(name in url for url in reader.requests) for name in names):
+            break
+    page.wait_for_timeout(200)  # the last one is read
+    assert page.locator(".plot.drawn").count() == 0
     content = page.pdf(prefer_css_page_size=True, print_background=True)
     assert content.startswith(b"%PDF-") and len(content) > 50_000
     assert content.count(b"/Type /Page\n") > 2 or content.count(b"/Type /Page") > 2
@@ -352,4 +367,5 @@ def test_it_prints(report_page: Path, reader: Reader) -> None:
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
     for hidden in (".rail", ".filters", ".copy", "#gallery-controls", "#runs-bar"):
         assert not page.locator(hidden).first.is_visible(), hidden
+    expect(page.locator(".plot:not(.drawn)")).to_have_count(0)
     expect(page.locator("table.board")).to_be_visible()

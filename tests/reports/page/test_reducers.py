@@ -61,6 +61,14 @@ def test_every_change(scripts: Page) -> None:
     }
     assert change(scripts, "filter", {}, "lr=0.1") == {"words": "lr=0.1"}
     assert change(scripts, "visit", {}, "gallery") == {"at": "gallery"}
+    kept = {"fields": {"gallery-truth": "judo", "gallery-page": "3"}}
+    for values, fields in (
+        ({"gallery-truth": "archery", "gallery-page": ""}, {"gallery-truth": "archery"}),
+        ({"board-sort": "lr:ascending"}, kept["fields"] | {"board-sort": "lr:ascending"}),
+        ({"gallery-truth": "", "gallery-page": ""}, {}),
+    ):
+        next_state = "([before, values]) => state.changes.set({...state.EMPTY, ...before}, values).fields"
+        assert scripts.evaluate(next_state, [kept, values]) == fields
 
 
 def test_two_to_five_runs_are_compared(scripts: Page) -> None:
@@ -92,13 +100,17 @@ def test_runs_that_the_page_does_not_have_are_dropped(scripts: Page) -> None:
         ({"selected": [A, B], "run": A, "other": B}, f"#select={A},{B}&run={A}&with={B}"),
         ({"run": A, "view": "run"}, f"#run={A}&view=run"),
         ({"view": "compare", "compared": [A, B]}, f"#view=compare&compare={A},{B}"),
+        (
+            {"fields": {"board-sort": "lr:ascending", "gallery-truth": "curling & more", "gallery-page": "2"}},
+            "#board-sort=lr%3Aascending&gallery-truth=curling+%26+more&gallery-page=2",
+        ),
         ({"words": 'lr=0.1 augment:"a b" f1>0.8&<img>'}, "#filter=lr%3D0.1+augment%3A%22a+b%22+f1%3E0.8%26%3Cimg%3E"),
     ],
 )
 def test_the_address_holds_the_state(scripts: Page, changed: dict[str, Any], address: str) -> None:
     assert scripts.evaluate("(changed) => state.toAddress({...state.EMPTY, ...changed})", changed) == address
     assert scripts.evaluate("(address) => state.fromAddress(address)", address) == {
-        **{"at": "", "selected": [], "run": "", "other": "", "view": "", "compared": [], "words": ""},
+        **{"at": "", "selected": [], "run": "", "other": "", "view": "", "compared": [], "words": "", "fields": {}},
         **changed,
     }
 
@@ -110,11 +122,12 @@ def test_the_address_holds_the_state(scripts: Page, changed: dict[str, Any], add
         "#view=run",
         f"#view=compare&compare={A}",
         "#%E0%A4%A",
+        "#gallery-other=x&constructor=y&gallery-truth=",
     ],
 )
 def test_an_odd_address_is_an_empty_state(scripts: Page, address: str) -> None:
     found = scripts.evaluate("(address) => state.fromAddress(address)", address)
-    assert not any((found["at"], found["selected"], found["run"], found["other"], found["view"]))
+    assert not any((found["at"], found["selected"], found["run"], found["other"], found["view"], found["fields"]))
 
 
 def test_a_link_to_a_section(scripts: Page) -> None:
@@ -124,10 +137,20 @@ def test_a_link_to_a_section(scripts: Page) -> None:
 ROWS = [
     {
         "text": "lr 0.1 augment none lr=0.1_s0 finished",
-        "fields": {"lr": 0.1, "augment": "none", "f1": 0.9, "state": "finished", "rate": 1 / 3},
+        "fields": {
+            "lr": 0.1,
+            "augment": "none",
+            "f1": 0.9,
+            "state": "finished",
+            "rate": 1 / 3,
+            "tag": ["first", "night run"],
+        },
         "shown": {"rate": "0.3333"},
     },
-    {"text": "lr 0.01 augment standard failed", "fields": {"lr": 0.01, "augment": "standard", "state": "failed"}},
+    {
+        "text": "lr 0.01 augment standard failed",
+        "fields": {"lr": 0.01, "augment": "standard", "state": "failed", "tag": []},
+    },
     {"text": "lr 1e-05 augment a b finished", "fields": {"lr": 1e-5, "augment": "a b", "f1": 0.5, "state": "finished"}},
 ]
 
@@ -158,6 +181,11 @@ ROWS = [
         ("constructor:native", []),
         ("rate=0.3333", [0]),  # as the page shows it
         ("rate!=0.3333", []),
+        ("tag:first", [0]),
+        ("tag:fir", [0]),
+        ("tag=fir", []),
+        ('tag="night run"', [0]),
+        ("tag!=first", [1]),
     ],
 )
 def test_words_of_the_filter(scripts: Page, text: str, passing: list[int]) -> None:

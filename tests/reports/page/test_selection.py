@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import time
 from collections.abc import Callable
@@ -104,12 +105,83 @@ def test_a_filter_that_nothing_passes_offers_the_way_back(report_page: Path, rea
     expect(none).to_be_hidden()
 
 
+def test_every_control_survives_a_reload(report_page: Path, reader: Reader) -> None:
+    page = reader.open(report_page, charts=False)
+    chosen = {
+        "#gallery-controls [name=outcome]": "right",
+        "#gallery-controls [name=order]": "sure",
+        "#gallery-controls [name=view]": "strips",
+        "#gallery-controls [name=map]": "head 2",
+        "[data-curves] [data-group]": "augment",
+        "[data-curves] [data-smooth]": "0.1",
+        "#matrix-controls [name=order]": "f1",
+    }
+    for section in ("curves", "mistakes", "gallery"):
+        page.locator(f"#{section}").scroll_into_view_if_needed()
+    expect(page.locator("#gallery-images .card").first).to_be_visible()
+    for control, value in chosen.items():
+        page.locator(control).select_option(value)
+    page.locator("[data-curves] [data-log]").check()
+    page.locator("[data-legend] button", has_text="standard").click()
+    page.locator("#gallery-controls [name=least]").fill("60")
+    page.locator("#gallery-controls [name=least]").press("Tab")
+    page.locator("#gallery-pages [data-step='1']").click()
+    page.locator("#mistakes-classes th button", has_text="images").click()
+    page.locator("#leaderboard-table th button", has_text="lr").click()
+    page.get_by_label("Filter").fill("standard")
+    shown = page.locator("#gallery-count").inner_text()
+    assert shown.startswith("Images 16 to 30 of ")
+
+    def holds() -> None:
+        page.locator("#gallery").scroll_into_view_if_needed()
+        expect(page.locator("#gallery-count")).to_have_text(shown)
+        for control, value in chosen.items():
+            expect(page.locator(control)).to_have_value(value)
+        expect(page.locator("#gallery-controls [name=least]")).to_have_value("60")
+        expect(page.locator("[data-curves] [data-log]")).to_be_checked()
+        pressed = page.locator("[data-legend] button[aria-pressed=true]")
+        expect(pressed).to_have_text("augment standard")
+        for table, order in (("#mistakes-classes", "images"), ("#leaderboard-table", "lr")):
+            expect(page.locator(f"{table} th[aria-sort]")).to_have_text(order)
+        expect(page.get_by_label("Filter")).to_have_value("standard")
+
+    page.reload()
+    holds()
+    # An image has its own address; Back closes it.
+    page.locator("#gallery-images .card").first.click()
+    name = page.locator("#image-title").inner_text()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#image-title")).not_to_have_text(name)
+    page.reload()
+    expect(page.locator("#image-title")).not_to_have_text(name)
+    expect(page.locator("#image-view")).to_contain_text(f"17 of {shown.split(' of ')[1].split(',')[0]}")
+    page.go_back()
+    expect(page.locator("#image-view")).to_be_hidden()
+    holds()
+    # A shared link opens the same view elsewhere; Back undoes the last choice.
+    shared = reader.open(page.url, charts=False)
+    shared.locator("#gallery").scroll_into_view_if_needed()
+    expect(shared.locator("#gallery-count")).to_have_text(shown)
+    page.get_by_role("button", name="Reset filters").click()
+    expect(page.locator("#gallery-controls [name=outcome]")).to_have_value("")
+    page.go_back()
+    holds()
+
+
 def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
     runs = write_small_sweep(tmp_path)
     folder = next(runs.glob("lr0.001*"))
     (folder / "notes.md").write_text(f"# Try again\n{HOSTILE} with warmup")
     (next(runs.glob('lr1e-05_"none"*')) / "attention" / "attention.npz").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tags": f"night run, {HOSTILE},"}))
     page = reader.open(build(runs, tmp_path / "page"))
+    # Its tags filter.
+    page.locator("#leaderboard-table [data-tag]", has_text="#night run").click()
+    expect(page.get_by_label("Filter")).to_have_value('tag="night run"')
+    expect(page.locator("#leaderboard [data-count]")).to_have_text("1 of 7 runs")
+    expect(page.locator("[data-field=tag]")).to_have_value("night run")
+    page.locator("[data-field=tag]").select_option("all")
     # All sections show the best run, and name what it lacks.
     page.locator("#gallery").scroll_into_view_if_needed()
     expect(page.locator("#gallery-count")).to_contain_text(f"The page has no maps of {BEST}. Choose another run below;")
@@ -117,6 +189,7 @@ def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
     page.get_by_role("button", name=f"Open {POOR}").click()
     view = page.locator("#run-view")
     expect(view.locator("h2")).to_have_text(POOR)
+    expect(view).to_contain_text(f"Tags: night run, {HOSTILE}")
     expect(view.locator(".notes")).to_have_text(f"# Try again\n{HOSTILE} with warmup")
     differing = view.locator("section", has_text="Differences from the best run").locator("tbody tr").all_inner_texts()
     assert [row.split("\t") for row in differing] == [["lr", "0.001", "1e-05"], ["augment", "standard", "none"]]
