@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.data.decode import DecodeError, upright_rgb
 from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import DataError, HarnessError
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.collect import TESTED
 from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.canvas import overlay
@@ -117,7 +117,7 @@ class TrainedModel:
             raise HarnessError("Captured attention differs from the model's by more than float32 explains.")
         self._tested = True
         unknown = torch.full((len(crops),), -1, device=pixels.device)
-        fields, _ = collect_batch(model, pixels, unknown, CollectOptions(layer))
+        fields, _ = collect_batch(model, pixels, unknown, layer)
         names = ("layers", "heads", "rollout", "relevance", "predicted")
         return {name: fields[name].detach().cpu().numpy() for name in names}
 

@@ -17,9 +17,9 @@ from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.explain.attention.batch import CollectOptions
 from harness.explain.attention.collect import collect
 from harness.explain.attention.head_statistics import STATISTICS
+from harness.explain.attention.rollout import SETTINGS as ROLLOUT_SETTINGS
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.explain.positions.change import Change, Embedding
 from harness.model import adapter
@@ -108,10 +108,10 @@ def explain_dataset(
     parts = adapter.parts(explained.model)
     after = Embedding.of(explained.model)
     compared = (before, after) if before and after else None
-    options = CollectOptions(layer, projections=tuple(each.projection for each in compared or ()))
+    projections = [each.projection for each in compared or ()]
     batches = explaining_batches(pixels, images, explained.preprocessing, config, processes)
     start = time.perf_counter()
-    collected = collect(explained.model, batches, len(images), options, processes, stop)
+    collected = collect(explained.model, batches, len(images), layer, projections, processes, stop)
     if collected is None:
         return None
     settings = {
@@ -127,7 +127,7 @@ def explain_dataset(
         "pools_patches": parts.layout.pools_patches,
         "pools_by_attention": parts.layout.pools_by_attention,
         "head_layer": layer,
-        "rollout": dataclasses.asdict(options.rollout),
+        "rollout": ROLLOUT_SETTINGS,
         "preprocessing": dataclasses.asdict(explained.preprocessing),
         "self_test": collected.self_test,
         "seconds": time.perf_counter() - start,

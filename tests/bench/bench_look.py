@@ -28,10 +28,10 @@ import torch
 from matplotlib.figure import Figure
 
 from harness.explain.archive import Archive
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_matrices, capture_rows
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
-from harness.explain.attention.rollout import Rollout, transition
+from harness.explain.attention.rollout import transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
 from harness.explain.drawing.image_page import draw_pages
 from harness.model.architectures import ARCHITECTURES
@@ -75,7 +75,7 @@ def captures(model: str, batch_size: int) -> Work:
             capture_matrices(
                 vit,
                 lambda matrix: (
-                    transition(matrix, Rollout(), CLASS_TOKEN),
+                    transition(matrix),
                     head_statistics(matrix, distances, CLASS_TOKEN),
                 ),
             ),
@@ -84,7 +84,7 @@ def captures(model: str, batch_size: int) -> Work:
             latest()
 
     def look() -> None:
-        collect_batch(vit, images, labels, CollectOptions(head_layer=1))
+        collect_batch(vit, images, labels, 1)
 
     return {PLAIN: plain, AGAIN: plain, ROWS: rows, MATRICES: matrices, LOOK: look}
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from harness.cli.main import main
 from harness.explain import archive
 from harness.explain.archive import Archive
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
-from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.attention.rollout import rollout, transition
 from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.position_plots import position_plots
 from harness.explain.outliers import attention_on, outliers, patch_norms
@@ -86,20 +86,14 @@ def test_rows_matrices_and_tokens_are_captured_and_the_self_test_passes(model: R
     assert hooks_left(model) == 0
 
 
-@pytest.mark.parametrize("settings", [Rollout(), Rollout("max", 0.3, 0.5)], ids=str)
-def test_rollout_is_the_whole_product(model: RegisterVit, settings: Rollout) -> None:
+def test_rollout_is_the_whole_product(model: RegisterVit) -> None:
     product = torch.eye(TOKENS)
     for attention in by_hand(model, pictures()).maps:
-        fused = attention.mean(1) if settings.fusion == "mean" else attention.amax(1)
-        for image in fused.detach():
-            between = image[PREFIX:, PREFIX:]
-            threshold = between.flatten().sort().values[int(settings.discard * between.numel())]
-            between[between < threshold] = 0
-        kept = fused / fused.sum(-1, keepdim=True)
-        product = (settings.residual * torch.eye(TOKENS) + (1 - settings.residual) * kept) @ product
+        mean = attention.mean(1)
+        product = 0.5 * (torch.eye(TOKENS) + mean / mean.sum(-1, keepdim=True)) @ product
     expected = torch.einsum("n,bnm->bm", reads(model), product)
     layout = layout_of(model)
-    with torch.no_grad(), capture_matrices(model, lambda each: transition(each, settings, layout)) as transitions:
+    with torch.no_grad(), capture_matrices(model, transition) as transitions:
         model(pictures())
         maps = rollout(transitions(), layout)
     assert maps.shape == (4, 16)
@@ -173,7 +167,7 @@ def test_without_a_class_token_its_statistics_are_unknown() -> None:
 
 
 def test_a_batch_is_collected_as_its_definitions_say(model: RegisterVit) -> None:
-    fields, sums = collect_batch(model, pictures(), CLASS_OF_IMAGES, CollectOptions(head_layer=2))
+    fields, sums = collect_batch(model, pictures(), CLASS_OF_IMAGES, 2)
     passed = by_hand(model, pictures())
     rows = torch.stack([torch.einsum("n,bhnm->bhm", reads(model), each) for each in passed.maps], dim=1).detach()
     close(fields["layers"].float(), rows[..., PREFIX:].mean(2), atol=1e-3)
@@ -221,7 +215,7 @@ def test_of_several_positions_of_prefix_tokens_the_registers_are_left_out(model:
 def test_a_model_without_positions_has_none_to_compare() -> None:
     model = register_vit(has_places=False)
     assert Embedding.of(model) is None
-    fields, _ = collect_batch(model, pictures(), CLASS_OF_IMAGES, CollectOptions(head_layer=1))
+    fields, _ = collect_batch(model, pictures(), CLASS_OF_IMAGES, 1)
     assert fields["rollout"].shape == (4, 16)
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from harness.errors import HarnessError
 from harness.explain.attention import sdpa
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_layer_rows, capture_matrices, capture_tokens
 from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
@@ -49,7 +49,7 @@ def test_attention_of_every_family_of_timm_is_exact(name: str) -> None:
     assert hooks_left(model) == 0
 
     # Maps are shares of the patches; the head reads what the parts say.
-    fields, sums = collect_batch(model, images, CLASSES, CollectOptions(head_layer=1))
+    fields, sums = collect_batch(model, images, CLASSES, 1)
     on_patches = fields["layers"].float().sum(-1)
     torch.testing.assert_close(on_patches + fields["class_share"], torch.ones_like(on_patches), atol=2e-3, rtol=0)
     assert fields["rollout"].shape == (2, parts.grid**2)
@@ -74,7 +74,7 @@ def test_attention_of_every_family_of_timm_is_exact(name: str) -> None:
     plain = gradients(model, images)
     enable_grad_checkpointing(model)
     assert all(map(torch.equal, plain, gradients(model, images)))
-    again, _ = collect_batch(model, images, CLASSES, CollectOptions(head_layer=1))
+    again, _ = collect_batch(model, images, CLASSES, 1)
     assert again["relevance"].equal(fields["relevance"])
     add_drop_path(model)
     assert sum(isinstance(module, DropPath) for module in model.modules()) == 4
@@ -169,7 +169,7 @@ def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.Monk
     else:
         first = start = layout.pool(torch.eye(count)).expand(2, 1, count)
     torch.testing.assert_close(captured, (first @ total)[:, 0, layout.prefix :], atol=1e-6, rtol=1e-4)
-    rollout = collect_batch(model, images, CLASSES, CollectOptions(head_layer=1))[0]["rollout"]
+    rollout = collect_batch(model, images, CLASSES, 1)[0]["rollout"]
     torch.testing.assert_close(rollout.float(), (start @ product)[:, 0, layout.prefix :].detach(), atol=1e-3, rtol=0)
 
 
@@ -182,7 +182,7 @@ def test_the_map_of_a_pooled_model_is_that_of_the_pool() -> None:
         query = model.attn_pool.q(model.attn_pool.latent).unflatten(-1, (3, 16))
         expected = (torch.einsum("qmhd,bnhd->bhn", query, keys) / 4).softmax(-1)
         torch.testing.assert_close(rows()[-1], expected)
-    fields, _ = collect_batch(model, images, CLASSES, CollectOptions(head_layer=3))
+    fields, _ = collect_batch(model, images, CLASSES, 3)
     torch.testing.assert_close(fields["heads"].float(), expected, atol=1e-3, rtol=0)
 
 
@@ -251,6 +251,6 @@ def test_registers_take_the_outliers_place() -> None:
             model(images_of(model))
         marked = outliers(torch.stack(norms()[:-1], dim=1))
         assert marked.any() == is_outlier
-        fields, _ = collect_batch(model, images_of(model), CLASSES, CollectOptions(head_layer=1))
+        fields, _ = collect_batch(model, images_of(model), CLASSES, 1)
         assert (fields["outlier_attention"] > 0).any() == is_outlier
         assert fields["layers"].shape[-1] == 16

@@ -6,7 +6,6 @@ is one), H heads, N tokens (T prefix tokens first), P patches, K statistics.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -23,28 +22,20 @@ from harness.explain.attention.head_statistics import (
 )
 from harness.explain.attention.legrad import capture_legrad
 from harness.explain.attention.relevance import capture_relevance, differentiable
-from harness.explain.attention.rollout import FUSIONS, Rollout, rollout, transition
+from harness.explain.attention.rollout import rollout, transition
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.model import adapter
 
 TOP = 5  # classes that are named of each image
 
 
-@dataclasses.dataclass(frozen=True)
-class CollectOptions:
-    """What is collected in addition to the arrays that every archive has."""
-
-    head_layer: int  # 1 to L: the block whose heads are kept apart
-    rollout: Rollout = dataclasses.field(default_factory=Rollout)
-    projections: tuple[Tensor, ...] = ()  # weights of patch projections, to measure what images put in beside positions
-
-
 def collect_batch(
-    model: nn.Module, images: Tensor, labels: Tensor, options: CollectOptions
+    model: nn.Module, images: Tensor, labels: Tensor, head_layer: int
 ) -> tuple[dict[str, Tensor], RunningMean]:
     """Fields of `Archive` and the likeliest classes of the images of one batch; and sums of STATISTICS (L, H, K).
 
-    Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known.
+    Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known. The heads of layer `head_layer` (1 to L)
+    are kept apart.
     """
     parts = adapter.parts(model)
     layout, first = parts.layout, parts.layout.prefix
@@ -55,8 +46,7 @@ def collect_batch(
         capture_layer_rows(model) as latest_rows,
         capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as latest_norms,
         capture_matrices(
-            model,
-            lambda matrix: (transition(matrix, options.rollout, layout), head_statistics(matrix, distances, layout)),
+            model, lambda matrix: (transition(matrix), head_statistics(matrix, distances, layout))
         ) as latest_matrices,
     ):
         logits = model(differentiable(images))
@@ -68,7 +58,7 @@ def collect_batch(
             norms = latest_norms()[:-1]  # as patches enter each block
             pooled = None
             if layout.pools_by_attention:  # the layer after the last block
-                pooled = FUSIONS[options.rollout.fusion](rows[-1])
+                pooled = rows[-1].mean(1)
                 statistics.append(pool_statistics(rows[-1]))
                 norms = latest_norms()
             means = torch.stack([each.mean(1) for each in statistics], dim=1)  # (B, L, K)
@@ -86,7 +76,7 @@ def collect_batch(
                 "top_classes": top_classes,
                 "top_probabilities": top_probabilities,
                 "layers": by_layer_rows[..., first:].half(),
-                "heads": rows[options.head_layer - 1][..., first:].half(),
+                "heads": rows[head_layer - 1][..., first:].half(),
                 "class_share": torch.stack([each[..., :first].sum(-1).mean(1) for each in rows], 1),  # not on patches
                 "rollout": rollout(transitions, layout, pooled).half(),
                 "entropy": by_layer["class_entropy"],

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from harness.data.eval_loader import EvalBatch, EvalBatches
 from harness.errors import HarnessError
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.head_statistics import RunningMean
 from harness.explain.attention.self_test import self_test
 from harness.explain.positions.content import content_length
@@ -59,18 +59,20 @@ def collect(
     model: nn.Module,
     batches: EvalBatches,
     total: int,
-    options: CollectOptions,
+    head_layer: int,
+    projections: Sequence[Tensor],
     processes: Processes,
     stop: StopSignals | None = None,
 ) -> Collected | None:
     """Capture attention of all `total` images; None on all processes but the main one.
 
+    `projections` are weights of patch projections, to measure what images put in beside positions.
     Every rank calls it, with a plain model in eval mode: neither compiled nor wrapped. An error on any rank is
     raised as HarnessError on all of them; that of a failed self-test, before the first image. Raises StopRequested on
     all ranks when one received a stop signal.
     """
     tested = processes.on_main(lambda: _tested(model, batches))
-    while (share := _one_pass(model, batches, total, options, processes, stop)) is None:
+    while (share := _one_pass(model, batches, total, head_layer, projections, processes, stop)) is None:
         clear_device_cache(garbage_collection=True)
         if not batches.halve():
             raise HarnessError("Out of memory with attention of one image at a time: free memory on the device.")
@@ -116,7 +118,8 @@ def _one_pass(
     model: nn.Module,
     batches: EvalBatches,
     total: int,
-    options: CollectOptions,
+    head_layer: int,
+    projections: Sequence[Tensor],
     processes: Processes,
     stop: StopSignals | None,
 ) -> _Share | None:
@@ -135,7 +138,7 @@ def _one_pass(
             if (batch := next(own, None)) is None:
                 continue  # other ranks have an image more
             try:
-                _add(share, model, batch, options)
+                _add(share, model, batch, head_layer, projections)
             except Exception as error:  # every rank must come to the next agreement
                 state = _OUT_OF_MEMORY if should_reduce_batch_size(error) else _FAILED
                 problem = _in_words(error)
@@ -143,12 +146,12 @@ def _one_pass(
     return share
 
 
-def _add(share: _Share, model: nn.Module, batch: EvalBatch, options: CollectOptions) -> None:
-    fields, statistics = collect_batch(model, batch.images, batch.labels, options)
+def _add(share: _Share, model: nn.Module, batch: EvalBatch, head_layer: int, projections: Sequence[Tensor]) -> None:
+    fields, statistics = collect_batch(model, batch.images, batch.labels, head_layer)
     share.batches.append(
         {name: value.cpu().numpy() for name, value in (fields | {"positions": batch.positions}).items()}
     )
-    lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in options.projections)
+    lengths = (content_length(batch.images, weight.to(batch.images.device)) for weight in projections)
     count = len(batch.images)
     squares = (RunningMean(count, count * length.double().square()) for length in lengths)
     share.sums.append([each.to("cpu") for each in (statistics, *squares)])

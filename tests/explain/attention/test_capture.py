@@ -22,7 +22,7 @@ from harness.explain.attention.capture import (
     capture_tokens,
     class_row,
 )
-from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.attention.rollout import rollout, transition
 from harness.explain.attention.self_test import self_test
 from harness.runs import rules
 from tests.helpers.forked import in_child
@@ -194,7 +194,6 @@ def test_nothing_waits_for_the_device() -> None:
         # A tensor without values cannot be read, so whatever asked for a number would raise.
         with torch.device("meta"):
             model = tiny_vit()
-        settings = Rollout("max", 0.5, 0.9)
         with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             model, images = model.to_empty(device="cpu"), torch.empty(4, 3, 32, 32)
             distances = head_statistics.patch_distances((4, 4), 8)
@@ -204,7 +203,7 @@ def test_nothing_waits_for_the_device() -> None:
                 capture_matrices(
                     model,
                     lambda matrix: (
-                        transition(matrix, settings, CLASS_TOKEN),
+                        transition(matrix),
                         head_statistics.head_statistics(matrix, distances, CLASS_TOKEN),
                     ),
                 ) as reduced,

@@ -12,12 +12,12 @@ from torch import Tensor
 from harness.data.eval_loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
-from harness.explain.attention.batch import CollectOptions, collect_batch
+from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import attention_matrix, attentions
 from harness.explain.attention.collect import Collected, collect
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
-from harness.explain.attention.rollout import Rollout, rollout, transition
+from harness.explain.attention.rollout import rollout, transition
 from harness.explain.positions.content import content_length
 from harness.training.signals import StopRequested
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, hooks_left, pictures, tiny_vit
@@ -64,9 +64,10 @@ class SomeBatches:
 
 def look(images: Tensor, size: int = 3, **changes: Any) -> Collected:
     model = changes.pop("model", None) or tiny_vit()
-    order, stop = changes.pop("order", None), changes.pop("stop", None)
-    wanted = CollectOptions(**{"head_layer": 2, **changes})
-    found = collect(model, SomeBatches(images, size, order), len(images), wanted, Alone(), stop)  # type: ignore[arg-type]
+    batches: Any = SomeBatches(images, size, changes.pop("order", None))
+    alone: Any = Alone()
+    layer, projections = changes.pop("head_layer", 2), changes.pop("projections", ())
+    found = collect(model, batches, len(images), layer, projections, alone, changes.pop("stop", None))
     assert found is not None
     return found
 
@@ -81,7 +82,7 @@ def test_arrays_of_each_image_follow_the_definitions() -> None:
     np.testing.assert_allclose(seen["layers"], attention[:, :, :, 0, 1:].mean(2), atol=1e-3)
     np.testing.assert_allclose(seen["heads"], attention[:, 1, :, 0, 1:], atol=1e-3)
     np.testing.assert_allclose(seen["class_share"], attention[:, :, :, 0, 0].mean(2), atol=1e-5)
-    maps = rollout([transition(attention[:, layer], Rollout(), CLASS_TOKEN) for layer in range(3)], CLASS_TOKEN)
+    maps = rollout([transition(attention[:, layer]) for layer in range(3)], CLASS_TOKEN)
     np.testing.assert_allclose(seen["rollout"], maps, atol=1e-4)
     assert seen["layers"].dtype == seen["heads"].dtype == seen["rollout"].dtype == np.float16
 
@@ -131,7 +132,7 @@ def test_outliers_are_found_with_the_attention_they_take() -> None:
 
 
 def test_unknown_labels_have_no_probability() -> None:
-    seen, _ = collect_batch(tiny_vit(), pictures(2), torch.tensor([-1, 3]), CollectOptions(head_layer=1))
+    seen, _ = collect_batch(tiny_vit(), pictures(2), torch.tensor([-1, 3]), 1)
     assert seen["labels"].tolist() == [-1, 3]
     assert seen["label_probability"].isnan().tolist() == [True, False]
 
