@@ -15,7 +15,7 @@ import yaml
 from click.core import ParameterSource
 
 from harness.config import GROUPS, RunConfig
-from harness.errors import ConfigError, printable
+from harness.errors import ConfigError, errors_in_words, printable
 from harness.recipes import default_text
 from harness.settings.option import option_name, value_type
 
@@ -48,6 +48,10 @@ class GroupedCommand(click.Command):
 
 class RunCommand(GroupedCommand):
     """The command of a run. In a sweep, HARNESS_SWEEP_ARGS is appended to its arguments."""
+
+    def invoke(self, context: click.Context) -> Any:
+        with errors_in_words():
+            return super().invoke(context)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         try:

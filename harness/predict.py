@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.data.augment import centre_box
@@ -28,6 +28,7 @@ from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
 from harness.files import not_a_file
 from harness.launch.cores import usable_cores
+from harness.model.vit import build_model
 from harness.runs.folder import BEST, RunFolder, check_exists
 from harness.runs.intervals import score_intervals
 from harness.runs.reading import ANOTHER_RUN, refuse_links
@@ -51,6 +52,19 @@ def best_of(run_folder: Path) -> BestCheckpoint:
         )
     refuse_links(path, run_folder)
     return load_best(path)
+
+
+def initial_model(best: BestCheckpoint) -> nn.Module:
+    """The model before fine-tuning, on the CPU. Raises HarnessError if its weights are missing."""
+    config = best.config
+    return build_model(
+        config.model,
+        num_classes=len(best.classes),
+        weights=config.weights,
+        image_size=best.preprocessing.crop_size,
+        weights_key=config.weights_key,
+        seed=config.seed,
+    ).model.eval()
 
 
 def open_run(

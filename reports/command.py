@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 
 from reports.runs import Run
 from reports.stats.setting import NOT_SETTINGS
@@ -19,16 +18,10 @@ def reproducing(run: Run) -> str:
     """
     words = run.manifest.get("arguments")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        words = list(_every_setting(run))
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in run.config.items() if value is not None]
     # A run without a recipe is of a version whose defaults are now those of the study.
     recipe = [] if "recipe" in run.config else ["--recipe=study"]
     return shlex.join(["harness", "train", *recipe, *(word for word in words if not word.startswith(ELSEWHERE))])
-
-
-def _every_setting(run: Run) -> Iterator[str]:
-    for name, value in run.config.items():
-        if value is not None:
-            yield f"--{name.replace('_', '-')}={value}"
 
 
 def using(run: Run) -> list[tuple[str, str]]:

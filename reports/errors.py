@@ -1,7 +1,7 @@
 """The error of reports, in the user's words."""
 
-from __future__ import annotations
+from harness.errors import HarnessError
 
 
-class ReportError(Exception):
-    """A page that cannot be made, in the user's words."""
+class ReportError(HarnessError):
+    """A page or a W&B report that cannot be made."""

@@ -53,6 +53,11 @@ class Run:
             value = next((row[key] for row in reversed(self.rows) if key in row), None)
         return finite_number(value)
 
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the config; None unless it is a finite number."""
+        return finite_number(self.config.get("lr"))
+
     def part(self, name: str) -> Mapping[str, Any]:
         """An object of the manifest; empty if it is missing."""
         value = self.manifest.get(name)

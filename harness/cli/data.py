@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from harness.errors import errors_in_words
-
 
 @click.group()
 def data() -> None:
@@ -30,14 +28,13 @@ def check(folder: Path, as_json: bool, split_group: str | None, cache_dir: str |
       harness data check data/sports100
       harness data check data/sports100 --json
     """
-    with errors_in_words():
-        from harness.config import RunConfig
-        from harness.data.check import report
+    from harness.config import RunConfig
+    from harness.data.check import report
 
-        RunConfig(data=str(folder), split_group=split_group)  # an invalid pattern is an error
-        result = report(folder, split_group=split_group, cache_dir=cache_dir)
-        click.echo(result.to_json() if as_json else "\n".join(result.lines()))
-        sys.exit(1 if result.problems else 0)
+    RunConfig(data=str(folder), split_group=split_group)  # an invalid pattern is an error
+    result = report(folder, split_group=split_group, cache_dir=cache_dir)
+    click.echo(result.to_json() if as_json else "\n".join(result.lines()))
+    sys.exit(1 if result.problems else 0)
 
 
 @data.command()
@@ -50,10 +47,9 @@ def fetch(name: str, folder: Path | None) -> None:
     Example:
       harness data fetch sports100
     """
-    with errors_in_words():
-        from harness.data.download import fetch_sports100
+    from harness.data.download import fetch_sports100
 
-        click.echo(fetch_sports100(folder or Path("data") / name))
+    click.echo(fetch_sports100(folder or Path("data") / name))
 
 
 @data.command(short_help="Draw the built-in data set into FOLDER.")
@@ -66,10 +62,9 @@ def demo(folder: Path, seed: int) -> None:
     Example:
       harness data demo demo/data
     """
-    with errors_in_words():
-        from harness.demo.scenes import write
+    from harness.demo.scenes import write
 
-        click.echo(write(folder, seed=seed))
+    click.echo(write(folder, seed=seed))
 
 
 @data.command(short_help="Show and prune the cache of decoded images.")
@@ -111,22 +106,21 @@ def cache(
         raise click.UsageError("--older-than, --larger-than and --yes need --prune.")
     if prune and not yes and not sys.stdin.isatty():
         raise click.UsageError("--prune asks before it removes files, and this is not a terminal: add --yes.")
-    with errors_in_words():
-        from harness.data import cache_contents
-        from harness.data.cache_build import readable
+    from harness.data import cache_contents
+    from harness.data.cache_build import readable
 
-        items = cache_contents.contents(cache_dir)
-        if not prune:
-            click.echo(cache_contents.to_json(cache_dir, items) if as_json else cache_contents.text(cache_dir, items))
-            return
-        chosen = cache_contents.prunable(items, older_than, None if larger_than is None else larger_than * 1e9)
-        if not chosen:
-            click.echo("There is nothing to remove.")
-            return
-        click.echo(cache_contents.text(cache_dir, chosen))
-        if not yes and not click.confirm("Remove these?"):
-            return
-        removed, kept = cache_contents.remove(chosen)
-        click.echo(f"Removed {readable(sum(item.bytes for item in removed))}.")
-        if kept:
-            click.echo(f"Kept {readable(sum(item.bytes for item in kept))} that running processes use.")
+    items = cache_contents.contents(cache_dir)
+    if not prune:
+        click.echo(cache_contents.to_json(cache_dir, items) if as_json else cache_contents.text(cache_dir, items))
+        return
+    chosen = cache_contents.prunable(items, older_than, None if larger_than is None else larger_than * 1e9)
+    if not chosen:
+        click.echo("There is nothing to remove.")
+        return
+    click.echo(cache_contents.text(cache_dir, chosen))
+    if not yes and not click.confirm("Remove these?"):
+        return
+    removed, kept = cache_contents.remove(chosen)
+    click.echo(f"Removed {readable(sum(item.bytes for item in removed))}.")
+    if kept:
+        click.echo(f"Kept {readable(sum(item.bytes for item in kept))} that running processes use.")

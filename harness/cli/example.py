@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import HarnessError, errors_in_words
+from harness.errors import HarnessError
 
 # In a clone a link to sweeps/, in a wheel a copy of its files.
 EXAMPLES = Path(__file__).parents[1] / "sweep" / "examples"
@@ -27,13 +27,12 @@ def example(name: str, folder: Path) -> None:
       harness data demo demo/data
       harness sweep run sweeps/demo.yaml
     """
-    with errors_in_words():
-        file = folder / f"{name}.yaml"
-        if os.path.lexists(file):
-            raise HarnessError(f"{file} already exists. Use it, or give another folder.")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file.write_text((EXAMPLES / file.name).read_text())
-        except OSError as error:
-            raise HarnessError(f"{file} cannot be written: {error.strerror}. Give another folder.") from error
-        click.echo(file)
+    file = folder / f"{name}.yaml"
+    if os.path.lexists(file):
+        raise HarnessError(f"{file} already exists. Use it, or give another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text((EXAMPLES / file.name).read_text())
+    except OSError as error:
+        raise HarnessError(f"{file} cannot be written: {error.strerror}. Give another folder.") from error
+    click.echo(file)

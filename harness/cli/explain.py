@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ConfigError, errors_in_words, printable
+from harness.errors import ConfigError, printable
 from harness.options import SETTINGS
 from harness.settings.model import MODELS, TIMM_MODEL
 
@@ -47,35 +47,34 @@ def explain(
       harness explain runs/lr1e-05_bs16_none_s0-1a2b3c4d --redraw
       harness explain --weights deit_tiny.pth --model vit_ti_16 holiday/ --output holiday_attention
     """
-    with errors_in_words():
-        _refuse(words, layer, redraw, weights, model)
-        from harness.explain import standalone
-        from harness.explain.output_folder import OutputFolder
-        from harness.runs.folder import check_exists
+    _refuse(words, layer, redraw, weights, model)
+    from harness.explain import standalone
+    from harness.explain.output_folder import OutputFolder
+    from harness.runs.folder import check_exists
 
-        if not weights:
-            check_exists(words[0])
-        images = words if weights else words[1:]
-        if output or weights:
-            place = OutputFolder.named(output or Path("attention"))
-        else:
-            place = OutputFolder.of_run_images(words[0]) if images else OutputFolder.of_run(words[0])
-        place.open()  # refuses a folder with files of the user before any work
-        if redraw:
-            standalone.redraw(place, data_folder, _say)
-            _say(f"Drawn again: {place.path}")
-            return
-        if weights:
-            assert model
-            predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, _say)
-        elif images:
-            predictions = standalone.explain_images_with_run(words[0], images, place, layer, _say)
-        else:
-            standalone.explain_run(words[0], place, layer, data_folder, cache_dir, _say)
-            predictions = []
-        for path, top in predictions:
-            classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
-            click.echo(f"{printable(path)}: {classes}")
+    if not weights:
+        check_exists(words[0])
+    images = words if weights else words[1:]
+    if output or weights:
+        place = OutputFolder.named(output or Path("attention"))
+    else:
+        place = OutputFolder.of_run_images(words[0]) if images else OutputFolder.of_run(words[0])
+    place.open()  # refuses a folder with files of the user before any work
+    if redraw:
+        standalone.redraw(place, data_folder, _say)
+        _say(f"Drawn again: {place.path}")
+        return
+    if weights:
+        assert model
+        predictions = standalone.explain_images_with_weights(weights, model, images, place, layer, _say)
+    elif images:
+        predictions = standalone.explain_images_with_run(words[0], images, place, layer, _say)
+    else:
+        standalone.explain_run(words[0], place, layer, data_folder, cache_dir, _say)
+        predictions = []
+    for path, top in predictions:
+        classes = ", ".join(f"{printable(name)} {probability:.1%}" for name, probability in top)
+        click.echo(f"{printable(path)}: {classes}")
 
 
 def _say(sentence: str) -> None:

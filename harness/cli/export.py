@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import errors_in_words, printable
+from harness.errors import printable
 from harness.options import SETTINGS
 
 
@@ -54,27 +54,26 @@ def export(
       harness export runs/lr1e-05_bs16_none_s0-1a2b3c4d --to timm,hf,onnx,onnx-int8 -o exported
       harness export runs/lr1e-05_bs16_none_s0-1a2b3c4d -o exported --push USER/REPO
     """
-    with errors_in_words():
-        from harness.export.export import CARD, export_run
-        from harness.export.formats import parse_formats
-        from harness.export.hub import check_hub, push
-        from harness.export.onnx_file import FLOAT, UINT8
-        from harness.runs.folder import check_exists
+    from harness.export.export import CARD, export_run
+    from harness.export.formats import parse_formats
+    from harness.export.hub import check_hub, push
+    from harness.export.onnx_file import FLOAT, UINT8
+    from harness.runs.folder import check_exists
 
-        check_exists(run)
-        chosen = parse_formats(formats)
-        if repository:
-            check_hub(repository)
-        element = UINT8 if onnx_input == "uint8" else FLOAT
-        problems = export_run(run, chosen, output, element, data_folder, cache_dir, _say)
-        for problem in problems:
-            click.echo(f"Error: {printable(problem)}", err=True)
-        if (output / CARD).is_file():
-            click.echo(f"Exported: {printable(output)}")
-        if problems:
-            sys.exit(1)
-        if repository:
-            click.echo(f"Uploaded: {push(output, repository)}")
+    check_exists(run)
+    chosen = parse_formats(formats)
+    if repository:
+        check_hub(repository)
+    element = UINT8 if onnx_input == "uint8" else FLOAT
+    problems = export_run(run, chosen, output, element, data_folder, cache_dir, _say)
+    for problem in problems:
+        click.echo(f"Error: {printable(problem)}", err=True)
+    if (output / CARD).is_file():
+        click.echo(f"Exported: {printable(output)}")
+    if problems:
+        sys.exit(1)
+    if repository:
+        click.echo(f"Uploaded: {push(output, repository)}")
 
 
 def _say(sentence: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ConfigError, errors_in_words
+from harness.errors import ConfigError
 from harness.options import SETTINGS
 
 # Names the files of the output folder that this command wrote, and may replace.
@@ -30,22 +30,21 @@ def figures(runs: Path, study: bool, output: Path) -> None:
     Example:
       harness figures runs/grid --study -o figures
     """
-    with errors_in_words():
-        if not study:
-            raise ConfigError("Name the figures: --study.")
-        if not runs.is_dir():
-            raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
-        from harness.evidence.print_figures import verified_figures
-        from harness.explain.drawing.study_figures import study_figures
-        from harness.runs.figures import PRINT_FORMATS, save_for_print
-        from harness.runs.owned_files import OwnedFiles
+    if not study:
+        raise ConfigError("Name the figures: --study.")
+    if not runs.is_dir():
+        raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
+    from harness.evidence.print_figures import verified_figures
+    from harness.explain.drawing.study_figures import study_figures
+    from harness.runs.figures import PRINT_FORMATS, save_for_print
+    from harness.runs.owned_files import OwnedFiles
 
-        drawn = [*study_figures(runs, functools.partial(click.echo, err=True)), *verified_figures(runs)]
-        owned = OwnedFiles(output, FILE_LIST)
-        names = [f"{figure.name}{suffix}" for figure in drawn for suffix in PRINT_FORMATS]
-        owned.refuse_foreign(names)
-        output.mkdir(parents=True, exist_ok=True)
-        owned.add(names)
-        for figure in drawn:
-            for path in save_for_print(figure.draw(), output / figure.name, figure.caption):
-                click.echo(path)
+    drawn = [*study_figures(runs, functools.partial(click.echo, err=True)), *verified_figures(runs)]
+    owned = OwnedFiles(output, FILE_LIST)
+    names = [f"{figure.name}{suffix}" for figure in drawn for suffix in PRINT_FORMATS]
+    owned.refuse_foreign(names)
+    output.mkdir(parents=True, exist_ok=True)
+    owned.add(names)
+    for figure in drawn:
+        for path in save_for_print(figure.draw(), output / figure.name, figure.caption):
+            click.echo(path)

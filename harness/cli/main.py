@@ -44,18 +44,25 @@ Repeat the command to resume an interrupted run. A finished run is left unchange
 @run_options
 def run(**values: Any) -> None:
     """Fine-tune a model, keep the best epoch and test it once. `accelerate launch` and W&B agents start this."""
-    with errors_in_words():
-        config = RunConfig(**values)
-        limit_spinning(os.environ)
-        from harness.train import exit_code_of
+    config = RunConfig(**values)
+    limit_spinning(os.environ)
+    from harness.train import exit_code_of
 
-        sys.exit(exit_code_of(config))
+    sys.exit(exit_code_of(config))
 
 
 run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harness/run.py')}"
 
 
-@click.group(context_settings=SETTINGS)
+class Program(click.Group):
+    """Prints the problems of a HarnessError in any command without a traceback, and exits with its code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        with errors_in_words():
+            return super().invoke(context)
+
+
+@click.group(cls=Program, context_settings=SETTINGS)
 @click.version_option(harness.__version__, prog_name="harness")
 def main() -> None:
     """Fine-tune Vision Transformers on folders of images, sweep their settings, and compare the results.
@@ -67,11 +74,10 @@ def main() -> None:
       harness sweep run sweeps/grid.yaml
       harness report runs/grid --open
     """
-    with errors_in_words():
-        try:
-            Path.cwd()
-        except FileNotFoundError:
-            raise HarnessError("The current folder no longer exists. Change to another one.") from None
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise HarnessError("The current folder no longer exists. Change to another one.") from None
     limit_spinning(os.environ)
 
 
@@ -82,22 +88,21 @@ def main() -> None:
 )
 def train(num_processes: int | None, **values: Any) -> None:
     """Fine-tune a model on all GPUs of this machine. Same run as `accelerate launch harness/run.py`."""
-    with errors_in_words():
-        config = RunConfig(**values)
-        from harness.launch.launch import launch
+    config = RunConfig(**values)
+    from harness.launch.launch import launch
 
-        if num_processes and num_processes > config.batch_size:
-            raise ConfigError(
-                f"--num-processes {num_processes} is more than --batch-size {config.batch_size}: in each step, every "
-                f"process needs an image. Give --num-processes {config.batch_size} or less."
-            )
-        image_folder = _check_inputs(config)
-        with tempfile.TemporaryDirectory(prefix="harness-train-") as folder:
-            from harness.data.handover import hand_over
+    if num_processes and num_processes > config.batch_size:
+        raise ConfigError(
+            f"--num-processes {num_processes} is more than --batch-size {config.batch_size}: in each step, every "
+            f"process needs an image. Give --num-processes {config.batch_size} or less."
+        )
+    image_folder = _check_inputs(config)
+    with tempfile.TemporaryDirectory(prefix="harness-train-") as folder:
+        from harness.data.handover import hand_over
 
-            variables = hand_over(image_folder, config.resolved(), Path(folder, "images.json"))
-            command = arguments(config.resolved())
-            sys.exit(launch(command, num_processes=num_processes, env={**os.environ, **variables}))
+        variables = hand_over(image_folder, config.resolved(), Path(folder, "images.json"))
+        command = arguments(config.resolved())
+        sys.exit(launch(command, num_processes=num_processes, env={**os.environ, **variables}))
 
 
 def _check_inputs(config: RunConfig) -> ImageFolder:

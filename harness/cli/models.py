@@ -33,6 +33,7 @@ def models(search: str | None, as_json: bool) -> None:
       harness models --search "siglip 224" --json
     """
     from harness.model import listing
+    from harness.runs.console import aligned
 
     listed = listing.search(search)
     if as_json:
@@ -40,9 +41,7 @@ def models(search: str | None, as_json: bool) -> None:
         return
     taken = [each for each in listed if not each.refused]
     rows = [HEADINGS, *(_row(each.values()) for each in taken)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    click.echo("\n".join(aligned(rows)))
     for each in listed:
         if each.refused:
             click.echo(f"{each.model} is not supported: {each.refused}.")

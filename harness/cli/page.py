@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-
-from harness.errors import ConfigError, HarnessError
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,8 @@ class PageOptions:
     open_page: bool
 
 
-def check_page_options(options: PageOptions, *, on_wandb: bool) -> None:
-    """Raises ConfigError with every problem."""
-    if problems := list(_problems(options, on_wandb)):
-        raise ConfigError(problems)
-
-
-def _problems(options: PageOptions, on_wandb: bool) -> Iterator[str]:
+def page_problems(options: PageOptions, *, on_wandb: bool) -> Iterator[str]:
+    """Options that do not go together, or have values that they cannot have."""
     from reports.page.tables import FORMATS
 
     if options.gallery != "all" and not options.gallery.isdecimal():
@@ -48,7 +42,6 @@ def _problems(options: PageOptions, on_wandb: bool) -> Iterator[str]:
 
 def make_page(options: PageOptions) -> None:
     """Build the page and print its path or address, and the paths of its tables. Raises HarnessError."""
-    from reports.errors import ReportError
     from reports.page import server
     from reports.page.build import build
     from reports.page.tables import table_files
@@ -71,17 +64,12 @@ def make_page(options: PageOptions) -> None:
         if options.open_page:
             click.launch(address)
 
-    try:
-        # Before the page is built: what changes meanwhile is seen.
-        look = server.rebuilding(Path(options.runs), make, _print_problem) if options.watch else None
-        index = make()
-        if not options.serve:
-            announce(str(index), index.parent)
-            return
-        server.serve(index.parent, lambda address: announce(address, index.parent), port=options.port, look=look)
-    except ReportError as error:
-        raise HarnessError(str(error)) from error
-
-
-def _print_problem(text: str) -> None:
-    click.echo(text, err=True)
+    # Before the page is built: what changes meanwhile is seen.
+    look = None
+    if options.watch:
+        look = server.rebuilding(Path(options.runs), make, functools.partial(click.echo, err=True))
+    index = make()
+    if not options.serve:
+        announce(str(index), index.parent)
+        return
+    server.serve(index.parent, lambda address: announce(address, index.parent), port=options.port, look=look)

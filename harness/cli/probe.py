@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.config import RunConfig
-from harness.errors import errors_in_words
 from harness.settings.model import MODELS
 
 if TYPE_CHECKING:
@@ -53,20 +52,19 @@ def probe(models: tuple[str, ...], weights: tuple[str, ...], as_json: bool, **se
       harness probe --data data/sports100 --model vit_b_16 --model vit_b_32
       harness probe --data data/sports100 --model vit_ti_16 --weights deit_tiny.pth
     """
-    with errors_in_words():
-        from harness.probe.backbones import pair_with_weights, probe_backbones
+    from harness.probe.backbones import pair_with_weights, probe_backbones
 
-        configs = [
-            RunConfig(model=model, weights=path, **settings).resolved()
-            for model, path in pair_with_weights(models, weights)
-        ]
-        results = []
-        for result in probe_backbones(configs):
-            results.append(result)
-            if as_json:
-                click.echo(json.dumps(_numbers(result)))
-        if not as_json:
-            click.echo(_table(results, Path(settings["data"])))
+    configs = [
+        RunConfig(model=model, weights=path, **settings).resolved()
+        for model, path in pair_with_weights(models, weights)
+    ]
+    results = []
+    for result in probe_backbones(configs):
+        results.append(result)
+        if as_json:
+            click.echo(json.dumps(_numbers(result)))
+    if not as_json:
+        click.echo(_table(results, Path(settings["data"])))
 
 
 def _numbers(result: BackboneResult) -> dict[str, Any]:
@@ -89,6 +87,8 @@ def _numbers(result: BackboneResult) -> dict[str, Any]:
 
 def _table(results: list[BackboneResult], data: Path) -> str:
     """One row per backbone, best validation F1 first, and the command that fine-tunes the best."""
+    from harness.runs.console import aligned
+
     ranked = sorted(results, key=lambda result: -result.val.f1)
     rows = [
         (
@@ -103,14 +103,12 @@ def _table(results: list[BackboneResult], data: Path) -> str:
         )
         for result in ranked
     ]
-    widths = [max(len(cell) for cell in column) for column in zip(COLUMNS, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (COLUMNS, *rows)]
     best = ranked[0]
     return "\n".join(
         [
             f"Linear probe on {data.name}: macro F1, {best.val.n} validation and {best.test.n} test images, "
             f"{len(best.test.support)} classes",
-            *(line.rstrip() for line in lines),
+            *aligned([COLUMNS, *rows]),
             "",
             "Fine-tune the best by validation F1, starting from its probe:",
             f"  harness train --data {data} --model {best.model} --weights {best.weights} --head-init probe",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.page import PageOptions, check_page_options, make_page
-from harness.errors import ConfigError, HarnessError, errors_in_words, printable
+from harness.cli.page import PageOptions, make_page, page_problems
+from harness.errors import ConfigError, HarnessError, printable
 
 
 @click.command()
@@ -28,20 +28,17 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
       harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d
       harness evaluate runs/lr1e-05_bs16_none_s0-1a2b3c4d --data other/images --json
     """
-    with errors_in_words():
-        from harness.predict import evaluate_again
-        from harness.runs.summary import score_lines
+    from harness.predict import evaluate_again
+    from harness.runs.console import aligned
+    from harness.runs.summary import score_lines
 
-        results = evaluate_again(
-            run_folder, data_folder, cache_dir, lambda sentence: click.echo(printable(sentence), err=True)
-        )
-        if as_json:
-            click.echo(json.dumps(results))
-        else:
-            lines = score_lines(results)
-            width = max(map(len, lines))
-            for title, value in lines.items():
-                click.echo(f"{title:<{width}}  {value}")
+    results = evaluate_again(
+        run_folder, data_folder, cache_dir, lambda sentence: click.echo(printable(sentence), err=True)
+    )
+    if as_json:
+        click.echo(json.dumps(results))
+    else:
+        click.echo("\n".join(aligned(score_lines(results).items())))
 
 
 @click.command()
@@ -68,31 +65,30 @@ def predict(run_folder: Path, paths: tuple[Path, ...], top: int, csv_file: Path 
       harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d holiday/ --top 3
       harness predict runs/lr1e-05_bs16_none_s0-1a2b3c4d 'holiday/**/*.jpg' --csv predictions.csv
     """
-    with errors_in_words():
-        if csv_file and as_json:
-            raise ConfigError("--csv and --json cannot be combined; give one of them.")
-        from harness.cli.predictions import print_json, print_text, write_table
-        from harness.predict import Prediction, Predictor, find_images
+    if csv_file and as_json:
+        raise ConfigError("--csv and --json cannot be combined; give one of them.")
+    from harness.cli.predictions import print_json, print_text, write_table
+    from harness.predict import Prediction, Predictor, find_images
 
-        predictor = Predictor(run_folder)
-        failed = 0
+    predictor = Predictor(run_folder)
+    failed = 0
 
-        def usable() -> Iterator[Prediction]:
-            nonlocal failed
-            for prediction in predictor.predict(find_images(paths)):
-                if prediction.problem:
-                    failed += 1
-                    click.echo(f"{printable(prediction.path)} cannot be used: {prediction.problem}.", err=True)
-                else:
-                    yield prediction
+    def usable() -> Iterator[Prediction]:
+        nonlocal failed
+        for prediction in predictor.predict(find_images(paths)):
+            if prediction.problem:
+                failed += 1
+                click.echo(f"{printable(prediction.path)} cannot be used: {prediction.problem}.", err=True)
+            else:
+                yield prediction
 
-        if csv_file:
-            write_table(csv_file, predictor.classes, usable())
-        elif as_json:
-            print_json(predictor.classes, usable())
-        else:
-            print_text(predictor.classes, usable(), top)
-        sys.exit(int(failed > 0))
+    if csv_file:
+        write_table(csv_file, predictor.classes, usable())
+    elif as_json:
+        print_json(predictor.classes, usable())
+    else:
+        print_text(predictor.classes, usable(), top)
+    sys.exit(int(failed > 0))
 
 
 @click.command()
@@ -104,15 +100,14 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     Example:
       harness sync runs/*
     """
-    with errors_in_words():
-        from harness.track import sync as sync_run
-        from reports.page.site import LEDGER
+    from harness.track import sync as sync_run
+    from reports.page.site import LEDGER
 
-        # runs/* also matches the folder of the report.
-        run_folders = tuple(folder for folder in run_folders if not (folder / LEDGER).exists())
-        if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
-            raise HarnessError(f"{folder} holds no W&B files (wandb/). Give run folders." for folder in missing)
-        sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
+    # runs/* also matches the folder of the report.
+    run_folders = tuple(folder for folder in run_folders if not (folder / LEDGER).exists())
+    if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
+        raise HarnessError(f"{folder} holds no W&B files (wandb/). Give run folders." for folder in missing)
+    sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
 
 
 @click.command()
@@ -161,16 +156,16 @@ def report(
       harness report runs/grid --wandb
       harness report ENTITY/PROJECT/SWEEP --wandb
     """
-    with errors_in_words():
-        page = PageOptions(runs, output, gallery, tuple(filter(None, tables.split(","))), serve, watch, port, open_page)
-        check_page_options(page, on_wandb=on_wandb)
-        if not on_wandb:
-            make_page(page)
-            return
-        from harness.cli.wandb_report import publish
+    page = PageOptions(runs, output, gallery, tuple(filter(None, tables.split(","))), serve, watch, port, open_page)
+    if problems := list(page_problems(page, on_wandb=on_wandb)):
+        raise ConfigError(problems)
+    if not on_wandb:
+        make_page(page)
+        return
+    from harness.cli.wandb_report import publish
 
-        addresses = [*publish(runs, click.echo)]
-        for address in addresses:
-            click.echo(address)
-        if open_page:
-            click.launch(addresses[-1])
+    addresses = [*publish(runs, click.echo)]
+    for address in addresses:
+        click.echo(address)
+    if open_page:
+        click.launch(addresses[-1])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.errors import HarnessError, errors_in_words
+from harness.errors import HarnessError
 from harness.options import SETTINGS
 from harness.runs.rules import EVIDENCE_FILE, Goal
 
@@ -37,14 +37,13 @@ def verify(run: Path, images: int, data: str | None, cache_dir: str | None, thre
       harness verify runs/lr1e-05_bs16_none_s0-1a2b3c4d --images 200
       harness verify runs/grid
     """
-    with errors_in_words():
-        from harness.runs.reading import run_folders
+    from harness.runs.reading import run_folders
 
-        is_folder_of_runs = not (run / "config.json").is_file() and any(run_folders(run))
-        if is_folder_of_runs:
-            run = best_run(run)
-            click.echo(f"Verifying the best run: {run}")
-        _verify(run, images, data, cache_dir, threads)
+    is_folder_of_runs = not (run / "config.json").is_file() and any(run_folders(run))
+    if is_folder_of_runs:
+        run = best_run(run)
+        click.echo(f"Verifying the best run: {run}")
+    _verify(run, images, data, cache_dir, threads)
 
 
 def verify_best_run(folder: Path, metric: str, goal: Goal) -> None:

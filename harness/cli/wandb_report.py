@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from harness import track
 from harness.errors import HarnessError
 from reports.collection import Collection, collect
-from reports.errors import ReportError
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report import dashboard
 from reports.wandb_report.dashboard import Scope
@@ -23,35 +20,32 @@ SAVE_TIMEOUT = 120
 
 HOW_TO_SEND = "To send runs: harness sync RUN..., or harness sweep sync FILE."
 
-Answer = TypeVar("Answer")
-
 
 def publish(runs: str, say: Callable[[str], None] = print) -> tuple[str, str]:
     """Make the workspace and the report of a folder of runs, or of ENTITY/PROJECT[/SWEEP]; returns their addresses.
 
     Raises HarnessError if the extra `reports`, a login, a permission or the runs are missing.
     """
-    with _report_errors_translated():
-        dashboard.require()
-        folder = Path(runs)
-        local = collect(folder) if folder.is_dir() else None
-        remote = re.fullmatch(r"([^/\s]+)/([^/\s]+)(?:/([^/]+))?/?", runs)
-        if not local and not remote:
-            raise HarnessError(f"{runs} is neither a folder of runs nor ENTITY/PROJECT or ENTITY/PROJECT/SWEEP in W&B.")
-        with track.reach() as server:
-            if local:
-                scope, collection = _scope_of(server, local, say), local
-            else:
-                assert remote is not None
-                scope, collection = _remote_runs(server, folder, *remote.groups())
-            return _ask(server, lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
+    dashboard.require()
+    folder = Path(runs)
+    local = collect(folder) if folder.is_dir() else None
+    remote = re.fullmatch(r"([^/\s]+)/([^/\s]+)(?:/([^/]+))?/?", runs)
+    if not local and not remote:
+        raise HarnessError(f"{runs} is neither a folder of runs nor ENTITY/PROJECT or ENTITY/PROJECT/SWEEP in W&B.")
+    with track.reach() as server:
+        if local:
+            scope, collection = _scope_of(server, local, say), local
+        else:
+            assert remote is not None
+            scope, collection = _remote_runs(server, folder, *remote.groups())
+        return server.ask(lambda api: dashboard.publish(api, scope, collection), SAVE_TIMEOUT)
 
 
 def _remote_runs(
     server: track.Server, folder: Path, entity: str, project: str, sweep: str | None
 ) -> tuple[Scope, Collection]:
     """Read all runs of a project or sweep from W&B, whichever machine sent them."""
-    runs = _ask(server, lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
+    runs = server.ask(lambda api: read_remote_runs(api, entity, project, sweep), READ_TIMEOUT)
     groups = {run.manifest["group"] for run in runs}
     # The group is named after the sweep's folder: the folder and the sweep id then give the same report.
     name = groups.pop() if sweep and len(groups) == 1 else None
@@ -66,25 +60,9 @@ def _scope_of(server: track.Server, collection: Collection, say: Callable[[str],
         raise HarnessError(f"None of the runs in {folder} was recorded for W&B: they were made with W&B disabled.")
     entity, project = server.project_of(recorded[0].path).split("/")
     ids = sorted(str(run.manifest["wandb_run_id"]) for run in runs if run.manifest.get("wandb_run_id"))
-    sent = _ask(server, lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
+    sent = server.ask(lambda api: known_ids(api, entity, project, ids), SAVE_TIMEOUT)
     if not sent:
         raise HarnessError(f"{entity}/{project} has none of the runs in {folder} yet. {HOW_TO_SEND}")
     if missing := len(runs) - len(sent):
         say(f"{missing} of {len(runs)} runs are not in W&B yet: the report has text and tables of them. {HOW_TO_SEND}")
     return Scope(entity, project, collection.name, ids=tuple(ids))
-
-
-def _ask(server: track.Server, work: Callable[[Any], Answer], seconds: float) -> Answer:
-    def translated(api: Any) -> Answer:
-        with _report_errors_translated():
-            return work(api)
-
-    return server.ask(translated, seconds)
-
-
-@contextlib.contextmanager
-def _report_errors_translated() -> Iterator[None]:
-    try:
-        yield
-    except ReportError as error:
-        raise HarnessError(str(error)) from error

@@ -16,7 +16,7 @@ from harness.doctor.check import GB, Check
 from harness.launch.gpus import count_gpus
 
 PROJECT = "vit-harness"
-REPORTED_PACKAGES = ("torch", "torchvision", "accelerate", "torchmetrics", "wandb", "opencv-python-headless")
+REPORTED_PACKAGES = ("torch", "torchvision", "accelerate", "wandb", "opencv-python-headless")
 
 
 def probe() -> None:

@@ -11,6 +11,7 @@ Shapes: n images, L layers, D hidden size.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.evidence.subject import Subject, features, logits_from
+from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import FEWEST
 from harness.model.adapter import parts
 from harness.probe.linear_probe import fit_probe
@@ -28,9 +29,12 @@ from harness.runs.resampling import Interval, mean_intervals
 
 # A probe that loses less accuracy than this is as good as the last layer's for any use.
 SMALL_LOSS = 0.05
-INVERSE_STRENGTHS = (0.01, 0.1, 1.0)
-PROBE_TOLERANCE = 1e-4  # of its gradient: accuracies are compared, not weights, and there are L + 1 probes to fit
-PROBE_ITERATIONS = 200  # usual fits take 50; those on features that hardly differ between images would take thousands
+_fit = functools.partial(
+    fit_probe,
+    inverse_strengths=(0.01, 0.1, 1.0),
+    gradient_tolerance=1e-4,  # accuracies are compared, not weights, and there are L + 1 probes to fit
+    max_iterations=200,  # usual fits take 50; those on features that hardly differ between images would take thousands
+)
 SHUFFLE_SEED = 7
 RULE = (
     "The probe's accuracy at the last layer less that at half the depth, on the same test images. holds: the upper end "
@@ -97,14 +101,14 @@ def measure_depth(subject: Subject, few: Subject, train: Labelled, val: Labelled
     layers = testing.shape[1]
     right, lens = np.empty((len(labels), layers)), []
     for layer in range(layers):
-        fit = fitting[:, layer], train.labels, choosing[:, layer], val.labels
-        right[:, layer] = _probe_predicted(*fit, testing[:, layer], subject.num_classes) == labels
+        probe, _ = _fit(fitting[:, layer], train.labels, choosing[:, layer], val.labels, subject.num_classes)
+        right[:, layer] = probe.logits(testing[:, layer]).argmax(1) == labels
         lens.append(float((_lens(model, testing[:, layer]) == labels).mean()))
     # What the last layer's probe reaches when the labels it is fitted on say nothing.
     generator = np.random.Generator(np.random.Philox(SHUFFLE_SEED))
     shuffled = [generator.permutation(each.labels) for each in (train, val)]
-    fit = fitting[:, -1], shuffled[0], choosing[:, -1], shuffled[1]
-    by_chance = _probe_predicted(*fit, testing[:, -1], subject.num_classes)
+    probe, _ = _fit(fitting[:, -1], shuffled[0], choosing[:, -1], shuffled[1], subject.num_classes)
+    by_chance = probe.logits(testing[:, -1]).argmax(1)
     measured = mean_intervals(np.concatenate([right, right[:, -1:] - right], axis=1))
     losses = tuple(measured[layers:])
     return Depth(
@@ -130,7 +134,7 @@ def features_by_layer(model: nn.Module, batches: Callable[[], Iterator[Tensor]])
         tokens, of_layers = vit.embed(images), []
         for block in vit.blocks:
             tokens = block(tokens)
-            of_layers.append(features(vit, tokens))
+            of_layers.append(vit.features(tokens))
         of_batches.append(torch.stack(of_layers, dim=1).float().cpu().numpy())
     return np.concatenate(of_batches)
 
@@ -161,25 +165,3 @@ def _accuracy_without_blocks(subject: Subject) -> tuple[float, ...]:
             right[omitted] += (predicted == labels).sum()
             before = block(before)
     return tuple((right / len(subject)).tolist())
-
-
-def _probe_predicted(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    val: np.ndarray,
-    val_labels: np.ndarray,
-    test: np.ndarray,
-    num_classes: int,
-) -> np.ndarray:
-    """The classes (n,) that a probe gives to `test`; all features are those of one layer, (any number, D)."""
-    probe, _ = fit_probe(
-        train,
-        train_labels,
-        val,
-        val_labels,
-        num_classes,
-        inverse_strengths=INVERSE_STRENGTHS,
-        gradient_tolerance=PROBE_TOLERANCE,
-        max_iterations=PROBE_ITERATIONS,
-    )
-    return probe.logits(test).argmax(1)

@@ -13,15 +13,13 @@ import numpy as np
 from harness.evidence.faithfulness import BASELINES
 from harness.evidence.heads import SIGNIFICANT
 from harness.evidence.randomisation import STAGES
-from harness.runs.rules import BLUE, GREEN, ORANGE
+from harness.runs.figures import new_figure, tidy
+from harness.runs.rules import BLUE, COLOURS, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DPI = 120
-# Told apart with any colour vision (Okabe & Ito 2008); baselines are grey.
-_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = {"centre": "--", "mean of other images": ":", "random": "-."}
 
 Results = Mapping[str, Any]
@@ -41,7 +39,7 @@ def evidence_figures(results: Results) -> dict[str, Figure]:
 
 def depth_figure(depth: Results) -> Figure:
     """Accuracy by layer of a probe, of the model's own head and without the block; similarity with the last layer."""
-    figure = _figure(11, 4.6, f"What each layer knows: {depth['n']} test images, 95 % intervals")
+    figure = new_figure(11, 4.6, f"What each layer knows: {depth['n']} test images, 95 % intervals")
     accuracy, similarity = figure.subplots(1, 2, width_ratios=(3, 2))
     layers = np.arange(1, len(depth["lens"]) + 1)
     probe = depth["probe"]
@@ -61,7 +59,7 @@ def depth_figure(depth: Results) -> Figure:
     similarity.set(title="Similarity with the last layer", xlabel="layer", ylabel="linear CKA", ylim=(0, 1.02))
     accuracy.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))  # below: over no line
     for axes in (accuracy, similarity):
-        _tidy(axes)
+        tidy(axes)
         axes.set_xticks(layers)
     return figure
 
@@ -70,7 +68,7 @@ def heads_figure(heads: Results) -> Figure:
     """Change of the loss without each head; a dot marks heads that matter."""
     changes, p_values = np.array(heads["loss_change"]), np.array(heads["p_values"])
     layers, count = changes.shape
-    figure = _figure(max(6.5, 0.5 * count + 3), max(3.8, 0.36 * layers + 1.8), "")
+    figure = new_figure(max(6.5, 0.5 * count + 3), max(3.8, 0.36 * layers + 1.8))
     axes = figure.subplots()
     end = float(np.abs(changes).max()) or 1.0
     image = axes.imshow(changes, cmap="PuOr_r", vmin=-end, vmax=end, aspect="auto")
@@ -95,7 +93,9 @@ def heads_figure(heads: Results) -> Figure:
 
 def positions_figure(positions: Results) -> Figure:
     """Accuracy, loss and predictions when the position embedding is shuffled, averaged or zero."""
-    figure = _figure(11, 4, f"When the position embedding is destroyed: {positions['n']} test images, 95 % intervals")
+    figure = new_figure(
+        11, 4, f"When the position embedding is destroyed: {positions['n']} test images, 95 % intervals"
+    )
     names = list(positions["changes"])
     titles = {
         "accuracy_loss": f"Accuracy lost, of {positions['accuracy']:.2f}",
@@ -109,16 +109,16 @@ def positions_figure(positions: Results) -> Figure:
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_title(title, fontsize=10)
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
 def curves_figure(faithfulness: Results) -> Figure:
     """Insertion and deletion curves of every map, and of orders that do not look at the image."""
-    figure = _figure(12, 4.8, f"Patches in the order of a map: {faithfulness['n']} test images, means")
+    figure = new_figure(12, 4.8, f"Patches in the order of a map: {faithfulness['n']} test images, means")
     kinds = figure.subplots(1, 2, sharey=True)
     maps = [name for name in faithfulness["maps"] if name not in BASELINES]
-    colours = dict(zip(maps, _COLOURS, strict=False))
+    colours = dict(zip(maps, COLOURS, strict=False))
     for axes, kind in zip(kinds, ("insertion", "deletion"), strict=True):
         for name, measured in faithfulness["maps"].items():
             curve, gain = measured[kind], measured["gain"]["value"]
@@ -126,7 +126,7 @@ def curves_figure(faithfulness: Results) -> Figure:
             style = {"color": colours.get(name, "0.45"), "linestyle": _DASHES.get(name, "-")}
             axes.plot(shares, curve, label=f"{name}: {gain:+.3f}", **style)
         axes.set(title=kind.capitalize(), xlabel=f"share of patches {'kept' if kind == 'insertion' else 'dropped'}")
-        _tidy(axes)
+        tidy(axes)
     kinds[0].set_ylabel("probability of the prediction\n(0: no patch, 1: all)")
     title = "gain: insertion area\nless deletion area"
     kinds[1].legend(title=title, title_fontsize=9, fontsize=9, loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -138,10 +138,10 @@ def maps_figure(results: Results) -> Figure:
     randomised, pointing = results["randomisation"], results.get("pointing")
     title = f"Do maps depend on the weights ({randomised['n']} images)"
     title += f", and point at objects ({pointing['n']} images)?" if pointing else "?"
-    figure = _figure(12 if pointing else 7, 4.8, f"{title} Means, 95 % intervals")
+    figure = new_figure(12 if pointing else 7, 4.8, f"{title} Means, 95 % intervals")
     panels = figure.subplots(1, 2 if pointing else 1, squeeze=False)[0]
     for number, (name, measured) in enumerate(randomised["maps"].items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         for place, one in enumerate([measured["other_image"], *(measured["stages"][stage] for stage in STAGES)]):
             _point(panels[0], place + 0.12 * (number - 2), one, colour)
         panels[0].plot([], [], "o", color=colour, label=name if measured["n"] else f"{name}: the same everywhere")
@@ -152,14 +152,14 @@ def maps_figure(results: Results) -> Figure:
     panels[0].legend(fontsize=9)
     if pointing:
         for place, (name, hits) in enumerate(pointing["hits"].items()):
-            _point(panels[1], place, hits, "0.45" if name in BASELINES else _COLOURS[place % len(_COLOURS)])
+            _point(panels[1], place, hits, "0.45" if name in BASELINES else COLOURS[place % len(COLOURS)])
         chance = pointing["chance"]
         panels[1].axhline(chance, color="0.4", linestyle="--", label=f"chance: {chance:.3f}")
         panels[1].set_xticks(range(len(pointing["hits"])), list(pointing["hits"]), rotation=30, ha="right")
         panels[1].set(ylabel="share of images whose highest\npatch is at least half object", ylim=(0, 1))
         panels[1].legend(fontsize=9)
     for axes in panels:
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -169,18 +169,3 @@ def _point(axes: Axes, place: float, measured: Results, colour: str) -> None:
         return
     errors = [[max(value - low, 0)], [max(high - value, 0)]]
     axes.errorbar(place, value, yerr=errors, fmt="o", color=colour, capsize=4)
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=12)
-    return figure
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(axis="y", color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -50,15 +50,6 @@ class Heads:
     difference: Interval
     beats_guessing: bool
 
-    @property
-    def that_matter(self) -> int:
-        """Heads whose ablation raises the loss."""
-        return sum(
-            change > 0 and p < SIGNIFICANT
-            for changes, ps in zip(self.loss_change, self.p_values, strict=True)
-            for change, p in zip(changes, ps, strict=True)
-        )
-
     def claim(self) -> Claim:
         return Claim(
             "heads_differ",

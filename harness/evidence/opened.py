@@ -95,17 +95,3 @@ def random_model(best: BestCheckpoint, processes: Processes) -> nn.Module:
         seed=RANDOM_SEED,
     ).model
     return model.eval().to(processes.device)
-
-
-def initial_model(opened: Opened) -> nn.Module:
-    """The model before fine-tuning. Raises HarnessError if its weights are missing."""
-    config = opened.best.config
-    model = build_model(
-        config.model,
-        num_classes=len(opened.best.classes),
-        weights=config.weights,
-        image_size=opened.best.preprocessing.crop_size,
-        weights_key=config.weights_key,
-        seed=config.seed,
-    ).model
-    return model.eval().to(opened.processes.device)

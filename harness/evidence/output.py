@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,29 +21,29 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What was measured of a run."""
+def write_and_log(
+    run_folder: Path,
+    images: int,
+    claims: Sequence[Claim],
+    results: Mapping[str, Any],
+    with_images: Mapping[str, Figure],
+    tracker: Tracker | None,
+) -> dict[str, Any]:
+    """Write and draw what was measured on `images` test images; returns entries of summary.json.
 
-    claims: list[Claim]
-    results: dict[str, Any]  # numbers as in evidence.json, by measure
-    figures: dict[str, Figure]  # those that need images, by measure
-
-
-def write_and_log(run_folder: Path, images: int, measured: Measured, tracker: Tracker | None = None) -> dict[str, Any]:
-    """Write and draw what was measured on `images` test images; returns entries of summary.json."""
-    claims = measured.claims
+    `results` are the numbers as in evidence.json, by measure; `with_images` the figures that need images.
+    """
     document = {
         "version": VERSION,
         "images": images,
         "claims": [dataclasses.asdict(claim) for claim in claims],
-        "results": measured.results,
+        "results": results,
     }
     write_atomically(run_folder / EVIDENCE_FILE, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
-    with_images = {f"evidence_{name}": figure for name, figure in measured.figures.items()}
-    for name, figure in (evidence_figures(measured.results) | with_images).items():
+    drawn = evidence_figures(results) | {f"evidence_{name}": figure for name, figure in with_images.items()}
+    for name, figure in drawn.items():
         path = figures.save(figure, folder / f"{name}.png")
         if tracker:
             tracker.image(f"figures/{name}", path)

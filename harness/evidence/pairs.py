@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.evidence.opened import Opened, initial_model
+from harness.evidence.opened import Opened
 from harness.evidence.randomisation import rank_correlation
 from harness.evidence.subject import Subject
 from harness.explain.archive import Archive
@@ -24,6 +24,8 @@ from harness.explain.attention.relevance import relevance
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, percent
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.model.adapter import parts
+from harness.predict import initial_model
+from harness.runs.figures import new_figure
 from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import without_mathtext
 
@@ -92,11 +94,9 @@ def pairs_figure(
     maps: PairedMaps, names: tuple[str, str], title: str, images: Crops, captions: Sequence[str]
 ) -> Figure:
     """Some of the images, evenly spaced, with both maps over each, from 0 to the map's largest value."""
-    from matplotlib.figure import Figure
-
     measured, places = maps.measured(), evenly_spaced(len(maps.rows), SHOWN)
     width = 1.9 * len(places) + 0.6  # inches
-    figure = Figure(figsize=(width, 6.6), dpi=120, layout="constrained")
+    figure = new_figure(width, 6.6)
     panels = figure.subplots(3, len(places), squeeze=False)
     for column, place in enumerate(places):
         row = int(maps.rows[place])
@@ -142,7 +142,7 @@ def pairs_with_figures(
     captions = prediction_captions(best.classes, subject, archive.probability)
     found = {}
     try:
-        before = last_block(initial_model(opened), subject)
+        before = last_block(initial_model(best).to(opened.processes.device), subject)
         after = of_last_block(archive, best.model)
         paired = PairedMaps(np.arange(len(subject)), before, after)
         title = "Attention of the last block before and after fine-tuning"

@@ -5,16 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.evidence.figures import evidence_figures
 from harness.explain.drawing.study_figures import StudyFigure, finished_runs
 from harness.runs.evidence_file import VERIFY_AGAIN
 from harness.runs.reading import UnreadableError, read_object
 from harness.runs.rules import EVIDENCE_FILE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CAPTIONS = {
     "evidence_depth": "What each layer knows: accuracy by layer, and similarity with the last layer (linear CKA)",
@@ -35,10 +31,8 @@ def verified_figures(folder: Path) -> Iterator[StudyFigure]:
         figures = evidence_figures(read_object(path, VERIFY_AGAIN)["results"])
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UnreadableError(path, "is damaged or of an earlier version", VERIFY_AGAIN) from error
-    for number, (name, figure) in enumerate(figures.items(), start=8):
+    for number, name in enumerate(figures, start=8):
         caption = f"{CAPTIONS[name]}. The best verified run ({run.label}); 95 % intervals over test images."
-        yield StudyFigure(f"{number}_{name.removeprefix('evidence_')}", functools.partial(_same, figure), caption)
-
-
-def _same(figure: Figure) -> Figure:
-    return figure
+        yield StudyFigure(
+            f"{number}_{name.removeprefix('evidence_')}", functools.partial(figures.__getitem__, name), caption
+        )

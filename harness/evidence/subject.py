@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from harness.model.adapter import VitParts, parts
+from harness.model.adapter import parts
 from harness.runs.resampling import wilson
 
 
@@ -49,9 +49,4 @@ def logits_from(model: nn.Module, tokens: Tensor, first_block: int = 0) -> Tenso
     vit = parts(model)
     for block in vit.blocks[first_block:]:
         tokens = block(tokens)
-    return vit.head(features(vit, tokens))
-
-
-def features(vit: VitParts, tokens: Tensor) -> Tensor:
-    """What the head reads (B, D) of tokens (B, N, D) as they leave a block: after the final norm, pooled."""
-    return vit.features(tokens)
+    return vit.head(vit.features(tokens))

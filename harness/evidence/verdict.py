@@ -19,6 +19,6 @@ def above(interval: Interval, n: int, bound: float = 0.0) -> str:
     return FAILS if interval.high < bound else OPEN
 
 
-def below(interval: Interval, n: int, bound: float = 0.0) -> str:
-    """The opposite of `above`."""
-    return above(Interval(-interval.value, -interval.high, -interval.low), n, -bound)
+def below(interval: Interval, n: int) -> str:
+    """HOLDS if the whole interval is below 0, FAILS if it is above, else OPEN."""
+    return above(Interval(-interval.value, -interval.high, -interval.low), n)

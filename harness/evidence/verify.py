@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -50,12 +51,13 @@ class Material:
 class Measure:
     """One measure: its name in evidence.json, the images that go through the model, and what computes it.
 
-    The result is a dataclass, or None if there is nothing to measure.
+    The result is a dataclass, or None if there is nothing to measure; `claims` are made of it.
     """
 
     name: str
     passes: int
-    compute: Callable[[], tuple[Any, list[Claim]]]
+    compute: Callable[[], Any]
+    claims: Callable[[Any], list[Claim]] = lambda result: [result.claim()] if result else []
 
 
 def verify(
@@ -84,24 +86,24 @@ def verify_finished(
 
 def _verify(run_folder: Path, opened: Opened, say: Say, tracker: Tracker | None) -> tuple[list[Claim], dict[str, Any]]:
     """Run every measure that an earlier, interrupted verification has not finished, and write the result."""
-    progress, clock = open_progress(run_folder, opened), _Clock(say)
-    clock.start("maps", len(opened.tested))
-    material = _material(opened)
+    progress = open_progress(run_folder, opened)
+    with _timed("maps", len(opened.tested), say):
+        material = _material(opened)
     for measure in _measures(material):
         if measure.name in progress.done:
             say(f"{measure.name}: measured before")
             continue
-        clock.start(measure.name, measure.passes)
-        progress.add(measure.name, *measure.compute())
-    clock.start("before and after, and mistakes", 2 * len(material.subject))
+        with _timed(measure.name, measure.passes, say):
+            result = measure.compute()
+            progress.add(measure.name, result, measure.claims(result))
     results, figures = progress.results, {}
-    for name, (paired, figure) in pairs.pairs_with_figures(opened, material.archive, material.subject, say).items():
-        results[name], figures[name] = finite(dataclasses.asdict(paired.measured())), figure
-    clock.stop()
-    measured = output.Measured(progress.claims, results, figures)
-    summary = output.write_and_log(run_folder, len(opened.tested), measured, tracker)
+    with _timed("before and after, and mistakes", 2 * len(material.subject), say):
+        for name, (paired, figure) in pairs.pairs_with_figures(opened, material.archive, material.subject, say).items():
+            results[name], figures[name] = finite(dataclasses.asdict(paired.measured())), figure
+    claims = progress.claims
+    summary = output.write_and_log(run_folder, len(opened.tested), claims, results, figures, tracker)
     progress.remove()
-    return measured.claims, summary
+    return claims, summary
 
 
 def _material(opened: Opened) -> Material:
@@ -126,53 +128,51 @@ def _measures(material: Material) -> Iterator[Measure]:
     fitting = fitting.take(evenly_spaced(len(fitting), MOST_TRAINING_IMAGES))
     train, val = (Labelled(opened.batches(part), part.labels) for part in (fitting, choosing))
 
-    def measure_depth() -> tuple[Any, list[Claim]]:
-        result = depth.measure_depth(subject, few, train, val)
-        return result, [result.claim()]
-
-    def measure_heads() -> tuple[Any, list[Claim]]:
-        result = heads.measure_heads(subject, few)
-        return result, [result.claim()]
-
-    def measure_positions() -> tuple[Any, list[Claim]]:
-        result = position_use.measure_position_use(few)
-        return result, [result.claim()] if result else []
-
-    def measure_faithfulness() -> tuple[Any, list[Claim]]:
-        result = faithfulness.measure_faithfulness(few, maps, baselines)
-        return result, [result.claim() if result else faithfulness.not_measured()]
-
-    def measure_randomisation() -> tuple[Any, list[Claim]]:
-        best, images = opened.best, opened.tested.take(opened.few)
-        result = randomisation.measure_randomisation(
+    def depends_on_weights() -> Any:
+        images = opened.tested.take(opened.few)
+        return randomisation.measure_randomisation(
             maps,
             lambda mixed: maps_by_name(opened.maps_of(mixed, images)),
-            best.model,
-            random_model(best, opened.processes),
+            opened.best.model,
+            random_model(opened.best, opened.processes),
             beats_guessing=subject.beats_guessing,
         )
-        return result, [result.claim(SHOWN_MAP)]
 
-    yield Measure("depth", depth.passes(subject, few, train, val), measure_depth)
-    yield Measure("heads", heads.passes(subject, few), measure_heads)
-    yield Measure("positions", position_use.passes(few), measure_positions)
-    yield Measure("faithfulness", faithfulness.passes(few, maps), measure_faithfulness)
-    yield Measure("randomisation", len(few) * len(randomisation.STAGES), measure_randomisation)
-    yield Measure("pointing", 0, lambda: _pointing(material))
+    yield Measure(
+        "depth",
+        depth.passes(subject, few, train, val),
+        lambda: depth.measure_depth(subject, few, train, val),
+    )
+    yield Measure("heads", heads.passes(subject, few), lambda: heads.measure_heads(subject, few))
+    yield Measure("positions", position_use.passes(few), lambda: position_use.measure_position_use(few))
+    yield Measure(
+        "faithfulness",
+        faithfulness.passes(few, maps),
+        lambda: faithfulness.measure_faithfulness(few, maps, baselines),
+        lambda result: [result.claim() if result else faithfulness.not_measured()],
+    )
+    yield Measure(
+        "randomisation",
+        len(few) * len(randomisation.STAGES),
+        depends_on_weights,
+        lambda result: [result.claim(SHOWN_MAP)],
+    )
+    yield Measure(
+        "pointing", 0, lambda: _pointing(material), lambda result: [result.claim(SHOWN_MAP)] if result else []
+    )
 
 
-def _pointing(material: Material) -> tuple[Any, list[Claim]]:
+def _pointing(material: Material) -> pointing.Pointing | None:
     """Where the data have masks."""
     if (covered := _coverage(material.opened, math.isqrt(material.archive.rollout.shape[1]))) is None:
-        return None, []
+        return None
     rows, parts = covered
-    result = pointing.measure_pointing(
+    return pointing.measure_pointing(
         {name: values[rows] for name, values in material.maps.items()},
         {name: values[rows] for name, values in material.baselines.items()},
         parts,
         beats_guessing=material.subject.beats_guessing,
     )
-    return result, [result.claim(SHOWN_MAP)]
 
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -186,21 +186,11 @@ def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None
     return (np.array(masked)[inside], covered[inside]) if inside.any() else None
 
 
-class _Clock:
-    """Says what is measured, at what cost, and how long it took."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._name = ""
-        self._began = 0.0
-
-    def start(self, name: str, passes: int) -> None:
-        self.stop()
-        if passes:
-            self._say(f"{name}: {passes:,} images through the model")
-        self._name, self._began = name, time.perf_counter()
-
-    def stop(self) -> None:
-        if self._name:
-            self._say(f"{self._name}: {duration(time.perf_counter() - self._began)}")
-        self._name = ""
+@contextlib.contextmanager
+def _timed(name: str, passes: int, say: Say) -> Iterator[None]:
+    """Say what is measured, at what cost, and how long it took."""
+    if passes:
+        say(f"{name}: {passes:,} images through the model")
+    began = time.perf_counter()
+    yield
+    say(f"{name}: {duration(time.perf_counter() - began)}")

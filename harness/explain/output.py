@@ -23,8 +23,6 @@ from harness.runs.owned_files import OwnedFiles
 from harness.runs.rules import ATTENTION_FILE, OBJECT_FILE, POSITIONS_FILE, SPRITES_FILE, SPRITES_FOLDER, duration
 from harness.track import Tracker
 
-# In `<run>/attention/`.
-ARRAYS, POSITIONS, OBJECT, SPRITES = ATTENTION_FILE, POSITIONS_FILE, OBJECT_FILE, SPRITES_FOLDER
 OBJECT_FIGURE = "attention_object"
 
 
@@ -35,18 +33,18 @@ def write_and_log(
     start = time.perf_counter()
     folder, owned = place.path, place.open()
     _withdraw(place, owned)
-    owned.add([ARRAYS])
-    archive.write(folder / ARRAYS, result.archive)
+    owned.add([ATTENTION_FILE])
+    archive.write(folder / ATTENTION_FILE, result.archive)
     compared = None
     if result.change:
         try:
             compared = compare(result.change)
-            owned.add([POSITIONS])
-            archive.write(folder / POSITIONS, compared)
+            owned.add([POSITIONS_FILE])
+            archive.write(folder / POSITIONS_FILE, compared)
         except HarnessError as error:
             say(str(error))
-    elif (folder / POSITIONS).is_file():
-        compared = archive.read(folder / POSITIONS, PositionArchive)
+    elif (folder / POSITIONS_FILE).is_file():
+        compared = archive.read(folder / POSITIONS_FILE, PositionArchive)
     on_object = measure_object(result.archive, Path(result.archive.settings["root"]), owned, say)
     drawn = draw(result.archive, compared, on_object, result.images, place, owned)
     if tracker:
@@ -65,7 +63,7 @@ def write_and_log(
 def _withdraw(place: OutputFolder, owned: OwnedFiles) -> None:
     """Remove files that belong to earlier arrays, in case new ones are not written."""
     figure = place.figure_names([OBJECT_FIGURE])
-    owned.remove([f"{SPRITES}/{SPRITES_FILE}", OBJECT, *figure])
+    owned.remove([f"{SPRITES_FOLDER}/{SPRITES_FILE}", OBJECT_FILE, *figure])
     if not figure:  # a figure of the run, which has a fixed name
         place.figure(OBJECT_FIGURE).unlink(missing_ok=True)
 
@@ -78,8 +76,8 @@ def measure_object(arrays: Archive, root: Path, owned: OwnedFiles, say: Callable
         say(str(error))
         on_object = None
     if on_object:
-        owned.add([OBJECT])
-        localization.write(owned.path(OBJECT), on_object)
+        owned.add([OBJECT_FILE])
+        localization.write(owned.path(OBJECT_FILE), on_object)
         say(on_object.sentence())
     return on_object
 
@@ -105,13 +103,13 @@ def draw(
     written = {
         "pictures": [f"pictures/{file_name(arrays, index)}" for index in range(len(arrays))],
         "sheets": [f"sheets/{name}.jpg" for name in sheet_names(arrays)],
-        SPRITES: [f"{SPRITES}/{name}" for name in (*sprite_names(arrays), SPRITES_FILE)],
+        SPRITES_FOLDER: [f"{SPRITES_FOLDER}/{name}" for name in (*sprite_names(arrays), SPRITES_FILE)],
     }
     # Listed before they are written: after a crash they are still known as ours.
     owned.add(name for names in written.values() for name in names)
     draw_pages(arrays, images, folder / "pictures")
     sheets = contact_sheets(arrays, images, folder / "sheets")
-    draw_sprites(arrays, images, folder / SPRITES)
+    draw_sprites(arrays, images, folder / SPRITES_FOLDER)
     for subfolder, names in written.items():
         owned.remove_stale(names, subfolder)
     plots = {f"attention_{name}": figure for name, figure in head_plots(arrays).items()}

@@ -19,7 +19,6 @@ from harness.explain import archive, output, test_set
 from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import of_files, resolve_image_paths
-from harness.explain.output import ARRAYS, POSITIONS
 from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import Embedding
 from harness.explain.test_set import ExplainedModel
@@ -31,10 +30,10 @@ from harness.model.state_dict_keys import HEAD, to_torchvision
 from harness.model.timm_catalog import is_timm
 from harness.model.vit import build_model
 from harness.model.weights_file import read_metadata, read_weights
-from harness.predict import best_of, open_run
+from harness.predict import best_of, initial_model, open_run
 from harness.runs.npz_arrays import damaged
 from harness.runs.reading import parse_json
-from harness.runs.rules import printable
+from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, printable
 from harness.training.checkpoint import BestCheckpoint, checked_classes
 from harness.training.distributed import Processes
 
@@ -58,15 +57,7 @@ def explain_run(
     explained = _model_of(best, processes)
     before = None
     try:
-        before = Embedding.of(
-            build_model(
-                config.model,
-                num_classes=len(best.classes),
-                weights=best.config.weights,
-                image_size=best.preprocessing.crop_size,
-                seed=best.config.seed,
-            ).model
-        )
+        before = Embedding.of(initial_model(best))
         if before is None:
             say(adapter.parts(explained.model).no_positions)
     except HarnessError as error:
@@ -125,13 +116,13 @@ def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     object.json and its figure stay if the masks were deleted.
     """
     folder, owned = place.path, place.open()
-    arrays = archive.read(folder / ARRAYS, Archive)
-    positions = folder / POSITIONS
+    arrays = archive.read(folder / ATTENTION_FILE, Archive)
+    positions = folder / POSITIONS_FILE
     compared = archive.read(positions, PositionArchive) if positions.is_file() else None
     try:
         preprocessing, root = _recorded_images(arrays, data)
     except ValueError as error:
-        raise damaged(folder / ARRAYS, error) from error
+        raise damaged(folder / ATTENTION_FILE, error) from error
     crops = of_files(root, [str(file) for file in arrays.files], preprocessing)
     on_object = output.measure_object(arrays, root, owned, say)
     output.draw(arrays, compared, on_object, crops, place, owned)

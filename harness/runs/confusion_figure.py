@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 1400
 
 
-def confusion_matrix(
-    confusion: np.ndarray, classes: Sequence[str], scores: Scores, *, title: str = "Test set"
-) -> Figure:
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], scores: Scores) -> Figure:
     """Share of each class's images by predicted class, with the top confusions beside it."""
     from matplotlib.figure import Figure
 
@@ -39,7 +37,7 @@ def confusion_matrix(
     axes = figure.add_axes((left / width, (below + bottom) / height, side / width, side / height))
     bar = figure.add_axes(((left + side / 4) / width, 0.45 * scale / height, side / 2 / width, 0.12 * scale / height))
     _draw_matrix(axes, bar, confusion, names, label_size, scale)
-    heading = f"{plain(title)}: macro F1 {scores.f1:.4f}, accuracy {scores.accuracy:.4f}, n = {scores.n}"
+    heading = f"Test set: macro F1 {scores.f1:.4f}, accuracy {scores.accuracy:.4f}, n = {scores.n}"
     axes.set_title(heading, fontsize=11 * scale, pad=6 * scale)
     corner = ((left + side + 0.25) / width, (height - above) / height)
     figure.text(*corner, "\n".join(notes), va="top", fontsize=7.5 * scale, linespacing=1.4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -57,9 +57,7 @@ class Console:
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """Two aligned columns under a title."""
-        width = max(map(len, rows))
-        lines = [f"  {name:<{width}}  {value}" for name, value in rows.items()]
-        self.say("\n".join(["", title, *lines]))
+        self.say("\n".join(["", title, *(f"  {line}" for line in aligned(rows.items()))]))
 
 
 class _ConsoleHandler(logging.Handler):
@@ -80,6 +78,13 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.say(self.format(record))
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, in columns as wide as their longest cell."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 class Stopwatch:

@@ -1,4 +1,4 @@
-"""Figures of one run: loss and score curves; how figures are saved.
+"""Figures of one run: loss and score curves; how figures are made and saved.
 
 Made without pyplot, which keeps every figure in memory until it is closed.
 """
@@ -32,9 +32,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
 
     Marks `best_epoch_number`; without it, the best epoch by `rules.best_epoch`.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.5), dpi=150, layout="constrained")
+    figure = new_figure(12, 4.5, dpi=150)
     losses, scores = figure.subplots(1, 2, width_ratios=(3, 2))
     epochs = [row for row in rows if "val/loss" in row or "val/f1" in row]
     best = _best(epochs, best_epoch_number)
@@ -43,6 +41,23 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], *, title: str = "", best_epoch
     if title:
         figure.suptitle(plain(title, longest=_LONGEST_TITLE))
     return figure
+
+
+def new_figure(width: float, height: float, title: str = "", *, dpi: int = 120) -> Figure:
+    """An empty figure of so many inches, without pyplot: one that is dropped is freed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """Pale lines to read values by, below what is drawn, and no frame above and to the right."""
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -17,7 +17,7 @@ import torch
 
 import harness
 
-PACKAGES = ("torch", "torchvision", "accelerate", "torchmetrics", "wandb", "numpy", "pillow", "opencv-python-headless")
+PACKAGES = ("torch", "torchvision", "accelerate", "wandb", "numpy", "pillow", "opencv-python-headless")
 
 
 def provenance() -> dict[str, Any]:

@@ -76,14 +76,14 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def refuse_links(path: Path, run_folder: Path, remedy: str = ANOTHER_RUN) -> None:
+def refuse_links(path: Path, run_folder: Path) -> None:
     """Raises UnreadableError if the path, which is in the run folder, leads through a symbolic link.
 
     A run folder may come from anywhere; its links must not lead to other files of the user.
     """
     while path != run_folder and path != path.parent:
         if path.is_symlink():
-            raise UnreadableError(path, "is a symbolic link, which is not followed", remedy)
+            raise UnreadableError(path, "is a symbolic link, which is not followed", ANOTHER_RUN)
         path = path.parent
 
 

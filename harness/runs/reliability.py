@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.runs.figures import new_figure, tidy
 from harness.runs.intervals import share_interval
 from harness.runs.rules import BLUE, HARDLY_TRAINED, ORANGE, UNDERCONFIDENT, confidence_word
 from harness.training.metrics import CALIBRATION_BINS, Predictions
@@ -97,9 +98,7 @@ def confidence_lines(measured: Reliability, val_loss: float, num_classes: int) -
 
 def reliability_figure(measured: Reliability) -> Figure:
     """Accuracy by confidence with 95 % intervals, and how many images have it."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 6.4), dpi=120, layout="constrained")
+    figure = new_figure(6, 6.4)
     accuracy, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     places = [one.confidence for one in measured.bins]
     errors = [
@@ -114,9 +113,7 @@ def reliability_figure(measured: Reliability) -> Figure:
     counts.bar(places, [one.n for one in measured.bins], width=0.8 / CALIBRATION_BINS, color=ORANGE)
     counts.set(xlabel="confidence: probability of the prediction", ylabel="images")
     for axes in (accuracy, counts):
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
     figure.suptitle(
         f"Reliability on {measured.n} test images: {measured.word}\n"
         f"calibration error {measured.error:.3f}, best temperature {measured.temperature:.2f}",

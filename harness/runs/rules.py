@@ -43,7 +43,8 @@ UNDERCONFIDENT, OVERCONFIDENT = 0.8, 1.25
 HARDLY_TRAINED = 0.6  # of ln C, the loss of guessing among C classes: a validation loss above it
 
 # Colours that people with any colour vision can tell apart (Okabe & Ito 2008).
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE, GREEN = COLOURS[:3]
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
@@ -97,9 +98,9 @@ def finite_number(value: Any) -> float | None:
     return None
 
 
-def below_one(end: float, digits: int = 4) -> float:
-    """The upper end of an interval for printing with so many digits: below 1, it does not round to 1."""
-    return min(end, 1 - 10.0**-digits) if end < 1 else end
+def below_one(end: float) -> float:
+    """The upper end of an interval for printing with four digits: below 1, it does not round to 1."""
+    return min(end, 0.9999) if end < 1 else end
 
 
 def p_text(p: float, permutations: int) -> str:

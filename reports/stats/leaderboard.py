@@ -14,7 +14,7 @@ from reports.runs import Run
 from reports.stats.comparison import Comparison, compare
 from reports.stats.notes import notes
 from reports.stats.probe_rows import ProbeRow, probe_rows
-from reports.stats.setting import SEED, Pooled, Setting, settings_of, varying
+from reports.stats.setting import SEED, Setting, settings_of, varying
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +144,12 @@ def _setting_as_json(row: SettingRow) -> dict[str, Any]:
         "settings": row.settings,
         "n": row.setting.score.n,
         "seeds": [run.run.config.get(SEED) for run in row.rows],
-        "metric": _pooled_as_json(row.setting.score),
-        "test_f1": _pooled_as_json(row.setting.test_f1),
+        "metric": dataclasses.asdict(row.setting.score),
+        "test_f1": dataclasses.asdict(row.setting.test_f1),
         "best_run": row.setting.best.name if row.place else None,
         "runs": [run.run.name for run in row.rows],
         "best_less_this": _compared(row.comparison),
     }
-
-
-def _pooled_as_json(score: Pooled) -> dict[str, Any]:
-    return dataclasses.asdict(score)
 
 
 def _compared(comparison: Comparison | None) -> dict[str, Any] | None:

@@ -23,8 +23,8 @@ from reports.stats.setting import SEED, Pooled, in_words
 SIZE_WITHOUT_TERMINAL = (110, 24)
 
 
-def render(board: Leaderboard, width: int | None = None, *, colour: bool = False) -> str:
-    """Tables and notes as text, by default of the terminal's width; `colour` adds terminal codes.
+def render(board: Leaderboard, width: int | None = None) -> str:
+    """Tables and notes as text, by default of the terminal's width.
 
     Numbers are never cut: if they do not fit, lines are longer than the width.
     """
@@ -37,13 +37,7 @@ def render(board: Leaderboard, width: int | None = None, *, colour: bool = False
         parts += [columns.table(chosen, width), Text()]
     parts += map(Text, board.notes)
     text = io.StringIO()
-    console = Console(
-        file=text,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-    )
+    console = Console(file=text, width=width, force_terminal=False, color_system=None, highlight=False)
     for part in parts:
         console.print(part)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
 from reports.columns import value
 from reports.runs import Run
-from reports.values import is_number
 
 # Of each statement of the study, the claim of `harness verify` that tests it in one run.
 TESTED_IN_A_RUN = {
@@ -60,9 +59,9 @@ def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[Stud
     """The claim about positions; none without verified runs at two learning rates."""
     claims: dict[float, Claim] = {}
     for run, of_run in runs:
-        rate, claim = run.config.get("lr"), next((each for each in of_run if each.key == USES_POSITIONS), None)
-        if claim and is_number(rate):
-            claims.setdefault(float(rate), claim)  # the best run with this learning rate
+        rate, claim = run.learning_rate, next((each for each in of_run if each.key == USES_POSITIONS), None)
+        if claim and rate is not None:
+            claims.setdefault(rate, claim)  # the best run with this learning rate
     if len(claims) < 2:
         return []
     lowest, highest = min(claims), max(claims)

@@ -14,10 +14,8 @@ from reports.columns import Column
 from reports.command import reproducing
 from reports.importance import Importance, importance
 from reports.page.sections.provenance import facts_of
-from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.stats.leaderboard_table import settings_columns, wide_columns
-from reports.values import is_number
 from reports.wandb_report.markdown import bullets, code, escaped, table
 from reports.wandb_report.mistake_tables import LISTED, mistake_tables
 
@@ -127,7 +125,7 @@ def _positions(collection: Collection) -> Iterator[str]:
     measured = [row for row in board.finished if isinstance(row.run.summary.get("positions/verdict"), str)]
     if not measured:
         return
-    measured.sort(key=lambda row: _learning_rate(row.run))
+    measured.sort(key=lambda row: row.run.learning_rate or 0.0)
     yield table(
         [
             Column("lr", columns.spelled([row.run.config.get("lr", "?") for row in measured])),
@@ -218,8 +216,3 @@ def _identity(board: Leaderboard, rows: Sequence[Row], without: str = "") -> lis
 def _numbers(header: str, rows: Iterable[Row], key: str, form: str) -> Column:
     values = [row.run.metric(key) for row in rows]
     return Column(header, tuple("-" if value is None else form.format(value) for value in values))
-
-
-def _learning_rate(run: Run) -> float:
-    rate = run.config.get("lr")
-    return float(rate) if is_number(rate) else 0.0

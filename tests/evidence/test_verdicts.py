@@ -96,12 +96,13 @@ def test_maps_at_random_point_at_objects_at_most_at_the_nominal_rate() -> None:
 
 
 def test_few_images_decide_nothing() -> None:
-    [of_one] = mean_intervals(np.array([[0.4]]))
+    [of_one, opposite] = mean_intervals(np.array([[0.4, -0.4]]))
     assert of_one.low == of_one.value == of_one.high
-    for verdict, decided in ((above, (HOLDS, FAILS)), (below, (FAILS, HOLDS))):
-        assert verdict(of_one, 1) == verdict(of_one, FEWEST - 1) == OPEN
-        assert (verdict(of_one, FEWEST), verdict(of_one, FEWEST, bound=0.5)) == decided
-        assert verdict(of_one, FEWEST, bound=0.4) == OPEN
+    for verdict in (above, below):
+        assert verdict(of_one, 1) == verdict(of_one, FEWEST - 1) == verdict(opposite, FEWEST - 1) == OPEN
+    assert above(of_one, FEWEST) == below(opposite, FEWEST) == HOLDS
+    assert below(of_one, FEWEST) == above(opposite, FEWEST) == above(of_one, FEWEST, bound=0.5) == FAILS
+    assert above(of_one, FEWEST, bound=0.4) == OPEN
 
 
 def test_no_claim_is_decided_by_few_images_of_a_model_that_is_right() -> None:

@@ -105,11 +105,11 @@ def test_a_run_that_has_just_begun_can_be_drawn(rows: list[dict[str, Any]]) -> N
 def test_few_classes_show_their_counts() -> None:
     confusion = [[3, 1, 0], [0, 4, 0], [2, 0, 2]]
     scores = predicted_scores(confusion)
-    figure = confusion_figure.confusion_matrix(scores.confusion, ["ant", "bee", "cat"], scores, title="Test")
+    figure = confusion_figure.confusion_matrix(scores.confusion, ["ant", "bee", "cat"], scores)
     axes = figure.axes[0]
     assert sorted(text.get_text() for text in axes.texts) == ["1", "2", "2", "3", "4"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["ant", "bee", "cat"]
-    assert axes.get_title() == "Test: macro F1 0.7407, accuracy 0.7500, n = 12"
+    assert axes.get_title() == "Test set: macro F1 0.7407, accuracy 0.7500, n = 12"
     share = axes.get_images()[0].get_array()
     np.testing.assert_array_equal(np.ma.filled(share, -1), [[0.75, 0.25, -1], [-1, 1, -1], [0.5, -1, 0.5]])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score, multiclass_recall
 
 from harness.errors import TrainingError
 from harness.runs.intervals import score_intervals
@@ -103,6 +103,20 @@ def test_calibration_error_agrees_with_torchmetrics(skill: float) -> None:
     theirs = multiclass_calibration_error(probabilities, torch.from_numpy(labels), num_classes=20, n_bins=15)
     assert ours == pytest.approx(float(theirs), abs=1e-6)
     assert ours > 0.001
+
+
+def test_f1_and_recall_agree_with_torchmetrics_which_leaves_out_classes_that_ours_count_0() -> None:
+    labels, logits = random_predictions(2000, 20, skill=2.0)
+    ours = metrics.score(labels, logits)
+    both = torch.from_numpy(ours.predicted), torch.from_numpy(labels)
+    assert ours.f1 == pytest.approx(float(multiclass_f1_score(*both, num_classes=20, average="macro")), abs=1e-6)
+    of_classes = multiclass_recall(*both, num_classes=20, average="none").numpy()
+    np.testing.assert_allclose(ours.class_recall, of_classes, atol=1e-6)
+
+    logits = np.concatenate([logits, np.full((2000, 5), -100.0)], axis=1)  # classes without images and predictions
+    theirs = float(multiclass_f1_score(*both, num_classes=25, average="macro"))
+    assert metrics.score(labels, logits).f1 == pytest.approx(ours.f1 * 20 / 25, abs=1e-12)
+    assert theirs == pytest.approx(ours.f1, abs=1e-6)
 
 
 def test_calibration_error_by_hand() -> None:

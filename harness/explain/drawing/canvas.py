@@ -6,6 +6,7 @@ anything smoother would show detail that was never measured.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Sequence
@@ -96,10 +97,10 @@ def overlay(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(cv2.merge([grey, grey, grey]), 0.5, map_, 0.6, 0)
 
 
-def strip(maps: np.ndarray, factor: int, *, shared: bool = False, gap: int = 4) -> np.ndarray:
-    """Maps (n, P) side by side, each from 0 to its own largest value or all to the largest of all."""
-    tiles = [tile(cells, factor, largest(maps if shared else cells)) for cells in maps]
-    between = np.full((len(tiles[0]), gap, 3), 255, np.uint8)
+def strip(maps: np.ndarray, factor: int) -> np.ndarray:
+    """Maps (n, P) side by side, each from 0 to its own largest value."""
+    tiles = [tile(cells, factor, largest(cells)) for cells in maps]
+    between = np.full((len(tiles[0]), 4, 3), 255, np.uint8)
     return np.concatenate([part for each in tiles for part in (each, between)][:-1], axis=1)
 
 
@@ -181,14 +182,12 @@ def cut(text: str, width: int, size: int, bold: bool = False) -> str:
     used = font(size, text, bold=bold)
     if used.getlength(text) <= width:
         return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if used.getlength(text[:middle].rstrip() + ELLIPSIS) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + ELLIPSIS
+
+    def is_too_wide(letters: int) -> bool:
+        return used.getlength(text[:letters].rstrip() + ELLIPSIS) > width
+
+    fitting = bisect.bisect_left(range(1, len(text) + 1), True, key=is_too_wide)
+    return text[:fitting].rstrip() + ELLIPSIS
 
 
 def write(

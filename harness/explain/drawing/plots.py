@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.explain.archive import Archive
 from harness.explain.localization import OnObject, in_percent
+from harness.runs.figures import new_figure
 from harness.runs.resampling import Interval
 from harness.runs.rules import BLUE, ORANGE
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = "viridis"  # perceptually uniform, and told apart with any colour vision
-_DPI = 120
 _HEADS = {
     "distance": "mean attention distance (pixels)",
     "entropy": "entropy of a token's attention (nats)",
@@ -36,18 +36,16 @@ def head_plots(archive: Archive) -> dict[str, Figure]:
 
 def head_heatmaps(archive: Archive) -> Figure:
     """Each statistic on its own scale, printed in the cells where there is room."""
-    from matplotlib.figure import Figure
-
     layers, heads, _ = archive.statistics.shape
     cell = min(0.42, 12 / heads)
     width, height = max(cell * heads, 2.6) + 1.9, max(cell * layers, 1.6) + 1.1
-    figure = Figure(figsize=(2 * width, 2 * height + 0.5), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"Statistics of the attention heads, mean over {len(archive)} images", fontsize=12)
+    title = f"Statistics of the attention heads, mean over {len(archive)} images"
+    figure = new_figure(2 * width, 2 * height + 0.5, title)
     names = archive.statistic_names.tolist()
-    for axes, (name, title) in zip(figure.subplots(2, 2).flat, _HEADS.items(), strict=True):
+    for axes, (name, label) in zip(figure.subplots(2, 2).flat, _HEADS.items(), strict=True):
         values = archive.statistics[:, :, names.index(name)]
         image = axes.imshow(values, cmap=_COLOURS, aspect="auto" if layers > 3 * heads else "equal")
-        axes.set_title(title, fontsize=10)
+        axes.set_title(label, fontsize=10)
         axes.set(xlabel="head", ylabel="layer")
         for axis, count in ((axes.xaxis, heads), (axes.yaxis, layers)):
             step = math.ceil(count / 16)
@@ -71,13 +69,12 @@ def _write_cells(axes: Axes, values: np.ndarray) -> None:
 
 def distance_by_depth(archive: Archive) -> Figure:
     """A dot per head (Dosovitskiy et al. 2021, arXiv 2010.11929, figure 7 right), and that of uniform attention."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     distances = archive.statistics[:, :, archive.statistic_names.tolist().index("distance")]
     layers, heads = distances.shape
     depth = np.arange(1, layers + 1)
-    figure = Figure(figsize=(8, 5), dpi=_DPI, layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.subplots()
     axes.scatter(np.repeat(depth, heads), distances.ravel(), s=22, color=BLUE, alpha=0.7, label="one head")
     axes.plot(depth, distances.mean(1), color=ORANGE, label="mean over heads")
@@ -104,10 +101,9 @@ def even_distance(side: int) -> float:
 
 def object_figure(found: OnObject) -> Figure:
     """The share of attention on the object by layer and of each aggregate, against chance and a prior at the centre."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(12, 5.5), dpi=_DPI, layout="constrained")
+    figure = new_figure(12, 5.5, f"Attention on the object, {found.n} images with masks")
     by_layer, summed = figure.subplots(1, 2, sharey=True)
     layers = [measured.share for measured in found.maps if measured.name.startswith("layer ")]
     numbers = [int(measured.name.split()[1]) for measured in found.maps if measured.name.startswith("layer ")]
@@ -139,7 +135,6 @@ def object_figure(found: OnObject) -> Figure:
     highest = max(measured.share.high for measured in found.maps)
     by_layer.set_ylim(0, min(1, 1.25 * max(highest, found.centre.value, found.chance.value)))
     by_layer.legend(frameon=False, fontsize=9, loc="upper left")
-    figure.suptitle(f"Attention on the object, {found.n} images with masks", fontsize=12)
     return figure
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from harness.explain.archive import PositionArchive
 from harness.explain.positions.measures import Positions, centred, change_map, class_maps, similarity_tiles
 from harness.explain.positions.text import COLUMNS, number_lines, rule_lines, verdict_text
+from harness.runs.figures import new_figure
 from harness.runs.rules import without_mathtext
 
 if TYPE_CHECKING:
@@ -73,10 +74,8 @@ def similarity_figure(positions: PositionArchive) -> Figure:
 
 def map_figure(positions: PositionArchive) -> Figure:
     """The class token's similarity with each patch, before above after on one scale, and the change of each patch."""
-    from matplotlib.figure import Figure
-
     before, after = _before_and_after(positions)
-    figure = Figure(figsize=(14, 7), dpi=_DPI, layout="constrained")
+    figure = new_figure(14, 7)
     grid = figure.subplots(2, 4)
     pairs = zip(class_maps(before).items(), class_maps(after).values(), strict=True)
     for column, ((name, start), end) in enumerate(pairs):

@@ -26,9 +26,10 @@ from harness.explain.positions.text import verdict_text
 from harness.model.adapter import parts
 from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import centred, cosine
+from harness.runs.figures import new_figure
 from harness.runs.folder import BEST
 from harness.runs.reading import ANOTHER_RUN, UnreadableError, read_object, read_rows, run_folders
-from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
+from harness.runs.rules import ATTENTION_FILE, COLOURS, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
 from harness.runs.sprite_files import REDRAW, read_image, read_sprites
 from harness.training.checkpoint import load_best
 
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEWEST = 1  # finished runs
-# Told apart with any colour vision (Okabe & Ito 2008); dashes and markers repeat the difference without colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "os^Dv*P"
+MARKERS = "os^Dv*P"  # with dashes, they repeat the difference of the colours
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def loss_curves(runs: Sequence[FinishedRun]) -> Figure:
     """Training and validation loss of all runs in one plot."""
     from matplotlib.ticker import LogFormatter
 
-    figure = _figure(7.2, 4.4)
+    figure = new_figure(7.2, 4.4, dpi=300)
     axes = figure.subplots()
     for number, run in enumerate(runs):
         rows, _ = read_rows(run.path / "metrics.jsonl")
@@ -164,7 +163,7 @@ def loss_curves(runs: Sequence[FinishedRun]) -> Figure:
 
 def position_figure(positions: PositionArchive, label: str) -> Figure:
     """Tiles of similarity before and after; below, that of the class token with each patch."""
-    figure = _figure(7.2, 5.2)
+    figure = new_figure(7.2, 5.2, dpi=300)
     grid = figure.subplots(2, 2, height_ratios=(3, 1))
     pairs = (
         ("before", positions.before, positions.class_token_before),
@@ -187,7 +186,7 @@ def map_figure(crop: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
     """The image, and maps (P,) over it, each from 0 to its largest value."""
     columns = min(len(maps) + 1, 7)
     rows = -(-(len(maps) + 1) // columns)
-    figure = _figure(1.25 * columns, 1.45 * rows)
+    figure = new_figure(1.25 * columns, 1.45 * rows, dpi=300)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     grey = crop.mean(-1)
     for axes in panels:
@@ -241,9 +240,3 @@ def _series(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list
     points = [(finite_number(row.get("epoch")), finite_number(row.get(key))) for row in rows]
     known = [(x, y) for x, y in points if x is not None and y is not None and y > 0]
     return [x for x, _ in known], [y for _, y in known]
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=300, layout="constrained")

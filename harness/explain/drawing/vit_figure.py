@@ -13,6 +13,7 @@ import numpy as np
 from harness.explain.archive import Archive
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
 from harness.explain.positions.measures import centred
+from harness.runs.figures import new_figure
 from harness.runs.rules import BLUE
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ COLUMNS = 7
 
 def vit_figure(projection: np.ndarray, patches: np.ndarray | None, archive: Archive) -> Figure:
     """Of the weights (D, 3, p, p), the position embeddings (P, D) if there are any, and the heads of all layers."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 2.6), dpi=300, layout="constrained")
+    figure = new_figure(7.2, 2.6, dpi=300)
     filters, tiles, distances = figure.subplots(1, 3)
     filters.imshow(_side_by_side(principal_filters(projection)), interpolation="nearest")
     filters.set_title(f"patch projection:\nfirst {len(principal_filters(projection))} components", fontsize=8)

@@ -289,10 +289,3 @@ def test_json_holds_everything(runs: list[Run]) -> None:
     assert (compared["comparisons"], compared["pictures"], compared["indistinguishable"]) == (3, 100, True)
     assert content["runs"][0]["best_less_this"] is None
     assert content["runs"][4]["reason"].startswith("The training loss became nan")
-
-
-def test_colour_is_for_terminals(runs: list[Run]) -> None:
-    board = leaderboard(runs)
-    coloured = render(board, 100, colour=True)
-    assert "\x1b[1m" in coloured
-    assert re.sub(r"\x1b\[\d*m", "", coloured).split() == render(board, 100).split()
