@@ -57,7 +57,8 @@ def test_when_the_launcher_ends_so_do_its_trainers(
     arguments = [f"--data={data_folder}", f"--runs-dir={runs}", "--model=vit_demo", "--weights=none", "--image-size=32"]
     arguments += ["--recipe=study", "--crop-pct=1", "--batch-size=4", "--epochs=100000", "--log-every=1", "--threads=1"]
     mark = f"TEST_MARK_{os.getpid()}_{time.monotonic_ns()}"
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", mark: "1"}
+    (temporary := tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "TMPDIR": str(temporary), mark: "1"}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [*LAUNCHERS[launcher], *arguments], env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
@@ -72,6 +73,9 @@ def test_when_the_launcher_ends_so_do_its_trainers(
         for pid in alive(mark):
             os.kill(pid, signal.SIGKILL)
         process.wait()
+    # What is left is the launcher's: torchrun never removes its folder for logs, and a killed process removes nothing.
+    left = [path.name for path in temporary.iterdir() if not path.name.startswith("torchelastic_")]
+    assert len(left) == (launcher.startswith("harness train") and signum == signal.SIGKILL and 1)
     [folder] = runs.iterdir()
     assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

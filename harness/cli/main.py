@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,9 @@ from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
 from harness.launch.cores import limit_spinning
+from harness.launch.temporary import temporary_folder
 from harness.options import SETTINGS, RunCommand, arguments, run_options
+from harness.training.compiled_code import keep_compiled_code
 
 if TYPE_CHECKING:
     from harness.data.image_folder import ImageFolder
@@ -44,11 +45,13 @@ Repeat the command to resume an interrupted run. A finished run is left unchange
 @run_options
 def run(**values: Any) -> None:
     """Fine-tune a model, keep the best epoch and test it once. `accelerate launch` and W&B agents start this."""
-    config = RunConfig(**values)
-    limit_spinning(os.environ)
-    from harness.train import exit_code_of
+    with temporary_folder():
+        config = RunConfig(**values)
+        limit_spinning(os.environ)
+        keep_compiled_code(config)
+        from harness.train import exit_code_of
 
-    sys.exit(exit_code_of(config))
+        sys.exit(exit_code_of(config))
 
 
 run.help = f"{run.help}\n\n{RUN_EXAMPLES.format(program='accelerate launch harness/run.py')}"
@@ -97,10 +100,10 @@ def train(num_processes: int | None, **values: Any) -> None:
             f"process needs an image. Give --num-processes {config.batch_size} or less."
         )
     image_folder = _check_inputs(config)
-    with tempfile.TemporaryDirectory(prefix="harness-train-") as folder:
+    with temporary_folder() as folder:
         from harness.data.handover import hand_over
 
-        variables = hand_over(image_folder, config.resolved(), Path(folder, "images.json"))
+        variables = hand_over(image_folder, config.resolved(), folder / "images.json")
         command = arguments(config.resolved())
         sys.exit(launch(command, num_processes=num_processes, env={**os.environ, **variables}))
 

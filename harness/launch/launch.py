@@ -13,11 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +25,8 @@ from harness.launch import proc
 from harness.launch.cores import usable_cores
 from harness.launch.gpus import count_gpus, told_to_use_cpu
 from harness.launch.open_files import check_open_files
+from harness.launch.stop_signals import handling_stop_signals
+from harness.launch.temporary import temporary_folder
 
 RUN = Path(__file__).parents[1] / "run.py"
 # -P: the names of files beside the script must not hide installed packages.
@@ -38,7 +39,6 @@ SECOND_SIGNAL_SECONDS = 5.0
 SAME_SIGNAL_SECONDS = 0.5
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -73,8 +73,9 @@ def launch(
         environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     if gpus == 0 and processes > 1:
         environment["ACCELERATE_USE_CPU"] = "true"
-    with tempfile.TemporaryDirectory(prefix="harness-launch-") as folder:
-        launcher = _launcher(processes, gpus, environment, Path(folder))
+    with temporary_folder() as folder:
+        environment["TMPDIR"] = str(folder)
+        launcher = _launcher(processes, gpus, environment, folder)
         return _supervise([*launcher, str(script), *arguments], environment, grace)
 
 
@@ -149,23 +150,6 @@ def _supervise(command: Sequence[str], environment: Mapping[str, str], grace: fl
     if received and child.returncode != 0:
         return 128 + received[0][0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
-
-
-@contextmanager
-def handling_stop_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have `handler` called for the signals that ask a launcher to stop, but those that are ignored (nohup, `&`)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # handlers can only be set in the main thread; whoever owns it decides about signals
-        return
-    previous = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
-    taken = [signum for signum, old in previous.items() if old is not signal.SIG_IGN]
-    for signum in taken:
-        signal.signal(signum, handler)
-    try:
-        yield
-    finally:
-        for signum in taken:
-            signal.signal(signum, previous[signum])
 
 
 def _end_all(session: int, mark: str, grace: float) -> None:

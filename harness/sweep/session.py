@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import multiprocessing.util
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from harness import files
 from harness.errors import HarnessError, printable
+from harness.launch.temporary import temporary_folder
 from harness.run_name import naming_by
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
@@ -72,7 +74,10 @@ def run_sweep(
     refuse_links_in(folder, folder / "logs")
     refuse_lost_ledger(sweep, folder, storage)
     names = [parameter.name for parameter in sweep.parameters]
-    with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names):
+    if options.start_method == "forkserver":
+        # Its socket lies here. The path of a socket has at most 107 bytes, too few for folders below $TMPDIR.
+        multiprocessing.util.get_temp_dir()
+    with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names), temporary_folder():
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
         print(growth_text(trial_queue.growth), end="")
         with trial_queue.lock():
@@ -104,11 +109,15 @@ def run_sweep(
     if runner.budget.reason:
         print(runner.budget.reason)
     if cause:
-        raise HarnessError(
-            f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was "
-            "charged. Remove the cause and repeat the command."
-        )
+        raise paused(sweep, cause)
     return code
+
+
+def paused(sweep: Sweep, cause: str) -> HarnessError:
+    return HarnessError(
+        f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was charged. "
+        "Remove the cause and repeat the command."
+    )
 
 
 def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]] = ()) -> Contents:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(TRAINER)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     return path
 
 
@@ -166,6 +170,7 @@ def test_a_failed_rank_is_not_followed_by_a_banner(
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert re.fullmatch(r"Error: training process [01] was ended by SIGKILL\.", lines[0])
+    assert not list((tmp_path / "temporary").iterdir())  # torch elastic makes a folder for logs
 
 
 def test_trainer_ends_when_its_launcher_is_killed(start: Start, tmp_path: Path) -> None:
@@ -207,6 +212,7 @@ def test_two_processes_are_each_told_once(start: Start, tmp_path: Path) -> None:
     assert {env["WORLD_SIZE"] for env in environments} == {"2"}
     assert {env["ACCELERATE_USE_CPU"] for env in environments} == {"true"}
     assert "OMP_NUM_THREADS" not in launcher.stderr.read()  # type: ignore[union-attr]
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.slow

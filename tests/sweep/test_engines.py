@@ -57,6 +57,8 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     programs = Path(sys.executable).parent  # `accelerate` and `python`
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
+    (temporary := tmp_path / "temporary").mkdir()
+    environment["TMPDIR"] = str(temporary)
     words = f"--data={data} --epochs=2 --threads=1 --explain=none"
     with WandbServer() as server:
         online = environment | {
@@ -91,6 +93,7 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
         assert run_of[point].fields["sweep"]
         assert run_of[point].exit_code == 0
     assert "[3/3]" in output
+    assert not list(temporary.iterdir())
 
 
 # Each takes tenths of a second to seconds of processor time to import.

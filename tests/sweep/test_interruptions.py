@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -85,9 +86,12 @@ def finished_once(file: Path, runs: Path, lrs: Sequence[float] = LRS) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("how", ["kill runner", "kill tree", "kill trainer", "TERM", "disk full", "data away"])
 def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration_once(
-    how: str, workers: int, images: Path, tmp_path: Path, children: list[Any]
+    how: str, workers: int, images: Path, tmp_path: Path, children: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lrs, runs = LRS[: workers + 1], tmp_path / "runs"  # one more than can run
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     file = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters={"lr": {"values": lrs}})
     # The fork server is what a killed runner used to leave behind; the other cases need not wait for its imports.
     options = {"workers": workers, "start_method": "forkserver" if how == "kill runner" else "fork"}
@@ -100,6 +104,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration
         child.join(PATIENT)
         assert child.exitcode == codes
         assert wait_for(lambda: not left(), 10), left()
+        assert how.startswith("kill") or not list(temporary.iterdir())
 
         stored = trial_queue(file, runs)
         assert not still_running(sweep_folder(read_sweep(file), runs), stored)

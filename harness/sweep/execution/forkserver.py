@@ -7,7 +7,8 @@ import contextlib
 import os
 import signal
 
-from harness.launch.launch import STOP_SIGNALS, die_with_parent
+from harness.launch.launch import die_with_parent
+from harness.launch.stop_signals import STOP_SIGNALS
 from harness.sweep.execution import trial_process
 
 # A terminal, `timeout` or a batch system signals the whole process group of a sweep. The fork server must outlive the

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from harness.errors import ConfigError, HarnessError
-from harness.launch.launch import GRACE_SECONDS, handling_stop_signals
+from harness.launch.launch import GRACE_SECONDS
+from harness.launch.stop_signals import handling_stop_signals
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.budget import BudgetWatch

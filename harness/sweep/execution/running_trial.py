@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES, STOP_SIGNALS
+from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES
+from harness.launch.stop_signals import STOP_SIGNALS
 from harness.options import arguments
 from harness.runs.folder import RunFolder
 from harness.sweep.execution.memory_kills import KILLED, memory_kills

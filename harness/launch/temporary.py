@@ -1,0 +1,47 @@
+"""A folder for the temporary files of a process and of all that it starts.
+
+Torch elastic leaves its log folder behind, torch an empty folder for compiled code, and wandb the copies of tables that
+a forked process has made. What they write to $TMPDIR is removed with this folder. Importing this is cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from harness.errors import SurroundingsError
+from harness.launch.stop_signals import handling_stop_signals
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is $TMPDIR inside the context. It is removed at the end, also after a stop signal."""
+    earlier = os.environ.get("TMPDIR")
+    with handling_stop_signals(_exit):
+        try:
+            folder = tempfile.mkdtemp(prefix="harness-")
+        except OSError as error:
+            raise SurroundingsError(
+                f"No folder can be made for temporary files ({error.strerror}). Free some space in /tmp, or name a "
+                "folder on another disk: export TMPDIR=FOLDER."
+            ) from error
+        try:
+            os.environ["TMPDIR"], tempfile.tempdir = folder, None  # tempfile has kept the earlier one
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            del os.environ["TMPDIR"]
+            if earlier is not None:
+                os.environ["TMPDIR"] = earlier
+            tempfile.tempdir = None
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    """Leave the context, where the signal's default action would end the process at once."""
+    sys.exit(128 + signum)

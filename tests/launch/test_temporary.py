@@ -1,0 +1,59 @@
+"""The folder of temporary files: what lies in it, and when it is removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SurroundingsError
+from harness.launch.temporary import temporary_folder
+
+
+@pytest.fixture(autouse=True)
+def outer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """$TMPDIR of the process."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def test_temporary_files_lie_in_it_and_are_removed_with_it(outer: Path) -> None:
+    with temporary_folder() as folder:
+        assert folder.parent == outer
+        made = Path(tempfile.mkdtemp())
+        by_a_child = subprocess.run(["mktemp"], capture_output=True, text=True, check=True).stdout
+        assert made.parent == Path(by_a_child).parent == folder
+        with temporary_folder() as inner:
+            assert inner.parent == folder
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
+    assert not list(outer.iterdir())
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(outer)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_would_end_the_process_at_once_removes_it(outer: Path, signum: int) -> None:
+    code = (
+        "import os\nfrom harness.launch.temporary import temporary_folder\n"
+        f"with temporary_folder():\n    os.kill(os.getpid(), {int(signum)})\n    print('not reached')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "", "")
+    assert not list(outer.iterdir())
+
+
+def test_a_disk_without_room_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **keywords: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with (
+        pytest.raises(SurroundingsError, match=r"temporary files \(No space left on device\)\. Free"),
+        temporary_folder(),
+    ):
+        pass
