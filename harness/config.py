@@ -72,7 +72,7 @@ class RunConfig(
                 *data_problems(self),
                 *model_problems(self),
                 *optimisation_problems(self),
-                *imbalance_problems(self),
+                *imbalance_problems(self, self.shuffle),
                 *run_problems(self),
             ]
         if problems:

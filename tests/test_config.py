@@ -137,7 +137,7 @@ def test_settings_of_later_versions_leave_the_identity_of_earlier_runs() -> None
     assert RunConfig(data="images", recipe="study").identity == "7e37289e"
     assert RunConfig(data="images", recipe="study", lr=0.1, augment="standard").identity == "2566444a"
     settings = {field.name: field for field in dataclasses.fields(RunConfig)}
-    added = {"class_weights": "none", "sampler": "shuffle", "logit_adjust": 0.0, "split_group": None}
+    added = {"class_weights": "none", "sampler": "shuffle", "logit_adjust": 0.0, "split_group": None, "shuffle": "full"}
     for name, value in added.items():
         assert settings[name].metadata["earlier"] == settings[name].default == value
     config = RunConfig(data="images")

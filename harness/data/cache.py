@@ -41,6 +41,7 @@ class PixelCache:
     widths: np.ndarray  # int32 (N,)
     digests: tuple[str, ...]  # BLAKE2b-128 of each file's bytes, in hexadecimal; "" if it could not be read
     bad: dict[int, str]
+    files: tuple[Path, ...] = ()  # of the shards
     in_use: IO[str] | None = None  # open as long as this is read: prune removes nothing meanwhile
 
     def image(self, index: int) -> np.ndarray:
@@ -129,6 +130,7 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
         widths=entries["width"].copy(),
         digests=tuple(digests),
         bad=dict(sorted({**bad, **unread}.items())),
+        files=tuple(store.shards[number] for number in used.tolist()),
         in_use=in_use,
     )
 

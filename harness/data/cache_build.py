@@ -40,7 +40,8 @@ def build(
     """
     remove_abandoned(folder)
     store = read_store(folder)
-    missing = np.flatnonzero(store.find(digests) < 0).tolist()
+    # In the order of their digests, in which --shuffle blocks reads them (stored_order).
+    missing = sorted(np.flatnonzero(store.find(digests) < 0).tolist(), key=lambda index: digests[index])
     if not missing:  # another process has decoded them by now
         return list(digests), {}
     names = [files[index] for index in missing]

@@ -18,6 +18,7 @@ from harness.data.decode import DecodeError, decode_image
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
 from harness.data.listing import summarise
+from harness.data.order_notes import memory_notes
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
 from harness.runs.rules import printable
@@ -133,6 +134,7 @@ def report(
         position = {file: index for index, file in enumerate(files)}
         problems.append(undecodable_message(folder.root, files, {position[file]: why for file, why in broken.items()}))
     shapes = [resized_shape(*image.size, CACHED) for image in seen.values()]
+    cache_bytes = sum(width * height * 3 for width, height in shapes)
     return CheckReport(
         root=str(folder.root),
         classes=folder.classes,
@@ -144,7 +146,7 @@ def report(
         blank=tuple(file for file, image in seen.items() if image.blank),
         copies_across_splits=across,
         copies_in_train=within,
-        cache_bytes=sum(width * height * 3 for width, height in shapes),
+        cache_bytes=cache_bytes,
         cache_dir=str(cache_directory(cache_dir)),
         problems=tuple(problems),
         notes=(
@@ -152,6 +154,7 @@ def report(
             *imbalance_notes(folder),
             *_pixel_notes(seen, folder),
             *_train_copy_notes(folder, within),
+            *memory_notes(cache_bytes),
         ),
     )
 

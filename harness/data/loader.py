@@ -19,7 +19,8 @@ from harness.data.cache import PixelCache
 from harness.data.gpu_augment import ResidentPixels
 from harness.data.policies import POLICIES
 from harness.data.prefetch import Normalise, Staging, work_ahead
-from harness.data.sampler import ORDERS, Order
+from harness.data.read_ahead import ReadAhead, stored_order
+from harness.data.sampler import ORDERS, Order, in_blocks
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class _Share:
     """What one process loads of one global batch."""
 
     step: int
+    first: int  # where the loaded images begin in the global batch
     samples: np.ndarray  # int64: images to load, including partners that other processes own
     draws: np.ndarray  # int64: index of each one's random numbers
     skip: int  # loaded images before the process's own: 0, or 1 for a partner
@@ -74,6 +76,7 @@ class TrainBatches:
         label_smoothing: float = 0.0,
         drop_path: np.ndarray | None = None,
         order: str = "shuffle",
+        shuffle: str = "full",
         class_weights: np.ndarray | None = None,
         device: torch.device | str = "cpu",
         rank: int = 0,
@@ -84,17 +87,21 @@ class TrainBatches:
         """`indices` and `labels` (N,): each sample's place in the cache and its class; `batch_size` is global.
 
         `drop_path` (2L,): the rate of every residual branch. `on_device`: the cache in device memory, if it fits there.
-        `order` is one of ORDERS; `class_weights` (C,) are those of the loss.
+        `order` is one of ORDERS; with `shuffle` "blocks" it is `in_blocks`, and images are read from disk ahead of the
+        model. `class_weights` (C,) are those of the loss.
         """
         self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-        self._order = ORDERS[order]
+        self._order: Callable[..., Order] = functools.partial(ORDERS[order], self._labels.numpy())
+        if shuffle == "blocks":
+            self._order = functools.partial(in_blocks, stored_order(cache, self._indices))
         self._masses = np.ones(len(self._labels)) if class_weights is None else class_weights[self._labels.numpy()]
         self._num_classes, self._batch_size, self._size = num_classes, batch_size, crop_size
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
         self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
         self._normalise = Normalise(mean, std)
         self._on_device = on_device if POLICIES[augment.policy].works_on_device else None
+        self._reads_ahead = shuffle == "blocks" and self._on_device is None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         self.steps_per_epoch = math.ceil(len(self._indices) / batch_size)
 
@@ -108,12 +115,16 @@ class TrainBatches:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This process's share of every global batch of an epoch, from `start_step`. One epoch at a time."""
-        order = self._order(self._labels.numpy(), seed=self._augment.seed, epoch=epoch)
+        order = self._order(seed=self._augment.seed, epoch=epoch)
         shares = [self._share(order, step) for step in range(start_step, self.steps_per_epoch)]
         # Our threads work on one image each; OpenCV's threads would compete with them for the cores.
         cv2.setNumThreads(0)
 
+        reader = self._reader(shares) if self._reads_ahead else None
+
         def calls(share: _Share) -> list[Callable[[], Any]]:
+            if reader:
+                reader.reach(share.step - start_step)
             if self._staging:
                 self._staging.reserve(share.step)
             parts = np.array_split(np.arange(len(share.samples)), min(self._workers, len(share.samples)))
@@ -126,6 +137,15 @@ class TrainBatches:
                 yield self._finish(share, drawn, epoch)
         finally:
             prepared.close()
+            if reader:
+                reader.close()
+
+    def _reader(self, shares: list[_Share]) -> ReadAhead:
+        return ReadAhead(
+            self._cache,
+            [self._indices[share.samples] for share in shares],
+            [share.step * self._batch_size + share.first for share in shares],
+        )
 
     def _share(self, order: Order, step: int) -> _Share:
         """This process's part of a global batch. If two processes share a mixed pair, both load both images."""
@@ -138,7 +158,7 @@ class TrainBatches:
         own, skip, count = slice(first, last), start - first, stop - start
         # Mixing leaves the sum as it is: a pair exchanges parts of its two labels.
         mass = float(self._masses[samples].sum(dtype=np.float64))
-        return _Share(step, samples[own], draws[own], skip, count, len(samples), mass, is_real)
+        return _Share(step, first, samples[own], draws[own], skip, count, len(samples), mass, is_real)
 
     def _prepare(self, share: _Share, rows: np.ndarray, epoch: int) -> list[AugmentParams]:
         """Draw the parameters of these rows and, on the per-image path, write their pixels. Called by a thread."""

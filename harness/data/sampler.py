@@ -1,7 +1,7 @@
 """Which images an epoch takes, and in what order: each image once, or as many of each class.
 
-N training images, C classes. An order follows from seed and epoch alone: it is the same on any number of processes, and
-a resumed run continues it.
+N training images, C classes. An order follows from seed, epoch and images: it is the same on any machine and number of
+processes, and a resumed run continues it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.data import rng
+
+BLOCK = 256  # images that are read together, with --shuffle blocks; another number is another order
+WINDOW = 8 * BLOCK  # images of the blocks that are shuffled together
 
 _PHILOX_BLOCK = 4  # 64-bit numbers for each step of Philox's counter
 
@@ -25,6 +28,21 @@ class Order(NamedTuple):
 def shuffled(labels: np.ndarray, *, seed: int, epoch: int) -> Order:
     """Each of the images once, in random order."""
     order = rng.generator(seed, rng.ORDER, epoch=epoch).permutation(len(labels))
+    return Order(order, order)
+
+
+def in_blocks(stored: np.ndarray, *, seed: int, epoch: int, block: int = BLOCK, window: int = WINDOW) -> Order:
+    """Each image once: blocks of neighbours in `stored` (N,) in random order, shuffled within every `window` images.
+
+    Images p to p + window of the order are those of window // block whole blocks, so that they can be read in sequence.
+    Where the first block begins is random, too: from epoch to epoch an image has other neighbours.
+    """
+    generator, count = rng.generator(seed, rng.ORDER, epoch=epoch), len(stored)
+    begun = np.roll(stored, -int(generator.integers(count)))
+    whole = count // block * block
+    order = np.concatenate([generator.permutation(begun[:whole].reshape(-1, block)).ravel(), begun[whole:]])
+    for start in range(0, count, window):
+        generator.shuffle(order[start : start + window])
     return Order(order, order)
 
 

@@ -60,6 +60,13 @@ class DataSettings:
     cache_dir: str | None = option(
         None, "Folder for decoded images. [default: $HARNESS_CACHE_DIR, else ~/.cache/vit-harness]", identity=False
     )
+    shuffle: str = option(
+        "full",
+        "Order of training images: full shuffles all; blocks shuffles blocks of 256 images, then within 8 blocks at a "
+        "time, and reads them in sequence: for images that do not fit into memory.",
+        choices=("full", "blocks"),
+        earlier="full",
+    )
     workers: int | None = option(
         None,
         "Augmentation threads per process. [default: from the number of CPU cores]",

@@ -32,7 +32,14 @@ class ImbalanceSettings:
     )
 
 
-def imbalance_problems(settings: ImbalanceSettings) -> list[str]:
+def imbalance_problems(settings: ImbalanceSettings, shuffle: str) -> list[str]:
+    """Problems of the corrections with each other and with the order of the images."""
+    problems = []
+    if settings.sampler == "balanced" and shuffle == "blocks":
+        problems.append(
+            "--sampler balanced takes images from all over the cache, and --shuffle blocks reads it in sequence; give "
+            "one of them. --class-weights and --logit-adjust work with both orders."
+        )
     corrections = {
         f"--class-weights {settings.class_weights}": settings.class_weights in ("balanced", "effective"),
         f"--sampler {settings.sampler}": settings.sampler == "balanced",
@@ -40,5 +47,5 @@ def imbalance_problems(settings: ImbalanceSettings) -> list[str]:
     }
     if sum(corrections.values()) > 1:
         several = " and ".join(option for option, corrects in corrections.items() if corrects)
-        return [f"{several} correct the same class imbalance more than once; give one of them."]
-    return []
+        problems.append(f"{several} correct the same class imbalance more than once; give one of them.")
+    return problems

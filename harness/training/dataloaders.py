@@ -70,6 +70,7 @@ def open_batches(
         ),
         label_smoothing=config.label_smoothing,
         order=config.sampler,
+        shuffle=config.shuffle,
         class_weights=class_weights,
         drop_path=(
             drop_path_rates(sizes_of(config.model).blocks, config.drop_path).numpy() if config.drop_path else None

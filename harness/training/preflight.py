@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from harness.config import RunConfig
 from harness.data.cache import check_cache
 from harness.data.handover import listed_folder
 from harness.data.image_folder import ImageFolder
+from harness.data.order_notes import order_notes
 from harness.data.resize import Resize
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
@@ -82,7 +84,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     if errors:
         raise joined(errors)
     assert image_folder is not None and preprocessing is not None
-    return image_folder, preprocessing
+    notes = (*image_folder.notes, *order_notes(config, image_folder, preprocessing.resize_size))
+    return dataclasses.replace(image_folder, notes=notes), preprocessing
 
 
 def _is_finished(run_folder: Path) -> bool:

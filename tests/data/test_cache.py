@@ -390,10 +390,18 @@ def test_shards_are_finished_when_they_are_full(root: Path, caches: Path, monkey
     monkeypatch.setattr("harness.data.parallel.usable_cores", lambda: 1)
     monkeypatch.setattr(cache_build, "SHARD_BYTES", 1500)
     result = opened(root, caches)
-    assert len(shards(caches)) == 3  # 1152 + 3072, 768 + 768, 1152 bytes
+    assert len(shards(caches)) == 3
     for index, name in enumerate(names(root)):
         with Image.open(root / name) as picture:
             np.testing.assert_array_equal(result.image(index), np.asarray(resized(picture, SMALL)))
+
+
+def test_images_lie_in_the_order_of_their_digests(root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that blocks of them, which hold images of all classes, can be read in sequence."""
+    monkeypatch.setattr("harness.data.parallel.usable_cores", lambda: 1)
+    result = opened(root, caches)
+    assert np.argsort(result.offsets).tolist() == np.argsort(result.digests).tolist() != [0, 1, 2, 3, 4]
+    assert result.files == tuple(shards(caches))
 
 
 def test_a_cache_that_cannot_be_written_to_is_refused_early_unless_it_holds_all(

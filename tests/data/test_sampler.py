@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.data import rng
-from harness.data.sampler import _round_orders, balanced, shuffled
+from harness.data.sampler import BLOCK, WINDOW, _round_orders, balanced, in_blocks, shuffled
 
 # Six, three and one image of three classes, mixed up.
 LABELS = np.array([0, 1, 0, 2, 0, 1, 0, 0, 1, 0])
@@ -70,3 +70,32 @@ def test_equal_classes_are_each_taken_once() -> None:
     labels = np.repeat(np.arange(4), 5)
     for epoch in range(3):
         assert sorted(balanced(labels, seed=0, epoch=epoch).samples.tolist()) == list(range(20))
+
+
+def test_blocks_of_neighbours_are_shuffled_a_window_at_a_time() -> None:
+    stored = np.random.default_rng(0).permutation(107)
+    place = stored.argsort()  # of each image in the cache
+    for epoch in range(4):
+        order = in_blocks(stored, seed=3, epoch=epoch, block=10, window=30)
+        assert np.array_equal(order.samples, order.draws)
+        assert sorted(order.samples.tolist()) == list(range(107))
+        for start in (0, 30, 60):  # the last window holds the 17 images of a block and of the remainder
+            places = np.sort(place[order.samples[start : start + 30]])
+            runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+            inside = [len(run) for run in runs if run[0] > 0 and run[-1] < 106]
+            assert all(length % 10 == 0 for length in inside), runs
+            assert not np.array_equal(np.sort(order.samples[start : start + 30]), order.samples[start : start + 30])
+    assert len({tuple(in_blocks(stored, seed=3, epoch=epoch).samples) for epoch in range(4)}) == 4
+    assert not np.array_equal(in_blocks(stored, seed=4, epoch=0).samples, in_blocks(stored, seed=3, epoch=0).samples)
+
+
+def test_the_order_in_blocks_stays_that_of_this_version() -> None:
+    """A run that resumes with a later version must find the same order; sizes of block and window are part of it."""
+    assert (BLOCK, WINDOW) == (256, 2048)
+    order = in_blocks(np.arange(13), seed=1, epoch=2, block=3, window=6).samples
+    assert order.tolist() == [3, 7, 8, 4, 5, 6, 2, 1, 9, 11, 0, 10, 12]
+
+
+@pytest.mark.parametrize("images", [1, 255, 256, 2048, 5000])
+def test_blocks_hold_each_image_once(images: int) -> None:
+    assert np.array_equal(np.sort(in_blocks(np.arange(images), seed=0, epoch=0).samples), np.arange(images))
