@@ -351,6 +351,7 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, r
     page.locator("[data-chart=confusion]").scroll_into_view_if_needed()
     matrix = page.locator("[data-chart=confusion].drawn")
     expect(matrix).to_be_visible()
+    matrix.evaluate("one => one.scrollIntoView({block: 'center'})")  # it has grown
     cell = matrix.locator(".heatmaplayer image").bounding_box()
     assert cell is not None and cell["width"] == pytest.approx(cell["height"], rel=0.02)  # square cells
     assert matrix.evaluate("one => [one.data[0].text[0][1], one.data[0].text[1][0]]") == ["4", ""]
