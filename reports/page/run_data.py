@@ -103,9 +103,18 @@ def _scores(run: Run) -> Iterator[tuple[str, str]]:
             continue
         known = metric_table.BY_KEY.get(name)
         low, high = run.metric(f"{name}_low"), run.metric(f"{name}_high")
-        text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else columns.number(value)
+        text = _score_text(name, value)
         interval = f" ({columns.span(low, high)})" if low is not None and high is not None else ""
         yield known.title if known else printable(name), text + interval
+
+
+def _score_text(name: str, value: float) -> str:
+    if name.startswith("seconds/"):
+        return columns.duration(value)
+    if name.endswith("_bytes"):
+        return f"{value / 2**20:,.0f} MiB"
+    is_count = isinstance(value, int) or abs(value) >= 1000 or name.endswith(("/n", "images_per_second"))
+    return f"{value:,.0f}" if is_count else columns.number(value)
 
 
 def _curve(run: Run, key: str) -> list[list[float]] | None:

@@ -41,12 +41,12 @@ const runView = (() => {
       ),
       panel.part("Scores", panel.facts(run.scores)),
       Object.keys(run.curves).length > 0 && panel.part("Curves", element("div", { class: "panels" },
-        element("div", { id: "run-losses", role: "group", "aria-label": "Losses by epoch" }),
-        element("div", { id: "run-scores", role: "group", "aria-label": "Validation F1 by epoch" }))),
+        chartPlace("run-losses", "Losses", "Losses by epoch"),
+        chartPlace("run-scores", "Validation macro F1", "Validation F1 by epoch"))),
       mistakes && panel.part(
         "Confusion matrix and classes",
         element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" },
-          element("div", { id: "run-confusion", role: "group", "aria-label": "Confusion matrix; the table below has each class" })),
+          chartPlace("run-confusion", "", "Confusion matrix; the table below has each class")),
         element("p", { class: "soft" }, confusionMatrix.note(mistakes)),
         classTable(mistakes),
       ),
@@ -62,6 +62,9 @@ const runView = (() => {
       panel.part("Provenance", panel.facts([["folder", run.path], ...run.provenance])),
     ].filter(Boolean);
   }
+
+  const chartPlace = (id, title, name) => element("figure", { class: "chart" }, title ? element("figcaption", {}, title) : null,
+    element("div", { id, role: "group", "aria-label": name }));
 
   function actions(key, mistakes) {
     const button = (text, action) => {
@@ -96,9 +99,7 @@ const runView = (() => {
 
   // One chart for each statistic of the section; its title there is its title here.
   const headParts = (heads) => Object.keys(heads).map((name) =>
-    element("figure", { class: "chart" },
-      element("figcaption", {}, document.querySelector(`[data-chart="heads-${name}"]`).closest("figure").querySelector("figcaption").textContent),
-      element("div", { id: `run-heads-${name}`, role: "group", "aria-label": `Attention heads: ${name}` })));
+    chartPlace(`run-heads-${name}`, document.querySelector(`[data-chart="heads-${name}"]`).closest("figure").querySelector("figcaption").textContent, `Attention heads: ${name}`));
 
   function figures(run) {
     return element("div", { class: "two" }, ...run.figures.map(([caption, address]) =>
@@ -122,7 +123,7 @@ const runView = (() => {
     const confusion = document.getElementById("run-confusion");
     if (confusion) {
       const figure = confusionMatrix.figure(mistakes, "", false);
-      confusion.style.maxWidth = `${confusionMatrix.width(figure)}px`;
+      confusion.parentElement.style.maxWidth = `${confusionMatrix.width(figure)}px`;
       charts.put(confusion, "run-confusion", figure);
       charts.onClick("run-confusion", (point) => {
         if (!gallery?.has(key)) return report.notify("The page has no images of this run.");
