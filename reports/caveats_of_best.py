@@ -11,6 +11,8 @@ from reports.caveat import Caveat
 from reports.collection import Collection
 from reports.stats.selection import selection
 
+LEAST_EXCESS = 0.0005  # of a score; three digits are shown
+
 
 def near_guessing(collection: Collection) -> Iterator[Caveat]:
     """A best setting whose test macro F1 may be that of guesses: 1 / classes, if classes have equally many images."""
@@ -40,9 +42,9 @@ def hardly_trained(collection: Collection) -> Iterator[Caveat]:
 
 
 def chosen_by_validation(collection: Collection) -> Iterator[Caveat]:
-    """By how much the winner's validation score is too high."""
+    """By how much the winner's validation score is too high, unless that is less than the digits show."""
     ranked = collection.board.ranked
-    if collection.board.metric == "best/val_f1" and (found := selection(ranked)):
+    if collection.board.metric == "best/val_f1" and (found := selection(ranked)) and found.excess >= LEAST_EXCESS:
         yield Caveat(
             f"The best of {len(ranked)} settings was chosen by its validation F1, which is therefore about "
             f"{found.excess:.3f} too high (simulated for {found.images} validation images). Its test scores did not "

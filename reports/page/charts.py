@@ -97,7 +97,7 @@ def shortened(text: str, most: int = 18) -> str:
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:
     if is_log:
         places = [float(power) for power in range(math.ceil(low - 0.05), math.floor(high + 0.05) + 1)]
-        return [(place, f"{10**place:.0e}") for place in places]
+        return [(place, f"{10**place:g}") for place in places]
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step *= 2 if (high - low) / step > 6 else 1
     first = math.ceil(low / step)

@@ -40,6 +40,14 @@ FIGURES = {
     **evidence.FIGURES,
 }
 
+# Figure -> data from which the panel draws the same live: `<name>-<key>`.
+LIVE = {
+    "attention_heads": "heads",
+    "attention_distance": "heads",
+    "positions": "positions",
+    "position_maps": "positions",
+}
+
 
 def write_run_data(collection: Collection, site: Site) -> None:
     """Of every run; figures are copied of the best and the worst only, as the maps of the gallery are."""
@@ -47,11 +55,12 @@ def write_run_data(collection: Collection, site: Site) -> None:
     for row in collection.rows:
         key = collection.key(row.run)
         figures = _figures(site, key, row.run) if row.run in with_figures else []
-        site.data(f"run-{key}", run_data(collection, row) | {"figures": figures})
+        live = [name for name in dict.fromkeys(LIVE.values()) if site.has_data(f"{name}-{key}")]
+        site.data(f"run-{key}", run_data(collection, row) | {"figures": figures, "live": live})
 
 
 def run_data(collection: Collection, row: Row) -> dict[str, Any]:
-    """All of it but the figures."""
+    """All of it but the figures and which of them are drawn live."""
     run = row.run
     return {
         "label": collection.label(run),
@@ -94,9 +103,18 @@ def _scores(run: Run) -> Iterator[tuple[str, str]]:
             continue
         known = metric_table.BY_KEY.get(name)
         low, high = run.metric(f"{name}_low"), run.metric(f"{name}_high")
-        text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else columns.number(value)
+        text = _score_text(name, value)
         interval = f" ({columns.span(low, high)})" if low is not None and high is not None else ""
         yield known.title if known else printable(name), text + interval
+
+
+def _score_text(name: str, value: float) -> str:
+    if name.startswith("seconds/"):
+        return columns.duration(value)
+    if name.endswith("_bytes"):
+        return f"{value / 2**20:,.0f} MiB"
+    is_count = isinstance(value, int) or abs(value) >= 1000 or name.endswith(("/n", "images_per_second"))
+    return f"{value:,.0f}" if is_count else columns.number(value)
 
 
 def _curve(run: Run, key: str) -> list[list[float]] | None:
@@ -141,6 +159,7 @@ def _notes(run: Run) -> str:
 
 
 def _figures(site: Site, key: str, run: Run) -> list[tuple[str, str]]:
-    """Caption and address of each figure."""
-    addresses = {caption: copied_figure(site, key, run, name) for name, caption in FIGURES.items()}
+    """Caption and address of each figure that the panel does not draw live."""
+    names = [name for name in FIGURES if name not in LIVE or not site.has_data(f"{LIVE[name]}-{key}")]
+    addresses = {FIGURES[name]: copied_figure(site, key, run, name) for name in names}
     return [(caption, address) for caption, address in addresses.items() if address]

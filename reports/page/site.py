@@ -90,6 +90,10 @@ class Site:
         self.made(f"data/{name}.js", key, lambda: _data_script(name, make()))
         return name
 
+    def has_data(self, name: str) -> bool:
+        """Whether `data` or `made_data` wrote it for this page."""
+        return f"data/{name}.js" in self._files
+
     def _place(self, path: str) -> Path:
         """Raises ReportError if the path is outside the folder, as in a damaged ledger, or leads through a link."""
         place = self.root / path

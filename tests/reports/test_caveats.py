@@ -77,6 +77,13 @@ def test_the_validation_score_of_the_best_of_several_is_too_high(tmp_path: Path)
     assert "(simulated for 50 validation images)" in caveat.text
 
 
+def test_a_clear_winner_is_not_called_too_high(tmp_path: Path) -> None:
+    for number, errors in enumerate((1, 60, 70)):
+        run = write(tmp_path / str(number), 0.99 - errors / 100, errors, lr=10.0**-number)
+        (run.path / "manifest.json").write_text(json.dumps({"data": {"images": {"val": 80}}}))
+    assert not [one for one in caveats(collect(tmp_path)) if "too high" in one.text]
+
+
 def test_a_winner_near_guessing_is_a_grave_caveat(tmp_path: Path) -> None:
     write(tmp_path / "a", 0.5, 95)  # right on 5 of 100 images of ten classes
     [caveat] = [one for one in caveats(collect(tmp_path)) if "guessing" in one.text]

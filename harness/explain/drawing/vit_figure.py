@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.explain.archive import Archive
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
-from harness.explain.positions.measures import centred
+from harness.runs.embeddings import centred
 from harness.runs.figures import new_figure
 from harness.runs.rules import BLUE
 

@@ -110,7 +110,11 @@ const confusionMatrix = (() => {
     };
   }
 
-  return { figure, note };
+  // Pixels, with which the cells of a figure are about square: the names on the left and the colour bar take about so much
+  // more than the slanted names below.
+  const width = ({ layout }) => layout.height + 130;
+
+  return { figure, width, note };
 })();
 
 // The truth and the prediction of a clicked cell, as names; for `gallery.showClasses`.

@@ -18,7 +18,7 @@ const headCharts = (() => {
       const ticks = (count) => ({ tick0: 1, dtick: Math.ceil(count / 6), zeroline: false, showgrid: false });
       layout[`xaxis${suffix}`] = { ...ticks(rows[0].length), domain: [from, to], anchor: `y${suffix}`, title: { text: "head", standoff: 4 } };
       layout[`yaxis${suffix}`] = { ...ticks(rows.length), anchor: `x${suffix}`, autorange: "reversed", title: place ? undefined : { text: "layer", standoff: 4 } };
-      layout.annotations.push({
+      if (runs.length > 1 || isOther) layout.annotations.push({
         text: isOther ? "compared with" : "run",
         x: from, xref: "paper", xanchor: "left", y: 1, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11, color: "var(--soft)" },
       });

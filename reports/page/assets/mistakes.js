@@ -15,7 +15,6 @@
   const ERRORS = { withImages: 12, withoutImages: 20 };
   const SIDE = 112; // of an image, approximate, pixels
   const SMALL_SIDE = 84;
-  const LABELS = 240; // approximate width of class names and colour bar, beyond that of the labels below, pixels
 
   let mistakes = null; // the content of data/mistakes-<key>.js
   let images = null; // the run's images, if the gallery has them
@@ -126,7 +125,7 @@
   function showMatrix() {
     const figure = confusionMatrix.figure(mistakes, order.value, off.checked);
     matrix.style.height = `${figure.layout.height}px`;
-    const width = `${figure.layout.height + LABELS}px`; // about square cells
+    const width = `${confusionMatrix.width(figure)}px`;
     Object.assign(matrix.closest(".chart").style, { minWidth: `min(40rem, ${width})`, maxWidth: width });
     document.getElementById("matrix-note").textContent = confusionMatrix.note(mistakes);
     charts.change("confusion", (drawn) => Object.assign(drawn, figure));

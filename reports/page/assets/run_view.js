@@ -15,15 +15,16 @@ const runView = (() => {
     try {
       const run = await report.load(`run-${key}`);
       const mistakes = run.hasPredictions ? await report.load(`mistakes-${key}`).catch(() => null) : null;
+      const [positions, heads] = await Promise.all(["positions", "heads"].map((name) => (run.live.includes(name) ? report.load(`${name}-${key}`) : null)));
       if (!isChosen()) return;
-      panel.open(dialog, parts(key, run, mistakes));
-      drawCharts(key, run, mistakes);
+      panel.open(dialog, parts(key, run, mistakes, { positions, heads }));
+      drawCharts(key, run, mistakes, heads);
     } catch (error) {
       if (isChosen()) panel.open(dialog, [panel.heading(dialog, "A run"), element("p", {}, `It cannot be shown: ${error.message}.`)]);
     }
   }
 
-  function parts(key, run, mistakes) {
+  function parts(key, run, mistakes, { positions, heads }) {
     const place = run.place ? `place ${run.place}, ${run.state}` : `${run.state}, not ranked. ${run.reason}`;
     return [
       panel.heading(dialog, run.label),
@@ -40,16 +41,18 @@ const runView = (() => {
       ),
       panel.part("Scores", panel.facts(run.scores)),
       Object.keys(run.curves).length > 0 && panel.part("Curves", element("div", { class: "panels" },
-        element("div", { id: "run-losses", role: "group", "aria-label": "Losses by epoch" }),
-        element("div", { id: "run-scores", role: "group", "aria-label": "Validation F1 by epoch" }))),
+        chartPlace("run-losses", "Losses", "Losses by epoch"),
+        chartPlace("run-scores", "Validation macro F1", "Validation F1 by epoch"))),
       mistakes && panel.part(
         "Confusion matrix and classes",
         element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" },
-          element("div", { id: "run-confusion", role: "group", "aria-label": "Confusion matrix; the table below has each class" })),
+          chartPlace("run-confusion", "", "Confusion matrix; the table below has each class")),
         element("p", { class: "soft" }, confusionMatrix.note(mistakes)),
         classTable(mistakes),
       ),
       run.evidence.length > 0 && panel.part("What attention shows, tested", panel.table(["claim", "verdict", "number, 95 % interval"], run.evidence)),
+      positions && panel.part("Position embeddings", ofPositions(positions, run.label)),
+      heads && panel.part("Attention heads", element("div", { class: "panels" }, ...headParts(heads))),
       run.figures.length > 0 && panel.part("Figures", figures(run)),
       run.pages && panel.part(
         "Attention pages",
@@ -59,6 +62,9 @@ const runView = (() => {
       panel.part("Provenance", panel.facts([["folder", run.path], ...run.provenance])),
     ].filter(Boolean);
   }
+
+  const chartPlace = (id, title, name) => element("figure", { class: "chart" }, title ? element("figcaption", {}, title) : null,
+    element("div", { id, role: "group", "aria-label": name }));
 
   function actions(key, mistakes) {
     const button = (text, action) => {
@@ -85,13 +91,23 @@ const runView = (() => {
     return made;
   }
 
+  function ofPositions(content, label) {
+    const maps = positionMaps.explorer(content, label, ({ row, column }) => maps.show(row, column));
+    maps.show(Math.floor(content.side / 2), Math.floor(content.side / 2));
+    return maps.element;
+  }
+
+  // One chart for each statistic of the section; its title there is its title here.
+  const headParts = (heads) => Object.keys(heads).map((name) =>
+    chartPlace(`run-heads-${name}`, document.querySelector(`[data-chart="heads-${name}"]`).closest("figure").querySelector("figcaption").textContent, `Attention heads: ${name}`));
+
   function figures(run) {
     return element("div", { class: "two" }, ...run.figures.map(([caption, address]) =>
       element("figure", { class: "figure-image" }, element("figcaption", {}, caption),
         element("a", { href: address }, element("img", { src: address, loading: "lazy", alt: `${caption}: ${run.label}` })))));
   }
 
-  function drawCharts(key, run, mistakes) {
+  function drawCharts(key, run, mistakes, heads) {
     const put = (id, metrics, title) => {
       const place = document.getElementById(id);
       const lines = metrics.filter(([name]) => run.curves[name]);
@@ -99,10 +115,15 @@ const runView = (() => {
     };
     put("run-losses", LOSSES, "loss");
     put("run-scores", SCORES, "validation macro F1");
+    for (const [name, rows] of Object.entries(heads ?? {})) {
+      const figure = {};
+      headCharts.heatMaps(figure, [{ label: run.label, rows }]);
+      charts.put(document.getElementById(`run-heads-${name}`), `run-heads-${name}`, figure);
+    }
     const confusion = document.getElementById("run-confusion");
     if (confusion) {
       const figure = confusionMatrix.figure(mistakes, "", false);
-      confusion.style.maxWidth = `${figure.layout.height + 240}px`;
+      confusion.parentElement.style.maxWidth = `${confusionMatrix.width(figure)}px`;
       charts.put(confusion, "run-confusion", figure);
       charts.onClick("run-confusion", (point) => {
         if (!gallery?.has(key)) return report.notify("The page has no images of this run.");

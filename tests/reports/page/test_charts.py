@@ -32,7 +32,8 @@ def test_where_values_stand(
 
 def test_ticks_of_many_values_are_few_and_round() -> None:
     scale = Scale.of([10 ** (-6 + number / 50) for number in range(200)])
-    assert dict(scale.ticks) == {-6: "1e-06", -5: "1e-05", -4: "1e-04", -3: "1e-03", -2: "1e-02"}
+    assert dict(scale.ticks) == {-6: "1e-06", -5: "1e-05", -4: "0.0001", -3: "0.001", -2: "0.01"}
+    assert dict(Scale.of(range(1, 26)).ticks) == {0: "1", 1: "10"}
     for low, high in ((0.61, 0.99), (0, 7), (3, 12), (-2, 2)):
         ticks = Scale.of([low + (high - low) * number / 99 for number in range(100)]).ticks
         assert 2 <= len(ticks) <= 8

@@ -355,7 +355,8 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, r
     assert cell is not None and cell["width"] == pytest.approx(cell["height"], rel=0.02)  # square cells
     assert matrix.evaluate("one => [one.data[0].text[0][1], one.data[0].text[1][0]]") == ["4", ""]
     assert matrix.evaluate("one => one.data[0].customdata[1][0][2]") == "0 of 8"  # hovering an empty cell
-    page.mouse.click(cell["x"] + 3.5 / 8 * cell["width"], cell["y"] + 2.5 / 8 * cell["height"])
+    cells = matrix.locator(".nsewdrag")
+    cells.click(position={"x": 3.5 / 8 * cell["width"], "y": 2.5 / 8 * cell["height"]})
     expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 4 of 4, filtered from {PICTURES}.")
     chosen = [page.locator(f"#gallery-controls [name={name}]") for name in ("truth", "predicted")]
     shown = [one.evaluate("({selectedOptions}) => selectedOptions[0].textContent") for one in chosen]

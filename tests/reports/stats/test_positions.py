@@ -14,7 +14,8 @@ from PIL import Image
 
 from harness.explain import archive
 from harness.explain.archive import PositionArchive
-from harness.explain.positions.measures import centred, change_map, similarity_tiles
+from harness.explain.positions.measures import change_map, similarity_tiles
+from harness.runs.embeddings import centred
 from harness.sweep.session import draw_positions
 from reports.runs import Run, read_run, read_runs
 from reports.stats import positions
