@@ -16,6 +16,9 @@ from harness.training.distributed import Processes
 from harness.training.metrics import Predictions, Scores, score
 from harness.training.signals import StopRequested, StopSignals
 
+# What ranks agree on before each batch; the largest wins.
+_STOP, _RETRY = 1, 2
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
@@ -82,9 +85,10 @@ def _one_pass(
     own = iter(batches)
     # One iteration more than there are batches, so that ranks also agree on the last one.
     for _ in range(processes.largest(len(batches)) + 1):
-        if processes.any(out_of_memory):
+        agreed = processes.largest(_RETRY if out_of_memory else _STOP if stop and stop.requested else 0)
+        if agreed == _RETRY:
             return None
-        if stop and processes.any(stop.requested):
+        if stop and agreed == _STOP:
             raise StopRequested(processes.largest(stop.signum or 0))
         if (batch := next(own, None)) is None:
             continue  # other ranks have one more batch

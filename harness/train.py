@@ -175,7 +175,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
                 row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
                 # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
                 run_logger.validation(row, progress.best, is_best=is_best)
-                facts = {"config": config, "classes": data.classes, "preprocessing": preprocessing}
+                facts: dict[str, Any] = {"config": config, "classes": data.classes, "preprocessing": preprocessing}
                 keep = partial(save_best, best_file, **facts, scores=progress.best)
                 writer.save(keep if is_best else None)
 
@@ -217,9 +217,10 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         losses.append(training_step(state, batch, lr, config, processes))
         watch.images += batch.total
 
-        # One collective for both decisions: any rank may stop the run, the main process's clock asks for a save.
+        # One exchange for both decisions: any rank may stop the run, the main process's clock asks for a save. Several
+        # processes act on it a step later, so that none waits for it.
         stop_here = stop.requested or run.run_logger.stop_requested
-        agreed = processes.largest(STOP_NOW if stop_here else SAVE_NOW if writer.is_due() else 0)
+        agreed = processes.largest_of_last_call(STOP_NOW if stop_here else SAVE_NOW if writer.is_due() else 0)
         stop_agreed = agreed == STOP_NOW
         save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:

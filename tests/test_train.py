@@ -403,7 +403,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(data_folder: Path, tmp_path: Pa
         on_ranks(world, lambda: fit(whole))
     [folder] = (tmp_path / "stopped").iterdir()
     assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
-    assert rows_of(folder)[-1]["step"] == 7
+    assert rows_of(folder)[-1]["step"] == (7 if world == 1 else 8)  # several processes stop a step later
 
     if world == 1:
         fit(config)
@@ -546,7 +546,7 @@ def test_a_file_in_its_folder_stops_a_run(
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["state"], summary["reason"]) == ("stopped", "Others were better after epoch 1")
     assert "Stopped: Others were better after epoch 1. The same command resumes it" in capfd.readouterr().out
-    assert rows_of(folder)[-1]["step"] == 7
+    assert rows_of(folder)[-1]["step"] == (7 if world == 1 else 8)  # several processes stop a step later
     assert not (folder / "stop").exists()
 
 

@@ -75,7 +75,9 @@ class EvalBatches:
             for number, _ in enumerate(prepared):
                 positions = torch.from_numpy(batches[number])
                 images = staging.take(number, len(positions))
-                yield EvalBatch(images, self._labels[positions].to(self._device), positions.to(self._device))
+                # non_blocking: otherwise the host would wait here until the GPU is idle.
+                labels = self._labels[positions].to(self._device, non_blocking=True)
+                yield EvalBatch(images, labels, positions.to(self._device, non_blocking=True))
         finally:
             prepared.close()
 

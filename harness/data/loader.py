@@ -128,13 +128,14 @@ class TrainBatches:
             if self._staging:
                 self._staging.reserve(share.step)
             parts = np.array_split(np.arange(len(share.samples)), min(self._workers, len(share.samples)))
-            return [functools.partial(self._prepare, share, part, epoch) for part in parts]
+            images = [functools.partial(self._prepare, share, part, epoch) for part in parts]
+            return [functools.partial(self._drop_path_scale, share, epoch), *images]
 
         prepared = work_ahead(map(calls, shares), self._workers)
         try:
-            for share, parts in zip(shares, prepared, strict=True):
+            for share, (scale, *parts) in zip(shares, prepared, strict=True):
                 drawn = [params for part in parts for params in part]
-                yield self._finish(share, drawn, epoch)
+                yield self._finish(share, drawn, scale, epoch)
         finally:
             prepared.close()
             if reader:
@@ -175,7 +176,7 @@ class TrainBatches:
             drawn.append(params)
         return drawn
 
-    def _finish(self, share: _Share, drawn: list[AugmentParams], epoch: int) -> Batch:
+    def _finish(self, share: _Share, drawn: list[AugmentParams], scale: torch.Tensor | None, epoch: int) -> Batch:
         """The finished batch on the device, from the pixels that threads wrote or from images in device memory."""
         if self._staging:
             images = self._staging.take(share.step, len(drawn))
@@ -197,17 +198,21 @@ class TrainBatches:
 
         own = slice(share.skip, share.skip + share.count)
         weight = torch.full((share.count,), float(share.is_real), device=self._device)
-        scale = self._drop_path_scale(share.draws[own], epoch)
+        if scale is not None:
+            scale = scale.to(self._device, non_blocking=True)
         return Batch(images[own], targets[own], share.samples[own], weight, share.total, scale, share.mass)
 
-    def _drop_path_scale(self, draws: np.ndarray, epoch: int) -> torch.Tensor | None:
-        """Stochastic depth (Huang et al. 2016): drop each branch with its rate, else scale it to keep the mean."""
+    def _drop_path_scale(self, share: _Share, epoch: int) -> torch.Tensor | None:
+        """Stochastic depth (Huang et al. 2016): drop each branch with its rate, else scale it to keep the mean.
+
+        (b, 2L), in memory of the host. Called by a thread.
+        """
         if self._drop_path is None:
             return None
-        branches = len(self._drop_path)
+        branches, draws = len(self._drop_path), share.draws[share.skip : share.skip + share.count]
         numbers = [
             rng.generator(self._augment.seed, rng.DROP_PATH, epoch=epoch, index=int(draw)).random(branches)
             for draw in draws
         ]
         scale = (np.stack(numbers) >= self._drop_path) / (1 - self._drop_path)
-        return torch.from_numpy(scale.astype(np.float32)).to(self._device, non_blocking=True)
+        return torch.from_numpy(scale.astype(np.float32))

@@ -68,6 +68,7 @@ class Processes:
         self.world: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         self._group: Any = dist.new_group(backend="gloo", timeout=_MAIN_WORK_TIMEOUT) if self.world > 1 else None
+        self._exchange: tuple[Any, torch.Tensor] | None = None  # of `largest_of_last_call`, under way
         if on_cpu:
             torch.set_num_threads(config.threads or default_threads(self.local_world))
         torch.use_deterministic_algorithms(config.deterministic)
@@ -86,6 +87,21 @@ class Processes:
         value = torch.tensor(number)
         dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group)
         return int(value)
+
+    def largest_of_last_call(self, number: int) -> int:
+        """The largest number of all ranks in the call before this one, 0 in the first; one process gets its own.
+
+        The exchange takes place during the training step between two calls, so that no rank waits for it.
+        """
+        if self._group is None:
+            return number
+        earlier, value = self._exchange, torch.tensor(number)
+        self._exchange = dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group, async_op=True), value
+        if earlier is None:
+            return 0
+        work, largest = earlier
+        work.wait()
+        return int(largest)
 
     def gather(self, value: T) -> list[T]:
         """The value of every rank, in order, on the main process; an empty list elsewhere."""
@@ -144,8 +160,10 @@ class Processes:
         that fails exits, and the launcher ends the others.
         """
         if self._group is not None:
+            if self._exchange:
+                self._exchange[0].wait()
             dist.destroy_process_group()
-            self._group = None
+            self._group = self._exchange = None
             self.rank, self.world = 0, 1
 
     def close(self) -> None:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from harness import train as train_module
 from harness.config import RunConfig
 from harness.errors import ConfigError, DataError
+from harness.train import fit
 from harness.training import distributed
 from harness.training.distributed import Processes, choose_precision
-from tests.test_train import on_ranks
+from tests.test_train import on_ranks, settings
 
 
 def test_on_a_cpu_it_is_fp32_unless_the_run_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +97,40 @@ def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
             own.close()
 
     on_ranks(3, work)
+
+
+def test_a_step_of_two_processes_waits_for_no_other_rank(data_folder: Path, tmp_path: Path) -> None:
+    """Collectives between the second and the last step of an epoch, beside the gradients that DDP exchanges itself.
+
+    Memory use is unknown during the first two steps, so that ranks agree on repeating them.
+    """
+
+    def work() -> None:
+        names = [name for name in vars(dist) if name.startswith(("all_", "broadcast", "gather", "barrier", "reduce"))]
+        calls: list[str] = []
+
+        def counted(name: str) -> Callable[..., Any]:
+            original = getattr(dist, name)
+
+            def call(*arguments: Any, **options: Any) -> Any:
+                calls.append(f"{name}, {'not ' * bool(options.get('async_op'))}waited for")
+                return original(*arguments, **options)
+
+            return call
+
+        for name in names:
+            if inspect.isfunction(getattr(dist, name)):
+                setattr(dist, name, counted(name))
+        take_step, by_step = train_module.training_step, []
+
+        def step(*arguments: Any) -> torch.Tensor:
+            by_step.append(list(calls))
+            calls.clear()
+            return take_step(*arguments)
+
+        train_module.training_step = step
+        fit(settings(data_folder, tmp_path, epochs=1, log_every=100, checkpoint_minutes=1.0))
+        assert len(by_step) == 5
+        assert by_step[3:] == [["all_reduce, not waited for"]] * 2
+
+    on_ranks(2, work)
