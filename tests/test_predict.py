@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from harness.cli import main
-from harness.predict import Predictor
+from harness.model.pretrained import DEMO_FILE
+from harness.model.weights_file import read_weights
+from harness.predict import Predictor, best_of, initial_model
 from harness.train import Outcome, fit
 from harness.training.checkpoint import load_tensors, save_tensors
 from tests.conftest import write_folder
@@ -35,6 +38,17 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
     assert result.exit_code == 0, result.output
     again = json.loads(result.stdout)
     assert again == {name: value for name, value in finished.summary.items() if name.startswith("test/")}
+
+
+def test_the_initial_model_has_the_weights_of_the_key_that_the_run_was_given(finished: Outcome, tmp_path: Path) -> None:
+    state = dict(read_weights(DEMO_FILE).state)
+    torch.save({"zero": {name: value * 0 for name, value in state.items()}, "demo": state}, tmp_path / "both.pth")
+    best = best_of(finished.folder)
+    for key in ("zero", "demo"):
+        config = dataclasses.replace(best.config, weights=str(tmp_path / "both.pth"), weights_key=key)
+        model = initial_model(dataclasses.replace(best, config=config))
+        positions = model.state_dict()["encoder.pos_embedding"]
+        assert positions.count_nonzero() == (0 if key == "zero" else positions.numel()), key
 
 
 def test_data_that_changed_since_the_run_is_reported(data_folder: Path, tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ Files may be damaged or come from anywhere; no code in them is run. Numpy only.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -19,47 +18,47 @@ from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
 
-# Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
-ATTENTION_FIELDS = {
-    "files": ("U", "n"),
-    "labels": ("iu", "n"),
-    "predicted": ("iu", "n"),
-    "probability": ("f", "n"),
-    "label_probability": ("f", "n"),
-    "classes": ("U", "C"),
-    "layers": ("f", "nLP"),
-    "heads": ("f", "nHP"),
-    "class_share": ("f", "nL"),
-    "rollout": ("f", "nP"),
-    "relevance": ("f", "nP"),
-    "legrad": ("f", "nP"),
-    "entropy": ("f", "nL"),
-    "distance": ("f", "nL"),
-    "statistics": ("f", "LHK"),
-    "statistic_names": ("U", "K"),
-    "outlier_share": ("f", "n"),
-    "outlier_attention": ("f", "n"),
-    "settings": ("U", ""),
-}
 # Arrays that files of earlier versions lack.
 ADDED_LATER = ("legrad",)
-POSITION_FIELDS = {
-    "before": ("f", "TD"),
-    "after": ("f", "TD"),
-    "class_token_before": ("f", "D"),
-    "class_token_after": ("f", "D"),
-    "numbers": ("U", ""),
-}
 # Arrays of attention.npz with one number for each image.
 PER_IMAGE = ("labels", "predicted", "probability", "label_probability", "outlier_share", "outlier_attention")
 # Entries of `numbers` of positions.npz that every reader uses.
 POSITION_NUMBERS = ("before/locality/value", "before/decoding/value", "after/locality/value", "after/decoding/value")
 
 
-class _Misleading:
-    outlier_share: np.ndarray
-    outlier_attention: np.ndarray
-    files: Any
+# Of each array: the numpy kinds that are allowed, and its axes by the letters above. Text without axes is JSON.
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """`attention.npz`. Attention is the class token's, of the model in evaluation mode."""
+
+    files: Annotated[np.ndarray, "U", "n"]  # POSIX paths, relative to settings["root"] if that is not None
+    labels: Annotated[np.ndarray, "iu", "n"]  # int32, -1 unknown
+    predicted: Annotated[np.ndarray, "iu", "n"]  # int32
+    probability: Annotated[np.ndarray, "f", "n"]  # float32, of the predicted class
+    label_probability: Annotated[np.ndarray, "f", "n"]  # float32, of the label, NaN unknown
+    classes: Annotated[np.ndarray, "U", "C"]
+    layers: Annotated[np.ndarray, "f", "nLP"]  # float16: attention on patches, mean over heads
+    heads: Annotated[np.ndarray, "f", "nHP"]  # float16: on patches, of each head of the layer settings["head_layer"]
+    class_share: Annotated[np.ndarray, "f", "nL"]  # float32: attention that is not on patches, mean over heads
+    rollout: Annotated[np.ndarray, "f", "nP"]  # float16
+    relevance: Annotated[np.ndarray, "f", "nP"]  # float32: for the predicted class; images differ in scale
+    entropy: Annotated[np.ndarray, "f", "nL"]  # float32: of the class token's attention, mean over heads, in nats
+    distance: Annotated[np.ndarray, "f", "nL"]  # float32: mean attention distance, mean over heads, in pixels
+    statistics: Annotated[np.ndarray, "f", "LHK"]  # float64: means over the images
+    statistic_names: Annotated[np.ndarray, "U", "K"]  # heads.STATISTICS
+    # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
+    outlier_share: Annotated[np.ndarray, "f", "n"]  # float32
+    outlier_attention: Annotated[np.ndarray, "f", "n"]  # float32
+    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], prefix_tokens, pools_patches (the
+    # head reads their mean), head_layer (1 to L), rollout (its settings), preprocessing, self_test, root and run (or
+    # None), seconds
+    settings: Annotated[dict[str, Any], "U", ""]
+    # float32: for the predicted class; images differ in scale; None in files of earlier versions
+    legrad: Annotated[np.ndarray | None, "f", "nP"] = None
+
+    def __post_init__(self) -> None:
+        arrays = {name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}
+        check_arrays({name: array for name, array in arrays.items() if array is not None}, ATTENTION_FIELDS)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -71,50 +70,16 @@ class _Misleading:
 
 
 @dataclass(frozen=True, eq=False)
-class Archive(_Misleading):
-    """`attention.npz`. Attention is the class token's, of the model in evaluation mode."""
-
-    files: np.ndarray  # (n,) str: POSIX paths, relative to settings["root"] if that is not None
-    labels: np.ndarray  # (n,) int32, -1 unknown
-    predicted: np.ndarray  # (n,) int32
-    probability: np.ndarray  # (n,) float32, of the predicted class
-    label_probability: np.ndarray  # (n,) float32, of the label, NaN unknown
-    classes: np.ndarray  # (C,) str
-    layers: np.ndarray  # (n, L, P) float16: attention on patches, mean over heads
-    heads: np.ndarray  # (n, H, P) float16: attention on patches of each head of the layer settings["head_layer"]
-    class_share: np.ndarray  # (n, L) float32: attention that is not on patches, mean over heads
-    rollout: np.ndarray  # (n, P) float16
-    relevance: np.ndarray  # (n, P) float32: for the predicted class; images differ in scale
-    entropy: np.ndarray  # (n, L) float32: of the class token's attention, mean over heads, in nats
-    distance: np.ndarray  # (n, L) float32: mean attention distance, mean over heads, in pixels
-    statistics: np.ndarray  # (L, H, K) float64: means over the images
-    statistic_names: np.ndarray  # (K,) str: heads.STATISTICS
-    # In the layer where outliers take most of the attention: their share of the patches, and of that attention.
-    outlier_share: np.ndarray  # (n,) float32
-    outlier_attention: np.ndarray  # (n,) float32
-    # version, model, weights, patch_size, image_size (pixels), grid [rows, columns], prefix_tokens, pools_patches (the
-    # head reads their mean), head_layer (1 to L), rollout (its settings), preprocessing, self_test, root and run (or
-    # None), seconds
-    settings: dict[str, Any]
-    # (n, P) float32: for the predicted class; images differ in scale; None in files of earlier versions
-    legrad: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        arrays = {name: getattr(self, name) for name in ATTENTION_FIELDS if name != "settings"}
-        check_arrays({name: array for name, array in arrays.items() if array is not None}, ATTENTION_FIELDS)
-
-
-@dataclass(frozen=True, eq=False)
 class PositionArchive:
     """`positions.npz`: the position embedding before and after fine-tuning."""
 
-    before: np.ndarray  # (P + 1, D) float32; the first row is P_0, the class token's place
-    after: np.ndarray  # (P + 1, D) float32
-    class_token_before: np.ndarray  # (D,) float32
-    class_token_after: np.ndarray  # (D,) float32
+    before: Annotated[np.ndarray, "f", "TD"]  # float32; the first row is P_0, the class token's place
+    after: Annotated[np.ndarray, "f", "TD"]  # float32
+    class_token_before: Annotated[np.ndarray, "f", "D"]  # float32
+    class_token_after: Annotated[np.ndarray, "f", "D"]  # float32
     # before and after: {locality, decoding, effective_rank: {value, low, high}} with low and high the range by chance;
     # change: {value, low, high} of |ΔP| / |P|; strength, verdict, and rule: the sentences that verdicts follow
-    numbers: dict[str, Any]
+    numbers: Annotated[dict[str, Any], "U", ""]
 
     def __post_init__(self) -> None:
         check_arrays({name: getattr(self, name) for name in POSITION_FIELDS if name != "numbers"}, POSITION_FIELDS)
@@ -123,8 +88,14 @@ class PositionArchive:
             raise ValueError(f"{patches} patches do not form a square grid")
 
 
+ATTENTION_FIELDS, POSITION_FIELDS = (
+    {name: hint.__metadata__ for name, hint in get_type_hints(kind, include_extras=True).items()}
+    for kind in (Archive, PositionArchive)
+)
+
+
 @dataclass(frozen=True, eq=False)
-class Attention(_Misleading):
+class Attention:
     """The part of `attention.npz` that is small: everything about n images except their maps."""
 
     path: Path
@@ -138,6 +109,14 @@ class Attention(_Misleading):
     outlier_attention: np.ndarray  # (n,) float: ... and of that attention
     settings: Mapping[str, Any]
     stamp: str  # changes when the file is replaced; taken before it is read
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def misleading(self) -> np.ndarray:
+        """As of an Archive."""
+        return has_outlier_attention(self.outlier_share, self.outlier_attention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +137,7 @@ def read_archive(path: Path, kind: type[Kind]) -> Kind:
     values = read_arrays(path, fields, fields, optional=ADDED_LATER)
     _check_settings(path, values["settings"]) if is_attention else _check_numbers(path, values["numbers"])
     try:
-        names = (field.name for field in dataclasses.fields(kind))
-        return kind(**{name: values[name] for name in names if name in values or name not in ADDED_LATER})
+        return kind(**values)
     except ValueError as error:
         raise damaged(path, error) from error
 

@@ -20,7 +20,7 @@ def test_table_has_a_row_per_backbone_and_the_next_command(data_folder: Path) ->
     result = CliRunner().invoke(main, ["probe", "--data", str(data_folder), *backbones, *TINY])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "Linear probe on photos0: macro F1, 9 validation and 9 test images, 3 classes"
+    assert lines[0] == f"Linear probe on {data_folder.name}: macro F1, 9 validation and 9 test images, 3 classes"
     assert lines[1].split()[:3] == ["backbone", "validation", "F1"]
     scores = [float(line.split()[2]) for line in lines[2:4]]
     assert scores == sorted(scores, reverse=True)
