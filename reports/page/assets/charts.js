@@ -151,7 +151,7 @@ const charts = (() => {
       emphasised = keys;
       // Those out of view follow when they come into view: of many runs, all at once would take seconds.
       for (const [name, { element, figure }] of drawnCharts()) {
-        if (chartSelection.hasKeys(figure)) near.when(element, () => draw(name), () => {});
+        if (chartSelection.hasKeys(figure)) near.when(element, () => draw(name), null);
       }
     });
   });

@@ -18,11 +18,11 @@ const near = (() => {
   );
 
   // Calls `task` when `element` comes near the view. `prepare` is called when the browser is idle, so that a printed page
-  // is complete: it is the task itself unless the task can start as the page is printed.
+  // is complete: it is the task itself unless the task can start as the page is printed; null: nothing.
   function when(element, task, prepare = () => begin(element)) {
     waiting.set(element, task);
     observer.observe(element);
-    prepared.push(prepare);
+    if (prepare) prepared.push(prepare);
   }
 
   async function begin(element) {
@@ -38,8 +38,11 @@ const near = (() => {
     const left = lastInput + QUIET - performance.now();
     if (left > 0) return setTimeout(workWhenIdle, left);
     return idle(async () => {
-      await prepared.shift()?.();
-      setTimeout(workWhenIdle, prepared.length ? 0 : QUIET);
+      try {
+        await prepared.shift()?.();
+      } finally {
+        setTimeout(workWhenIdle, prepared.length ? 0 : QUIET);
+      }
     });
   }
 
