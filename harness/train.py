@@ -20,6 +20,7 @@ from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.lora import merge_lora
+from harness.model.norm_eps import norm_eps
 from harness.model.vit import model_for
 from harness.probe.head import start_from_probe
 from harness.runs.console import Stopwatch
@@ -175,7 +176,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
             if is_best := _better(scores, progress.best):
                 progress.best = {"best/epoch": progress.epochs} | scores.by_key("best/val_")
                 if processes.is_main:
-                    save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best)
+                    eps = norm_eps(state.model)
+                    save_best(best_file, state.weights(), config, data.classes, preprocessing, progress.best, eps)
             row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
             # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
             run_logger.validation(row, progress.best, is_best=is_best)
