@@ -82,6 +82,11 @@ def joined(errors: Sequence[HarnessError]) -> HarnessError:
     return kind(problem for error in errors for problem in error.problems)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without a final period; the name of its type if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def printable(text: object) -> str:
     """Text from a file or a path that is safe on a terminal: control characters and surrogates are escaped."""
     return "".join(

@@ -21,6 +21,7 @@ from harness.explain import test_set
 from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.lora import merge_lora
+from harness.model.norm_eps import norm_eps
 from harness.model.vit import model_for
 from harness.probe.head import start_from_probe
 from harness.runs.console import Stopwatch
@@ -160,6 +161,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
 
     with run.stop.deferred():
         # Train, and keep the best epoch.
+        facts: dict[str, Any] = {"config": config, "classes": data.classes, "preprocessing": preprocessing}
+        keep_best = partial(save_best, best_file, **facts, eps=norm_eps(state.model))
         with StateWriter(state, state_file, origin, config, is_main=processes.is_main) as writer:
             while not training_ended(progress, config):
                 _train_epoch(run, progress.epochs, state, batches.train, writer)
@@ -175,9 +178,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
                 row = {"step": progress.step, "epoch": progress.epochs} | scores.by_key("val/")
                 # Before the state: resuming drops rows of steps that it repeats, but cannot restore a missing row.
                 run_logger.validation(row, progress.best, is_best=is_best)
-                facts: dict[str, Any] = {"config": config, "classes": data.classes, "preprocessing": preprocessing}
-                keep = partial(save_best, best_file, **facts, scores=progress.best)
-                writer.save(keep if is_best else None)
+                writer.save(partial(keep_best, scores=progress.best) if is_best else None)
 
         # Test: once, with the best epoch's weights.
         merge_lora(state.model)

@@ -50,6 +50,8 @@ def attending(archive: Archive) -> str:
     """Whose attention the maps show: that of the tokens which the head reads."""
     if archive.settings.get("pools_by_attention") is True:
         return "the patches (mean), and in the last layer the pooling"
+    if archive.settings.get("read_tokens") == 2:
+        return "the class token and the distillation token (mean)"
     return "the patches (mean)" if archive.settings.get("pools_patches") is True else "the class token"
 
 

@@ -125,6 +125,7 @@ def explain_dataset(
         "grid": [parts.grid] * 2,
         "prefix_tokens": parts.layout.prefix,
         "pools_patches": parts.layout.pools_patches,
+        "read_tokens": parts.layout.read,
         "pools_by_attention": parts.layout.pools_by_attention,
         "head_layer": layer,
         "rollout": ROLLOUT_SETTINGS,

@@ -14,7 +14,7 @@ from torch import nn
 from harness.errors import HarnessError, PathError
 from harness.export.agreement import Agreement, agreement_of, problem_with, scored
 from harness.export.formats import INT8_FILE, NATIVE_FOLDER, ONNX_CODE, ONNX_FILE, SHARED, Format
-from harness.export.library_files import check_known, write_hugging_face, write_timm
+from harness.export.library_files import check_known, unstated_norm_eps, write_hugging_face, write_timm
 from harness.export.model_card import model_card
 from harness.export.onnx_file import write_int8, write_onnx
 from harness.export.reference import reference_of
@@ -92,6 +92,8 @@ def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element
     files = {file for form in formats for file in form.files}
     if SHARED[0] in files:
         write_timm(folder, name, model, classes, rule)
+        if sentence := unstated_norm_eps(name, model):
+            say(sentence)
     if NATIVE_FOLDER in files:
         write_hugging_face(folder / NATIVE_FOLDER, name, model, classes, rule)
     if ONNX_CODE in files:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.model.architectures import ARCHITECTURES, Architecture
+from harness.model.norm_eps import norm_eps
 from harness.model.preprocessing import Preprocessing
 from harness.model.timm_catalog import base_name, is_timm
 from harness.model.weight_names import to_hugging_face, to_timm
@@ -28,7 +30,6 @@ TIMM_NAMES = {
     "vit_ti_16": "vit_tiny_patch16_224",
     "vit_demo": "vit_tiny_patch16_224",
 }
-NORM_EPS = 1e-6  # of torchvision's and timm's VisionTransformer; transformers has 1e-12 unless a config says more
 RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers, as transformers writes them
 
 
@@ -39,6 +40,8 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     images with timm's transform. Its own ViT would need a second weights file, and its own processors round the centre
     crop differently (see `write_hugging_face`).
     """
+    from harness.model.distilled import split_heads  # timm is slow to import
+
     side = rule.crop_size
     of_timm = is_timm(name)
     pretrained = {
@@ -63,7 +66,7 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
         "label_names": list(classes),
         "pretrained_cfg": pretrained,
     }
-    _write(folder, config, model.state_dict() if of_timm else to_timm(model.state_dict()))
+    _write(folder, config, split_heads(model.state_dict()) if of_timm else to_timm(model.state_dict()))
 
 
 def _plain_sizes(architecture: Architecture, side: int) -> dict[str, Any]:
@@ -122,7 +125,8 @@ def write_hugging_face(folder: Path, name: str, model: nn.Module, classes: Seque
         "image_std": list(rule.std),
     }
     (folder / "preprocessor_config.json").write_text(_json(processor))
-    _write(folder, _vit_config(architecture, classes, rule), to_hugging_face(model.state_dict()))
+    config = _vit_config(architecture, classes, rule) | {"layer_norm_eps": norm_eps(model)}
+    _write(folder, config, to_hugging_face(model.state_dict()))
 
 
 def _vit_config(architecture: Architecture, classes: Sequence[str], rule: Preprocessing) -> dict[str, Any]:
@@ -139,7 +143,6 @@ def _vit_config(architecture: Architecture, classes: Sequence[str], rule: Prepro
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": NORM_EPS,
         "qkv_bias": True,
         "id2label": {str(index): label for index, label in enumerate(classes)},
         "label2id": {label: index for index, label in enumerate(classes)},
@@ -149,6 +152,21 @@ def _vit_config(architecture: Architecture, classes: Sequence[str], rule: Prepro
 def cut_differently(height: int, width: int, size: int) -> bool:
     """Whether transformers cuts the centre of a resized image at another pixel than torchvision does."""
     return any(round((side - size) / 2) != (side - size) // 2 for side in (height, width))
+
+
+def unstated_norm_eps(name: str, model: nn.Module) -> str:
+    """A sentence if the layer norms add another number to the variance than timm's; its files cannot say it."""
+    import timm
+
+    eps = norm_eps(model)
+    with torch.device("meta"):
+        of_timm = norm_eps(timm.create_model(base_name(name) if is_timm(name) else TIMM_NAMES[name]))
+    if eps in (None, of_timm):
+        return ""
+    return (
+        f"The model's layer norms add {eps:g} to the variance, timm's {of_timm:g}; a config.json of timm cannot say "
+        "this. The scores from the exported files show how much it changes."
+    )
 
 
 def check_known(model: str, formats: Sequence[str] = ()) -> None:

@@ -13,6 +13,7 @@ from harness.model.timm_model import weights_entry
 class Licence:
     hub_id: str  # of the hub's list; empty: there is nothing to name
     text: str
+    name: str = ""  # where the hub's list has only `other`
 
 
 # Of timm's licences, those that the hub's list has under the same name.
@@ -24,6 +25,7 @@ LICENCES = {
         "other",
         "torchvision's weights, trained on ImageNet. torchvision: they \"may have their own licenses or terms and "
         f'conditions derived from the dataset used for training" ({_TORCHVISION})',
+        "torchvision",
     ),
     "imagenet-swag": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
     "imagenet-swag-linear": Licence("cc-by-nc-4.0", f"CC BY-NC 4.0: not for commercial use ({_TORCHVISION})"),
@@ -38,7 +40,8 @@ def licence_of(weights: str, model: str = "") -> Licence:
     """Of --weights: a name, or a file; of timm's pretrained weights, by the model's name."""
     if weights == "pretrained" and is_timm(model) and (licence := weights_entry(model).get("license")):
         hub_id = licence if licence in HUB_LICENCES else "other"
-        return Licence(hub_id, f"{licence}, as timm says of the weights of {model}; read its terms before publishing")
+        text = f"{licence}, as timm says of the weights of {model}; read its terms before publishing"
+        return Licence(hub_id, text, licence if hub_id == "other" else "")
     return LICENCES.get(weights, UNKNOWN)
 
 

@@ -14,7 +14,8 @@ import yaml
 import harness
 from harness.export.agreement import Agreement
 from harness.export.caveats import caveats_of
-from harness.export.formats import Format
+from harness.export.formats import SHARED, Format
+from harness.export.library_files import unstated_norm_eps
 from harness.export.licences import licence_of, name_of
 from harness.runs.evidence_file import read_claims
 from harness.runs.folder import RunFolder
@@ -29,6 +30,17 @@ SETTINGS = (
     *("recipe", "model", "epochs", "optimizer", "lr", "batch_size", "schedule", "weight_decay", "layer_decay"),
     *("augment", "label_smoothing", "mixup", "cutmix", "freeze", "head_init", "ema", "class_weights", "seed"),
 )
+# How each format is opened, from the folder of the card.
+OPENING = {
+    "timm": (
+        'model = timm.create_model("local-dir:.", pretrained=True).eval()',
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
+    ),
+    "hf": ('classify = transformers.pipeline("image-classification", ".")',),
+    "hf-vit": ('classify = transformers.pipeline("image-classification", "./hf-vit")',),
+    "onnx": ('session = onnxruntime.InferenceSession("onnx/model.onnx")  # its images: onnx/preprocess.py',),
+    "onnx-int8": ('session = onnxruntime.InferenceSession("onnx/model_int8.onnx")  # its images: onnx/preprocess.py',),
+}
 
 
 def model_card(
@@ -43,8 +55,9 @@ def model_card(
         f"# {_text(name)}",
         f"{best.config.model} for {len(best.classes)} classes of images, fine-tuned with vit-harness "
         f"{harness.__version__}.",
+        _section("Use", _use(passed)),
         _section("Scores", _scores(summary), _per_class(run_folder)),
-        _section("Exported files", _agreements(passed), _preprocessing(best, element, passed)),
+        _section("Exported files", _agreements(passed), _norm_eps(best, passed), _preprocessing(best, element, passed)),
         _section("Data and start weights", _origin(best, manifest, fingerprint)),
         _section("Settings", _settings(best)),
         _section("What attention maps show", _evidence(run_folder)),
@@ -64,6 +77,8 @@ def _metadata(name: str, best: BestCheckpoint, passed: Mapping[Format, Agreement
     values: dict[str, Any] = {"library_name": library, "pipeline_tag": "image-classification"}
     if hub_id := licence_of(best.config.weights, best.config.model).hub_id:
         values = {"license": hub_id} | values
+    if licence_name := licence_of(best.config.weights, best.config.model).name:
+        values["license_name"] = licence_name
     values["tags"] = ["image-classification", "vision-transformer", "vit-harness", *formats]
     values["metrics"] = ["f1", "accuracy"]
     scores = [
@@ -76,6 +91,20 @@ def _metadata(name: str, best: BestCheckpoint, passed: Mapping[Format, Agreement
         task = {"type": "image-classification"}
         values["model-index"] = [{"name": name, "results": [{"task": task, "dataset": data, "metrics": scores}]}]
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def _use(passed: Mapping[Format, Agreement]) -> str:
+    """Code that opens the files."""
+    imports = sorted({form.opened_by.split()[0] for form in passed})
+    lines = [f"import {', '.join(imports)}", "", *(line for form in passed for line in OPENING[form.name])]
+    code = "\n".join(lines)
+    text = f"In the folder of this file:\n\n```python\n{code}\n```"
+    if any(SHARED[0] in form.files for form in passed):
+        text += (
+            "\n\nFrom a repository on the hub, timm takes `hf-hub:USER/NAME` instead of `local-dir:.`, and "
+            "transformers takes `USER/NAME` instead of `.`."
+        )
+    return text
 
 
 def _scores(summary: Mapping[str, Any]) -> str:
@@ -142,6 +171,11 @@ def _agreements(passed: Mapping[Format, Agreement]) -> str:
             "table are those of equal pixels."
         )
     return text
+
+
+def _norm_eps(best: BestCheckpoint, passed: Mapping[Format, Agreement]) -> str:
+    of_timm = any(SHARED[0] in form.files for form in passed)
+    return unstated_norm_eps(best.config.model, best.model) if of_timm else ""
 
 
 def _preprocessing(best: BestCheckpoint, element: str, passed: Mapping[Format, Agreement]) -> str:

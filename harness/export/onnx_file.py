@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.model import adapter
 from harness.model.preprocessing import Preprocessing
 
@@ -68,15 +68,11 @@ def write_onnx(path: Path, model: nn.Module, classes: Sequence[str], rule: Prepr
         except OSError:  # a full disk, for one
             raise
         except Exception as error:  # the exporter raises many kinds
-            raise HarnessError(f"torch {torch.__version__} cannot export the model ({_cause(error)})") from error
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # the exporter's own error is a page of advice
+                cause = cause.__cause__
+            raise HarnessError(f"torch {torch.__version__} cannot export the model ({first_line(cause)})") from error
     _describe(path, classes, rule, element)
-
-
-def _cause(error: BaseException) -> str:
-    """What made the exporter fail, in one line; its own error is a page of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _describe(path: Path, classes: Sequence[str], rule: Preprocessing, element: str) -> None:

@@ -72,7 +72,7 @@ def parts(model: nn.Module) -> VitParts:
     for family, describe in FAMILIES.items():
         if isinstance(model, family):
             return describe(model)
-    if type(model).__module__.startswith("timm."):
+    if any(kind.__module__.startswith("timm.") for kind in type(model).__mro__):
         from harness.model.timm_parts import timm_parts  # timm is an extra, and slow to import
 
         return timm_parts(model)

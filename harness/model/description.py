@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import WeightsError
+from harness.model.norm_eps import checked_norm_eps
 from harness.model.shards import INDEX
 from harness.model.weights_file import FOLDER_NAMES
 from harness.runs.reading import kind_of, parse_json
@@ -29,6 +30,7 @@ class Description:
     crop_pct: float | None = None  # crop size by resized short side
     squashes: bool = False  # images are resized to a square, whatever their shape
     num_heads: int | None = None
+    norm_eps: float | None = None  # what layer norms add to the variance
 
 
 def description_of(weights: Path, pool: str = "token") -> Description:
@@ -45,7 +47,7 @@ def description_of(weights: Path, pool: str = "token") -> Description:
         _refuse_other_computation(config, pool)
         timm = _object(config, "pretrained_cfg")
         prepared = _by_timm(timm) if timm else _by_hugging_face(processor)
-        return Description(source=" and ".join(sources), num_heads=_heads(config), **prepared)
+        return Description(" and ".join(sources), num_heads=_heads(config), norm_eps=_norm_eps(config), **prepared)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{' and '.join(sources)} beside {weights} cannot be used: {error}.") from error
 
@@ -93,6 +95,12 @@ def _heads(config: Mapping[str, Any]) -> int | None:
     if heads is not None and (type(heads) is not int or heads < 1):
         raise ValueError(f"the number of attention heads is {heads!r}, not a whole number of at least 1")
     return heads
+
+
+def _norm_eps(config: Mapping[str, Any]) -> float | None:
+    # transformers' ViTConfig has 1e-12 where a file does not say it.
+    eps = config.get("layer_norm_eps", 1e-12 if config.get("model_type") == "vit" else None)
+    return None if eps is None else checked_norm_eps(eps)
 
 
 def _by_timm(entry: Mapping[str, Any]) -> dict[str, Any]:

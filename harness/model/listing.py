@@ -9,6 +9,7 @@ from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.timm_catalog import TIMM, TimmModel, listed_models
 from harness.settings.model import weights_names
 
+DISTILLED = "class and distillation token"
 POOLS = {"token": "class token", "avg": "mean of patches", "map": "attention pooling"}
 
 
@@ -81,7 +82,7 @@ def _of_timm(entry: TimmModel) -> ListedModel:
         image_size=entry.image_size,
         patch_size=entry.patch_size,
         prefix_tokens=entry.prefix,
-        reads=POOLS.get(entry.pool, entry.pool),
+        reads=DISTILLED if "_distilled_" in entry.name else POOLS.get(entry.pool, entry.pool),
         position_figures=entry.positions == "learned" and not entry.refused,
         rollout=not entry.refused,
         licence=entry.licence,

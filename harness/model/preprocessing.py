@@ -107,7 +107,7 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
         return _parse_preprocessing(path, metadata["preprocessing"])
     if path.suffix.lower() == ".npz" and not is_timm(model):  # Google trained on values from -1 to 1
         return replace(default, mean=HALF, std=HALF)
-    description = description_of(path, _pooling(model))
+    description = description_for(model, path)
     return _described(path, description, default) if description.source else default
 
 
@@ -131,7 +131,7 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
     """Sentences: what the files beside a weights file said, and what was assumed because nothing says it."""
     if path.suffix.lower() == ".npz" or "preprocessing" in read_metadata(path):
         return ()
-    description = description_of(path, _pooling(model))
+    description = description_for(model, path)
     of_timm = is_timm(model)
     sentences = []
     if description.mean and description.std:
@@ -157,8 +157,9 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
     return tuple(sentences)
 
 
-def _pooling(model: str) -> str:
-    return described(model).pool if is_timm(model) else "token"
+def description_for(model: str, path: Path) -> Description:
+    """What the files beside a weights file say; WeightsError if they describe another pooling than the model's."""
+    return description_of(path, described(model).pool if is_timm(model) else "token")
 
 
 def _by_timm(model: str) -> Preprocessing:

@@ -134,6 +134,7 @@ IGNORED_KEYS = {
     r"embeddings\.mask_token|mask_token": "the mask token",
     r"decoder_(pos_embed|(embed|norm|pred)\..*|blocks\..*)|decoder\..*": "the decoder of a masked autoencoder",
     r"n_averaged": "the counter of an average",
+    r".*\.num_batches_tracked": "the counters of batch norms",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import ConfigError, WeightsError, first_line
 from harness.model.timm_catalog import TIMM, TimmModel, base_name, listed_models, timm_model
 from harness.time_limit import call_with_timeout
 
@@ -109,13 +109,13 @@ def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        built = timm.create_model(base_name(model), num_classes=num_classes, img_size=image_size)
+        built = as_trained(timm.create_model(base_name(model), num_classes=num_classes, img_size=image_size))
         if head_init == "default":
             built.head.reset_parameters()
         else:
             nn.init.zeros_(built.head.weight)
             nn.init.zeros_(built.head.bias)
-    return without_own_randomness(built)
+    return built
 
 
 def check_timm_build(model: str, image_size: int, lora_targets: str | None) -> None:
@@ -136,17 +136,31 @@ def check_timm_build(model: str, image_size: int, lora_targets: str | None) -> N
         adapted_weights(built, lora_targets)
 
 
-def without_own_randomness(model: nn.Module) -> nn.Module:
-    """Turns off what a model draws at random in training: a resumed run could not draw the same numbers again.
+def as_trained(model: nn.Module) -> Any:
+    """A model of timm without what resuming and other numbers of processes would change, and with one head.
 
-    That is dropout inside relative positions, and the scaling of rotary ones. Drop path draws for each image elsewhere.
+    Dropout inside relative positions and the scaling of rotary ones are turned off: a resumed run could not draw the
+    same numbers again. Drop path draws for each image elsewhere. Batch norms keep their statistics: an image's result
+    would otherwise depend on the images that share its batch, and its part of the batch.
     """
+    from timm.layers import freeze_batch_norm_2d
+
+    from harness.model.distilled import with_one_head
+
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         elif getattr(module, "aug_active", False):
             module.aug_active = False  # type: ignore[assignment]
-    return model
+    return with_one_head(freeze_batch_norm_2d(model))
+
+
+def batch_norms_kept(model: nn.Module) -> tuple[str, ...]:
+    """A sentence if a model has batch norms that are not trained."""
+    count = sum(type(module).__name__.startswith("FrozenBatchNorm") for module in model.modules())
+    if not count:
+        return ()
+    return (f"The {count} batch norms of its stem keep their statistics, scales and offsets: they are not trained.",)
 
 
 def pretrained_file(model: str) -> Path:
@@ -157,13 +171,14 @@ def pretrained_file(model: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     repository, revision, names = _on_hub(model)
-    problem: Exception | None = None
+    problems = []
     for name in names:
         try:
             return Path(hf_hub_download(repository, name, revision=revision))
         except Exception as error:  # the hub's client raises many kinds, of the network, of access, of the cache
-            problem = problem or error
-    raise _not_here(model, repository, names[0], f"could not be downloaded ({_first_line(problem)})") from problem
+            problems.append(error)
+    first = problems[0]  # of the name that most repositories have
+    raise _not_here(model, repository, names[0], f"could not be downloaded ({first_line(first)})") from first
 
 
 def check_pretrained(model: str) -> None:
@@ -189,7 +204,7 @@ def check_pretrained(model: str) -> None:
     try:  # the timeout of a request does not cover the lookup of the server's name
         call_with_timeout(2 * REACH_TIMEOUT, ask)
     except Exception as error:  # as above
-        raise _not_here(model, repository, names[0], f"were not found on the hub ({_first_line(error)})") from error
+        raise _not_here(model, repository, names[0], f"were not found on the hub ({first_line(error)})") from error
 
 
 def _on_hub(model: str) -> tuple[str, str | None, tuple[str, ...]]:
@@ -209,7 +224,3 @@ def _not_here(model: str, repository: str, name: str, problem: str) -> WeightsEr
         f"--weights pretrained: the weights of {model} are not on this machine and {problem}. "
         f"Download {name} from https://huggingface.co/{repository} and give it with --weights FILE."
     )
-
-
-def _first_line(error: Exception | None) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,8 +15,9 @@ CONVOLUTIONAL_STEM = (
     "The patches come from a convolutional network, beside which a position embedding has no known strength: the "
     "position figures are left out."
 )
-FAMILIES = ("VisionTransformer", "Eva", "Beit", "VisionTransformerRelPos")
-BLOCKS = ("Block", "EvaBlock", "EvaBlockPostNorm", "RelPosBlock", "ResPostRelPosBlock")
+DISTILLED = ("VisionTransformerDistilled", "OneHead")
+FAMILIES = ("VisionTransformer", "Eva", "Beit", "VisionTransformerRelPos", *DISTILLED)
+BLOCKS = ("Block", "ResPostBlock", "EvaBlock", "EvaBlockPostNorm", "RelPosBlock", "ResPostRelPosBlock")
 
 
 def refusal(model: Any) -> str:
@@ -28,16 +29,12 @@ def refusal(model: Any) -> str:
         return "it takes images of any number of patches, with a mask"
     if family == "VisionTransformerSAM":
         return "its attention is within windows, so that no map covers an image"
-    if family == "VisionTransformerDistilled":
-        return "it has two heads, of the class token and of a distillation token; its undistilled twin has one"
     if family not in FAMILIES:
         return f"{family} is not a Vision Transformer of the kinds that are known here"
     if "Parallel" in block or "Diff" in attention:
         return "its blocks hold two attention maps, side by side or one subtracted from the other"
     if block not in BLOCKS:
         return f"its blocks ({block}) are of a kind that is not known here"
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return "its stem has batch norms, by which an image's result depends on the other images of the batch"
     if model.global_pool not in ("token", "avg", "map"):
         return f"its pooling ({model.global_pool}) reads neither a token nor a mean"
     return ""
@@ -52,13 +49,14 @@ def timm_parts(model: Any) -> VitParts:
     hybrid = hasattr(stem, "backbone")
     no_prefix_positions = getattr(model, "no_embed_class", False)
     pool = getattr(model, "attn_pool", None)
+    read = 2 if type(model).__name__ in DISTILLED else 1
     biased = type(model).__name__ in ("Beit", "VisionTransformerRelPos")
     relative = biased or getattr(model, "rope", None) is not None
     depths = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     return VitParts(
-        layout=TokenLayout(prefix, class_token is not None, model.global_pool != "token", pool is not None),
+        layout=TokenLayout(prefix, class_token is not None, model.global_pool != "token", pool is not None, read),
         image_size=stem.img_size[0],
-        patch_projection=stem.proj,
+        patch_projection=[module for module in stem.modules() if isinstance(module, nn.Conv2d)][-1],
         class_token=class_token,
         positions=None if hybrid else positions,
         positioned_prefix=0 if no_prefix_positions else prefix,

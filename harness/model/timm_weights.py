@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from harness.errors import WeightsError
 from harness.model import adapter
 from harness.model.description import description_of
+from harness.model.distilled import join_heads
 from harness.model.state_dict_keys import IGNORED_KEYS, NAMINGS, to_torchvision
 from harness.model.timm_catalog import base_name
+from harness.model.timm_model import as_trained
 from harness.model.weight_names import to_timm
 from harness.model.weights import check_fit, load_into
 from harness.model.weights_file import read_weights
@@ -41,7 +43,7 @@ def check_timm_header(name: str, path: Path, state: dict[str, Tensor]) -> None:
     import timm
 
     with torch.device("meta"):
-        model = timm.create_model(base_name(name), num_classes=0)
+        model = as_trained(timm.create_model(base_name(name), num_classes=0))
     _check_description(model, name, path)
     own = model.state_dict()
     try:
@@ -61,7 +63,7 @@ def to_names_of(model: nn.Module, name: str, state: dict[str, Tensor]) -> tuple[
             state = to_timm(state)
         except KeyError as error:
             raise WeightsError(f"It has weights that a plain Vision Transformer does not have: {error}.") from error
-    positions = state.get("pos_embed")
+    state, positions = join_heads(state), state.get("pos_embed")
     try:
         state = _filter(name)(state, model)
     except NotImplementedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +18,22 @@ from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.model.lora import add_lora
+from harness.model.norm_eps import checked_norm_eps, norm_eps, set_norm_eps
 from harness.model.packed_attention import pack_attention
-from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_for, timm_assumptions
+from harness.model.preprocessing import (
+    Preprocessing,
+    assumptions,
+    description_for,
+    preprocessing_for,
+    timm_assumptions,
+)
 from harness.model.pretrained import weights_path
 from harness.model.shards import digest
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import new_timm_model
+from harness.model.timm_model import batch_norms_kept, new_timm_model
 from harness.model.weights import load_into
-from harness.model.weights_file import read_weights
+from harness.model.weights_file import read_metadata, read_weights
 from harness.settings.model import NAMED_WEIGHTS
 
 
@@ -37,7 +45,7 @@ class Loaded:
     preprocessing: Preprocessing
     report: tuple[str, ...]  # sentences: what was loaded, left out, resized, assumed
     source: str
-    weights_digest: str | None  # SHA-256 of the weights file, and the key if one was given
+    weights_digest: str | None  # SHA-256 of the weights file; the key and what its layer norms add, if given
 
 
 def build_model(
@@ -72,13 +80,21 @@ def build_model(
         model = new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
     if path is None:
         report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {seed}.",)
+        content = None
     else:
         report = _load_file(model, name, path, weights_key)
+        content = digest(path) + (f" {weights_key}" if weights_key else "")
         if weights not in NAMED_WEIGHTS:
+            eps = _norm_eps_beside(name, path)
+            if eps is not None and eps != norm_eps(model):
+                set_norm_eps(model, eps)
+                content += f" eps {eps:g}"  # it need not stand in the weights file itself
+                report += (f"Its layer norms add {eps:g} to the variance, as the file or config.json beside it says.",)
             given = bool(mean and std)
             report += assumptions(name, path, normalisation_given=given, interpolation_given=bool(interpolation))
     if weights == "pretrained":
         report += timm_assumptions(name)
+    report += batch_norms_kept(model)
     if freeze == "backbone":
         model.requires_grad_(False)
         adapter.parts(model).head.requires_grad_(True)
@@ -89,7 +105,6 @@ def build_model(
     if grad_checkpointing:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
-    content = None if path is None else digest(path) + (f" {weights_key}" if weights_key else "")
     return Loaded(model, preprocessing, report, source, content)
 
 
@@ -150,3 +165,12 @@ def _load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tupl
         return (f"{name} takes its weights from {path}.", *file.notes, *renamed, *load_into(model, state))
     except WeightsError as error:
         raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
+
+
+def _norm_eps_beside(name: str, path: Path) -> float | None:
+    """What the layer norms of a weights file add to the variance, if its metadata or the files beside it say so."""
+    own = read_metadata(path).get("norm_eps")  # a run's checkpoint
+    try:
+        return checked_norm_eps(json.loads(own)) if own else description_for(name, path).norm_eps
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: 'norm_eps' in its metadata cannot be used ({error}).") from error

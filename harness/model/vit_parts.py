@@ -23,12 +23,13 @@ class TokenLayout:
     has_class_token: bool  # if so, it is the first token
     pools_patches: bool  # the head reads the mean of all patches; if False, the class token
     pools_by_attention: bool = False  # the head reads what one more attention pools; pools_patches is True as well
+    read: int = 1  # leading tokens that the head reads if it does not pool patches: a distillation token is the second
 
     def pool(self, values: Tensor) -> Tensor:
-        """What the head reads of values of all tokens: (..., N, K) -> (..., 1, K)."""
+        """The mean over what the head reads of values of all tokens: (..., N, K) -> (..., 1, K)."""
         if self.pools_patches:
             return values[..., self.prefix :, :].mean(-2, keepdim=True)
-        return values[..., :1, :]
+        return values[..., :1, :] if self.read == 1 else values[..., : self.read, :].mean(-2, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class VitParts:
 
     layout: TokenLayout
     image_size: int  # pixels of a side
-    patch_projection: nn.Conv2d  # weights (D, 3, p, p); it makes the patches
+    patch_projection: nn.Conv2d  # weights (D, 3, p, p); it makes the patches. Behind a stem, the last convolution
     class_token: Tensor | None  # (1, 1, D)
     positions: Tensor | None  # (1, Q + P, D), learned and added to the tokens; None if a family has none
     positioned_prefix: int  # Q: how many of the prefix tokens have a position
@@ -47,7 +48,7 @@ class VitParts:
     attention: Callable[[Any], nn.Module]  # the self-attention of a block
     extend_branches: Callable[[Any, type[nn.Module]], None]  # adds a module at the end of both branches of a block
     final_norm: nn.Module  # its input is what leaves the last block
-    head: nn.Linear  # its input (B, D) is what the probe calls features
+    head: nn.Linear  # its input (B, D), of two tokens (B, 2 D), is what the probe calls features
     head_name: str  # of the head in the model's state
     positions_name: str | None
     undecayed: frozenset[str]  # parameters of two or more dimensions that have no weight decay
@@ -92,12 +93,14 @@ class VitParts:
     def features(self, tokens: Tensor) -> Tensor:
         """What the head reads (B, D) of tokens (B, N, D) as they leave the last block."""
         normed = self.final_norm(tokens)
+        if self.layout.read > 1:
+            return normed[:, : self.layout.read].flatten(1)
         pooled = self.layout.pool(normed)[:, 0] if self.pool is None else self.pool(normed)
         return pooled if self.pooled_norm is None else self.pooled_norm(pooled)
 
     def logits_of_one(self, token: Tensor) -> Tensor:
         """Logits (B, C) that the head gives to single tokens (B, D), as if each was all that leaves the last block."""
-        normed = self.final_norm(token)
+        normed = self.final_norm(token).tile(1, self.layout.read)
         # Attention over equal tokens gives what it gives for one; timm's leaves out as many as are prefix tokens.
         pooled = normed if self.pool is None else self.pool(normed[:, None].expand(-1, self.layout.prefix + 1, -1))
         return self.head(pooled if self.pooled_norm is None else self.pooled_norm(pooled))

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.time_limit import call_with_timeout
-from harness.track.service import first_line, shut_down
+from harness.track.service import shut_down
 from harness.track.tracker import artifact_name
 
 # Time limits in seconds of the first request and of every other one.

@@ -52,8 +52,3 @@ def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None
     finally:
         timer.cancel()
         timer.join()  # `say` may refer to the run, which must not be freed in another thread
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, without a final period."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.track.service import first_line
+from harness.errors import first_line
 
 PROJECT = "vit-harness"
 

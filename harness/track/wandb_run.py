@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, first_line
 from harness.track.offline import sync_command
-from harness.track.service import first_line, shut_down, waiting_reported
+from harness.track.service import shut_down, waiting_reported
 from harness.track.settings import (
     INIT_TIMEOUT,
     choose_mode,

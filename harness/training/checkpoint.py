@@ -19,6 +19,7 @@ from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
 from harness.model.architectures import sizes_of
 from harness.model.lora import adapters, merged
+from harness.model.norm_eps import checked_norm_eps, set_norm_eps
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import is_timm
@@ -109,17 +110,22 @@ def save_best(
     classes: Sequence[str],
     preprocessing: Preprocessing,
     scores: Mapping[str, float],
+    eps: float | None = None,
 ) -> None:
     """Write a self-contained checkpoint: weights, merged if a run has LoRA, config, classes and preprocessing.
 
+    `eps` is that of the model's layer norms, if all have the same.
+
     Its adapters alone are written beside it.
     """
-    metadata = {
+    metadata: dict[str, Any] = {
         "config": config.to_dict(),
         "classes": list(classes),
         "preprocessing": dataclasses.asdict(preprocessing),
         "scores": dict(scores),
     }
+    if eps is not None:
+        metadata["norm_eps"] = eps
     # The adapters first: a run that is killed in between still has the earlier scores, so it writes both again.
     if small := adapters(weights):
         save_tensors(path.with_name(ADAPTER), small, {"config": config.to_dict()})
@@ -163,6 +169,8 @@ def load_best(path: Path) -> BestCheckpoint:
             config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
         ).model
         model.load_state_dict(weights)
+        if (eps := metadata.get("norm_eps")) is not None:  # earlier versions do not write it
+            set_norm_eps(model, checked_norm_eps(eps))
     except HarnessError as error:
         raise damaged(path, "; ".join(error.problems), ANOTHER_RUN) from error
     except RuntimeError as error:

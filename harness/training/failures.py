@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from harness.errors import HarnessError, SurroundingsError, TrainingError
+from harness.errors import HarnessError, SurroundingsError, TrainingError, first_line
 from harness.files import disk_is_full, no_space
 
 # What a CPU's allocator and oneDNN say when memory runs out.
@@ -19,8 +19,7 @@ def in_words(error: BaseException, run_folder: Path | None = None) -> HarnessErr
     if isinstance(error, HarnessError) or not isinstance(error, Exception):
         return None
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-        first_line = str(error).strip().partition("\n")[0]
-        return TrainingError(f"--compile true failed ({first_line}). Use --compile false.")
+        return TrainingError(f"--compile true failed ({first_line(error)}). Use --compile false.")
     if isinstance(error, OSError) and disk_is_full(error):
         return no_space(Path(error.filename) if isinstance(error.filename, str) else run_folder or Path.cwd(), error)
     text = str(error)

@@ -1,6 +1,6 @@
 """How exported files agree with what they were made from.
 
-    python -m tests.bench.bench_export [RUN] [--data DIR]
+    python -m tests.bench.bench_export [RUN] [--data DIR] [--models NAME,NAME]
 
 Without RUN: every kind of timm's models, two blocks deep with random weights, as ONNX; about half a minute each. With
 RUN: every format of `harness export`, opened by its own library in a fresh process and scored on the test split.
@@ -28,16 +28,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="folder of a finished run")
     parser.add_argument("--data", help="its data folder, where it has moved")
+    parser.add_argument("--models", help="names of timm's models, with commas between [default: one of every kind]")
     arguments = parser.parse_args()
+    names = arguments.models.split(",") if arguments.models else list(FAMILIES)
+    if unknown := [name for name in names if name not in FAMILIES]:
+        parser.error(f"--models names {', '.join(unknown)}; choose from {', '.join(FAMILIES)}.")
     with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
         if arguments.run is None:
-            families(Path(folder))
+            families(names, Path(folder))
         else:
             formats(arguments.run, arguments.data, Path(folder))
 
 
-def families(folder: Path) -> None:
-    differences = {name: onnx_difference(name, folder / f"{name}.onnx") for name in FAMILIES}
+def families(names: list[str], folder: Path) -> None:
+    differences = {name: onnx_difference(name, folder / f"{name}.onnx") for name in names}
     rows = [[name, f"{difference:.1g}"] for name, difference in differences.items()]
     title = f"Logits by onnxruntime against torch's, batches of {', '.join(map(str, BATCHES))}"
     show(title, ("model", "largest difference / largest logit"), rows, [at_most(max(differences.values()), 1e-5)])

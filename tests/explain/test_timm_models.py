@@ -122,6 +122,7 @@ def test_rates_of_drop_path_are_timms() -> None:
         "vit_small_patch16_dinov3",
         "eva02_tiny_patch14_224",
         "vit_relpos_small_patch16_224",
+        "deit_tiny_distilled_patch16_224",
     ],
 )
 def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -54,6 +55,18 @@ def folder(exported: Path, run: Path, shapes: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
+
+
+def test_the_code_of_the_model_card_opens_every_format(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (exported / "README.md").read_text()
+    passed = re.findall(r"^\| ([\w-]+) \| `", card, re.MULTILINE)
+    assert "timm" in passed and "onnx" in passed
+    [code] = CODE.findall(card)
+    monkeypatch.chdir(exported)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["model"].num_classes == names["classify"].model.config.num_labels == 3
+    assert names["session"].get_outputs()[0].shape[1] == 3 and callable(names["transform"])
 
 
 @pytest.mark.parametrize("library", SNIPPETS)

@@ -27,9 +27,15 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-def card(folder: Path, weights: str = "none", formats: tuple[str, ...] = ("timm",), fingerprint: str = "") -> str:
+def card(
+    folder: Path,
+    weights: str = "none",
+    formats: tuple[str, ...] = ("timm",),
+    fingerprint: str = "",
+    model: str = "vit_demo",
+) -> str:
     best = best_of(folder)
-    best = dataclasses.replace(best, config=dataclasses.replace(best.config, weights=weights))
+    best = dataclasses.replace(best, config=dataclasses.replace(best.config, weights=weights, model=model))
     passed = {FORMATS[name]: AGREEMENT for name in formats}
     return model_card(folder, best, passed, "float32", fingerprint)
 
@@ -46,6 +52,14 @@ def test_the_licence_of_a_file_is_unknown_and_its_folder_is_private(copy: Path) 
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "unknown"
     assert "* Start weights: deit.pth" in text
     assert "/home/me" not in text
+
+
+def test_a_licence_that_the_hub_does_not_list_has_its_name(copy: Path) -> None:
+    values = yaml.safe_load(card(copy, weights="imagenet", model="vit_b_16").split("---\n")[1])
+    assert (values["license"], values["license_name"]) == ("other", "torchvision")
+    dinov3 = licence_of("pretrained", "timm:vit_small_patch16_dinov3.lvd1689m")
+    assert (dinov3.hub_id, dinov3.name) == ("other", "dinov3-license")
+    assert "license_name" not in card(copy, weights="imagenet-swag", model="vit_b_16")
 
 
 def test_evidence_is_shown_and_its_absence_said(copy: Path) -> None:

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from harness.model.timm_model import without_own_randomness
+from harness.model.timm_model import as_trained
 
 # One name for each way in which timm's models differ from a plain one; some with a size that goes with it.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -20,6 +20,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "vit_base_patch16_clip_quickgelu_224": {},
     "vit_base_patch16_224_miil": {},
     "vit_intern300m_patch14_448": {},
+    # norms after the branches; a distillation token
+    "vit_base_patch16_rpn_224": {},
+    "deit_tiny_distilled_patch16_224": {},
     # DINOv2, registers, average pooling without a class token
     "vit_small_patch14_dinov2": {},
     "vit_small_patch14_reg4_dinov2": {},
@@ -28,8 +31,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "test_vit": {},
     "test_vit2": {},
     "test_vit4": {},
-    # a convolutional stem
+    # a convolutional stem, with batch norms
     "vit_tiny_r_s16_p8_224": {},
+    "vit_small_resnet26d_224": {},
     # pooled by attention, or by the mean of such a model
     "vit_base_patch16_siglip_224": {},
     "vit_base_patch16_siglip_gap_224": {},
@@ -63,7 +67,7 @@ def small_timm(name: str, image_size: int = 64, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": side, "num_classes": 5}
-        model = timm.create_model(name, **sizes | FAMILIES[name])
+        model = as_trained(timm.create_model(name, **sizes | FAMILIES[name]))
         for parameter in ("cls_token", "reg_token", "pos_embed"):
             if isinstance(getattr(model, parameter, None), nn.Parameter):
                 nn.init.normal_(getattr(model, parameter))
@@ -73,4 +77,4 @@ def small_timm(name: str, image_size: int = 64, seed: int = 0) -> Any:
                 nn.init.normal_(value, std=2 * value.shape[1] ** -0.5)
             elif "gamma" in key:  # LayerScale starts near 0, where blocks would have no effect
                 nn.init.constant_(value, 0.5)
-    return without_own_randomness(model).eval()
+    return model.eval()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.export.library_files import NORM_EPS, RESAMPLE
+from harness.export.library_files import RESAMPLE
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.weight_names import to_hugging_face, to_timm
 from harness.model.weights_file import select
@@ -47,7 +47,7 @@ def test_transformers_computes_the_same_logits(tmp_path: Path) -> None:
 
     model = tiny_vit()
     sizes = {"hidden_size": 36, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 48}
-    transformers.ViTConfig(image_size=32, patch_size=8, num_labels=5, layer_norm_eps=NORM_EPS, **sizes).save_pretrained(
+    transformers.ViTConfig(image_size=32, patch_size=8, num_labels=5, layer_norm_eps=1e-6, **sizes).save_pretrained(
         tmp_path
     )
     save_file(to_hugging_face(model.state_dict()), tmp_path / "model.safetensors", {"format": "pt"})

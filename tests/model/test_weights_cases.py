@@ -5,21 +5,28 @@ What training programs put around weights is in test_weights_file.py.
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from harness.config import RunConfig
 from harness.errors import WeightsError
+from harness.export.library_files import write_hugging_face
 from harness.model.architectures import ARCHITECTURES, Architecture
+from harness.model.norm_eps import norm_eps, set_norm_eps
 from harness.model.vit import build_model
 from harness.model.weights_header import check_header
+from harness.training.checkpoint import save_best
 from tests.model.test_state_dict_keys import randomised
 
 NAME = "vit_test"
@@ -126,7 +133,6 @@ HUGGING_FACE = {
     "intermediate_size": 24,
     "image_size": 32,
     "patch_size": 8,
-    "layer_norm_eps": 1e-6,  # timm's and torchvision's; transformers' own is 1e-12
 }
 
 
@@ -139,6 +145,43 @@ def test_hugging_faces_folder_whole_or_in_shards(tmp_path: Path, shards: str) ->
     logits, report = loaded(tmp_path)
     torch.testing.assert_close(logits, model(pixel_values=IMAGES).logits.detach(), atol=1e-5, rtol=1e-5)
     assert "The head for 3 classes is the file's." in report and "are assumed. It" not in report
+    assert "Its layer norms add 1e-12 to the variance" in report
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-3])
+def test_layer_norms_add_what_the_description_says_into_a_model_and_out_again(tmp_path: Path, eps: float) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(num_labels=3, layer_norm_eps=eps, **HUGGING_FACE)
+    source = randomised(transformers.ViTForImageClassification(config))
+    with torch.no_grad():
+        source.vit.embeddings.patch_embeddings.projection.weight.mul_(1e-3)  # where the number matters
+        source.vit.embeddings.position_embeddings.mul_(1e-3)
+        source.vit.embeddings.cls_token.mul_(1e-3)
+        expected = source(pixel_values=IMAGES).logits
+    source.save_pretrained(tmp_path / "in")
+    built = build_model(NAME, num_classes=3, weights=str(tmp_path / "in"))
+    torch.testing.assert_close(built.model.eval()(IMAGES), expected, atol=1e-5, rtol=1e-5)
+    plain = copy.deepcopy(built.model)
+    set_norm_eps(plain, 1e-6)
+    assert (plain(IMAGES) - expected).abs().max() > 1e-3
+
+    # Through the checkpoint of a run, and as the start weights of another.
+    best = tmp_path / "best.safetensors"
+    run = RunConfig(data="d", model="vit_demo", weights="none")
+    save_best(best, built.model.state_dict(), run, ["a", "b", "c"], built.preprocessing, {}, norm_eps(built.model))
+    again = build_model(NAME, num_classes=3, weights=str(best))
+    assert norm_eps(again.model) == eps and again.weights_digest is not None
+    write_hugging_face(tmp_path / "out", NAME, built.model, ("a", "b", "c"), built.preprocessing)
+    opened = transformers.ViTForImageClassification.from_pretrained(tmp_path / "out").eval()
+    torch.testing.assert_close(opened(pixel_values=IMAGES).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("eps", ["small", 0, -1e-6, 2, True])
+def test_a_description_with_an_impossible_number_for_layer_norms_is_refused(tmp_path: Path, eps: object) -> None:
+    safetensors.torch.save_file(of_timm().state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit", "layer_norm_eps": eps}))
+    with pytest.raises(WeightsError, match="the eps of its layer norms is"):
+        check_header(NAME, tmp_path, None)
 
 
 def test_a_masked_autoencoder_of_hugging_face_loads_without_its_decoder(tmp_path: Path) -> None:

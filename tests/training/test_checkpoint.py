@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from harness import files
 from harness.config import RunConfig
 from harness.errors import TrainingError
+from harness.model.norm_eps import norm_eps, set_norm_eps
 from harness.model.vit import build_model
 from harness.training import checkpoint
 from harness.training.checkpoint import (
@@ -163,6 +164,7 @@ def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
     config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     scores = {"best/epoch": 2, "best/val_f1": 0.5, "best/val_loss": 1.0}
     path = tmp_path / "best.safetensors"
+    set_norm_eps(loaded.model, 0.01)
     save_best(
         path,
         loaded.model.state_dict(),
@@ -170,6 +172,7 @@ def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
         classes=("a", "b", "<c>"),
         preprocessing=loaded.preprocessing,
         scores=scores,
+        eps=norm_eps(loaded.model),
     )
     best = load_best(path)
     assert (best.config, best.classes, best.preprocessing) == (config, ("a", "b", "<c>"), loaded.preprocessing)
@@ -180,6 +183,10 @@ def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
     again = build_model("vit_demo", num_classes=3, weights=str(path))
     assert torch.equal(again.model.eval()(images), best.model(images))
     assert again.preprocessing == loaded.preprocessing
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, tensors, metadata | {"norm_eps": "small"})
+    with pytest.raises(TrainingError, match="the eps of its layer norms is 'small'"):
+        load_best(path)
 
 
 def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:

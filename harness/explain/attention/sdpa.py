@@ -50,7 +50,7 @@ class SdpaCall:
         """How much what the head reads attends to each key, (B, H, N)."""
         if layout.pools_patches:
             return (self.matrix() if self.query.shape[2] == 1 else layout.pool(self.matrix()))[..., 0, :]
-        return self._attention(slice(0, 1))[..., 0, :]
+        return layout.pool(self._attention(slice(0, layout.read)))[..., 0, :]
 
     def gradient(self, of_output: Tensor) -> Tensor:
         """Gradient with respect to the attention, (B, H, M, N), from the one with respect to the output."""
