@@ -16,6 +16,8 @@ from harness.errors import ConfigError, HarnessError, errors_in_words
 
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
+    from harness.sweep.spec.sweep_file import Sweep
+    from reports.runs import Run
 
 # Seconds that `stop` waits; trials have 30 of them to save their state.
 STOP_TIMEOUT = 60.0
@@ -131,15 +133,33 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
 def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     """Send the offline runs of FILE to W&B, and mark the best model as `sweep-best`. Sends each run once.
 
+    Runs on other machines are sent by the same command there; the best model is that of all machines.
+
     \b
     Example:
       harness sweep sync sweeps/grid.yaml
     """
     with errors_in_words():
-        from harness.sweep.session import sweep_folder
         from harness.sweep.wandb_sync import sync_sweep
 
-        spec = read_file(file, ())
-        report = sync_sweep(sweep_folder(spec, runs_dir), metric=spec.metric.name, goal=spec.metric.goal)
+        spec, folder, runs, elsewhere = _runs_of_sweep(file, runs_dir, storage)
+        report = sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal)
         click.echo(report.text())
         sys.exit(report.exit_code)
+
+
+def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, list[Run], dict[str, str]]:
+    """The sweep, its folder, its runs, and the places of those on other machines, by name."""
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file
+    from harness.sweep.session import sweep_folder
+    from harness.sweep.whereabouts import ledger_runs
+    from reports.runs import read_runs
+
+    spec = read_file(file, ())
+    folder = sweep_folder(spec, runs_dir)
+    database = ledger_file(folder, storage)
+    if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue
+        return spec, folder, read_runs(folder), {}
+    with ledger_errors_in_words(file):
+        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+        return spec, folder, *ledger_runs(trial_queue, spec, folder)

@@ -4,9 +4,11 @@ A failed rank has printed its own error; forty lines of the launcher's traceback
 """
 
 import logging
+import os
 import runpy
 import signal
 import sys
+import tempfile
 
 
 def main() -> None:
@@ -18,7 +20,10 @@ def main() -> None:
     module = sys.argv[1]
     del sys.argv[0]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        # It never removes the folder that it makes for the logs of ranks.
+        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+            os.environ["TMPDIR"], tempfile.tempdir = folder, None
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:  # killed: it could not print anything

@@ -327,6 +327,8 @@ def test_one_run_over_two_nodes_gives_the_scores_of_one_process(
 ) -> None:
     words = [f"--data={data_folder}", *TINY, "--epochs=2", "--lr=0.001"]
     environment = {**slurm.environment, **own_variables(tmp_path), "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    (temporary := tmp_path / "temporary").mkdir()
+    environment["TMPDIR"] = str(temporary)
     harness = [sys.executable, "-m", "harness.cli"]
     submitted = subprocess.run(
         [*harness, "slurm", "submit", "--train", "--nodes=2", "--time=10", "--", *words, "--runs-dir=two"],
@@ -342,3 +344,4 @@ def test_one_run_over_two_nodes_gives_the_scores_of_one_process(
         assert summary[key] == pytest.approx(expected[key], rel=1e-3), key
     manifest = json.loads(two.with_name("manifest.json").read_text())
     assert manifest["processes"] == 2
+    assert not list(temporary.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 from collections.abc import Iterator
@@ -20,10 +21,16 @@ from harness.cli import main
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
 from harness.sweep.retention import keep_best
+from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.metric import Metric
+from harness.sweep.spec.sweep_file import read_sweep
 from harness.sweep.wandb_sync import sync_sweep
+from harness.sweep.whereabouts import write_whereabouts
 from harness.track import server as server_module
+from reports.runs import read_runs
 from tests.helpers.forked import in_child
+from tests.helpers.sweeping import write_sweep
 from tests.helpers.wandb_server import API_KEY, ENTITY, WandbServer
 from tests.test_train import settings
 from tests.track.test_tracked_run import rows, run, signal_at
@@ -82,7 +89,7 @@ def send(folder: Path, **options: Any) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         lines: list[str] = []
         try:
-            report = sync_sweep(folder, say=lines.append, **options)
+            report = sync_sweep(folder, read_runs(folder), say=lines.append, **options)
             return {"lines": lines, "text": report.text().splitlines(), "exit_code": report.exit_code}
         except HarnessError as error:
             return {"lines": lines, "error": str(error)}
@@ -170,6 +177,47 @@ def test_runs_that_are_running_or_were_not_recorded_are_reported(sweep: Path, se
     assert report["text"][1] == f"{GOOD}-model is not marked sweep-best: its run is not in W&B."
     assert report["exit_code"] == 1
     assert server.runs == {}
+
+
+def test_the_best_model_is_that_of_all_machines(
+    sweep: Path, data_folder: Path, tmp_path: Path, server: WandbServer
+) -> None:
+    """Two machines with own disks and one trial queue: here, two --runs-dir and one journal."""
+    file = write_sweep(tmp_path / "small.yaml", data_folder, parameters={"lr": {"values": [1e-3, 1e-6]}})
+    spec, storage = read_sweep(file), str(tmp_path / "journal.log")
+    trial_queue = TrialQueue.open(spec, Search(), tmp_path / "a" / "small", storage)
+    for machine, name, value in (("a", GOOD, 0.9), ("b", POOR, 0.5)):
+        folder = RunFolder(tmp_path / machine / "small" / name)
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        (sweep / name).rename(folder.path)
+        trial = trial_queue.claim()
+        assert trial
+        write_whereabouts(trial_queue, trial.number, folder, epochs=2)
+        trial_queue.end(trial, "finished", value=value)
+
+    def sync(machine: str) -> tuple[int, list[str]]:
+        words = ["sweep", "sync", str(file), "--runs-dir", str(tmp_path / machine), "--storage", storage]
+
+        def work() -> tuple[int, list[str]]:
+            result = CliRunner().invoke(main.main, words, catch_exceptions=False)
+            return result.exit_code, result.output.splitlines()
+
+        return in_child(work)
+
+    there = f"{platform.node()}:{tmp_path / 'a' / 'small' / GOOD}"
+    assert sync("b") == (
+        1,
+        [
+            f"{POOR}: sent",
+            f"{GOOD}: on another machine: {there}",
+            "2 runs: 1 sent, 1 on another machine.",
+            f"{GOOD}-model is not marked sweep-best: W&B does not have this model. Its run lies at {there}: repeat the "
+            "command there.",
+        ],
+    )
+    for machine in ("a", "b"):
+        assert sync(machine)[0] == 0
+    assert aliases(server) == {f"{GOOD}-model": {"best", "latest", "sweep-best"}, f"{POOR}-model": {"best", "latest"}}
 
 
 def hold(folder: Path, ready: Connection) -> None:

@@ -169,6 +169,7 @@ class Runner:
             return
         if trial.is_tested and not self.running.is_finishing(trial) and self._frees_slot(trial):
             self.running.let_finish(trial)
+            trial.lower_priority()
             self.endings.failures_in_a_row = 0  # failures from now on are of later trials
         if not trial.process.is_alive():
             trial.terminate()  # the fork server has ended and has sent the trial SIGTERM

@@ -21,8 +21,8 @@ from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 
-# Seconds of timed training steps, and of timed forward passes. With the steps before them, about 3 s for a small model.
-SECONDS, SCORING_SECONDS = 1.0, 0.4
+# Seconds of timed training steps, and of timed forward passes. With those before them, about 1.5 s for a small model.
+SECONDS, SCORING_SECONDS = 0.6, 0.2
 MAX_STEPS = 20
 # If the first step takes longer than this many seconds, it is the only one, and scoring is not measured. On a GPU the
 # first step also loads kernels, and with --compile it compiles them: its time says little about the next one.
