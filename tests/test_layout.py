@@ -52,6 +52,7 @@ LIGHT = tuple(
     for name in (
         "attention_files",
         "attention_maps",
+        "confusion_counts",
         "embeddings",
         "evidence_file",
         "metric_table",

@@ -14,6 +14,7 @@ import torch
 from harness.data.augment import centre_box
 from harness.data.cache import PixelCache
 from harness.data.prefetch import Normalise, Staging, work_ahead
+from harness.data.read_ahead import ReadAhead
 
 
 class EvalBatch(NamedTuple):
@@ -41,13 +42,18 @@ class EvalBatches:
         rank: int = 0,
         world: int = 1,
         workers: int = 1,
+        read_ahead: bool = False,
     ) -> None:
-        """`indices` and `labels` (N,): each image's place in the cache and its class; `batch_size` is per process."""
+        """`indices` and `labels` (N,): each image's place in the cache and its class; `batch_size` is per process.
+
+        `read_ahead`: read images from disk before they are needed, because they may not be in memory.
+        """
         self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self._batch_size, self._size, self._workers = batch_size, crop_size, workers
         self._device, self._normalise = torch.device(device), Normalise(mean, std)
         self._positions = np.arange(rank, len(self._indices), world)
+        self._reads_ahead = read_ahead
 
     def halve(self) -> bool:
         """Halve the batch size; False if it is already 1."""
@@ -65,7 +71,14 @@ class EvalBatches:
         cv2.setNumThreads(0)
         staging = Staging(min(self._batch_size, len(self._positions)), self._size, self._normalise, self._device)
 
+        reader = None
+        if self._reads_ahead:
+            begins = range(0, len(self._positions), self._batch_size)
+            reader = ReadAhead(self._cache, [self._indices[batch] for batch in batches], begins)
+
         def calls(number: int) -> list[Callable[[], Any]]:
+            if reader:
+                reader.reach(number)
             staging.reserve(number)
             parts = np.array_split(np.arange(len(batches[number])), min(self._workers, len(batches[number])))
             return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
@@ -80,6 +93,8 @@ class EvalBatches:
                 yield EvalBatch(images, labels, positions.to(self._device, non_blocking=True))
         finally:
             prepared.close()
+            if reader:
+                reader.close()
 
     def _crop(self, number: int, positions: np.ndarray, rows: np.ndarray, staging: Staging) -> None:
         """Write the pixels of these rows of batch `number`. Called by a thread."""

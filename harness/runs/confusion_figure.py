@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.runs.confusion_counts import Confusion
 from harness.runs.figures import plain
 from harness.training.metrics import Scores
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 1400
 
 
-def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], scores: Scores) -> Figure:
+def confusion_matrix(confusion: Confusion, classes: Sequence[str], scores: Scores) -> Figure:
     """Share of each class's images by predicted class, with the top confusions beside it."""
     from matplotlib.figure import Figure
 
@@ -44,7 +45,7 @@ def confusion_matrix(confusion: np.ndarray, classes: Sequence[str], scores: Scor
     return figure
 
 
-def _notes(confusion: np.ndarray, names: Sequence[str], scores: Scores) -> list[str]:
+def _notes(confusion: Confusion, names: Sequence[str], scores: Scores) -> list[str]:
     pairs = ["Top confusions", "(true → predicted, images)", "", *confused_pairs(confusion, names)]
     return [*pairs, "", "Lowest F1", "(class, F1, images)", "", *weakest_classes(scores, names)]
 
@@ -59,12 +60,12 @@ def _inches(lines: Sequence[str], size: float) -> float:
     return float(max(widths)) / 72
 
 
-def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[str], size: float, scale: float) -> None:
+def _draw_matrix(axes: Axes, bar: Axes, confusion: Confusion, names: Sequence[str], size: float, scale: float) -> None:
     count = len(names)
     together = math.ceil(count / MOST_CELLS)
-    confusion, support = _cells(confusion, together)
+    cells, support = _cells(confusion, together)
     support = support[:, None]
-    share = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
+    share = np.divide(cells, support, out=np.zeros(cells.shape), where=support > 0)
     # Zero is white and the smallest shares are the darkest, so that single errors are visible in an empty matrix.
     image = axes.imshow(
         np.ma.masked_equal(share, 0),
@@ -86,32 +87,31 @@ def _draw_matrix(axes: Axes, bar: Axes, confusion: np.ndarray, names: Sequence[s
         for lines in (axes.hlines, axes.vlines):
             lines(edges, -0.5, count - 0.5, colors="0.9", linewidth=0.4)
     if count <= 12:
-        for row, column in zip(*np.nonzero(confusion), strict=True):
+        for row, column in zip(*np.nonzero(cells), strict=True):
             colour = "white" if share[row, column] < 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
+            axes.text(column, row, str(cells[row, column]), ha="center", va="center", color=colour, fontsize=9)
     axes.figure.colorbar(image, cax=bar, orientation="horizontal")
     label = "share of the true class's images (white: none)"
     if together > 1:
         whose = f"images of {together} neighbouring true classes"
         label = f"share of the {whose} (white: none; diagonal: right predictions)"
-        if not_drawn := int(support.sum() - confusion.sum()):
+        if not_drawn := int(support.sum() - cells.sum()):
             label += f"; not drawn: {not_drawn} images predicted as a neighbour of these"
     bar.set_xlabel(label, fontsize=8 * scale)
     bar.tick_params(labelsize=7 * scale)
 
 
-def _cells(confusion: np.ndarray, together: int) -> tuple[np.ndarray, np.ndarray]:
+def _cells(confusion: Confusion, together: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts (B, B) of every `together` neighbouring classes, B = ceil(C / together), and images (B,) of these classes.
 
     The diagonal counts right predictions only: confusions inside a cell of the diagonal would look like right ones.
     """
-    support = confusion.sum(axis=1)
-    if together == 1:
-        return confusion, support
-    starts = np.arange(0, len(confusion), together)
-    cells = np.add.reduceat(np.add.reduceat(confusion, starts, axis=0), starts, axis=1)
-    np.fill_diagonal(cells, np.add.reduceat(np.diagonal(confusion), starts))
-    return cells, np.add.reduceat(support, starts)
+    row, column = confusion.truth // together, confusion.predicted // together
+    drawn = (row != column) | (confusion.truth == confusion.predicted)
+    side = math.ceil(confusion.num_classes / together)
+    cells = np.zeros((side, side), np.int64)
+    np.add.at(cells, (row[drawn], column[drawn]), confusion.count[drawn])
+    return cells, np.add.reduceat(confusion.support, np.arange(0, confusion.num_classes, together))
 
 
 def _ticks(count: int) -> range:
@@ -119,11 +119,10 @@ def _ticks(count: int) -> range:
     return range(0, count, max(1, math.ceil(count / 200)))
 
 
-def confused_pairs(confusion: np.ndarray, names: Sequence[str], limit: int = 15) -> list[str]:
+def confused_pairs(confusion: Confusion, names: Sequence[str], limit: int = 15) -> list[str]:
     """The largest counts off the diagonal, as text; of equal ones, the larger share of its class comes first."""
-    truth, guess = np.nonzero(confusion)
-    truth, guess = truth[truth != guess], guess[truth != guess]
-    counts, support = confusion[truth, guess], confusion.sum(axis=1)[truth]
+    errors = confusion.errors()
+    truth, guess, counts, support = errors.truth, errors.predicted, errors.count, confusion.support[errors.truth]
     order = np.lexsort((guess, truth, -counts / support, -counts))
     lines = [f"{names[truth[i]]} → {names[guess[i]]}  {counts[i]} of {support[i]}" for i in order[:limit]]
     if len(order) > limit:

@@ -120,6 +120,7 @@ def _eval_batches(
         rank=processes.rank,
         world=processes.world,
         workers=_workers(config, processes),
+        read_ahead=config.shuffle == "blocks",
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from harness.errors import InfeasibleError
 from harness.files import replacing
 from harness.runs import resampling
+from harness.runs.confusion_counts import Confusion, confusion_of
 from harness.runs.metric_table import METRICS
 from harness.runs.predictions import PREDICTION_COLUMNS, TOP_CLASSES, TOP_COLUMNS
 
@@ -79,9 +80,8 @@ class Scores:
     predicted: np.ndarray  # (N,) int64
 
     @cached_property
-    def confusion(self) -> np.ndarray:
-        """(C, C) int64, rows = truth, columns = prediction; not made for a validation: 3 GB at 20,000 classes."""
-        return resampling.confusion_counts(self.labels, self.predicted, len(self.support))
+    def confusion(self) -> Confusion:
+        return confusion_of(self.labels, self.predicted, len(self.support))
 
     def by_key(self, prefix: str) -> dict[str, float]:
         """The scores that the table of metrics lists under a prefix such as `val/`, by their keys."""

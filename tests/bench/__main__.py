@@ -16,6 +16,7 @@ import time
 BENCHMARKS = {
     "start": "time to `harness --help` and to import what a run needs",
     "data": "training images per second and core, against torchvision",
+    "streaming": "training images per second from disk, if a quarter of the images fits into memory",
     "many": "time and memory until a run has 40,000 images of 2,000 classes, the first time and later",
     "loop": "an epoch of a run, against the barest PyTorch loop",
     "look": "what looking at attention adds to an evaluation, and drawing it, against matplotlib",

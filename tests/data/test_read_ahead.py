@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from harness.data import loader, read_ahead
 from harness.data.augment import Augment
 from harness.data.cache import PixelCache, open_cache, store_folder
+from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.read_ahead import ReadAhead, on_disk, ranges, stored_order
 from harness.data.resize import Resize
@@ -168,3 +170,28 @@ def test_what_is_not_read_when_an_epoch_ends_early_is_left(cache: PixelCache, mo
     reader.reach(0)
     reader.close()
     assert read == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_images_to_score_are_read_ahead_in_windows_and_stay_in_their_order(
+    cache: PixelCache, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    reached: list[int] = []
+    reach = ReadAhead.reach
+
+    def record(reader: ReadAhead, batch: int) -> None:
+        reach(reader, batch)
+        reached.append(reader._next)
+
+    monkeypatch.setattr(ReadAhead, "reach", record)
+    split = {"cache": cache, "indices": TRAIN, "labels": TRAIN % 4, "batch_size": 4, "crop_size": SIDE, "rank": rank}
+    plain, ahead = (
+        [
+            (batch.positions.tolist(), batch.images.clone())
+            for batch in EvalBatches(**split, mean=(0.5,) * 3, std=(0.5,) * 3, world=2, read_ahead=read_ahead)
+        ]
+        for read_ahead in (False, True)
+    )
+    assert [positions for positions, _ in ahead] == [positions for positions, _ in plain]
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(ahead, plain, strict=True))
+    assert reached == [2] * 5  # 18 or 17 images of this process are two windows

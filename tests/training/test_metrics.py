@@ -56,8 +56,8 @@ def test_scores_equal_scikit_learn(n: int, classes: int) -> None:
     np.testing.assert_allclose(scores.class_f1, f1, atol=1e-12)
     np.testing.assert_array_equal(scores.support, support)
     expected = sklearn_metrics.confusion_matrix(labels, predicted, labels=every)
-    np.testing.assert_array_equal(scores.confusion, expected)
-    assert scores.confusion.dtype == np.int64
+    np.testing.assert_array_equal(scores.confusion.matrix(), expected)
+    assert scores.confusion.count.dtype == np.int64
     if classes > 1:
         loss = sklearn_metrics.log_loss(labels, metrics.Predictions(labels, logits).probabilities, labels=every)
         assert scores.loss == pytest.approx(loss, abs=1e-10)
