@@ -127,6 +127,7 @@ def measure(plan: Plan, scratch: Path, device: torch.device, *, augment: str, co
         augment=augment,
         compile=compiled,
         precision=plan.precision,
+        threads=1,  # of a CPU
     )
     data: list[Lap] = []
 

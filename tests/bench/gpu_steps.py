@@ -47,7 +47,7 @@ class Setup:
     heads: tuple[int, int, int]  # heads, tokens and width of the attention that is measured alone
 
     def config(self, batch_size: int, **changes: object) -> RunConfig:
-        values: dict[str, object] = {"data": "images", "weights": "none", "model": self.model, "lr": LR}
+        values: dict[str, object] = {"data": "images", "weights": "none", "model": self.model, "lr": LR, "threads": 1}
         return RunConfig.from_dict(values | {"batch_size": batch_size, "precision": self.precision} | changes)
 
 
