@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from harness.config import GROUPS, RunConfig
 from harness.errors import ConfigError, errors_in_words, printable
 from harness.recipes import default_text
-from harness.settings.option import option_name, value_type
+from harness.settings.option import allowed_words, option_name, value_type
 
 # Extra arguments for every run of a sweep; they come last, so they override the sweep file.
 SWEEP_ARGS = "HARNESS_SWEEP_ARGS"
@@ -44,6 +44,18 @@ class GroupedCommand(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class BooleanOrWord(click.ParamType):
+    """True or False where Click reads a boolean, else the word, which RunConfig checks."""
+
+    name = "boolean"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | str:
+        try:
+            return bool(click.BOOL.convert(value, param, ctx))
+        except click.BadParameter:
+            return str(value)
 
 
 class RunCommand(GroupedCommand):
@@ -75,12 +87,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         kind, _ = value_type(field)
         required = field.default is dataclasses.MISSING
         settings: dict[str, Any] = {"type": kind, "help": help_text(field)}
-        if choices := field.metadata["choices"]:
+        if words := allowed_words(field):
             # Not click.Choice: RunConfig checks all values, so that all problems are reported together.
-            settings["metavar"] = f"[{'|'.join(choices)}]"
+            settings["metavar"] = f"[{'|'.join(words)}]"
         if kind is bool:
             # `--ema` alone is `--ema true`.
-            settings |= {"is_flag": False, "flag_value": True}
+            settings |= {"type": BooleanOrWord() if words else kind, "is_flag": False, "flag_value": True}
         if required:
             settings["required"] = True
         else:

@@ -128,7 +128,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     before = Embedding.of(loaded.model)
     loss_weights = processes.on_main(lambda: class_weights(config, data.classes, data.train.labels))
     loss = training_loss(loss_weights, data.train.labels, len(data.classes), config.logit_adjust, processes.device)
-    state = TrainState(loaded.model, config, processes.accelerator, loss)
+    total_steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
+    state = TrainState(loaded.model, config, processes.accelerator, loss, total_steps)
     batches = open_batches(data, preprocessing, config, processes, loss_weights)
     run_logger.inputs(data, loaded, loss_weights)
 
@@ -147,8 +148,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     progress.micro_batch = min(progress.micro_batch or largest_micro_batch, largest_micro_batch)
     if progress.processes != processes.world:
         progress.processes, progress.steps_since_topology_change = processes.world, 0
-    run_logger.resume(progress, config.epochs * batches.train.steps_per_epoch)
-    if state.average and (shortfall := state.average.shortfall(config.epochs * batches.train.steps_per_epoch)):
+    run_logger.resume(progress, total_steps)
+    if state.average and (shortfall := state.average.shortfall(total_steps)):
         run_logger.console.say(shortfall)
     if probe:
         run_logger.probe(probe.metrics())
@@ -185,7 +186,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         processes.on_main(lambda: state.use(best_file))
         processes.broadcast(state.model)
         state.average = None
-        state.model.eval()
+        state.train(False)
         predictions, scores = timed_evaluate(batches.test, len(data.test))
         explained = test_set.explain_test_set(run, state, data, before)
 
@@ -212,7 +213,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
     progress, steps_per_epoch = state.progress, batches.steps_per_epoch
     losses: list[Tensor] = []  # per step since the last row, on the device
     watch = Stopwatch()
-    state.model.train()
+    state.train()
     for batch in batches.epoch(epoch, start_step=progress.step - epoch * steps_per_epoch):
         lr = learning_rate(progress.step, config, steps_per_epoch)
         losses.append(training_step(state, batch, lr, config, processes))
@@ -234,7 +235,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
             writer.save()
         if stop_agreed:
             raise StopRequested(processes.largest(stop.signum or 0))
-    state.model.eval()
+    state.train(False)
 
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:

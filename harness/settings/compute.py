@@ -24,7 +24,12 @@ class ComputeSettings:
     grad_checkpointing: bool = option(
         False, "Recompute activations in the backward pass: less memory, about a third slower."
     )
-    compile: bool = option(False, "Compile the model with torch.compile.")
+    compile: bool | str = option(
+        False,
+        "Compile the blocks of the model with torch.compile. auto: on a GPU, in runs of at least 12,000 steps. "
+        "Not yet tried on a GPU.",
+        choices=("auto",),
+    )
     deterministic: bool = option(False, "Use only deterministic algorithms: bit-identical repeats, slower on GPU.")
     threads: int | None = option(
         None, "CPU compute threads per process. [default: all cores, shared evenly]", low=1, high=1024, identity=False

@@ -54,15 +54,21 @@ def option(
 
 
 def value_type(field: dataclasses.Field[Any]) -> tuple[type, bool]:
-    """The plain type of a field, and whether None is allowed.
+    """The plain type of a field, the first of several, and whether None is allowed.
 
     The files of this package do not postpone annotations, so that a field's type is a type and not a string.
     """
     hint: Any = field.type
     if isinstance(hint, types.UnionType):
-        members = [member for member in typing.get_args(hint) if member is not types.NoneType]
-        return members[0], True
+        members = typing.get_args(hint)
+        return members[0], types.NoneType in members
     return hint, False
+
+
+def allowed_words(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The words that a field allows; of a boolean with choices, true and false as well."""
+    choices: tuple[str, ...] = field.metadata["choices"]
+    return (*choices, "true", "false") if choices and value_type(field)[0] is bool else choices
 
 
 def option_name(field_name: str) -> str:
@@ -85,6 +91,9 @@ def value_problem(field: dataclasses.Field[Any], value: Any) -> str:
         return ""
     if type(value) is int and value.bit_length() > 64:
         return f"{name} is too large a number; it must be {bounds_text(field) or 'below 2^64'}."
+    if kind is bool and limits["choices"]:
+        fits = type(value) is bool or value in limits["choices"]
+        return "" if fits else f"{name} is {value!r}; it must be one of {', '.join(allowed_words(field))}."
     actual: type = type(value)  # not isinstance: True is an int
     if actual is not kind:
         return f"{name} is {value!r}; it takes a value of type {kind.__name__}."

@@ -21,6 +21,7 @@ from harness.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
+from harness.training.compilation import CompiledParts, should_compile
 from harness.training.loss import Loss
 from harness.training.optim import MovingAverage, build_optimizer
 
@@ -55,17 +56,27 @@ def training_ended(progress: Progress, config: RunConfig) -> bool:
 class TrainState:
     """Model, optimiser, average and progress. Order and augmentation need no state: they follow from the step."""
 
-    def __init__(self, model: nn.Module, config: RunConfig, accelerator: Accelerator, loss: Loss | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, config: RunConfig, accelerator: Accelerator, loss: Loss | None = None, steps: int = 0
+    ) -> None:
+        """`steps` are the optimiser steps of the run, by which --compile auto decides."""
         self.accelerator = accelerator
         self.loss = loss or Loss()
         self.model = model.to(accelerator.device)
         self.average = MovingAverage(model, config.ema_decay) if config.ema else None
+        self._compiled: CompiledParts | None = None
+        if should_compile(config.compile, steps, accelerator.device):
+            self._compiled = CompiledParts(model)
         # The wrapped model is for training steps; the plain one shares its weights and is for everything else.
-        # One graph per batch size: a dynamic one, made for an epoch's smaller last batch, would serve all that follow.
-        trained = torch.compile(model, dynamic=False) if config.compile else model
-        self.wrapped: nn.Module = accelerator.prepare_model(trained)
+        self.wrapped: nn.Module = accelerator.prepare_model(model)
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(model, config, accelerator.device))
         self.progress = Progress()
+
+    def train(self, mode: bool = True) -> None:
+        """Training mode, compiled if the run compiles; or evaluation mode, plain."""
+        self.model.train(mode)
+        if self._compiled:
+            self._compiled.use(mode)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights to validate and keep: the moving average if the run has one."""

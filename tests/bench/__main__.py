@@ -26,7 +26,7 @@ BENCHMARKS = {
     "intervals": "how often the intervals of accuracy and macro F1 hold the truth",
     "export": "ONNX exports of timm's models: the largest difference of their logits",
     "imbalance": "macro F1 on unbalanced classes, with each correction",
-    "gpu": "pictures per second on a GPU, as a share of what the card can do",
+    "gpu": "training on a GPU: steps against timm's, epochs, attention, scoring, saving, equality, lack of memory",
     "quality": "test scores at equal passes over train, against the probe and other projects",
 }
 LONG = ("quality",)  # hours on a CPU, and it needs images and weights from outside

@@ -52,7 +52,11 @@ PHASES = {
         "harness.train:TrainState",
         "harness.train:open_batches",
     ),
-    "checkpoints": ("harness.train:save_best", "harness.training.state_writer:StateWriter.save"),
+    # What the run waits for: the files are written by a thread, whose functions may not be listed here.
+    "checkpoints": (
+        "harness.training.state_writer:StateWriter.save",
+        "harness.training.state_writer:StateWriter.__exit__",
+    ),
     "files of the run folder": (
         "harness.runs.folder:RunFolder.write",
         "harness.finish:write_predictions",

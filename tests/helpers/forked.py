@@ -9,8 +9,8 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-def in_child(work: Callable[[], Answer]) -> Answer:
-    """What `work` returns there, within a minute."""
+def in_child(work: Callable[[], Answer], seconds: float = 60) -> Answer:
+    """What `work` returns there, within so many seconds."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
 
     def child() -> None:
@@ -20,7 +20,7 @@ def in_child(work: Callable[[], Answer]) -> Answer:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     try:
-        assert receiver.poll(60), "no answer"
+        assert receiver.poll(seconds), "no answer"
         return receiver.recv()
     finally:
         process.join(10)

@@ -11,7 +11,7 @@ import click
 from harness.cli import main
 from harness.config import GROUPS
 from harness.recipes import default_text
-from harness.settings.option import bounds_text, option_name, value_type
+from harness.settings.option import allowed_words, bounds_text, option_name, value_type
 from tests import ROOT
 
 FOLDER = ROOT / "docs" / "reference"
@@ -59,7 +59,7 @@ def settings_page() -> str:
 
 def settings_row(field: dataclasses.Field) -> str:
     kind, _ = value_type(field)
-    values = ", ".join(field.metadata["choices"]) or ", ".join(filter(None, (kind.__name__, bounds_text(field))))
+    values = ", ".join(allowed_words(field)) or ", ".join(filter(None, (kind.__name__, bounds_text(field))))
     if field.default is dataclasses.MISSING:
         default = "required"
     elif field.metadata["by_recipe"]:

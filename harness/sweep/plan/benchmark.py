@@ -73,16 +73,16 @@ def measure(config: RunConfig, classes: int) -> Throughput:
             batch = _random_batch(count, size, classes, processes.device)
             return lambda: training_step(state, batch, 1e-6, config, processes)
 
-        state.model.train()
+        state.train()
         first = _seconds(train(count), processes.device)  # it also allocates memory
         if on_cpu and first < QUICK_STEP:
             count = min(config.batch_size, CPU_BATCH)
-        slow = SLOW_STEP if on_cpu and not config.compile else SLOW_FIRST_STEP
+        slow = SLOW_STEP if on_cpu and config.compile is not True else SLOW_FIRST_STEP
         training = Timing(1, first, first) if first > slow else _timed(train(count), processes.device, SECONDS)
         speed = count / training.fastest
         scoring_speed = speed * SCORING_TO_TRAINING
         if first <= slow:
-            state.model.eval()
+            state.train(False)
             scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
             images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
             with torch.inference_mode():

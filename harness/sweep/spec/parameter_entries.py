@@ -161,7 +161,8 @@ def _misfits(parameter: Parameter, field: dataclasses.Field[Any]) -> list[str]:
     """Values of a type that the setting does not take. RunConfig checks their bounds."""
     kind, _ = value_type(field)
     if parameter.values:
-        return [problem for value in parameter.values if (problem := _misfit(value, kind))]
+        values = [value for value in parameter.values if value not in field.metadata["choices"]]
+        return [problem for value in values if (problem := _misfit(value, kind))]
     if kind is int and not _draws_integers(parameter):
         return [
             f"takes whole numbers, and {parameter.distribution} draws fractions. Use int_uniform, `values`, or a q_ "
