@@ -1,1 +1,1 @@
-"""What many runs tell together. Reads run folders, or W&B by a client that it is given; needs no torch, no harness."""
+"""Many runs together. Reads run folders, or W&B by a client that it is given; needs neither torch nor wandb."""

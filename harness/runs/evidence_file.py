@@ -22,7 +22,7 @@ VERDICTS = (HOLDS, FAILS, OPEN)
 CENTRE_PRIOR, LAST_LAYER, MEAN_OF_LAYERS = "centre", "last layer", "mean of layers"
 
 VERIFY_AGAIN = "Run `harness verify` to make it again."
-_TEXTS = ("key", "statement", "number", "verdict", "rule")
+_TYPES = {"key": str, "statement": str, "number": str, "measured": dict, "n": int, "verdict": str, "rule": str}
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,7 @@ def read_map_scores(run_folder: Path) -> dict[str, str]:
     gains = {}
     for name, measured in maps.items():
         gain = _entry(measured, "gain") if isinstance(measured, Mapping) else {}
-        value, low, high = (finite_number(gain.get(end)) for end in ("value", "low", "high"))
-        if value is None or low is None or high is None:
-            raise _damaged(path, f"the gain of the map {name!r} is not three numbers")
-        gains[str(name)] = Interval(value, low, high)
+        gains[str(name)] = _interval(path, gain, f"the gain of the map {name!r} is not three numbers")
     if CENTRE_PRIOR not in gains or type(n) is not int:
         return {}
     centre = gains.pop(CENTRE_PRIOR).value
@@ -95,20 +92,20 @@ def claim_of(path: Path, entry: Any) -> Claim:
     """A claim as it was read from a file. Raises UnreadableError."""
     if not isinstance(entry, Mapping):
         raise _damaged(path, f"a claim is {kind_of(entry)} instead of an object")
-    for name in _TEXTS:
-        if not isinstance(entry.get(name), str):
-            raise _damaged(path, f"{name} of a claim is {kind_of(entry.get(name))} instead of text")
+    for name, kind in _TYPES.items():
+        if type(entry.get(name)) is not kind:
+            raise _damaged(path, f"{name} of a claim is {kind_of(entry.get(name))} instead of {kind_of(kind())}")
     if entry["verdict"] not in VERDICTS:
         raise _damaged(path, f"a verdict is {entry['verdict']!r} instead of one of {', '.join(VERDICTS)}")
-    if type(entry.get("n")) is not int:
-        raise _damaged(path, f"n of a claim is {kind_of(entry.get('n'))} instead of a number")
-    measured = entry.get("measured")
-    if not isinstance(measured, Mapping):
-        raise _damaged(path, f"measured of a claim is {kind_of(measured)} instead of an object")
-    value, low, high = (finite_number(measured.get(name)) for name in ("value", "low", "high"))
+    measured = _interval(path, entry["measured"], "value, low and high of a claim are not three numbers")
+    return Claim(measured=measured, **{name: entry[name] for name in _TYPES if name != "measured"})
+
+
+def _interval(path: Path, values: Mapping[str, Any], problem: str) -> Interval:
+    value, low, high = (finite_number(values.get(end)) for end in ("value", "low", "high"))
     if value is None or low is None or high is None:
-        raise _damaged(path, "value, low and high of a claim are not three numbers")
-    return Claim(measured=Interval(value, low, high), n=entry["n"], **{name: entry[name] for name in _TEXTS})
+        raise _damaged(path, problem)
+    return Interval(value, low, high)
 
 
 def _damaged(path: Path, what: str) -> UnreadableError:

@@ -15,7 +15,6 @@ from harness.errors import HarnessError
 from harness.explain.attention import sdpa
 from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_layer_rows, capture_matrices, capture_tokens
-from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.self_test import self_test
 from harness.explain.outliers import outliers, patch_norms
@@ -25,7 +24,7 @@ from harness.model.drop_path import DropPath, add_drop_path, drop_path_rates, se
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.training.optim import parameter_groups
 from tests.helpers.timm_vits import FAMILIES, small_timm
-from tests.helpers.tiny_vits import hooks_left, pictures
+from tests.helpers.tiny_vits import hooks_left, legrad, pictures
 
 CLASSES = torch.tensor([0, 3])
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from harness.explain.attention.legrad import capture_legrad
+from harness.explain.attention.relevance import differentiable
 from harness.model.adapter import TokenLayout
 
 CLASS_TOKEN = TokenLayout(prefix=1, has_class_token=True, pools_patches=False)
@@ -53,3 +55,10 @@ def attention_by_torch(model: VisionTransformer, images: Tensor) -> Tensor:
 
 def hooks_left(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def legrad(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """The map (B, P) of LeGrad for `classes` (B,)."""
+    with capture_legrad(model) as legrad_of:
+        model(differentiable(images))
+        return legrad_of(classes)

@@ -13,15 +13,8 @@ from torch import Tensor, nn
 
 from harness.explain.attention.capture import capture_calls, observed
 from harness.explain.attention.passes import plain_model
-from harness.explain.attention.relevance import differentiable, gradients_on
+from harness.explain.attention.relevance import gradients_on
 from harness.model import adapter
-
-
-def legrad(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """The map (B, P) for `classes` (B,): see `capture_legrad`."""
-    with capture_legrad(model) as legrad_of:
-        model(differentiable(images))
-        return legrad_of(classes)
 
 
 @contextlib.contextmanager

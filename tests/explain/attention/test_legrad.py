@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from harness.explain.attention.legrad import capture_legrad, legrad
+from harness.explain.attention.legrad import capture_legrad
 from harness.explain.attention.relevance import capture_relevance, differentiable, relevance
-from tests.helpers.tiny_vits import embedded, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import embedded, hooks_left, legrad, pictures, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])
 
