@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import signal
 import sys
@@ -14,8 +16,10 @@ import pytest
 from PIL import Image
 
 from harness.config import RunConfig
+from harness.runs import figures
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from playwright.sync_api import Browser
 
     from tests.helpers.browser import Reader
@@ -30,19 +34,55 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 TRACKER_VARIABLES = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_API_KEY", "WANDB_PROJECT")
 
 
+def pytest_collection_finish() -> None:
+    """Exempt the modules and tests of this process, about a million objects, from garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths for the home folders of the tests. pytest's numbered folders would each cost a scan of all earlier ones."""
+    parent = tmp_path_factory.mktemp("homes")
+    return (parent / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def isolated(monkeypatch: pytest.MonkeyPatch, homes: Iterator[Path]) -> Iterator[None]:
     for name in (*TRACKER_VARIABLES, "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    monkeypatch.setenv("HARNESS_CACHE_DIR", str(home / "pictures"))
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(home / "images"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    # No test cuts the power: what a killed process has written stays in the system's cache, and waiting is expensive.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     yield
     if "accelerate" in sys.modules:
         # What a test left of it would decide how many processes the next one has.
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
+
+
+SAVE_FIGURE = figures.save
+
+
+def save_blank(figure: Figure, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    return SAVE_FIGURE(Figure(figsize=(1, 1), dpi=10), path)
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save blank figures, except in tests marked `figures`: drawing three of them is half of the work of a tiny run."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr(figures, "save", save_blank)
 
 
 @pytest.fixture

@@ -137,6 +137,7 @@ def kill_after_step(config: RunConfig, step: int, world: int) -> None:
             on_ranks(world, killed)
 
 
+@pytest.mark.figures
 def test_a_run_leaves_everything_in_its_folder(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder, tmp_path, epochs=4, lr=1e-3)
     outcome = fit(config)
@@ -170,8 +171,9 @@ def test_a_run_leaves_everything_in_its_folder(data_folder: Path, tmp_path: Path
     assert manifest["data"]["images"] == {"train": 21, "val": 9, "test": 9}
     assert parse(manifest["arguments"]) == config.resolved()
     assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
-    for name in ("figures/loss_curve.png", "figures/confusion_matrix.png", "per_class.csv"):
-        assert (outcome.folder / name).stat().st_size > 0
+    for name in ("loss_curve", "confusion_matrix", "reliability"):
+        assert (outcome.folder / "figures" / f"{name}.png").stat().st_size > 10_000  # bytes; a blank one has fewer
+    assert (outcome.folder / "per_class.csv").stat().st_size > 0
     # What only an unfinished run needs is gone.
     assert [path.name for path in (outcome.folder / "checkpoints").iterdir()] == ["best.safetensors"]
 
@@ -561,7 +563,7 @@ def test_word_to_stop_is_for_the_start_it_was_left_to(data_folder: Path, tmp_pat
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    expected = fit(settings(data_folder, tmp_path / "enough"))
+    expected = fit(settings(data_folder, tmp_path / "enough", epochs=1))
 
     def fit_with_little_memory(runs: Path) -> None:
         from torchvision.models import VisionTransformer
@@ -574,7 +576,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
             return forward(self, images)
 
         VisionTransformer.forward = hungry  # in this forked process only
-        fit(settings(data_folder, runs))
+        fit(settings(data_folder, runs, epochs=1))
 
     child = fork.Process(target=fit_with_little_memory, args=(tmp_path / "1",))
     child.start()

@@ -19,6 +19,7 @@ SWEPT = "sweep.yaml --runs-dir swept"  # a sweep of one trial that has run
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, a finished run, a sweep file and its finished sweep; not to be written to."""
+    from tests.helpers.forked import fork_runs
     from tests.helpers.sweeping import sweep_here, write_sweep  # imports torch and optuna
 
     root = tmp_path_factory.mktemp("template")
@@ -31,6 +32,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(root)
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
+        fork_runs(patch)
         result = CliRunner().invoke(main, f"{TRAIN} --runs-dir runs".split())
         assert result.exit_code == 0, result.output
         assert sweep_here(file.relative_to(root), Path("swept")) == 0

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from tests.cli.conftest import SWEPT
+from tests.helpers.forked import fork_runs
 
 # What may be in the place of a file or a folder.
 WRONG: dict[str, Callable[[Path], object]] = {
@@ -77,7 +78,7 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     root = shutil.copytree(template, tmp_path / "world")
     monkeypatch.chdir(root)
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
-    monkeypatch.setattr("harness.files._flush_to_disk", lambda path: None)
+    fork_runs(monkeypatch)
     monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     monkeypatch.setattr("harness.runs.figures.save_for_print", lambda *_: [])
     nothing = SimpleNamespace(archive=None, subject=())

@@ -21,6 +21,8 @@ from tests.conftest import write_folder
 from tests.reports.stats.test_leaderboard import write
 from tests.test_train import settings
 
+pytestmark = pytest.mark.figures
+
 CLAIMS = ["half_the_layers", "heads_differ", "uses_positions", "maps_are_faithful", "maps_depend_on_weights"]
 
 

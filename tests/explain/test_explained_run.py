@@ -29,6 +29,8 @@ from harness.train import Outcome, fit
 from harness.training.distributed import Processes
 from tests.test_train import on_ranks, settings
 
+pytestmark = pytest.mark.figures
+
 PER_IMAGE = ("labels", "predicted", "probability", "label_probability", "layers", "heads", "class_share", "rollout")
 PER_IMAGE += ("relevance", "entropy", "distance", "outlier_share", "outlier_attention")
 

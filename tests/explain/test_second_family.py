@@ -32,6 +32,8 @@ from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known
 from tests.helpers.tiny_vits import hooks_left, pictures
 from tests.test_train import settings
 
+pytestmark = pytest.mark.figures
+
 CLASS_OF_IMAGES = torch.tensor([0, 3, 4, 1])
 SIDE, PATCH, TOKENS = 32, 8, PREFIX + 16
 

@@ -26,6 +26,8 @@ from harness.training.optim import parameter_groups
 from tests.helpers.timm_vits import FAMILIES, small_timm
 from tests.helpers.tiny_vits import hooks_left, legrad, pictures
 
+pytestmark = pytest.mark.figures
+
 CLASSES = torch.tensor([0, 3])
 
 

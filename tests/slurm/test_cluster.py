@@ -179,7 +179,7 @@ class Disturbance:
     def __init__(self, sweeping: Sweeping, chance: random.Random) -> None:
         self.sweeping, self.cluster, self.chance = sweeping, sweeping.cluster, chance
         self.jobs = [sweeping.submit(WORKERS)]
-        self.counts: dict[str, int] = {}
+        self.remaining = chance.sample(EVENTS, len(EVENTS))
 
     def states(self) -> dict[str, str]:
         return self.cluster.states(*self.jobs)
@@ -219,9 +219,8 @@ class Disturbance:
         time.sleep(self.chance.uniform(0.0, 1.0))
         if not (busy := self.busy()):
             return
-        task, kind = self.chance.choice(busy), self.chance.choice(["TERM", "requeue", "kill", "cancel"])
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        match kind:
+        task = self.chance.choice(busy)
+        match self.remaining.pop():
             case "TERM":
                 self.attempt("scancel", "--batch", "--signal=TERM", task)
             case "requeue":
@@ -243,16 +242,16 @@ class Disturbance:
             time.sleep(0.5)
 
 
-EVENTS = 20
+EVENTS = ("TERM", "requeue", "kill", "cancel") * 3
 
 
 def test_random_events_lose_and_repeat_no_trial(sweep_of: Callable[..., Sweeping]) -> None:
     """The warning of the time limit, requeueing, kill -9 of a worker with its trial, and scancel, at random moments."""
-    sweeping = sweep_of(32, 20)
-    disturbance = Disturbance(sweeping, random.Random(EVENTS))
-    while sum(disturbance.counts.values()) < EVENTS and not sweeping.is_finished:
+    sweeping = sweep_of(20, 20)
+    disturbance = Disturbance(sweeping, random.Random(20))
+    while disturbance.remaining and not sweeping.is_finished:
         disturbance.event()
-    assert sum(disturbance.counts.values()) == EVENTS, "longer trials are needed"
+    assert not disturbance.remaining, "longer trials are needed"
     disturbance.finish()
     sweeping.assert_each_trial_ran_once()
     starts = [len(path.read_text()) for path in sweeping.folder.glob("*/starts")]

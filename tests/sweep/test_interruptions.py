@@ -94,7 +94,8 @@ def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration
     monkeypatch.setattr(tempfile, "tempdir", None)
     file = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters={"lr": {"values": lrs}})
     # The fork server is what a killed runner used to leave behind; the other cases need not wait for its imports.
-    options = {"workers": workers, "start_method": "forkserver" if how == "kill runner" else "fork"}
+    forkserver = how == "kill runner" and workers == 2
+    options = {"workers": workers, "start_method": "forkserver" if forkserver else "fork"}
     with orphans() as left:
         child = start_sweep(file, runs, **options, **({"before": fill_disk} if how == "disk full" else {}))
         children.append(child)

@@ -27,7 +27,11 @@ from tests.helpers.wandb_server import API_KEY, ENTITY, Run, WandbServer
 from tests.test_train import settings
 
 # A forked child uses nothing of the server's threads and ends before them.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.figures,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 TRAIN_KEYS = {"step", "epoch", "train/loss", "train/lr", "train/images_per_second"}
 EPOCH_KEYS = {"step", "epoch", "val/loss", "val/accuracy", "val/balanced_accuracy", "val/f1"}

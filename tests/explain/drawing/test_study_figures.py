@@ -26,6 +26,8 @@ from harness.runs.folder import BEST
 from harness.training.checkpoint import save_best
 from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
 
+pytestmark = pytest.mark.figures
+
 NAMES = ["1_loss_curves", "2_positions_worst", "3_positions_best", "4_layers", "5_heads", "6_combined"]
 
 
