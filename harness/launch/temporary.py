@@ -18,14 +18,26 @@ from types import FrameType
 from harness.errors import SurroundingsError
 from harness.launch.stop_signals import handling_stop_signals
 
+_PREFIX = "harness-"
+_folders: dict[int, Path] = {}  # by process id: a forked process does not use the folder of its parent
+
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is $TMPDIR inside the context. It is removed at the end, also after a stop signal."""
+    """A folder that is $TMPDIR inside the context, one per process. It is removed at the end, also after a stop signal.
+
+    Below the folder of a parent process its name is short: wandb makes sockets in $TMPDIR, and the path of a socket has
+    at most 107 bytes (unix(7)).
+    """
+    process = os.getpid()
+    if process in _folders:
+        yield _folders[process]
+        return
     earlier = os.environ.get("TMPDIR")
+    is_below = any(part.startswith(_PREFIX) for part in Path(tempfile.gettempdir()).parts)
     with handling_stop_signals(_exit):
         try:
-            folder = tempfile.mkdtemp(prefix="harness-")
+            folder = tempfile.mkdtemp(prefix="" if is_below else _PREFIX)
         except OSError as error:
             raise SurroundingsError(
                 f"No folder can be made for temporary files ({error.strerror}). Free some space in /tmp, or name a "
@@ -33,8 +45,10 @@ def temporary_folder() -> Iterator[Path]:
             ) from error
         try:
             os.environ["TMPDIR"], tempfile.tempdir = folder, None  # tempfile has kept the earlier one
+            _folders[process] = Path(folder)
             yield Path(folder)
         finally:
+            _folders.pop(process, None)
             shutil.rmtree(folder, ignore_errors=True)
             del os.environ["TMPDIR"]
             if earlier is not None:

@@ -30,10 +30,22 @@ def test_temporary_files_lie_in_it_and_are_removed_with_it(outer: Path) -> None:
         by_a_child = subprocess.run(["mktemp"], capture_output=True, text=True, check=True).stdout
         assert made.parent == Path(by_a_child).parent == folder
         with temporary_folder() as inner:
-            assert inner.parent == folder
+            assert inner == folder
+        assert folder.is_dir()
         assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(folder)
     assert not list(outer.iterdir())
     assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(outer)
+
+
+def test_a_process_below_has_a_folder_with_a_short_name(outer: Path) -> None:
+    code = (
+        "from harness.launch.temporary import temporary_folder\nwith temporary_folder() as folder:\n    print(folder)"
+    )
+    with temporary_folder() as folder:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        below = Path(done.stdout.strip())
+        assert below.parent == folder and len(below.name) == 8
+        assert not below.exists()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
