@@ -148,6 +148,20 @@ def test_hugging_faces_folder_whole_or_in_shards(tmp_path: Path, shards: str) ->
     assert "Its layer norms add 1e-12 to the variance" in report
 
 
+def test_hugging_faces_names_in_a_checkpoint_of_lightning_and_without_a_head(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(num_labels=3, layer_norm_eps=1e-6, **HUGGING_FACE)
+    model = randomised(transformers.ViTForImageClassification(config))
+    model.save_pretrained(tmp_path / "whole")
+    state = safetensors.torch.load_file(tmp_path / "whole" / "model.safetensors")
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}, tmp_path / "w.ckpt")
+    logits, report = loaded(tmp_path / "w.ckpt")
+    torch.testing.assert_close(logits, model(pixel_values=IMAGES).logits.detach(), atol=1e-5, rtol=1e-5)
+    assert "The head for 3 classes is the file's." in report
+    randomised(transformers.ViTModel(config)).save_pretrained(tmp_path / "base")
+    assert "Left out: the pooler. New head for 3 classes; the file has none." in loaded(tmp_path / "base")[1]
+
+
 @pytest.mark.parametrize("eps", [1e-12, 1e-3])
 def test_layer_norms_add_what_the_description_says_into_a_model_and_out_again(tmp_path: Path, eps: float) -> None:
     transformers = pytest.importorskip("transformers")

@@ -92,6 +92,9 @@ WITH_HEAD: dict[str, Callable[[State], dict[str, Any]]] = {
         "epoch": 1,
     },
     "an average alone": lambda state: {"n_averaged": torch.tensor(5), **prefixed("module.", state)},
+    "an average alone, under its name": lambda state: {
+        "model_ema": {"n_averaged": torch.tensor(5), **prefixed("module.", state)}
+    },
     "DeiT, with its options": lambda state: {"model": state, "args": argparse.Namespace(lr=1)},
     "compiled, then DDP": lambda state: {"state_dict": prefixed("module._orig_mod.", state)},
     "DDP, then compiled": lambda state: prefixed("_orig_mod.module.", state),
