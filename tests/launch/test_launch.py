@@ -92,7 +92,7 @@ def start(script: Path, tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, "-c", LAUNCHER, str(script), str(processes), str(grace), str(tmp_path), mode]
         launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload]
         started.append(launcher)
-        assert wait_for(lambda: len(list(tmp_path.glob("trainer-*.json"))) == processes, 30)
+        assert wait_for(lambda: len(list(tmp_path.glob("trainer-*.json"))) == processes, 120)
         return launcher
 
     yield start
