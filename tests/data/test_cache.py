@@ -573,6 +573,20 @@ def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None
     assert kept(caches) == 5
 
 
+def test_what_a_killed_process_has_completed_is_not_decoded_again(root: Path, caches: Path, decoded: list[int]) -> None:
+    code = "from harness.data import cache_build, parallel\n"
+    code += "cache_build.SHARD_BYTES, parallel.usable_cores = 1, lambda: 1\n"  # one shard for each image
+    code += CHILD.replace("if writer.size:", "if len(list(writer._path.parent.glob('*.shard'))) == 3:")
+    process = child(root, caches, "hang", code=code)
+    assert process.stderr is not None
+    assert any("in the middle" in line for line in iter(process.stderr.readline, ""))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert kept(caches) == 3
+    opened(root, caches)
+    assert len(decoded) == 2 and kept(caches) == 5
+
+
 def test_off_a_terminal_progress_is_two_lines_or_none(
     root: Path, caches: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
