@@ -1,4 +1,4 @@
-"""Stop signals: SIGTERM, SIGINT and SIGHUP stop a run at its next optimiser step, within a deadline."""
+"""Stop signals: SIGTERM, SIGINT and SIGHUP stop a run within two optimiser steps, and within a deadline."""
 
 from __future__ import annotations
 
