@@ -25,7 +25,7 @@ BENCHMARKS = {
     "intervals": "how often the intervals of accuracy and macro F1 hold the truth",
     "export": "ONNX exports of timm's models: the largest difference of their logits",
     "imbalance": "macro F1 on unbalanced classes, with each correction",
-    "gpu": "pictures per second on a GPU, as a share of what the card can do",
+    "gpu": "images per second on a GPU, as a share of what the card can do",
     "quality": "test scores at equal passes over train, against the probe and other projects",
 }
 LONG = ("quality",)  # hours on a CPU, and it needs images and weights from outside

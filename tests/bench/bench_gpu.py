@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from harness.model.architectures import ARCHITECTURES, Architecture
-from tests.bench.pictures import write_splits
+from tests.bench.images import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_least, show, spread
 
@@ -110,7 +110,7 @@ def measure(plan: Plan, scratch: Path, device: torch.device, *, augment: str, co
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", help="pictures per step")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="images per step")
     parser.add_argument("--rounds", type=int, help="epochs that count")
     parser.add_argument("--no-compile", action="store_true", help="leave out the runs with --compile true")
     parser.add_argument("--dry", action="store_true", help="a small model on the CPU")

@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.errors import ConfigError
 from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.rollout import Rollout, rollout, row_of_product, transition
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, random_images, tiny_vit
 
 PUBLISHED = Rollout()
 
@@ -110,7 +110,7 @@ def test_a_token_that_lost_all_its_attention_keeps_itself() -> None:
 
 @pytest.mark.parametrize("settings", [PUBLISHED, Rollout("max", 0.5, 0.9)], ids=str)
 def test_the_rollout_of_a_model_is_the_full_product_and_independent_of_batches(settings: Rollout) -> None:
-    model, images = tiny_vit(image_size=28, patch_size=4), pictures(3, 28)
+    model, images = tiny_vit(image_size=28, patch_size=4), random_images(3, 28)
     maps = of_model(model, images, settings)
     assert maps.shape == (3, 49)
     single = torch.cat([of_model(model, image[None], settings) for image in images])
