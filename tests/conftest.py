@@ -86,7 +86,7 @@ def blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+def fitted_configs(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """The configs that `run` hands to fit, which does nothing."""
     from harness import train  # imports torch
 
@@ -100,7 +100,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     return configs
 
 
-def write_pictures(folder: Path, count: int, *, hue: int, seed: int, size: int = 32) -> None:
+def write_images(folder: Path, count: int, *, hue: int, seed: int, size: int = 32) -> None:
     """Noise around one colour per class: learnable in a few steps, no two files alike."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng([seed, hue])
@@ -114,7 +114,7 @@ def write_folder(root: Path, *, classes: int = 3, train: int = 7, valid: int = 3
     for number, (split, count) in enumerate({"train": train, "valid": valid, "test": test}.items()):
         for hue in range(classes):
             if count:
-                write_pictures(root / split / f"class {hue}", count, hue=hue, seed=number)
+                write_images(root / split / f"class {hue}", count, hue=hue, seed=number)
     return root
 
 

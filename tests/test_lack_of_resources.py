@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.helpers.forked import run_captured
 
 pytestmark = pytest.mark.slow
 
@@ -80,11 +81,15 @@ def arguments(data: Path, runs: Path) -> list[str]:
 def run_limited(
     data: Path, runs: Path, place: str, limit: str, at_start: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A run in a process of its own; `limit` is executed when the function `place` is called."""
-    command = [sys.executable, "-c", CHILD, place, limit, *arguments(data, runs)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, preexec_fn=at_start, timeout=300, check=False
-    )
+    """A run in a forked child; `limit` is executed when the function `place` is called."""
+
+    def child() -> None:
+        if at_start:
+            at_start()
+        sys.argv[1:] = [place, limit, *arguments(data, runs)]
+        exec(CHILD, {})
+
+    return run_captured(place, child)
 
 
 def check_failed(done: subprocess.CompletedProcess[str], runs: Path, sentence: str) -> None:
@@ -136,7 +141,10 @@ def test_memory_is_limited(data_folder: Path, tmp_path: Path) -> None:
         "size = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmSize'))\n"
         "resource.setrlimit(resource.RLIMIT_AS, ((size << 10) + (2 << 20),) * 2)"
     )
-    done = run_limited(data_folder, tmp_path / "runs", "harness.train.training_step", limit)
+    # Not forked: the process of the tests may have enough memory to spare.
+    command = [sys.executable, "-c", CHILD, "harness.train.training_step", limit]
+    command += arguments(data_folder, tmp_path / "runs")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
     check_failed(done, tmp_path / "runs", "Out of memory on the CPU.")
 
 

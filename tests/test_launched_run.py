@@ -1,4 +1,4 @@
-"""Real launchers, real signals: a run is told to stop through the program that started it, and nothing is left."""
+"""Real launchers, real signals: a run is asked to stop through the program that started it, and no process is left."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_no_file_of_the_package_hides_a_module() -> None:
 
 
 LONGEST_FILE, LONGEST_FUNCTION = 250, 60
-# The story of a run is told in one function.
+# The story of a run is one function.
 LONGER_FUNCTIONS = {"harness/train.py": {"_train_and_test"}}
 
 

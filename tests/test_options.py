@@ -23,23 +23,25 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("sweep")
-def test_its_words_come_last_and_win(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
+def test_its_words_come_last_and_win(monkeypatch: pytest.MonkeyPatch, fitted_configs: list[RunConfig]) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my images' --epochs=3")
     assert CliRunner().invoke(main.run, ["--data=images", "--lr=0.01", "--epochs=5"]).exit_code == 0
-    assert given == [RunConfig(data="my images", lr=0.01, epochs=3)]
+    assert fitted_configs == [RunConfig(data="my images", lr=0.01, epochs=3)]
 
 
 @pytest.mark.usefixtures("sweep")
-def test_what_it_gives_need_not_be_in_the_sweep_file(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
+def test_what_it_gives_need_not_be_in_the_sweep_file(
+    monkeypatch: pytest.MonkeyPatch, fitted_configs: list[RunConfig]
+) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data images")
     assert CliRunner().invoke(main.run, ["--lr=0.01"]).exit_code == 0
-    assert given == [RunConfig(data="images", lr=0.01)]
+    assert fitted_configs == [RunConfig(data="images", lr=0.01)]
 
 
-def test_outside_of_a_sweep_it_means_nothing(monkeypatch: pytest.MonkeyPatch, given: list[RunConfig]) -> None:
+def test_outside_of_a_sweep_it_means_nothing(monkeypatch: pytest.MonkeyPatch, fitted_configs: list[RunConfig]) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'unfinished")
     assert CliRunner().invoke(main.run, ["--data=images"]).exit_code == 0
-    assert given == [RunConfig(data="images")]
+    assert fitted_configs == [RunConfig(data="images")]
     assert overridden() == {}
 
 

@@ -65,10 +65,10 @@ def test_what_is_given_takes_precedence_and_the_rest_is_the_recipes(recipe: str)
     plain = RunConfig(data="photos", recipe=recipe)
     for name, value in RECIPES[recipe].items():
         assert getattr(plain, name) == (value.of(vars(plain)) if isinstance(value, Derived) else value), name
-    given = RunConfig(data="photos", recipe=recipe, **CHANGED)
-    differing = {name for name, value in plain.to_dict().items() if given.to_dict()[name] != value}
+    changed = RunConfig(data="photos", recipe=recipe, **CHANGED)
+    differing = {name for name, value in plain.to_dict().items() if changed.to_dict()[name] != value}
     assert differing == {name for name, value in CHANGED.items() if getattr(plain, name) != value}
-    assert {name: getattr(given, name) for name in CHANGED} == CHANGED
+    assert {name: getattr(changed, name) for name in CHANGED} == CHANGED
 
 
 def test_recipes_decide_the_same_settings() -> None:
@@ -108,13 +108,18 @@ def test_a_config_comes_back_from_its_arguments_and_its_file(recipe: str, change
     assert {f"--{name.replace('_', '-')}={getattr(config, name)}" for name in FINETUNE} <= set(arguments(config))
 
 
-def test_the_command_line_is_the_same_as_python(given: list[RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_is_the_same_as_python(
+    fitted_configs: list[RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--epochs=4")
     for line in (["--data=photos"], ["--data=photos", "--lr=0.5", "--recipe=study"]):
         assert CliRunner().invoke(main.run, line).exit_code == 0
     # What a sweep chose and what HARNESS_SWEEP_ARGS adds take precedence over the recipe, wherever it stands.
-    assert given == [RunConfig(data="photos", epochs=4), RunConfig(data="photos", recipe="study", lr=0.5, epochs=4)]
+    assert fitted_configs == [
+        RunConfig(data="photos", epochs=4),
+        RunConfig(data="photos", recipe="study", lr=0.5, epochs=4),
+    ]
 
 
 def test_a_default_of_several_recipes_is_legible() -> None:

@@ -376,7 +376,7 @@ def test_without_its_best_checkpoint_and_without_epochs_left_a_run_ends_with_one
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("world", [1, 2])
-def test_told_to_stop_it_saves_and_goes_on_later(data_folder: Path, tmp_path: Path, signum: int, world: int) -> None:
+def test_asked_to_stop_it_saves_and_resumes_later(data_folder: Path, tmp_path: Path, signum: int, world: int) -> None:
     config = settings(data_folder, tmp_path / "stopped", **RANDOM)
     whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
 
@@ -592,7 +592,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
     assert said.count("Out of memory: micro-batch 3 -> 2; the global batch stays 5.") == 2  # 5 images on 2 processes
 
 
-def test_an_interrupted_run_can_go_on_with_a_smaller_micro_batch(data_folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_can_resume_with_a_smaller_micro_batch(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder, tmp_path, checkpoint_every=2)
 
     kill_at_first_validation(config)

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import HarnessError, TrainingError
 from harness.train import fit
-from tests.conftest import write_pictures
+from tests.conftest import write_images
 from tests.test_train import RANDOM, kill_after_step, losses_of, on_ranks, same_bits, settings, stop_after, weights_of
 
 CORRECTIONS = {
@@ -28,7 +28,7 @@ def unbalanced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("unbalanced")
     for number, (split, counts) in enumerate({"train": (9, 4, 2), "valid": (3, 3, 3), "test": (3, 3, 3)}.items()):
         for hue, count in enumerate(counts):
-            write_pictures(root / split / f"class {hue}", count, hue=hue, seed=number)
+            write_images(root / split / f"class {hue}", count, hue=hue, seed=number)
     return root
 
 

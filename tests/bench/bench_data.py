@@ -28,7 +28,7 @@ from harness.data.augment import Augment
 from harness.data.cache import open_cache
 from harness.data.loader import TrainBatches
 from harness.data.resize import Resize
-from tests.bench.pictures import write_pictures
+from tests.bench.images import write_images
 from tests.bench.table import ratios, show, spread
 
 SIZE = 224
@@ -110,8 +110,8 @@ def measure(table: dict[str, dict[str, Callable]], rounds: int) -> dict[str, dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of class folders of images [default: generated]")
-    parser.add_argument("--pictures", type=int, default=256, help="pictures per round")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures per batch")
+    parser.add_argument("--pictures", type=int, default=256, help="images per round")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per batch")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all variants")
     parser.add_argument(
         "--resize",
@@ -126,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.data or Path(scratch) / "pictures"
         if not arguments.data:
-            write_pictures(root / "photo", arguments.pictures, SIZE)
+            write_images(root / "photo", arguments.pictures, SIZE)
         cache_dir = Path(scratch) / "cache"
         table = variants(root, cache_dir, arguments.pictures, arguments.batch_size, arguments.resize)
         speeds = measure(table, arguments.rounds)
@@ -136,7 +136,7 @@ def main() -> None:
         factors = [spread(ratios(row["ours"], row[other]), 1) + "x" for other in ("v1", "v2")]
         rows.append([name, *(spread(row[key], 0) for key in ("ours", "v1", "v2")), *factors])
     show(
-        f"pictures per CPU second and core, median (min..max) of {arguments.rounds} rounds of {arguments.pictures}",
+        f"images per CPU second and core, median (min..max) of {arguments.rounds} rounds of {arguments.pictures}",
         ["augmentation", "ours", "torchvision v1", "torchvision v2", "ours to v1", "ours to v2"],
         rows,
     )

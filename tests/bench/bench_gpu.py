@@ -36,7 +36,7 @@ from tests.bench.gpu_steps import (
     scoring_and_saving_rows,
     step_rows,
 )
-from tests.bench.pictures import write_splits
+from tests.bench.images import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_least, show, spread
 

@@ -36,7 +36,7 @@ from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
 from harness.explain.drawing.image_page import draw_pages
 from harness.model.architectures import ARCHITECTURES
 from harness.model.vit import build_model
-from tests.bench.pictures import photo
+from tests.bench.images import detailed_image
 from tests.bench.real_run import lap
 from tests.bench.table import at_most, ratios, show, spread
 from tests.helpers.explained import made_up_archive
@@ -100,7 +100,7 @@ def drawings(model: str, pages: int, folder: Path) -> Work:
         patch_size=shape.patch_size,
         classes=[f"class {number}" for number in range(100)],
     )
-    seen = [photo(random, shape.image_size) for _ in range(pages)]
+    seen = [detailed_image(random, shape.image_size) for _ in range(pages)]
 
     def by_matplotlib() -> None:
         for index in range(pages):

@@ -30,7 +30,7 @@ from harness.data.dataset import Dataset, open_dataset
 from harness.data.image_folder import load_image_folder
 from harness.model.architectures import ARCHITECTURES
 from harness.model.preprocessing import Preprocessing, preprocessing_for
-from tests.bench.pictures import write_splits
+from tests.bench.images import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_most, ratios, show, spread
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.pictures import write_splits
+from tests.bench.images import write_splits
 from tests.bench.table import show
 
 # The settings come as JSON in the first argument; without them nothing but the imports is measured.

@@ -31,7 +31,7 @@ from typing import Any
 import optuna
 import yaml
 
-from tests.bench.pictures import write_splits
+from tests.bench.images import write_splits
 from tests.bench.table import at_most, show, spread
 
 OVERHEAD_TARGET = 0.7  # seconds, after the first trial

@@ -23,24 +23,26 @@ from tests import ROOT
 from tests.helpers.messy_folders import write_splits
 
 
-def test_what_a_wandb_agent_emits_is_understood(given: list[RunConfig]) -> None:
+def test_what_a_wandb_agent_emits_is_understood(fitted_configs: list[RunConfig]) -> None:
     arguments = ["--data=images", "--lr=1e-05", "--batch_size=16", "--augment=none", "--ema=True", "--compile=False"]
     result = CliRunner().invoke(main.run, [*arguments, "--_wandb={'sweep': 1}"])
     assert result.exit_code == 0, result.output
-    assert given == [RunConfig(data="images", lr=1e-5, batch_size=16, augment="none", ema=True, compile=False)]
+    assert fitted_configs == [RunConfig(data="images", lr=1e-5, batch_size=16, augment="none", ema=True, compile=False)]
 
 
-def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(given: list[RunConfig], tmp_path: Path) -> None:
+def test_every_field_is_an_option_and_comes_back_from_its_own_arguments(
+    fitted_configs: list[RunConfig], tmp_path: Path
+) -> None:
     options = {name for parameter in main.run.params for name in parameter.opts}
     assert {option_name(field.name) for field in dataclasses.fields(RunConfig)} <= options
     config = RunConfig(data=str(tmp_path), weights="none", lr=3e-4, ema=True, fresh=True, tags="a,b", workers=3)
     assert CliRunner().invoke(main.run, arguments(config)).exit_code == 0
-    assert given == [config]
+    assert fitted_configs == [config]
 
 
-def test_a_flag_without_a_value_is_true(given: list[RunConfig]) -> None:
+def test_a_flag_without_a_value_is_true(fitted_configs: list[RunConfig]) -> None:
     assert CliRunner().invoke(main.run, ["--ema", "--data", "my_images"]).exit_code == 0
-    assert given[0].ema is True
+    assert fitted_configs[0].ema is True
 
 
 @pytest.mark.parametrize(

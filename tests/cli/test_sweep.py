@@ -48,33 +48,33 @@ def test_status_shows_every_trial_and_the_leaderboard(done: Path) -> None:
 
 def test_status_as_json(done: Path) -> None:
     shown = harness("status", str(done / "tiny.yaml"), "--runs-dir", str(done / "runs"), "--json")
-    told = json.loads(shown.output)
-    entries = told["trials"]
+    status = json.loads(shown.output)
+    entries = status["trials"]
     assert [(entry["settings"]["lr"], entry["state"]) for entry in entries] == [(1e-3, "finished"), (1e6, "infeasible")]
     assert entries[1]["value"] is None
-    assert told["board"]["metric"] == "best/val_f1"
-    assert [run["state"] for run in told["board"]["runs"]] == ["finished", "infeasible"]
+    assert status["board"]["metric"] == "best/val_f1"
+    assert [run["state"] for run in status["board"]["runs"]] == ["finished", "infeasible"]
 
 
 def test_stop_of_a_sweep_that_does_not_run_is_done_at_once(done: Path) -> None:
-    told = harness("stop", str(done / "tiny.yaml"), "--runs-dir", str(done / "runs"))
-    assert told.exit_code == 0
-    assert "The sweep tiny is stopped" in told.output
+    result = harness("stop", str(done / "tiny.yaml"), "--runs-dir", str(done / "runs"))
+    assert result.exit_code == 0
+    assert "The sweep tiny is stopped" in result.output
 
 
 @pytest.mark.parametrize("command", ["status", "stop"])
 def test_a_sweep_that_has_not_begun(command: str, done: Path, tmp_path: Path) -> None:
-    told = harness(command, str(done / "tiny.yaml"), "--runs-dir", str(tmp_path))
-    assert told.exit_code == 1
-    assert "has not begun" in told.output
+    result = harness(command, str(done / "tiny.yaml"), "--runs-dir", str(tmp_path))
+    assert result.exit_code == 1
+    assert "has not begun" in result.output
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "status", "stop", "sync"])
 def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
-    told = harness(command, str(tmp_path / "nothing.yaml"))
-    assert told.exit_code in (1, 2)
-    assert "nothing.yaml" in told.output
-    assert "Traceback" not in told.output
+    result = harness(command, str(tmp_path / "nothing.yaml"))
+    assert result.exit_code in (1, 2)
+    assert "nothing.yaml" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_options_and_what_wins_over_the_file(
@@ -118,11 +118,11 @@ def test_words_that_no_run_takes_are_refused(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", data_folder)
-    told = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), "--", "--learning-rate", "1")
-    assert told.exit_code == 2
-    assert "--learning-rate" in told.output
+    result = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"), "--", "--learning-rate", "1")
+    assert result.exit_code == 2
+    assert "--learning-rate" in result.output
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--data 'my images")
-    told = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"))
-    assert told.exit_code == 2
-    assert "HARNESS_SWEEP_ARGS" in told.output
+    result = harness("run", str(file), "--runs-dir", str(tmp_path / "runs"))
+    assert result.exit_code == 2
+    assert "HARNESS_SWEEP_ARGS" in result.output
     assert not (tmp_path / "runs").exists()

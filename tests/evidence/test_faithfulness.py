@@ -24,7 +24,7 @@ from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from tests.evidence import planted
 from tests.helpers.register_vits import make_known, register_vit
-from tests.helpers.tiny_vits import pictures
+from tests.helpers.tiny_vits import random_images
 
 
 def measured(subject: Subject, maps: dict[str, np.ndarray]) -> Faithfulness | None:
@@ -85,7 +85,7 @@ def test_nothing_is_claimed_of_a_model_that_guesses():
 
 def test_a_head_that_reads_the_mean_of_patches_reads_zeros_without_any(monkeypatch: pytest.MonkeyPatch):
     make_known(monkeypatch)
-    model, images = register_vit(pools_patches=True), pictures()
+    model, images = register_vit(pools_patches=True), random_images()
     with torch.no_grad():
         predicted = model(images).argmax(1)
         shares = torch.stack([parts(model).head.bias.softmax(0), *model(images).softmax(1)])

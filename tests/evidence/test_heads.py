@@ -15,7 +15,7 @@ from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, OPEN
 from tests.evidence import planted
 from tests.helpers.timm_vits import small_timm
-from tests.helpers.tiny_vits import pictures
+from tests.helpers.tiny_vits import random_images
 
 WIDTH = 12  # of a head of the planted models
 
@@ -56,7 +56,7 @@ def test_a_head_of_timms_attention_is_replaced_before_its_projection():
         vit = parts(model)
         edited, block, width = copy.deepcopy(model), model.blocks[0], 16
         with torch.no_grad():
-            tokens = vit.embed(pictures(2, vit.image_size))
+            tokens = vit.embed(random_images(2, vit.image_size))
             outputs = outputs_of_block(vit, block, tokens)
             projected = block.attn.proj(outputs.transpose(1, 2).flatten(2))
             torch.testing.assert_close(projected, block.attn(block.norm1(tokens)))

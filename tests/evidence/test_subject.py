@@ -10,11 +10,11 @@ from harness.evidence.subject import Subject, logits_from
 from harness.model.adapter import parts
 from tests.evidence import planted
 from tests.helpers.register_vits import make_known, register_vit
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 
 
 def test_the_parts_of_a_model_give_its_logits_bit_for_bit():
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     with torch.no_grad():
         expected = model(images)
         assert torch.equal(logits_from(model, parts(model).embed(images)), expected)
@@ -29,7 +29,7 @@ def test_the_parts_of_a_second_family_give_its_logits_bit_for_bit(monkeypatch):
     for pools_patches in (True, False):
         model = register_vit(pools_patches=pools_patches)
         with torch.no_grad():
-            assert torch.equal(logits_from(model, parts(model).embed(pictures())), model(pictures()))
+            assert torch.equal(logits_from(model, parts(model).embed(random_images())), model(random_images()))
 
 
 def test_kept_patches_come_with_the_class_token_and_their_own_positions():

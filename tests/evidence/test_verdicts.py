@@ -62,7 +62,7 @@ def test_a_model_that_reads_one_patch_has_maps_that_show_it() -> None:
 
 
 @pytest.mark.parametrize("reads_features", [True, False])  # True: its features still tell the classes apart
-def test_of_a_model_that_predicts_one_class_nothing_can_be_told(reads_features: bool) -> None:
+def test_a_model_that_predicts_one_class_gets_no_verdict(reads_features: bool) -> None:
     model, images = copy.deepcopy(planted.colour().subject.model), planted.by_colour(60, seed=10_000)
     with torch.no_grad():
         model.heads.head.bias[0] += 100

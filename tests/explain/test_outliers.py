@@ -6,7 +6,7 @@ import torch
 
 from harness.explain.attention.capture import capture_rows, capture_tokens
 from harness.explain.outliers import attention_on, outliers, patch_norms
-from tests.helpers.tiny_vits import CLASS_TOKEN, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, random_images, tiny_vit
 
 
 def test_norms_of_prefix_tokens_are_left_out() -> None:
@@ -67,7 +67,7 @@ def test_attention_on_outliers_is_that_worked_out_by_hand() -> None:
 
 
 def test_an_enlarged_patch_of_a_model_is_its_outlier() -> None:
-    model, images = tiny_vit(), pictures(2)
+    model, images = tiny_vit(), random_images(2)
     with torch.no_grad():
         model.encoder.pos_embedding[0, 1 + 5] *= 30
     with (

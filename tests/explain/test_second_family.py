@@ -29,7 +29,7 @@ from harness.runs.folder import RunFolder
 from harness.train import fit
 from reports.page.build import build
 from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known, register_vit
-from tests.helpers.tiny_vits import hooks_left, pictures
+from tests.helpers.tiny_vits import hooks_left, random_images
 from tests.test_train import settings
 
 pytestmark = pytest.mark.figures
@@ -64,11 +64,11 @@ def close(actual: Tensor, expected: Tensor, atol: float = 2e-6) -> None:
 
 
 def test_the_brute_force_is_the_models_own_pass(model: RegisterVit) -> None:
-    close(by_hand(model, pictures()).logits, model(pictures()), atol=1e-4)
+    close(by_hand(model, random_images()).logits, model(random_images()), atol=1e-4)
 
 
 def test_rows_matrices_and_tokens_are_captured_and_the_self_test_passes(model: RegisterVit) -> None:
-    images, expected = pictures(), by_hand(model, pictures())
+    images, expected = random_images(), by_hand(model, random_images())
     with (
         torch.no_grad(),
         capture_rows(model) as rows,
@@ -90,13 +90,13 @@ def test_rows_matrices_and_tokens_are_captured_and_the_self_test_passes(model: R
 
 def test_rollout_is_the_whole_product(model: RegisterVit) -> None:
     product = torch.eye(TOKENS)
-    for attention in by_hand(model, pictures()).maps:
+    for attention in by_hand(model, random_images()).maps:
         mean = attention.mean(1)
         product = 0.5 * (torch.eye(TOKENS) + mean / mean.sum(-1, keepdim=True)) @ product
     expected = torch.einsum("n,bnm->bm", reads(model), product)
     layout = layout_of(model)
     with torch.no_grad(), capture_matrices(model, transition) as transitions:
-        model(pictures())
+        model(random_images())
         maps = rollout(transitions(), layout)
     assert maps.shape == (4, 16)
     close(maps, expected[:, PREFIX:])
@@ -104,14 +104,14 @@ def test_rollout_is_the_whole_product(model: RegisterVit) -> None:
 
 
 def test_relevance_is_that_of_the_formula(model: RegisterVit) -> None:
-    passed = by_hand(model, pictures())
+    passed = by_hand(model, random_images())
     passed.logits.gather(1, CLASS_OF_IMAGES[:, None]).sum().backward()
     total = torch.eye(TOKENS).expand(4, -1, -1)
     for attention in passed.maps:
         assert attention.grad is not None
         total = total + (attention.grad * attention).clamp_min(0).mean(1) @ total
     expected = torch.einsum("n,bnm->bm", reads(model), total)[:, PREFIX:]
-    close(relevance(model, pictures(), CLASS_OF_IMAGES), expected, atol=1e-5)
+    close(relevance(model, random_images(), CLASS_OF_IMAGES), expected, atol=1e-5)
 
 
 def test_outliers_are_patches_and_registers_are_not(model: RegisterVit) -> None:
@@ -125,18 +125,18 @@ def test_outliers_are_patches_and_registers_are_not(model: RegisterVit) -> None:
         capture_rows(model) as rows,
         capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as norms,
     ):
-        model(pictures())
+        model(random_images())
     marked = outliers(torch.stack(norms()[:-1], dim=1))
     assert marked.shape == (4, 3, 16)
     assert marked[:, 0].nonzero().tolist() == [[image, 5] for image in range(4)]
-    for index, attention in enumerate(by_hand(model, pictures()).maps):
+    for index, attention in enumerate(by_hand(model, random_images()).maps):
         row = torch.einsum("n,bhnm->bm", reads(model), attention)
         expected = (row[:, PREFIX:] * marked[:, index]).sum(1) / row[:, PREFIX:].sum(1)
         close(attention_on(marked, rows(), layout)[:, index], expected)
 
 
 def test_head_statistics_by_brute_force(model: RegisterVit) -> None:
-    attention = by_hand(model, pictures(2)).maps[1].detach()
+    attention = by_hand(model, random_images(2)).maps[1].detach()
     centres = [(PATCH * row, PATCH * column) for row in range(4) for column in range(4)]
     expected = torch.zeros(2, 3, len(STATISTICS))
     for image in range(2):
@@ -169,8 +169,8 @@ def test_without_a_class_token_its_statistics_are_unknown() -> None:
 
 
 def test_a_batch_is_collected_as_its_definitions_say(model: RegisterVit) -> None:
-    fields, sums = collect_batch(model, pictures(), CLASS_OF_IMAGES, 2)
-    passed = by_hand(model, pictures())
+    fields, sums = collect_batch(model, random_images(), CLASS_OF_IMAGES, 2)
+    passed = by_hand(model, random_images())
     rows = torch.stack([torch.einsum("n,bhnm->bhm", reads(model), each) for each in passed.maps], dim=1).detach()
     close(fields["layers"].float(), rows[..., PREFIX:].mean(2), atol=1e-3)
     close(fields["heads"].float(), rows[:, 1, :, PREFIX:], atol=1e-3)
@@ -178,7 +178,7 @@ def test_a_batch_is_collected_as_its_definitions_say(model: RegisterVit) -> None
     close(fields["layers"].float().sum(-1) + fields["class_share"], torch.ones(4, 3), atol=2e-3)
     predicted = passed.logits.argmax(1)
     assert fields["predicted"].tolist() == predicted.tolist()
-    close(fields["relevance"], relevance(model, pictures(), predicted))
+    close(fields["relevance"], relevance(model, random_images(), predicted))
     assert sums.mean().shape == (3, 3, len(STATISTICS))
 
 
@@ -217,7 +217,7 @@ def test_of_several_positions_of_prefix_tokens_the_registers_are_left_out(model:
 def test_a_model_without_positions_has_none_to_compare() -> None:
     model = register_vit(has_places=False)
     assert Embedding.of(model) is None
-    fields, _ = collect_batch(model, pictures(), CLASS_OF_IMAGES, 1)
+    fields, _ = collect_batch(model, random_images(), CLASS_OF_IMAGES, 1)
     assert fields["rollout"].shape == (4, 16)
 
 

@@ -24,7 +24,7 @@ from harness.model.drop_path import DropPath, add_drop_path, drop_path_rates, se
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.training.optim import parameter_groups
 from tests.helpers.timm_vits import FAMILIES, small_timm
-from tests.helpers.tiny_vits import hooks_left, legrad, pictures
+from tests.helpers.tiny_vits import hooks_left, legrad, random_images
 
 pytestmark = pytest.mark.figures
 
@@ -32,7 +32,7 @@ CLASSES = torch.tensor([0, 3])
 
 
 def images_of(model: Any, count: int = 2) -> Tensor:
-    return pictures(count, adapter.parts(model).image_size)
+    return random_images(count, adapter.parts(model).image_size)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from harness.export.formats import FORMATS, parse_formats
 from harness.export.library_files import write_hugging_face, write_timm
 from harness.export.reference import Reference, reference_of
 from harness.training.checkpoint import BestCheckpoint
-from tests.export.conftest import export, train, write_shapes
+from tests import ROOT
+from tests.export.conftest import BARE, export, train, write_shapes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,12 +72,13 @@ def test_a_format_that_cuts_one_pixel_off_is_not_written(ended: Ended) -> None:
     assert not (folder / "hf-vit").exists()
 
 
-def test_square_images_are_written_for_transformers_alone(tmp_path: Path) -> None:
+def test_square_images_are_written_for_transformers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     run = train(write_shapes(tmp_path / "square", ((40, 40), (64, 64))), tmp_path)
-    process = export(run, tmp_path / "out", "--to", "hf-vit")
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("hf-vit: 6 of 6 the same class")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(BARE), str(ROOT))))
+    result = CliRunner().invoke(main.main, ["export", str(run), "-o", str(tmp_path / "out"), "--to", "hf-vit"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("hf-vit: 6 of 6 the same class")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "hf-vit"]
 
 

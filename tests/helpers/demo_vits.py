@@ -19,7 +19,7 @@ def demo(**options: Any) -> VisionTransformer:
     return build_model("vit_demo", **defaults | options).model
 
 
-def pictures(count: int = 4) -> Tensor:
+def random_images(count: int = 4) -> Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(5))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.helpers.explained import made_up_archive, place_embedding
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 from tests.reports.test_runs import write_run
 
 # What a page must show as the text that it is.
@@ -27,8 +27,8 @@ STUDY = (
     ("standard", 1e-5, 16),
     ("standard", 1e-5, 64),
 )
-ERRORS = (0, 30, 48, 4, 8)  # of PICTURES
-PICTURES = 64
+ERRORS = (0, 30, 48, 4, 8)  # of TEST_IMAGES
+TEST_IMAGES = 64
 EPOCHS = 3
 
 
@@ -44,10 +44,10 @@ def write_small_sweep(parent: Path) -> Path:
 
 
 def _finished(folder: Path, errors: int, settings: dict[str, Any]) -> None:
-    labels = np.arange(PICTURES, dtype=np.int32) % len(CLASSES)
-    predicted = np.where(np.arange(PICTURES) < errors, (labels + 1) % len(CLASSES), labels).astype(np.int32)
-    sure = np.linspace(0.5, 0.99, PICTURES).astype(np.float32)
-    seen = made_up_archive(n=PICTURES, layers=4, heads=3, grid=7, classes=CLASSES)
+    labels = np.arange(TEST_IMAGES, dtype=np.int32) % len(CLASSES)
+    predicted = np.where(np.arange(TEST_IMAGES) < errors, (labels + 1) % len(CLASSES), labels).astype(np.int32)
+    sure = np.linspace(0.5, 0.99, TEST_IMAGES).astype(np.float32)
+    seen = made_up_archive(n=TEST_IMAGES, layers=4, heads=3, grid=7, classes=CLASSES)
     seen = dataclasses.replace(
         seen,
         files=np.array([f'test/{CLASSES[label]}/it\'s "{index}".jpg' for index, label in enumerate(labels)]),
@@ -55,9 +55,9 @@ def _finished(folder: Path, errors: int, settings: dict[str, Any]) -> None:
         probability=sure,
         label_probability=np.where(labels == predicted, sure, (1 - sure) / 8).astype(np.float32),
     )
-    good = 1 - errors / PICTURES
+    good = 1 - errors / TEST_IMAGES
     after = place_embedding() * good + (1 - good) * np.random.default_rng(0).normal(size=(49, 32))
-    look(
+    write_explained_run(
         folder,
         seen,
         positions=after,

@@ -194,7 +194,7 @@ def test_what_the_controller_cannot_do_is_refused(server: WandbServer, change: d
         create(server, **change)
 
 
-def test_what_the_server_does_not_know_is_refused_loudly(server: WandbServer) -> None:
+def test_requests_that_the_server_does_not_know_are_refused(server: WandbServer) -> None:
     requests = {
         "/graphql": {"query": "query NewsOfTomorrow { news }", "variables": {}},
         "/graphql?": {},

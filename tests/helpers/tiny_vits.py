@@ -29,7 +29,7 @@ def tiny_vit(
     return model.eval()
 
 
-def pictures(count: int = 4, image_size: int = 32) -> Tensor:
+def random_images(count: int = 4, image_size: int = 32) -> Tensor:
     return torch.randn(count, 3, image_size, image_size, generator=torch.Generator().manual_seed(5))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from tests import ROOT
+from tests.helpers.programs import write_accelerate
 from tests.helpers.wandb_server import API_KEY, Sweep, WandbServer
 
 RUN = ROOT / "harness" / "run.py"
@@ -46,15 +47,16 @@ def guide_script(agent: str) -> str:
 
 
 class Agents:
-    """Agents that share a folder and a sweep; to be left with `end`, which ends all that still runs of them."""
+    """Agents that share a folder and a sweep; to be closed with `end`, which kills those that still run."""
 
     def __init__(self, server: WandbServer, folder: Path, **environment: str) -> None:
         self.server, self.folder = server, folder
         self.mark = f"TEST_MARK_{os.getpid()}_{time.monotonic_ns()}"
+        programs = (write_accelerate(folder / "bin"), Path(sys.executable).parent, os.environ["PATH"])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
         self.environment = {
             **kept,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(map(str, programs)),
             "WANDB_BASE_URL": server.url,
             "WANDB_API_KEY": API_KEY,
             "WANDB_ERROR_REPORTING": "0",
@@ -82,7 +84,7 @@ class Agents:
         return self.sweep
 
     def start(self, program: Sequence[str] = (sys.executable, "-c", IMPATIENT)) -> subprocess.Popen[bytes]:
-        """An agent as a terminal would start it: of a session of its own, and heeding Ctrl-C."""
+        """An agent as a terminal would start it: in a separate session, and ended by Ctrl-C."""
         with (self.folder / f"agent-{len(self._started)}.log").open("w") as log:
             agent = subprocess.Popen(
                 [*program, "agent", f"{self.sweep.entity}/{self.sweep.project}/{self.sweep.id}"],

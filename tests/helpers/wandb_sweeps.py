@@ -2,7 +2,7 @@
 
 A grid is worked through in W&B's order, one run at a time per agent. A run that marked itself as preempting and then
 failed is given out once more, as `resume`; one whose stop button was pressed, or that hyperband gives up, is stopped.
-An agent is told to exit when every run is over.
+An agent is asked to exit when every run has ended.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _choices(name: str, parameter: dict[str, Any]) -> list[Any]:
 def given_up(server: WandbServer, sweep: Sweep) -> set[str]:
     """Running runs that hyperband stops: at the last band they reached, others were better than they have ever been.
 
-    Bands count logged values of the metric. At each, one run of `eta` may go on.
+    Bands count logged values of the metric. At each, one run of `eta` may continue.
     """
     rule = sweep.config.get("early_terminate")
     if rule is None:

@@ -1,4 +1,4 @@
-"""Saved workspaces and reports at the stand-in server: both are views of a project, told apart by their type."""
+"""Saved workspaces and reports at the stand-in server: both are views of a project, distinguished by their type."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from harness.training.optim import parameter_groups
 from tests import ROOT
 from tests.helpers.demo_vits import demo
 from tests.helpers.register_vits import by_hand, make_known, register_vit
-from tests.helpers.tiny_vits import hooks_left, pictures
+from tests.helpers.tiny_vits import hooks_left, random_images
 
 
 def test_depth_of_every_parameter() -> None:
@@ -77,18 +77,18 @@ def test_layers_learn_at_their_own_rates_and_vectors_do_not_decay() -> None:
 @pytest.mark.parametrize("pools_patches", [True, False])
 def test_features_are_what_the_head_reads(pools_patches: bool) -> None:
     model = register_vit(pools_patches=pools_patches)
-    expected = by_hand(model, pictures())
+    expected = by_hand(model, random_images())
     with torch.no_grad(), without_head(model):
-        features = model(pictures())
+        features = model(random_images())
     torch.testing.assert_close(features, expected.features.detach(), atol=1e-4, rtol=1e-5)
     assert adapter.parts(model).head.in_features == features.shape[1] == 36
-    torch.testing.assert_close(model(pictures()), expected.logits, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(model(random_images()), expected.logits, atol=1e-4, rtol=1e-5)
     assert hooks_left(model) == 0
 
 
 @pytest.mark.usefixtures("second_family")
 def test_branches_are_dropped_and_blocks_computed_again() -> None:
-    images, plain, changed = pictures(), register_vit().train(), register_vit().train()
+    images, plain, changed = random_images(), register_vit().train(), register_vit().train()
     add_drop_path(changed)
     enable_grad_checkpointing(changed)
     assert list(changed.state_dict()) == list(plain.state_dict())

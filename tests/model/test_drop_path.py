@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.model.drop_path import DropPath, drop_path_rates, set_drop_path
-from tests.helpers.demo_vits import demo, pictures
+from tests.helpers.demo_vits import demo, random_images
 
 
 def test_rates_rise_linearly_and_are_equal_within_a_block() -> None:
@@ -17,13 +17,13 @@ def test_rates_rise_linearly_and_are_equal_within_a_block() -> None:
 def test_drop_path_keeps_names_and_changes_nothing_without_factors_or_in_evaluation() -> None:
     plain, dropping = demo().train(), demo(drop_path=0.2).train()
     assert list(dropping.state_dict()) == list(plain.state_dict())
-    expected = plain(pictures())
-    assert torch.equal(dropping(pictures()), expected)
+    expected = plain(random_images())
+    assert torch.equal(dropping(random_images()), expected)
     set_drop_path(dropping, torch.zeros(4, 12))
-    assert not torch.allclose(dropping(pictures()), expected)
-    torch.testing.assert_close(dropping.eval()(pictures()), plain.eval()(pictures()), rtol=0, atol=0)
+    assert not torch.allclose(dropping(random_images()), expected)
+    torch.testing.assert_close(dropping.eval()(random_images()), plain.eval()(random_images()), rtol=0, atol=0)
     set_drop_path(dropping.train(), None)
-    assert torch.equal(dropping(pictures()), expected)
+    assert torch.equal(dropping(random_images()), expected)
 
 
 def test_each_sample_and_branch_has_its_own_factor() -> None:
@@ -36,7 +36,7 @@ def test_each_sample_and_branch_has_its_own_factor() -> None:
     tokens = {}
     for index, block in enumerate(model.encoder.layers):
         block.register_forward_hook(lambda _, inputs, output, i=index: tokens.update({i: (inputs[0], output)}))
-    model(pictures())
+    model(random_images())
     for index, block in enumerate(model.encoder.layers):
         before, after = tokens[index]
         normed = block.ln_1(before)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.model.drop_path import set_drop_path
-from tests.helpers.demo_vits import demo, pictures
+from tests.helpers.demo_vits import demo, random_images
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.3])
@@ -20,12 +20,12 @@ def test_recomputation_gives_the_same_gradients_and_keeps_names(drop_path: float
     recomputed.encoder.layers[2].ln_1.register_forward_hook(lambda *_: calls.append(1))
     for model in (plain, recomputed):
         set_drop_path(model.train(), keep if drop_path else None)
-        model(pictures()).square().sum().backward()
+        model(random_images()).square().sum().backward()
     assert len(calls) == 2  # once forward, once again in the backward pass
     for (name, expected), actual in zip(plain.named_parameters(), recomputed.parameters(), strict=True):
         assert expected.grad.any(), name
         assert torch.equal(actual.grad, expected.grad), name
-    recomputed.eval()(pictures()).sum().backward()
+    recomputed.eval()(random_images()).sum().backward()
     assert len(calls) == 3  # nothing is recomputed outside training
 
 
@@ -34,4 +34,4 @@ def test_a_copy_of_a_recomputing_model_has_blocks_of_its_own() -> None:
     twin = copy.deepcopy(model)
     torch.nn.init.zeros_(twin.encoder.layers[0].mlp[3].weight)
     assert model.encoder.layers[0].mlp[3].weight.any()
-    assert not torch.equal(twin(pictures()), model(pictures()))
+    assert not torch.equal(twin(random_images()), model(random_images()))

@@ -24,7 +24,7 @@ from harness.train import fit
 from harness.training import checkpoint
 from harness.training.checkpoint import load_tensors
 from tests.helpers.timm_vits import small_timm
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 from tests.test_train import kill_after_step, same_bits, settings, weights_of
 
 
@@ -57,7 +57,7 @@ def trained_a_little(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", MODELS)
 def test_merged_it_is_the_plain_model_that_computes_the_same(name: str, targets: str) -> None:
     model = MODELS[name]()
-    names, images = model.state_dict().keys(), pictures(2, SIDES[name])
+    names, images = model.state_dict().keys(), random_images(2, SIDES[name])
     with torch.no_grad():
         before = model(images)
         add_lora(model, 4, 8.0, targets, seed=0)

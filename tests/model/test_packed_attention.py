@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 
 from harness.model.packed_attention import PackedAttention, pack_attention
 from harness.model.vit import build_model
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 
 COPIES = ("clone", "copy_", "cat", "stack", "fill_", "zeros")
 
@@ -43,7 +43,7 @@ def both(layers: int = 3) -> tuple[VisionTransformer, VisionTransformer]:
 def step(model: VisionTransformer) -> Tensor:
     """The logits of a forward pass; their gradients are in the parameters."""
     model.zero_grad()
-    logits = model(pictures())
+    logits = model(random_images())
     logits.square().mean().backward()
     return logits
 

@@ -19,7 +19,7 @@ from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
 from harness.settings.model import MODELS
-from tests.helpers.demo_vits import demo, pictures, save
+from tests.helpers.demo_vits import demo, random_images, save
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -79,7 +79,7 @@ def test_heads_start_at_zero_or_at_pytorchs_default() -> None:
 def test_a_frozen_backbone_leaves_the_head_to_train() -> None:
     model = demo(freeze="backbone", grad_checkpointing=True)
     assert [name for name, p in model.named_parameters() if p.requires_grad] == ["heads.head.weight", "heads.head.bias"]
-    model.train()(pictures()).square().sum().backward()
+    model.train()(random_images()).square().sum().backward()
     assert model.heads.head.weight.grad is not None
     assert model.conv_proj.weight.grad is None
     assert all(parameter.requires_grad for parameter in demo().parameters())
@@ -98,7 +98,7 @@ def test_a_file_gives_back_its_model(tmp_path: Path) -> None:
     before = demo(seed=1).eval()
     path = save(tmp_path / "w.safetensors", before, dataclasses.asdict(Preprocessing(64, 64, "bilinear", *HALF)))
     loaded = build_model("vit_demo", num_classes=3, weights=path, seed=2)
-    assert torch.equal(loaded.model.eval()(pictures()), before(pictures()))
+    assert torch.equal(loaded.model.eval()(random_images()), before(random_images()))
     assert loaded.report == (f"vit_demo takes its weights from {path}.", "The head for 3 classes is the file's.")
     assert loaded.preprocessing == Preprocessing(64, 64, "bilinear", *HALF)
     assert loaded.source == path

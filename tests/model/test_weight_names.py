@@ -11,9 +11,9 @@ from harness.export.library_files import RESAMPLE
 from harness.model.state_dict_keys import to_torchvision
 from harness.model.weight_names import to_hugging_face, to_timm
 from harness.model.weights_file import select
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 
-IMAGES = pictures()
+IMAGES = random_images()
 
 
 @pytest.mark.parametrize("rename", [to_timm, to_hugging_face])

@@ -17,13 +17,13 @@ from harness.runs.attention_maps import read_maps
 from harness.runs.reading import UnreadableError
 from harness.runs.sprite_files import read_sprites
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import damaged, look
+from tests.helpers.explained_runs import damaged, write_explained_run
 
 
 def test_what_the_harness_writes_is_read(tmp_path: Path) -> None:
     seen = made_up_archive(outlier_attention=np.array([0, 0.5, 0.5, 0, 0, 0.09], np.float32))
     seen.outlier_share[2] = 0.4
-    found = read_attention(look(tmp_path / "a", seen))
+    found = read_attention(write_explained_run(tmp_path / "a", seen))
     assert (found.files, found.classes) == (tuple(seen.files.tolist()), ("ant", "bee", "cat"))
     assert found.labels.tolist() == seen.labels.tolist() and found.predicted.tolist() == seen.predicted.tolist()
     np.testing.assert_allclose(found.probability, seen.probability)
@@ -41,7 +41,7 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
     for maps in (seen.relevance, seen.legrad):  # images differ in their scale
         maps[4] *= 1000
         maps[5] = 0
-    found = read_maps(read_attention(look(tmp_path / "a", seen)))
+    found = read_maps(read_attention(write_explained_run(tmp_path / "a", seen)))
     assert (found.values.shape, found.layers, found.heads, found.side) == ((6, 4 + 3 + 2, 49), 3, 2, 7)
     assert found.combined == ("relevance", "LeGrad", "mean over layers", "rollout")
     for place, maps in ((0, seen.relevance), (1, seen.legrad)):
@@ -56,7 +56,7 @@ def test_maps_in_their_order(tmp_path: Path) -> None:
 
 def test_a_file_of_an_earlier_version_has_no_legrad(tmp_path: Path) -> None:
     seen = made_up_archive(legrad=None)
-    found = read_maps(read_attention(look(tmp_path / "a", seen)))
+    found = read_maps(read_attention(write_explained_run(tmp_path / "a", seen)))
     assert found.combined == ("relevance", "mean over layers", "rollout")
     assert found.values.shape == (6, 3 + 3 + 2, 49)
     np.testing.assert_allclose(found.values[:, 0], seen.relevance / seen.relevance.sum(1, keepdims=True), rtol=1e-5)
@@ -66,7 +66,7 @@ def test_a_file_of_an_earlier_version_has_no_legrad(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     seen = made_up_archive()
     seen.rollout[0, 3], seen.relevance[1, 0], seen.heads[2, 1] = np.nan, np.inf, np.nan
-    found = read_maps(read_attention(look(tmp_path / "a", seen)))
+    found = read_maps(read_attention(write_explained_run(tmp_path / "a", seen)))
     assert np.isnan(found.values[0, 3, 3]) and found.largest[0, 3] == np.nanmax(seen.rollout[0].astype(np.float32))
     assert np.flatnonzero(~np.isfinite(found.values[1, 0])).tolist() == [0]
     np.testing.assert_allclose(found.values[1, 0, 1:].sum(), 1, rtol=1e-5)  # shares of what is finite
@@ -90,7 +90,7 @@ def test_values_that_are_not_finite_stay_so(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    rewrite(look(tmp_path / "a"), change)
+    rewrite(write_explained_run(tmp_path / "a"), change)
     with pytest.raises(UnreadableError, match=said):
         read_attention(tmp_path / "a")
 
@@ -108,13 +108,13 @@ def test_what_does_not_fit_is_said(tmp_path: Path, change: dict[str, Any], said:
     ],
 )
 def test_maps_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any]) -> None:
-    rewrite(look(tmp_path / "a"), change)
+    rewrite(write_explained_run(tmp_path / "a"), change)
     with pytest.raises(UnreadableError, match="is damaged"):
         read_maps(read_attention(tmp_path / "a"))
 
 
 def test_damaged_bytes_are_never_more_than_unusable(tmp_path: Path) -> None:
-    path = look(tmp_path / "a") / "attention" / "attention.npz"
+    path = write_explained_run(tmp_path / "a") / "attention" / "attention.npz"
     whole, unusable = path.read_bytes(), 0
     for seed in range(150):
         path.write_bytes(damaged(whole, seed))
@@ -153,7 +153,7 @@ def test_missing_files_and_pipes(tmp_path: Path) -> None:
     ],
 )
 def test_sprites_that_do_not_fit_are_said(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    path = look(tmp_path / "a") / "attention" / "sprites" / "sprites.json"
+    path = write_explained_run(tmp_path / "a") / "attention" / "sprites" / "sprites.json"
     about = json.loads(path.read_text())
     found = read_sprites(tmp_path / "a", 6)
     assert (found.sheets, found.images) == (("000.jpg",), (0, 1, 2, 3, 4, 5))
@@ -172,7 +172,7 @@ def rewrite(folder: Path, change: dict[str, Any]) -> None:
 
 
 def test_what_is_replaced_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = look(tmp_path / "a") / "attention" / "attention.npz"
+    path = write_explained_run(tmp_path / "a") / "attention" / "attention.npz"
     then = read_attention(tmp_path / "a").stamp
     arrays = attention_files.read_arrays
 

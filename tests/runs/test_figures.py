@@ -128,7 +128,7 @@ def test_confused_pairs_come_in_order_of_how_often() -> None:
     assert confusion_figure.confused_pairs(right, names) == ["none: every image is right"]
 
 
-def test_weakest_classes_leave_out_those_without_pictures() -> None:
+def test_weakest_classes_leave_out_those_without_images() -> None:
     scores = predicted_scores([[1, 1, 0], [0, 2, 0], [0, 0, 0]])
     expected = ["ant  0.667  2", "bee  0.800  2", "without images, F1 0: 1"]
     assert confusion_figure.weakest_classes(scores, ["ant", "bee", "cat"]) == expected

@@ -63,7 +63,7 @@ def test_reading_what_is_missing_or_damaged(folder: RunFolder) -> None:
         folder.read("summary.json")
 
 
-def test_rows_after_the_step_to_go_on_from_are_dropped(folder: RunFolder) -> None:
+def test_rows_after_the_step_to_resume_from_are_dropped(folder: RunFolder) -> None:
     folder.path.mkdir()
     for step in range(1, 6):
         folder.append_metrics({"step": step, "train/loss": math.nan})

@@ -35,7 +35,7 @@ from reports.page import build
 from reports.runs import read_run
 from reports.stats.leaderboard import leaderboard
 from reports.stats.leaderboard_table import render
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 from tests.helpers.pages import Page
 from tests.runs.test_evidence_file import CENTRE, CLAIM, GAIN
 
@@ -169,7 +169,7 @@ def test_the_state_to_resume_from(state: TrainState, tmp_path: Path, monkeypatch
 
 def test_settings_of_the_attention(tmp_path: Path) -> None:
     """`harness explain --redraw` draws from them."""
-    path = look(tmp_path / "run") / "attention" / "attention.npz"
+    path = write_explained_run(tmp_path / "run") / "attention" / "attention.npz"
     with np.load(path) as content:
         arrays = dict(content)
     rule = {"resize_size": 32, "crop_size": 32, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [1] * 3}
@@ -195,7 +195,7 @@ def test_settings_of_the_attention(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_positions(tmp_path: Path) -> None:
-    path = look(tmp_path / "run") / "attention" / "positions.npz"
+    path = write_explained_run(tmp_path / "run") / "attention" / "positions.npz"
     with np.load(path) as content:
         arrays = dict(content)
     numbers = json.loads(str(arrays["numbers"]))
@@ -209,7 +209,7 @@ def test_numbers_of_the_positions(tmp_path: Path) -> None:
 
 
 def test_arrays_of_a_wrong_type_or_shape(tmp_path: Path) -> None:
-    attention = look(tmp_path / "run") / "attention"
+    attention = write_explained_run(tmp_path / "run") / "attention"
     for file, kind in (("attention.npz", Archive), ("positions.npz", PositionArchive)):
         path = attention / file
         with np.load(path) as content:
@@ -230,7 +230,7 @@ def test_arrays_of_a_wrong_type_or_shape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "manifest.json", "summary.json"])
 def test_a_page_and_a_leaderboard_of_runs_with_a_wrong_field_each(tmp_path: Path, file: str) -> None:
-    run = look(tmp_path / "runs" / "run")
+    run = write_explained_run(tmp_path / "runs" / "run")
     manifest = {
         "started": "2025-01-01T00:00:00",
         "command": "harness train",
@@ -278,7 +278,7 @@ def test_claims_and_map_scores_of_the_evidence(tmp_path: Path) -> None:
 
 def test_rows_tables_and_sprites(tmp_path: Path) -> None:
     """Rows of metrics.jsonl are read by the run that resumes, too; the rest by the page alone."""
-    run = look(tmp_path / "runs" / "run")
+    run = write_explained_run(tmp_path / "runs" / "run")
     row = {"step": 3, "epoch": 1, "train/loss": 1.0, "train/images_per_second": 5.0, "val/loss": 1.0, "val/f1": 0.5}
     for number, (name, mutant) in enumerate(mutants(row)):
         folder = tmp_path / "runs" / f"row-{number:04}"

@@ -13,6 +13,7 @@ import yaml
 
 from harness.demo import scenes
 from tests import ROOT
+from tests.helpers.programs import write_accelerate
 from tests.helpers.wandb_agents import IMPATIENT
 from tests.helpers.wandb_server import API_KEY, WandbServer
 
@@ -53,13 +54,13 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     contents["run_cap"] = 3
     sweep_file = tmp_path / "demo.yaml"
     sweep_file.write_text(yaml.safe_dump(contents))
-    data = scenes.write(tmp_path / "scenes", train=8, valid=4, test=4, progress=False)
-    programs = Path(sys.executable).parent  # `accelerate` and `python`
+    data = scenes.write(tmp_path / "scenes", train=4, valid=2, test=2, progress=False)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
+    programs = (write_accelerate(tmp_path / "bin"), Path(sys.executable).parent, os.environ["PATH"])
+    environment |= {"PATH": ":".join(map(str, programs)), "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}
     (temporary := tmp_path / "temporary").mkdir()
     environment["TMPDIR"] = str(temporary)
-    words = f"--data={data} --epochs=2 --threads=1 --explain=none"
+    words = f"--data={data} --epochs=1 --threads=1 --explain=none"
     with WandbServer() as server:
         online = environment | {
             "WANDB_BASE_URL": server.url,

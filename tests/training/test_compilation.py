@@ -34,7 +34,7 @@ from harness.training.state import TrainState
 from harness.training.step import training_step
 from tests.helpers.forked import in_child
 from tests.helpers.timm_vits import small_timm
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 from tests.test_train import losses_of, same_bits, settings, weights_of
 
 CONFIG = RunConfig(data="images", model="vit_demo", weights="none", compile=True, threads=1, lr=1e-3)
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 def batch(count: int, size: int, branches: int) -> Batch:
     generator = torch.Generator().manual_seed(count)
     return Batch(
-        images=pictures(count, size),
+        images=random_images(count, size),
         targets=torch.eye(5)[torch.arange(count) % 5],
         samples=np.arange(count),
         weight=torch.ones(count),
@@ -97,7 +97,7 @@ def train(make: Any, config: RunConfig) -> tuple[list[float], dict[str, torch.Te
             state.progress.micro_batch = micro_batch
             losses.append(training_step(state, batch(count, size, branches), 1e-3, config, processes).item())
             state.train(False)
-            state.forward(pictures(2, size))
+            state.forward(random_images(2, size))
         return losses, dict(state.weights()), torch._dynamo.utils.counters["stats"]["unique_graphs"]
     finally:
         processes.close()
@@ -127,14 +127,14 @@ def test_a_compiled_model_trains_as_a_plain_one_and_its_blocks_share_their_graph
 def test_in_evaluation_mode_blocks_are_plain_and_attention_can_be_captured() -> None:
     def captured() -> bool:
         model = plain_vit()
-        expected = model(pictures())
+        expected = model(random_images())
         blocks = CompiledParts(model, "aot_eager")
         blocks.use(True)
         assert all(block._compiled_call_impl for block in adapter.parts(model).blocks)
-        model(pictures())
+        model(random_images())
         blocks.use(False)
         with capture_rows(model) as rows:
-            logits = model(pictures())
+            logits = model(random_images())
         return torch.equal(logits, expected) and rows().shape[1] == 3
 
     assert in_child(captured, SECONDS)

@@ -18,7 +18,7 @@ from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 from tests.helpers.timm_vits import small_timm
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 from tests.model.test_packed_attention import COPIES, CountedOperations
 
 CASTS = ("_to_copy",)
@@ -39,7 +39,7 @@ def counted_step(make: Callable[[], nn.Module], size: int, precision: str) -> Co
         state.train()
         state.progress.micro_batch = 4
         targets = torch.eye(5)[torch.arange(4)]
-        batch = Batch(pictures(4, size), targets, np.arange(4), torch.ones(4), 4, None, 4.0)
+        batch = Batch(random_images(4, size), targets, np.arange(4), torch.ones(4), 4, None, 4.0)
         for _ in range(2):
             training_step(state, batch, 1e-3, config, processes)
         with CountedOperations() as counted:

@@ -26,7 +26,7 @@ from harness.explain.attention.rollout import rollout, transition
 from harness.explain.attention.self_test import self_test
 from harness.runs import rules
 from tests.helpers.forked import in_child
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, random_images, tiny_vit
 
 SIZES = [  # image, patch, heads
     pytest.param(32, 8, 3, id="odd heads, 4x4"),
@@ -65,7 +65,7 @@ def test_the_row_of_a_block_is_that_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize(("image_size", "patch_size", "heads"), SIZES)
 def test_rows_and_matrices_are_torchs_own(image_size: int, patch_size: int, heads: int) -> None:
-    model, images = tiny_vit(image_size=image_size, patch_size=patch_size, heads=heads), pictures(3, image_size)
+    model, images = tiny_vit(image_size=image_size, patch_size=patch_size, heads=heads), random_images(3, image_size)
     expected = attention_by_torch(model, images)
     tokens = (image_size // patch_size) ** 2 + 1
     assert expected.shape == (3, 3, heads, tokens, tokens)
@@ -77,7 +77,7 @@ def test_rows_and_matrices_are_torchs_own(image_size: int, patch_size: int, head
 
 
 def test_the_bias_of_the_query_counts_and_that_of_the_keys_does_not() -> None:
-    model, images = tiny_vit(layers=1), pictures()
+    model, images = tiny_vit(layers=1), random_images()
     before, bias, size = rows_of(model, images), model.encoder.layers[0].self_attention.in_proj_bias, model.hidden_dim
     with torch.no_grad():
         bias[size : 2 * size] += 3
@@ -87,13 +87,13 @@ def test_the_bias_of_the_query_counts_and_that_of_the_keys_does_not() -> None:
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
-    model, images = tiny_vit(), pictures(4)
+    model, images = tiny_vit(), random_images(4)
     single = torch.cat([rows_of(model, image[None]) for image in images])
     torch.testing.assert_close(rows_of(model, images), single, atol=1e-6, rtol=0)
 
 
 def test_tokens_are_what_enters_each_block_and_leaves_the_last() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     with torch.inference_mode(), capture_tokens(model, same) as levels:
         model(images)
     stream = embedded(model, images)
@@ -106,7 +106,7 @@ def test_tokens_are_what_enters_each_block_and_leaves_the_last() -> None:
 
 
 def test_low_precision_is_recomputed_in_float32() -> None:
-    images = pictures()
+    images = random_images()
 
     def in_bf16(batch: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -129,7 +129,7 @@ def test_low_precision_is_recomputed_in_float32() -> None:
 @pytest.mark.parametrize("heads", [2, 3])  # torch has a kernel of its own for even numbers
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_logits_are_the_same_bits(heads: int, mode: Any) -> None:
-    model, images = tiny_vit(heads=heads), pictures()
+    model, images = tiny_vit(heads=heads), random_images()
     with mode():
         plain = model(images)
         with capture_rows(model) as rows, capture_matrices(model, same), capture_tokens(model, same):
@@ -140,7 +140,7 @@ def test_logits_are_the_same_bits(heads: int, mode: Any) -> None:
 
 
 def test_frozen_models_and_ddp(tmp_path: Path) -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     expected = rows_of(model, images)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
@@ -153,7 +153,7 @@ def test_frozen_models_and_ddp(tmp_path: Path) -> None:
 
 
 def test_hooks_are_removed_whatever_fails() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
 
     def broken(matrix: Tensor) -> Tensor:
         raise ZeroDivisionError
@@ -168,7 +168,7 @@ def test_hooks_are_removed_whatever_fails() -> None:
 
 
 def test_only_the_latest_complete_pass_counts() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     with capture_rows(model) as rows:
         with pytest.raises(RuntimeError, match="no complete forward pass"):
             rows()
@@ -238,7 +238,7 @@ def test_compiled_models_are_refused() -> None:
 
 def test_running_a_model_that_was_compiled_earlier_is_an_error() -> None:
     def run_compiled() -> None:
-        model, images = tiny_vit(layers=2), pictures()
+        model, images = tiny_vit(layers=2), random_images()
         compiled = torch.compile(model, backend="eager")
         with torch.no_grad():
             compiled(images)
@@ -252,7 +252,7 @@ def test_running_a_model_that_was_compiled_earlier_is_an_error() -> None:
 def test_capturing_without_running_the_model_is_an_error() -> None:
     model = tiny_vit()
     with pytest.raises(HarnessError, match="No image passed"), capture_rows(model):
-        tiny_vit()(pictures())
+        tiny_vit()(random_images())
     assert hooks_left(model) == 0
 
 
@@ -260,7 +260,7 @@ def test_a_block_without_captured_attention_is_an_error(monkeypatch: pytest.Monk
     model = tiny_vit()
     monkeypatch.setattr(model.encoder.layers[1], "forward", lambda stream: stream)
     with pytest.raises(HarnessError, match="2 of 3 hooks"), capture_rows(model):
-        model(pictures())
+        model(random_images())
     assert hooks_left(model) == 0
 
 
@@ -282,7 +282,7 @@ def test_other_models_are_refused() -> None:
 
 
 def test_the_self_test_passes_exact_capture_and_fails_inexact_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = tiny_vit(), pictures(2)
+    model, images = tiny_vit(), random_images(2)
     result = self_test(model, images)
     assert result["passed"] and result["logits_equal"]
     assert (result["pictures"], result["layers"], result["tolerance"]) == (2, 3, 1e-5)
@@ -303,7 +303,7 @@ def test_the_self_test_notices_other_logits() -> None:
     def forward(images: Tensor) -> Tensor:
         return model(images) + next(drift)
 
-    result = self_test(model, pictures(2), forward)
+    result = self_test(model, random_images(2), forward)
     assert not result["logits_equal"] and not result["passed"]
 
 
@@ -311,8 +311,8 @@ def test_the_self_test_allows_what_float32_cannot_do_better(monkeypatch: pytest.
     model = tiny_vit(layers=1)
     with torch.no_grad():
         model.encoder.layers[0].self_attention.in_proj_weight.mul_(20)  # scores of a thousand, and more
-    result = self_test(model, pictures(64))
+    result = self_test(model, random_images(64))
     assert result["matrix_error"] > 1e-5 and result["reference_error"] > 1e-5
     assert result["passed"]
     monkeypatch.setattr(capture, "attention_matrix", lambda *given: attention_matrix(*given) + 1e-2)
-    assert not self_test(model, pictures(64))["passed"]
+    assert not self_test(model, random_images(64))["passed"]

@@ -20,7 +20,7 @@ from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import rollout, transition
 from harness.explain.positions.content import content_length
 from harness.training.signals import StopRequested
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, hooks_left, random_images, tiny_vit
 
 
 class Alone:
@@ -73,7 +73,7 @@ def look(images: Tensor, size: int = 3, **changes: Any) -> Collected:
 
 
 def test_arrays_of_each_image_follow_the_definitions() -> None:
-    model, images = tiny_vit(), pictures(7)
+    model, images = tiny_vit(), random_images(7)
     found = look(images, projections=(model.conv_proj.weight, 2 * model.conv_proj.weight))
     attention = attention_by_torch(model, images)  # (n, L, H, N, N)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_arrays_of_each_image_follow_the_definitions() -> None:
 
 
 def test_batches_and_their_order_make_no_difference() -> None:
-    images = pictures(7)
+    images = random_images(7)
     whole = look(images, 7)
     for size, order in ((1, None), (3, [6, 2, 0, 5, 1, 4, 3])):
         parts = look(images, size, order=order)
@@ -120,7 +120,7 @@ def test_batches_and_their_order_make_no_difference() -> None:
 
 
 def test_outliers_are_found_with_the_attention_they_take() -> None:
-    model, images = tiny_vit(), pictures(3)
+    model, images = tiny_vit(), random_images(3)
     with torch.no_grad():
         model.encoder.pos_embedding[0, 6] *= 30  # patch 5, large from the first block on
     found = look(images, model=model).per_image
@@ -132,13 +132,13 @@ def test_outliers_are_found_with_the_attention_they_take() -> None:
 
 
 def test_unknown_labels_have_no_probability() -> None:
-    seen, _ = collect_batch(tiny_vit(), pictures(2), torch.tensor([-1, 3]), 1)
+    seen, _ = collect_batch(tiny_vit(), random_images(2), torch.tensor([-1, 3]), 1)
     assert seen["labels"].tolist() == [-1, 3]
     assert seen["label_probability"].isnan().tolist() == [True, False]
 
 
 def test_frozen_and_rounded_weights_can_be_explained() -> None:
-    model, images = tiny_vit(), pictures(3)
+    model, images = tiny_vit(), random_images(3)
     expected = look(images, model=model).per_image["relevance"]
     for parameter in model.parameters():
         parameter.requires_grad = False
@@ -152,7 +152,7 @@ def test_frozen_and_rounded_weights_can_be_explained() -> None:
 
 
 def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, expected, sizes = pictures(7), look(pictures(7), 7), []
+    images, expected, sizes = random_images(7), look(random_images(7), 7), []
 
     def hungry(model: Any, images: Tensor, *others: Any) -> Any:
         sizes.append(len(images))
@@ -178,23 +178,23 @@ def test_a_failed_self_test_ends_collecting_before_the_first_image(monkeypatch: 
 
     monkeypatch.setattr("harness.explain.attention.capture.class_row", off)
     with pytest.raises(HarnessError, match=r"differs from the model's by 0\.01 \(1e-05 is allowed\)"):
-        look(pictures(2))
+        look(random_images(2))
     monkeypatch.undo()
     monkeypatch.setattr("harness.explain.attention.capture.class_row", lambda *_: 1 / 0)
     with pytest.raises(HarnessError, match="self-test of attention capture failed: ZeroDivisionError"):
-        look(pictures(2))
+        look(random_images(2))
 
 
 def test_an_error_while_collecting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.explain.attention.capture.attention_gradient", lambda *_: 1 / 0)
     model = tiny_vit()
     with pytest.raises(HarnessError, match="Attention could not be captured: ZeroDivisionError: division by zero"):
-        look(pictures(4), model=model)
+        look(random_images(4), model=model)
     assert hooks_left(model) == 0
     assert len(attentions(model)) == 3
 
 
 def test_a_stop_request_ends_collecting() -> None:
     with pytest.raises(StopRequested) as told:
-        look(pictures(4), stop=SimpleNamespace(requested=True, signum=15))
+        look(random_images(4), stop=SimpleNamespace(requested=True, signum=15))
     assert told.value.signum == 15

@@ -11,7 +11,7 @@ import torch
 
 from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, entropy, head_statistics, patch_distances
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, random_images, tiny_vit
 
 
 def statistics(
@@ -93,7 +93,7 @@ def test_entropy_is_torchs() -> None:
 
 
 def test_of_a_model_per_head_and_by_brute_force() -> None:
-    model, images = tiny_vit(image_size=28, patch_size=4), pictures(2, 28)
+    model, images = tiny_vit(image_size=28, patch_size=4), random_images(2, 28)
     distances = patch_distances((7, 7), 4)
     with (
         torch.no_grad(),

@@ -12,7 +12,7 @@ from torchvision.models import VisionTransformer
 
 from harness.explain.attention.legrad import capture_legrad
 from harness.explain.attention.relevance import capture_relevance, differentiable, relevance
-from tests.helpers.tiny_vits import embedded, hooks_left, legrad, pictures, tiny_vit
+from tests.helpers.tiny_vits import embedded, hooks_left, legrad, random_images, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])
 
@@ -38,7 +38,7 @@ def by_the_formula(model: VisionTransformer, images: Tensor, classes: Tensor) ->
 @pytest.mark.parametrize(("image_size", "patch_size", "heads"), [(32, 8, 3), (28, 4, 2), (40, 10, 1)])
 def test_maps_are_those_of_the_formula(image_size: int, patch_size: int, heads: int) -> None:
     model = tiny_vit(image_size=image_size, patch_size=patch_size, heads=heads, layers=2)
-    images = pictures(4, image_size)
+    images = random_images(4, image_size)
     expected = by_the_formula(model, images, CLASSES)
     maps = legrad(model, images, CLASSES)
     assert maps.shape == (4, (image_size // patch_size) ** 2)
@@ -47,7 +47,7 @@ def test_maps_are_those_of_the_formula(image_size: int, patch_size: int, heads: 
 
 
 def test_it_shares_a_pass_with_relevance_and_changes_nothing_of_it() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     plain = model(images)
     with capture_relevance(model) as relevance_of, capture_legrad(model) as legrad_of:
         logits = model(differentiable(images))
@@ -60,7 +60,7 @@ def test_it_shares_a_pass_with_relevance_and_changes_nothing_of_it() -> None:
 
 
 def test_maps_are_of_the_class_asked_for() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     one, other = (legrad(model, images, torch.full((4,), label)) for label in (0, 1))
     assert (one - other).abs().max() > 0.1 * one.abs().max()
     with torch.no_grad():
@@ -69,8 +69,8 @@ def test_maps_are_of_the_class_asked_for() -> None:
 
 
 def test_frozen_weights_and_inference_mode_make_no_difference() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     expected = legrad(model, images, CLASSES)
     model.requires_grad_(False)
     with torch.inference_mode():
-        torch.testing.assert_close(legrad(model, pictures(), CLASSES.clone()), expected)
+        torch.testing.assert_close(legrad(model, random_images(), CLASSES.clone()), expected)

@@ -15,7 +15,7 @@ from torchvision.models import VisionTransformer
 
 from harness.explain.attention.capture import attention_gradient
 from harness.explain.attention.relevance import capture_relevance, differentiable, relevance
-from tests.helpers.tiny_vits import embedded, hooks_left, pictures, tiny_vit
+from tests.helpers.tiny_vits import embedded, hooks_left, random_images, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])
 
@@ -60,7 +60,7 @@ def test_the_gradient_of_attention_is_that_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize(("image_size", "patch_size", "heads"), [(32, 8, 3), (28, 4, 2), (40, 10, 1)])
 def test_maps_are_those_of_the_formula(image_size: int, patch_size: int, heads: int) -> None:
-    model, images = tiny_vit(image_size=image_size, patch_size=patch_size, heads=heads), pictures(4, image_size)
+    model, images = tiny_vit(image_size=image_size, patch_size=patch_size, heads=heads), random_images(4, image_size)
     expected = by_the_formula(model, images, CLASSES)
     maps = relevance(model, images, CLASSES)
     assert maps.shape == (4, (image_size // patch_size) ** 2)
@@ -70,7 +70,7 @@ def test_maps_are_those_of_the_formula(image_size: int, patch_size: int, heads: 
 
 def test_gradients_belong_to_their_own_blocks() -> None:
     # Gradients arrive from the last block to the first; pairing them with attention in that order is a known mistake.
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     right, wrong = (by_the_formula(model, images, CLASSES, order=order) for order in ([0, 1, 2], [2, 1, 0]))
     size = right.abs().mean()
     assert (right - wrong).abs().mean() > 0.2 * size
@@ -78,7 +78,7 @@ def test_gradients_belong_to_their_own_blocks() -> None:
 
 
 def test_each_block_gets_its_own_gradient() -> None:
-    model, images = tiny_vit(layers=2), pictures()
+    model, images = tiny_vit(layers=2), random_images()
     swapped = copy.deepcopy(model)
     swapped.encoder.layers[0], swapped.encoder.layers[1] = model.encoder.layers[1], model.encoder.layers[0]
     torch.testing.assert_close(
@@ -88,13 +88,13 @@ def test_each_block_gets_its_own_gradient() -> None:
 
 
 def test_a_batch_gives_what_its_images_give_alone() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     single = [relevance(model, image[None], label[None]) for image, label in zip(images, CLASSES, strict=True)]
     torch.testing.assert_close(relevance(model, images, CLASSES), torch.cat(single), rtol=1e-4, atol=1e-6)
 
 
 def test_maps_are_of_the_class_asked_for() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     one, other = (relevance(model, images, torch.full((4,), label)) for label in (0, 1))
     assert (one - other).abs().max() > 0.1 * one.abs().max()
     with torch.no_grad():
@@ -104,10 +104,10 @@ def test_maps_are_of_the_class_asked_for() -> None:
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_relevance_works_in_every_gradient_mode_and_leaves_no_gradients_or_hooks(mode: Any) -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     expected = relevance(model, images, CLASSES)
     with mode():
-        assert torch.equal(relevance(model, pictures(), CLASSES.clone()), expected)
+        assert torch.equal(relevance(model, random_images(), CLASSES.clone()), expected)
     model.requires_grad_(False)
     torch.testing.assert_close(relevance(model, images, CLASSES), expected)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -128,7 +128,7 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_only_the_needed_gradients_are_computed(layers: int) -> None:
-    model, images = tiny_vit(layers=layers), pictures()
+    model, images = tiny_vit(layers=layers), random_images()
     with capture_relevance(model) as relevance_of:
         logits = model(differentiable(images))
         with Operations() as watched:
@@ -147,7 +147,7 @@ def test_only_the_needed_gradients_are_computed(layers: int) -> None:
 
 
 def test_low_precision_and_autocast() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     expected = relevance(model, images, CLASSES)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(relevance(model, images, CLASSES), expected)

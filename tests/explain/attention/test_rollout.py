@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.rollout import rollout, row_of_product, transition
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, pictures, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, random_images, tiny_vit
 
 
 def random_attention(pictures: int = 3, heads: int = 4, tokens: int = 10, layer: int = 0) -> Tensor:
@@ -65,7 +65,7 @@ def test_a_token_that_lost_all_its_attention_keeps_itself() -> None:
 
 
 def test_the_rollout_of_a_model_is_the_full_product_and_independent_of_batches() -> None:
-    model, images = tiny_vit(image_size=28, patch_size=4), pictures(3, 28)
+    model, images = tiny_vit(image_size=28, patch_size=4), random_images(3, 28)
     maps = of_model(model, images)
     assert maps.shape == (3, 49)
     single = torch.cat([of_model(model, image[None]) for image in images])

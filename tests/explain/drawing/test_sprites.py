@@ -13,7 +13,7 @@ from harness.explain.archive import Archive
 from harness.explain.drawing import sprites
 from harness.runs.rules import SPRITES_FILE
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import colours
+from tests.helpers.explained_runs import colours
 
 
 def draw(archive: Archive, folder: Path, pictures: np.ndarray | None = None) -> dict[str, object]:

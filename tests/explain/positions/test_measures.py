@@ -25,7 +25,7 @@ from harness.explain.positions.measures import (
 )
 from harness.explain.positions.verdict import verdict, verdict_words
 from harness.runs.embeddings import centred, cosine, typical_length
-from tests.helpers.tiny_vits import pictures, tiny_vit
+from tests.helpers.tiny_vits import random_images, tiny_vit
 
 
 def random_patches(side: int = 7, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -204,7 +204,7 @@ def test_an_embedding_that_is_the_same_everywhere() -> None:
 
 
 def test_an_offset_that_the_patch_projection_takes_back_changes_no_logit_and_no_number() -> None:
-    model, images = tiny_vit(image_size=28, patch_size=4).double(), pictures(2, 28).double()
+    model, images = tiny_vit(image_size=28, patch_size=4).double(), random_images(2, 28).double()
     shifted = copy.deepcopy(model)
     with torch.no_grad():
         offset = 10 * torch.randn(model.hidden_dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -236,7 +236,7 @@ def test_numbers_do_not_depend_on_size() -> None:
 
 
 def test_content_is_what_the_projection_makes_of_the_images() -> None:
-    model, images = tiny_vit(), pictures()
+    model, images = tiny_vit(), random_images()
     with torch.no_grad():
         content = model._process_input(images) - model.conv_proj.bias
     expected = content.norm(dim=-1).square().mean().sqrt()

@@ -25,7 +25,7 @@ from reports.page import build as page_builder
 from reports.page.build import build
 from reports.page.site import Site
 from tests import ROOT
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 from tests.helpers.pages import Page, charts, page_data
 from tests.reports.stats.test_leaderboard import CLASSES, LABELS, write, write_probed
 from tests.reports.test_runs import write_run
@@ -419,7 +419,7 @@ def test_a_page_folder_that_is_a_link_is_refused_unless_the_user_named_it(tmp_pa
 
 @pytest.mark.parametrize("linked", ["figures/positions.png", "figures", "attention/sprites/000.jpg", "attention"])
 def test_what_a_link_leads_to_is_not_published(tmp_path: Path, linked: str) -> None:
-    run = look(tmp_path / "runs" / "a")
+    run = write_explained_run(tmp_path / "runs" / "a")
     (run / "figures").mkdir(exist_ok=True)
     (run / "figures" / "positions.png").write_bytes(b"secret")
     (run / "attention" / "sprites" / "000.jpg").write_bytes(b"secret")

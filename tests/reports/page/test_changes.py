@@ -23,7 +23,7 @@ from reports.page.site import Site
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive, made_up_positions, place_embedding
-from tests.helpers.looked import damaged, look
+from tests.helpers.explained_runs import damaged, write_explained_run
 from tests.reports.page.test_gallery_data import data
 
 
@@ -36,8 +36,8 @@ def section_of(runs: Path, page: Path, gallery: int | None = 24) -> Section:
 
 def test_runs_by_learning_rate_with_their_numbers(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(49, 32))
-    look(tmp_path / "runs" / "a", config={"lr": 1e-1}, positions=noise)
-    look(tmp_path / "runs" / "b", config={"lr": 1e-4})
+    write_explained_run(tmp_path / "runs" / "a", config={"lr": 1e-1}, positions=noise)
+    write_explained_run(tmp_path / "runs" / "b", config={"lr": 1e-4})
     made = section_of(tmp_path / "runs", tmp_path / "page")
     kept, lost = made.context["lines"]
     numbers = made_up_positions(noise).numbers
@@ -61,7 +61,7 @@ def cosines_of(text: str, rows: int) -> np.ndarray:
 
 def test_maps_have_the_similarities_of_the_embeddings(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(49, 32))
-    run = look(tmp_path / "runs" / "a", config={"lr": 1e-1}, positions=noise)
+    run = write_explained_run(tmp_path / "runs" / "a", config={"lr": 1e-1}, positions=noise)
     made = section_of(tmp_path / "runs", tmp_path / "page")
     (row,) = made.context["sweep"]
     assert made.context["maps"] == [row["key"]]
@@ -95,7 +95,9 @@ def test_of_a_fine_grid_every_second_patch_has_a_tile() -> None:
 
 def test_every_run_that_is_drawn_can_be_explored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in range(4):
-        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
+        write_explained_run(
+            tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10}
+        )
     # By learning rate, fewer runs than there are.
     monkeypatch.setattr(section.positions, "choose", lambda runs: runs[1:3])
     made = section_of(tmp_path / "runs", tmp_path / "page", gallery=2)
@@ -112,7 +114,7 @@ def test_every_run_that_is_drawn_can_be_explored(tmp_path: Path, monkeypatch: py
 
 def test_heads_of_every_run(tmp_path: Path) -> None:
     seen = made_up_archive()
-    look(tmp_path / "runs" / "a", seen)
+    write_explained_run(tmp_path / "runs" / "a", seen)
     made = section_of(tmp_path / "runs", tmp_path / "page")
     (run,) = made.context["heads"]
     found = data(tmp_path / "page", f"heads-{run['key']}")
@@ -128,7 +130,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for place, name in enumerate(("good", "gone", "cut", "odd", "running")):
         state = {"state": "running"} if name == "running" else {}
-        look(runs / name, config={"lr": 10.0**-place}, summary=state)
+        write_explained_run(runs / name, config={"lr": 10.0**-place}, summary=state)
     for name in ("gone", "running"):
         shutil.rmtree(runs / name / "attention")
     path = runs / "cut" / "attention" / "positions.npz"
@@ -146,14 +148,14 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_no_run_has_embeddings(tmp_path: Path) -> None:
-    look(tmp_path / "runs" / "a")
+    write_explained_run(tmp_path / "runs" / "a")
     shutil.rmtree(tmp_path / "runs" / "a" / "attention")
     made = section_of(tmp_path / "runs", tmp_path / "page")
     assert [made.context[name] for name in ("lines", "sweep", "maps", "heads")] == [[], [], [], []]
 
 
 def test_whatever_is_damaged_the_section_is_made(tmp_path: Path) -> None:
-    path = look(tmp_path / "runs" / "a") / "attention" / "positions.npz"
+    path = write_explained_run(tmp_path / "runs" / "a") / "attention" / "positions.npz"
     whole, said = path.read_bytes(), 0
     for seed in range(60):
         path.write_bytes(damaged(whole, seed))
@@ -162,7 +164,7 @@ def test_whatever_is_damaged_the_section_is_made(tmp_path: Path) -> None:
 
 
 def test_embeddings_that_are_no_numbers(tmp_path: Path) -> None:
-    folder = look(tmp_path / "runs" / "a") / "attention"
+    folder = write_explained_run(tmp_path / "runs" / "a") / "attention"
     odd: Any = made_up_positions(place_embedding())
     odd.after[3] = np.nan
     odd.numbers.update(json.loads('{"strength": null}'))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from harness.cli import main
 from reports.page import build
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 from tests.helpers.pages import Page, page_data
 from tests.reports.test_runs import write_run
 
@@ -20,7 +20,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 def test_sections_and_what_they_need(tmp_path: Path) -> None:
     for place in range(2):
-        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
+        write_explained_run(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
     index = build.build(tmp_path / "runs", tmp_path / "page")
     found = Page(index)
     for name in ("mistakes", "gallery", "positions"):
@@ -45,8 +45,8 @@ def test_sections_and_what_they_need(tmp_path: Path) -> None:
 def test_text_from_runs_stays_text(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "")
     folder = tmp_path / 'it\'s "quoted"' / name
-    look(folder, made_up_archive(classes=(HOSTILE, "b", "c")), config={"augment": HOSTILE})
-    look(folder.parent / "other", config={"augment": "'\"><script>alert(2)</script>"})
+    write_explained_run(folder, made_up_archive(classes=(HOSTILE, "b", "c")), config={"augment": HOSTILE})
+    write_explained_run(folder.parent / "other", config={"augment": "'\"><script>alert(2)</script>"})
     shutil.rmtree(folder.parent / "other" / "attention")
     found = Page(build.build(folder.parent, tmp_path / "page"))
     assert HOSTILE not in found.source and "<script>alert" not in found.source
@@ -69,7 +69,7 @@ def test_runs_without_maps(tmp_path: Path) -> None:
 
 def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
     for place in range(3):
-        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
+        write_explained_run(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place})
 
     def report(*words: str) -> tuple[int, str]:
         out = tmp_path / "page"
@@ -92,7 +92,7 @@ def test_as_many_runs_as_asked_for(tmp_path: Path) -> None:
 
 def test_missing_images_are_reported_once_with_the_command_that_makes_them(tmp_path: Path) -> None:
     for place in range(8):
-        look(tmp_path / f"r{place}", config={"lr": 2.0**-place})
+        write_explained_run(tmp_path / f"r{place}", config={"lr": 2.0**-place})
         if place:
             shutil.rmtree(tmp_path / f"r{place}" / "attention" / "sprites")
     found = Page(build.build(tmp_path))

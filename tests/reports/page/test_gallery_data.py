@@ -21,7 +21,7 @@ from reports.page.site import Site
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import leaderboard
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import colours, damaged, look
+from tests.helpers.explained_runs import colours, damaged, write_explained_run
 from tests.helpers.pages import page_data
 
 
@@ -44,7 +44,7 @@ def files(page: Path) -> dict[str, int]:
 def test_values_for_filters_and_sorting(tmp_path: Path) -> None:
     seen = made_up_archive(outlier_attention=np.array([0, 0.5, 0, 0, 0, 0], np.float32))
     seen.labels[4], seen.label_probability[4] = -1, np.nan
-    look(tmp_path / "runs" / "a", with_labels(seen))
+    write_explained_run(tmp_path / "runs" / "a", with_labels(seen))
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     (run,) = written.runs
     assert (run.label, run.note, written.missing, written.left_out) == ("a", "", (), 0)
@@ -75,7 +75,7 @@ def with_labels(seen: Archive) -> Archive:
 
 
 def test_unknown_labels_and_odd_numbers_are_null(tmp_path: Path) -> None:
-    folder = look(tmp_path / "runs" / "a")
+    folder = write_explained_run(tmp_path / "runs" / "a")
     seen = made_up_archive(label_probability=np.full(6, np.nan, np.float32), labels=np.full(6, -1, np.int32))
     seen.rollout[3, 5] = np.nan
     from harness.explain import archive
@@ -90,7 +90,7 @@ def test_unknown_labels_and_odd_numbers_are_null(tmp_path: Path) -> None:
 def test_images_are_stored_once_for_all_runs_that_share_them(tmp_path: Path) -> None:
     seen = made_up_archive(n=60)
     for name, some in (("a", colours(60)), ("b", colours(60)), ("c", colours(60, seed=4))):
-        look(tmp_path / "runs" / name, seen, pictures=some, config={"lr": 1e-3, "name": name})
+        write_explained_run(tmp_path / "runs" / name, seen, images=some, config={"lr": 1e-3, "name": name})
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     page = tmp_path / "page"
     about = {run.label[-1]: data(page, f"gallery-{run.key}") for run in written.runs}
@@ -115,7 +115,7 @@ def test_images_are_stored_once_for_all_runs_that_share_them(tmp_path: Path) -> 
 
 def test_maps_of_an_image_are_where_the_page_looks_for_them(tmp_path: Path) -> None:
     seen = made_up_archive(n=53)
-    look(tmp_path / "runs" / "a", seen)
+    write_explained_run(tmp_path / "runs" / "a", seen)
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
     assert (len(about["own"]), len(about["shared"]), about["perSheet"]) == (2, 2, 50)
@@ -128,7 +128,7 @@ def test_maps_of_an_image_are_where_the_page_looks_for_them(tmp_path: Path) -> N
 
 
 def test_scores_of_maps_come_from_what_was_measured(tmp_path: Path) -> None:
-    folder = look(tmp_path / "runs" / "a")
+    folder = write_explained_run(tmp_path / "runs" / "a")
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     assert data(tmp_path / "page", f"gallery-{written.runs[0].key}")["scores"] == {}
     gains = {
@@ -143,8 +143,8 @@ def test_scores_of_maps_come_from_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
-    look(tmp_path / "runs" / "a")
-    look(tmp_path / "runs" / "b", config={"lr": 1e-3})
+    write_explained_run(tmp_path / "runs" / "a")
+    write_explained_run(tmp_path / "runs" / "b", config={"lr": 1e-3})
     gallery_of(tmp_path / "runs", tmp_path / "page")
     before = files(tmp_path / "page")
     _, site = gallery_of(tmp_path / "runs", tmp_path / "page")
@@ -153,7 +153,7 @@ def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "runs" / "b")
     changed = made_up_archive()
     changed.rollout[:] = changed.rollout[::-1]
-    look(tmp_path / "runs" / "b", changed, config={"lr": 1e-3})
+    write_explained_run(tmp_path / "runs" / "b", changed, config={"lr": 1e-3})
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     after = files(tmp_path / "page")
     key = next(run.key for run in written.runs if "0.001" in run.label)
@@ -163,7 +163,9 @@ def test_a_second_build_draws_nothing_again(tmp_path: Path) -> None:
 
 def test_a_limit_keeps_the_best_and_the_worst_runs(tmp_path: Path) -> None:
     for place in range(7):
-        look(tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10})
+        write_explained_run(
+            tmp_path / "runs" / f"r{place}", config={"lr": 10.0**-place}, summary={"best/val_f1": 0.9 - place / 10}
+        )
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page", gallery=4)
     assert [run.label for run in written.runs] == ["lr 1", "lr 0.1", "lr 1e-05", "lr 1e-06"]
     assert written.left_out == 3
@@ -198,8 +200,8 @@ def test_best_and_worst() -> None:
 def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for name in ("good", "without", "broken", "maps", "sprites", "some"):
-        look(runs / name, config={"lr": 1e-3, "name": name})
-    look(runs / "running", config={"lr": 1e-3, "name": "running"}, summary={"state": "running"})
+        write_explained_run(runs / name, config={"lr": 1e-3, "name": name})
+    write_explained_run(runs / "running", config={"lr": 1e-3, "name": "running"}, summary={"state": "running"})
     for name in ("without", "running"):
         shutil.rmtree(runs / name / "attention")
     (runs / "broken" / "attention" / "attention.npz").write_bytes(b"no archive")
@@ -231,8 +233,8 @@ def test_missing_files_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
 
 
 def test_damaged_files_never_stop_the_gallery(tmp_path: Path) -> None:
-    look(tmp_path / "runs" / "a")
-    folder = look(tmp_path / "runs" / "b", config={"lr": 1e-3}) / "attention"
+    write_explained_run(tmp_path / "runs" / "a")
+    folder = write_explained_run(tmp_path / "runs" / "b", config={"lr": 1e-3}) / "attention"
     whole = {path: path.read_bytes() for path in (folder / "attention.npz", folder / "sprites" / "sprites.json")}
     said = 0
     for seed in range(40):
@@ -247,7 +249,7 @@ def test_damaged_files_never_stop_the_gallery(tmp_path: Path) -> None:
 def test_names_are_text_wherever_they_come_from(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)>\u2028</script>"
     seen = made_up_archive(classes=(hostile, "b", "c"))
-    look(tmp_path / "runs" / "a", seen)
+    write_explained_run(tmp_path / "runs" / "a", seen)
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
     raw = (tmp_path / "page" / "data" / f"{about['images']}.js").read_text()

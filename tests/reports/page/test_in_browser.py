@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 from reports.page.build import build
 from tests.helpers.browser import NARROW, TIMEOUT, Reader, read_whole
-from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, PICTURES
+from tests.helpers.small_sweep import CLASSES, ERRORS, FOLDER, HOSTILE, TEST_IMAGES
 from tests.reports.stats.test_leaderboard import write, write_probed
 from tests.runs.test_evidence_file import CLAIM
 
@@ -118,7 +118,7 @@ def test_it_loads_from_a_web_server_too(server: str, reader: Reader) -> None:
 
 def test_sorting(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
-    scores = [f"{1 - errors / PICTURES:.4f}" for errors in sorted(ERRORS)]
+    scores = [f"{1 - errors / TEST_IMAGES:.4f}" for errors in sorted(ERRORS)]
     assert column(page, "validation F1") == [*scores, "–", "–"]
     head = page.locator("table.board th", has_text="validation F1")
     head.get_by_role("button").click()
@@ -178,7 +178,7 @@ def test_classes_are_sorted(report_page: Path, reader: Reader) -> None:
     page = reader.open(report_page, charts=False)
     page.locator("#mistakes").scroll_into_view_if_needed()
     page.locator("#runs-bar [name=run]").select_option("lr 0.001, batch size 16, augment standard")
-    expect(page.locator("#mistakes-count")).to_contain_text(f"30 of {PICTURES} test images are predicted wrong")
+    expect(page.locator("#mistakes-count")).to_contain_text(f"30 of {TEST_IMAGES} test images are predicted wrong")
     table = page.locator("#mistakes-classes")
     heading = table.locator("th", has_text="F1")
     expect(heading).to_have_attribute("aria-sort", "ascending")
@@ -283,7 +283,9 @@ def test_two_runs_side_by_side(report_page: Path, reader: Reader) -> None:
     expect(cards.first.locator(".overlay")).to_have_count(2)
     # The best run is right on all, the worst on the last quarter.
     controls.locator("[name=outcome]").select_option("right, the other run wrong")
-    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 40 of {max(ERRORS)}, filtered from {PICTURES}.")
+    expect(page.locator("#gallery-count")).to_have_text(
+        f"Images 1 to 40 of {max(ERRORS)}, filtered from {TEST_IMAGES}."
+    )
     expect(cards.first.locator(".guess.right")).to_have_count(1)
     expect(cards.first.locator(".guess.wrong")).to_have_count(1)
     cards.first.click()
@@ -296,7 +298,7 @@ def test_images_are_filtered(report_page: Path, reader: Reader) -> None:
     controls = page.locator("#gallery-controls")
     controls.scroll_into_view_if_needed()
     count = page.locator("#gallery-count")
-    expect(count).to_have_text(f"Images 1 to 40 of {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 40 of {TEST_IMAGES}.")
     # Over an image, a map starts at its mean, here an even share; alone at 0.
     card, map_ = page.locator("#gallery-images .card").first, page.locator("#gallery-images .card .map").first
     sheet = "one => [one.style.backgroundImage.split('/').at(-1), one.clientWidth]"
@@ -311,13 +313,13 @@ def test_images_are_filtered(report_page: Path, reader: Reader) -> None:
     expect(legend).to_contain_text("Each map's colours go from 0 to its own largest value;")
     assert map_.evaluate(sheet) == ['own-000.png")', 224]
     controls.locator("[name=truth]").select_option(HOSTILE)
-    expect(count).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 8 of 8, filtered from {TEST_IMAGES}.")
     controls.locator("[name=outcome]").select_option("wrong")
-    expect(count).to_have_text(f"None of the {PICTURES} images passes the filters.")
+    expect(count).to_have_text(f"None of the {TEST_IMAGES} images passes the filters.")
     controls.get_by_role("button", name="Reset filters").click()
     controls.locator("[name=least]").fill("95")
     controls.locator("[name=least]").press("Tab")
-    expect(count).to_have_text(f"Images 1 to 6 of 6, filtered from {PICTURES}.")
+    expect(count).to_have_text(f"Images 1 to 6 of 6, filtered from {TEST_IMAGES}.")
 
 
 def test_light_and_dark(report_page: Path, reader: Reader) -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from reports.page.build import build
 from tests.helpers.browser import Reader
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 
 RUNS, IMAGES, CLASSES = 200, 500, 100
 
@@ -25,7 +25,7 @@ def write_many(folder: Path) -> Path:
         seen = made_up_archive(n=IMAGES, layers=12, heads=3, grid=14, classes=[f"class {i}" for i in range(CLASSES)])
         right = np.arange(IMAGES) % 5 > 0 if name == "good" else np.arange(IMAGES) % 3 == 0
         seen.predicted[:] = np.where(right, seen.labels, (seen.labels + 1) % CLASSES)
-        look(folder.parent / name, seen, pictures=np.zeros((IMAGES, 64, 64, 3), np.uint8))
+        write_explained_run(folder.parent / name, seen, images=np.zeros((IMAGES, 64, 64, 3), np.uint8))
     for number in range(RUNS):
         original = folder.parent / ("good" if number < RUNS // 2 else "poor")
         run = folder / f"run-{number:03}"

@@ -11,11 +11,11 @@ from harness.runs.predictions import read_predictions
 from harness.runs.resampling import wilson
 from reports.page.reliability import reliability
 from tests.helpers.explained import made_up_archive
-from tests.helpers.looked import look
+from tests.helpers.explained_runs import write_explained_run
 
 
 def test_bins_hold_every_image_once(tmp_path: Path) -> None:
-    folder = look(tmp_path / "a", made_up_archive(n=40))
+    folder = write_explained_run(tmp_path / "a", made_up_archive(n=40))
     predictions = read_predictions(folder)
     bins = reliability(predictions)
     right = predictions.labels == predictions.predicted
@@ -29,7 +29,7 @@ def test_bins_hold_every_image_once(tmp_path: Path) -> None:
 
 
 def test_a_probability_of_one_and_one_that_is_not_a_number(tmp_path: Path) -> None:
-    predictions = read_predictions(look(tmp_path / "a", made_up_archive(n=12)))
+    predictions = read_predictions(write_explained_run(tmp_path / "a", made_up_archive(n=12)))
     predictions.probabilities[:] = np.where(np.arange(12) < 2, np.nan, 1.0)
     [(sure, *_, n)] = reliability(predictions)
     assert (sure, n) == (1.0, 10)

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Route, expect
 
 from reports.page.build import build
 from tests.helpers.browser import NARROW, TIMEOUT, Reader
-from tests.helpers.small_sweep import CLASSES, ERRORS, HOSTILE, PICTURES, write_small_sweep
+from tests.helpers.small_sweep import CLASSES, ERRORS, HOSTILE, TEST_IMAGES, write_small_sweep
 
 BEST, POOR = "lr 1e-05, batch size 16, augment none", "lr 0.001, batch size 16, augment standard"
 FAILED = "lr 1, batch size 16, augment none"
@@ -194,7 +194,7 @@ def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
     differing = view.locator("section", has_text="Differences from the best run").locator("tbody tr").all_inner_texts()
     assert [row.split("\t") for row in differing] == [["lr", "0.001", "1e-05"], ["augment", "standard", "none"]]
     scores = view.locator("section", has_text="Scores").first.inner_text()
-    assert f"{1 - ERRORS[1] / PICTURES:.4f}" in scores
+    assert f"{1 - ERRORS[1] / TEST_IMAGES:.4f}" in scores
     expect(view.locator("#run-losses.drawn")).to_be_visible()
     assert view.locator("#run-losses").evaluate("one => one.data.map(({name}) => name)") == [
         "training loss",
@@ -217,7 +217,7 @@ def test_the_panel_of_a_run(tmp_path: Path, reader: Reader) -> None:
         steps = page.evaluate("history.length")
         view.get_by_role("button", name="Its mistakes").click()
         expect(view).to_be_hidden()
-        expect(page.locator("#mistakes-count")).to_contain_text(f"{POOR}: {ERRORS[1]} of {PICTURES}")
+        expect(page.locator("#mistakes-count")).to_contain_text(f"{POOR}: {ERRORS[1]} of {TEST_IMAGES}")
         expect(page.locator("#mistakes-title")).to_be_in_viewport()
         assert page.evaluate("history.length") <= steps + 1
         page.locator("#main").evaluate("() => scrollTo(0, 0)")
@@ -357,13 +357,13 @@ def test_a_cell_of_the_confusion_matrix_leads_to_its_images(report_page: Path, r
     assert matrix.evaluate("one => one.data[0].customdata[1][0][2]") == "0 of 8"  # hovering an empty cell
     cells = matrix.locator(".nsewdrag")
     cells.click(position={"x": 3.5 / 8 * cell["width"], "y": 2.5 / 8 * cell["height"]})
-    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 4 of 4, filtered from {PICTURES}.")
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 4 of 4, filtered from {TEST_IMAGES}.")
     chosen = [page.locator(f"#gallery-controls [name={name}]") for name in ("truth", "predicted")]
     shown = [one.evaluate("({selectedOptions}) => selectedOptions[0].textContent") for one in chosen]
     assert shown == ["archery", "bobsled"]
     # A class of the table leads to all of its images.
     page.locator("#mistakes-classes").get_by_role("button", name="high jump").click()
-    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 8 of 8, filtered from {PICTURES}.")
+    expect(page.locator("#gallery-count")).to_have_text(f"Images 1 to 8 of 8, filtered from {TEST_IMAGES}.")
 
 
 def test_tables_and_charts_are_taken_along(report_page: Path, reader: Reader, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run folders that have looked at their test images, without a model: for tests of what is reported of them."""
+"""Run folders with attention maps of their test images, made up without a model: for tests of what is reported."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from tests.helpers.explained import made_up_archive, made_up_positions
 from tests.reports.test_runs import write_run
 
 
-def look(
+def write_explained_run(
     folder: Path,
-    seen: Archive | None = None,
+    maps: Archive | None = None,
     *,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     positions: np.ndarray | None = None,
     **run: Any,
 ) -> Path:
     """A finished run with predictions, attention, sprites and position embeddings that go together.
 
-    `images` (n, S, S, 3) uint8, each of another colour if not given; `positions` (P, D) after training.
+    `images` (n, S, S, 3) uint8, by default each of another colour; `positions` (P, D) after training.
     """
-    seen = seen if seen is not None else made_up_archive()
-    files = [str(file) for file in seen.files]
-    write_run(folder, seen.labels, seen.predicted, classes=tuple(map(str, seen.classes)), files=files, **run)
+    maps = maps if maps is not None else made_up_archive()
+    files = [str(file) for file in maps.files]
+    write_run(folder, maps.labels, maps.predicted, classes=tuple(map(str, maps.classes)), files=files, **run)
     attention = folder / "attention"
-    archive.write(attention / "attention.npz", seen)
+    archive.write(attention / "attention.npz", maps)
     archive.write(attention / "positions.npz", made_up_positions(positions))
-    shown = colours(len(seen)) if pictures is None else pictures
-    sprites.draw_sprites(seen, lambda index: shown[index], attention / "sprites")
+    shown = colours(len(maps)) if images is None else images
+    sprites.draw_sprites(maps, lambda index: shown[index], attention / "sprites")
     return folder
 
 
 def colours(count: int, side: int = 16, seed: int = 3) -> np.ndarray:
     """(count, side, side, 3) uint8, each of one colour, neighbours very different ones."""
-    some = np.random.default_rng(seed).integers(0, 256, (count, 3), np.uint8)
-    return np.broadcast_to(some[:, None, None], (count, side, side, 3)).copy()
+    values = np.random.default_rng(seed).integers(0, 256, (count, 3), np.uint8)
+    return np.broadcast_to(values[:, None, None], (count, side, side, 3)).copy()
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """Bytes somewhere in the middle are others."""
+    """The content with 40 bytes of its middle replaced by random ones."""
     random = np.random.default_rng(seed)
     start = int(random.integers(max(1, len(content) - 40)))
     return content[:start] + random.bytes(40) + content[start + 40 :]

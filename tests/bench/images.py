@@ -8,22 +8,22 @@ import cv2
 import numpy as np
 
 
-def photo(random: np.random.Generator, size: int) -> np.ndarray:
+def detailed_image(random: np.random.Generator, size: int) -> np.ndarray:
     """Smooth colours, hard edges and grain: uint8 (size, size, 3)."""
-    picture = cv2.resize(random.uniform(0, 255, (7, 7, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(random.uniform(0, 255, (7, 7, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(8):
         centre = (int(random.integers(size)), int(random.integers(size)))
         radius = int(random.integers(size // 56 + 1, size // 4))
-        cv2.circle(picture, centre, radius, random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
-    return np.clip(picture + random.normal(0, 5, picture.shape), 0, 255).astype(np.uint8)
+        cv2.circle(image, centre, radius, random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
+    return np.clip(image + random.normal(0, 5, image.shape), 0, 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path, count: int, size: int, seed: int = 0) -> None:
+def write_images(folder: Path, count: int, size: int, seed: int = 0) -> None:
     """JPEGs in one folder, which is made."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(seed)
     for number in range(count):
-        cv2.imwrite(str(folder / f"{number:05}.jpg"), photo(random, size), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), detailed_image(random, size), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 def write_splits(root: Path, *, train: int, size: int, classes: int = 8, held_out: int = 1) -> Path:
@@ -32,5 +32,5 @@ def write_splits(root: Path, *, train: int, size: int, classes: int = 8, held_ou
     for split, count in enumerate((train // classes, held_out, held_out)):
         for label in range(classes):
             folder = root / ("train", "valid", "test")[split] / f"class {label}"
-            write_pictures(folder, count, size, seed=split * classes + label)
+            write_images(folder, count, size, seed=split * classes + label)
     return root
