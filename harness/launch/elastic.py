@@ -20,8 +20,8 @@ def main() -> None:
     module = sys.argv[1]
     del sys.argv[0]
     try:
-        # It never removes the folder that it makes for the logs of ranks.
-        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        # It never removes the folder that it makes for the logs of ranks. The name is short: see temporary.py.
+        with tempfile.TemporaryDirectory(prefix="") as folder:
             os.environ["TMPDIR"], tempfile.tempdir = folder, None
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except ChildFailedError as error:
