@@ -24,6 +24,7 @@ from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
 from harness.launch.cores import limit_spinning
+from harness.launch.gpus import is_spare_cpu_process
 from harness.launch.temporary import temporary_folder
 from harness.options import SETTINGS, RunCommand, arguments, run_options
 from harness.training.compiled_code import keep_compiled_code
@@ -45,8 +46,10 @@ Repeat the command to resume an interrupted run. A finished run is left unchange
 @run_options
 def run(**values: Any) -> None:
     """Fine-tune a model, keep the best epoch and test it once. `accelerate launch` and W&B agents start this."""
+    config = RunConfig(**values)
+    if is_spare_cpu_process(os.environ):
+        sys.exit(0)
     with temporary_folder():
-        config = RunConfig(**values)
         limit_spinning(os.environ)
         keep_compiled_code(config)
         from harness.train import exit_code_of

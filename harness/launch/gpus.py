@@ -11,6 +11,7 @@ from harness.errors import ConfigError
 
 # How a sweep tells a trial which part of its GPU's memory it may have.
 GPU_SHARE = "HARNESS_GPU_SHARE"
+_DEVICES = Path("/dev")
 
 
 def count_gpus(environment: Mapping[str, str]) -> int:
@@ -28,12 +29,23 @@ def count_gpus(environment: Mapping[str, str]) -> int:
     return count if installed else 0
 
 
+def is_spare_cpu_process(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher started this process beside the one that trains on a machine without GPUs.
+
+    Known before torch is imported, which takes seconds in each process: `num_processes: auto` starts one per core.
+    """
+    if int(environment.get("WORLD_SIZE", "1")) == 1 or environment.get("RANK") == "0" or told_to_use_cpu(environment):
+        return False
+    # A container may have the devices and not NVML; torch then finds GPUs that count_gpus does not.
+    return count_gpus(environment) == 0 and not any(_DEVICES.glob("nvidia[0-9]*")) and not (_DEVICES / "dxg").exists()
+
+
 def _installed_gpus() -> int:
     """GPUs the NVIDIA driver knows (NVML); where an AMD driver is loaded instead, those that torch finds."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        if not Path("/dev/kfd").exists():
+        if not (_DEVICES / "kfd").exists():
             return 0
         import torch
 
