@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         # safetensors makes files that only their owner can read; the umask should decide.
-        beside.chmod(0o666 & ~_umask())
+        beside.chmod(0o666 & ~umask())
         _flush_to_disk(beside)
         try:
             beside.replace(path)
@@ -146,10 +146,10 @@ def remove_leftovers(folder: Path, *, recursive: bool = False) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def umask() -> int:
+    """The process's umask. `os.umask` reads it only by setting it, for all threads that make files meanwhile."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o077)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The error of reports, in the user's words."""
 
-from harness.errors import HarnessError
+from harness.runs.rules import HarnessError
 
 
 class ReportError(HarnessError):

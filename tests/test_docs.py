@@ -27,6 +27,7 @@ from harness.sweep.spec.sweep_file import read_sweep
 from tests import ROOT
 from tests.helpers import reference
 from tests.helpers.forked import fork_runs, run_captured
+from tests.helpers.programs import ACCELERATE
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
@@ -145,10 +146,8 @@ def shell(tmp_path: Path, starts: Starts) -> dict[str, str]:
     programs = tmp_path / ".bin"
     programs.mkdir()
     tail = f'case "$*" in *--help*) set -- "$@" ;; train\\ *|launch\\ *) set -- "$@" {SMALL} ;; esac'
-    # accelerate's own program imports all of its commands first, which takes 4 s.
-    for name, module in (("harness", "harness.cli"), ("accelerate", "accelerate.commands.launch")):
-        own = "shift" if name == "accelerate" else ""
-        (programs / name).write_text(f'#!/bin/sh\n{tail}\n{own}\nexec "{sys.executable}" -m {module} "$@"\n')
+    for name, program in (("harness", f'exec "{sys.executable}" -m harness.cli "$@"\n'), ("accelerate", ACCELERATE)):
+        (programs / name).write_text(f"#!/bin/sh\n{tail}\n{program}")
         (programs / name).chmod(0o755)
     return {
         **os.environ,

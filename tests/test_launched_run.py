@@ -17,7 +17,12 @@ from tests.helpers.waiting import wait_for
 
 RUN = ROOT / "harness" / "run.py"
 LAUNCHERS = {
-    "accelerate, 1 process": [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=1", str(RUN)],
+    "accelerate, 1 process": [
+        str(Path(sys.executable).with_name("accelerate")),
+        "launch",
+        "--num_processes=1",
+        str(RUN),
+    ],
     "torchrun, 2 processes": [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(RUN))
     ],

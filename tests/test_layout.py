@@ -188,7 +188,7 @@ def test_reports_import_the_light_half_of_runs_and_nothing_else_of_the_harness()
     # Only dashboards in W&B need its extra, inside functions.
     assert {path.name for path in importers("wandb_workspaces", paths)} == {"dashboard.py", "panels.py"}
     modules_of_harness = {name for path in paths for name in dotted_imports(path) if name.startswith("harness")}
-    assert modules_of_harness <= {*LIGHT, "harness.errors"}, modules_of_harness - set(LIGHT)
+    assert modules_of_harness <= set(LIGHT), modules_of_harness - set(LIGHT)
 
 
 def test_the_light_half_of_runs_needs_numpy_alone() -> None:

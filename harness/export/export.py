@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from harness.export.library_files import check_known, unstated_norm_eps, write_h
 from harness.export.model_card import model_card
 from harness.export.onnx_file import write_int8, write_onnx
 from harness.export.reference import reference_of
-from harness.files import disk_is_full, no_space
+from harness.files import disk_is_full, no_space, umask
 from harness.model import adapter
 from harness.model.adapter import TokenLayout
 from harness.predict import best_of
@@ -133,9 +132,7 @@ def _beside(output: Path) -> Iterator[Path]:
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)  # mkdtemp's folder is its owner's alone
+        folder.chmod(0o777 & ~umask())  # mkdtemp's folder is its owner's alone
     except OSError as error:
         raise PathError(f"-o {printable(output)} cannot be made: {error.strerror}.") from error
     try:

@@ -6,6 +6,7 @@ a forked process has made. What they write to $TMPDIR is removed with this folde
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import shutil
 import sys
@@ -34,15 +35,12 @@ def temporary_folder() -> Iterator[Path]:
         yield _folders[process]
         return
     earlier = os.environ.get("TMPDIR")
-    is_below = any(part.startswith(_PREFIX) for part in Path(tempfile.gettempdir()).parts)
     with handling_stop_signals(_exit):
         try:
+            is_below = any(part.startswith(_PREFIX) for part in Path(tempfile.gettempdir()).parts)
             folder = tempfile.mkdtemp(prefix="" if is_below else _PREFIX)
         except OSError as error:
-            raise SurroundingsError(
-                f"No folder can be made for temporary files ({error.strerror}). Free some space in /tmp, or name a "
-                "folder on another disk: export TMPDIR=FOLDER."
-            ) from error
+            raise _no_folder(error) from error
         try:
             os.environ["TMPDIR"], tempfile.tempdir = folder, None  # tempfile has kept the earlier one
             _folders[process] = Path(folder)
@@ -54,6 +52,24 @@ def temporary_folder() -> Iterator[Path]:
             if earlier is not None:
                 os.environ["TMPDIR"] = earlier
             tempfile.tempdir = None
+
+
+def make_socket_folder() -> None:
+    """Make the folder of multiprocessing's sockets, at the end of a path that is short enough for one.
+
+    Call it before `temporary_folder`. Raises SurroundingsError.
+    """
+    try:
+        multiprocessing.util.get_temp_dir()
+    except OSError as error:
+        raise _no_folder(error) from error
+
+
+def _no_folder(error: OSError) -> SurroundingsError:
+    return SurroundingsError(
+        f"No folder can be made for temporary files ({error.strerror}). Free some space in /tmp, or name a folder on "
+        "another disk: export TMPDIR=FOLDER."
+    )
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from harness.errors import printable as printable  # also for reports, which import the light half of runs only
+# Also for reports, which import the light half of runs only.
+from harness.errors import HarnessError as HarnessError
+from harness.errors import printable as printable
 
 Goal = Literal["maximize", "minimize"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing.util
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from harness import files
 from harness.errors import HarnessError, printable
-from harness.launch.temporary import temporary_folder
+from harness.launch.temporary import make_socket_folder, temporary_folder
 from harness.run_name import naming_by
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
@@ -75,8 +74,7 @@ def run_sweep(
     refuse_lost_ledger(sweep, folder, storage)
     names = [parameter.name for parameter in sweep.parameters]
     if options.start_method == "forkserver":
-        # Its socket lies here. The path of a socket has at most 107 bytes, too few for folders below $TMPDIR.
-        multiprocessing.util.get_temp_dir()
+        make_socket_folder()
     with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names), temporary_folder():
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
         print(growth_text(trial_queue.growth), end="")

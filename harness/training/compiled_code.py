@@ -1,13 +1,21 @@
-"""Where torch.compile keeps compiled code: in the cache folder, so that runs and trials with equal models share it."""
+"""Where torch.compile keeps compiled code: in the user's cache folder, so that runs with equal models share it."""
 
+import contextlib
 import os
+from pathlib import Path
 
 from harness.config import RunConfig
 
 
 def keep_compiled_code(config: RunConfig) -> None:
-    """Call it before torch is imported. torch's own choice, a folder in $TMPDIR, is removed at the end of the run."""
-    if config.compile:
-        from harness.data.cache import cache_directory
+    """Call it before torch is imported. torch's own choice, a folder in $TMPDIR, is removed at the end of the run.
 
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory(config.cache_dir) / "compiled"))
+    Not in --cache-dir: several users may share that one, and torch runs the code that it finds.
+    """
+    if not config.compile:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vit-harness" / "compiled"
+    with contextlib.suppress(OSError):  # it cannot be made: torch compiles in $TMPDIR, once more for each run
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))

@@ -74,10 +74,17 @@ class StateWriter:
             writing.result()
 
     def is_due(self) -> bool:
-        """Whether --checkpoint-minutes have passed since the last save; never on the other ranks or if they are 0."""
+        """Whether --checkpoint-minutes have passed since the last save or the last True.
+
+        Never on the other ranks, nor if the minutes are 0.
+        """
         if self._writing and self._writing.done():
             self.wait()
-        return self._is_main and 0 < self._config.checkpoint_minutes * 60 <= time.monotonic() - self._last_save
+        now = time.monotonic()
+        due = self._is_main and 0 < self._config.checkpoint_minutes * 60 <= now - self._last_save
+        if due:
+            self._last_save = now  # several processes save a step later; asked again meanwhile, they would save twice
+        return due
 
     def _copied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies on the CPU, in memory that is used again: new pages cost several times as much as the copy."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import SurroundingsError
-from harness.launch.temporary import temporary_folder
+from harness.launch.temporary import make_socket_folder, temporary_folder
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +61,11 @@ def test_a_signal_that_would_end_the_process_at_once_removes_it(outer: Path, sig
     assert not list(outer.iterdir())
 
 
-def test_a_disk_without_room_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object, **keywords: object) -> str:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "mkdtemp", full)
-    with (
-        pytest.raises(SurroundingsError, match=r"temporary files \(No space left on device\)\. Free"),
-        temporary_folder(),
-    ):
-        pass
+@pytest.mark.parametrize("use", [temporary_folder().__enter__, make_socket_folder])
+def test_a_machine_without_a_usable_folder_is_an_error_in_words(
+    use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    monkeypatch.setitem(multiprocessing.process.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
+    with pytest.raises(SurroundingsError, match=r"temporary files \(No usable temporary directory.*\)\. Free"):
+        use()

@@ -111,6 +111,18 @@ def test_other_ranks_write_nothing(state: TrainState, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_save_by_time_is_asked_for_once(state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(state_writer.time, "monotonic", lambda: now)
+    with StateWriter(state, tmp_path / "state", {}, CONFIG, is_main=True) as writer:
+        now = 599.0
+        assert not writer.is_due()
+        now = 600.0
+        assert [writer.is_due() for _ in range(3)] == [True, False, False]
+        now = 1200.0
+        assert writer.is_due()
+
+
 def in_child(work: Any, exit_code: int) -> None:
     child = fork.Process(target=work)
     child.start()

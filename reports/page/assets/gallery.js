@@ -21,7 +21,7 @@ const gallery = (() => {
   // How maps are drawn, here and in the dialog. A map is known by its name, because models differ in layers.
   const settings = {
     get map() { return field.map.value; },
-    set map(name) { change({ map: name === run.maps[0] ? "" : name }); },
+    set map(name) { change({ map: name === run?.maps[0] ? "" : name }); },
     get scale() { return field.scale.value; },
     set scale(name) { change({ scale: name === "own" ? "" : name }); },
   };
@@ -155,10 +155,10 @@ const gallery = (() => {
       ...opened, order: steps, position, settings, label,
       shown: (place, isFirst) => change({ image: file(place) }, { replace: !isFirst }),
       closed: (place) => {
-        change({ image: "" });
-        if (opened.run !== run || order[place] !== steps[place]) return; // the filters changed meanwhile
-        turnTo(Math.floor(place / pageSize()));
-        focusOn(cards.children[place % pageSize()]);
+        const target = Math.floor(place / pageSize());
+        const isSame = steps === order; // else the filters changed meanwhile, or another section opened it
+        if (kept("image")) change({ image: "", ...(isSame ? { page: target ? String(target + 1) : "" } : {}) }); // else Back closed it
+        if (isSame && target === page) focusOn(cards.children[place % pageSize()]);
       },
     });
   }
@@ -191,15 +191,17 @@ const gallery = (() => {
   });
   // Nothing is loaded before the section comes near, unless the address has an image: most readers first look at the
   // leaderboard.
-  let hasBegun = false;
-  function begin() {
-    if (hasBegun) return;
-    hasBegun = true;
-    choose();
+  let begun = null;
+  const begin = () => (begun ??= start());
+
+  function start() {
     state.watch((now, before) => {
+      const differs = (name) => now.fields[`gallery-${name}`] !== before.fields[`gallery-${name}`];
       if (now.run !== before.run || now.other !== before.other) choose();
-      else if ([...NAMES, "page", "image"].some((name) => now.fields[`gallery-${name}`] !== before.fields[`gallery-${name}`])) select();
+      else if ([...NAMES, "page"].some(differs)) select();
+      else if (differs("image")) openKept();
     });
+    return choose();
   }
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -212,7 +214,7 @@ const gallery = (() => {
     has: (key) => keys.includes(key),
     // Opens one image of a run; the arrows of the dialog step through `files`.
     async open(key, files, position) {
-      if (!run) await choose();
+      await begin();
       const opened = await tiles.load(key);
       const indices = files.map((file) => opened.indexOf(file));
       if (indices[position] == null) return;
@@ -222,6 +224,7 @@ const gallery = (() => {
     // Shows a run's images of one class, or those that it predicted as another class: both are names, "" for any class.
     async showClasses(key, truth, predicted) {
       if (!keys.includes(key)) return report.notify("The page has no images of this run.");
+      await begin();
       if (state.now.run !== key) state.change("focus", key);
       change({ ...noFilters, truth, predicted });
       await choose();

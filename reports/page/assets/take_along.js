@@ -2,7 +2,7 @@
 
 // Tables as CSV and charts as SVG: a button beside each.
 const takeAlong = (() => {
-  const LEFT_OUT = ".copy, details, input, .visually-hidden";
+  const LEFT_OUT = ".copy, [data-tag], details, input, .visually-hidden";
 
   // What a cell says, without its buttons.
   function cellText(cell) {

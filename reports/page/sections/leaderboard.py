@@ -80,6 +80,7 @@ def section(collection: Collection, site: Site) -> Section | None:
         cells = {name: cells[number] for name, cells in settings.items()}
         rows += [_setting_row(collection, row, cells, shown), *_seed_rows(collection, row, cells, shown)]
     start, end = axis(row.scores.f1 for row in rows if row.place)
+    tags = list(dict.fromkeys(tag for row in collection.setting_rows for tag in tags_of(row)))
     context = {
         "probes": [_probe(probe, list(board.settings)) for probe in board.probes],
         "rows": [_as_context(row, start, end, shown) for row in rows],
@@ -94,7 +95,8 @@ def section(collection: Collection, site: Site) -> Section | None:
             if 1 < len(values := list(dict.fromkeys(cell.text for cell in _sorted(cells)))) <= MOST_CHOICES
         },
         "states": list(dict.fromkeys(printable(one.run.state) for row in collection.setting_rows for one in row.rows)),
-        "tags": list(dict.fromkeys(tag for row in collection.setting_rows for tag in tags_of(row))),
+        "tags": tags,
+        "tag_example": next((tag for tag in tags if tag.isalnum()), ""),
         "axis": f"{start:g} to {end:g}",
         "equals": sum(row.standing == "equal" for row in rows),
         "compared": sum(row.standing in ("equal", "apart") for row in rows),
