@@ -220,7 +220,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         watch.images += batch.total
 
         # One exchange for both decisions: any rank may stop the run, the main process's clock asks for a save. Several
-        # processes act on it a step later, so that none waits for it.
+        # GPUs act on it a step later, so that none waits for it.
         stop_here = stop.requested or run.run_logger.stop_requested
         agreed = processes.largest_of_last_call(STOP_NOW if stop_here else SAVE_NOW if writer.is_due() else 0)
         stop_agreed = agreed == STOP_NOW
@@ -234,6 +234,7 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         if save:
             writer.save()
         if stop_agreed:
+            writer.wait()  # before the others leave: a launcher would take their end for a failure and end this process
             raise StopRequested(processes.largest(stop.signum or 0))
     state.train(False)
 

@@ -164,8 +164,8 @@ def unstated_norm_eps(name: str, model: nn.Module) -> str:
     if eps in (None, of_timm):
         return ""
     return (
-        f"The model's layer norms add {eps:g} to the variance, timm's {of_timm:g}; a config.json of timm cannot say "
-        "this. The scores from the exported files show how much it changes."
+        f"The model's layer norms add {eps:g} to the variance, timm's {of_timm:g}; timm's config.json has no field "
+        "for this. The scores from the exported files show how much it changes."
     )
 
 

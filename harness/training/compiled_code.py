@@ -8,7 +8,7 @@ from harness.config import RunConfig
 
 
 def keep_compiled_code(config: RunConfig) -> None:
-    """Call it before torch is imported. torch's own choice, a folder in $TMPDIR, is removed at the end of the run.
+    """Call it before anything is compiled. torch's own choice, a folder in $TMPDIR, is removed at the end of the run.
 
     Not in --cache-dir: several users may share that one, and torch runs the code that it finds.
     """

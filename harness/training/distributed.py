@@ -68,6 +68,7 @@ class Processes:
         self.world: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         self._group: Any = dist.new_group(backend="gloo", timeout=_MAIN_WORK_TIMEOUT) if self.world > 1 else None
+        self.decides_late: bool = not on_cpu  # see largest_of_last_call
         self._exchange: tuple[Any, torch.Tensor] | None = None  # of `largest_of_last_call`, under way
         if on_cpu:
             torch.set_num_threads(config.threads or default_threads(self.local_world))
@@ -91,10 +92,11 @@ class Processes:
     def largest_of_last_call(self, number: int) -> int:
         """The largest number of all ranks in the call before this one, 0 in the first; one process gets its own.
 
-        The exchange takes place during the training step between two calls, so that no rank waits for it.
+        The exchange takes place during the training step between two calls, so that no rank waits for it while its
+        device computes. On CPUs ranks have nothing to do meanwhile, and get the largest number of this call.
         """
-        if self._group is None:
-            return number
+        if self._group is None or not self.decides_late:
+            return self.largest(number)
         earlier, value = self._exchange, torch.tensor(number)
         self._exchange = dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group, async_op=True), value
         if earlier is None:

@@ -19,7 +19,10 @@ def in_words(error: BaseException, run_folder: Path | None = None) -> HarnessErr
     if isinstance(error, HarnessError) or not isinstance(error, Exception):
         return None
     if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-        return TrainingError(f"--compile true failed ({first_line(error)}). Use --compile false.")
+        cause = getattr(error, "inner_exception", None)  # of torch's InductorError
+        if isinstance(cause, OSError) and disk_is_full(cause):
+            return in_words(cause, run_folder)
+        return TrainingError(f"torch.compile failed ({first_line(error)}). Use --compile false.")
     if isinstance(error, OSError) and disk_is_full(error):
         return no_space(Path(error.filename) if isinstance(error.filename, str) else run_folder or Path.cwd(), error)
     text = str(error)

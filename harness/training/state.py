@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.errors import SurroundingsError
+from harness.errors import SurroundingsError, TrainingError
 from harness.runs.reading import kind_of
 from harness.training.checkpoint import (
     damaged,
@@ -118,6 +118,11 @@ class TrainState:
             scaler = metadata["scaler"]
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise damaged(path, f"its metadata cannot be used: {error}") from error
+        if differences == ["weights"] and str(origin["weights"]).startswith(f"{recorded['weights']} eps "):
+            raise TrainingError(
+                f"{path} is of a version that did not read layer_norm_eps from the description of the weights. "
+                "Use --fresh to start over."
+            )
         if differences:
             raise SurroundingsError(
                 f"The {' and '.join(differences)} changed since this run was interrupted ({path}). Restore it, "

@@ -83,7 +83,7 @@ class StateWriter:
         now = time.monotonic()
         due = self._is_main and 0 < self._config.checkpoint_minutes * 60 <= now - self._last_save
         if due:
-            self._last_save = now  # several processes save a step later; asked again meanwhile, they would save twice
+            self._last_save = now  # several GPUs save a step later; asked again meanwhile, they would save twice
         return due
 
     def _copied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -99,13 +99,23 @@ def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
     on_ranks(3, work)
 
 
-def test_a_step_of_two_processes_waits_for_no_other_rank(data_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("as_on", "exchange"), [("CPUs", "waited for"), ("GPUs", "not waited for")])
+def test_the_ranks_exchange_once_in_a_step_and_gpus_do_not_wait(
+    data_folder: Path, tmp_path: Path, as_on: str, exchange: str
+) -> None:
     """Collectives between the second and the last step of an epoch, beside the gradients that DDP exchanges itself.
 
     Memory use is unknown during the first two steps, so that ranks agree on repeating them.
     """
 
     def work() -> None:
+        open_processes = Processes.__init__
+
+        def opened(self: Processes, config: RunConfig) -> None:
+            open_processes(self, config)
+            self.decides_late = as_on == "GPUs"
+
+        Processes.__init__ = opened  # type: ignore[method-assign]
         names = [name for name in vars(dist) if name.startswith(("all_", "broadcast", "gather", "barrier", "reduce"))]
         calls: list[str] = []
 
@@ -131,6 +141,6 @@ def test_a_step_of_two_processes_waits_for_no_other_rank(data_folder: Path, tmp_
         train_module.training_step = step
         fit(settings(data_folder, tmp_path, epochs=1, log_every=100, checkpoint_minutes=1.0))
         assert len(by_step) == 5
-        assert by_step[3:] == [["all_reduce, not waited for"]] * 2
+        assert by_step[3:] == [[f"all_reduce, {exchange}"]] * 2
 
     on_ranks(2, work)

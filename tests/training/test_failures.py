@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import TrainingError
+from harness.errors import SurroundingsError, TrainingError
 from harness.training.failures import in_words
 
 LOST = "[pair.cc:545] Read error [127.0.0.1]:20875: Connection reset by peer. third_party/gloo/gloo/transport/tcp"
@@ -28,6 +28,17 @@ def test_a_cause_outside_of_the_program_is_one_sentence(error: Exception, words:
     cause = in_words(error, Path("run"))
     assert isinstance(cause, TrainingError)
     assert str(cause).startswith(words)
+
+
+def test_what_stops_the_compiler_is_named_and_a_full_disk_is_not_its_fault() -> None:
+    from torch._inductor.exc import InductorError
+
+    full = in_words(InductorError(OSError(errno.ENOSPC, "full", "/x/compiled/a.so"), None), Path("run"))
+    assert isinstance(full, SurroundingsError)
+    assert str(full).startswith("No space left to save /x/compiled/a.so. ")
+    broken = in_words(InductorError(RuntimeError("no compiler"), None), Path("run"))
+    assert type(broken) is TrainingError
+    assert str(broken) == "torch.compile failed (RuntimeError: no compiler). Use --compile false."
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from harness import train as train_module
 from harness.config import RunConfig
-from harness.errors import SurroundingsError
+from harness.errors import SurroundingsError, TrainingError
 from harness.model.vit import build_model
 from harness.train import fit
 from harness.training import checkpoint, state_writer
@@ -109,6 +109,18 @@ def test_other_ranks_write_nothing(state: TrainState, tmp_path: Path) -> None:
         writer.save()
         assert not writer.is_due()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_state_of_a_version_that_ignored_the_norms_of_its_weights_cannot_be_resumed(
+    state: TrainState, tmp_path: Path
+) -> None:
+    save_tensors(tmp_path / "state", state.tensors(), state.metadata({"data": "d", "weights": "w"}))
+    state.restore(tmp_path / "state", {"data": "d", "weights": "w"})
+    with pytest.raises(TrainingError, match="did not read layer_norm_eps") as error:
+        state.restore(tmp_path / "state", {"data": "d", "weights": "w eps 1e-12"})
+    assert not isinstance(error.value, SurroundingsError)  # repeating the command does not help
+    with pytest.raises(SurroundingsError, match="The weights changed"):
+        state.restore(tmp_path / "state", {"data": "d", "weights": "other eps 1e-12"})
 
 
 def test_a_save_by_time_is_asked_for_once(state: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
