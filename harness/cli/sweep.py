@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -83,15 +84,11 @@ def plan(
     file: Path,
     runs_dir: str,
     storage: str | None,
-    count: int | None,
-    seed: int,
-    algorithm: str,
-    pruner: str,
-    repeats: int,
     words: tuple[str, ...],
     workers: int,
     probe: bool,
     keep: int | None,
+    **search: Any,
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
@@ -107,12 +104,11 @@ def plan(
         from harness.sweep.plan.plan import render
         from harness.sweep.spec.repeats import with_repeats
 
-        spec = with_repeats(read_file(file, words), repeats)
+        options = Search(**search)
         planned = make_plan(
-            spec,
+            with_repeats(read_file(file, words), options.repeats),
+            options,
             runs_dir=runs_dir,
-            count=count,
-            seed=seed,
             probe=probe,
             workers=workers,
             keep=keep,
@@ -162,26 +158,15 @@ def run(
     file: Path,
     runs_dir: str,
     storage: str | None,
-    count: int | None,
-    seed: int,
-    algorithm: str,
-    pruner: str,
-    repeats: int,
     words: tuple[str, ...],
     workers: int | None,
     gpus_per_run: float | None,
     processes_per_run: int,
-    retries: int,
-    timeout: float,
-    keep: int | None,
     repeat_best: int | None,
-    end_by: float | None,
     accept: bool,
     reuse: tuple[Path, ...],
-    max_hours: float | None,
-    target: float | None,
-    patience: int | None,
     verify_best: bool,
+    **values: Any,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
@@ -203,15 +188,17 @@ def run(
         from harness.sweep.session import run_sweep, sweep_folder
         from harness.sweep.spec.repeats import with_repeats
 
-        spec, repeat = read_file(file, words), RepeatBest(repeat_best, repeats) if repeat_best else None
-        if repeat:
+        search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
+        budget = Budget(**{name: values.pop(name) for name in Budget.__dataclass_fields__})
+        options = RunnerOptions(budget=budget, **values)
+        spec, repeat = read_file(file, words), None
+        if repeat_best:
+            repeat = RepeatBest(repeat_best, search.repeats)
             check_repeat_best(spec, repeat)
+            search = dataclasses.replace(search, repeats=1)
         else:
-            spec = with_repeats(spec, repeats)
+            spec = with_repeats(spec, search.repeats)
         slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        budget = Budget(max_hours, target, patience)
-        search = Search(count, seed, algorithm, spec.repeats, pruner)
-        options = RunnerOptions(retries, timeout, keep, budget, end_by)
         folder = sweep_folder(spec, runs_dir)
         code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
         if verify_best and code == 0:

@@ -459,7 +459,7 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(
     assert {path.name for path in (tmp_path / "runs").glob("*/*/checkpoints/*")} == {BEST}
     monkeypatch.setattr(benchmark, "SECONDS", 1e-9)
     monkeypatch.setattr(benchmark, "SCORING_SECONDS", 1e-9)
-    cost = plan(read_sweep(file), runs_dir=tmp_path / "none").cost
+    cost = plan(read_sweep(file), Search(), runs_dir=tmp_path / "none").cost
     assert cost is not None
     used = sum(path.stat().st_size for path in (tmp_path / "runs" / "tiny").rglob("*") if path.is_file())
     assert used / 2 < cost.disk(3, None)[0] < used * 2  # the sizes of figures depend on the version of matplotlib
