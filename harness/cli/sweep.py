@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import errors_in_words
 from harness.options import SETTINGS, sweep_words
 from harness.sweep.search.settings import Search
 
@@ -99,23 +98,22 @@ def plan(
     Example:
       harness sweep plan sweeps/grid.yaml -- --data my_images
     """
-    with errors_in_words():
-        from harness.sweep.plan.plan import plan as make_plan
-        from harness.sweep.plan.plan import render
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.sweep.plan.plan import plan as make_plan
+    from harness.sweep.plan.plan import render
+    from harness.sweep.spec.repeats import with_repeats
 
-        options = Search(**search)
-        planned = make_plan(
-            with_repeats(read_file(file, words), options.repeats),
-            options,
-            runs_dir=runs_dir,
-            probe=probe,
-            workers=workers,
-            keep=keep,
-            storage=storage,
-            say=functools.partial(click.echo, err=True),
-        )
-        click.echo(render(planned))
+    options = Search(**search)
+    planned = make_plan(
+        with_repeats(read_file(file, words), options.repeats),
+        options,
+        runs_dir=runs_dir,
+        probe=probe,
+        workers=workers,
+        keep=keep,
+        storage=storage,
+        say=functools.partial(click.echo, err=True),
+    )
+    click.echo(render(planned))
 
 
 @sweep.command()
@@ -179,31 +177,30 @@ def run(
       harness sweep run sweeps/finetune.yaml --reuse runs/grid --max-hours 8
       harness sweep run sweeps/grid.yaml --repeat-best 3 --repeats 5
     """
-    with errors_in_words():
-        from harness.cli.verify import verify_best_run
-        from harness.sweep.execution.budget import Budget
-        from harness.sweep.execution.resources import share_machine
-        from harness.sweep.execution.runner_options import RunnerOptions
-        from harness.sweep.repeat_best import RepeatBest, check_repeat_best
-        from harness.sweep.session import run_sweep, sweep_folder
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.cli.verify import verify_best_run
+    from harness.sweep.execution.budget import Budget
+    from harness.sweep.execution.resources import share_machine
+    from harness.sweep.execution.runner_options import RunnerOptions
+    from harness.sweep.repeat_best import RepeatBest, check_repeat_best
+    from harness.sweep.session import run_sweep, sweep_folder
+    from harness.sweep.spec.repeats import with_repeats
 
-        search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
-        budget = Budget(**{name: values.pop(name) for name in Budget.__dataclass_fields__})
-        options = RunnerOptions(budget=budget, **values)
-        spec, repeat = read_file(file, words), None
-        if repeat_best:
-            repeat = RepeatBest(repeat_best, search.repeats)
-            check_repeat_best(spec, repeat)
-            search = dataclasses.replace(search, repeats=1)
-        else:
-            spec = with_repeats(spec, search.repeats)
-        slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        folder = sweep_folder(spec, runs_dir)
-        code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
-        if verify_best and code == 0:
-            verify_best_run(folder, spec.metric.name, spec.metric.goal)
-        sys.exit(code)
+    search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
+    budget = Budget(**{name: values.pop(name) for name in Budget.__dataclass_fields__})
+    options = RunnerOptions(budget=budget, **values)
+    spec, repeat = read_file(file, words), None
+    if repeat_best:
+        repeat = RepeatBest(repeat_best, search.repeats)
+        check_repeat_best(spec, repeat)
+        search = dataclasses.replace(search, repeats=1)
+    else:
+        spec = with_repeats(spec, search.repeats)
+    slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
+    folder = sweep_folder(spec, runs_dir)
+    code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
+    if verify_best and code == 0:
+        verify_best_run(folder, spec.metric.name, spec.metric.goal)
+    sys.exit(code)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
