@@ -249,7 +249,7 @@ def test_a_sweep_killed_at_random_moments_runs_each_trial_once(
     assert [record.state for record in done] == ["finished"] * 4
     assert [record.attempts for record in done] == [0] * 4  # a trial that is killed with its runner has not failed
     assert [record.value for record in done] == [record.value for record in records(file, undisturbed)]
-    study = trial_queue(file, disturbed)._study
+    study = trial_queue(file, disturbed).study
     complete = [trial.user_attrs["point"] for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted(complete) == [0, 1, 2, 3]
     assert len(list(disturbed.glob("tiny/*/config.json"))) == 4
