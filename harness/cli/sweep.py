@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,3 +224,12 @@ def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, P
     refuse_lost_ledger(spec, folder, storage)
     trial_queue = TrialQueue.load(spec, folder, storage)
     return trial_queue.sweep, folder, trial_queue
+
+
+@contextlib.contextmanager
+def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Sweep, Path, TrialQueue]]:
+    """`load_sweep`, and HarnessError if the database of its trial queue fails while it is used."""
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words
+
+    with ledger_errors_in_words(file):
+        yield load_sweep(file, runs_dir, storage)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.sweep import common_options, load_sweep, read_file
+from harness.cli.sweep import begun_sweep, common_options, read_file
 from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
@@ -39,11 +39,9 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
     """
     from harness.slurm.jobs import cancel_jobs_of
     from harness.slurm.queue import PENDING
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words
     from harness.sweep.session import still_running
 
-    with ledger_errors_in_words(file):
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
         if trial is not None:
             click.echo(f"Trial {trial} is {_stop_trial(trial_queue, trial)}.")
             return
@@ -99,7 +97,6 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     import dataclasses
 
     from harness.slurm.jobs import jobs_of, jobs_table
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words
     from harness.sweep.session import leaderboard_of, living_runs, remote_lines
     from harness.sweep.status import status_table
     from harness.sweep.watch import SweepWatch
@@ -107,8 +104,7 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     from reports.stats.leaderboard import to_json
     from reports.stats.leaderboard_table import render
 
-    with ledger_errors_in_words(file):
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
         records, jobs = trial_queue.records(), jobs_of(folder)
         runs, elsewhere = ledger_runs(trial_queue, spec, folder)
         rows = SweepWatch(spec, trial_queue).rows()
@@ -147,7 +143,7 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
 
 def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, list[Run], dict[str, str]]:
     """The sweep, its folder, its runs, and the places of those on other machines, by name."""
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file
+    from harness.sweep.search.ledger_errors import ledger_file
     from harness.sweep.session import sweep_folder
     from harness.sweep.whereabouts import ledger_runs
     from reports.runs import read_runs
@@ -157,6 +153,5 @@ def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Swee
     database = ledger_file(folder, storage)
     if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue
         return spec, folder, read_runs(folder), {}
-    with ledger_errors_in_words(file):
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
         return spec, folder, *ledger_runs(trial_queue, spec, folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import common_options, load_sweep, read_file, search_options
+from harness.cli.sweep import begun_sweep, common_options, read_file, search_options
 from harness.errors import ConfigError
 
 
@@ -25,13 +25,11 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
       harness sweep add sweeps/grid.yaml -- --lr 3e-4 --batch-size 32 --augment none
     """
     from harness.sweep.search.added import added_point
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import check_inputs
     from harness.sweep.spec.repeats import with_repeats
 
-    with ledger_errors_in_words(file):
-        _, folder, trial_queue = load_sweep(file, runs_dir, storage)
+    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
         begun_with = tuple(trial_queue.study.user_attrs["overrides"])
         spec = with_repeats(read_file(file, begun_with), trial_queue.search.repeats)
         settings = added_point(spec, words)
