@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from harness.cli.sweep import common_options, load_sweep
 from harness.cli.sweep import run as sweep_run
-from harness.errors import ConfigError, errors_in_words
+from harness.errors import ConfigError
 from harness.options import SETTINGS
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def script(context: click.Context, words: tuple[str, ...], train: bool, **values
     Example:
       harness slurm script sweeps/grid.yaml --tasks 8 --gpus 1 --time 4:00:00 > grid.sh
     """
-    with errors_in_words():
-        click.echo(_submission(context, words, train, values).script, nl=False)
+    click.echo(_submission(context, words, train, values).script, nl=False)
 
 
 @slurm.command(short_help="Submit a sweep as a job array, or one run.")
@@ -82,19 +81,18 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
       harness slurm submit sweeps/grid.yaml --tasks 8 --gpus 1 --time 4:00:00 -- --data my_images
       harness slurm submit --train --nodes 2 --gpus 4 --time 12:00:00 -- --data my_images
     """
-    with errors_in_words():
-        from harness.files import write_atomically
-        from harness.slurm import queue
+    from harness.files import write_atomically
+    from harness.slurm import queue
 
-        submission = _submission(context, words, train, values)
-        queue.require("sbatch")
-        file = submission.logs / "submitted.sh"
-        write_atomically(file, submission.script.encode())
-        file.chmod(0o600)  # --storage may hold a password
-        job = queue.submit(file)
-        click.echo(f"Submitted job {job}. Output: {submission.logs}/{job}*.log")
-        if not train:
-            click.echo(f"To follow it: harness sweep watch {shlex.quote(words[0])}")
+    submission = _submission(context, words, train, values)
+    queue.require("sbatch")
+    file = submission.logs / "submitted.sh"
+    write_atomically(file, submission.script.encode())
+    file.chmod(0o600)  # --storage may hold a password
+    job = queue.submit(file)
+    click.echo(f"Submitted job {job}. Output: {submission.logs}/{job}*.log")
+    if not train:
+        click.echo(f"To follow it: harness sweep watch {shlex.quote(words[0])}")
 
 
 @slurm.command()
@@ -109,16 +107,15 @@ def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: fl
     Example:
       harness slurm requeue sweeps/grid.yaml --task "$task" --since "$started" --code "$code"
     """
-    with errors_in_words():
-        from harness.slurm import queue
-        from harness.slurm.requeue import reason_to_end
+    from harness.slurm import queue
+    from harness.slurm.requeue import reason_to_end
 
-        _, _, trial_queue = load_sweep(file, runs_dir, storage)
-        if reason := reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code):
-            click.echo(f"Task {task} ends: {reason}.")
-        else:
-            click.echo(f"Trials remain: task {task} is queued again.")
-            queue.requeue(task)
+    _, _, trial_queue = load_sweep(file, runs_dir, storage)
+    if reason := reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code):
+        click.echo(f"Task {task} ends: {reason}.")
+    else:
+        click.echo(f"Trials remain: task {task} is queued again.")
+        queue.requeue(task)
 
 
 def _worker_options() -> list[click.Option]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import errors_in_words
 from harness.options import SETTINGS, sweep_words
 from harness.sweep.search.settings import Search
 
@@ -83,15 +84,11 @@ def plan(
     file: Path,
     runs_dir: str,
     storage: str | None,
-    count: int | None,
-    seed: int,
-    algorithm: str,
-    pruner: str,
-    repeats: int,
     words: tuple[str, ...],
     workers: int,
     probe: bool,
     keep: int | None,
+    **search: Any,
 ) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
@@ -102,24 +99,22 @@ def plan(
     Example:
       harness sweep plan sweeps/grid.yaml -- --data my_images
     """
-    with errors_in_words():
-        from harness.sweep.plan.plan import plan as make_plan
-        from harness.sweep.plan.plan import render
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.sweep.plan.plan import plan as make_plan
+    from harness.sweep.plan.plan import render
+    from harness.sweep.spec.repeats import with_repeats
 
-        spec = with_repeats(read_file(file, words), repeats)
-        planned = make_plan(
-            spec,
-            runs_dir=runs_dir,
-            count=count,
-            seed=seed,
-            probe=probe,
-            workers=workers,
-            keep=keep,
-            storage=storage,
-            say=functools.partial(click.echo, err=True),
-        )
-        click.echo(render(planned))
+    options = Search(**search)
+    planned = make_plan(
+        with_repeats(read_file(file, words), options.repeats),
+        options,
+        runs_dir=runs_dir,
+        probe=probe,
+        workers=workers,
+        keep=keep,
+        storage=storage,
+        say=functools.partial(click.echo, err=True),
+    )
+    click.echo(render(planned))
 
 
 @sweep.command()
@@ -162,26 +157,15 @@ def run(
     file: Path,
     runs_dir: str,
     storage: str | None,
-    count: int | None,
-    seed: int,
-    algorithm: str,
-    pruner: str,
-    repeats: int,
     words: tuple[str, ...],
     workers: int | None,
     gpus_per_run: float | None,
     processes_per_run: int,
-    retries: int,
-    timeout: float,
-    keep: int | None,
     repeat_best: int | None,
-    end_by: float | None,
     accept: bool,
     reuse: tuple[Path, ...],
-    max_hours: float | None,
-    target: float | None,
-    patience: int | None,
     verify_best: bool,
+    **values: Any,
 ) -> None:
     """Run the trials of FILE. Repeat the command to resume; finished trials are kept.
 
@@ -194,29 +178,30 @@ def run(
       harness sweep run sweeps/finetune.yaml --reuse runs/grid --max-hours 8
       harness sweep run sweeps/grid.yaml --repeat-best 3 --repeats 5
     """
-    with errors_in_words():
-        from harness.cli.verify import verify_best_run
-        from harness.sweep.execution.budget import Budget
-        from harness.sweep.execution.resources import share_machine
-        from harness.sweep.execution.runner_options import RunnerOptions
-        from harness.sweep.repeat_best import RepeatBest, check_repeat_best
-        from harness.sweep.session import run_sweep, sweep_folder
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.cli.verify import verify_best_run
+    from harness.sweep.execution.budget import Budget
+    from harness.sweep.execution.resources import share_machine
+    from harness.sweep.execution.runner_options import RunnerOptions
+    from harness.sweep.repeat_best import RepeatBest, check_repeat_best
+    from harness.sweep.session import run_sweep, sweep_folder
+    from harness.sweep.spec.repeats import with_repeats
 
-        spec, repeat = read_file(file, words), RepeatBest(repeat_best, repeats) if repeat_best else None
-        if repeat:
-            check_repeat_best(spec, repeat)
-        else:
-            spec = with_repeats(spec, repeats)
-        slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-        budget = Budget(max_hours, target, patience)
-        search = Search(count, seed, algorithm, spec.repeats, pruner)
-        options = RunnerOptions(retries, timeout, keep, budget, end_by)
-        folder = sweep_folder(spec, runs_dir)
-        code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
-        if verify_best and code == 0:
-            verify_best_run(folder, spec.metric.name, spec.metric.goal)
-        sys.exit(code)
+    search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
+    budget = Budget(**{name: values.pop(name) for name in Budget.__dataclass_fields__})
+    options = RunnerOptions(budget=budget, **values)
+    spec, repeat = read_file(file, words), None
+    if repeat_best:
+        repeat = RepeatBest(repeat_best, search.repeats)
+        check_repeat_best(spec, repeat)
+        search = dataclasses.replace(search, repeats=1)
+    else:
+        spec = with_repeats(spec, search.repeats)
+    slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
+    folder = sweep_folder(spec, runs_dir)
+    code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
+    if verify_best and code == 0:
+        verify_best_run(folder, spec.metric.name, spec.metric.goal)
+    sys.exit(code)
 
 
 def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
@@ -239,3 +224,12 @@ def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, P
     refuse_lost_ledger(spec, folder, storage)
     trial_queue = TrialQueue.load(spec, folder, storage)
     return trial_queue.sweep, folder, trial_queue
+
+
+@contextlib.contextmanager
+def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Sweep, Path, TrialQueue]]:
+    """`load_sweep`, and HarnessError if the database of its trial queue fails while it is used."""
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words
+
+    with ledger_errors_in_words(file):
+        yield load_sweep(file, runs_dir, storage)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.sweep import common_options, load_sweep, read_file
-from harness.errors import ConfigError, HarnessError, errors_in_words
+from harness.cli.sweep import begun_sweep, common_options, read_file
+from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
@@ -37,31 +37,28 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
       harness sweep stop sweeps/grid.yaml
       harness sweep stop sweeps/grid.yaml --trial 3
     """
-    with errors_in_words():
-        from harness.slurm.jobs import cancel_jobs_of
-        from harness.slurm.queue import PENDING
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.session import still_running
+    from harness.slurm.jobs import cancel_jobs_of
+    from harness.slurm.queue import PENDING
+    from harness.sweep.session import still_running
 
-        with ledger_errors_in_words(file):
-            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            if trial is not None:
-                click.echo(f"Trial {trial} is {_stop_trial(trial_queue, trial)}.")
-                return
-            trial_queue.request_stop()
-            cancelled = cancel_jobs_of(folder, PENDING)
-            deadline = time.monotonic() + STOP_TIMEOUT
-            while running := still_running(folder, trial_queue):
-                if time.monotonic() > deadline:
-                    cancel_jobs_of(folder)
-                    raise HarnessError(
-                        f"{STOP_TIMEOUT:.0f} s after the request to stop, this is still running: {'; '.join(running)}."
-                    )
-                time.sleep(0.2)
-        # Also jobs that have no worker yet, or that have queued themselves again just now.
-        cancelled += cancel_jobs_of(folder)
-        jobs = f" Cancelled jobs: {', '.join(dict.fromkeys(cancelled))}." if cancelled else ""
-        click.echo(f"The sweep {spec.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}")
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
+        if trial is not None:
+            click.echo(f"Trial {trial} is {_stop_trial(trial_queue, trial)}.")
+            return
+        trial_queue.request_stop()
+        cancelled = cancel_jobs_of(folder, PENDING)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while running := still_running(folder, trial_queue):
+            if time.monotonic() > deadline:
+                cancel_jobs_of(folder)
+                raise HarnessError(
+                    f"{STOP_TIMEOUT:.0f} s after the request to stop, this is still running: {'; '.join(running)}."
+                )
+            time.sleep(0.2)
+    # Also jobs that have no worker yet, or that have queued themselves again just now.
+    cancelled += cancel_jobs_of(folder)
+    jobs = f" Cancelled jobs: {', '.join(dict.fromkeys(cancelled))}." if cancelled else ""
+    click.echo(f"The sweep {spec.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}")
 
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
@@ -97,35 +94,32 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     Example:
       harness sweep status sweeps/grid.yaml
     """
-    with errors_in_words():
-        import dataclasses
+    import dataclasses
 
-        from harness.slurm.jobs import jobs_of, jobs_table
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.session import leaderboard_of, living_runs, remote_lines
-        from harness.sweep.status import status_table
-        from harness.sweep.watch import SweepWatch
-        from harness.sweep.whereabouts import ledger_runs
-        from reports.stats.leaderboard import to_json
-        from reports.stats.leaderboard_table import render
+    from harness.slurm.jobs import jobs_of, jobs_table
+    from harness.sweep.session import leaderboard_of, living_runs, remote_lines
+    from harness.sweep.status import status_table
+    from harness.sweep.watch import SweepWatch
+    from harness.sweep.whereabouts import ledger_runs
+    from reports.stats.leaderboard import to_json
+    from reports.stats.leaderboard_table import render
 
-        with ledger_errors_in_words(file):
-            spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            records, jobs = trial_queue.records(), jobs_of(folder)
-            runs, elsewhere = ledger_runs(trial_queue, spec, folder)
-            rows = SweepWatch(spec, trial_queue).rows()
-        board = leaderboard_of(runs, spec)
-        if as_json:
-            trials = [dataclasses.asdict(record) for record in records]
-            content = {"trials": trials, "board": json.loads(to_json(board))}
-            content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
-            click.echo(json.dumps(content, indent=1))
-        else:
-            click.echo(status_table(rows, runs, spec, living_runs(folder)))
-            if jobs:
-                click.echo(jobs_table(jobs))
-            click.echo(render(board))
-            click.echo(remote_lines([], elsewhere), nl=False)
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
+        records, jobs = trial_queue.records(), jobs_of(folder)
+        runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+        rows = SweepWatch(spec, trial_queue).rows()
+    board = leaderboard_of(runs, spec)
+    if as_json:
+        trials = [dataclasses.asdict(record) for record in records]
+        content = {"trials": trials, "board": json.loads(to_json(board))}
+        content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
+        click.echo(json.dumps(content, indent=1))
+    else:
+        click.echo(status_table(rows, runs, spec, living_runs(folder)))
+        if jobs:
+            click.echo(jobs_table(jobs))
+        click.echo(render(board))
+        click.echo(remote_lines([], elsewhere), nl=False)
 
 
 @click.command(short_help="Send the offline runs of FILE to W&B.")
@@ -139,18 +133,17 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     Example:
       harness sweep sync sweeps/grid.yaml
     """
-    with errors_in_words():
-        from harness.sweep.wandb_sync import sync_sweep
+    from harness.sweep.wandb_sync import sync_sweep
 
-        spec, folder, runs, elsewhere = _runs_of_sweep(file, runs_dir, storage)
-        report = sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal)
-        click.echo(report.text())
-        sys.exit(report.exit_code)
+    spec, folder, runs, elsewhere = _runs_of_sweep(file, runs_dir, storage)
+    report = sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal)
+    click.echo(report.text())
+    sys.exit(report.exit_code)
 
 
 def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, list[Run], dict[str, str]]:
     """The sweep, its folder, its runs, and the places of those on other machines, by name."""
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file
+    from harness.sweep.search.ledger_errors import ledger_file
     from harness.sweep.session import sweep_folder
     from harness.sweep.whereabouts import ledger_runs
     from reports.runs import read_runs
@@ -160,6 +153,5 @@ def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Swee
     database = ledger_file(folder, storage)
     if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue
         return spec, folder, read_runs(folder), {}
-    with ledger_errors_in_words(file):
-        spec, folder, trial_queue = load_sweep(file, runs_dir, storage)
+    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
         return spec, folder, *ledger_runs(trial_queue, spec, folder)

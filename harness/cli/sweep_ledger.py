@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import common_options, load_sweep, read_file, search_options
-from harness.errors import ConfigError, errors_in_words
+from harness.cli.sweep import begun_sweep, common_options, read_file, search_options
+from harness.errors import ConfigError
 
 
 @click.command(short_help="Queue one more point of a sweep by hand.")
@@ -24,24 +24,21 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
     Example:
       harness sweep add sweeps/grid.yaml -- --lr 3e-4 --batch-size 32 --augment none
     """
-    with errors_in_words():
-        from harness.sweep.search.added import added_point
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.search.trial_queue import TrialQueue
-        from harness.sweep.session import check_inputs
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.sweep.search.added import added_point
+    from harness.sweep.search.trial_queue import TrialQueue
+    from harness.sweep.session import check_inputs
+    from harness.sweep.spec.repeats import with_repeats
 
-        with ledger_errors_in_words(file):
-            _, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            begun_with = tuple(trial_queue.study.user_attrs["overrides"])
-            spec = with_repeats(read_file(file, begun_with), trial_queue.search.repeats)
-            settings = added_point(spec, words)
-            contents = check_inputs(spec, trial_queue.search, [settings])
-            trial_queue = TrialQueue.open(spec, trial_queue.search, folder, storage, contents)
-            [added] = trial_queue.add([settings])
-        if added.state:
-            raise ConfigError(f"Trial {added.number} of the sweep {spec.name} has these settings. It is {added.state}.")
-        click.echo(f"Trial {added.number} is queued. To run it: harness sweep run {shlex.quote(str(file))}")
+    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
+        begun_with = tuple(trial_queue.study.user_attrs["overrides"])
+        spec = with_repeats(read_file(file, begun_with), trial_queue.search.repeats)
+        settings = added_point(spec, words)
+        contents = check_inputs(spec, trial_queue.search, [settings])
+        trial_queue = TrialQueue.open(spec, trial_queue.search, folder, storage, contents)
+        [added] = trial_queue.add([settings])
+    if added.state:
+        raise ConfigError(f"Trial {added.number} of the sweep {spec.name} has these settings. It is {added.state}.")
+    click.echo(f"Trial {added.number} is queued. To run it: harness sweep run {shlex.quote(str(file))}")
 
 
 @click.command(short_help="Make a lost or damaged trial queue again from the run folders.")
@@ -57,24 +54,23 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
     Example:
       harness sweep rebuild sweeps/grid.yaml
     """
-    with errors_in_words():
-        from harness.runs.folder import refuse_links_in
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.search.rebuild import rebuild as make_again
-        from harness.sweep.search.settings import Search
-        from harness.sweep.session import check_inputs, locked, sweep_folder
-        from harness.sweep.spec.repeats import with_repeats
+    from harness.runs.folder import refuse_links_in
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words
+    from harness.sweep.search.rebuild import rebuild as make_again
+    from harness.sweep.search.settings import Search
+    from harness.sweep.session import check_inputs, locked, sweep_folder
+    from harness.sweep.spec.repeats import with_repeats
 
-        options = Search(**search)
-        spec = with_repeats(read_file(file, words), options.repeats)
-        folder = sweep_folder(spec, runs_dir)
-        refuse_links_in(folder, folder / "logs")
-        contents = check_inputs(spec, options)
-        with locked(folder), ledger_errors_in_words(file):
-            rebuilt = make_again(spec, options, folder, storage, contents)
-        for path in rebuilt.moved:
-            click.echo(f"The damaged queue was moved to {path}.")
-        for line in rebuilt.left_out:
-            click.echo(f"left out: {line}")
-        click.echo(rebuilt.text())
-        click.echo(f"To resume: harness sweep run {shlex.quote(str(file))}")
+    options = Search(**search)
+    spec = with_repeats(read_file(file, words), options.repeats)
+    folder = sweep_folder(spec, runs_dir)
+    refuse_links_in(folder, folder / "logs")
+    contents = check_inputs(spec, options)
+    with locked(folder), ledger_errors_in_words(file):
+        rebuilt = make_again(spec, options, folder, storage, contents)
+    for path in rebuilt.moved:
+        click.echo(f"The damaged queue was moved to {path}.")
+    for line in rebuilt.left_out:
+        click.echo(f"left out: {line}")
+    click.echo(rebuilt.text())
+    click.echo(f"To resume: harness sweep run {shlex.quote(str(file))}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.sweep import common_options, load_sweep
-from harness.errors import ConfigError, errors_in_words
+from harness.cli.sweep import begun_sweep, common_options
+from harness.errors import ConfigError
 from harness.options import SETTINGS
 
 trial_numbers = click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
@@ -29,19 +29,16 @@ def retry(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...
       harness sweep retry sweeps/grid.yaml --failed
       harness sweep retry sweeps/grid.yaml 3 7
     """
-    with errors_in_words():
-        from harness.sweep import redo
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
+    from harness.sweep import redo
 
-        if not trials and not failed:
-            raise ConfigError("Name the trials to queue again by their numbers, or give --failed.")
-        with ledger_errors_in_words(file):
-            _, folder, trial_queue = load_sweep(file, runs_dir, storage)
-            chosen = redo.retry(trial_queue, folder, trials, failed=failed)
-        numbers = ", ".join(str(record.number) for record in chosen)
-        click.echo(f"Queued again: {numbers}." if chosen else "No trial of this sweep has failed.")
-        if chosen:
-            click.echo(f"To run them: harness sweep run {shlex.quote(str(file))}")
+    if not trials and not failed:
+        raise ConfigError("Name the trials to queue again by their numbers, or give --failed.")
+    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
+        chosen = redo.retry(trial_queue, folder, trials, failed=failed)
+    numbers = ", ".join(str(record.number) for record in chosen)
+    click.echo(f"Queued again: {numbers}." if chosen else "No trial of this sweep has failed.")
+    if chosen:
+        click.echo(f"To run them: harness sweep run {shlex.quote(str(file))}")
 
 
 @click.command(context_settings=SETTINGS, short_help="Leave trials of FILE out.")
@@ -54,13 +51,10 @@ def skip(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...]
     Example:
       harness sweep skip sweeps/grid.yaml 3 7
     """
-    with errors_in_words():
-        from harness.sweep import redo
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
+    from harness.sweep import redo
 
-        if not trials:
-            raise ConfigError("Name the trials to leave out by their numbers; `harness sweep status` lists them.")
-        with ledger_errors_in_words(file):
-            _, _, trial_queue = load_sweep(file, runs_dir, storage)
-            chosen = redo.skip(trial_queue, trials)
-        click.echo(f"Skipped: {', '.join(str(record.number) for record in chosen)}.")
+    if not trials:
+        raise ConfigError("Name the trials to leave out by their numbers; `harness sweep status` lists them.")
+    with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+        chosen = redo.skip(trial_queue, trials)
+    click.echo(f"Skipped: {', '.join(str(record.number) for record in chosen)}.")

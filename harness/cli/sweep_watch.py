@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.sweep import common_options, load_sweep, read_file
-from harness.errors import HarnessError, errors_in_words
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
@@ -28,18 +28,17 @@ def watch(file: Path, runs_dir: str, storage: str | None) -> None:
     Example:
       harness sweep watch sweeps/grid.yaml
     """
-    with errors_in_words():
-        from harness.sweep.search.ledger_errors import ledger_errors_in_words
-        from harness.sweep.watch import watch as show
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words
+    from harness.sweep.watch import watch as show
 
-        try:
-            with ledger_errors_in_words(file):
-                sweep, trial_queue = _begun(file, runs_dir, storage)
-                show(sweep, trial_queue)
-                _print_leaderboard(sweep, trial_queue, runs_dir)
-        except KeyboardInterrupt:
-            click.echo("The view has ended; the sweep keeps running.", err=True)
-            sys.exit(130)
+    try:
+        with ledger_errors_in_words(file):
+            sweep, trial_queue = _begun(file, runs_dir, storage)
+            show(sweep, trial_queue)
+            _print_leaderboard(sweep, trial_queue, runs_dir)
+    except KeyboardInterrupt:
+        click.echo("The view has ended; the sweep keeps running.", err=True)
+        sys.exit(130)
 
 
 def _print_leaderboard(sweep: Sweep, trial_queue: TrialQueue, runs_dir: str) -> None:

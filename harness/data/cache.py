@@ -25,6 +25,7 @@ from harness.runs.rules import printable
 
 FORMAT = 3  # of the shards; counts up when they or the decoding change
 DECODED = "decoded"  # the folder of the stores, one per resize rule
+MOST_NAMED = 20  # images that a message names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +143,15 @@ def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(given or default).expanduser().absolute()
 
 
-def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str], limit: int = 20) -> str:
+def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str]) -> str:
     """One message that names images that cannot be decoded, each with its reason."""
     lines = [f"{printable(files[index])}: {reason}" for index, reason in sorted(bad.items())]
-    more = [f"and {len(lines) - limit} more"] if len(lines) > limit else []
+    more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
     head = (
         f"{len(lines)} of {len(files)} images in {printable(root)} cannot be decoded. "
         "Repair or remove them, or leave them out with --bad-images skip:"
     )
-    return "\n  ".join([head, *lines[:limit], *more])
+    return "\n  ".join([head, *lines[:MOST_NAMED], *more])
 
 
 @contextlib.contextmanager

@@ -114,19 +114,14 @@ class _Seen:
 def report(
     root: str | os.PathLike[str],
     *,
-    seed: int = 0,
-    split_fraction: float = 0.2,
     split_group: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    progress: bool = True,
 ) -> CheckReport:
     """Every problem that would stop a run, and notes on what would not stop it."""
-    folder, problems = scan_image_folder(
-        root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
-    )
+    folder, problems = scan_image_folder(root, split_group=split_group, cache_dir=cache_dir)
     splits = {file: split.name for split in folder.splits for file in split.files}
     files = list(splits)
-    seen, broken = _look_at_all(folder.root, files, progress=progress)
+    seen, broken = _look_at_all(folder.root, files)
     pairs = _copies(folder)
     across = tuple(pair for pair in pairs if splits[pair.first] != splits[pair.second])
     within = tuple(pair for pair in pairs if splits[pair.first] == splits[pair.second] == "train")
@@ -159,7 +154,7 @@ def report(
     )
 
 
-def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[str, _Seen], dict[str, str]]:
+def _look_at_all(root: Path, files: list[str]) -> tuple[dict[str, _Seen], dict[str, str]]:
     """What was seen of each image that decodes, and the reason of each that does not."""
 
     def look_at(file: str) -> _Seen | str:
@@ -169,7 +164,7 @@ def _look_at_all(root: Path, files: list[str], *, progress: bool) -> tuple[dict[
             return error.reason
         return _Seen(decoded.size, decoded.mode, decoded.grey_bits, is_blank(decoded.image))
 
-    results = dict(zip(files, on_every_core(look_at, files, title="checking images", progress=progress), strict=True))
+    results = dict(zip(files, on_every_core(look_at, files, title="checking images"), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
     return seen, {file: result for file, result in results.items() if isinstance(result, str)}
 

@@ -87,8 +87,8 @@ def load_configured_folder(config: RunConfig) -> ImageFolder:
 def scan_image_folder(
     root: str | os.PathLike[str],
     *,
-    seed: int,
-    split_fraction: float,
+    seed: int = 0,
+    split_fraction: float = 0.2,
     split_group: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[ImageFolder, list[str]]:

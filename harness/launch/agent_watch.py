@@ -18,8 +18,8 @@ from harness.launch import proc
 AGENT_VARIABLE = "WANDB_SWEEP_PARAM_PATH"
 
 
-def end_with_agent(signum: int = signal.SIGTERM) -> None:
-    """Have this process sent `signum` when the W&B agent that it descends from ends. Linux only; else does nothing."""
+def end_with_agent() -> None:
+    """Have this process sent SIGTERM when the W&B agent that it descends from ends. Linux only; else does nothing."""
     if AGENT_VARIABLE not in os.environ or not hasattr(os, "pidfd_open"):
         return
     child = _eldest()
@@ -33,9 +33,9 @@ def end_with_agent(signum: int = signal.SIGTERM) -> None:
     except OSError:
         return  # a kernel before Linux 5.3, or a sandbox
     if ended is None or _parent(child) != agent or _is_foster_parent(agent, child):
-        os.kill(os.getpid(), signum)
+        os.kill(os.getpid(), signal.SIGTERM)
         return
-    threading.Thread(target=_signal_after, args=(ended, signum), name="agent-watch", daemon=True).start()
+    threading.Thread(target=_signal_after, args=(ended,), name="agent-watch", daemon=True).start()
 
 
 def _eldest() -> int:
@@ -69,8 +69,8 @@ def _is_foster_parent(parent: int, child: int) -> bool:
         return False
 
 
-def _signal_after(process: int, signum: int) -> None:
+def _signal_after(process: int) -> None:
     poll = select.poll()
     poll.register(process, select.POLLIN)  # readable once the process has ended (pidfd_open(2))
     poll.poll()
-    os.kill(os.getpid(), signum)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -46,11 +46,8 @@ def points_to_repeat(
     for first in [setting for setting in chosen if setting.runs][: repeat.settings]:
         whole = next(setting for setting in every if first.best in setting.all_runs)
         begun = {run.config.get(SEED) for run in whole.all_runs}
-        record = next((record for record in records if _is_of(record, first.best)), None)
+        name = first.best.path.name
+        record = next((record for record in records if name.endswith(f"-{record.run_id}")), None)
         if record is not None and record.settings is not None:
             points += [{**record.settings, SEED: seed} for seed in range(repeat.seeds) if seed not in begun]
     return points
-
-
-def _is_of(record: TrialRecord, run: Run) -> bool:
-    return run.path.name.endswith(f"-{record.run_id}")

@@ -115,14 +115,14 @@ def score(labels: np.ndarray, logits: np.ndarray) -> Scores:
     )
 
 
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Expected calibration error of top-1 predictions over equal-width bins (low, high] (Guo et al. 2017, eq. 3).
 
     In float64: the counterpart in torchmetrics computes in float32.
     """
-    edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    gap = np.bincount(bin_of, weights=correct - confidence, minlength=bins)
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
+    gap = np.bincount(bin_of, weights=correct - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gap).sum() / len(confidence))
 
 

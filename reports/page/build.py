@@ -16,7 +16,7 @@ from reports.caveats import caveats
 from reports.collection import Collection, collect
 from reports.errors import ReportError
 from reports.page.run_data import write_run_data
-from reports.page.run_table import write_run_table
+from reports.page.run_table import run_table
 from reports.page.section import Section
 from reports.page.sections import curves, effects, evidence, leaderboard, mistakes, positions, provenance, study, use
 from reports.page.sections import gallery as attention_gallery
@@ -80,7 +80,7 @@ def build(
     try:
         with Site(_output(collection, out)) as site:
             sections = [section for make in SECTIONS if (section := make(collection, site)) is not None]
-            write_run_table(collection, site)
+            site.data("runs", run_table(collection))
             write_run_data(collection, site)
             _write_assets(site, sections)
             write_tables(collection, site, tables)

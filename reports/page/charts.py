@@ -89,9 +89,9 @@ def readable(name: str) -> str:
     return printable(name).replace("_", " ")
 
 
-def shortened(text: str, most: int = 18) -> str:
-    """A text that fits on an axis: shortened to `most` characters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def shortened(text: str) -> str:
+    """A text that fits on an axis: shortened to 18 characters."""
+    return text if len(text) <= 18 else f"{text[:17]}…"
 
 
 def _round_ticks(low: float, high: float, is_log: bool) -> list[tuple[float, str]]:

@@ -8,17 +8,12 @@ from harness.runs.metric_table import LEADERBOARD, shown_in
 from harness.runs.rules import printable
 from reports import columns
 from reports.collection import Collection
-from reports.page.site import Site
 from reports.stats.leaderboard import SettingRow
 from reports.stats.setting import SEED
 from reports.values import is_number
 
 # Names of the filter's fields for scores, beside the names of hyperparameters.
 F1, RANKING, P, EPOCH, STATE, STANDING, TAG = "f1", "val_f1", "p", "epoch", "state", "is", "tag"
-
-
-def write_run_table(collection: Collection, site: Site) -> None:
-    site.data("runs", run_table(collection))
 
 
 def run_table(collection: Collection) -> dict[str, Any]:

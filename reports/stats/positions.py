@@ -22,7 +22,6 @@ from harness.runs.rules import POSITIONS_FILE, printable, without_mathtext
 from reports.columns import value
 from reports.runs import Run
 from reports.stats.setting import in_words, varying
-from reports.values import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +40,6 @@ _COLUMNS, _NOTE_COLUMNS = 36, 138  # characters
 _DPI = 120
 _COLOURS = "viridis"  # perceptually uniform, distinct with any colour vision
 _TINY = 1e-300
-_RATE = "lr"  # of config.json
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
     """
     rates: dict[float, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (-(run.metric("best/val_f1") or 0), run.name)):
-        if (rate := _rate(run)) is not None and (run.path / POSITIONS).is_file():
+        if (rate := run.learning_rate) is not None and (run.path / POSITIONS).is_file():
             rates.setdefault(rate, []).append(run)
     ordered = sorted(rates)
     if len(ordered) > most:
@@ -126,8 +124,8 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
             for axes, title in zip(panels, ("before", "after", "movement of patches"), strict=True):
                 axes.set_title(title, fontsize=11, loc="left")
         place = (_MARGIN / width, (bottom + panel) / height)
-        made.text(*place, f"learning rate {value(_rate(run))}", fontsize=11, fontweight="bold", va="top")
-        settings = {name: run.config[name] for name in names if name in run.config and name != _RATE}
+        made.text(*place, f"learning rate {value(run.learning_rate)}", fontsize=11, fontweight="bold", va="top")
+        settings = {name: run.config[name] for name in names if name in run.config and name != "lr"}
         text = "\n".join([*textwrap.wrap(in_words(settings), _COLUMNS, max_lines=3), "", *_numbers(found.numbers)])
         made.text(place[0], place[1] - 24 / height, without_mathtext(text), fontsize=8.5, va="top", linespacing=1.5)
     place = (_MARGIN / width, _MARGIN / height)
@@ -141,16 +139,11 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
     return made
 
 
-def _rate(run: Run) -> float | None:
-    rate = run.config.get(_RATE)
-    return float(rate) if is_number(rate) else None
-
-
 def _notes(
     runs: Sequence[Run], rows: Sequence[tuple[Run, Embeddings]], damaged: Sequence[str], most: int
 ) -> Iterator[str]:
     """Which runs are shown, what the panels mean, and the rule of the verdicts."""
-    having = sum((run.path / POSITIONS).is_file() and _rate(run) is not None for run in runs)
+    having = sum((run.path / POSITIONS).is_file() and run.learning_rate is not None for run in runs)
     if having > most:
         yield (
             f"Shown: {len(rows)} of {having} runs: the best of every learning rate by validation F1, then the second "

@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def checked(root: Path, **options: object) -> CheckReport:
-    return report(root, progress=False, **options)
+    return report(root, **options)
 
 
 def test_a_folder_without_problems_has_an_empty_report(root: Path, tmp_path: Path) -> None:

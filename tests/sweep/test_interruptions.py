@@ -73,7 +73,7 @@ def finished_once(file: Path, runs: Path, lrs: Sequence[float] = LRS) -> None:
     """Every configuration has finished, in one run folder and one trial."""
     done = records(file, runs)
     assert [record.state for record in done] == ["finished"] * len(lrs), [record.reason for record in done]
-    complete = [trial for trial in trial_queue(file, runs)._study.trials if trial.state.name == "COMPLETE"]
+    complete = [trial for trial in trial_queue(file, runs).study.trials if trial.state.name == "COMPLETE"]
     assert Counter(trial.user_attrs["point"] for trial in complete) == dict.fromkeys(range(len(lrs)), 1)
     folders = [path.parent for path in runs.glob("tiny/*/config.json")]
     assert sorted(json.loads((path / "config.json").read_text())["lr"] for path in folders) == sorted(lrs)

@@ -127,7 +127,7 @@ def test_skipped_trials_do_not_run_until_they_are_retried(ended: tuple[Path, Pat
     assert [again.records()[number].state for number in (1, 5)] == ["waiting", "waiting"]
     claimed = again.claim()
     assert claimed is not None and claimed.settings == {"seed": 1}
-    assert again._study.trials[claimed.number].params == {"seed": 1}  # what Optuna's samplers read
+    assert again.study.trials[claimed.number].params == {"seed": 1}  # what Optuna's samplers read
 
 
 def test_more_memory_runs_an_infeasible_trial_again(ended: tuple[Path, Path, TrialQueue]) -> None:

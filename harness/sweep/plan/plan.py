@@ -58,10 +58,9 @@ class Plan:
 
 def plan(
     sweep: Sweep,
+    search: Search,
     *,
     runs_dir: str | Path,
-    count: int | None = None,
-    seed: int = 0,
     probe: bool = True,
     workers: int = 1,
     keep: int | None = None,
@@ -73,7 +72,6 @@ def plan(
     `runs_dir` holds earlier runs; without one like these, `probe` allows a few training steps to measure the speed,
     which `say` announces. `storage` is that of the trial queue, if the sweep has begun.
     """
-    search = Search(count, seed)
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     valid = checked_configs(sweep, points or probe_points(sweep))
     notes, cost = _notes(sweep, list(valid.values()), points), None

@@ -72,10 +72,10 @@ def random_points(sweep: Sweep, count: int, seed: int) -> list[dict[str, Any]]:
     return [{**point, "seed": repeat} for point in points for repeat in range(sweep.repeats)]
 
 
-def probe_points(sweep: Sweep, count: int = 64) -> list[dict[str, Any]]:
+def probe_points(sweep: Sweep) -> list[dict[str, Any]]:
     """Points that a search might choose: all parameters at their smallest or largest values, and random ones."""
     ends = [{parameter.name: parameter.at(quantile) for parameter in sweep.parameters} for quantile in (1e-6, 1 - 1e-6)]
-    return [*ends, *random_points(sweep, count, seed=0)]
+    return [*ends, *random_points(sweep, 64, seed=0)]
 
 
 def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -63,8 +63,8 @@ class TrialQueue:
     ) -> None:
         self.study, self.contents, self.growth, self.lock = study, contents or Contents(), growth, lock
         self._definition = stored_definition(study)
-        self._study, self.search = study, search
-        self.sweep = self._sweep = sweep  # with the repeats that it began with
+        self.search = search
+        self.sweep = sweep  # with the repeats that it began with
         self._trials = StudyTrials(study)
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
@@ -102,19 +102,19 @@ class TrialQueue:
 
     def claim(self) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
-        trials = self._study.get_trials(deepcopy=False)
-        self._study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
+        trials = self.study.get_trials(deepcopy=False)
+        self.study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
-                if existing.number not in self._study.user_attrs.get("outside", []):
+                if existing.number not in self.study.user_attrs.get("outside", []):
                     return self._claimed(existing.number)
                 self._trials.end_without_run(existing.number, REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self._trials.ask()
             if "point" not in trial.user_attrs:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
-                self._study.tell(trial, state=TrialState.FAIL)
+                self.study.tell(trial, state=TrialState.FAIL)
                 return None
             if "owner" in self._trials.read(trial.number).user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
@@ -126,7 +126,7 @@ class TrialQueue:
 
     def unsettled(self) -> list[int]:
         """Numbers of running trials whose runner may be dead; soon it shows a heartbeat, or they can be claimed."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial.number for trial in running if "point" in trial.user_attrs and not self._watch.is_certain(trial)]
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
@@ -164,7 +164,7 @@ class TrialQueue:
             self._trials.open(claimed.number).set_user_attr(
                 "ending", {"state": state, "reason": reason, "memory": memory}
             )
-            self._study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
+            self.study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
@@ -178,14 +178,14 @@ class TrialQueue:
 
     def requeue(self, record: TrialRecord, *, attempts: int) -> None:
         """Queue a trial again that has ended, with the id of its run."""
-        queue_again(self._study, self._trials.read(record.number), attempts=attempts)
+        queue_again(self.study, self._trials.read(record.number), attempts=attempts)
 
     def skip(self, record: TrialRecord) -> None:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
         if record.state in ("failed", "infeasible"):
             self.requeue(record, attempts=record.attempts)
             return self.skip(next(new for new in self.records() if new.point == record.point))
-        storage, trial_id = self._study._storage, self._trials.read(record.number)._trial_id
+        storage, trial_id = self.study._storage, self._trials.read(record.number)._trial_id
         try:
             storage.set_trial_user_attr(trial_id, "ending", {"state": "skipped", "reason": None})
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
@@ -194,27 +194,27 @@ class TrialQueue:
 
     def is_current(self) -> bool:
         """Whether the trials still compute what they did when this queue was opened, and not what another file says."""
-        return stored_definition(self._study) == self._definition
+        return stored_definition(self.study) == self._definition
 
     def add(self, points: Sequence[Mapping[str, Any]]) -> list[Added]:
         """Queue points by hand; those that have a trial keep it. Raises ConfigError if settings are invalid."""
         with self.lock():
-            return add_points(self._study, self._sweep, points, self.contents)
+            return add_points(self.study, self.sweep, points, self.contents)
 
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
-        outside = set(self._study.user_attrs.get("outside", []))
-        records = [self._record(trial, outside) for trial in newest_trials(self._study).values()]
+        outside = set(self.study.user_attrs.get("outside", []))
+        records = [self._record(trial, outside) for trial in newest_trials(self.study).values()]
         return sorted(records, key=lambda record: (record.point, record.number))
 
     def request_stop(self) -> None:
         """Ask the runners of all machines to stop this sweep."""
-        self._study.set_user_attr("stop_asked", time.time())
+        self.study.set_user_attr("stop_asked", time.time())
 
     @property
     def stop_requested(self) -> bool:
         """Whether a stop was requested since this queue was opened; clocks of other machines may differ."""
-        return self._study.user_attrs.get("stop_asked") != self._stop_request
+        return self.study.user_attrs.get("stop_asked") != self._stop_request
 
     def _take_over(self, trial: FrozenTrial) -> bool:
         """Claim an abandoned trial. If two runners do so at once, without locks, the last one to write owns it."""
@@ -233,8 +233,8 @@ class TrialQueue:
     def _claimed(self, number: int) -> ClaimedTrial:
         trial = self._trials.open(number)
         attributes = self._trials.read(number).user_attrs
-        settings = settings_of(self._study, trial, self._sweep, attributes, self.lock)
-        run_id = run_id_of(self._study, self._trials.read(number))
+        settings = settings_of(self.study, trial, self.sweep, attributes, self.lock)
+        run_id = run_id_of(self.study, self._trials.read(number))
         return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 
     def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
@@ -247,4 +247,4 @@ class TrialQueue:
             case _:
                 state = attributes["ending"]["state"]
         in_file = trial.number not in outside
-        return record_of(trial, state, run_id_of(self._study, trial), in_file=in_file)
+        return record_of(trial, state, run_id_of(self.study, trial), in_file=in_file)

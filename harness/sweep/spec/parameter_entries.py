@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.config import RunConfig
@@ -70,8 +70,9 @@ def _read(name: str, entry: Any) -> Parameter:
     distribution = _distribution(entry)
     required, optional = DISTRIBUTIONS[distribution]
     problems = [f"{distribution} needs `{key}`." for key in required if key not in entry]
+    allowed = " and ".join(f"`{key}`" for key in required + optional)
     problems += [
-        f"{distribution} does not take `{key}`; it takes {_and(required + optional)}."
+        f"{distribution} does not take `{key}`; it takes {allowed}."
         for key in entry
         if key not in (*required, *optional, "distribution")
     ]
@@ -213,7 +214,3 @@ def _misfit(value: Any, kind: type) -> str | None:
 def _is_number(value: Any) -> bool:
     # An int may be larger than the largest float.
     return (type(value) is int and abs(value) < 2**63) or (type(value) is float and math.isfinite(value))
-
-
-def _and(keys: Iterable[str]) -> str:
-    return " and ".join(f"`{key}`" for key in keys)

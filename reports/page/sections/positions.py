@@ -19,7 +19,7 @@ from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats import positions
-from reports.values import is_number, rounded
+from reports.values import rounded
 
 # Titles of the head statistics in attention.npz.
 STATISTICS = {
@@ -54,7 +54,8 @@ class Line:
 
 
 def section(collection: Collection, site: Site) -> Section | None:
-    runs = sorted((row.run for row in collection.rows), key=lambda run: _rate(run))
+    runs = [row.run for row in collection.rows]
+    runs.sort(key=lambda run: math.inf if run.learning_rate is None else run.learning_rate)
     lines: dict[Run, Line] = {}
     rules: dict[str, None] = {}  # of the verdicts; runs of other versions may have others
     missing: dict[str, list[str]] = {}  # reason -> labels of runs
@@ -110,7 +111,7 @@ def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
         )
         change = numbers["change"]
         return Line(
-            value(run.config.get("lr")) if math.isfinite(_rate(run)) else "?",
+            value(run.config.get("lr")) if run.learning_rate is not None else "?",
             label,
             printable(numbers["verdict"]),
             pairs,
@@ -169,12 +170,6 @@ def _charts(site: Site) -> list[Chart]:
         for name, title in STATISTICS.items()
     ]
     return [depth, *heat]
-
-
-def _rate(run: Run) -> float:
-    """The learning rate; infinite, and so last, if the run has none."""
-    rate = run.config.get("lr")
-    return float(rate) if is_number(rate) else math.inf
 
 
 def _digits(number: float) -> str:

@@ -249,7 +249,7 @@ def test_a_sweep_killed_at_random_moments_runs_each_trial_once(
     assert [record.state for record in done] == ["finished"] * 4
     assert [record.attempts for record in done] == [0] * 4  # a trial that is killed with its runner has not failed
     assert [record.value for record in done] == [record.value for record in records(file, undisturbed)]
-    study = trial_queue(file, disturbed)._study
+    study = trial_queue(file, disturbed).study
     complete = [trial.user_attrs["point"] for trial in study.trials if trial.state.name == "COMPLETE"]
     assert sorted(complete) == [0, 1, 2, 3]
     assert len(list(disturbed.glob("tiny/*/config.json"))) == 4
@@ -459,7 +459,7 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(
     assert {path.name for path in (tmp_path / "runs").glob("*/*/checkpoints/*")} == {BEST}
     monkeypatch.setattr(benchmark, "SECONDS", 1e-9)
     monkeypatch.setattr(benchmark, "SCORING_SECONDS", 1e-9)
-    cost = plan(read_sweep(file), runs_dir=tmp_path / "none").cost
+    cost = plan(read_sweep(file), Search(), runs_dir=tmp_path / "none").cost
     assert cost is not None
     used = sum(path.stat().st_size for path in (tmp_path / "runs" / "tiny").rglob("*") if path.is_file())
     assert used / 2 < cost.disk(3, None)[0] < used * 2  # the sizes of figures depend on the version of matplotlib

@@ -196,7 +196,7 @@ def test_estimated_sizes_have_two_digits(count: float, text: str) -> None:
 
 def test_plan_from_earlier_runs(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    result = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "runs", probe=False)
     # 4 epochs of 10 images at 50 per second, 4 x 4 + 6 images scored at 150, and 4 s of overhead.
     assert result.cost and result.cost.trial_seconds == pytest.approx(0.8 + 22 / 150 + 4)
     assert result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
@@ -219,7 +219,9 @@ def test_plan_from_earlier_runs(tmp_path: Path, data_folder: Path) -> None:
 
 def test_plan_with_workers_and_keep(tmp_path: Path, data_folder: Path) -> None:
     write_run(tmp_path / "runs" / "one")
-    text = render(plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2))
+    text = render(
+        plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2)
+    )
     assert "with 3 workers" in text
     assert "on a CPU, more workers save no time" in text
     # Two kept checkpoints and three running trials, but four trials in all: 4 checkpoints, and 3 states of 6 MB.
@@ -228,7 +230,7 @@ def test_plan_with_workers_and_keep(tmp_path: Path, data_folder: Path) -> None:
 
 def test_plan_with_a_benchmark(tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = GRID.replace("lr: {values: [0.1, 0.001]}", "batch_size: {values: [2, 4]}")
-    result = plan(sweep_of(tmp_path, data_folder, text), runs_dir=tmp_path / "none")
+    result = plan(sweep_of(tmp_path, data_folder, text), Search(), runs_dir=tmp_path / "none")
     assert result.cost
     announced = capsys.readouterr().out
     assert announced.count("measuring its speed in a few steps on random pixels") == 1
@@ -291,7 +293,7 @@ def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, data_f
         assert claimed
         queue.end(claimed, state, value=0.5 if state == "finished" else None)
     grown = sweep_of(tmp_path, data_folder, GRID.replace("[0.1, 0.001]", "[0.1, 0.001, 0.5]"))
-    result = plan(grown, runs_dir=tmp_path / "runs", probe=False)
+    result = plan(grown, Search(), runs_dir=tmp_path / "runs", probe=False)
     assert result.states == ("finished", "failed", "new", "waiting", "waiting", "new")
     assert result.cost and result.cost.seconds == pytest.approx(4 * result.cost.trial_seconds)
     text = render(result)
@@ -302,9 +304,9 @@ def test_trials_of_the_ledger_are_named_and_not_estimated(tmp_path: Path, data_f
         claimed = queue.claim()
         assert claimed
         queue.end(claimed, "finished", value=0.5)
-    done = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
+    done = plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "runs", probe=False)
     with pytest.raises(HarnessError, match="--storage nowhere://x cannot be opened"):
-        plan(sweep, runs_dir=tmp_path / "runs", probe=False, storage="nowhere://x")
+        plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False, storage="nowhere://x")
     assert done.cost is None and done.notes == ("All trials have ended: nothing is left to run.",)
 
 
@@ -325,12 +327,12 @@ def test_a_plan_leaves_a_lost_ledger_as_it_is(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
     before = contents_below(tmp_path)
-    assert plan(sweep, runs_dir=tmp_path / "runs", probe=False, storage=storage).states == ()
+    assert plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False, storage=storage).states == ()
     assert contents_below(tmp_path) == before
     write_run(tmp_path / "runs" / "search" / "one")
     before = contents_below(tmp_path)
     with pytest.raises(HarnessError, match=f"holds 1 run, but .* is {'missing' if content is None else 'empty'}"):
-        plan(sweep, runs_dir=tmp_path / "runs", probe=False, storage=storage)
+        plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False, storage=storage)
     assert contents_below(tmp_path) == before
 
 
@@ -345,23 +347,23 @@ def test_a_plan_knows_removed_trials_and_ledgers_of_an_earlier_version(tmp_path:
     smaller = sweep_of(tmp_path, data_folder, GRID.replace("[0.1, 0.001]", "[0.1]"))
     TrialQueue.open(smaller, search, folder, None, check_inputs(smaller, search))
     sweep = sweep_of(tmp_path, data_folder)
-    result = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False)
     assert (result.states, result.left) == (("finished", "new", "waiting", "new"), 3)
 
     TrialQueue.open(sweep, search, folder, None, check_inputs(sweep, search))
     as_earlier_version(folder / "study.db")
-    states = plan(sweep, runs_dir=tmp_path / "runs", probe=False).states
+    states = plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False).states
     assert states == ("finished", "waiting", "waiting", "waiting")
 
 
 def test_plan_without_images(tmp_path: Path) -> None:
-    result = plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)
+    result = plan(sweep_of(tmp_path, "nowhere"), Search(), runs_dir=tmp_path)
     assert result.cost is None
     assert render(result).endswith("note   The folder nowhere does not exist, so time and disk are unknown.")
 
 
 def test_plan_without_a_measurement(tmp_path: Path, data_folder: Path) -> None:
-    text = render(plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "none", probe=False))
+    text = render(plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "none", probe=False))
     problem = f"{tmp_path}/none holds no finished run of vit_demo on this machine, so time and disk are unknown."
     assert f"note   {problem}" in text
 
@@ -369,12 +371,12 @@ def test_plan_without_a_measurement(tmp_path: Path, data_folder: Path) -> None:
 def test_plan_of_a_random_search(tmp_path: Path) -> None:
     text = HEAD + "method: random\nrun_cap: 3\nparameters:\n  lr: {min: 0.1, max: 0.2}\n" + COMMAND
     sweep = sweep_of(tmp_path, "nowhere", text)
-    three, five = (plan(sweep, runs_dir=tmp_path, count=count) for count in (None, 5))
+    three, five = (plan(sweep, Search(count), runs_dir=tmp_path) for count in (None, 5))
     assert (three.trials, five.trials) == (3, 5)
     assert five.points[:3] == three.points
-    assert plan(sweep, runs_dir=tmp_path, seed=1).points != three.points
+    assert plan(sweep, Search(seed=1), runs_dir=tmp_path).points != three.points
     with pytest.raises(ConfigError, match="--count"):
-        plan(dataclasses.replace(sweep, run_cap=None), runs_dir=tmp_path)
+        plan(dataclasses.replace(sweep, run_cap=None), Search(), runs_dir=tmp_path)
 
 
 def test_plan_of_a_bayesian_search(tmp_path: Path, data_folder: Path) -> None:
@@ -384,7 +386,7 @@ def test_plan_of_a_bayesian_search(tmp_path: Path, data_folder: Path) -> None:
     )
     early = "early_terminate: {type: hyperband, min_iter: 1}\n"
     sweep = sweep_of(tmp_path, data_folder, HEAD + "method: bayes\nrun_cap: 7\n" + parameters + early + COMMAND)
-    result = plan(sweep, runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep, Search(), runs_dir=tmp_path / "runs", probe=False)
     assert result.points == result.names == ()
     assert result.cost and result.cost.seconds == pytest.approx(7 * result.cost.trial_seconds)
     text = render(result)
@@ -402,7 +404,7 @@ def test_unusual_settings_of_a_valid_file_are_pointed_out(tmp_path: Path) -> Non
         + "parameters:\n  augment: {values: [none, standard]}\n"
         + COMMAND.replace("- python\n", "- accelerate\n- launch\n- --mixed_precision=fp16\n")
     )
-    notes = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
+    notes = plan(sweep_of(tmp_path, "nowhere", text), Search(), runs_dir=tmp_path).notes
     assert notes[0] == "28 of the random trials repeat the settings of another trial, as with W&B."
     assert notes[1] == (
         "early_terminate has no effect: it first compares runs at epoch 4, and no run is longer than 4 epochs."
@@ -410,7 +412,7 @@ def test_unusual_settings_of_a_valid_file_are_pointed_out(tmp_path: Path) -> Non
     assert notes[2].startswith("--mixed_precision before ${program} has an effect only with W&B's agents.")
     rate = "  lr: {distribution: log_uniform, min: 1.0e-5, max: 0.1}\n"
     text = HEAD + "method: random\nrun_cap: 3\nparameters:\n" + rate + COMMAND
-    [note, _] = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes
+    [note, _] = plan(sweep_of(tmp_path, "nowhere", text), Search(), runs_dir=tmp_path).notes
     assert "its values are between 1 and 1.11. To give values, use log_uniform_values." in note
 
 
@@ -418,29 +420,29 @@ def test_a_disk_that_is_too_small(tmp_path: Path, data_folder: Path, monkeypatch
     write_run(tmp_path / "runs" / "one")
     free = type("usage", (), {"free": 10_000_000})
     monkeypatch.setattr(plan_module.shutil, "disk_usage", lambda path: free)
-    result = plan(sweep_of(tmp_path, data_folder), runs_dir=tmp_path / "runs", probe=False)
+    result = plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "runs", probe=False)
     assert result.notes == (f"{tmp_path}/runs has only 10 MB free. Keep fewer checkpoints: --keep K.",)
 
 
 def test_problems_that_prevent_a_sweep(tmp_path: Path, data_folder: Path) -> None:
     wrong = GRID.replace("[none, standard]", "[none, nonee]").replace("0.1, 0.001", "-0.1, -1")
     with pytest.raises(ConfigError) as error:
-        plan(sweep_of(tmp_path, data_folder, wrong), runs_dir=tmp_path)
+        plan(sweep_of(tmp_path, data_folder, wrong), Search(), runs_dir=tmp_path)
     assert [problem.removeprefix(f"{tmp_path}/search.yaml: ")[:12] for problem in error.value.problems] == [
         "Trials 0 and",
         "Trials 1 and",
         "Trials 2 and",
     ]
     with pytest.raises(ConfigError, match=r"--weights no.pth is neither a file"):
-        plan(sweep_of(tmp_path, data_folder, GRID, "--weights=no.pth"), runs_dir=tmp_path)
+        plan(sweep_of(tmp_path, data_folder, GRID, "--weights=no.pth"), Search(), runs_dir=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
-        plan(sweep_of(tmp_path, tmp_path / "empty"), runs_dir=tmp_path)
+        plan(sweep_of(tmp_path, tmp_path / "empty"), Search(), runs_dir=tmp_path)
 
 
 def test_a_value_that_no_trial_can_use_is_refused_for_its_trials(tmp_path: Path) -> None:
     text = GRID.replace("[none, standard]", "[none, nonee]")
-    result = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path)
+    result = plan(sweep_of(tmp_path, "nowhere", text), Search(), runs_dir=tmp_path)
     names = ["augment=none_lr=0.1_s0", "augment=none_lr=0.001_s0", "infeasible", "infeasible"]
     assert list(result.names) == names
     assert result.notes[0].startswith("infeasible: Trials 2 and 3: --augment is 'nonee'; it must be one of none")
@@ -449,7 +451,7 @@ def test_a_value_that_no_trial_can_use_is_refused_for_its_trials(tmp_path: Path)
 
 def test_whole_limits_of_a_fraction_are_pointed_out(tmp_path: Path) -> None:
     text = HEAD + "method: random\nrun_cap: 3\nparameters:\n  mixup: {min: 0, max: 1}\n" + COMMAND
-    note = plan(sweep_of(tmp_path, "nowhere", text), runs_dir=tmp_path).notes[0]
+    note = plan(sweep_of(tmp_path, "nowhere", text), Search(), runs_dir=tmp_path).notes[0]
     assert note == (
         "mixup: min 0 and max 1 are whole numbers, so that W&B draws whole numbers only (int_uniform). For fractions, "
         "write 0.0 and 1.0."
@@ -458,6 +460,6 @@ def test_whole_limits_of_a_fraction_are_pointed_out(tmp_path: Path) -> None:
 
 def test_a_long_list_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "MAX_ROWS", 3)
-    lines = render(plan(sweep_of(tmp_path, "nowhere"), runs_dir=tmp_path)).splitlines()
+    lines = render(plan(sweep_of(tmp_path, "nowhere"), Search(), runs_dir=tmp_path)).splitlines()
     assert [line.split()[0] for line in lines[4:8]] == ["0", "1", "2", "+"]
     assert lines[7].split() == ["+", "1"]

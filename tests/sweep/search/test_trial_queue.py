@@ -64,7 +64,7 @@ def test_a_grid_is_claimed_in_order_until_it_is_empty(tmp_path: Path) -> None:
         ("finished", 0.5, f"{trial_queue.sweep_id}-{number}") for number in range(4)
     ]
     # Optuna knows the best trial and its parameters, so that its own tools work.
-    assert trial_queue._study.best_trial.params == {"augment": "none", "lr": 1e-3}
+    assert trial_queue.study.best_trial.params == {"augment": "none", "lr": 1e-3}
 
 
 def test_a_sweep_of_an_earlier_version_resumes_with_the_defaults_it_was_begun_with(tmp_path: Path) -> None:
