@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,12 +47,13 @@ def study_claims(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[StudyClaim
 
 
 def _of_the_best(statement: str, claims: Sequence[Claim]) -> StudyClaim:
-    """The verdict of the best run; how many of the others have the same."""
+    """The verdict of the best run, and how many of the others have which."""
     best, *others = claims
     numbers = [f"{best.number}: {best.numbers}"]
     if others:
-        same = sum(claim.verdict == best.verdict for claim in others)
-        numbers.append(f"the best verified run; {same} of {len(others)} others have the same verdict")
+        verdicts = Counter(claim.verdict for claim in others)
+        of_others = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        numbers.append(f"the best verified run; of {len(others)} other{'s' * (len(others) > 1)}: {of_others}")
     return StudyClaim(statement, tuple(numbers), best.verdict, best.rule)
 
 

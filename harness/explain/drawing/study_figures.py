@@ -66,7 +66,7 @@ class FinishedRun:
 def study_figures(folder: Path, say: Callable[[str], None] = print) -> Iterator[StudyFigure]:
     """The figures of the finished runs in a folder. Raises HarnessError if there are none, or none with maps.
 
-    `say` gets the reason if the seventh, which alone needs the checkpoint, cannot be drawn.
+    `say` gets the reason if the second, which needs two runs, or the seventh, which needs the checkpoint, is not drawn.
     """
     runs = finished_runs(folder)
     if len(runs) < FEWEST:
@@ -78,7 +78,9 @@ def study_figures(folder: Path, say: Callable[[str], None] = print) -> Iterator[
         f"{Path(str(runs[0].config.get('data'))).name} with {runs[0].config.get('model')}. Logarithmic axis.",
     )
     with_positions = [run for run in runs if (run.path / "attention" / POSITIONS_FILE).is_file()]
-    for number, which, run in ((2, "worst", with_positions[-1:]), (3, "best", with_positions[:1])):
+    if len(with_positions) == 1:
+        say("The figure 2_positions_worst is not drawn: of one run alone there are position embeddings.")
+    for number, which, run in ((2, "worst", with_positions[1:][-1:]), (3, "best", with_positions[:1])):
         for one in run:
             positions = read_archive(one.path / "attention" / POSITIONS_FILE, PositionArchive)
             yield StudyFigure(

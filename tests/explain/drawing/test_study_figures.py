@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -110,6 +111,13 @@ def test_filters_without_colours_are_not_drawn(runs: Path, monkeypatch: pytest.M
     assert said == [
         "The figure 7_inside is not drawn: filters of 24 channels have no colour; it needs those of 3 (RGB)."
     ]
+
+
+def test_one_run_is_not_drawn_as_the_worst_and_the_best(runs: Path) -> None:
+    shutil.rmtree(runs / "bad" / "attention")
+    said: list[str] = []
+    assert [figure.name for figure in study_figures(runs, said.append)] == [NAMES[0], *NAMES[2:]]
+    assert said == ["The figure 2_positions_worst is not drawn: of one run alone there are position embeddings."]
 
 
 def test_the_loss_curves_are_those_of_the_runs(runs: Path) -> None:
