@@ -142,6 +142,7 @@ def test_damaged_files_are_said(tmp_path: Path, kept: PositionArchive) -> None:
         assert f"{name}: positions.npz is damaged" in words(figure)
 
 
+@pytest.mark.figures
 def test_a_sweep_leaves_the_figure_in_its_folder(tmp_path: Path, kept: PositionArchive) -> None:
     assert draw_positions(read_runs(tmp_path), tmp_path) is None
     write(tmp_path / "a", kept, lr=1)
