@@ -94,7 +94,8 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
         assert run_of[point].fields["sweep"]
         assert run_of[point].exit_code == 0
     assert "[3/3]" in output
-    assert not list(temporary.iterdir())
+    # `accelerate launch`, which the agent starts, leaves a folder of torch elastic; nothing else is left.
+    assert [path for path in temporary.iterdir() if not path.name.startswith("torchelastic_")] == []
 
 
 # Each takes tenths of a second to seconds of processor time to import.
