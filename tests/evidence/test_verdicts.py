@@ -18,7 +18,6 @@ from harness.evidence.position_use import measure_position_use
 from harness.evidence.randomisation import measure_randomisation
 from harness.evidence.subject import Subject
 from harness.evidence.verdict import FEWEST, above, below
-from harness.explain.attention.legrad import legrad
 from harness.explain.attention.relevance import relevance
 from harness.explain.localization import centre_prior
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim, claim_of
@@ -26,6 +25,7 @@ from harness.runs.resampling import mean_intervals
 from harness.runs.rules import finite
 from tests.evidence import planted
 from tests.evidence.test_depth import labelled
+from tests.helpers.tiny_vits import legrad
 
 
 def maps_of(model: torch.nn.Module, images: planted.Images) -> dict[str, np.ndarray]:

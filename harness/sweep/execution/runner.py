@@ -79,7 +79,8 @@ class Runner:
                     for trial in self.running:
                         self._check_trial(trial)
                     if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
-                        self._stop(f"{self.endings.failures_in_a_row} trials failed one after another", 1)
+                        failures = self.endings.failures_in_a_row
+                        self._stop(f"{failures} trials failed one after another", 1, finish_tested=True)
                     self.progress.refresh(list(self.running), len(self.slots))
             finally:
                 self._end_all()
@@ -228,12 +229,14 @@ class Runner:
             in_use = [trial.folder.path for trial in self.running]
             keep_best(self.folder, self.options.keep, self.sweep.metric, self.sweep.seeds_per_setting, in_use=in_use)
 
-    def _stop(self, cause: str, exit_code: int) -> None:
+    def _stop(self, cause: str, exit_code: int, *, finish_tested: bool = False) -> None:
+        """Start no more trials and stop those that run; with `finish_tested`, a tested one first draws its figures."""
         self._exit_code = exit_code
         waiting = f" Trials save their state, {GRACE_SECONDS:.0f} s at most." if self.running else ""
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
         for trial in self.running:
-            trial.terminate()
+            if not (finish_tested and self.running.is_finishing(trial)):
+                trial.terminate()
         self._pending.release_all()
 
     def _end_all(self) -> None:
