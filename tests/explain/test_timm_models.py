@@ -110,22 +110,7 @@ def test_rates_of_drop_path_are_timms() -> None:
     torch.testing.assert_close(ours, torch.tensor(calculate_drop_path_rates(0.1, 12)).repeat_interleave(2))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "vit_small_patch14_reg4_dinov2",
-        "vit_base_patch16_siglip_224",
-        "vit_so150m_patch16_reg4_map_256",
-        "vit_pe_core_tiny_patch16_384",
-        "beit_base_patch16_224",
-        "vit_base_patch32_clip_224",
-        "vit_tiny_r_s16_p8_224",
-        "vit_small_patch16_dinov3",
-        "eva02_tiny_patch14_224",
-        "vit_relpos_small_patch16_224",
-        "deit_tiny_distilled_patch16_224",
-    ],
-)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_timm(name)
     images, layout = images_of(model), adapter.parts(model).layout
