@@ -52,7 +52,7 @@ def _of_the_best(statement: str, claims: Sequence[Claim]) -> StudyClaim:
     numbers = [f"{best.number}: {best.numbers}"]
     if others:
         verdicts = Counter(claim.verdict for claim in others)
-        of_others = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        of_others = ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.items())
         numbers.append(f"the best verified run; of {len(others)} other{'s' * (len(others) > 1)}: {of_others}")
     return StudyClaim(statement, tuple(numbers), best.verdict, best.rule)
 

@@ -38,7 +38,7 @@ def test_other_claims_are_those_of_the_best_run() -> None:
     verdicts = {1e-3: FAILS, 1e-2: HOLDS, 1e-1: FAILS}
     [claim] = study_claims([run(rate, verdict, "heads_differ") for rate, verdict in verdicts.items()])
     assert claim.verdict == FAILS
-    assert claim.numbers[1] == f"the best verified run; of 2 others: 1 {HOLDS}, 1 {FAILS}"
+    assert claim.numbers[1] == f"the best verified run; of 2 others: {HOLDS} (1), {FAILS} (1)"
 
 
 def test_of_runs_that_predict_one_class_nothing_can_be_told_in_any_row() -> None:
@@ -49,4 +49,4 @@ def test_of_runs_that_predict_one_class_nothing_can_be_told_in_any_row() -> None
     ]
     found = study_claims(runs)
     assert [claim.verdict for claim in found] == [OPEN] * 4
-    assert found[0].numbers[1] == f"the best verified run; of 1 other: 1 {OPEN}"
+    assert found[0].numbers[1] == f"the best verified run; of 1 other: {OPEN} (1)"
