@@ -20,6 +20,7 @@ from harness.errors import SurroundingsError
 from harness.launch.stop_signals import handling_stop_signals
 
 _PREFIX = "harness-"
+_MOST_BYTES = 70  # of a folder with sockets of multiprocessing: they add /pymp-12345678/listener-12345678
 _folders: dict[int, Path] = {}  # by process id: a forked process does not use the folder of its parent
 
 
@@ -55,14 +56,19 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def make_socket_folder() -> None:
-    """Make the folder of multiprocessing's sockets, at the end of a path that is short enough for one.
+    """Make the folder of multiprocessing's sockets: in $TMPDIR if the path is short enough for one, else in /tmp.
 
     Call it before `temporary_folder`. Raises SurroundingsError.
     """
+    earlier = tempfile.tempdir
     try:
+        if len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES:
+            tempfile.tempdir = "/tmp"
         multiprocessing.util.get_temp_dir()
     except OSError as error:
         raise _no_folder(error) from error
+    finally:
+        tempfile.tempdir = earlier
 
 
 def _no_folder(error: OSError) -> SurroundingsError:

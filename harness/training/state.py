@@ -118,7 +118,7 @@ class TrainState:
             scaler = metadata["scaler"]
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise damaged(path, f"its metadata cannot be used: {error}") from error
-        if differences == ["weights"] and str(origin["weights"]).startswith(f"{recorded['weights']} eps "):
+        if differences == ["weights"] and str(origin["weights"]).startswith(f"{recorded.get('weights')} eps "):
             raise TrainingError(
                 f"{path} is of a version that did not read layer_norm_eps from the description of the weights. "
                 "Use --fresh to start over."

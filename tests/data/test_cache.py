@@ -562,7 +562,7 @@ def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None
     for path in left:
         os.utime(path, (0, 0))
     store.remove_abandoned(folder)
-    assert leftovers(caches) == left  # its writer lives
+    assert set(left) <= set(leftovers(caches))  # its writer lives, and another thread of it may begin a shard
     process.send_signal(signal.SIGKILL)
     process.communicate()
     result = opened(root, caches)

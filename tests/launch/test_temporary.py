@@ -50,6 +50,19 @@ def test_a_process_below_has_a_folder_with_a_short_name(outer: Path) -> None:
         assert not below.exists()
 
 
+def test_sockets_have_a_short_path_where_that_of_tmpdir_is_long(tmp_path: Path) -> None:
+    (long := tmp_path / ("long" * 20)).mkdir()
+    code = (
+        "import multiprocessing.util, tempfile\nfrom harness.launch.temporary import make_socket_folder\n"
+        "make_socket_folder()\nprint(multiprocessing.util.get_temp_dir(), tempfile.gettempdir())"
+    )
+    environment = {**os.environ, "TMPDIR": str(long)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    sockets, temporary = map(Path, done.stdout.split())
+    assert sockets.parent == Path("/tmp") and temporary == long
+    assert not sockets.exists() and not list(long.iterdir())
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_would_end_the_process_at_once_removes_it(outer: Path, signum: int) -> None:
     code = (
