@@ -62,10 +62,10 @@ def test_runs_of_earlier_versions_keep_their_names_and_identities() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_given_takes_precedence_and_the_rest_is_the_recipes(recipe: str) -> None:
-    plain = RunConfig(data="photos", recipe=recipe)
+    plain = RunConfig(data="images", recipe=recipe)
     for name, value in RECIPES[recipe].items():
         assert getattr(plain, name) == (value.of(vars(plain)) if isinstance(value, Derived) else value), name
-    changed = RunConfig(data="photos", recipe=recipe, **CHANGED)
+    changed = RunConfig(data="images", recipe=recipe, **CHANGED)
     differing = {name for name, value in plain.to_dict().items() if changed.to_dict()[name] != value}
     assert differing == {name for name, value in CHANGED.items() if getattr(plain, name) != value}
     assert {name: getattr(changed, name) for name in CHANGED} == CHANGED
@@ -77,19 +77,19 @@ def test_recipes_decide_the_same_settings() -> None:
 
 
 def test_values_follow_the_settings_they_depend_on() -> None:
-    assert [RunConfig(data="photos", epochs=epochs).warmup_epochs for epochs in (1, 3, 10)] == [0.1, 0.3, 1.0]
-    pretrained, new = RunConfig(data="photos", freeze="backbone"), RunConfig(data="photos", weights="none")
+    assert [RunConfig(data="images", epochs=epochs).warmup_epochs for epochs in (1, 3, 10)] == [0.1, 0.3, 1.0]
+    pretrained, new = RunConfig(data="images", freeze="backbone"), RunConfig(data="images", weights="none")
     assert (pretrained.head_init, new.head_init) == ("probe", "default")
     assert new.layer_decay == 1.0
     assert notes(pretrained.to_dict()) == []
-    assert notes(RunConfig(data="photos", recipe="study", weights="none").to_dict()) == []
+    assert notes(RunConfig(data="images", recipe="study", weights="none").to_dict()) == []
     [note] = notes(new.to_dict())
     assert note.startswith("--weights none has no features to probe: the head starts from PyTorch's default.")
 
 
 def test_problems_of_a_recipe_are_reported_with_the_others() -> None:
     with pytest.raises(ConfigError) as error:
-        RunConfig(data="photos", recipe="finetuned", epochs="many", lr=-1.0)  # type: ignore[arg-type]
+        RunConfig(data="images", recipe="finetuned", epochs="many", lr=-1.0)  # type: ignore[arg-type]
     assert error.value.problems[0] == "--recipe is 'finetuned'; it must be one of finetune, study."
     assert [problem.split()[0] for problem in error.value.problems] == ["--recipe", "--epochs", "--lr"]
     with pytest.raises(ConfigError, match=r"--recipe is \[\]"):
@@ -101,7 +101,7 @@ def test_problems_of_a_recipe_are_reported_with_the_others() -> None:
 @pytest.mark.parametrize("changes", [{}, CHANGED, {"weights": "none"}, {"epochs": 3, "head_init": "zero"}])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_config_comes_back_from_its_arguments_and_its_file(recipe: str, changes: dict[str, Any]) -> None:
-    config = RunConfig(data="photos", recipe=recipe, **changes)
+    config = RunConfig(data="images", recipe=recipe, **changes)
     assert parse(arguments(config)) == config
     assert RunConfig.from_dict(config.to_dict()) == config
     # Also where a later version has other values.
@@ -113,12 +113,12 @@ def test_the_command_line_is_the_same_as_python(
 ) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--epochs=4")
-    for line in (["--data=photos"], ["--data=photos", "--lr=0.5", "--recipe=study"]):
+    for line in (["--data=images"], ["--data=images", "--lr=0.5", "--recipe=study"]):
         assert CliRunner().invoke(main.run, line).exit_code == 0
     # What a sweep chose and what HARNESS_SWEEP_ARGS adds take precedence over the recipe, wherever it stands.
     assert fitted_configs == [
-        RunConfig(data="photos", epochs=4),
-        RunConfig(data="photos", recipe="study", lr=0.5, epochs=4),
+        RunConfig(data="images", epochs=4),
+        RunConfig(data="images", recipe="study", lr=0.5, epochs=4),
     ]
 
 

@@ -139,8 +139,12 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where caches are kept: the argument, else $HARNESS_CACHE_DIR, else vit-harness in the user's cache folder."""
     given = cache_dir or os.environ.get("HARNESS_CACHE_DIR")
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vit-harness"
-    return Path(given or default).expanduser().absolute()
+    return Path(given).expanduser().absolute() if given else user_cache_directory()
+
+
+def user_cache_directory() -> Path:
+    """vit-harness in the user's cache folder, which no other user writes to."""
+    return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vit-harness").expanduser().absolute()
 
 
 def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str]) -> str:

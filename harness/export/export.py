@@ -86,7 +86,7 @@ def demo_fits(model: nn.Module) -> bool:
 
 
 def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> HarnessError | None:
-    """Write the exported files and what they are made from; returns the error if there is no ONNX file."""
+    """Write the files of the formats; returns the error if the model could not be written as ONNX."""
     model, name, classes, rule = best.model.cpu(), best.config.model, best.classes, best.preprocessing
     files = {file for form in formats for file in form.files}
     if SHARED[0] in files:

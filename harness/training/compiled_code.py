@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 
 from harness.config import RunConfig
 
@@ -14,7 +13,9 @@ def keep_compiled_code(config: RunConfig) -> None:
     """
     if not config.compile:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vit-harness" / "compiled"
+    from harness.data.cache import user_cache_directory
+
+    folder = user_cache_directory() / "compiled"
     with contextlib.suppress(OSError):  # it cannot be made: torch compiles in $TMPDIR, once more for each run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.access(folder, os.W_OK | os.X_OK):

@@ -126,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.data or Path(scratch) / "pictures"
         if not arguments.data:
-            write_images(root / "photo", arguments.pictures, SIZE)
+            write_images(root / "class", arguments.pictures, SIZE)
         cache_dir = Path(scratch) / "cache"
         table = variants(root, cache_dir, arguments.pictures, arguments.batch_size, arguments.resize)
         speeds = measure(table, arguments.rounds)

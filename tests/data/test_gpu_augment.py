@@ -46,7 +46,7 @@ def test_images_of_several_shards_are_copied_to_the_device(monkeypatch: pytest.M
     )
     monkeypatch.setattr(gpu_augment, "_UPLOAD", at_once)
     resident = gpu_augment.upload(cache, CPU)
-    assert cache.nbytes == resident.pixels.numel() == sum(photo.size for photo in IMAGES)
+    assert cache.nbytes == resident.pixels.numel() == sum(image.size for image in IMAGES)
     for number, i in enumerate(order):
         np.testing.assert_array_equal(cache.image(number), IMAGES[i])
         start, rows = int(resident.starts[number]), IMAGES[i].shape[0] * IMAGES[i].shape[1]
