@@ -56,15 +56,10 @@ def best_of(run_folder: Path) -> BestCheckpoint:
 
 def initial_model(best: BestCheckpoint) -> nn.Module:
     """The model before fine-tuning, on the CPU. Raises HarnessError if its weights are missing."""
-    config = best.config
-    return build_model(
-        config.model,
-        num_classes=len(best.classes),
-        weights=config.weights,
-        image_size=best.preprocessing.crop_size,
-        weights_key=config.weights_key,
-        seed=config.seed,
-    ).model.eval()
+    plain: dict[str, Any] = {"freeze": "none", "lora_rank": 0, "drop_path": 0.0, "grad_checkpointing": False}
+    size = best.preprocessing.crop_size
+    config = dataclasses.replace(best.config, **plain, head_init="zero", image_size=size, crop_pct=None)
+    return build_model(config, len(best.classes)).model.eval()
 
 
 def open_run(

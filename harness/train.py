@@ -22,7 +22,7 @@ from harness.explain.positions.change import Embedding
 from harness.finish import finish_run
 from harness.model.lora import merge_lora
 from harness.model.norm_eps import norm_eps
-from harness.model.vit import model_for
+from harness.model.vit import build_model
 from harness.probe.head import start_from_probe
 from harness.runs.console import Stopwatch
 from harness.runs.context import RunContext
@@ -120,7 +120,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
     # Data and model. The main process decodes and downloads first; the others read the result.
     # The model comes first: damaged weights are then an error before any decoding.
-    loaded = processes.main_first(lambda: model_for(config, len(run.image_folder.classes)))
+    loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
     probe = None
     if config.head_init == "probe":

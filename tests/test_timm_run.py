@@ -22,12 +22,12 @@ from harness.explain.archive import Archive
 from harness.model import adapter, timm_model
 from harness.model.architectures import sizes_of
 from harness.model.pretrained import weights_path
-from harness.model.vit import build_model
 from harness.model.weight_names import to_timm
 from harness.predict import Predictor
 from harness.train import fit
 from reports.page.build import build
 from tests.evidence.test_verify import CLAIMS
+from tests.helpers.built_models import loaded_model
 from tests.test_train import kill_after_step, losses_of, on_ranks, same_bits, settings, weights_of
 
 RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "layer_decay": 0.7}
@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_trained_is_an_error_before_anything_is_written(
 def test_without_timm_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm_model.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"needs timm, which is not installed: pip install 'vit-harness\[timm\]'"):
-        build_model("timm:test_vit", num_classes=2, weights="none")
+        loaded_model("timm:test_vit", num_classes=2, weights="none")
     for reads in (sizes_of, lambda model: weights_path(model, "pretrained")):
         with pytest.raises(ConfigError, match="needs timm, which is not installed"):
             reads("timm:a_model_that_is_not_in_the_table")
@@ -113,7 +113,7 @@ def test_without_timm_one_sentence_says_how_to_install_it(monkeypatch: pytest.Mo
 def test_an_older_timm_lacks_a_model_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("timm.is_model", lambda name: name != "test_vit")
     with pytest.raises(ConfigError, match=r"has no model test_vit\. Similar names: test_vit\d"):
-        build_model("timm:test_vit", num_classes=2, weights="none")
+        loaded_model("timm:test_vit", num_classes=2, weights="none")
 
 
 def test_nothing_is_downloaded_for_a_model_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_without_network_it_says_which_file_to_fetch_before_a_run_begins(
     model = "timm:vit_tiny_patch16_224.augreg_in21k"
     sentence = "Download model.safetensors from https://huggingface.co/timm/vit_tiny_patch16_224.augreg_in21k"
     with pytest.raises(WeightsError, match=sentence):
-        build_model(model, num_classes=2, weights="pretrained")
+        loaded_model(model, num_classes=2, weights="pretrained")
     changes = {"model": model, "weights": "pretrained", "image_size": 100, "explain_layer": 13, "data": "nowhere"}
     with pytest.raises(HarnessError) as caught:
         fit(settings(data_folder, tmp_path / "runs", **changes))
@@ -189,35 +189,35 @@ def test_names_that_do_not_fit(model: str, weights: str, problem: str) -> None:
 
 
 def test_weights_of_any_naming_and_size_load_and_are_prepared_as_timm_says(tmp_path: Path) -> None:
-    start = build_model("timm:test_vit", num_classes=3, weights="none", head_init="default", seed=4)
+    start = loaded_model("timm:test_vit", num_classes=3, weights="none", head_init="default", seed=4)
     assert (start.preprocessing.resize_size, start.preprocessing.crop_size) == (168, 160)
     assert start.preprocessing.interpolation == "bicubic" and start.preprocessing.mean == (0.5, 0.5, 0.5)
     state = start.model.state_dict()
     save_file(state, tmp_path / "timm.safetensors")
-    same = build_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "timm.safetensors"))
+    same = loaded_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "timm.safetensors"))
     assert all(map(torch.equal, same.model.state_dict().values(), state.values()))
-    smaller = build_model("timm:test_vit", num_classes=2, weights=str(tmp_path / "timm.safetensors"), image_size=96)
+    smaller = loaded_model("timm:test_vit", num_classes=2, weights=str(tmp_path / "timm.safetensors"), image_size=96)
     assert any("resampled the positional embeddings to a grid of 6x6" in line for line in smaller.report)
     assert any("New head for 2 classes" in line for line in smaller.report)
     images = torch.randn(2, 3, 96, 96)
     assert smaller.model(images).shape == (2, 2)
     save_file({name: tensor for name, tensor in state.items() if "blocks.1." not in name}, tmp_path / "cut.safetensors")
     with pytest.raises(WeightsError, match=r"Missing in the file: 'blocks\.1\.norm1\.weight'"):
-        build_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "cut.safetensors"))
+        loaded_model("timm:test_vit", num_classes=3, weights=str(tmp_path / "cut.safetensors"))
 
 
 def test_torchvisions_weights_in_timms_model_give_the_same_logits(tmp_path: Path) -> None:
-    ours = build_model("vit_ti_16", num_classes=3, weights="none", image_size=32, head_init="default")
+    ours = loaded_model("vit_ti_16", num_classes=3, weights="none", image_size=32, head_init="default")
     save_file(ours.model.state_dict(), tmp_path / "torchvision.safetensors")
     save_file(to_timm(ours.model.state_dict()), tmp_path / "timm.safetensors")
     images = torch.randn(2, 3, 32, 32)
     for file in ("torchvision", "timm"):
         path = str(tmp_path / f"{file}.safetensors")
-        theirs = build_model("timm:vit_tiny_patch16_224", num_classes=3, weights=path, image_size=32)
+        theirs = loaded_model("timm:vit_tiny_patch16_224", num_classes=3, weights=path, image_size=32)
         torch.testing.assert_close(theirs.model.eval()(images), ours.model.eval()(images), atol=1e-6, rtol=1e-5)
     assert any(
         "converted to timm's" in line
-        for line in build_model(
+        for line in loaded_model(
             "timm:vit_tiny_patch16_224", num_classes=3, weights=str(tmp_path / "torchvision.safetensors"), image_size=32
         ).report
     )

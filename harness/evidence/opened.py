@@ -15,7 +15,7 @@ from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.test_set import ExplainedModel, explain_dataset
 from harness.model.architectures import check_verifiable, head_layer
-from harness.model.vit import build_model
+from harness.model.vit import new_model
 from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS
 from harness.runs.rules import LEGRAD, RELEVANCE, ROLLOUT
 from harness.training.checkpoint import BestCheckpoint
@@ -85,13 +85,5 @@ def maps_by_name(archive: Archive) -> Mapping[str, np.ndarray]:
 
 def random_model(best: BestCheckpoint, processes: Processes) -> nn.Module:
     """New weights for the same architecture; the head too, which would otherwise start at zero."""
-    config = best.config
-    model = build_model(
-        config.model,
-        num_classes=len(best.classes),
-        weights="none",
-        image_size=best.preprocessing.crop_size,
-        head_init="default",
-        seed=RANDOM_SEED,
-    ).model
+    model = new_model(best.config.model, best.preprocessing.crop_size, len(best.classes), "default", RANDOM_SEED)
     return model.eval().to(processes.device)

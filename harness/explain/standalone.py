@@ -94,7 +94,7 @@ def explain_images_with_weights(
     classes = class_names(model, config.weights)
     if classes is IMAGENET:
         say(f"The weights name no classes; the names of ImageNet's {len(classes)} classes are used.")
-    loaded = build_model(model, num_classes=len(classes), weights=config.weights)
+    loaded = build_model(config, len(classes))
     for sentence in loaded.report:
         say(sentence)
     processes = Processes(config)

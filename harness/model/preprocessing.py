@@ -38,51 +38,30 @@ class Preprocessing:
 
 
 def preprocessing_of(config: RunConfig) -> Preprocessing:
-    """How a run of these settings prepares its images."""
-    return preprocessing_for(
-        config.model,
-        config.weights,
-        config.image_size,
-        config.crop_pct,
-        mean=config.mean,
-        std=config.std,
-        interpolation=config.interpolation,
-    )
-
-
-def preprocessing_for(
-    model: str,
-    weights: str,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-    *,
-    mean: str | None = None,
-    std: str | None = None,
-    interpolation: str | None = None,
-) -> Preprocessing:
-    """How images are prepared for these weights. Of a weights file only the header is read."""
-    check_word(model, weights)
+    """How a run of these settings prepares its images. Of a weights file only the header is read."""
+    model = config.model
+    check_word(model, config.weights)
     sizes = sizes_of(model)
-    if not sizes.image_size and image_size is None:
-        raise ConfigError(
-            f"The images of {model} are not square: give --image-size, a multiple of {sizes.patch_size}, for squares."
-        )
-    defaults = _preprocessing_of_weights(model, weights)
-    crop_size = image_size or defaults.crop_size
     patch_size = sizes.patch_size
+    if not sizes.image_size and config.image_size is None:
+        raise ConfigError(
+            f"The images of {model} are not square: give --image-size, a multiple of {patch_size}, for squares."
+        )
+    defaults = _preprocessing_of_weights(model, config.weights)
+    crop_size = config.image_size or defaults.crop_size
     if crop_size % patch_size:
         below = crop_size // patch_size * patch_size
         nearest = f"{below} or {below + patch_size}" if below else str(patch_size)
         raise ConfigError(
             f"--image-size {crop_size} is not a multiple of {model}'s patch size, {patch_size}; take {nearest}."
         )
-    share = crop_pct or defaults.crop_size / defaults.resize_size
+    share = config.crop_pct or defaults.crop_size / defaults.resize_size
     return Preprocessing(
         resize_size=round(crop_size / share),
         crop_size=crop_size,
-        interpolation=interpolation or defaults.interpolation,
-        mean=channels(mean) if mean else defaults.mean,
-        std=channels(std) if std else defaults.std,
+        interpolation=config.interpolation or defaults.interpolation,
+        mean=channels(config.mean) if config.mean else defaults.mean,
+        std=channels(config.std) if config.std else defaults.std,
     )
 
 
@@ -127,8 +106,9 @@ def timm_assumptions(model: str) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolation_given: bool) -> tuple[str, ...]:
+def assumptions(config: RunConfig, path: Path) -> tuple[str, ...]:
     """Sentences: what the files beside a weights file said, and what was assumed because nothing says it."""
+    model = config.model
     if path.suffix.lower() == ".npz" or "preprocessing" in read_metadata(path):
         return ()
     description = description_for(model, path)
@@ -136,7 +116,7 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
     sentences = []
     if description.mean and description.std:
         sentences.append(f"Its images are prepared as {description.source} beside it says.")
-    elif not normalisation_given:
+    elif not (config.mean and config.std):
         assumed = f"as timm prepares those of {model}, is" if of_timm else "ImageNet's mean and deviation are"
         sentences.append(
             f"It does not say how its images were prepared: {assumed} assumed. Others are given with --mean and --std."
@@ -146,7 +126,7 @@ def assumptions(model: str, path: Path, *, normalisation_given: bool, interpolat
             "Its own preparation squashes images to a square; here the short side is resized and the centre is cropped."
         )
     interpolation = description.interpolation
-    if interpolation and interpolation not in INTERPOLATIONS and not interpolation_given:
+    if interpolation and interpolation not in INTERPOLATIONS and not config.interpolation:
         sentences.append(f"Its interpolation, {interpolation}, is not available: bicubic is used.")
     if description.num_heads is None and not of_timm:
         heads = ARCHITECTURES[model].num_heads

@@ -103,18 +103,16 @@ def weights_entry(model: str) -> dict[str, Any]:
     return entry.to_dict() if entry else {}
 
 
-def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str, seed: int) -> nn.Module:
-    """New weights that depend on the seed alone; the head is zero unless `head_init` is default."""
+def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str) -> nn.Module:
+    """New weights of torch's default generator; the head is zero unless `head_init` is default."""
     import timm
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        built = as_trained(timm.create_model(base_name(model), num_classes=num_classes, img_size=image_size))
-        if head_init == "default":
-            built.head.reset_parameters()
-        else:
-            nn.init.zeros_(built.head.weight)
-            nn.init.zeros_(built.head.bias)
+    built = as_trained(timm.create_model(base_name(model), num_classes=num_classes, img_size=image_size))
+    if head_init == "default":
+        built.head.reset_parameters()
+    else:
+        nn.init.zeros_(built.head.weight)
+        nn.init.zeros_(built.head.bias)
     return built
 
 

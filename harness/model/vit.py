@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torchvision.models import VisionTransformer
 from harness.config import RunConfig
 from harness.errors import WeightsError
 from harness.model import adapter
-from harness.model.architectures import ARCHITECTURES, Architecture, check_architecture
+from harness.model.architectures import ARCHITECTURES, check_architecture
 from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
@@ -24,7 +24,7 @@ from harness.model.preprocessing import (
     Preprocessing,
     assumptions,
     description_for,
-    preprocessing_for,
+    preprocessing_of,
     timm_assumptions,
 )
 from harness.model.pretrained import weights_path
@@ -37,7 +37,7 @@ from harness.model.weights_file import read_metadata, read_weights
 from harness.settings.model import NAMED_WEIGHTS
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Loaded:
     """A model ready to train, and where its weights come from."""
 
@@ -48,106 +48,54 @@ class Loaded:
     weights_digest: str | None  # SHA-256 of the weights file; the key and what its layer norms add, if given
 
 
-def build_model(
-    name: str,
-    *,
-    num_classes: int,
-    weights: str,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-    interpolation: str | None = None,
-    weights_key: str | None = None,
-    drop_path: float = 0.0,
-    freeze: str = "none",
-    head_init: str = "zero",
-    seed: int = 0,
-    grad_checkpointing: bool = False,
-    lora_rank: int = 0,
-    lora_alpha: float = 16.0,
-    lora_targets: str = "attention",
-) -> Loaded:
-    """The named model with its weights and a head for `num_classes`, on the CPU in float32."""
-    preprocessing = preprocessing_for(
-        name, weights, image_size, crop_pct, mean=mean, std=std, interpolation=interpolation
-    )
+def build_model(config: RunConfig, num_classes: int) -> Loaded:
+    """The model that a run of these settings trains, with its weights and its head, on the CPU in float32."""
+    name, weights = config.model, config.weights
+    preprocessing = preprocessing_of(config)
     path = weights_path(name, weights)
-    model: nn.Module
-    if is_timm(name):
-        model = new_timm_model(name, preprocessing.crop_size, num_classes, head_init, seed)
-    else:
-        model = new_model(ARCHITECTURES[name], preprocessing.crop_size, num_classes, head_init, seed)
+    model = new_model(name, preprocessing.crop_size, num_classes, config.head_init, config.seed)
     if path is None:
-        report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {seed}.",)
+        report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {config.seed}.",)
         content = None
     else:
-        report = _load_file(model, name, path, weights_key)
-        content = digest(path) + (f" {weights_key}" if weights_key else "")
+        report = _load_file(model, name, path, config.weights_key)
+        content = digest(path) + (f" {config.weights_key}" if config.weights_key else "")
         if weights not in NAMED_WEIGHTS:
             eps = _norm_eps_beside(name, path)
             if eps is not None and eps != norm_eps(model):
                 set_norm_eps(model, eps)
                 content += f" eps {eps:g}"  # it need not stand in the weights file itself
                 report += (f"Its layer norms add {eps:g} to the variance, as the file or config.json beside it says.",)
-            given = bool(mean and std)
-            report += assumptions(name, path, normalisation_given=given, interpolation_given=bool(interpolation))
+            report += assumptions(config, path)
     if weights == "pretrained":
         report += timm_assumptions(name)
     report += batch_norms_kept(model)
-    if freeze == "backbone":
+    if config.freeze == "backbone":
         model.requires_grad_(False)
         adapter.parts(model).head.requires_grad_(True)
-    if lora_rank:
-        report += (add_lora(model, lora_rank, lora_alpha, lora_targets, seed),)
-    if drop_path > 0:
+    if config.lora_rank:
+        report += (add_lora(model, config.lora_rank, config.lora_alpha, config.lora_targets, config.seed),)
+    if config.drop_path > 0:
         add_drop_path(model)
-    if grad_checkpointing:
+    if config.grad_checkpointing:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
     return Loaded(model, preprocessing, report, source, content)
 
 
-def model_for(config: RunConfig, num_classes: int) -> Loaded:
-    """The model that a run of these settings trains."""
-    return build_model(
-        config.model,
-        num_classes=num_classes,
-        weights=config.weights,
-        image_size=config.image_size,
-        crop_pct=config.crop_pct,
-        mean=config.mean,
-        std=config.std,
-        interpolation=config.interpolation,
-        weights_key=config.weights_key,
-        drop_path=config.drop_path,
-        freeze=config.freeze,
-        head_init=config.head_init,
-        seed=config.seed,
-        grad_checkpointing=config.grad_checkpointing,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_targets=config.lora_targets,
-    )
+def new_model(name: str, image_size: int, num_classes: int, head_init: str = "zero", seed: int = 0) -> nn.Module:
+    """The named model with new weights, which depend on the seed alone. The global random state does not change.
 
-
-def new_model(
-    architecture: Architecture, image_size: int, num_classes: int, head_init: str, seed: int
-) -> VisionTransformer:
-    """New weights that depend on the seed alone. The global random state does not change."""
+    The head is zero, as in the paper, unless `head_init` is default.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
-        model = VisionTransformer(
-            image_size=image_size,
-            patch_size=architecture.patch_size,
-            num_layers=architecture.num_layers,
-            num_heads=architecture.num_heads,
-            hidden_dim=architecture.hidden_dim,
-            mlp_dim=architecture.mlp_dim,
-            num_classes=num_classes,
-        )
-        if head_init == "default":  # torchvision's head is zero, as in the paper
-            model.heads.head = nn.Linear(architecture.hidden_dim, num_classes)
+        if is_timm(name):
+            return new_timm_model(name, image_size, num_classes, head_init)
+        sizes = dataclasses.asdict(ARCHITECTURES[name]) | {"image_size": image_size}
+        model = VisionTransformer(**sizes, num_classes=num_classes)
+        if head_init == "default":  # torchvision's is zero
+            model.heads.head = nn.Linear(sizes["hidden_dim"], num_classes)
     pack_attention(model)
     return model
 

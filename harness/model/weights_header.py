@@ -43,9 +43,8 @@ def check_header(model: str, path: Path, key: str | None) -> None:
 
 def _check_fit(model: str, state: dict[str, Tensor]) -> None:
     """WeightsError if names and shapes are not those of a model of torchvision; positions may have another grid."""
-    architecture = ARCHITECTURES[model]
     with torch.device("meta"):
-        own = new_model(architecture, architecture.image_size, 1, "zero", seed=0).state_dict()
+        own = new_model(model, ARCHITECTURES[model].image_size, num_classes=1).state_dict()
     if (positions := state.get(POSITIONS)) is not None and positions.dim() == 3:
         check_grid(positions)
         state = state | {POSITIONS: _meta([*own[POSITIONS].shape[:2], positions.shape[2]])}

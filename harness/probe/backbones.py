@@ -10,7 +10,7 @@ from harness.config import RunConfig
 from harness.data.dataset import open_dataset
 from harness.data.image_folder import ImageFolder, load_configured_folder
 from harness.errors import ConfigError
-from harness.model.vit import model_for
+from harness.model.vit import build_model
 from harness.probe.features import features_of
 from harness.probe.linear_probe import fit_probe
 from harness.runs.intervals import score_intervals
@@ -72,7 +72,7 @@ def probe_backbones(configs: Sequence[RunConfig]) -> Iterator[BackboneResult]:
 
 
 def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes) -> BackboneResult:
-    loaded = model_for(config, len(folder.classes))
+    loaded = build_model(config, len(folder.classes))
     data = open_dataset(folder, loaded.preprocessing, config)
     loaded.model.to(processes.device)
     began = time.perf_counter()

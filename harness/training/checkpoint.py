@@ -21,10 +21,11 @@ from harness.model.architectures import sizes_of
 from harness.model.lora import adapters, merged
 from harness.model.norm_eps import checked_norm_eps, set_norm_eps
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
+from harness.model.pretrained import check_model_name
 from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import described
-from harness.model.vit import build_model
+from harness.model.vit import new_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 from harness.runs.rules import ADAPTER
 
@@ -164,10 +165,9 @@ def load_best(path: Path) -> BestCheckpoint:
         config = _checked_config(metadata["config"])
         preprocessing = checked_preprocessing(metadata["preprocessing"])
         classes = checked_classes(metadata["classes"], weights)
+        check_model_name(config.model)
         _check_image_size(config.model, preprocessing.crop_size, weights)
-        model = build_model(
-            config.model, num_classes=len(classes), weights="none", image_size=preprocessing.crop_size
-        ).model
+        model = new_model(config.model, preprocessing.crop_size, len(classes))
         model.load_state_dict(weights)
         if (eps := metadata.get("norm_eps")) is not None:  # earlier versions do not write it
             set_norm_eps(model, checked_norm_eps(eps))

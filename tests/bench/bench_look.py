@@ -35,10 +35,10 @@ from harness.explain.attention.rollout import transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
 from harness.explain.drawing.image_page import draw_pages
 from harness.model.architectures import ARCHITECTURES
-from harness.model.vit import build_model
 from tests.bench.images import detailed_image
 from tests.bench.real_run import lap
 from tests.bench.table import at_most, ratios, show, spread
+from tests.helpers.built_models import loaded_model
 from tests.helpers.explained import made_up_archive
 from tests.helpers.tiny_vits import CLASS_TOKEN
 
@@ -53,7 +53,7 @@ Work = dict[str, Callable[[], object]]
 
 def captures(model: str, batch_size: int) -> Work:
     """One batch through a model of that size, with more and more captured."""
-    vit = build_model(model, num_classes=100, weights="none", seed=0).model.eval()
+    vit = loaded_model(model, num_classes=100, weights="none", seed=0).model.eval()
     images = torch.randn(batch_size, 3, vit.image_size, vit.image_size, generator=torch.Generator().manual_seed(0))
     labels, side = torch.zeros(batch_size, dtype=torch.int64), vit.image_size // vit.patch_size
     distances = patch_distances((side, side), vit.patch_size)

@@ -29,10 +29,11 @@ from harness.config import RunConfig
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.image_folder import load_image_folder
 from harness.model.architectures import ARCHITECTURES
-from harness.model.preprocessing import Preprocessing, preprocessing_for
+from harness.model.preprocessing import Preprocessing, preprocessing_of
 from tests.bench.images import write_splits
 from tests.bench.real_run import Epoch, Lap, lap, settings, timed_epochs
 from tests.bench.table import at_most, ratios, show, spread
+from tests.helpers.built_models import config_of
 
 TARGET = 1.03
 BARE, AGAIN, READING, OURS = "bare, batches in memory", "bare, once more", "bare, reading the cache", "ours: fit"
@@ -67,7 +68,7 @@ def read_cache(data: Dataset, preprocessing: Preprocessing, order: list[np.ndarr
 
 def measure(config: RunConfig) -> dict[str, list[Lap]]:
     """Laps of every variant in every round; round 0 warms up and is not kept."""
-    preprocessing = preprocessing_for(config.model, config.weights)
+    preprocessing = preprocessing_of(config)
     data = open_dataset(load_image_folder(config.data), preprocessing, config)
     shape = ARCHITECTURES[config.model]
     model = VisionTransformer(
@@ -103,7 +104,7 @@ def compare(model: str, *, batch_size: int, steps: int, rounds: int, threads: in
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         data = write_splits(
-            scratch / "pictures", train=steps * batch_size, size=preprocessing_for(model, "none").resize_size
+            scratch / "pictures", train=steps * batch_size, size=preprocessing_of(config_of(model)).resize_size
         )
         values = {"model": model, "batch_size": batch_size, "epochs": rounds + 1, "threads": threads}
         laps = measure(settings(scratch, data, **values, precision=PRECISION))

@@ -47,7 +47,7 @@ PHASES = {
     "W&B: figures, tables, model": ("harness.finish:_log",),
     "W&B: end": ("harness.track.tracker:Tracker.finish",),
     "model, data, optimiser": (
-        "harness.train:model_for",
+        "harness.train:build_model",
         "harness.train:open_dataset",
         "harness.train:TrainState",
         "harness.train:open_batches",

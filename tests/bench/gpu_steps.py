@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
-from harness.model.vit import build_model
+from harness.model.vit import new_model
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter
@@ -64,9 +64,7 @@ class OwnSteps:
     def __init__(self, setup: Setup, batch_size: int, *, plain: bool = False, **changes: object) -> None:
         self.config = setup.config(batch_size, **changes)
         self.processes = Processes(self.config)
-        model = build_model(
-            setup.model, num_classes=CLASSES, weights="none", image_size=setup.image_size, head_init="default"
-        ).model
+        model = new_model(setup.model, setup.image_size, CLASSES, "default")
         if plain:
             for block in model.encoder.layers:
                 block.self_attention.__class__ = nn.MultiheadAttention

@@ -27,6 +27,7 @@ from harness.explain.test_set import ExplainedModel
 from harness.predict import open_run
 from harness.train import Outcome, fit
 from harness.training.distributed import Processes
+from tests.helpers.built_models import loaded_model
 from tests.test_train import on_ranks, settings
 
 pytestmark = pytest.mark.figures
@@ -132,9 +133,8 @@ def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> No
 def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
     outcome = fit(config)
-    from harness.model.vit import build_model
 
-    built = build_model("vit_demo", num_classes=3, weights="demo", image_size=48).model
+    built = loaded_model("vit_demo", num_classes=3, weights="demo", image_size=48).model
     found = archive.read(outcome.folder / "attention" / "positions.npz", PositionArchive)
     np.testing.assert_array_equal(found.before, built.encoder.pos_embedding[0].detach().numpy())
     np.testing.assert_array_equal(found.class_token_before, built.class_token[0, 0].detach().numpy())
@@ -408,9 +408,8 @@ def test_weights_without_a_run_can_be_explained(
     assert named.classes.tolist() == ["class 0", "class 1", "class 2"]
     np.testing.assert_allclose(named.rollout[0], attention_of(finished).rollout[0], rtol=1e-3, atol=1e-4)
     weights = {"heads.head.weight": torch.zeros(7, 128), "heads.head.bias": torch.zeros(7)}
-    from harness.model.vit import build_model
 
-    save_file(build_model("vit_demo", num_classes=7, weights="none").model.state_dict() | weights, "plain.safetensors")
+    save_file(loaded_model("vit_demo", num_classes=7, weights="none").model.state_dict() | weights, "plain.safetensors")
     said = explain("--weights", "plain.safetensors", "--model", "vit_demo", image)
     [line] = [line for line in said.splitlines() if line.startswith(f"{image}: class ")]
     assert len(re.findall(r"class \d 14\.3%", line)) == 5
@@ -419,7 +418,7 @@ def test_weights_without_a_run_can_be_explained(
     assert numbered.layers.shape == (1, 6, 64)  # of 64 pixels, the architecture's own
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
     assert numbered.probability == pytest.approx([1 / 7])
-    save_file(build_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
+    save_file(loaded_model("vit_demo", num_classes=1000, weights="none").model.state_dict(), "imagenet.safetensors")
     assert "The weights name no classes; the names of ImageNet's 1000 classes are used." in explain(
         "--weights", "imagenet.safetensors", "--model", "vit_demo", image
     )

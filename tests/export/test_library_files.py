@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.export.library_files import TIMM_NAMES, check_known, crop_pct, cut_differently, write_timm
 from harness.model.architectures import ARCHITECTURES
 from harness.model.preprocessing import Preprocessing
-from harness.model.vit import build_model
+from tests.helpers.built_models import loaded_model
 
 
 def test_timm_resizes_to_the_pixel_for_every_size() -> None:
@@ -44,7 +44,7 @@ def test_every_model_can_be_exported() -> None:
 
 def test_a_model_of_timm_opens_in_timm_with_the_same_logits(tmp_path: Path) -> None:
     for name, size in (("test_vit3", 64), ("test_vit2", 48)):
-        loaded = build_model(f"timm:{name}", num_classes=3, weights="none", image_size=size, head_init="default")
+        loaded = loaded_model(f"timm:{name}", num_classes=3, weights="none", image_size=size, head_init="default")
         write_timm(tmp_path / name, f"timm:{name}", loaded.model, ("a", "b", "c"), loaded.preprocessing)
         opened = timm.create_model(f"local-dir:{tmp_path / name}", pretrained=True).eval()
         images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torchvision.models import VisionTransformer
 
-from harness.model.vit import build_model
+from tests.helpers.built_models import loaded_model
 
 
 def demo(**options: Any) -> VisionTransformer:
-    defaults: dict[str, Any] = {"num_classes": 3, "weights": "none", "head_init": "default"}
-    return build_model("vit_demo", **defaults | options).model
+    return loaded_model("vit_demo", **{"head_init": "default"} | options).model
 
 
 def random_images(count: int = 4) -> Tensor:

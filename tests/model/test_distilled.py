@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from harness.export.library_files import write_timm
 from harness.model.timm_model import as_trained, batch_norms_kept
 from harness.model.timm_weights import to_names_of
-from harness.model.vit import build_model
 from harness.model.weights import load_into
+from tests.helpers.built_models import loaded_model
 from tests.model.test_state_dict_keys import randomised
 
 NAME = "deit_tiny_distilled_patch16_224"
@@ -26,10 +26,10 @@ def test_one_head_computes_what_timms_two_do_into_the_program_and_out_again(tmp_
         assert (source.head(source.forward_features(IMAGES)[:, 0]) - expected).abs().max() > 0.1  # the heads differ
     save_file(source.state_dict(), tmp_path / "timm.safetensors")
     weights = str(tmp_path / "timm.safetensors")
-    loaded = build_model(f"timm:{NAME}", num_classes=4, weights=weights, image_size=32)
+    loaded = loaded_model(f"timm:{NAME}", num_classes=4, weights=weights, image_size=32)
     assert "The head for 4 classes is the file's." in loaded.report
     torch.testing.assert_close(loaded.model.eval()(IMAGES), expected, atol=1e-5, rtol=1e-5)
-    other = build_model(f"timm:{NAME}", num_classes=2, weights=weights, image_size=32)
+    other = loaded_model(f"timm:{NAME}", num_classes=2, weights=weights, image_size=32)
     assert "New head for 2 classes; the file has one for 4." in other.report
     assert not other.model(IMAGES).any()
     write_timm(tmp_path / "out", f"timm:{NAME}", loaded.model, ("a", "b", "c", "d"), loaded.preprocessing)

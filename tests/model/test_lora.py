@@ -15,7 +15,6 @@ from harness.explain.attention.self_test import self_test
 from harness.model.lora import adapted_weights, adapters, add_lora, counts, merge_lora, merged
 from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import Preprocessing
-from harness.model.vit import build_model
 from harness.predict import Predictor
 from harness.run_name import naming_by
 from harness.runs.folder import BEST
@@ -23,6 +22,7 @@ from harness.runs.rules import ADAPTER
 from harness.train import fit
 from harness.training import checkpoint
 from harness.training.checkpoint import load_tensors
+from tests.helpers.built_models import loaded_model
 from tests.helpers.timm_vits import small_timm
 from tests.helpers.tiny_vits import random_images, tiny_vit
 from tests.test_train import kill_after_step, same_bits, settings, weights_of
@@ -103,7 +103,7 @@ def test_only_adapters_and_the_head_are_trained() -> None:
 
 @pytest.mark.parametrize("model", ["vit_ti_16", "timm:vit_tiny_patch16_224"])
 def test_less_than_two_percent_are_trained(model: str) -> None:
-    loaded = build_model(model, num_classes=100, weights="none", lora_rank=8)
+    loaded = loaded_model(model, num_classes=100, weights="none", lora_rank=8)
     trained, total = counts(loaded.model)
     assert trained / total < 0.02
     numbers = f"{trained:,} parameters are trained, of {total:,} ({trained / total:.2%})."
@@ -129,7 +129,7 @@ def test_a_run_resumes_with_the_same_bits_and_leaves_a_plain_checkpoint(
     run = fit(config)
     whole = fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole")))
     assert same_bits(weights_of(folder), weights_of(whole))
-    loaded = build_model(model, num_classes=3, weights="none", image_size=32, seed=config.seed)
+    loaded = loaded_model(model, num_classes=3, weights="none", image_size=32, seed=config.seed)
     start, end = loaded.model.state_dict(), weights_of(run)
     changed = {name for name in start if not torch.equal(start[name], end[name])}
     assert changed and all("in_proj_weight" in name or "qkv.weight" in name or "head." in name for name in changed)

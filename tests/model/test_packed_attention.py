@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import VisionTransformer
 
 from harness.model.packed_attention import PackedAttention, pack_attention
-from harness.model.vit import build_model
+from tests.helpers.built_models import loaded_model
 from tests.helpers.tiny_vits import random_images, tiny_vit
 
 COPIES = ("clone", "copy_", "cat", "stack", "fill_", "zeros")
@@ -113,6 +113,6 @@ def test_a_training_step_has_few_operations_and_copies() -> None:
 
 
 def test_every_model_that_is_built_has_it() -> None:
-    model = build_model("vit_demo", num_classes=3, weights="none").model
+    model = loaded_model("vit_demo", num_classes=3, weights="none").model
     assert {type(block.self_attention) for block in model.encoder.layers} == {PackedAttention}
     assert isinstance(model.encoder.layers[0].self_attention, nn.MultiheadAttention)

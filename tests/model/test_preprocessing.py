@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from harness.errors import ConfigError, WeightsError
-from harness.model.preprocessing import Preprocessing, preprocessing_for
+from harness.model.preprocessing import Preprocessing, preprocessing_of
+from tests.helpers.built_models import config_of
 from tests.helpers.demo_vits import demo, save
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -42,21 +43,25 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 def test_preprocessing_goes_with_the_weights(
     model: str, weights: str, options: dict[str, Any], expected: Preprocessing
 ) -> None:
-    assert preprocessing_for(model, weights, **options) == expected
+    assert preprocessing_of(config_of(model, weights=weights, **options)) == expected
 
 
 def test_preprocessing_of_files(tmp_path: Path) -> None:
     own = Preprocessing(80, 64, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     path = save(tmp_path / "own.safetensors", demo(), dataclasses.asdict(own))
-    assert preprocessing_for("vit_demo", path) == own
-    assert preprocessing_for("vit_demo", path, image_size=128) == dataclasses.replace(
+    assert preprocessing_of(config_of("vit_demo", weights=path)) == own
+    assert preprocessing_of(config_of("vit_demo", weights=path, image_size=128)) == dataclasses.replace(
         own, resize_size=160, crop_size=128
     )
-    assert preprocessing_for("vit_demo", path, crop_pct=1.0) == dataclasses.replace(own, resize_size=64)
+    assert preprocessing_of(config_of("vit_demo", weights=path, crop_pct=1.0)) == dataclasses.replace(
+        own, resize_size=64
+    )
     plain = save(tmp_path / "plain.safetensors", demo())
-    assert preprocessing_for("vit_demo", plain) == Preprocessing(73, 64, "bilinear", *IMAGENET)
+    assert preprocessing_of(config_of("vit_demo", weights=plain)) == Preprocessing(73, 64, "bilinear", *IMAGENET)
     np.savez(tmp_path / "google.npz", a=np.ones(1))
-    assert preprocessing_for("vit_b_16", str(tmp_path / "google.npz")) == Preprocessing(256, 224, "bilinear", *HALF)
+    assert preprocessing_of(config_of("vit_b_16", weights=str(tmp_path / "google.npz"))) == Preprocessing(
+        256, 224, "bilinear", *HALF
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,12 +85,12 @@ def test_unusable_preprocessing_in_a_file_is_an_error(tmp_path: Path, change: An
         change = dataclasses.asdict(Preprocessing(80, 64, "bicubic", *HALF)) | change
     path = save(tmp_path / "w.safetensors", demo(), change)
     with pytest.raises(WeightsError, match=r"w\.safetensors: 'preprocessing' in its metadata cannot be used"):
-        preprocessing_for("vit_demo", path)
+        preprocessing_of(config_of("vit_demo", weights=path))
 
 
 @pytest.mark.parametrize(("size", "advice"), [(225, "224 or 240"), (9, "16")])
 def test_an_image_size_that_is_no_whole_number_of_patches(size: int, advice: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        preprocessing_for("vit_b_16", "none", image_size=size)
+        preprocessing_of(config_of("vit_b_16", weights="none", image_size=size))
     expected = f"--image-size {size} is not a multiple of vit_b_16's patch size, 16; take {advice}."
     assert caught.value.problems == (expected,)

@@ -17,8 +17,8 @@ from torchvision.transforms._presets import ImageClassification
 from harness.errors import WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing
-from harness.model.vit import build_model
 from harness.settings.model import MODELS
+from tests.helpers.built_models import loaded_model
 from tests.helpers.demo_vits import demo, random_images, save
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -86,7 +86,7 @@ def test_a_frozen_backbone_leaves_the_head_to_train() -> None:
 
 
 def test_a_model_without_pretrained_weights_says_so() -> None:
-    loaded = build_model("vit_demo", num_classes=3, weights="none", seed=7)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", seed=7)
     assert loaded.report == ("No pretrained weights: vit_demo starts from new ones, seed 7.",)
     assert (loaded.source, loaded.weights_digest) == ("none", None)
 
@@ -97,7 +97,7 @@ def test_a_model_without_pretrained_weights_says_so() -> None:
 def test_a_file_gives_back_its_model(tmp_path: Path) -> None:
     before = demo(seed=1).eval()
     path = save(tmp_path / "w.safetensors", before, dataclasses.asdict(Preprocessing(64, 64, "bilinear", *HALF)))
-    loaded = build_model("vit_demo", num_classes=3, weights=path, seed=2)
+    loaded = loaded_model("vit_demo", num_classes=3, weights=path, seed=2)
     assert torch.equal(loaded.model.eval()(random_images()), before(random_images()))
     assert loaded.report == (f"vit_demo takes its weights from {path}.", "The head for 3 classes is the file's.")
     assert loaded.preprocessing == Preprocessing(64, 64, "bilinear", *HALF)
@@ -108,7 +108,7 @@ def test_a_file_gives_back_its_model(tmp_path: Path) -> None:
 def test_another_number_of_classes_and_another_size(tmp_path: Path) -> None:
     before = demo(seed=1)
     path = save(tmp_path / "w.safetensors", before)
-    loaded = build_model("vit_demo", num_classes=11, weights=path, image_size=96, seed=2)
+    loaded = loaded_model("vit_demo", num_classes=11, weights=path, image_size=96, seed=2)
     assert loaded.report == (
         f"vit_demo takes its weights from {path}.",
         "New head for 11 classes; the file has one for 3.",
@@ -126,14 +126,14 @@ def test_another_number_of_classes_and_another_size(tmp_path: Path) -> None:
 def test_the_weights_of_another_model_name_the_one_they_are_for(tmp_path: Path) -> None:
     path = save(tmp_path / "w.safetensors", demo())
     with pytest.raises(WeightsError) as caught:
-        build_model("vit_ti_16", num_classes=3, weights=path)
+        loaded_model("vit_ti_16", num_classes=3, weights=path)
     assert caught.value.problems == (
         f"{path}: The file has patch size 8, 6 layers, hidden size 128 and MLP size 256, vit_ti_16 has patch size 16, "
         "12 layers, hidden size 192 and MLP size 768; it is for --model vit_demo.",
     )
     model = VisionTransformer(64, 8, 5, 4, 128, 256)
     with pytest.raises(WeightsError, match=r"5 layers.*vit_demo has.*6 layers.*; none of the models has that"):
-        build_model("vit_demo", num_classes=3, weights=save(tmp_path / "w.safetensors", model))
+        loaded_model("vit_demo", num_classes=3, weights=save(tmp_path / "w.safetensors", model))
 
 
 def test_errors_of_loading_name_the_file(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_errors_of_loading_name_the_file(tmp_path: Path) -> None:
     del model.encoder.ln
     path = save(tmp_path / "w.safetensors", model)
     with pytest.raises(WeightsError) as caught:
-        build_model("vit_demo", num_classes=3, weights=path)
+        loaded_model("vit_demo", num_classes=3, weights=path)
     listed = "'encoder.ln.weight' (128,), 'encoder.ln.bias' (128,)"
     assert caught.value.problems == (f"{path}: Missing in the file: {listed}.",)
 
@@ -149,7 +149,7 @@ def test_errors_of_loading_name_the_file(tmp_path: Path) -> None:
 def test_the_weights_behind_a_word_say_which_file_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.model.pretrained.DEMO_FILE", tmp_path / "vit_demo.safetensors")
     path = save(tmp_path / "vit_demo.safetensors", demo())
-    loaded = build_model("vit_demo", num_classes=4, weights="demo")
+    loaded = loaded_model("vit_demo", num_classes=4, weights="demo")
     assert loaded.source == "demo (vit_demo.safetensors)"
     assert loaded.report == (
         f"vit_demo takes its weights from {path}.",
@@ -163,7 +163,7 @@ def test_the_weights_behind_a_word_say_which_file_they_are(tmp_path: Path, monke
     reason="HARNESS_REAL_WEIGHTS (DeiT-Ti) and HARNESS_REAL_DATA (100 sports) name no files",
 )
 def test_real_weights_know_real_photographs() -> None:
-    loaded = build_model("vit_ti_16", num_classes=1000, weights=os.environ["HARNESS_REAL_WEIGHTS"])
+    loaded = loaded_model("vit_ti_16", num_classes=1000, weights=os.environ["HARNESS_REAL_WEIGHTS"])
     assert "The head for 1000 classes is the file's." in loaded.report
     own = loaded.preprocessing
     prepare = ImageClassification(crop_size=own.crop_size, resize_size=own.resize_size, mean=own.mean, std=own.std)

@@ -24,12 +24,12 @@ from harness.errors import WeightsError
 from harness.export.library_files import write_hugging_face
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.norm_eps import norm_eps, set_norm_eps
-from harness.model.vit import build_model
 from harness.model.weights_header import check_header
 from harness.training.checkpoint import save_best
+from tests.helpers.built_models import loaded_model
 from tests.model.test_state_dict_keys import randomised
 
-NAME = "vit_test"
+NAME = "vit_demo"
 SIZES = Architecture(32, 8, 2, 2, 16, 24)
 TIMM = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 1.5, "num_classes": 3}
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
@@ -92,13 +92,13 @@ def test_what_is_refused_before_a_run_begins_and_why(tmp_path: Path, case: str) 
         with pytest.raises(WeightsError, match=re.escape(sentence)):
             check_header(NAME, tmp_path / "w.pth", None)
     with pytest.raises(WeightsError, match=re.escape(sentence)):
-        build_model(NAME, num_classes=3, weights=str(tmp_path / "w.pth"))
+        loaded_model(NAME, num_classes=3, weights=str(tmp_path / "w.pth"))
 
 
 def loaded(path: Path, **options: Any) -> tuple[Tensor, str]:
     """Logits, and what the run prints of the weights."""
     check_header(NAME, path, None)
-    built = build_model(NAME, num_classes=3, weights=str(path), **options)
+    built = loaded_model(NAME, num_classes=3, weights=str(path), **options)
     with torch.no_grad():
         return built.model.eval()(IMAGES), " ".join(built.report)
 
@@ -116,7 +116,7 @@ def test_other_heads_and_pooling_have_the_same_shapes_so_what_is_assumed_is_said
     for number, options in enumerate(({"num_heads": 4}, {"global_pool": "avg", "fc_norm": False})):
         torch.save(of_timm(**options).state_dict(), tmp_path / f"{number}.pth")
         report = loaded(tmp_path / f"{number}.pth")[1]
-        assert "2 heads and the class token, as in vit_test, are assumed." in report
+        assert "2 heads and the class token, as in vit_demo, are assumed." in report
 
 
 def test_another_image_size_and_number_of_classes_are_said(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_layer_norms_add_what_the_description_says_into_a_model_and_out_again(tm
         source.vit.embeddings.cls_token.mul_(1e-3)
         expected = source(pixel_values=IMAGES).logits
     source.save_pretrained(tmp_path / "in")
-    built = build_model(NAME, num_classes=3, weights=str(tmp_path / "in"))
+    built = loaded_model(NAME, num_classes=3, weights=str(tmp_path / "in"))
     torch.testing.assert_close(built.model.eval()(IMAGES), expected, atol=1e-5, rtol=1e-5)
     plain = copy.deepcopy(built.model)
     set_norm_eps(plain, 1e-6)
@@ -183,7 +183,7 @@ def test_layer_norms_add_what_the_description_says_into_a_model_and_out_again(tm
     best = tmp_path / "best.safetensors"
     run = RunConfig(data="d", model="vit_demo", weights="none")
     save_best(best, built.model.state_dict(), run, ["a", "b", "c"], built.preprocessing, {}, norm_eps(built.model))
-    again = build_model(NAME, num_classes=3, weights=str(best))
+    again = loaded_model(NAME, num_classes=3, weights=str(best))
     assert norm_eps(again.model) == eps and again.weights_digest is not None
     write_hugging_face(tmp_path / "out", NAME, built.model, ("a", "b", "c"), built.preprocessing)
     opened = transformers.ViTForImageClassification.from_pretrained(tmp_path / "out").eval()

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
-from harness.model.preprocessing import Preprocessing, preprocessing_for
-from harness.model.vit import Loaded, build_model
+from harness.model.preprocessing import Preprocessing, preprocessing_of
+from harness.model.vit import Loaded
 from harness.model.weights_file import read_weights, select
 from harness.model.weights_header import check_header
+from tests.helpers.built_models import config_of, loaded_model
 
 State = dict[str, Tensor]
 
-NAME = "vit_test"
+NAME = "vit_demo"
 SIZES = Architecture(32, 8, 2, 2, 16, 24)
 
 
@@ -71,7 +72,7 @@ def without_head(state: State) -> State:
 
 
 def load(path: Path, **options: Any) -> Loaded:
-    return build_model(NAME, num_classes=3, weights=str(path), **options)
+    return loaded_model(NAME, num_classes=3, weights=str(path), **options)
 
 
 def logits(path: Path, **options: Any) -> Tensor:
@@ -232,8 +233,10 @@ def test_timms_folder_is_loaded_with_its_preprocessing(tmp_path: Path) -> None:
         "The head for 3 classes is the file's.",
         "Its images are prepared as config.json beside it says.",
     )
-    assert preprocessing_for(NAME, str(folder / "model.safetensors")) == loaded.preprocessing
-    changed = preprocessing_for(NAME, str(folder), mean="0.1", std="0.2,0.3,0.4", interpolation="bilinear")
+    assert preprocessing_of(config_of(NAME, weights=str(folder / "model.safetensors"))) == loaded.preprocessing
+    changed = preprocessing_of(
+        config_of(NAME, weights=str(folder), mean="0.1", std="0.2,0.3,0.4", interpolation="bilinear")
+    )
     assert changed == Preprocessing(40, 32, "bilinear", (0.1,) * 3, (0.2, 0.3, 0.4))
 
 
@@ -268,7 +271,7 @@ def test_a_file_without_a_description_says_what_is_assumed(tmp_path: Path) -> No
         "with --mean and --std."
     )
     heads = (
-        "It does not say its number of attention heads or its pooling: 2 heads and the class token, as in vit_test, "
+        "It does not say its number of attention heads or its pooling: 2 heads and the class token, as in vit_demo, "
         "are assumed."
     )
     assert load(tmp_path / "weights.pth").report[-2:] == (assumed, heads)
@@ -280,8 +283,8 @@ def test_a_file_without_a_description_says_what_is_assumed(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ({"num_attention_heads": 4}, "says 4 attention heads, vit_test has 2"),
-        ({"model_args": {"num_heads": 4}, "pretrained_cfg": {}}, "says 4 attention heads, vit_test has 2"),
+        ({"num_attention_heads": 4}, "says 4 attention heads, vit_demo has 2"),
+        ({"model_args": {"num_heads": 4}, "pretrained_cfg": {}}, "says 4 attention heads, vit_demo has 2"),
         ({"global_pool": "avg", "pretrained_cfg": {}}, "global_pool is 'avg': the model pools its patches"),
         ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ({"num_attention_heads": "2"}, "the number of attention heads is '2'"),
@@ -351,7 +354,7 @@ def test_weights_in_several_files(tmp_path: Path, suffix: str) -> None:
         load(one)
     before = load(folder).weights_digest
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4}))
-    with pytest.raises(WeightsError, match="says 4 attention heads, vit_test has 2"):
+    with pytest.raises(WeightsError, match="says 4 attention heads, vit_demo has 2"):
         check_header(NAME, folder, None)
     (folder / "config.json").unlink()
     if suffix == ".bin":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,7 @@ def processes(data_folder: Path, tmp_path: Path) -> Iterator[Processes]:
 
 def opened(data_folder: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded, Dataset]:
     config = settings(data_folder, runs, **changes)
-    loaded = build_model(
-        config.model,
-        num_classes=3,
-        weights=config.weights,
-        image_size=config.image_size,
-        crop_pct=config.crop_pct,
-        head_init="default",
-        seed=config.seed,
-    )
+    loaded = build_model(dataclasses.replace(config, head_init="default"), 3)
     folder = load_image_folder(config.data, seed=0, split_fraction=0.2)
     return config, loaded, open_dataset(folder, loaded.preprocessing, config)
 

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from harness.cli.main import main, run
 from harness.config import RunConfig
-from harness.model.vit import build_model
 from harness.options import arguments
 from harness.train import Outcome, fit
 from harness.training import checkpoint
 from reports.page.build import build
+from tests.helpers.built_models import loaded_model
 from tests.helpers.pages import Page
 from tests.test_train import settings
 
@@ -228,7 +228,7 @@ def preprocessing(**changes: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_checkpoint_with_values_out_of_range(
     tmp_path: Path, change: Callable[[dict[str, Any]], None], part: str
 ) -> None:
-    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32)
     config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     path = tmp_path / "checkpoints" / "best.safetensors"
     checkpoint.save_best(path, loaded.model.state_dict(), config, ("a", "b", "c"), loaded.preprocessing, {})
@@ -239,7 +239,7 @@ def test_a_checkpoint_with_values_out_of_range(
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32)
     config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     path = tmp_path / "checkpoints" / "best.safetensors"
     checkpoint.save_best(path, {"a": torch.zeros(1)}, config, ("a", "b", "c"), loaded.preprocessing, {})

@@ -24,7 +24,7 @@ from harness.explain.archive import read as read_archive
 from harness.explain.drawing.plots import head_plots
 from harness.explain.drawing.study_figures import finished_runs
 from harness.explain.localization import on_object
-from harness.model.vit import build_model
+from harness.model.vit import new_model
 from harness.runs.evidence_file import read_claims, read_map_scores
 from harness.runs.folder import RunFolder
 from harness.runs.sprite_files import read_sprites
@@ -35,6 +35,7 @@ from reports.page import build
 from reports.runs import read_run
 from reports.stats.leaderboard import leaderboard
 from reports.stats.leaderboard_table import render
+from tests.helpers.built_models import loaded_model
 from tests.helpers.explained_runs import write_explained_run
 from tests.helpers.pages import Page
 from tests.runs.test_evidence_file import CENTRE, CLAIM, GAIN
@@ -104,7 +105,7 @@ def config_of(data: Path = Path("data"), **changes: Any) -> RunConfig:
 @pytest.fixture
 def best(tmp_path: Path) -> Path:
     """The best checkpoint of a run of three classes."""
-    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32)
     path = tmp_path / "run" / "checkpoints" / "best.safetensors"
     scores = {"best/epoch": 1, "best/val_f1": 0.5, "best/val_loss": 1.0, "best/val_accuracy": 0.5}
     checkpoint.save_best(path, loaded.model.state_dict(), config_of(), ("a", "b", "c"), loaded.preprocessing, scores)
@@ -114,26 +115,25 @@ def best(tmp_path: Path) -> Path:
 def test_metadata_of_the_best_checkpoint(best: Path) -> None:
     tensors, metadata = checkpoint.load_tensors(best)
     refused = {True: 0, False: 0}
-    built: dict[str, Any] = {}  # building a model takes milliseconds; the same one is built only once
+    built: dict[tuple[Any, ...], Any] = {}  # building a model takes milliseconds; the same one is built only once
     for name, mutant in mutants(metadata):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(checkpoint, "load_tensors", lambda *_, mutant=mutant: (tensors, mutant))
-            patch.setattr(checkpoint, "build_model", lambda *key, **more: cached(built, key, more))
+            patch.setattr(checkpoint, "new_model", lambda *key: cached(built, key))
             refused[is_refused_or_used(lambda: checkpoint.load_best(best), name)] += 1
             refused[is_refused_or_used(lambda: checkpoint.best_scores(best), name)] += 1
     assert refused[True] > 300 and refused[False] > 300
 
 
-def cached(built: dict[str, Any], key: tuple[Any, ...], more: dict[str, Any]) -> Any:
-    text = repr((key, sorted(more.items())))
-    if text not in built:
-        built[text] = build_model(*key, **more)
-    return built[text]
+def cached(built: dict[tuple[Any, ...], Any], key: tuple[Any, ...]) -> Any:
+    if key not in built:
+        built[key] = new_model(*key)
+    return built[key]
 
 
 @pytest.fixture
 def state() -> TrainState:
-    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32)
     state = TrainState(loaded.model, config_of(ema=True), Accelerator(cpu=True))
     loaded.model(torch.zeros(1, 3, 32, 32)).sum().backward()
     state.optimizer.step()

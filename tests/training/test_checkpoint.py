@@ -14,7 +14,6 @@ from harness import files
 from harness.config import RunConfig
 from harness.errors import TrainingError
 from harness.model.norm_eps import norm_eps, set_norm_eps
-from harness.model.vit import build_model
 from harness.training import checkpoint
 from harness.training.checkpoint import (
     best_scores,
@@ -25,6 +24,7 @@ from harness.training.checkpoint import (
     save_best,
     save_tensors,
 )
+from tests.helpers.built_models import loaded_model
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_an_optimiser_goes_on_with_the_same_bits(name: str) -> None:
 
 
 def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
-    loaded = build_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default", seed=5)
+    loaded = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default", seed=5)
     config = RunConfig(data="images", model="vit_demo", weights="none", image_size=32)
     scores = {"best/epoch": 2, "best/val_f1": 0.5, "best/val_loss": 1.0}
     path = tmp_path / "best.safetensors"
@@ -180,7 +180,7 @@ def test_the_best_checkpoint_can_be_used_by_itself(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(best.model(images), loaded.model.eval()(images))
     # It is also a weights file like any other, and brings its preprocessing along.
-    again = build_model("vit_demo", num_classes=3, weights=str(path))
+    again = loaded_model("vit_demo", num_classes=3, weights=str(path))
     assert torch.equal(again.model.eval()(images), best.model(images))
     assert again.preprocessing == loaded.preprocessing
     tensors, metadata = load_tensors(path)

@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 from harness.config import RunConfig
 from harness.data.loader import Batch, share_of
 from harness.data.mixup import Mix, mix_pairs, soft_targets
-from harness.model.vit import build_model
 from harness.training.distributed import Processes
 from harness.training.loss import Loss, training_loss
 from harness.training.state import TrainState
 from harness.training.step import training_step
+from tests.helpers.built_models import loaded_model
 from tests.test_train import on_ranks
 
 WEIGHTS = np.array([0.5, 1.0, 3.0], np.float32)
@@ -89,7 +89,7 @@ CONFIG = RunConfig(
 def take_step(rank: int, world: int, micro_batch: int) -> tuple[float, torch.Tensor]:
     """One optimiser step of a weighted loss: this rank's part of the loss, and the head's weights after it."""
     torch.manual_seed(0)
-    model = build_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default").model
+    model = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default").model
     processes = Processes(CONFIG)
     loss = training_loss(WEIGHTS, LABELS.numpy(), 3, 0.0, processes.device)
     state = TrainState(model, CONFIG, processes.accelerator, loss)
@@ -115,7 +115,7 @@ def pixels() -> torch.Tensor:
 def expected_step() -> tuple[float, torch.Tensor]:
     """The same with PyTorch alone: CrossEntropyLoss over the whole batch, and SGD."""
     torch.manual_seed(0)
-    model = build_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default").model
+    model = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32, head_init="default").model
     loss = torch.nn.CrossEntropyLoss(torch.from_numpy(WEIGHTS), label_smoothing=0.1)(model(pixels()), LABELS)
     loss.backward()
     head = model.heads.head.weight

@@ -11,16 +11,16 @@ from safetensors.torch import save_file
 
 from harness.config import RunConfig
 from harness.errors import HarnessError
-from harness.model.vit import build_model
 from harness.runs.folder import RunFolder
 from harness.train import fit
 from harness.training.preflight import check_inputs, resolved
+from tests.helpers.built_models import loaded_model
 
 ENDINGS = ("safetensors", "pth", "npz")
 
 
 def weights_file(path: Path, model: str) -> Path:
-    state = build_model(model, num_classes=3, weights="none").model.state_dict()
+    state = loaded_model(model, num_classes=3, weights="none").model.state_dict()
     if path.suffix == ".safetensors":
         save_file(state, path)
     elif path.suffix == ".pth":

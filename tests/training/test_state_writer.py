@@ -17,12 +17,12 @@ from accelerate import Accelerator
 from harness import train as train_module
 from harness.config import RunConfig
 from harness.errors import SurroundingsError, TrainingError
-from harness.model.vit import build_model
 from harness.train import fit
 from harness.training import checkpoint, state_writer
 from harness.training.checkpoint import load_tensors, save_tensors
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter
+from tests.helpers.built_models import loaded_model
 from tests.test_train import fork, rows_of, same_bits, settings, signal_after_step, weights_of
 
 CONFIG = RunConfig(data="images", weights="none", model="vit_demo", epochs=2, optimizer="sgd", checkpoint_minutes=10)
@@ -30,7 +30,7 @@ CONFIG = RunConfig(data="images", weights="none", model="vit_demo", epochs=2, op
 
 @pytest.fixture
 def state() -> TrainState:
-    model = build_model("vit_demo", num_classes=3, weights="none", image_size=32).model
+    model = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32).model
     return TrainState(model, CONFIG, Accelerator(cpu=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,15 +56,7 @@ def measure(config: RunConfig, classes: int) -> Throughput:
     processes = Processes(config)
     try:
         on_cpu = processes.device.type == "cpu"
-        model = build_model(
-            config.model,
-            num_classes=classes,
-            weights="none",
-            image_size=size,
-            drop_path=config.drop_path,
-            freeze=config.freeze,
-            grad_checkpointing=config.grad_checkpointing,
-        ).model
+        model = build_model(replace(config, weights="none", image_size=size, lora_rank=0), classes).model
         state = TrainState(model, config, processes.accelerator)
         count = min(config.batch_size, FIRST_CPU_BATCH) if on_cpu else config.batch_size
         state.progress.micro_batch = config.micro_batch or config.batch_size

@@ -21,10 +21,10 @@ from harness.explain import archive
 from harness.explain.drawing import study_figures as drawing
 from harness.explain.drawing.sprites import draw_sprites
 from harness.explain.drawing.study_figures import study_figures
-from harness.model.vit import build_model
 from harness.runs import figures
 from harness.runs.folder import BEST
 from harness.training.checkpoint import save_best
+from tests.helpers.built_models import loaded_model
 from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
 
 pytestmark = pytest.mark.figures
@@ -74,7 +74,7 @@ def test_every_figure_is_there_as_png_pdf_svg_and_caption(runs: Path, tmp_path: 
 
 
 def test_a_run_with_a_checkpoint_has_a_figure_of_its_filters(runs: Path) -> None:
-    vit = build_model("vit_demo", num_classes=3, weights="none", image_size=32)
+    vit = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32)
     config = RunConfig(data="sports", model="vit_demo", weights="none", image_size=32)
     (runs / "good" / "checkpoints").mkdir()
     best = runs / "good" / "checkpoints" / BEST
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_loses_only_its_own_figure(runs: Path, tmp_path: Pa
 def test_filters_without_colours_are_not_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (runs / "good" / "checkpoints").mkdir()
     (runs / "good" / "checkpoints" / BEST).touch()
-    vit = build_model("vit_demo", num_classes=3, weights="none", image_size=32).model
+    vit = loaded_model("vit_demo", num_classes=3, weights="none", image_size=32).model
     vit.conv_proj = torch.nn.Conv2d(24, vit.hidden_dim, 1)
     monkeypatch.setattr(drawing, "load_best", lambda _: SimpleNamespace(model=vit))
     said: list[str] = []
