@@ -20,7 +20,7 @@ from harness.evidence.verify import verify
 from harness.explain import archive
 from harness.explain.archive import Archive
 from harness.model import adapter, timm_model
-from harness.model.architectures import sizes_of
+from harness.model.architectures import entry_of
 from harness.model.pretrained import weights_path
 from harness.model.weight_names import to_timm
 from harness.predict import Predictor
@@ -105,7 +105,7 @@ def test_without_timm_one_sentence_says_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.setattr(timm_model.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"needs timm, which is not installed: pip install 'vit-harness\[timm\]'"):
         loaded_model("timm:test_vit", num_classes=2, weights="none")
-    for reads in (sizes_of, lambda model: weights_path(model, "pretrained")):
+    for reads in (entry_of, lambda model: weights_path(model, "pretrained")):
         with pytest.raises(ConfigError, match="needs timm, which is not installed"):
             reads("timm:a_model_that_is_not_in_the_table")
 

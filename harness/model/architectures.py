@@ -1,4 +1,4 @@
-"""The sizes of the Vision Transformers by name, and which of them a weights file belongs to."""
+"""What is known of a model by its name, and which of torchvision's architectures a weights file belongs to."""
 
 from __future__ import annotations
 
@@ -7,52 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError, WeightsError
-from harness.model.timm_catalog import is_timm
+from harness.model.timm_catalog import CatalogEntry, is_timm
+from harness.settings.model import weights_names
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
-    """The layer whose heads are shown, counted from 1; by default the last. ConfigError if out of range."""
-    count = sizes_of(model).layers
-    if layer is not None and not 1 <= layer <= count:
-        raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
-    return layer or count
-
-
-def check_verifiable(model: str) -> None:
-    """ConfigError for models whose attention maps `harness verify` does not test."""
-    if is_timm(model):
-        from harness.model.timm_model import described
-
-        if described(model).relative:
-            raise ConfigError(
-                f"`harness verify` and --verify cannot test {model}: its blocks take rotary or relative positions "
-                "besides tokens, so they cannot run one by one, nor with patches left out."
-            )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of any model; sides of images and patches in pixels."""
-
-    image_size: int  # by default; 0 if images are not square
-    patch_size: int
-    blocks: int
-    layers: int  # of attention maps: blocks, and the attention that pools
-
-
-def sizes_of(model: str) -> Sizes:
-    """The sizes of a model by its name in --model."""
-    if is_timm(model):
-        from harness.model.timm_model import described
-
-        known = described(model)
-        return Sizes(known.image_size, known.patch_size, known.blocks, known.layers)
-    known_here = ARCHITECTURES[model]
-    count = known_here.num_layers
-    return Sizes(known_here.image_size, known_here.patch_size, count, count)
 
 
 @dataclass(frozen=True)
@@ -65,6 +24,15 @@ class Architecture:
     num_heads: int
     hidden_dim: int
     mlp_dim: int
+
+    @property
+    def parameters(self) -> int:
+        """Their number without the head."""
+        width, patches = self.hidden_dim, (self.image_size // self.patch_size) ** 2
+        tokens = width * (3 * self.patch_size**2 + 1) + width * (patches + 2)  # projection; class token, positions
+        attention, norms = 4 * width * (width + 1), 4 * width
+        block = attention + norms + 2 * width * self.mlp_dim + self.mlp_dim + width
+        return tokens + self.num_layers * block + 2 * width
 
 
 # B, L and H: Dosovitskiy et al. 2021 (arXiv 2010.11929), as torchvision builds them; S and Ti: Touvron et al. 2021
@@ -81,11 +49,47 @@ ARCHITECTURES = {
 }
 
 
-def check_architecture(state: dict[str, Tensor], name: str, num_heads: int | None = None) -> None:
-    """WeightsError if the weights have other sizes than `name`; the message says which architecture has them.
+def entry_of(model: str) -> CatalogEntry:
+    """What is known of any model by its name in --model. ConfigError for one that timm does not have."""
+    if is_timm(model):
+        from harness.model.timm_model import described
 
-    The shapes of weights do not depend on the number of heads, so `num_heads` is what the weights' own config says.
-    """
+        return described(model)
+    sizes = ARCHITECTURES[model]
+    return CatalogEntry(
+        name=model,
+        parameters=sizes.parameters,
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        blocks=sizes.num_layers,
+        prefix=1,
+        pool="token",
+        positions="learned",
+        relative=False,
+        licence="mit" if model == "vit_demo" else "see torchvision" if len(weights_names(model)) > 1 else "",
+        refused="",
+    )
+
+
+def head_layer(model: str, layer: int | None, option: str = "--explain-layer") -> int:
+    """The layer whose heads are shown, counted from 1; by default the last. ConfigError if out of range."""
+    count = entry_of(model).layers
+    if layer is not None and not 1 <= layer <= count:
+        raise ConfigError(f"{option} is {layer}; {model} has layers 1 to {count}.")
+    return layer or count
+
+
+def check_verifiable(model: str) -> None:
+    """ConfigError for models whose attention maps `harness verify` does not test."""
+    if entry_of(model).relative:
+        raise ConfigError(
+            f"`harness verify` and --verify cannot test {model}: its blocks take rotary or relative positions "
+            "besides tokens, so they cannot run one by one, nor with patches left out."
+        )
+
+
+def check_architecture(state: dict[str, Tensor], name: str) -> None:
+    """WeightsError if the weights have other sizes than `name`; the message says which architecture has them."""
     patches, mlp = state["conv_proj.weight"], state.get("encoder.layers.encoder_layer_0.mlp.0.weight")
     if patches.dim() != 4 or mlp is None or mlp.dim() != 2:
         return  # load_into reports what is wrong
@@ -100,8 +104,3 @@ def check_architecture(state: dict[str, Tensor], name: str, num_heads: int | Non
         fitting = [key for key, size in sizes.items() if size == in_file]
         advice = f"it is for --model {fitting[0]}" if fitting else "none of the models has that"
         raise WeightsError(f"The file has {text.format(*in_file)}, {name} has {text.format(*sizes[name])}; {advice}.")
-    if num_heads not in (None, ARCHITECTURES[name].num_heads):
-        raise WeightsError(
-            f"The config.json beside the file says {num_heads} attention heads, {name} has "
-            f"{ARCHITECTURES[name].num_heads}: with these, the same weights compute another attention."
-        )

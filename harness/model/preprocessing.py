@@ -10,11 +10,11 @@ from pathlib import Path
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, WeightsError
-from harness.model.architectures import ARCHITECTURES, sizes_of
+from harness.model.architectures import ARCHITECTURES, entry_of
 from harness.model.description import Description, description_of
 from harness.model.pretrained import check_word, published
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import described, weights_entry
+from harness.model.timm_model import weights_entry
 from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
 from harness.settings.data import INTERPOLATIONS, channels
@@ -41,9 +41,9 @@ def preprocessing_of(config: RunConfig) -> Preprocessing:
     """How a run of these settings prepares its images. Of a weights file only the header is read."""
     model = config.model
     check_word(model, config.weights)
-    sizes = sizes_of(model)
-    patch_size = sizes.patch_size
-    if not sizes.image_size and config.image_size is None:
+    entry = entry_of(model)
+    patch_size = entry.patch_size
+    if not entry.image_size and config.image_size is None:
         raise ConfigError(
             f"The images of {model} are not square: give --image-size, a multiple of {patch_size}, for squares."
         )
@@ -67,7 +67,7 @@ def preprocessing_of(config: RunConfig) -> Preprocessing:
 
 def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     """What torchvision publishes, the file records or the files beside it say; else ImageNet's mean and deviation."""
-    size = sizes_of(model).image_size
+    size = entry_of(model).image_size
     entry = published(model, weights)
     if entry is not None:
         preset = entry.transforms()
@@ -139,7 +139,7 @@ def assumptions(config: RunConfig, path: Path) -> tuple[str, ...]:
 
 def description_for(model: str, path: Path) -> Description:
     """What the files beside a weights file say; WeightsError if they describe another pooling than the model's."""
-    return description_of(path, described(model).pool if is_timm(model) else "token")
+    return description_of(path, entry_of(model).pool)
 
 
 def _by_timm(model: str) -> Preprocessing:

@@ -13,6 +13,7 @@ from harness.errors import WeightsError
 
 POSITIONS = "encoder.pos_embedding"
 HEAD = ("heads.head.weight", "heads.head.bias")
+LISTED = 8  # names in a message
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return joined
 
 
-def listed(names: Iterable[str], limit: int = 8) -> str:
-    """The first `limit` names, and how many more there are."""
+def listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

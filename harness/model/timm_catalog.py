@@ -16,10 +16,10 @@ TABLE = Path(__file__).with_name("timm_models.csv")
 
 
 @dataclass(frozen=True)
-class TimmModel:
-    """What is known of one of timm's models before it is built; sides in pixels."""
+class CatalogEntry:
+    """What is known of a model before it is built; sides in pixels."""
 
-    name: str
+    name: str  # of timm's models without `timm:`
     parameters: int  # without the head
     image_size: int  # 0 if images are not square
     patch_size: int
@@ -47,27 +47,27 @@ def base_name(model: str) -> str:
     return model.removeprefix(TIMM).partition(".")[0]
 
 
-def listed_models() -> Iterator[TimmModel]:
+def listed_models() -> Iterator[CatalogEntry]:
     """The table, in timm's order."""
     yield from _table().values()
 
 
-def timm_model(model: str) -> TimmModel | None:
+def timm_model(model: str) -> CatalogEntry | None:
     """A model by its name in --model; None if the table does not have it."""
     return _table().get(base_name(model))
 
 
 @functools.cache
-def _table() -> dict[str, TimmModel]:
+def _table() -> dict[str, CatalogEntry]:
     with TABLE.open(newline="", encoding="utf-8") as file:
         return {row["name"]: _parsed(row) for row in csv.DictReader(file)}
 
 
-def _parsed(row: dict[str, str]) -> TimmModel:
+def _parsed(row: dict[str, str]) -> CatalogEntry:
     values: dict[str, str | int | bool] = dict(row)
-    for field in fields(TimmModel):
+    for field in fields(CatalogEntry):
         if field.type == "int":
             values[field.name] = int(row[field.name])
         elif field.type == "bool":
             values[field.name] = row[field.name] == "True"
-    return TimmModel(**values)  # type: ignore[arg-type]
+    return CatalogEntry(**values)  # type: ignore[arg-type]

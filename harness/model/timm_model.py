@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.errors import ConfigError, WeightsError, first_line
-from harness.model.timm_catalog import TIMM, TimmModel, base_name, listed_models, timm_model
+from harness.model.timm_catalog import TIMM, CatalogEntry, base_name, listed_models, timm_model
 from harness.time_limit import call_with_timeout
 
 INSTALL = "pip install 'vit-harness[timm]'"
@@ -50,7 +50,7 @@ def _check_known(model: str) -> None:
 
 
 @functools.cache
-def described(model: str) -> TimmModel:
+def described(model: str) -> CatalogEntry:
     """A model's entry in the table, or one made from the model. ConfigError for an unknown name."""
     if known := timm_model(model):
         return known
@@ -58,7 +58,7 @@ def described(model: str) -> TimmModel:
     return describe(base_name(model))
 
 
-def describe(name: str) -> TimmModel:
+def describe(name: str) -> CatalogEntry:
     """What the table holds of one of timm's models."""
     import timm
 
@@ -80,7 +80,7 @@ def describe(name: str) -> TimmModel:
         pool = model.global_pool
         patch = stem.img_size[0] // stem.grid_size[0]
         positions = "stem" if hasattr(stem, "backbone") else positions
-    return TimmModel(
+    return CatalogEntry(
         name=name,
         parameters=parameters,
         image_size=height if height == width else 0,
@@ -103,7 +103,7 @@ def weights_entry(model: str) -> dict[str, Any]:
     return entry.to_dict() if entry else {}
 
 
-def new_timm_model(model: str, image_size: int, num_classes: int, head_init: str) -> nn.Module:
+def new_timm_model(model: str, image_size: int | None, num_classes: int, head_init: str) -> nn.Module:
     """New weights of torch's default generator; the head is zero unless `head_init` is default."""
     import timm
 

@@ -1,56 +1,24 @@
-"""Weights files in a model of timm: any known naming, positions of another grid, every name and shape checked."""
+"""The weights in a file of any known naming under the names of a model of timm."""
 
 from __future__ import annotations
 
 import importlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.errors import WeightsError
 from harness.model import adapter
-from harness.model.description import description_of
 from harness.model.distilled import join_heads
 from harness.model.state_dict_keys import IGNORED_KEYS, NAMINGS, to_torchvision
 from harness.model.timm_catalog import base_name
-from harness.model.timm_model import as_trained
 from harness.model.weight_names import to_timm
-from harness.model.weights import check_fit, load_into
-from harness.model.weights_file import read_weights
 
 TIMM_MARKER = "patch_embed.proj.weight"
 # torchvision, Hugging Face's ViT, and Google's files in their two forms.
 OTHER_MARKERS = (*(each.marker for each in NAMINGS if each.library != "timm"), "embedding/kernel")
-
-
-def load_timm_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
-    """Load a weights file into a model of timm; returns sentences. WeightsError names the file."""
-    file = read_weights(path, key)
-    try:
-        _check_description(model, name, path)
-        state, sentences = to_names_of(model, name, file.state)
-        return (f"{name} takes its weights from {path}.", *file.notes, *sentences, *load_into(model, state))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
-
-
-def check_timm_header(name: str, path: Path, state: dict[str, Tensor]) -> None:
-    """WeightsError if names and shapes (meta tensors) do not fit the model."""
-    import timm
-
-    with torch.device("meta"):
-        model = as_trained(timm.create_model(base_name(name), num_classes=0))
-    _check_description(model, name, path)
-    own = model.state_dict()
-    try:
-        converted, _ = to_names_of(model, name, state)
-    except NotImplementedError:
-        return  # a resampling that needs the numbers: it is checked when the file is loaded
-    check_fit(own, {name: tensor for name, tensor in converted.items() if not name.startswith("head.")})
 
 
 def to_names_of(model: nn.Module, name: str, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -67,7 +35,7 @@ def to_names_of(model: nn.Module, name: str, state: dict[str, Tensor]) -> tuple[
     try:
         state = _filter(name)(state, model)
     except NotImplementedError:
-        raise  # meta tensors, which `check_timm_header` expects
+        raise  # meta tensors, which `check_header` expects
     except (AttributeError, KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise WeightsError(f"timm cannot turn its names and shapes into those of {name} ({error}).") from error
     if positions is not None and "pos_embed" in state and state["pos_embed"].shape != positions.shape:
@@ -93,14 +61,3 @@ def _filter(name: str) -> Callable[[dict[str, Tensor], Any], dict[str, Tensor]]:
     if base_name(name).startswith("flexivit"):  # timm: they resize better without antialiasing
         return lambda state, model: convert(state, model, interpolation="bilinear", antialias=False)
     return convert
-
-
-def _check_description(model: Any, name: str, path: Path) -> None:
-    """WeightsError if the files beside say that the weights compute something else than the model."""
-    heads = description_of(path, model.global_pool).num_heads
-    own = getattr(getattr(model.blocks[0], "attn", None), "num_heads", None)
-    if heads not in (None, own):
-        raise WeightsError(
-            f"The config.json beside the file says {heads} attention heads, {name} has {own}: with these, the same "
-            "weights compute another attention."
-        )

@@ -6,20 +6,16 @@ import dataclasses
 import json
 from pathlib import Path
 
-import torch
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from harness.config import RunConfig
 from harness.errors import WeightsError
 from harness.model import adapter
-from harness.model.architectures import ARCHITECTURES, check_architecture
-from harness.model.description import description_of
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.model.lora import add_lora
+from harness.model.new_model import new_model
 from harness.model.norm_eps import checked_norm_eps, norm_eps, set_norm_eps
-from harness.model.packed_attention import pack_attention
 from harness.model.preprocessing import (
     Preprocessing,
     assumptions,
@@ -29,11 +25,9 @@ from harness.model.preprocessing import (
 )
 from harness.model.pretrained import weights_path
 from harness.model.shards import digest
-from harness.model.state_dict_keys import to_torchvision
-from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import batch_norms_kept, new_timm_model
-from harness.model.weights import load_into
-from harness.model.weights_file import read_metadata, read_weights
+from harness.model.timm_model import batch_norms_kept
+from harness.model.weights import load_file
+from harness.model.weights_file import read_metadata
 from harness.settings.model import NAMED_WEIGHTS
 
 
@@ -58,7 +52,7 @@ def build_model(config: RunConfig, num_classes: int) -> Loaded:
         report: tuple[str, ...] = (f"No pretrained weights: {name} starts from new ones, seed {config.seed}.",)
         content = None
     else:
-        report = _load_file(model, name, path, config.weights_key)
+        report = load_file(model, name, path, config.weights_key)
         content = digest(path) + (f" {config.weights_key}" if config.weights_key else "")
         if weights not in NAMED_WEIGHTS:
             eps = _norm_eps_beside(name, path)
@@ -81,38 +75,6 @@ def build_model(config: RunConfig, num_classes: int) -> Loaded:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
     return Loaded(model, preprocessing, report, source, content)
-
-
-def new_model(name: str, image_size: int, num_classes: int, head_init: str = "zero", seed: int = 0) -> nn.Module:
-    """The named model with new weights, which depend on the seed alone. The global random state does not change.
-
-    The head is zero, as in the paper, unless `head_init` is default.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
-        if is_timm(name):
-            return new_timm_model(name, image_size, num_classes, head_init)
-        sizes = dataclasses.asdict(ARCHITECTURES[name]) | {"image_size": image_size}
-        model = VisionTransformer(**sizes, num_classes=num_classes)
-        if head_init == "default":  # torchvision's is zero
-            model.heads.head = nn.Linear(sizes["hidden_dim"], num_classes)
-    pack_attention(model)
-    return model
-
-
-def _load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
-    """Load a weights file of any known naming. An error names the file, and the --model that the file is for."""
-    if is_timm(name):
-        from harness.model.timm_weights import load_timm_file  # timm is an extra, and slow to import
-
-        return load_timm_file(model, name, path, key)
-    file = read_weights(path, key)
-    try:
-        state, renamed = to_torchvision(file.state)
-        check_architecture(state, name, description_of(path).num_heads)
-        return (f"{name} takes its weights from {path}.", *file.notes, *renamed, *load_into(model, state))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
 
 
 def _norm_eps_beside(name: str, path: Path) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +13,69 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from harness.errors import WeightsError
 from harness.model import adapter
-from harness.model.state_dict_keys import POSITIONS, listed
+from harness.model.architectures import check_architecture
+from harness.model.new_model import new_model
+from harness.model.preprocessing import description_for
+from harness.model.state_dict_keys import POSITIONS, listed, to_torchvision
+from harness.model.timm_catalog import is_timm
+from harness.model.weights_file import check_file, read_weights
+from harness.model.weights_header import shapes_of
+
+
+def load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
+    """Load a weights file of any known naming; returns sentences. WeightsError names the file and what is wrong."""
+    file = read_weights(path, key)
+    return (f"{name} takes its weights from {path}.", *file.notes, *_load(model, name, path, file.state))
+
+
+def check_header(name: str, path: Path, key: str | None) -> None:
+    """The WeightsError that loading a file would raise, as far as the names and shapes in its header tell."""
+    path = check_file(path)
+    shapes = shapes_of(path, key)
+    if shapes is None:
+        return  # an old format without a header: the whole file is checked when it is loaded
+    with torch.device("meta"):
+        model = new_model(name, None, num_classes=1)
+    with contextlib.suppress(NotImplementedError):  # timm resamples no positions without numbers: checked when loaded
+        _load(model, name, path, shapes)
+
+
+def _load(model: nn.Module, name: str, path: Path, state: dict[str, Tensor]) -> tuple[str, ...]:
+    """Load the state of a file; of meta tensors, only names and shapes are checked."""
+    try:
+        renamed, sentences = _renamed(model, name, path, state)
+        return (*sentences, *load_into(model, renamed))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {problem}" for problem in error.problems) from error
+
+
+def _renamed(
+    model: nn.Module, name: str, path: Path, state: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state under the model's own names, and sentences. WeightsError if it belongs to another model."""
+    sentences: tuple[str, ...] = ()
+    if not is_timm(name):
+        state, sentences = to_torchvision(state)
+        check_architecture(state, name)
+    heads = description_for(name, path).num_heads
+    own = getattr(adapter.parts(model).attentions[0], "num_heads", None)
+    if heads not in (None, own):
+        raise WeightsError(
+            f"The config.json beside the file says {heads} attention heads, {name} has {own}: with these, the same "
+            "weights compute another attention."
+        )
+    if is_timm(name):
+        from harness.model.timm_weights import to_names_of  # timm is an extra, and slow to import
+
+        state, sentences = to_names_of(model, name, state)
+    return state, sentences
 
 
 def interpolate_positions(positions: Tensor, grid: int, prefix: int = 1) -> Tensor:
     """Positions (1, prefix + g*g, D) for another grid, (1, prefix + grid*grid, D): bicubic, corners aligned.
 
-    Those of the prefix tokens stay as they are.
+    Those of the prefix tokens stay as they are. WeightsError unless the positions are those of a square grid.
     """
-    check_grid(positions, prefix)
-    # torchvision resizes what follows the first position, which it keeps. An image of `grid` pixels in patches of one
-    # pixel has that grid.
-    after_one = torch.cat([positions[:, :1], positions[:, prefix:]], dim=1)
-    resized = interpolate_embeddings(grid, 1, {POSITIONS: after_one})[POSITIONS]
-    return torch.cat([positions[:, :prefix], resized[:, 1:]], dim=1)
-
-
-def check_grid(positions: Tensor, prefix: int = 1) -> None:
-    """WeightsError unless positions (1, prefix + g*g, D) are those of a square grid."""
     patches = positions.shape[1] - prefix
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
         first = "one for the class token and one" if prefix == 1 else f"{prefix} for the prefix tokens and one"
@@ -36,6 +83,11 @@ def check_grid(positions: Tensor, prefix: int = 1) -> None:
             f"The weights have {positions.shape[1]} positional embeddings; there must be {first} for each field of a "
             "square grid."
         )
+    # torchvision resizes what follows the first position, which it keeps. An image of `grid` pixels in patches of one
+    # pixel has that grid.
+    after_one = torch.cat([positions[:, :1], positions[:, prefix:]], dim=1)
+    resized = interpolate_embeddings(grid, 1, {POSITIONS: after_one})[POSITIONS]
+    return torch.cat([positions[:, :prefix], resized[:, 1:]], dim=1)
 
 
 def load_into(model: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:

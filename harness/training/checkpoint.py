@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from harness.config import RunConfig
 from harness.errors import HarnessError, TrainingError
 from harness.files import replacing
-from harness.model.architectures import sizes_of
+from harness.model.architectures import entry_of
 from harness.model.lora import adapters, merged
+from harness.model.new_model import new_model
 from harness.model.norm_eps import checked_norm_eps, set_norm_eps
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import check_model_name
 from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import described
-from harness.model.vit import new_model
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 from harness.runs.rules import ADAPTER
 
@@ -201,11 +200,9 @@ def checked_classes(names: object, weights: Mapping[str, Tensor]) -> tuple[str, 
 
 def _check_image_size(model: str, crop_size: int, weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless images of this size have as many patches as the weights, before a model is built."""
-    patches_per_side, rest = divmod(crop_size, sizes_of(model).patch_size)
-    prefix: tuple[int, ...] = (1,)
-    positions = weights.get(POSITIONS)
-    if is_timm(model):
-        prefix, positions = (0, described(model).prefix), weights.get("pos_embed")
-    counts = [patches_per_side**2 + count for count in prefix]
+    entry = entry_of(model)
+    patches_per_side, rest = divmod(crop_size, entry.patch_size)
+    positions = weights.get("pos_embed" if is_timm(model) else POSITIONS)
+    counts = [patches_per_side**2 + prefix for prefix in (0, entry.prefix)]
     if rest or (positions is not None and (positions.dim() != 3 or positions.shape[1] not in counts)):
         raise ValueError(f"images of crop_size {crop_size} do not fit its position embedding")

@@ -14,7 +14,6 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.files import not_a_file
 from harness.runs.rules import printable
-from harness.settings.imbalance import NAMED_CLASS_WEIGHTS
 
 # Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
 # is not weighted down any further.
@@ -24,7 +23,10 @@ NAMED = 10  # most classes that an error lists
 
 
 def class_weights(config: RunConfig, classes: Sequence[str], labels: np.ndarray) -> np.ndarray | None:
-    """The weights (C,) float32 of --class-weights; None without them. `labels` are those of the training images."""
+    """The weights (C,) float32 of --class-weights; None without them. ConfigError if a file cannot be used.
+
+    `labels` are those of the training images.
+    """
     if config.class_weights == "none":
         return None
     counts = np.bincount(labels, minlength=len(classes))
@@ -35,12 +37,6 @@ def class_weights(config: RunConfig, classes: Sequence[str], labels: np.ndarray)
     else:
         weights = read_weights(Path(config.class_weights), classes)
     return weights.astype(np.float32)
-
-
-def check_class_weights(config: RunConfig, classes: Sequence[str] | None) -> None:
-    """ConfigError if the file of --class-weights cannot be used; None for the classes: they are not known."""
-    if config.class_weights not in NAMED_CLASS_WEIGHTS and classes:
-        read_weights(Path(config.class_weights), classes)
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:

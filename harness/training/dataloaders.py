@@ -15,7 +15,7 @@ from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.policies import POLICIES
 from harness.launch.cores import usable_cores
-from harness.model.architectures import sizes_of
+from harness.model.architectures import entry_of
 from harness.model.drop_path import drop_path_rates
 from harness.model.preprocessing import Preprocessing
 from harness.training.distributed import Processes
@@ -73,7 +73,7 @@ def open_batches(
         shuffle=config.shuffle,
         class_weights=class_weights,
         drop_path=(
-            drop_path_rates(sizes_of(config.model).blocks, config.drop_path).numpy() if config.drop_path else None
+            drop_path_rates(entry_of(config.model).blocks, config.drop_path).numpy() if config.drop_path else None
         ),
         on_device=gpu_augment.upload(data.pixels, processes.device) if keep_on_device else None,
     )

@@ -20,10 +20,10 @@ from harness.model.preprocessing import Preprocessing, preprocessing_of
 from harness.model.pretrained import check_model_name, check_reachable, check_word
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_timm_build
-from harness.model.weights_header import check_header
+from harness.model.weights import check_header
 from harness.runs.reading import START_OVER, read_checked_object
 from harness.settings.model import NAMED_WEIGHTS
-from harness.training.class_weights import check_class_weights
+from harness.training.class_weights import class_weights
 
 T = TypeVar("T")
 
@@ -60,7 +60,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
 
     trains = config.fresh or not attempt(lambda: _is_finished(run_folder))
     image_folder = attempt(lambda: listed_folder(config))
-    attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
+    if image_folder:
+        attempt(lambda: class_weights(config, image_folder.classes, image_folder.train.labels))
     preprocessing = None
     if model_known := succeeds(lambda: check_model_name(config.model)):
         if config.explain_layer is not None:

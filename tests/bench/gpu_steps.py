@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from harness.config import RunConfig
 from harness.data.loader import Batch
-from harness.model.vit import new_model
+from harness.model.new_model import new_model
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter

@@ -7,7 +7,7 @@ import dataclasses
 
 import timm
 
-from harness.model.timm_catalog import TABLE, TimmModel
+from harness.model.timm_catalog import TABLE, CatalogEntry
 from harness.model.timm_model import describe
 
 PATTERNS = ["vit_*", "deit*", "eva*", "beit*", "flexivit*", "naflexvit*", "samvit*", "test_vit*"]
@@ -16,7 +16,7 @@ PATTERNS = ["vit_*", "deit*", "eva*", "beit*", "flexivit*", "naflexvit*", "samvi
 def write() -> None:
     rows = [dataclasses.asdict(describe(name)) for name in timm.list_models(PATTERNS)]
     with TABLE.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(TimmModel)], lineterminator="\n")
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(CatalogEntry)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -24,7 +24,7 @@ from harness.errors import WeightsError
 from harness.export.library_files import write_hugging_face
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.norm_eps import norm_eps, set_norm_eps
-from harness.model.weights_header import check_header
+from harness.model.weights import check_header
 from harness.training.checkpoint import save_best
 from tests.helpers.built_models import loaded_model
 from tests.model.test_state_dict_keys import randomised

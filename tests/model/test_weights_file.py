@@ -18,8 +18,8 @@ from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
 from harness.model.preprocessing import Preprocessing, preprocessing_of
 from harness.model.vit import Loaded
+from harness.model.weights import check_header
 from harness.model.weights_file import read_weights, select
-from harness.model.weights_header import check_header
 from tests.helpers.built_models import config_of, loaded_model
 
 State = dict[str, Tensor]
