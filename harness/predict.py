@@ -17,17 +17,18 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 
 from harness.config import RunConfig
-from harness.data.augment import centre_box
+from harness.data.augment import centre_crop
 from harness.data.data_change import what_changed
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError, HarnessError, InfeasibleError
 from harness.evaluate import evaluate
 from harness.files import not_a_file
 from harness.launch.cores import usable_cores
+from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
 from harness.runs.folder import BEST, RunFolder, check_exists
 from harness.runs.intervals import score_intervals
@@ -72,7 +73,7 @@ def open_run(
     # Not the cache folder of the checkpoint: a checkpoint from elsewhere must not choose where files are written.
     changes |= {"cache_dir": cache_dir, **({"data": data} if data else {})}
     config = dataclasses.replace(best.config, **changes).resolved()
-    image_folder = load_configured_folder(config)
+    image_folder = load_image_folder(config)
     if image_folder.classes != best.classes:
         differing = sorted(set(image_folder.classes) ^ set(best.classes))
         raise DataError(
@@ -182,10 +183,6 @@ class Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.batch_size = GPU_SCORING_BATCH if self.device.type == "cuda" else CPU_SCORING_BATCH
         self.model = best.model.to(self.device)
-        self._mean, self._std = (
-            torch.tensor(values, device=self.device).view(3, 1, 1)
-            for values in (best.preprocessing.mean, best.preprocessing.std)
-        )
 
     def predict(self, images: Iterable[Prediction | Path]) -> Iterator[Prediction]:
         """A prediction for each path, in order; a Prediction with a problem is passed on."""
@@ -194,7 +191,8 @@ class Predictor:
             while batch := list(itertools.islice(remaining, self.batch_size)):
                 loaded = list(pool.map(self._load, batch))
                 crops = [crop for crop in loaded if isinstance(crop, Tensor)]
-                probabilities = iter(self.probabilities(torch.stack(crops)) if crops else ())
+                rows = probabilities_of(self.model, torch.stack(crops), self.preprocessing) if crops else ()
+                probabilities = iter(rows)
                 for path, crop in zip(batch, loaded, strict=True):
                     if isinstance(crop, Prediction):
                         yield crop
@@ -216,22 +214,27 @@ class Predictor:
             return _failed(image, error.reason)
         except MemoryError:
             return _failed(image, "there is not enough memory to decode it")
-        top, left, height, width = centre_box(pixels.shape[0], pixels.shape[1], preprocessing.crop_size)
-        return torch.from_numpy(pixels[top : top + height, left : left + width])
+        return torch.from_numpy(centre_crop(pixels, preprocessing.crop_size))
 
-    def normalised(self, crops: Tensor) -> Tensor:
-        """The model's input, float32 (N, 3, S, S), of crops, uint8 (N, S, S, 3)."""
-        return (crops.to(self.device).permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
 
-    @torch.inference_mode()
-    def probabilities(self, crops: Tensor) -> np.ndarray:
-        """Probabilities (N, C) float64 of crops, uint8 (N, S, S, 3); in halves if memory does not suffice."""
-        try:
-            return self.model(self.normalised(crops)).double().softmax(1).cpu().numpy()
-        except Exception as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if len(crops) == 1:
-                raise InfeasibleError("Out of memory while predicting one image: free memory on the device.") from None
-        clear_device_cache(garbage_collection=True)
-        return np.concatenate([self.probabilities(half) for half in crops.chunk(2)])
+def normalised(crops: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """The model's input, float32 (N, 3, S, S) on a device, of crops, uint8 (N, S, S, 3)."""
+    mean, std = (
+        torch.tensor(values, device=device).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (crops.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+@torch.inference_mode()
+def probabilities_of(model: nn.Module, crops: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """Probabilities (N, C) float64 of crops, uint8 (N, S, S, 3); in halves if memory does not suffice."""
+    device = next(model.parameters()).device
+    try:
+        return model(normalised(crops, preprocessing, device)).double().softmax(1).cpu().numpy()
+    except Exception as error:
+        if not should_reduce_batch_size(error):
+            raise
+        if len(crops) == 1:
+            raise InfeasibleError("Out of memory while predicting one image: free memory on the device.") from None
+    clear_device_cache(garbage_collection=True)
+    return np.concatenate([probabilities_of(model, half, preprocessing) for half in crops.chunk(2)])

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.data.augment import centre_crop
 from harness.data.decode import DecodeError, upright_rgb
 from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import DataError, HarnessError
@@ -23,10 +24,9 @@ from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.collect import TESTED
 from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.canvas import overlay
-from harness.explain.images import crop
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing
-from harness.predict import Predictor
+from harness.predict import Predictor, normalised, probabilities_of
 from harness.training.dataloaders import CPU_EXPLAINING_BATCH, GPU_EXPLAINING_BATCH
 
 # A path is decoded as in training. A Pillow image and an array (H, W, 3) or (H, W) of uint8 are taken as they are.
@@ -89,8 +89,8 @@ class TrainedModel:
 
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> Predicted:
         """Class probabilities of one image or of several. Raises DataError with all images that cannot be used."""
-        size = self._predictor.batch_size
-        scores = [self._predictor.probabilities(batch) for batch in self._crops(images).split(size)]
+        model, batches = self._predictor.model, self._crops(images).split(self._predictor.batch_size)
+        scores = [probabilities_of(model, batch, self.preprocessing) for batch in batches]
         return Predicted(self.classes, np.concatenate(scores))
 
     def attention(self, images: ImageLike | Sequence[ImageLike], layer: int | None = None) -> AttentionMaps:
@@ -112,7 +112,8 @@ class TrainedModel:
 
     def _captured(self, crops: Tensor, layer: int) -> dict[str, np.ndarray]:
         """Maps (n, ..., P) and predicted classes of a batch; the first batch is compared with the model's attention."""
-        model, pixels = self._predictor.model, self._predictor.normalised(crops)
+        model = self._predictor.model
+        pixels = normalised(crops, self.preprocessing, self._predictor.device)
         if not self._tested and not self_test(model, pixels[:TESTED])["passed"]:
             raise HarnessError("Captured attention differs from the model's by more than float32 explains.")
         self._tested = True
@@ -153,7 +154,7 @@ def _crop_of(image: ImageLike, preprocessing: Preprocessing) -> np.ndarray:
     else:
         opened = _from_array(image) if isinstance(image, np.ndarray) else upright_rgb(image)
         pixels = resized(opened, rule)
-    return crop(np.asarray(pixels), preprocessing.crop_size)
+    return centre_crop(np.asarray(pixels), preprocessing.crop_size)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -220,15 +220,15 @@ def test_a_batch_that_does_not_fit_memory_is_halved(
     finished: Outcome, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor, sizes = Predictor(finished.folder), []
-    model = predictor.model
+    forward = predictor.model.forward
 
     def limited(images: torch.Tensor) -> torch.Tensor:
         sizes.append(len(images))
         if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return model(images)
+        return forward(images)
 
-    monkeypatch.setattr(predictor, "model", limited)
+    monkeypatch.setattr(predictor.model, "forward", limited)
     predictions = list(predictor.predict(sorted((data_folder / "test").rglob("*.png"))))
     assert [prediction.problem for prediction in predictions] == [""] * 9
     assert sizes == [9, 5, 3, 2, 4, 2, 2]

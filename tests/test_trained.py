@@ -15,7 +15,7 @@ import harness
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.explain.attention.capture import capture_rows
 from harness.explain.attention.relevance import relevance
-from harness.predict import Predictor
+from harness.predict import Predictor, normalised
 from harness.train import fit
 from harness.trained import TrainedModel
 from tests import ROOT
@@ -117,7 +117,7 @@ def test_attention_is_the_models_own(model: TrainedModel, files: list[Path]) -> 
     maps = model.attention(files, layer=2)
     predictor = model._predictor
     pixels = torch.from_numpy(maps.images)
-    inputs = predictor.normalised(pixels)
+    inputs = normalised(pixels, model.preprocessing, predictor.device)
     with torch.no_grad(), capture_rows(predictor.model) as rows:
         logits = predictor.model(inputs)
         expected = rows()[..., 1:].unflatten(-1, (4, 4)).cpu().numpy()

@@ -31,8 +31,7 @@ def check(folder: Path, as_json: bool, split_group: str | None, cache_dir: str |
     from harness.config import RunConfig
     from harness.data.check import report
 
-    RunConfig(data=str(folder), split_group=split_group)  # an invalid pattern is an error
-    result = report(folder, split_group=split_group, cache_dir=cache_dir)
+    result = report(RunConfig(data=str(folder), split_group=split_group, cache_dir=cache_dir))
     click.echo(result.to_json() if as_json else "\n".join(result.lines()))
     sys.exit(1 if result.problems else 0)
 

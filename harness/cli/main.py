@@ -113,7 +113,7 @@ def train(num_processes: int | None, **values: Any) -> None:
 
 def _check_inputs(config: RunConfig) -> ImageFolder:
     """The image folder; raises one HarnessError with all problems, so that they are printed once."""
-    from harness.data.image_folder import load_configured_folder
+    from harness.data.image_folder import load_image_folder
 
     image_folder = None
     problems = []
@@ -122,7 +122,7 @@ def _check_inputs(config: RunConfig) -> ImageFolder:
     except HarnessError as error:
         problems.append(error)
     try:
-        image_folder = load_configured_folder(config)
+        image_folder = load_image_folder(config)
     except HarnessError as error:
         problems.append(error)
     if problems or image_folder is None:

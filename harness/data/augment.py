@@ -94,6 +94,12 @@ def centre_box(height: int, width: int, size: int) -> Box:
     return Box(round((height - size) / 2), round((width - size) / 2), size, size)
 
 
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The central square (size, size, 3) of an image (H, W, 3), as a view."""
+    top, left, height, width = centre_box(image.shape[0], image.shape[1], size)
+    return image[top : top + height, left : left + width]
+
+
 def crop_box(numbers: Sequence[float], height: int, width: int, smallest: float = CROP_AREA) -> Box:
     """torchvision's RandomResizedCrop from 22 uniform numbers: ten tries of area and ratio, then top and left."""
     low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])

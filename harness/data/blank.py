@@ -38,14 +38,11 @@ def blank_by_class(blank: Mapping[str, bool], class_of: Mapping[str, str]) -> st
 def blank_notes(data: Dataset) -> list[str]:
     """A sentence if many training images, of an even sample, are nearly one colour."""
     places = np.unique(np.linspace(0, len(data.train) - 1, min(SAMPLE, len(data.train))).astype(int))
-    blank = [place for place in places if _is_blank(data.pixels.image(int(data.train.positions[place])))]
+    images = (Image.fromarray(data.pixels.image(int(data.train.positions[place]))) for place in places)
+    blank = [place for place, image in zip(places, images, strict=True) if is_blank(image)]
     if not blank or len(blank) < MANY * len(places):
         return []
     return [
         f"{len(blank)} of {len(places)} training images that were looked at are nearly one colour, such as "
         f"{summarise([data.train.files[place] for place in blank], 3)}: harness data check names all."
     ]
-
-
-def _is_blank(pixels: np.ndarray) -> bool:
-    return bool((np.ptp(pixels, axis=(0, 1)) < FEWEST).all())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
+from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.blank import blank_by_class, is_blank
 from harness.data.cache import cache_directory, undecodable_message
@@ -111,14 +111,9 @@ class _Seen:
     blank: bool
 
 
-def report(
-    root: str | os.PathLike[str],
-    *,
-    split_group: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> CheckReport:
-    """Every problem that would stop a run, and notes on what would not stop it."""
-    folder, problems = scan_image_folder(root, split_group=split_group, cache_dir=cache_dir)
+def report(config: RunConfig) -> CheckReport:
+    """Every problem that would stop a run of these settings, and notes on what would not stop it."""
+    folder, problems = scan_image_folder(config)
     splits = {file: split.name for split in folder.splits for file in split.files}
     files = list(splits)
     seen, broken = _look_at_all(folder.root, files)
@@ -142,7 +137,7 @@ def report(
         copies_across_splits=across,
         copies_in_train=within,
         cache_bytes=cache_bytes,
-        cache_dir=str(cache_directory(cache_dir)),
+        cache_dir=str(cache_directory(config.cache_dir)),
         problems=tuple(problems),
         notes=(
             *folder.notes,

@@ -18,9 +18,6 @@ EMPTY = digest_of(b"")
 GRID = 16  # cells along each side that an image is reduced to before it is compared
 NO_GRID = bytes(GRID * GRID)  # of what cannot be decoded; nothing is a copy of an image of one tone
 BLOCK = 512  # images that are compared with as many others at once
-HEAD = 48  # numbers of each image that are compared first
-MATRIX_GAIN = 20  # a product in a matrix takes a twentieth of the time of a single one
-ROUNDING = 1e-3  # more than float16 and float32 lose in a product of two looks
 
 # Likeness from which two images are called copies. Measured on 2,600 images: no two different ones come
 # above 0.77 (those two share black borders), while every image stays above 0.8 when it is halved, saved as JPEG
@@ -37,11 +34,8 @@ def exact(entries: Iterable[Entry], digests: Mapping[str, str], within: Sequence
     for split, file in entries:
         if digests[file] not in ("", EMPTY):  # decoding reports unreadable and empty files
             groups.setdefault(digests[file], []).append((split, file))
-    return [group for group in groups.values() if _matters([split for split, _ in group], within)]
-
-
-def _matters(splits: list[str], within: Sequence[str]) -> bool:
-    return len(set(splits)) > 1 or (len(splits) > 1 and splits[0] in within)
+    copies = [group for group in groups.values() if len(group) > 1]
+    return [group for group in copies if group[0][0] in within or len({split for split, _ in group}) > 1]
 
 
 def grid_of(image: Image.Image) -> np.ndarray:
@@ -65,59 +59,21 @@ def looks_of(grids: np.ndarray) -> np.ndarray:
 
 
 def alike(looks: np.ndarray, most: int) -> list[Pair] | None:
-    """Pairs of copies among `looks` (N, 480); None if there are more than `most`.
-
-    Every image is compared with every other by a short vector; few pairs are left to be compared whole.
-    """
+    """Pairs of copies among `looks` (N, 480), each with each compared; None if there are more than `most`."""
     pairs: list[Pair] = []
-    # Finding the axes of a rotation takes longer than comparing few images whole.
-    heads = _heads(looks) if len(looks) > BLOCK else looks.astype(np.float32)
     for rows in _blocks(len(looks)):
+        first = looks[rows].astype(np.float32)
         for columns in _blocks(len(looks), rows.start):
-            i, j = np.nonzero(heads[rows] @ heads[columns].T >= COPY - ROUNDING)
+            likeness = first @ looks[columns].astype(np.float32).T
+            i, j = np.nonzero(likeness >= COPY)
+            values = likeness[i, j]
             i, j = i + rows.start, j + columns.start
-            i, j = i[i < j], j[i < j]  # each pair once
-            likeness = _products(looks, i, j)
-            copies = likeness >= COPY
-            if len(pairs) + copies.sum() > most:
-                return None
-            close = zip(i[copies].tolist(), j[copies].tolist(), likeness[copies].tolist(), strict=True)
+            once = i < j
+            close = zip(i[once].tolist(), j[once].tolist(), values[once].tolist(), strict=True)
             pairs += [(one, two, round(value, 3)) for one, two, value in close]
+            if len(pairs) > most:
+                return None
     return sorted(pairs)
-
-
-def _heads(looks: np.ndarray) -> np.ndarray:
-    """Short vectors, float32 (N, HEAD + 1), whose products are at least those of `looks` and take a tenth of the time.
-
-    A rotation to the principal axes puts most of each vector into its first HEAD numbers. The product of the rest is
-    at most the product of the lengths of the rest (Cauchy-Schwarz), so the length of the rest is one more number.
-    """
-    size = looks.shape[1]
-    moments = np.zeros((size, size), np.float32)
-    for block in _blocks(len(looks)):
-        vectors = looks[block].astype(np.float32)
-        moments += vectors.T @ vectors
-    axes = np.linalg.eigh(moments)[1][:, ::-1][:, :HEAD]
-    heads = np.empty((len(looks), HEAD + 1), np.float32)
-    for block in _blocks(len(looks)):
-        vectors = looks[block].astype(np.float32)
-        heads[block, :HEAD] = vectors @ axes
-        rest = (vectors**2).sum(axis=1) - (heads[block, :HEAD] ** 2).sum(axis=1)
-        heads[block, HEAD] = np.sqrt(np.maximum(rest, 0))
-    return heads
-
-
-def _products(looks: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Likeness of the pairs i, j: float32."""
-    rows, i = np.unique(i, return_inverse=True)
-    columns, j = np.unique(j, return_inverse=True)
-    first, second = looks[rows].astype(np.float32), looks[columns].astype(np.float32)
-    if len(i) * MATRIX_GAIN > len(rows) * len(columns):
-        return (first @ second.T)[i, j]
-    products = np.empty(len(i), np.float32)
-    for block in _blocks(len(i)):
-        products[block] = np.einsum("nd,nd->n", first[i[block]], second[j[block]])
-    return products
 
 
 def _blocks(count: int, start: int = 0) -> Iterator[slice]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.data.decode import read_below
-from harness.data.image_folder import ImageFolder, Split, load_configured_folder
+from harness.data.image_folder import ImageFolder, Split, load_image_folder
 from harness.data.near_copies import NearCopy
 
 # Path of the file; set by `harness train` for the processes of its run, and removed with its temporary folder.
@@ -44,10 +44,10 @@ def listed_folder(config: RunConfig) -> ImageFolder:
     """The splits of a run: those that its launcher has listed, else listed now. Raises DataError."""
     path = os.environ.get(VARIABLE)
     if not path or not Path(path).is_file():
-        return load_configured_folder(config)
+        return load_image_folder(config)
     content = json.loads(Path(path).read_text())
     if content["settings"] != _settings(config):
-        return load_configured_folder(config)
+        return load_image_folder(config)
     root = Path(content["root"])
     splits = {
         name: Split(name, tuple(files), np.array(labels, np.int64))

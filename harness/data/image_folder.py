@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -56,56 +55,27 @@ class ImageFolder:
         return self.train, self.val, self.test
 
 
-def load_image_folder(
-    root: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    split_fraction: float = 0.2,
-    split_group: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> ImageFolder:
-    """The splits under `root`; a missing valid or test split is cut from train, per class, by `seed`."""
-    folder, problems = scan_image_folder(
-        root, seed=seed, split_fraction=split_fraction, split_group=split_group, cache_dir=cache_dir
-    )
+def load_image_folder(config: RunConfig) -> ImageFolder:
+    """The splits that a run trains and scores on; missing ones are cut from train. DataError with all problems."""
+    folder, problems = scan_image_folder(config)
     if problems:
         raise DataError(problems)
     return folder
 
 
-def load_configured_folder(config: RunConfig) -> ImageFolder:
-    """The splits that a run with this config trains and scores on."""
-    return load_image_folder(
-        config.data,
-        seed=config.split_seed,
-        split_fraction=config.split_fraction,
-        split_group=config.split_group,
-        cache_dir=config.cache_dir,
-    )
-
-
-def scan_image_folder(
-    root: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    split_fraction: float = 0.2,
-    split_group: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> tuple[ImageFolder, list[str]]:
+def scan_image_folder(config: RunConfig) -> tuple[ImageFolder, list[str]]:
     """The folder that `load_image_folder` returns, as complete as possible, and every problem it would raise."""
-    listing = list_images(Path(root).expanduser().absolute())
+    listing = list_images(Path(config.data).expanduser().absolute())
     read = listing.read or functools.partial(read_below, listing.root)
     classes = tuple(sorted(listing.images.get("train", {})))
     problems = [*listing.problems, *check_layout(listing), *class_problems(listing, classes)]
     notes = absent_classes(listing, classes)
     stamps = {file: listing.stamps[file] for _, file in _entries(listing)}
-    known = known_files(listing.root, stamps, read, cache_dir)
+    known = known_files(listing.root, stamps, read, config.cache_dir)
     digests = {file: known[file].digest for file in known}
     copies = _copies(listing, digests)
-    near, near_notes = near_copies(_class_of(listing), known, cache_dir)
-    cut_problems, cut_notes = cut_missing_splits(
-        listing, copies, near, seed=seed, fraction=split_fraction, pattern=split_group
-    )
+    near, near_notes = near_copies(_class_of(listing), known, config.cache_dir)
+    cut_problems, cut_notes = cut_missing_splits(listing, copies, near, config)
     split_of = {file: split for split, file in _entries(listing)}  # after the cut
     splits = {name: _split(name, listing.images.get(name, {}), classes) for name in SPELLINGS}
     left_out = [f"left out: {listing.left_out()}"] if listing.left_out() else []

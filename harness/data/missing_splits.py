@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from harness.config import RunConfig
 from harness.data import duplicates
 from harness.data.cut import cut
 from harness.data.grouping import groups_of, members, named_groups, sibling_pairs
@@ -22,15 +23,13 @@ def cut_missing_splits(
     listing: Listing,
     copies: Sequence[Sequence[duplicates.Entry]],
     near: Sequence[NearCopy],
-    *,
-    seed: int,
-    fraction: float,
-    pattern: str | None,
+    config: RunConfig,
 ) -> tuple[list[str], list[str]]:
     """Move a share of each class of train to the splits that have no folder; returns problems and notes.
 
-    `copies` are groups of byte-identical images, `near` pairs that look alike, `pattern` is --split-group.
+    `copies` are groups of byte-identical images, `near` pairs that look alike.
     """
+    seed, fraction, pattern = config.split_seed, config.split_fraction, config.split_group
     problems, notes = group_remarks(listing, pattern) if pattern is not None else ([], [])
     missing = missing_splits(listing)
     if not missing:

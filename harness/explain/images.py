@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.augment import centre_box
+from harness.data.augment import centre_crop
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
@@ -46,7 +46,7 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
 
 def of_cache(pixels: PixelCache, places: np.ndarray, size: int) -> Crops:
     """From images decoded and resized before; `places` (n,) are theirs in the cache."""
-    return lambda index: crop(pixels.image(int(places[index])), size)
+    return lambda index: centre_crop(pixels.image(int(places[index])), size)
 
 
 def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> Crops:
@@ -60,17 +60,11 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
 
     def load(index: int) -> np.ndarray:
         try:
-            return crop(np.asarray(decode_resized(root / files[index], rule)), preprocessing.crop_size)
+            return centre_crop(np.asarray(decode_resized(root / files[index], rule)), preprocessing.crop_size)
         except DecodeError as error:
             raise DataError(f"{printable(root / files[index])} cannot be used: {error.reason}.") from error
 
     return load
-
-
-def crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The central square (size, size, 3) of an image (H, W, 3)."""
-    top, left, height, width = centre_box(image.shape[0], image.shape[1], size)
-    return image[top : top + height, left : left + width]
 
 
 def evenly_spaced(total: int, most: int) -> list[int]:

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from harness.data.augment import centre_crop
 from harness.data.decode import DecodeError, decode_pil, upright_size
 from harness.data.listing import summarise
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
-from harness.explain.images import crop
 from harness.explain.maps import combined_maps
 from harness.files import write_atomically
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
@@ -114,7 +114,7 @@ def coverage(root: Path, files: Sequence[str], preprocessing: Preprocessing, sid
                 raise DecodeError(f"{size[0]}x{size[1]} pixels, its image has {expected[0]}x{expected[1]}")
             if 0 < (brightest := int(np.asarray(mask).max())) < 128:
                 raise DecodeError(f"its brightest value is {brightest}; object pixels must be 255")
-            cells = crop(np.asarray(resized(mask, rule)), preprocessing.crop_size) / 255.0
+            cells = centre_crop(np.asarray(resized(mask, rule)), preprocessing.crop_size) / 255.0
         except DecodeError as error:
             problems.append(f"{path.relative_to(root)} ({error.reason})")
             continue

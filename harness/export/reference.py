@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import nn
 
+from harness.data.augment import centre_crop
 from harness.data.dataset import Dataset
 from harness.data.decode import FORMATS
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.evaluate import evaluate
-from harness.explain.images import crop, of_cache
+from harness.explain.images import of_cache
 from harness.export.library_files import cut_differently
 from harness.launch.cores import usable_cores
 from harness.model.preprocessing import Preprocessing
-from harness.predict import data_change, open_run
+from harness.predict import data_change, open_run, probabilities_of
 from harness.runs.rules import printable
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.dataloaders import CPU_SCORING_BATCH, scoring_batches
@@ -78,7 +79,7 @@ def plain_crop(path: Path, rule: Preprocessing) -> np.ndarray:
     """The image (S, S, 3) uint8 as Pillow opens it, resized and cropped by the run's rule."""
     with Image.open(path, formats=FORMATS) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
-    return crop(np.asarray(resized(upright, Resize(rule.resize_size, rule.interpolation))), rule.crop_size)
+    return centre_crop(np.asarray(resized(upright, Resize(rule.resize_size, rule.interpolation))), rule.crop_size)
 
 
 def _of_opened(
@@ -104,17 +105,8 @@ def _of_opened(
             if rows:
                 differs[rows] = True
                 crops = np.stack([pixels for pixels in others if pixels is not None])
-                opened[rows] = _probabilities(model, torch.from_numpy(crops), rule)
+                opened[rows] = probabilities_of(model, torch.from_numpy(crops), rule)
     return opened, differs
-
-
-@torch.inference_mode()
-def _probabilities(model: nn.Module, crops: Tensor, rule: Preprocessing) -> np.ndarray:
-    """Probabilities (n, C) of crops, uint8 (n, S, S, 3)."""
-    device = next(model.parameters()).device
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (rule.mean, rule.std))
-    images = (crops.to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
-    return model(images).double().softmax(1).cpu().numpy()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import ImageFolder, load_configured_folder
+from harness.data.image_folder import ImageFolder, load_image_folder
 from harness.errors import ConfigError
 from harness.model.vit import build_model
 from harness.probe.features import features_of
@@ -62,7 +62,7 @@ def _named(model: str) -> list[str]:
 def probe_backbones(configs: Sequence[RunConfig]) -> Iterator[BackboneResult]:
     """A result per config, as it is ready; configs differ in model and weights alone and share one data folder."""
     first = configs[0]
-    folder = load_configured_folder(first)
+    folder = load_image_folder(first)
     processes = Processes(first)
     try:
         for config in configs:

@@ -69,7 +69,7 @@ def read_cache(data: Dataset, preprocessing: Preprocessing, order: list[np.ndarr
 def measure(config: RunConfig) -> dict[str, list[Lap]]:
     """Laps of every variant in every round; round 0 warms up and is not kept."""
     preprocessing = preprocessing_of(config)
-    data = open_dataset(load_image_folder(config.data), preprocessing, config)
+    data = open_dataset(load_image_folder(config), preprocessing, config)
     shape = ARCHITECTURES[config.model]
     model = VisionTransformer(
         shape.image_size,

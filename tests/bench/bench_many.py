@@ -30,7 +30,7 @@ CHILD = """
 import json, sys, time
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.model.vit import Preprocessing
 def resident():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
@@ -38,7 +38,7 @@ def resident():
 root, caches, side = sys.argv[1], sys.argv[2], int(sys.argv[3])
 config = RunConfig(data=root, cache_dir=caches)
 before, start, cpu = resident(), time.perf_counter(), time.process_time()
-folder = load_configured_folder(config)
+folder = load_image_folder(config)
 listed = time.perf_counter()
 data = open_dataset(folder, Preprocessing(side, side, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
 opened, cpu = time.perf_counter(), time.process_time() - cpu

@@ -9,15 +9,15 @@ from PIL import Image
 from harness.config import RunConfig
 from harness.data.blank import blank_notes, is_blank
 from harness.data.dataset import Dataset, open_dataset
-from harness.data.image_folder import load_image_folder
 from harness.model.vit import Preprocessing
+from tests.helpers.folders import load_folder
 from tests.helpers.messy_folders import coloured, write_splits
 
 
 def opened(root: Path, tmp_path: Path) -> Dataset:
     preprocessing = Preprocessing(8, 8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     config = RunConfig(data=str(root), cache_dir=str(tmp_path / "cache"))
-    return open_dataset(load_image_folder(root), preprocessing, config)
+    return open_dataset(load_folder(root), preprocessing, config)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, True), (16, True), (17, False)])

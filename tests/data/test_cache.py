@@ -20,7 +20,7 @@ from harness.data import cache_build, store
 from harness.data.cache import PixelCache, cache_directory, check_cache, open_cache, store_folder, undecodable_message
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
@@ -188,7 +188,7 @@ def test_splits_of_any_seed_keep_one_copy(data_folder: Path, tmp_path: Path, dec
     shutil.copytree(data_folder / "train", tmp_path / "data" / "train")
     for seed in range(3):
         config = RunConfig(data=str(tmp_path / "data"), cache_dir=str(tmp_path / "caches"), split_seed=seed)
-        data = open_dataset(load_configured_folder(config), PREPROCESSING, config)
+        data = open_dataset(load_image_folder(config), PREPROCESSING, config)
         assert [len(split) for split in (data.train, data.val, data.test)] == [15, 3, 3]
     assert len(decoded) == 21
     sizes = [path.stat().st_size for path in shards(tmp_path / "caches", Resize(32))]

@@ -16,7 +16,7 @@ from harness.config import RunConfig
 from harness.data import cache_contents
 from harness.data.cache import store_folder
 from harness.data.dataset import open_dataset
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize
 from harness.data.store import IN_USE
 from harness.model.vit import Preprocessing
@@ -26,7 +26,7 @@ from tests import ROOT
 def decode(data: Path, caches: Path, size: int) -> None:
     config = RunConfig(data=str(data), cache_dir=str(caches))
     preprocessing = Preprocessing(size, size, "bilinear", (0.5,) * 3, (0.5,) * 3)
-    open_dataset(load_configured_folder(config), preprocessing, config)
+    open_dataset(load_image_folder(config), preprocessing, config)
 
 
 @pytest.fixture
@@ -191,9 +191,7 @@ def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept
     items = cache_contents.prunable(cache_contents.contents(caches), older_than=1)
     assert len(items) > 0
     config = RunConfig(data=str(data_folder), cache_dir=str(caches))
-    data = open_dataset(
-        load_configured_folder(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config
-    )
+    data = open_dataset(load_image_folder(config), Preprocessing(16, 16, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
     with (store_folder(Resize(16), caches) / IN_USE).open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert cache_contents.remove(items) == ([], items)

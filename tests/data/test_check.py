@@ -10,6 +10,7 @@ from PIL import Image
 
 from harness.data import duplicates
 from harness.data.check import CheckReport, report
+from tests.helpers.folders import folder_config
 
 
 def photo(seed: int, side: int = 96) -> Image.Image:
@@ -36,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def checked(root: Path, **options: object) -> CheckReport:
-    return report(root, **options)
+    return report(folder_config(root, **options))
 
 
 def test_a_folder_without_problems_has_an_empty_report(root: Path, tmp_path: Path) -> None:

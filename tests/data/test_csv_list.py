@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.image_folder import ImageFolder, fingerprint, load_image_folder
+from harness.data.image_folder import ImageFolder, fingerprint
 from harness.errors import DataError
+from tests.helpers.folders import load_folder
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def write_list(root: Path, columns: str = "path,label,split", *rows: str) -> Pat
 
 def message(path: Path) -> str:
     with pytest.raises(DataError) as caught:
-        load_image_folder(path)
+        load_folder(path)
     return str(caught.value)
 
 
@@ -41,8 +42,8 @@ def same(one: ImageFolder, other: ImageFolder) -> bool:
 
 
 def test_a_list_is_read_as_the_folder_that_it_describes(root: Path) -> None:
-    listed = load_image_folder(write_list(root))
-    assert same(listed, load_image_folder(root))
+    listed = load_folder(write_list(root))
+    assert same(listed, load_folder(root))
     assert [len(split.files) for split in listed.splits] == [21, 9, 9]
     assert listed.read("train/class 1/000.png") == (root / "train/class 1/000.png").read_bytes()
     assert listed.notes == ()
@@ -51,7 +52,7 @@ def test_a_list_is_read_as_the_folder_that_it_describes(root: Path) -> None:
 def test_labels_come_from_the_list_and_other_columns_are_ignored(root: Path) -> None:
     rows = [f"4,{split}/class {n}/00{n}.png,{'ab'[n]},{split}" for split in ("train", "test") for n in (0, 1)]
     rows += [f"4,valid/class {n}/000.png,{'ab'[n]},val" for n in (0, 1)]
-    listed = load_image_folder(write_list(root, "width,path,label,split", *rows))
+    listed = load_folder(write_list(root, "width,path,label,split", *rows))
     assert listed.classes == ("a", "b")
     assert listed.train.files == ("train/class 0/000.png", "train/class 1/001.png")
     assert listed.train.labels.tolist() == listed.val.labels.tolist() == listed.test.labels.tolist() == [0, 1]
@@ -59,11 +60,11 @@ def test_labels_come_from_the_list_and_other_columns_are_ignored(root: Path) -> 
 
 def test_without_a_column_split_validation_and_test_are_cut_from_the_list(root: Path) -> None:
     rows = [f"train/class {n}/00{m}.png,class {n}" for n in range(3) for m in range(7)]
-    listed = load_image_folder(write_list(root, "path,label", *rows), seed=3)
+    listed = load_folder(write_list(root, "path,label", *rows), split_seed=3)
     assert [len(split.files) for split in listed.splits] == [15, 3, 3]
     shutil.rmtree(root / "valid")
     shutil.rmtree(root / "test")
-    assert same(listed, load_image_folder(root, seed=3))
+    assert same(listed, load_folder(root, split_seed=3))
 
 
 def test_copies_in_two_splits_are_a_problem(root: Path) -> None:
@@ -144,5 +145,5 @@ def test_messages_about_a_list_name_splits_and_not_folders(root: Path) -> None:
     assert "split train has one class (cat)" in text
     assert "/ has" not in text and "train/ " not in text
     rows = [f"train/class {n}/00{m}.png,class {n}" for n in range(3) for m in range(7)]
-    notes = load_image_folder(write_list(root, "path,label", *rows)).notes
+    notes = load_folder(write_list(root, "path,label", *rows)).notes
     assert notes[0].startswith("valid: 3 of train's 21 images set aside, as there is no such split in the list (")

@@ -13,7 +13,7 @@ from harness.data import digests
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
 from harness.data.digests import known_files, stamp_of, table_path
-from harness.data.image_folder import fingerprint, load_configured_folder
+from harness.data.image_folder import fingerprint, load_image_folder
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
 
@@ -124,12 +124,12 @@ def count_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_second_start_opens_no_image(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(data=str(data_folder), cache_dir=str(tmp_path))
-    first = open_dataset(load_configured_folder(config), PREPROCESSING, config)
+    first = open_dataset(load_image_folder(config), PREPROCESSING, config)
     opened = count_opened(monkeypatch)
-    again = open_dataset(load_configured_folder(config), PREPROCESSING, config)
+    again = open_dataset(load_image_folder(config), PREPROCESSING, config)
     assert opened == []
     assert again.fingerprint == first.fingerprint
-    assert again.fingerprint == fingerprint(load_configured_folder(config), first.pixels.digests)
+    assert again.fingerprint == fingerprint(load_image_folder(config), first.pixels.digests)
 
 
 def test_a_first_start_reads_each_image_for_its_digest_once_over_all_loads(
@@ -138,7 +138,7 @@ def test_a_first_start_reads_each_image_for_its_digest_once_over_all_loads(
     opened = count_opened(monkeypatch)
     config = RunConfig(data=str(data_folder), cache_dir=str(tmp_path))
     for _ in range(3):  # `harness train`, the run it starts, and another trial
-        load_configured_folder(config)
+        load_image_folder(config)
     assert len(opened) == 39
 
 
@@ -151,8 +151,8 @@ def test_copies_in_two_splits_are_found_without_opening_an_image(
     config = RunConfig(data=str(root), cache_dir=str(tmp_path / "caches"))
     message = "train/class 0/000.png = test/class 1/copy.png"
     with pytest.raises(DataError, match=message):
-        load_configured_folder(config)
+        load_image_folder(config)
     opened = count_opened(monkeypatch)
     with pytest.raises(DataError, match=message):
-        load_configured_folder(config)
+        load_image_folder(config)
     assert opened == []

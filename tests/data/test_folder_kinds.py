@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.data.image_folder import scan_image_folder
+from tests.helpers.folders import folder_config
 from tests.helpers.messy_folders import write_image, write_splits
 
 ODD_NAMES = (
@@ -179,7 +180,7 @@ def test_the_table_has_every_kind() -> None:
 def test_a_folder_is_read(kind: str, tmp_path: Path) -> None:
     make, counts = READ[kind]
     make(tmp_path)
-    folder, problems = scan_image_folder(tmp_path)
+    folder, problems = scan_image_folder(folder_config(tmp_path))
     assert problems == []
     assert tuple(len(split.files) for split in folder.splits) == counts
 
@@ -188,7 +189,7 @@ def test_a_folder_is_read(kind: str, tmp_path: Path) -> None:
 def test_a_folder_is_refused_with_what_to_do(kind: str, tmp_path: Path) -> None:
     make, expected = REFUSED[kind]
     make(tmp_path)
-    _, problems = scan_image_folder(tmp_path)
+    _, problems = scan_image_folder(folder_config(tmp_path))
     starts = [sentence.format(root=tmp_path) for sentence in expected]
     assert len(problems) == len(starts)
     assert [problem[: len(start)] for problem, start in zip(problems, starts, strict=True)] == starts

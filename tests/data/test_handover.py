@@ -10,7 +10,7 @@ import pytest
 from harness.config import RunConfig
 from harness.data import handover
 from harness.data.handover import VARIABLE, hand_over, listed_folder
-from harness.data.image_folder import fingerprint, load_configured_folder
+from harness.data.image_folder import fingerprint, load_image_folder
 from harness.training.preflight import check_inputs
 
 
@@ -28,11 +28,11 @@ def refuse(config: RunConfig) -> None:
 def test_a_run_takes_the_list_of_its_launcher(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = load_configured_folder(config)
+    folder = load_image_folder(config)
     variables = hand_over(folder, config, tmp_path / "images.json")
     assert variables == {VARIABLE: str(tmp_path / "images.json")}
     monkeypatch.setenv(*next(iter(variables.items())))
-    monkeypatch.setattr(handover, "load_configured_folder", refuse)
+    monkeypatch.setattr(handover, "load_image_folder", refuse)
     received, _ = check_inputs(config, tmp_path / "run", [])
     assert fingerprint(received, received.digests) == fingerprint(folder, folder.digests)
     assert received.read(received.train.files[0]) == folder.read(folder.train.files[0])
@@ -48,7 +48,7 @@ def test_a_missing_list_or_one_of_other_settings_is_not_used(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "images.json"
-    hand_over(load_configured_folder(config), config, path)
+    hand_over(load_image_folder(config), config, path)
     content = json.loads(path.read_text())
     content["classes"] = ["not", "these"]
     path.write_text(json.dumps(content))
@@ -60,6 +60,6 @@ def test_a_missing_list_or_one_of_other_settings_is_not_used(
 
 
 def test_images_that_are_no_files_are_listed_by_the_run(config: RunConfig, tmp_path: Path) -> None:
-    folder = dataclasses.replace(load_configured_folder(config), read=lambda name: b"")
+    folder = dataclasses.replace(load_image_folder(config), read=lambda name: b"")
     assert hand_over(folder, config, tmp_path / "images.json") == {}
     assert not (tmp_path / "images.json").exists()

@@ -10,6 +10,7 @@ import pytest
 from harness.data import image_folder
 from harness.data.folder_scan import EXTENSIONS
 from harness.errors import DataError
+from tests.helpers.folders import load_folder
 
 
 def fill(root: Path, **splits: dict[str, int]) -> Path:
@@ -25,7 +26,7 @@ def fill(root: Path, **splits: dict[str, int]) -> Path:
 
 def problems(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        image_folder.load_image_folder(root)
+        load_folder(root)
     return str(caught.value)
 
 
@@ -35,7 +36,7 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_splits_labels_and_order_are_those_of_the_folder(whole: Path) -> None:
-    found = image_folder.load_image_folder(whole)
+    found = load_folder(whole)
     assert found.classes == ("cat", "dog")
     assert found.train.files[3:5] == ("train/cat/003.jpg", "train/dog/000.jpg")
     assert found.train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
@@ -49,12 +50,12 @@ def test_splits_labels_and_order_are_those_of_the_folder(whole: Path) -> None:
 @pytest.mark.parametrize("spelling", ["valid", "val", "validation"])
 def test_every_spelling_of_validation(tmp_path: Path, spelling: str) -> None:
     fill(tmp_path, train={"a": 2, "b": 2}, test={"a": 1, "b": 1}, **{spelling: {"a": 1, "b": 2}})
-    assert image_folder.load_image_folder(tmp_path).val.files[-1] == f"{spelling}/b/001.jpg"
+    assert load_folder(tmp_path).val.files[-1] == f"{spelling}/b/001.jpg"
 
 
 def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 2, "b": 2, "c": 2}, valid={"b": 1, "c": 1}, test={"a": 1, "b": 1, "c": 1})
-    found = image_folder.load_image_folder(tmp_path)
+    found = load_folder(tmp_path)
     assert found.val.labels.tolist() == [1, 2]
     assert found.notes == ("valid: no images of 1 of 3 classes (a); they count 0 in macro F1",)
 
@@ -62,7 +63,7 @@ def test_labels_are_train_s_by_name_when_a_split_lacks_a_class(tmp_path: Path) -
 def test_names_with_spaces_quotes_markup_and_other_scripts(tmp_path: Path) -> None:
     names = ["air hockey", '<b>"quoted"</b>'.replace("/", "|"), "ski-слалом", "柔道", "it's"]
     fill(tmp_path, **{split: dict.fromkeys(names, 1) for split in ("train", "valid", "test")})
-    found = image_folder.load_image_folder(tmp_path)
+    found = load_folder(tmp_path)
     assert found.classes == tuple(sorted(names))
     assert [found.classes[label] for label in found.test.labels] == [f.split("/")[1] for f in found.test.files]
 
@@ -77,7 +78,7 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
     (whole / "train" / ".ipynb_checkpoints").mkdir()
     (whole / "train" / ".ipynb_checkpoints" / "a.jpg").write_text("x")
     (whole / "extra").mkdir()
-    found = image_folder.load_image_folder(whole)
+    found = load_folder(whole)
     assert found.classes == ("cat", "dog")
     assert sum(file.startswith("train/cat/2021/june/p") for file in found.train.files) == 12
     assert found.ignored == {"by-products": 2, "not images": 1, "folder(s) beside train, valid and test": 1}
@@ -90,7 +91,7 @@ def test_every_extension_nested_folders_and_what_is_ignored(whole: Path) -> None
 
 def test_a_link_in_a_circle_ends(whole: Path) -> None:
     (whole / "train" / "cat" / "again").symlink_to(whole / "train" / "cat", target_is_directory=True)
-    found = image_folder.load_image_folder(whole)
+    found = load_folder(whole)
     assert len(found.train.files) == 7
     assert found.ignored == {"links to a folder above": 1}
 
@@ -207,12 +208,12 @@ def test_copies_are_listed_ten_at_a_time(tmp_path: Path) -> None:
 def test_large_images_that_differ_outside_their_middle_are_no_copies(whole: Path) -> None:
     (whole / "train" / "cat" / "big.jpg").write_bytes(b"a" + bytes(20_000))
     (whole / "test" / "cat" / "big.jpg").write_bytes(b"b" + bytes(20_000))
-    assert len(image_folder.load_image_folder(whole).train.files) == 8
+    assert len(load_folder(whole).train.files) == 8
 
 
 def test_missing_splits_are_cut_from_train(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 20, "b": 10, "c": 3})
-    found = image_folder.load_image_folder(tmp_path, seed=1, split_fraction=0.2)
+    found = load_folder(tmp_path, split_seed=1, split_fraction=0.2)
     assert np.bincount(found.val.labels).tolist() == [4, 2, 1]
     assert np.bincount(found.test.labels).tolist() == [4, 2, 1]
     assert np.bincount(found.train.labels).tolist() == [12, 6, 1]
@@ -226,13 +227,13 @@ def test_missing_splits_are_cut_from_train(tmp_path: Path) -> None:
 
 def test_the_cut_depends_on_the_seed_but_not_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, train={"a": 20, "b": 20}, test={"a": 1, "b": 1})
-    first = image_folder.load_image_folder(tmp_path, seed=3)
-    assert image_folder.load_image_folder(tmp_path, seed=4).val.files != first.val.files
+    first = load_folder(tmp_path, split_seed=3)
+    assert load_folder(tmp_path, split_seed=4).val.files != first.val.files
     (tmp_path / "train" / "c").mkdir()
     for number in range(5):
         (tmp_path / "train" / "c" / f"{number}.jpg").write_bytes(f"c{number}".encode())
     monkeypatch.setattr("harness.data.folder_scan.sorted", lambda found, key: list(found)[::-1], raising=False)
-    again = image_folder.load_image_folder(tmp_path, seed=3)
+    again = load_folder(tmp_path, split_seed=3)
     assert tuple(file for file in again.val.files if "/c/" not in file) == first.val.files
 
 
@@ -247,7 +248,7 @@ def test_a_class_too_small_to_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", range(3, 30))
 def test_every_class_keeps_an_image_however_large_the_share(tmp_path: Path, count: int) -> None:
     fill(tmp_path, train={"a": count, "b": 3})
-    found = image_folder.load_image_folder(tmp_path, split_fraction=0.499)
+    found = load_folder(tmp_path, split_fraction=0.499)
     assert all(np.bincount(split.labels, minlength=2).min() >= 1 for split in found.splits)
 
 
@@ -257,7 +258,7 @@ def test_the_cut_keeps_byte_identical_images_of_two_classes_in_one_split(tmp_pat
         for twin in (f"b/{number:03}.jpg", f"a/{number + 1:03}.jpg"):
             (tmp_path / "train" / twin).write_bytes(f"copy {number}".encode())
     for seed in range(5):
-        folder = image_folder.load_image_folder(tmp_path, seed=seed)
+        folder = load_folder(tmp_path, split_seed=seed)
         split_of = {file: split.name for split in folder.splits for file in split.files}
         assert [len(split.files) for split in folder.splits] == [24, 8, 8]
         for number in range(0, 12, 2):
@@ -285,7 +286,7 @@ def test_siblings_stay_in_one_split(tmp_path: Path) -> None:
         path = tmp_path / "train" / "a" / "cropped" / f"{number:03}_crop.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(f"crop {number}".encode())
-    folder = image_folder.load_image_folder(tmp_path, seed=1)
+    folder = load_folder(tmp_path, split_seed=1)
     split_of = {file: split.name for split in folder.splits for file in split.files}
     assert np.bincount(folder.val.labels).tolist() == np.bincount(folder.test.labels).tolist() == [4, 2]
     for number in range(10):
@@ -296,7 +297,7 @@ def test_images_of_two_classes_are_not_siblings(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 5, "b": 5})
     (tmp_path / "train" / "a" / "one.jpg").write_bytes(b"one")
     (tmp_path / "train" / "b" / "one_crop.jpg").write_bytes(b"crop")
-    assert len(image_folder.load_image_folder(tmp_path).notes) == 2  # of the two splits that were cut
+    assert len(load_folder(tmp_path).notes) == 2  # of the two splits that were cut
 
 
 def patients(root: Path) -> Path:
@@ -309,7 +310,7 @@ def patients(root: Path) -> Path:
 
 
 def test_split_group_keeps_a_patient_in_one_split(tmp_path: Path) -> None:
-    folder = image_folder.load_image_folder(patients(tmp_path), split_group=r"/(p\d+)_")
+    folder = load_folder(patients(tmp_path), split_group=r"/(p\d+)_")
     persons = [{file.split("/")[2].split("_")[0] for file in split.files} for split in folder.splits]
     assert [len(names) for names in persons] == [6, 2, 2]
     assert len(set.union(*persons)) == 10
@@ -319,12 +320,12 @@ def test_split_group_keeps_a_patient_in_one_split(tmp_path: Path) -> None:
 def test_images_without_a_group_are_named_and_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     patients(tmp_path)
     (tmp_path / "train" / "ill" / "unknown.jpg").write_bytes(b"unknown")
-    folder = image_folder.load_image_folder(tmp_path, split_group=r"/(p\d+)_")
+    folder = load_folder(tmp_path, split_group=r"/(p\d+)_")
     assert folder.notes[0] == (
         "--split-group does not match 1 of 41 images, which count as groups of one: train/ill/unknown.jpg"
     )
     with pytest.raises(DataError) as caught:
-        image_folder.load_image_folder(tmp_path, split_group="(video)")
+        load_folder(tmp_path, split_group="(video)")
     assert str(caught.value) == (
         "--split-group (video) matches none of the 41 images, such as train/healthy/p0_0.jpg. It is searched in the "
         "path of an image; its group (...) names the image's group."
@@ -338,17 +339,17 @@ def test_a_patient_in_two_given_splits_is_a_problem(tmp_path: Path) -> None:
             (tmp_path / split / label).mkdir(parents=True)
             (tmp_path / split / label / f"{name}{label}.jpg").write_bytes(f"{split}{label}".encode())
     with pytest.raises(DataError) as caught:
-        image_folder.load_image_folder(tmp_path, split_group=r"/(p\d+)_")
+        load_folder(tmp_path, split_group=r"/(p\d+)_")
     assert str(caught.value) == (
         "Groups of --split-group are in two splits (1), so scores would count what was trained on. Move each group "
         "into one split:\n  p3: train/healthy/p3_6.jpg, valid/healthy/p3_0healthy.jpg"
     )
-    assert image_folder.load_image_folder(tmp_path).notes == ()
+    assert load_folder(tmp_path).notes == ()
 
 
 def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
     splits = {"train": {"a": 2, "b": 2}, "valid": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
-    here, there = (image_folder.load_image_folder(fill(tmp_path / place, **splits)) for place in ("here", "there"))
+    here, there = (load_folder(fill(tmp_path / place, **splits)) for place in ("here", "there"))
     digests = [str(number) for number in range(8)]
     assert image_folder.fingerprint(here, digests) == image_folder.fingerprint(there, digests)
     assert image_folder.fingerprint(here, [*digests[:-1], "x"]) != image_folder.fingerprint(here, digests)
@@ -358,6 +359,4 @@ def test_fingerprint_is_of_content_not_of_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [lambda p: str(p), lambda p: p, lambda p: os.path.relpath(p)])
 def test_a_data_folder_may_be_any_kind_of_path(whole: Path, make: Callable[[Path], str | Path]) -> None:
-    assert image_folder.load_image_folder(make(whole)).root == whole or image_folder.load_image_folder(
-        make(whole)
-    ).root.samefile(whole)
+    assert load_folder(make(whole)).root == whole or load_folder(make(whole)).root.samefile(whole)

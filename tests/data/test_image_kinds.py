@@ -11,10 +11,10 @@ from PIL import Image
 from harness.config import RunConfig
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
-from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import UndecodableError
 from harness.model.vit import Preprocessing
+from tests.helpers.folders import load_folder
 from tests.helpers.image_kinds import ImageKind, image_kinds
 from tests.helpers.messy_folders import write_splits
 
@@ -52,7 +52,7 @@ def test_a_run_names_a_strip_before_it_asks_for_memory(tmp_path: Path) -> None:
     preprocessing = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     config = RunConfig(data=str(root), cache_dir=str(tmp_path / "cache"))
     with pytest.raises(UndecodableError) as caught:
-        open_dataset(load_image_folder(root), preprocessing, config)
+        open_dataset(load_folder(root), preprocessing, config)
     assert str(caught.value).splitlines()[1:] == [
         "  train/cat/strip.png: 4000000x1 pixels: the long side is more than 1000 times the short one"
     ]

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from harness.data import nested
-from harness.data.image_folder import ImageFolder, load_image_folder
+from harness.data.image_folder import ImageFolder
 from harness.errors import DataError
+from tests.helpers.folders import load_folder
 from tests.helpers.messy_folders import write_image, write_splits
 
 
 def refused(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        load_image_folder(root)
+        load_folder(root)
     return str(caught.value)
 
 
@@ -62,24 +63,24 @@ def test_two_misspelt_splits_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["old", "test_masks", "testimony"])
 def test_other_folders_beside_the_splits_are_named_and_stop_no_run(tmp_path: Path, name: str) -> None:
     write_splits(tmp_path, "train", "valid", name)
-    assert f"left out: 1 folder(s) beside train, valid and test ({name})" in load_image_folder(tmp_path).notes
+    assert f"left out: 1 folder(s) beside train, valid and test ({name})" in load_folder(tmp_path).notes
 
 
 def test_a_folder_named_like_a_split_without_images_stops_no_run(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_data.py").write_text("pass")
-    assert len(load_image_folder(tmp_path).test.files) > 0
+    assert len(load_folder(tmp_path).test.files) > 0
 
 
 def test_a_second_folder_like_a_split_that_is_present_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test", "test_old")
-    assert load_image_folder(tmp_path).notes == ("left out: 1 folder(s) beside train, valid and test (test_old)",)
+    assert load_folder(tmp_path).notes == ("left out: 1 folder(s) beside train, valid and test (test_old)",)
 
 
 def test_masks_beside_the_splits_are_not_called_left_out(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test", "masks/test")
-    assert load_image_folder(tmp_path).notes == ()
+    assert load_folder(tmp_path).notes == ()
 
 
 def test_by_products_of_programs_are_left_out_and_named(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_by_products_of_programs_are_left_out_and_named(tmp_path: Path) -> None:
     write_image(tmp_path / "train/.ipynb_checkpoints/a.png", 201)
     for name in ("._00.png", "Thumbs.db", "desktop.ini"):
         (tmp_path / "train" / "dog" / name).write_bytes(b"x")
-    folder = load_image_folder(tmp_path)
+    folder = load_folder(tmp_path)
     assert folder.classes == ("cat", "dog") and images(folder) == 24
     assert folder.notes == ("left out: 6 by-products (.ipynb_checkpoints, __MACOSX, @eaDir, ._00.png)",)
 
@@ -117,7 +118,7 @@ def test_nested_folders_of_other_images_are_counted_in_a_note(tmp_path: Path) ->
     write_splits(tmp_path, "train", "valid", "test")
     for year in ("2020", "2021"):
         write_image(tmp_path / "train/cat" / year / "a.png", int(year))
-    folder = load_image_folder(tmp_path)
+    folder = load_folder(tmp_path)
     assert images(folder) == 26
     assert folder.notes == (
         "images in folders below a class are read as that class: train/cat/2020 (1), train/cat/2021 (1)",
@@ -163,7 +164,7 @@ def test_a_tree_of_links_to_a_store_is_read(tmp_path: Path) -> None:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path)
     (root / "train/fox").symlink_to(write_image(tmp_path / "foxes/a.png", 400).parent, target_is_directory=True)
-    assert images(load_image_folder(root)) == 25
+    assert images(load_folder(root)) == 25
 
 
 @pytest.mark.parametrize("folder", ["archive", "archive/dataset", "a/b/c"])
@@ -193,7 +194,7 @@ def test_a_test_split_without_labels_is_refused_with_what_can_be_done(tmp_path: 
         write_image(tmp_path / "test" / f"{number}.png", 100 + number)
     assert refused(tmp_path) == f"test/ has images (3), but no class folders. {ADVICE}"
     (tmp_path / "test").rename(tmp_path / "unlabelled")
-    assert images(load_image_folder(tmp_path)) == 16
+    assert images(load_folder(tmp_path)) == 16
 
 
 def test_a_test_split_with_one_folder_of_no_class_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_links_to_images_outside_of_the_splits_are_followed(tmp_path: Path) -> N
     for place, name in ((tmp_path / "elsewhere", "far"), (root / "store", "near")):
         write_image(place / f"{name}.png", len(name) + 300)
         (root / "train/cat" / name).symlink_to(place, target_is_directory=True)
-    assert images(load_image_folder(root)) == 26
+    assert images(load_folder(root)) == 26
 
 
 @pytest.mark.parametrize("target", ["not mounted", "bird"])
@@ -301,7 +302,7 @@ def test_files_that_are_not_read_are_named_by_kind(tmp_path: Path) -> None:
         (tmp_path / "train/cat" / name).write_bytes(b"other")
     for seed, name in enumerate(("x", "y.jpg~")):
         write_image(tmp_path / "train/dog" / name, 200 + seed)
-    folder = load_image_folder(tmp_path)
+    folder = load_folder(tmp_path)
     assert images(folder) == 27
     assert folder.notes == (
         "5 files are not read: 2 .heic (a.heic, b.heic), 2 without extension (notes, x), 1 .jpg~ (y.jpg~)",

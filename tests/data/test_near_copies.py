@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from harness.data import near_copies
-from harness.data.image_folder import ImageFolder, load_image_folder
+from harness.data.image_folder import ImageFolder
 from tests.data.test_check import photo
 from tests.data.test_cut import BOTH, cut_by_image
 from tests.data.test_digests import count_opened
+from tests.helpers.folders import load_folder
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, seed: int = 0) -> ImageFolder:
-    return load_image_folder(root, seed=seed, cache_dir=root.parent / "caches")
+    return load_folder(root, split_seed=seed, cache_dir=root.parent / "caches")
 
 
 def add_copies(root: Path, count: int) -> list[tuple[str, str]]:
@@ -164,7 +165,7 @@ def test_the_cut_does_not_depend_on_the_cache(root: Path, tmp_path: Path) -> Non
             path.write_bytes(content)
         assert load(root).val.files == first.val.files
     (tmp_path / "file").touch()  # a cache that can be neither read nor written
-    assert load_image_folder(root, cache_dir=tmp_path / "file" / "caches").val.files == first.val.files
+    assert load_folder(root, cache_dir=tmp_path / "file" / "caches").val.files == first.val.files
 
 
 def test_blank_and_broken_images_count_as_no_copies(root: Path) -> None:

@@ -11,6 +11,7 @@ from harness.data import order_notes
 from harness.data.check import report
 from harness.errors import ConfigError
 from harness.training.preflight import check_inputs
+from tests.helpers.folders import folder_config
 
 BYTES = (21 + 9) * 3 * 36 * 36  # train and valid; the short side of images that are cropped to 32
 
@@ -30,7 +31,7 @@ def test_images_that_do_not_fit_into_memory_are_reported_before_the_run(
         "The decoded images take 117 kB or more and this machine, or this job, has 150 kB of memory, so each epoch "
         "reads them from disk: --shuffle blocks in sequence, --shuffle full one by one.",
     )
-    [check] = [note for note in report(data_folder, cache_dir=tmp_path).notes if "--shuffle" in note]
+    [check] = [note for note in report(folder_config(data_folder, cache_dir=tmp_path)).notes if "--shuffle" in note]
     assert check.startswith("The decoded images take ")
 
 

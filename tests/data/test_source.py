@@ -13,7 +13,7 @@ from harness.config import RunConfig
 from harness.data import source
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.data.listing import Listing
 from harness.model.vit import Preprocessing
 
@@ -51,7 +51,7 @@ def test_a_source_needs_a_function_that_lists_and_one_that_reads(
     datasets = []
     for data in (data_folder, tmp_path / "images.zip"):
         config = RunConfig(data=str(data), cache_dir=str(tmp_path / "caches"))
-        datasets.append(open_dataset(load_configured_folder(config), PREPROCESSING, config))
+        datasets.append(open_dataset(load_image_folder(config), PREPROCESSING, config))
     folder, archived = datasets
     assert archived.fingerprint == folder.fingerprint
     assert archived.classes == folder.classes and archived.test.files == folder.test.files
@@ -75,6 +75,6 @@ def test_an_image_that_a_source_cannot_read_is_named(
 
     monkeypatch.setitem(source.SOURCES, ".server", list_refusing)
     config = RunConfig(data=str(tmp_path / "any.server"), cache_dir=str(tmp_path / "caches"), bad_images="skip")
-    data = open_dataset(load_configured_folder(config), PREPROCESSING, config)
+    data = open_dataset(load_image_folder(config), PREPROCESSING, config)
     assert data.skipped == {"train/class 0/000.png": "the server does not answer"}
     assert len(data.train) == 20

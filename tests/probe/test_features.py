@@ -32,7 +32,7 @@ def processes(data_folder: Path, tmp_path: Path) -> Iterator[Processes]:
 def opened(data_folder: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Loaded, Dataset]:
     config = settings(data_folder, runs, **changes)
     loaded = build_model(dataclasses.replace(config, head_init="default"), 3)
-    folder = load_image_folder(config.data, seed=0, split_fraction=0.2)
+    folder = load_image_folder(config)
     return config, loaded, open_dataset(folder, loaded.preprocessing, config)
 
 

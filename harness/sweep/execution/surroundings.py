@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.errors import (
     DataError,
     HarnessError,
@@ -72,7 +72,7 @@ def problem_around(config: RunConfig, folder: Path, slot: Slot) -> str | None:
     if shutil.disk_usage(folder).free < LEAST_FREE:
         return str(no_space(folder / "study.db"))
     try:
-        load_configured_folder(config.resolved())
+        load_image_folder(config.resolved())
     except HarnessError as error:
         return "; ".join(error.problems)
     if lost := set(slot.gpus) - set(visible_gpus(os.environ)):

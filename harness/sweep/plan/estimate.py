@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.data.image_folder import load_configured_folder
+from harness.data.image_folder import load_image_folder
 from harness.launch.gpus import count_gpus, told_to_use_cpu
 from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
 from reports.runs import read_runs
@@ -134,7 +134,7 @@ def _image_counts(configs: Sequence[RunConfig]) -> list[ImageCounts]:
             continue
         if not Path(config.data).expanduser().exists():
             raise UnknownCost(f"The folder {config.data} does not exist, so time and disk are unknown.")
-        folder = load_configured_folder(config)
+        folder = load_image_folder(config)
         train, val, test = (len(split.files) for split in folder.splits)
         counts[key] = ImageCounts(train, val, test, len(folder.classes))
     return [counts[key] for key in keys]

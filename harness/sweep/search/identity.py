@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.data.image_folder import fingerprint, load_configured_folder
+from harness.data.image_folder import fingerprint, load_image_folder
 from harness.errors import ConfigError
 from harness.settings.imbalance import NAMED_CLASS_WEIGHTS
 from harness.settings.model import NAMED_WEIGHTS
@@ -33,7 +33,7 @@ def read_contents(configs: Iterable[RunConfig]) -> Contents:
     weights: dict[str, str] = {}
     for config in configs:
         if (key := data_key(config)) not in data:
-            folder = load_configured_folder(config)
+            folder = load_image_folder(config)
             data[key] = fingerprint(folder, folder.digests)
         if config.weights not in NAMED_WEIGHTS and (path := _absolute(config.weights)) not in weights:
             weights[path] = _digest(path)
