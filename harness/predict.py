@@ -104,7 +104,7 @@ def evaluate_again(
     if not data and (sentence := data_change(run_folder, dataset)):
         warn(sentence)
     processes = Processes(config)
-    batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
+    batches = scoring_batches(dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
     predictions, scores = evaluate(model, batches, len(dataset.test), len(best.classes), processes)
     processes.close()

@@ -20,17 +20,19 @@ from harness.model.preprocessing import Preprocessing
 class CachedImages:
     """One split: where its images are in the cache int64 (N,), their class indices int64 (N,), and their files."""
 
+    cache: PixelCache
     positions: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.positions)
 
     def take(self, chosen: Sequence[int]) -> CachedImages:
         """Those of its images, by their places in the split."""
         places = np.array(chosen, np.int64)
-        return CachedImages(self.positions[places], self.labels[places], tuple(self.files[place] for place in chosen))
+        files = tuple(self.files[place] for place in chosen)
+        return dataclasses.replace(self, positions=self.positions[places], labels=self.labels[places], files=files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,7 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
 def _readable(split: Split, start: int, pixels: PixelCache) -> CachedImages:
     kept = np.array([start + index not in pixels.bad for index in range(len(split.files))], dtype=bool)
     return CachedImages(
+        cache=pixels,
         positions=start + np.flatnonzero(kept),
         labels=split.labels[kept],
         files=tuple(file for file, keep in zip(split.files, kept, strict=True) if keep),

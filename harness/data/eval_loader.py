@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from harness.data.augment import centre_box
-from harness.data.cache import PixelCache
-from harness.data.prefetch import Normalise, Staging, work_ahead
+from harness.data.dataset import CachedImages
+from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead
+from harness.model.preprocessing import Preprocessing
 
 
 class EvalBatch(NamedTuple):
@@ -30,29 +31,22 @@ class EvalBatches:
 
     def __init__(
         self,
+        images: CachedImages,
+        preprocessing: Preprocessing,
+        process: LoaderProcess,
         *,
-        cache: PixelCache,
-        indices: np.ndarray,
-        labels: np.ndarray,
         batch_size: int,
-        crop_size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 1,
         read_ahead: bool = False,
     ) -> None:
-        """`indices` and `labels` (N,): each image's place in the cache and its class; `batch_size` is per process.
+        """`batch_size` is per process.
 
         `read_ahead`: read images from disk before they are needed, because they may not be in memory.
         """
-        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-        self._batch_size, self._size, self._workers = batch_size, crop_size, workers
-        self._device, self._normalise = torch.device(device), Normalise(mean, std)
-        self._positions = np.arange(rank, len(self._indices), world)
+        self._cache, self._indices, self._process = images.cache, images.positions, process
+        self._labels = torch.from_numpy(images.labels)
+        self._batch_size, self._size = batch_size, preprocessing.crop_size
+        self._normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self._positions = np.arange(process.rank, len(images), process.world)
         self._reads_ahead = read_ahead
 
     def halve(self) -> bool:
@@ -69,7 +63,9 @@ class EvalBatches:
     def __iter__(self) -> Iterator[EvalBatch]:
         batches = [self._positions[number * self._batch_size :][: self._batch_size] for number in range(len(self))]
         cv2.setNumThreads(0)
-        staging = Staging(min(self._batch_size, len(self._positions)), self._size, self._normalise, self._device)
+        staging = Staging(
+            min(self._batch_size, len(self._positions)), self._size, self._normalise, self._process.device
+        )
 
         reader = None
         if self._reads_ahead:
@@ -80,17 +76,17 @@ class EvalBatches:
             if reader:
                 reader.reach(number)
             staging.reserve(number)
-            parts = np.array_split(np.arange(len(batches[number])), min(self._workers, len(batches[number])))
+            parts = np.array_split(np.arange(len(batches[number])), min(self._process.workers, len(batches[number])))
             return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
 
-        prepared = work_ahead(map(calls, range(len(batches))), self._workers)
+        prepared = work_ahead(map(calls, range(len(batches))), self._process.workers)
         try:
             for number, _ in enumerate(prepared):
                 positions = torch.from_numpy(batches[number])
                 images = staging.take(number, len(positions))
                 # non_blocking: otherwise the host would wait here until the GPU is idle.
-                labels = self._labels[positions].to(self._device, non_blocking=True)
-                yield EvalBatch(images, labels, positions.to(self._device, non_blocking=True))
+                labels = self._labels[positions].to(self._process.device, non_blocking=True)
+                yield EvalBatch(images, labels, positions.to(self._process.device, non_blocking=True))
         finally:
             prepared.close()
             if reader:

@@ -56,7 +56,7 @@ def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
 
 
 def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:
-    """Whole levels, float32 (b, 3, S, S), of the images at `images` (b,) in the cache; all except the erasing."""
+    """Levels (b, 3, S, S) of the images at `images` (b,) in the cache, as of `crop_and_resize`; all but the erasing."""
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = drawn[start : start + _CHUNK]
@@ -69,18 +69,27 @@ def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentP
 def crop_and_resize(
     resident: ResidentPixels, images: np.ndarray, boxes: Sequence[Box], flips: Sequence[bool], size: int
 ) -> torch.Tensor:
-    """Antialiased bilinear resize of each image's box, mirrored where asked: float32 (b, 3, S, S) of whole levels."""
+    """Antialiased bilinear resize of each image's box, mirrored where asked: float32 (b, 3, S, S) of whole levels.
+
+    If every box has S x S pixels, they are read as they are: uint8.
+    """
     device = resident.pixels.device
+    as_they_are = all(box.height == box.width == size for box in boxes)
     geometry = torch.tensor(np.array(boxes, dtype=np.int64)).to(device, non_blocking=True)
     top, left, height, width = geometry.unbind(1)
-    row, row_weight = _taps(height, size, max(box.height for box in boxes))  # (b, S, K)
-    column, column_weight = _taps(width, size, max(box.width for box in boxes))
+    if as_they_are:
+        row = column = torch.arange(size, device=device)[None, :, None]
+    else:
+        row, row_weight = _taps(height, size, max(box.height for box in boxes))  # (b, S, K)
+        column, column_weight = _taps(width, size, max(box.width for box in boxes))
     flip = torch.tensor(flips).to(device, non_blocking=True)[:, None, None]
     column = torch.where(flip, column.flip(1), column) + left[:, None, None]
-    column_weight = torch.where(flip, column_weight.flip(1), column_weight)
 
     index = torch.from_numpy(images).to(device, non_blocking=True)
     row = resident.starts[index, None, None] + (row + top[:, None, None]) * resident.widths[index, None, None]
+    if as_they_are:
+        return resident.pixels[row + column.transpose(1, 2)].permute(0, 3, 1, 2)
+    column_weight = torch.where(flip, column_weight.flip(1), column_weight)
     levels = torch.zeros(len(boxes), size, size, 3, device=device)
     for i in range(row.shape[2]):
         for j in range(column.shape[2]):

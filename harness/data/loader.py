@@ -15,12 +15,13 @@ import torch
 from harness.data import augment as augmentation
 from harness.data import gpu_augment, mixup, rng
 from harness.data.augment import Augment, AugmentParams
-from harness.data.cache import PixelCache
+from harness.data.dataset import CachedImages
 from harness.data.gpu_augment import ResidentPixels
 from harness.data.policies import POLICIES
-from harness.data.prefetch import Normalise, Staging, work_ahead
+from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead, stored_order
 from harness.data.sampler import ORDERS, Order, in_blocks
+from harness.model.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -63,43 +64,35 @@ class TrainBatches:
 
     def __init__(
         self,
+        images: CachedImages,
+        preprocessing: Preprocessing,
+        process: LoaderProcess,
         *,
-        cache: PixelCache,
-        indices: np.ndarray,
-        labels: np.ndarray,
         num_classes: int,
         batch_size: int,
-        crop_size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
         augment: Augment,
         label_smoothing: float = 0.0,
         drop_path: np.ndarray | None = None,
         order: str = "shuffle",
         shuffle: str = "full",
         class_weights: np.ndarray | None = None,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 1,
         on_device: ResidentPixels | None = None,
     ) -> None:
-        """`indices` and `labels` (N,): each sample's place in the cache and its class; `batch_size` is global.
+        """`batch_size` is global.
 
         `drop_path` (2L,): the rate of every residual branch. `on_device`: the cache in device memory, if it fits there.
         `order` is one of ORDERS; with `shuffle` "blocks" it is `in_blocks`, and images are read from disk ahead of the
         model. `class_weights` (C,) are those of the loss.
         """
-        self._cache, self._indices = cache, np.asarray(indices, dtype=np.int64)
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+        self._cache, self._indices, self._process = images.cache, images.positions, process
+        self._labels = torch.from_numpy(images.labels)
         self._order: Callable[..., Order] = functools.partial(ORDERS[order], self._labels.numpy())
         if shuffle == "blocks":
-            self._order = functools.partial(in_blocks, stored_order(cache, self._indices))
+            self._order = functools.partial(in_blocks, stored_order(self._cache, self._indices))
         self._masses = np.ones(len(self._labels)) if class_weights is None else class_weights[self._labels.numpy()]
-        self._num_classes, self._batch_size, self._size = num_classes, batch_size, crop_size
+        self._num_classes, self._batch_size, self._size = num_classes, batch_size, preprocessing.crop_size
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
-        self._device, self._rank, self._world, self._workers = torch.device(device), rank, world, workers
-        self._normalise = Normalise(mean, std)
+        self._normalise = Normalise(preprocessing.mean, preprocessing.std)
         self._on_device = on_device if POLICIES[augment.policy].works_on_device else None
         self._reads_ahead = shuffle == "blocks" and self._on_device is None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
@@ -110,8 +103,8 @@ class TrainBatches:
         """Host buffers, reused in every epoch; None if the images are on the device."""
         if self._on_device:
             return None
-        most = math.ceil(min(self._batch_size, len(self._indices)) / self._world) + 2 * self._mixes
-        return Staging(most, self._size, self._normalise, self._device)
+        most = math.ceil(min(self._batch_size, len(self._indices)) / self._process.world) + 2 * self._mixes
+        return Staging(most, self._size, self._normalise, self._process.device)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """This process's share of every global batch of an epoch, from `start_step`. One epoch at a time."""
@@ -127,11 +120,11 @@ class TrainBatches:
                 reader.reach(share.step - start_step)
             if self._staging:
                 self._staging.reserve(share.step)
-            parts = np.array_split(np.arange(len(share.samples)), min(self._workers, len(share.samples)))
+            parts = np.array_split(np.arange(len(share.samples)), min(self._process.workers, len(share.samples)))
             images = [functools.partial(self._prepare, share, part, epoch) for part in parts]
             return [functools.partial(self._drop_path_scale, share, epoch), *images]
 
-        prepared = work_ahead(map(calls, shares), self._workers)
+        prepared = work_ahead(map(calls, shares), self._process.workers)
         try:
             for share, (scale, *parts) in zip(shares, prepared, strict=True):
                 drawn = [params for part in parts for params in part]
@@ -151,7 +144,7 @@ class TrainBatches:
     def _share(self, order: Order, step: int) -> _Share:
         """This process's part of a global batch. If two processes share a mixed pair, both load both images."""
         samples, draws = (part[step * self._batch_size :][: self._batch_size] for part in order)
-        start, stop = share_of(len(samples), self._rank, self._world)
+        start, stop = share_of(len(samples), self._process.rank, self._process.world)
         is_real = start < stop
         if not is_real:
             start, stop = 0, 1
@@ -190,16 +183,16 @@ class TrainBatches:
                 images[row, :, top : top + height, left : left + width] = 0
 
         # Only labels are copied to the device: copying (b, C) floats would wait until the GPU is idle.
-        labels = self._labels[torch.from_numpy(share.samples)].to(self._device, non_blocking=True)
+        labels = self._labels[torch.from_numpy(share.samples)].to(self._process.device, non_blocking=True)
         targets = mixup.soft_targets(labels, self._num_classes, self._label_smoothing)
         mix = mixup.draw(self._augment, epoch=epoch, step=share.step, size=self._size)
         if mix:
             mixup.mix_pairs(images, targets, mix)
 
         own = slice(share.skip, share.skip + share.count)
-        weight = torch.full((share.count,), float(share.is_real), device=self._device)
+        weight = torch.full((share.count,), float(share.is_real), device=self._process.device)
         if scale is not None:
-            scale = scale.to(self._device, non_blocking=True)
+            scale = scale.to(self._process.device, non_blocking=True)
         return Batch(images[own], targets[own], share.samples[own], weight, share.total, scale, share.mass)
 
     def _drop_path_scale(self, share: _Share, epoch: int) -> torch.Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,6 +14,18 @@ import torch
 
 # Batches that are prepared while one is in use. The ring has one buffer more, for the batch in use.
 AHEAD = 2
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class LoaderProcess:
+    """A process that loads: where its batches go, its place among the processes of the run, its threads."""
+
+    device: torch.device = CPU
+    rank: int = 0
+    world: int = 1
+    workers: int = 1
 
 
 class Normalise:

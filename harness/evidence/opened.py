@@ -43,7 +43,7 @@ class Opened:
         return evenly_spaced(len(self.tested), FEW)
 
     def batches(self, images: CachedImages) -> Callable[[], Iterator[Tensor]]:
-        loader = explaining_batches(self.dataset.pixels, images, self.best.preprocessing, self.config, self.processes)
+        loader = explaining_batches(images, self.best.preprocessing, self.config, self.processes)
         # On a CPU an image is valid until the next batch is drawn.
         return lambda: (batch.images.clone() for batch in loader)
 
@@ -52,8 +52,7 @@ class Opened:
             model, self.config.model, self.config.weights, self.best.classes, self.best.preprocessing
         )
         layer = head_layer(self.config.model, None)
-        pixels, root = self.dataset.pixels, self.config.data
-        result = explain_dataset(explained, pixels, images, root, layer, self.config, self.processes)
+        result = explain_dataset(explained, images, self.config.data, layer, self.config, self.processes)
         assert result is not None  # this is the only process
         return result.archive
 

@@ -63,9 +63,7 @@ def explain_run(
     except HarnessError as error:
         say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
-    result = test_set.explain_dataset(
-        explained, dataset.pixels, dataset.test, str(dataset.root), layer, config, processes, before
-    )
+    result = test_set.explain_dataset(explained, dataset.test, str(dataset.root), layer, config, processes, before)
     processes.close()
     assert result is not None
     output.write_and_log(result, place, None, say)
@@ -188,9 +186,9 @@ def _explain_files(
         resize = Resize(rule.resize_size, rule.interpolation)
         pixels = open_cache(root, files, resize=resize, cache_dir=scratch, progress=len(files) > 100)
         unknown = np.full(len(files), -1)
-        rows = CachedImages(np.arange(len(files)), unknown, tuple(files))
+        rows = CachedImages(pixels, np.arange(len(files)), unknown, tuple(files))
         say(f"Explaining {len(files)} images.")
-        result = test_set.explain_dataset(explained, pixels, rows, str(root), layer, config, processes)
+        result = test_set.explain_dataset(explained, rows, str(root), layer, config, processes)
         processes.close()
         assert result is not None
         output.write_and_log(result, place, None, say)

@@ -12,7 +12,6 @@ import numpy as np
 from torch import nn
 
 from harness.config import RunConfig
-from harness.data.cache import PixelCache
 from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
 from harness.explain import archive
@@ -82,9 +81,7 @@ def explain_test_set(
     if config.explain == "auto" and len(images) < total:
         run_logger.console.say(f"These are evenly spaced among all {total}; --explain all explains every one.")
     try:
-        result = explain_dataset(
-            explained, data.pixels, images, str(data.root), layer, config, processes, before, run.stop
-        )
+        result = explain_dataset(explained, images, str(data.root), layer, config, processes, before, run.stop)
     except HarnessError as error:
         run_logger.problem("attention", str(error))
         return None
@@ -95,7 +92,6 @@ def explain_test_set(
 
 def explain_dataset(
     explained: ExplainedModel,
-    pixels: PixelCache,
     images: CachedImages,
     root: str,
     layer: int,
@@ -109,7 +105,7 @@ def explain_dataset(
     after = Embedding.of(explained.model)
     compared = (before, after) if before and after else None
     projections = [each.projection for each in compared or ()]
-    batches = explaining_batches(pixels, images, explained.preprocessing, config, processes)
+    batches = explaining_batches(images, explained.preprocessing, config, processes)
     start = time.perf_counter()
     collected = collect(explained.model, batches, len(images), layer, projections, processes, stop)
     if collected is None:
@@ -143,7 +139,7 @@ def explain_dataset(
     )
     return ExplainResult(
         arrays,
-        of_cache(pixels, images.positions, explained.preprocessing.crop_size),
+        of_cache(images.cache, images.positions, explained.preprocessing.crop_size),
         Change(*compared, collected.content_lengths) if compared else None,
         collected.top_classes,
         collected.top_probabilities,

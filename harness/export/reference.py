@@ -61,7 +61,7 @@ def reference_of(
     processes = Processes(replace(config, precision="fp32"))
     try:
         with _exact_convolutions():
-            batches = scoring_batches(dataset.pixels, dataset.test, best.preprocessing, config, processes)
+            batches = scoring_batches(dataset.test, best.preprocessing, config, processes)
             model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)
             predictions, _ = evaluate(model, batches, len(paths), len(best.classes), processes)
             assert predictions is not None  # this is the only process

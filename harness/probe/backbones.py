@@ -76,9 +76,7 @@ def _probe_backbone(config: RunConfig, folder: ImageFolder, processes: Processes
     data = open_dataset(folder, loaded.preprocessing, config)
     loaded.model.to(processes.device)
     began = time.perf_counter()
-    features = [
-        features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
-    ]
+    features = [features_of(split, loaded, config, processes) for split in (data.train, data.val, data.test)]
     extracted = time.perf_counter()
     train, val, test = features
     probe, val_scores = fit_probe(

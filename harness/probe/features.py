@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from harness.config import RunConfig
-from harness.data.cache import PixelCache, cache_directory
+from harness.data.cache import cache_directory
 from harness.data.dataset import CachedImages
 from harness.data.store import mark_used
 from harness.evaluate import outputs_of
@@ -28,21 +28,19 @@ from harness.training.distributed import Processes
 FORMAT = 1
 
 
-def features_of(
-    split: CachedImages, pixels: PixelCache, loaded: Loaded, config: RunConfig, processes: Processes
-) -> np.ndarray:
+def features_of(split: CachedImages, loaded: Loaded, config: RunConfig, processes: Processes) -> np.ndarray:
     """Features (N, D) float32 of a split, in its order, on the main process; (0, D) elsewhere. Every rank calls it.
 
     They are kept in the folder `features` of the image cache, by images, weights and preprocessing, so that all runs
     that start from the same backbone share them. The model is on the run's device, in float32 whatever --precision.
     """
     model = loaded.model
-    path = cache_directory(config.cache_dir) / "features" / f"{_key(split, pixels, loaded, config)}.safetensors"
+    path = cache_directory(config.cache_dir) / "features" / f"{_key(split, loaded, config)}.safetensors"
     width = adapter.parts(model).head.in_features
     kept = _read(path, len(split), width) if processes.is_main else None
     if processes.from_main(kept is not None):  # a flag: the other ranks have no use for the features
         return np.empty((0, width), np.float32) if kept is None else kept
-    batches = scoring_batches(pixels, split, loaded.preprocessing, config, processes)
+    batches = scoring_batches(split, loaded.preprocessing, config, processes)
     training = model.training
     with without_head(model):
         outputs = outputs_of(model.eval(), batches, len(split), width, processes)
@@ -61,11 +59,11 @@ def without_head(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _key(split: CachedImages, pixels: PixelCache, loaded: Loaded, config: RunConfig) -> str:
+def _key(split: CachedImages, loaded: Loaded, config: RunConfig) -> str:
     """Changes with anything that changes a feature: image contents and their order, weights, preprocessing."""
     what = {
         "format": FORMAT,
-        "images": [pixels.digests[position] for position in split.positions],
+        "images": [split.cache.digests[position] for position in split.positions],
         "model": config.model,
         "weights": loaded.weights_digest or f"new, seed {config.seed}",
         "preprocessing": dataclasses.asdict(loaded.preprocessing),

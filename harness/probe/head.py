@@ -50,7 +50,7 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
     origin = {"data": data.fingerprint, "weights": loaded.weights_digest}
     if (head := processes.on_main(lambda: _read(path, origin))) is None:
         train, val, test = (
-            features_of(split, data.pixels, loaded, config, processes) for split in (data.train, data.val, data.test)
+            features_of(split, loaded, config, processes) for split in (data.train, data.val, data.test)
         )
         processes.on_main(lambda: _fit_and_write(path, origin, train, val, test, data, processes.device))
         head = processes.on_main(lambda: _read(path, origin))

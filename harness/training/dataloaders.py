@@ -9,11 +9,11 @@ import numpy as np
 from harness.config import RunConfig
 from harness.data import gpu_augment
 from harness.data.augment import Augment
-from harness.data.cache import PixelCache
 from harness.data.dataset import CachedImages, Dataset
 from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.policies import POLICIES
+from harness.data.prefetch import LoaderProcess
 from harness.launch.cores import usable_cores
 from harness.model.architectures import entry_of
 from harness.model.drop_path import drop_path_rates
@@ -47,16 +47,9 @@ def open_batches(
     fits = gpu_augment.fits(data.pixels.nbytes, processes.device)
     keep_on_device = fits and POLICIES[config.augment].works_on_device
     train = TrainBatches(
-        cache=data.pixels,
-        indices=data.train.positions,
-        labels=data.train.labels,
-        crop_size=preprocessing.crop_size,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        device=processes.device,
-        rank=processes.rank,
-        world=processes.world,
-        workers=_workers(config, processes),
+        data.train,
+        preprocessing,
+        _process(config, processes),
         num_classes=len(data.classes),
         batch_size=config.batch_size,
         augment=Augment(
@@ -77,56 +70,37 @@ def open_batches(
         ),
         on_device=gpu_augment.upload(data.pixels, processes.device) if keep_on_device else None,
     )
-    val, test = (
-        scoring_batches(data.pixels, split, preprocessing, config, processes) for split in (data.val, data.test)
-    )
+    val, test = (scoring_batches(split, preprocessing, config, processes) for split in (data.val, data.test))
     return Batches(train, val, test)
 
 
 def scoring_batches(
-    pixels: PixelCache, split: CachedImages, preprocessing: Preprocessing, config: RunConfig, processes: Processes
-) -> EvalBatches:
-    """A split, each image once over all processes; without gradients the batch size affects speed only."""
-    size = config.micro_batch or (GPU_SCORING_BATCH if processes.device.type == "cuda" else CPU_SCORING_BATCH)
-    return _eval_batches(pixels, split, preprocessing, config, processes, size)
-
-
-def explaining_batches(
-    pixels: PixelCache, split: CachedImages, preprocessing: Preprocessing, config: RunConfig, processes: Processes
-) -> EvalBatches:
-    """A split in smaller batches: gradients of attention take as much memory as a training step."""
-    size = GPU_EXPLAINING_BATCH if processes.device.type == "cuda" else CPU_EXPLAINING_BATCH
-    size = min(size, config.micro_batch or size)
-    return _eval_batches(pixels, split, preprocessing, config, processes, size)
-
-
-def _eval_batches(
-    pixels: PixelCache,
-    split: CachedImages,
+    images: CachedImages,
     preprocessing: Preprocessing,
     config: RunConfig,
     processes: Processes,
-    batch_size: int,
+    batch_size: int | None = None,
 ) -> EvalBatches:
-    return EvalBatches(
-        cache=pixels,
-        indices=split.positions,
-        labels=split.labels,
-        batch_size=batch_size,
-        crop_size=preprocessing.crop_size,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        device=processes.device,
-        rank=processes.rank,
-        world=processes.world,
-        workers=_workers(config, processes),
-        read_ahead=config.shuffle == "blocks",
-    )
+    """Images, each once over all processes; without gradients the batch size affects speed only."""
+    if batch_size is None:
+        batch_size = config.micro_batch or (GPU_SCORING_BATCH if _on_gpu(processes) else CPU_SCORING_BATCH)
+    process, read_ahead = _process(config, processes), config.shuffle == "blocks"
+    return EvalBatches(images, preprocessing, process, batch_size=batch_size, read_ahead=read_ahead)
 
 
-def _workers(config: RunConfig, processes: Processes) -> int:
-    """Threads per process that prepare batches."""
-    if config.workers:
-        return config.workers
-    cores_per_process = max(1, usable_cores() // processes.local_world)
-    return min(MAX_WORKERS, cores_per_process) if processes.device.type == "cuda" else 1
+def explaining_batches(
+    images: CachedImages, preprocessing: Preprocessing, config: RunConfig, processes: Processes
+) -> EvalBatches:
+    """Images in smaller batches: gradients of attention take as much memory as a training step."""
+    size = GPU_EXPLAINING_BATCH if _on_gpu(processes) else CPU_EXPLAINING_BATCH
+    return scoring_batches(images, preprocessing, config, processes, min(size, config.micro_batch or size))
+
+
+def _on_gpu(processes: Processes) -> bool:
+    return processes.device.type == "cuda"
+
+
+def _process(config: RunConfig, processes: Processes) -> LoaderProcess:
+    cores = max(1, usable_cores() // processes.local_world)
+    workers = config.workers or (min(MAX_WORKERS, cores) if _on_gpu(processes) else 1)
+    return LoaderProcess(processes.device, processes.rank, processes.world, workers)

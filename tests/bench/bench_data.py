@@ -26,8 +26,11 @@ from torchvision.transforms import v2
 
 from harness.data.augment import Augment
 from harness.data.cache import open_cache
+from harness.data.dataset import CachedImages
 from harness.data.loader import TrainBatches
+from harness.data.prefetch import LoaderProcess
 from harness.data.resize import Resize
+from harness.model.preprocessing import Preprocessing
 from tests.bench.images import write_images
 from tests.bench.table import ratios, show, spread
 
@@ -63,14 +66,11 @@ def variants(root: Path, cache_dir: Path, count: int, batch_size: int, resize: i
 
     def ours(settings: Augment) -> Callable[[int], int]:
         batches = TrainBatches(
-            cache=cache,
-            indices=np.arange(len(files)),
-            labels=np.array([label for _, label in samples]),
+            CachedImages(cache, np.arange(len(files)), np.array([label for _, label in samples]), tuple(files)),
+            Preprocessing(resize, SIZE, "bilinear", MEAN, STD),
+            LoaderProcess(),
             num_classes=len(folder.classes),
             batch_size=batch_size,
-            crop_size=SIZE,
-            mean=MEAN,
-            std=STD,
             augment=settings,
         )
         return lambda epoch: sum(len(batch.images) for batch in batches.epoch(epoch))

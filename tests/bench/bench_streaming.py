@@ -28,10 +28,12 @@ from harness.data.augment import Augment
 from harness.data.cache import PixelCache, open_cache, store_folder
 from harness.data.cache_build import SHARD_BYTES
 from harness.data.loader import TrainBatches
+from harness.data.prefetch import LoaderProcess
 from harness.data.read_ahead import on_disk, ranges
 from harness.data.resize import Resize
 from harness.data.store import ShardWriter
 from tests.bench.table import show, spread
+from tests.helpers.pixel_caches import cropped, split_of
 
 SIZE = 224
 WRITERS = 2  # threads that decoded the images, each into its own shards
@@ -148,17 +150,13 @@ def epoch_speed(
 ) -> list[float]:
     """Images per second, and per CPU second without the limit's, of an epoch or of its first `most` images."""
     batches = TrainBatches(
-        cache=cache,
-        indices=train,
-        labels=train % 100,
+        split_of(cache, train, train % 100),
+        cropped(SIZE),
+        LoaderProcess(workers=workers),
         num_classes=100,
         batch_size=64,
-        crop_size=SIZE,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
         augment=Augment("none"),
         shuffle=shuffle,
-        workers=workers,
     )
     start, cpu = time.perf_counter(), time.process_time()
     steps = itertools.islice(batches.epoch(epoch), -(-most // 64))

@@ -11,22 +11,19 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from harness.data.dataset import CachedImages
 from harness.data.eval_loader import EvalBatches
+from harness.data.prefetch import LoaderProcess
 from tests.data.test_loader import CACHE, INDICES, LABELS, MEAN, PICTURES, SIZE, STD, some_pictures
-from tests.helpers.pixel_caches import cache_of
+from tests.helpers.pixel_caches import cache_of, cropped, split_of
+
+SPLIT = split_of(CACHE, INDICES, LABELS)
 
 
-def evaluated(**changes: object) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    arguments: dict[str, object] = {
-        "cache": CACHE,
-        "indices": INDICES,
-        "labels": LABELS,
-        "batch_size": 4,
-        "crop_size": SIZE,
-        "mean": MEAN,
-        "std": STD,
-    }
-    loader = EvalBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+def evaluated(
+    images: CachedImages = SPLIT, size: int = SIZE, **process: int
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    loader = EvalBatches(images, cropped(size, MEAN, STD), LoaderProcess(**process), batch_size=4)
     seen = [(images.clone(), labels, positions) for images, labels, positions in loader]
     assert len(seen) == len(loader)
     return seen
@@ -64,9 +61,7 @@ def test_evaluation_pixels_are_those_of_torchvision() -> None:
     pipeline = v2.Compose(
         [v2.Resize(40), v2.CenterCrop(33), v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
     )
-    ((images, _, positions),) = evaluated(
-        cache=cache, indices=np.arange(6), labels=np.zeros(6), batch_size=8, crop_size=33
-    )
-    assert positions.tolist() == list(range(6))
-    for image, picture in zip(images, pictures, strict=True):
+    batches = evaluated(split_of(cache, np.arange(6), np.zeros(6, np.int64)), 33)
+    assert [positions.tolist() for _, _, positions in batches] == [[0, 1, 2, 3], [4, 5]]
+    for image, picture in zip(torch.cat([images for images, _, _ in batches]), pictures, strict=True):
         assert (image - pipeline(picture)).abs().max() < 1e-6

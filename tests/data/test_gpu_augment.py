@@ -11,6 +11,7 @@ from harness.data import augment, gpu_augment
 from harness.data.augment import Augment, AugmentParams, Box
 from harness.data.cache import PixelCache
 from tests.helpers.pixel_caches import cache_of
+from tests.model.test_packed_attention import CountedOperations
 
 CPU = torch.device("cpu")
 
@@ -65,8 +66,7 @@ def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarra
     )
     levels = gpu_augment.batch(ON_DEVICE, pictures, recipes, size)
     assert levels.shape == (count, 3, size, size)
-    assert levels.dtype == torch.float32
-    assert levels.is_contiguous()
+    assert levels.dtype == (torch.uint8 if settings.policy == "none" else torch.float32)
     assert torch.equal(levels, levels.round())
     assert levels.min() >= 0
     assert levels.max() <= 255
@@ -76,6 +76,20 @@ def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarra
 def test_centre_crops_are_the_same_bits() -> None:
     single, batch, _ = both_paths(Augment("none"), 96)
     assert np.array_equal(single, batch)
+
+
+def test_a_box_of_the_right_size_is_read_once_and_a_smaller_one_four_times() -> None:
+    numbers, flips = np.array([0, 3]), [False, True]
+    boxes = [Box(0, 3, 90, 90), Box(6, 20, 90, 90)]
+    with CountedOperations() as counted:
+        exact = gpu_augment.crop_and_resize(ON_DEVICE, numbers, boxes, flips, 90)
+    assert counted.calls["index"] == 3  # where each image begins, its width, the pixels
+    assert counted.calls.total() <= 15
+    cut = [IMAGES[i][box.top : box.top + 90, box.left : box.left + 90] for i, box in zip(numbers, boxes, strict=True)]
+    assert np.array_equal(exact.permute(0, 2, 3, 1), np.stack([cut[0], cut[1][:, ::-1]]))
+    with CountedOperations() as counted:
+        gpu_augment.crop_and_resize(ON_DEVICE, numbers, [boxes[0], Box(6, 20, 80, 90)], flips, 90)
+    assert counted.calls["index"] == 6
 
 
 @pytest.mark.parametrize("size", [64, 96, 160])

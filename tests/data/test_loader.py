@@ -14,12 +14,13 @@ import torch
 from harness.data import augment, gpu_augment, mixup
 from harness.data.augment import Augment
 from harness.data.loader import Batch, TrainBatches, share_of
-from harness.data.prefetch import Normalise
-from tests.helpers.pixel_caches import cache_of
+from harness.data.prefetch import LoaderProcess, Normalise
+from tests.helpers.pixel_caches import cache_of, cropped, split_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PICTURES, CLASSES, SIZE = 17, 4, 16
 LABELS = np.arange(PICTURES) % CLASSES
+CPU = torch.device("cpu")
 DROP_PATH = np.array([0.0, 0.0, 0.25, 0.5])
 
 EVERYTHING = {
@@ -43,21 +44,30 @@ CACHE = cache_of(some_pictures(PICTURES + 3))
 INDICES = np.arange(PICTURES)[::-1] + 3  # where sample 0, 1, ... lies in the cache
 
 
-def batches(settings: Augment = EVERYTHING["standard"], **changes: object) -> TrainBatches:
+def batches(
+    settings: Augment = EVERYTHING["standard"],
+    *,
+    labels: np.ndarray = LABELS,
+    crop_size: int = SIZE,
+    device: torch.device = CPU,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 1,
+    **changes: object,
+) -> TrainBatches:
     arguments: dict[str, object] = {
-        "cache": CACHE,
-        "indices": INDICES,
-        "labels": LABELS,
         "num_classes": CLASSES,
         "batch_size": 5,
-        "crop_size": SIZE,
-        "mean": MEAN,
-        "std": STD,
         "augment": settings,
         "label_smoothing": 0.1,
         "drop_path": DROP_PATH,
     }
-    return TrainBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+    return TrainBatches(
+        split_of(CACHE, INDICES, labels),
+        cropped(crop_size, MEAN, STD),
+        LoaderProcess(device, rank, world, workers),
+        **{**arguments, **changes},  # type: ignore[arg-type]
+    )
 
 
 def drawn(loader: TrainBatches, epoch: int = 0, start_step: int = 0) -> list[Batch]:

@@ -16,10 +16,12 @@ from harness.data.augment import Augment
 from harness.data.cache import PixelCache, open_cache, store_folder
 from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
+from harness.data.prefetch import LoaderProcess
 from harness.data.read_ahead import ReadAhead, on_disk, ranges, stored_order
 from harness.data.resize import Resize
 from harness.data.sampler import in_blocks
 from harness.data.store import ShardWriter
+from tests.helpers.pixel_caches import cropped, split_of
 
 IMAGES, SIDE, BATCH = 37, 8, 5
 DIGESTS = [f"{(number * 11) % IMAGES:032x}" for number in range(IMAGES)]
@@ -49,20 +51,19 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_ahead, "WINDOW", 9)
 
 
-def batches(cache: PixelCache, **changes: object) -> TrainBatches:
+def batches(cache: PixelCache, *, rank: int = 0, world: int = 1, workers: int = 1, **changes: object) -> TrainBatches:
     arguments: dict[str, object] = {
-        "cache": cache,
-        "indices": TRAIN,
-        "labels": TRAIN % 4,
         "num_classes": 4,
         "batch_size": BATCH,
-        "crop_size": SIDE,
-        "mean": (0.5,) * 3,
-        "std": (0.5,) * 3,
         "augment": Augment("standard", seed=1),
         "shuffle": "blocks",
     }
-    return TrainBatches(**{**arguments, **changes})  # type: ignore[arg-type]
+    return TrainBatches(
+        split_of(cache, TRAIN, TRAIN % 4),
+        cropped(SIDE),
+        LoaderProcess(rank=rank, world=world, workers=workers),
+        **{**arguments, **changes},  # type: ignore[arg-type]
+    )
 
 
 def drawn(cache: PixelCache, start_step: int = 0, **changes: object) -> list[tuple[list[int], np.ndarray]]:
@@ -184,11 +185,11 @@ def test_images_to_score_are_read_ahead_in_windows_and_stay_in_their_order(
         reached.append(reader._next)
 
     monkeypatch.setattr(ReadAhead, "reach", record)
-    split = {"cache": cache, "indices": TRAIN, "labels": TRAIN % 4, "batch_size": 4, "crop_size": SIDE, "rank": rank}
+    split, process = split_of(cache, TRAIN, TRAIN % 4), LoaderProcess(rank=rank, world=2)
     plain, ahead = (
         [
             (batch.positions.tolist(), batch.images.clone())
-            for batch in EvalBatches(**split, mean=(0.5,) * 3, std=(0.5,) * 3, world=2, read_ahead=read_ahead)
+            for batch in EvalBatches(split, cropped(SIDE), process, batch_size=4, read_ahead=read_ahead)
         ]
         for read_ahead in (False, True)
     )

@@ -204,7 +204,7 @@ def explain_with(run: Path, output: Path) -> None:
     best, config, dataset = open_run(run)
     processes = Processes(config)
     explained = ExplainedModel(best.model, config.model, "none", best.classes, best.preprocessing)
-    result = test_set.explain_dataset(explained, dataset.pixels, dataset.test, config.data, 6, config, processes)
+    result = test_set.explain_dataset(explained, dataset.test, config.data, 6, config, processes)
     assert (result is not None) == processes.is_main
     if result:
         archive.write(output, result.archive)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.data.cache import PixelCache
+from harness.data.dataset import CachedImages
+from harness.model.preprocessing import Preprocessing
 
 
 def cache_of(images: Sequence[np.ndarray]) -> PixelCache:
@@ -21,3 +23,15 @@ def cache_of(images: Sequence[np.ndarray]) -> PixelCache:
         digests=("",) * len(images),
         bad={},
     )
+
+
+def split_of(cache: PixelCache, positions: np.ndarray, labels: np.ndarray) -> CachedImages:
+    """Images of a cache as a split, without files."""
+    return CachedImages(cache, positions, labels, ())
+
+
+def cropped(
+    size: int, mean: tuple[float, float, float] = (0.5,) * 3, std: tuple[float, float, float] = (0.5,) * 3
+) -> Preprocessing:
+    """For images that are resized already: only the crop and normalisation count."""
+    return Preprocessing(size, size, "bilinear", mean, std)

@@ -38,11 +38,11 @@ def opened(data_folder: Path, runs: Path, **changes: Any) -> tuple[RunConfig, Lo
 
 def test_features_through_the_head_are_the_logits(data_folder: Path, tmp_path: Path, processes: Processes) -> None:
     config, loaded, data = opened(data_folder, tmp_path)
-    features = features_of(data.train, data.pixels, loaded, config, processes)
+    features = features_of(data.train, loaded, config, processes)
     assert features.shape == (21, 128) and features.dtype == np.float32
     expected = torch.empty(21, 3)
     with torch.inference_mode():
-        for images, _, positions in scoring_batches(data.pixels, data.train, loaded.preprocessing, config, processes):
+        for images, _, positions in scoring_batches(data.train, loaded.preprocessing, config, processes):
             expected[positions] = loaded.model.eval()(images)
         logits = loaded.model.heads(torch.from_numpy(features))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
@@ -52,9 +52,9 @@ def test_they_are_computed_once(
     data_folder: Path, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, loaded, data = opened(data_folder, tmp_path)
-    first = features_of(data.val, data.pixels, loaded, config, processes)
+    first = features_of(data.val, loaded, config, processes)
     monkeypatch.setattr(features_module, "outputs_of", lambda *_: pytest.fail("computed again"))
-    np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+    np.testing.assert_array_equal(features_of(data.val, loaded, config, processes), first)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"crop_pct": 0.5}, {"image_size": 64}])
@@ -62,17 +62,17 @@ def test_other_weights_or_preprocessing_are_other_features(
     data_folder: Path, tmp_path: Path, processes: Processes, changes: dict[str, Any]
 ) -> None:
     config, loaded, data = opened(data_folder, tmp_path)
-    first = features_of(data.val, data.pixels, loaded, config, processes)
+    first = features_of(data.val, loaded, config, processes)
     config, loaded, data = opened(data_folder, tmp_path, **changes)
-    assert not np.array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+    assert not np.array_equal(features_of(data.val, loaded, config, processes), first)
 
 
 def test_a_damaged_file_is_computed_again(data_folder: Path, tmp_path: Path, processes: Processes) -> None:
     config, loaded, data = opened(data_folder, tmp_path, cache_dir=str(tmp_path / "cache"))
-    first = features_of(data.val, data.pixels, loaded, config, processes)
+    first = features_of(data.val, loaded, config, processes)
     (kept,) = (tmp_path / "cache" / "features").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
-    np.testing.assert_array_equal(features_of(data.val, data.pixels, loaded, config, processes), first)
+    np.testing.assert_array_equal(features_of(data.val, loaded, config, processes), first)
 
 
 def test_the_head_is_back_afterwards(data_folder: Path, tmp_path: Path) -> None:
