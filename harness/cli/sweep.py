@@ -179,7 +179,6 @@ def run(
       harness sweep run sweeps/grid.yaml --repeat-best 3 --repeats 5
     """
     from harness.cli.verify import verify_best_run
-    from harness.sweep.execution.budget import Budget
     from harness.sweep.execution.resources import share_machine
     from harness.sweep.execution.runner_options import RunnerOptions
     from harness.sweep.repeat_best import RepeatBest, check_repeat_best
@@ -187,8 +186,7 @@ def run(
     from harness.sweep.spec.repeats import with_repeats
 
     search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
-    budget = Budget(**{name: values.pop(name) for name in Budget.__dataclass_fields__})
-    options = RunnerOptions(budget=budget, **values)
+    options = RunnerOptions(**values)
     spec, repeat = read_file(file, words), None
     if repeat_best:
         repeat = RepeatBest(repeat_best, search.repeats)

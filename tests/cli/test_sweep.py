@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 
 from harness.cli.main import main
 from harness.sweep import session
-from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.repeat_best import RepeatBest
@@ -111,7 +110,7 @@ def test_options_and_what_wins_over_the_file(
     [(sweep, search, slots, rules)] = given
     config = sweep.config({"lr": 1e-3, "augment": "none"})
     assert (config.data, config.epochs) == (str(data_folder), 3)
-    assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3, Budget(1.5, 0.9, 7)), 2)
+    assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3, None, 1.5, 0.9, 7), 2)
 
 
 def test_words_that_no_run_takes_are_refused(

@@ -42,15 +42,12 @@ class TrialEndings:
     def start_no_more(self) -> bool:
         return self.pause_cause is not None or self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW
 
-    def settle(self, trial: RunningTrial, *, interrupted: bool, has_succeeded: bool) -> None:
-        """Record how a trial ended whose process has ended; release it if it was interrupted.
-
-        `has_succeeded`: its success was counted before, when the next trial took its slot.
-        """
+    def settle(self, trial: RunningTrial, *, interrupted: bool) -> None:
+        """Record how a trial ended whose process has ended; release it if it was interrupted."""
         try:
             if outcome := read_outcome(trial.folder, self._sweep.metric.name):
                 self.record(trial.claimed, outcome, trial.folder)
-                if not has_succeeded:
+                if not trial.is_finishing:  # else it was counted when the next trial took its slot
                     self.failures_in_a_row = 0
             elif not self._trial_queue.owns(trial.claimed):
                 self._progress.event(trial.claimed, TAKEN_OVER)
@@ -85,7 +82,7 @@ class TrialEndings:
 
     def hold(self, claimed: ClaimedTrial, folder: RunFolder) -> None:
         """Wait until the process ends that is working on the run; then resume the run, or record its outcome."""
-        self._pending.hold(claimed, folder)
+        self._pending.add(claimed, folder)
         self._progress.event(claimed, "its run is in use by another process: waiting for its end")
 
     def _pause(self, claimed: ClaimedTrial, cause: str) -> None:
@@ -103,6 +100,6 @@ class TrialEndings:
         claimed = self._trial_queue.attempt_failed(trial.claimed)
         if exit_code != ConfigError.exit_code and claimed.attempts <= self._options.retries:
             self._progress.event(claimed, f"failed: {reason}. Trying again.")
-            self._pending.add(claimed)
+            self._pending.add(claimed, trial.folder)
         else:
             self.fail(claimed, reason, f". Log: {trial.log}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.runs.folder import RunFolder
 from harness.runs.rules import finite_number
-from harness.sweep.execution.memory_kills import KILLED
+from harness.sweep.execution.memory import KILLED
 from harness.sweep.execution.surroundings import INPUTS_FAILED, MACHINE_FAILED, problem_around
 from harness.sweep.spec.sweep_file import Sweep
 

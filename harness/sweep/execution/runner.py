@@ -19,8 +19,7 @@ from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.endings import MAX_FAILURES_IN_A_ROW, TAKEN_OVER, TrialEndings
-from harness.sweep.execution.free_memory import has_memory_for_another
-from harness.sweep.execution.idle import IdleWatch
+from harness.sweep.execution.memory import has_memory_for_another
 from harness.sweep.execution.outcome import read_outcome
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
@@ -28,7 +27,6 @@ from harness.sweep.execution.pruning import ask_to_stop, report_epochs
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
-from harness.sweep.execution.running_trials import RunningTrials
 from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
@@ -50,15 +48,14 @@ class Runner:
     ) -> None:
         self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
         self.progress = SweepProgress(sweep, trial_queue)
-        self.running = RunningTrials()
+        self.running: list[RunningTrial] = []
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
         self._time_limit = TimeLimit(options.end_by, sweep, folder)
         self._out_of_time = False
-        self.budget = BudgetWatch(options.budget, trial_queue, sweep.metric.name, sweep.metric.goal)
-        self._pending = PendingTrials(trial_queue)
+        self.budget = BudgetWatch(options, trial_queue)
+        self._pending = PendingTrials(trial_queue, self.progress)
         self.endings = TrialEndings(sweep, trial_queue, self._pending, self.progress, options)
-        self._idle = IdleWatch(trial_queue, self.progress)
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
         if options.start_method == "forkserver":
@@ -75,13 +72,12 @@ class Runner:
                     wait([trial.process.sentinel for trial in self.running], timeout=POLL_SECONDS)
                     self._handle_stop_requests()
                     self._send_heartbeats()
-                    self._pending.check_held()
-                    for trial in self.running:
+                    for trial in list(self.running):
                         self._check_trial(trial)
                     if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
                         failures = self.endings.failures_in_a_row
                         self._stop(f"{failures} trials failed one after another", 1, finish_tested=True)
-                    self.progress.refresh(list(self.running), len(self.slots))
+                    self.progress.refresh(self.running, len(self.slots))
             finally:
                 self._end_all()
             self._pending.release_all()
@@ -106,17 +102,16 @@ class Runner:
 
     def _is_done(self) -> bool:
         if self.running:
-            self._idle.reset()
             return False
         if self._stopping or self._out_of_time or self.budget.reason or self.endings.pause_cause is not None:
             return True
-        return not (self._signals or self._pending or self._idle.waits())
+        return not (self._signals or self._pending.may_come())
 
     def _fill_slots(self) -> None:
         if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while self.running.has_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
+            while self._is_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
                 if shortage := self._time_limit.shortage(self.trial_queue):
                     self._out_of_time = True
                     self.progress.event(None, shortage)
@@ -126,6 +121,9 @@ class Runner:
                     self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
                     return
                 self._start(claimed, slot)
+
+    def _is_free(self, slot: Slot) -> bool:
+        return all(trial.slot is not slot or trial.is_finishing for trial in self.running)
 
     def _start(self, claimed: ClaimedTrial, slot: Slot) -> None:
         try:
@@ -149,7 +147,7 @@ class Runner:
         write_whereabouts(self.trial_queue, claimed.number, folder, config.epochs)
         try:
             environment = trial_environment(self.sweep, self.trial_queue.sweep_id, claimed, slot)
-            self.running.add(start_trial(self._context, claimed, config, slot, environment))
+            self.running.append(start_trial(self._context, claimed, config, slot, environment))
         except (EOFError, OSError) as error:
             self.trial_queue.release(claimed)
             raise HarnessError(f"Trials cannot be started: {error or 'the fork server has ended'}.") from error
@@ -163,13 +161,12 @@ class Runner:
         if has_ended:
             trial.process.join()
             trial.kill()  # ranks that are still running
-            finishing = self.running.is_finishing(trial)
             self.running.remove(trial)
-            self.endings.settle(trial, interrupted=self._stopping or bool(self._signals), has_succeeded=finishing)
+            self.endings.settle(trial, interrupted=self._stopping or bool(self._signals))
             self._keep_best()
             return
-        if trial.is_tested and not self.running.is_finishing(trial) and self._frees_slot(trial):
-            self.running.let_finish(trial)
+        if trial.is_tested and not trial.is_finishing and self._frees_slot(trial):
+            trial.is_finishing = True
             trial.lower_priority()
             self.endings.failures_in_a_row = 0  # failures from now on are of later trials
         if not trial.process.is_alive():
@@ -186,7 +183,9 @@ class Runner:
 
     def _frees_slot(self, trial: RunningTrial) -> bool:
         """Whether the next trial may start while this tested one draws figures. On a GPU, it still holds its memory."""
-        decides = self.sweep.method == "bayes" or self.options.budget.depends_on_results
+        if any(other.slot is trial.slot and other.is_finishing for other in self.running):
+            return False
+        decides = self.sweep.method == "bayes" or self.options.results_decide
         if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
             return False
         if time.monotonic() < trial.next_memory_check:
@@ -235,7 +234,7 @@ class Runner:
         waiting = f" Trials save their state, {GRACE_SECONDS:.0f} s at most." if self.running else ""
         self.progress.event(None, f"Stopping: {cause}.{waiting}")
         for trial in self.running:
-            if not (finish_tested and self.running.is_finishing(trial)):
+            if not (finish_tested and trial.is_finishing):
                 trial.terminate()
         self._pending.release_all()
 

@@ -17,7 +17,7 @@ from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES
 from harness.launch.stop_signals import STOP_SIGNALS
 from harness.options import arguments
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.memory_kills import KILLED, memory_kills
+from harness.sweep.execution.memory import KILLED, memory_kills
 from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
 from harness.sweep.execution.outcome import read_summary
 from harness.sweep.execution.resources import Slot
@@ -54,6 +54,7 @@ class RunningTrial:
     reported: int = 0  # epochs reported to the trial queue
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
+    is_finishing: bool = False  # it is tested and draws figures, while its slot has the next trial
     next_memory_check: float = 0.0  # monotonic time
     kill_at: float | None = None  # monotonic time of SIGKILL; set by `terminate`
     earlier_predictions: int | None = None  # modification time (ns) of the predictions of an earlier start

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness.sweep.execution import budget as budget_module
-from harness.sweep.execution.budget import Budget, BudgetWatch
+from harness.sweep.execution.budget import BudgetWatch
+from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
@@ -18,13 +19,13 @@ from tests.helpers.sweeping import records, sweep_here, write_sweep
 VALUES = [0.5, 0.7, 0.6, 0.9, 0.8, 0.7, 0.6, 0.5]
 
 
-def finished_until(budget: Budget, tmp_path: Path, storage: str, metric: str = "best/val_f1") -> tuple[int, str]:
+def finished_until(budget: RunnerOptions, tmp_path: Path, storage: str, metric: str = "best/val_f1") -> tuple[int, str]:
     """Finish trials with VALUES until the budget is spent; returns their number, and the reason."""
     goal: Any = "minimize" if metric.endswith("loss") else "maximize"
     parameters = {"seed": {"values": list(range(len(VALUES)))}}
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path, parameters=parameters, metric={"name": metric, "goal": goal})
     trial_queue = TrialQueue.open(read_sweep(file), Search(), tmp_path, storage.format(tmp_path))
-    watch = BudgetWatch(budget, trial_queue, metric, goal)
+    watch = BudgetWatch(budget, trial_queue)
     count = 0
     while not watch.is_spent() and (claimed := trial_queue.claim()):
         sign = -1 if goal == "minimize" else 1
@@ -37,28 +38,30 @@ def finished_until(budget: Budget, tmp_path: Path, storage: str, metric: str = "
 @pytest.mark.parametrize(
     ("budget", "count", "reason"),
     [
-        (Budget(), 8, ""),
-        (Budget(target=0.7), 2, "best/val_f1 reached 0.7000 (--target 0.7)"),
-        (Budget(target=0.95), 8, ""),
-        (Budget(patience=2), 6, "2 finished trials brought no better best/val_f1 than 0.9000 (--patience)"),
-        (Budget(patience=1), 3, "1 finished trials brought no better best/val_f1 than 0.7000 (--patience)"),
-        (Budget(max_hours=1.0), 8, ""),
+        (RunnerOptions(), 8, ""),
+        (RunnerOptions(target=0.7), 2, "best/val_f1 reached 0.7000 (--target 0.7)"),
+        (RunnerOptions(target=0.95), 8, ""),
+        (RunnerOptions(patience=2), 6, "2 finished trials brought no better best/val_f1 than 0.9000 (--patience)"),
+        (RunnerOptions(patience=1), 3, "1 finished trials brought no better best/val_f1 than 0.7000 (--patience)"),
+        (RunnerOptions(max_hours=1.0), 8, ""),
     ],
 )
-def test_when_no_further_trial_starts(storage: str, budget: Budget, count: int, reason: str, tmp_path: Path) -> None:
+def test_when_no_further_trial_starts(
+    storage: str, budget: RunnerOptions, count: int, reason: str, tmp_path: Path
+) -> None:
     ended, why = finished_until(budget, tmp_path, storage)
     assert ended == count
     assert why.startswith(f"No further trial was started: {reason}.") if reason else why == ""
 
 
 def test_a_target_of_a_loss_is_an_upper_limit(tmp_path: Path) -> None:
-    assert finished_until(Budget(target=-0.85), tmp_path, "sqlite:///{}/study.db", "val/loss")[0] == 4
+    assert finished_until(RunnerOptions(target=-0.85), tmp_path, "sqlite:///{}/study.db", "val/loss")[0] == 4
 
 
 def test_the_hours_of_a_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1800.0, 3599.0, 3600.0])
     monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    ended, reason = finished_until(Budget(max_hours=1.0), tmp_path, "sqlite:///{}/study.db")
+    ended, reason = finished_until(RunnerOptions(max_hours=1.0), tmp_path, "sqlite:///{}/study.db")
     assert ended == 2
     assert reason.startswith("No further trial was started: 1 h are over (--max-hours). To run the others, repeat the")
 
@@ -66,7 +69,7 @@ def test_the_hours_of_a_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_file_that_another_machine_changed_starts_no_trial_here(tmp_path: Path) -> None:
     file, storage = tmp_path / "tiny.yaml", str(tmp_path / "journal.log")
     here = TrialQueue.open(read_sweep(write_sweep(file, tmp_path)), Search(), tmp_path, storage)
-    watch = BudgetWatch(Budget(), here, "best/val_f1", "maximize")
+    watch = BudgetWatch(RunnerOptions(), here)
     assert not watch.is_spent()
     changed = read_sweep(write_sweep(file, tmp_path, "--epochs=9"))
     TrialQueue.open(changed, Search(), tmp_path, storage, accept=True)
@@ -78,7 +81,7 @@ def test_a_sweep_ends_at_its_target_and_resumes_without_it(
 ) -> None:
     parameters = {"lr": {"values": [1e-3, 1e-2]}}
     file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
-    assert sweep_here(file, tmp_path / "runs", budget=Budget(target=0.0)) == 0
+    assert sweep_here(file, tmp_path / "runs", target=0.0) == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "waiting"]
     remedy = "(--target 0). To run the others, repeat the command with another --target, or without it"
     assert remedy in capfd.readouterr().out

@@ -16,8 +16,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import running_trial
-from harness.sweep.execution.free_memory import peak_memory
-from harness.sweep.execution.memory_kills import memory_kills
+from harness.sweep.execution.memory import memory_kills, peak_memory
 from harness.sweep.execution.trial_process import _run_ranks
 from tests import ROOT
 from tests.helpers.sweeping import fork, records, sweep_here, write_sweep
@@ -27,7 +26,7 @@ from tests.helpers.waiting import wait_for
 # Kills a child for lack of memory, in a control group with a limit of 80 MB, and counts before and after.
 EATER = """\
 import os, pathlib, sys
-from harness.sweep.execution.memory_kills import memory_kills
+from harness.sweep.execution.memory import memory_kills
 pathlib.Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 before = memory_kills()
 if not (child := os.fork()):

@@ -20,9 +20,8 @@ from harness.launch.proc import is_running
 from harness.runs import figures
 from harness.runs.folder import BEST, RunFolder
 from harness.runs.logger import RunLogger
-from harness.sweep.execution import free_memory
+from harness.sweep.execution import memory as memory_module
 from harness.sweep.execution import runner as runner_module
-from harness.sweep.execution.budget import Budget
 from harness.sweep.execution.pruning import ask_to_stop
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner
@@ -104,19 +103,19 @@ def test_every_point_of_a_grid_runs_in_order(
 
 
 @pytest.mark.parametrize(
-    ("memory", "budget", "overlaps"),
-    [(10**15, Budget(), True), (10**15, Budget(patience=5), False), (1, Budget(), False)],
+    ("memory", "patience", "overlaps"),
+    [(10**15, None, True), (10**15, 5, False), (1, None, False)],
 )
 def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
     memory: int,
-    budget: Budget,
+    patience: int | None,
     overlaps: bool,
     data_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not with --patience, where the result of a trial decides whether there is a next one, nor without memory."""
-    monkeypatch.setattr(free_memory, "available_memory", lambda: memory)
+    monkeypatch.setattr(memory_module, "available_memory", lambda: memory)
     file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"seed": {"values": [0, 1]}})
     runs, save = tmp_path / "runs", figures.save
 
@@ -128,7 +127,7 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
         return save(figure, path)
 
     monkeypatch.setattr(figures, "save", save_after_the_next_start)
-    assert sweep_here(file, runs, budget=budget) == 0
+    assert sweep_here(file, runs, patience=patience) == 0
     # Beside another trial, it draws in the time that this one leaves.
     niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10 * overlaps)
     assert (tmp_path / "second has begun").read_text() == f"{overlaps}, niceness {niceness}"
@@ -198,7 +197,7 @@ def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
     folder, process = RunFolder(tmp_path / "run"), SimpleNamespace(exitcode=1)
     trial: Any = SimpleNamespace(claimed=claimed, folder=folder, process=process, log=tmp_path, hung=False)
     runner = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
-    runner.endings.settle(trial, interrupted=False, has_succeeded=False)
+    runner.endings.settle(trial, interrupted=False)
     assert "another runner took over this trial" in capsys.readouterr().out
     assert (queue.records()[0].state, queue.records()[0].attempts) == ("running", 0) and not runner._pending
 
