@@ -59,6 +59,22 @@ def _installed_gpus() -> int:
     return count.value
 
 
+def gpu_names() -> list[str]:
+    """The names of the machine's GPUs, as the NVIDIA driver lists them; empty without that driver."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return []
+    names, handle, name = [], ctypes.c_void_p(), ctypes.create_string_buffer(96)  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
+    if nvml.nvmlInit_v2() == 0:
+        for number in range(_installed_gpus()):
+            if nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)) == 0:
+                known = nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name))) == 0
+                names.append(name.value.decode(errors="replace") if known else "")
+        nvml.nvmlShutdown()
+    return names
+
+
 def gpu_memory(name: str) -> int | None:
     """Bytes of a GPU's memory by its number, as the NVIDIA driver counts it; None if that is unknown."""
     handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used

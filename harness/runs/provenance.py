@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import harness
+from harness.launch.cores import cpu_name
 
 PACKAGES = ("torch", "torchvision", "accelerate", "wandb", "numpy", "pillow", "opencv-python-headless")
 
@@ -70,16 +71,8 @@ def git_state(folder: Path) -> dict[str, Any]:
 def hardware() -> dict[str, Any]:
     return {
         "host": platform.node(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -16,12 +16,12 @@ from harness.launch.cores import usable_cores
 from harness.model.preprocessing import preprocessing_of
 from harness.model.vit import build_model
 from harness.sweep.plan.throughput import SCORING_TO_TRAINING, Throughput
-from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH
+from harness.training.dataloaders import GPU_SCORING_BATCH
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
 
-# Seconds of timed training steps, and of timed forward passes. With those before them, about 1.5 s for a small model.
+# Seconds of timed training steps, and of timed forward passes. With those before them, about 1 s for a small model.
 SECONDS, SCORING_SECONDS = 0.6, 0.2
 MAX_STEPS = 20
 # If the first step takes longer than this many seconds, it is the only one, and scoring is not measured. On a GPU the
@@ -29,7 +29,8 @@ MAX_STEPS = 20
 SLOW_STEP, SLOW_FIRST_STEP = 0.6, 15.0
 
 # On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes. The first step has
-# the small batch; if it takes less than QUICK_STEP seconds, the others have the larger one.
+# the small batch; if it takes less than QUICK_STEP seconds, the others have the larger one. For the same reason,
+# scoring is measured on GPUs only, where it has a larger batch than training.
 CPU_BATCH, FIRST_CPU_BATCH = 8, 2
 QUICK_STEP = 0.1
 
@@ -56,10 +57,10 @@ def measure(config: RunConfig, classes: int) -> Throughput:
     processes = Processes(config)
     try:
         on_cpu = processes.device.type == "cpu"
-        model = build_model(replace(config, weights="none", image_size=size, lora_rank=0), classes).model
+        model = build_model(replace(config, weights="none", image_size=size), classes).model
         state = TrainState(model, config, processes.accelerator)
-        count = min(config.batch_size, FIRST_CPU_BATCH) if on_cpu else config.batch_size
-        state.progress.micro_batch = config.micro_batch or config.batch_size
+        count = FIRST_CPU_BATCH if on_cpu else config.batch_size
+        state.progress.micro_batch = config.micro_batch or max(CPU_BATCH, config.batch_size)
 
         def train(count: int) -> Callable[[], object]:
             batch = _random_batch(count, size, classes, processes.device)
@@ -68,19 +69,18 @@ def measure(config: RunConfig, classes: int) -> Throughput:
         state.train()
         first = _seconds(train(count), processes.device)  # it also allocates memory
         if on_cpu and first < QUICK_STEP:
-            count = min(config.batch_size, CPU_BATCH)
+            count = CPU_BATCH
         slow = SLOW_STEP if on_cpu and config.compile is not True else SLOW_FIRST_STEP
         training = Timing(1, first, first) if first > slow else _timed(train(count), processes.device, SECONDS)
         speed = count / training.fastest
         scoring_speed = speed * SCORING_TO_TRAINING
-        if first <= slow:
+        if not on_cpu and first <= slow:
             state.train(False)
-            scoring_batch = min(CPU_SCORING_BATCH, count) if on_cpu else GPU_SCORING_BATCH
-            images = torch.randn(scoring_batch, 3, size, size, device=processes.device)
+            images = torch.randn(GPU_SCORING_BATCH, 3, size, size, device=processes.device)
             with torch.inference_mode():
                 _seconds(lambda: state.forward(images), processes.device)  # it also allocates memory
                 scoring = _timed(lambda: state.forward(images), processes.device, SCORING_SECONDS)
-            scoring_speed = scoring_batch / scoring.fastest
+            scoring_speed = GPU_SCORING_BATCH / scoring.fastest
         checkpoint = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     finally:
         processes.close()
@@ -96,7 +96,7 @@ def measure(config: RunConfig, classes: int) -> Throughput:
         causes.append("the steps took unequal times")
     if causes:
         source += f"; {' and '.join(causes)}, so that the time may be wrong by more than a factor of 2"
-    return Throughput(speed, scoring_speed, START_AND_FIGURES, checkpoint, source)
+    return Throughput(speed, scoring_speed, START_AND_FIGURES, checkpoint, source, disturbed=bool(causes))
 
 
 def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:

@@ -7,12 +7,13 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config import RunConfig
 from harness.data.image_folder import load_image_folder
 from harness.launch.gpus import count_gpus, told_to_use_cpu
+from harness.sweep.plan.kept_throughput import benchmark_key, keep_throughput, read_throughput
 from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
 from reports.runs import read_runs
 
@@ -149,32 +150,35 @@ def _throughputs(
 ) -> list[Throughput]:
     """The throughput of each run. Runs with equal speed keys and similar batch sizes share a measurement.
 
-    Without `say`, nothing is measured.
+    Without `say`, there is no benchmark.
     """
     runs = read_runs(runs_dir)
     measured: dict[Hashable, Throughput] = {}
     throughputs = []
     for config, images in zip(configs, counts, strict=True):
         key, batch = speed_key(config.to_dict()), round(math.log2(config.batch_size))
-        # On a CPU a benchmark takes a small batch for any batch size.
-        benchmark_key = (key, batch if device == "cuda" else None, "benchmark")
-        throughput = (
-            measured.get((key, batch))
-            or throughput_of_runs(runs, config, device, str(runs_dir))
-            or measured.get(benchmark_key)
-        )
+        throughput = measured.get((key, batch)) or throughput_of_runs(runs, config, device, str(runs_dir))
         if throughput is None:
+            unknown = f"{runs_dir} holds no finished run of {config.model} on this machine"
             if say is None:
-                raise UnknownCost(
-                    f"{runs_dir} holds no finished run of {config.model} on this machine, so time and disk are unknown."
-                )
-            say(
-                f"{runs_dir} holds no finished run of {config.model} on this machine: measuring its speed in a few "
-                "steps on random pixels ... (--no-probe skips this)"
-            )
-            from harness.sweep.plan.benchmark import measure
-
-            throughput = measured[benchmark_key] = measure(config, images.classes)
+                raise UnknownCost(f"{unknown}, so time and disk are unknown.")
+            of_benchmark = benchmark_key(config, images.classes, device)
+            throughput = measured.get(of_benchmark) or _benchmark(of_benchmark, config, images.classes, unknown, say)
+            measured[of_benchmark] = throughput
         measured[key, batch] = throughput
         throughputs.append(throughput)
     return throughputs
+
+
+def _benchmark(key: str, config: RunConfig, classes: int, reason: str, say: Callable[[str], None]) -> Throughput:
+    """The throughput by a benchmark: one of an earlier plan, or a new one, which `say` announces."""
+    if kept := read_throughput(key):
+        when = f"measured on this machine {about_time(kept.age)} ago (delete {kept.path} to measure again)"
+        return replace(kept.throughput, source=f"{kept.throughput.source}; {when}")
+    say(f"{reason}: measuring its speed in a few steps on random pixels ... (--no-probe skips this)")
+    from harness.sweep.plan.benchmark import measure
+
+    throughput = measure(config, classes)
+    if not throughput.disturbed:
+        keep_throughput(key, throughput)
+    return throughput

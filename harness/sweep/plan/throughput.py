@@ -19,7 +19,6 @@ SCORING_TO_TRAINING = 3
 # Settings that speed depends on, besides the model and the image size. It hardly depends on the batch size.
 _SPEED_SETTINGS = ("freeze", "grad_checkpointing", "compile", "precision")
 
-
 # Bytes of figures, tables and W&B's offline record of a run with few classes; attention maps come on top.
 RUN_FILES = 500_000
 
@@ -37,6 +36,7 @@ class Throughput:
     checkpoint: int | None  # bytes of the best weights on disk
     source: str  # the measurement, in words
     files: int = RUN_FILES  # bytes of a run besides its checkpoints
+    disturbed: bool = False  # whether something else used the processor meanwhile
 
 
 def speed_key(config: Mapping[str, Any]) -> Hashable:
@@ -46,7 +46,8 @@ def speed_key(config: Mapping[str, Any]) -> Hashable:
         weights = str(Path(str(weights)).expanduser().resolve())
     # Without --image-size, the weights decide the size of the images.
     size = config.get("image_size") or weights
-    return (config.get("model"), size, *(config.get(name) for name in _SPEED_SETTINGS))
+    lora = (config["lora_rank"], config.get("lora_targets")) if config.get("lora_rank") else ()
+    return (config.get("model"), size, *(config.get(name) for name in _SPEED_SETTINGS), *lora)
 
 
 def throughput_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: str) -> Throughput | None:

@@ -128,6 +128,9 @@ def test_only_similar_runs_count(tmp_path: Path) -> None:
     write_run(tmp_path / "batch", **{"train/images_per_second": 90.0, "batch_size": 64})
     assert (speed(batch_size=64), speed(batch_size=32), speed(batch_size=16)) == (90, 60, 40)
     assert (speed(image_size=128), speed(freeze="backbone"), speed(weights="none")) == (50, 50, 50)
+    assert speed(lora_rank=4) is None
+    write_run(tmp_path / "lora", **{"lora_rank": 4, "train/images_per_second": 70.0})
+    assert (speed(lora_rank=4), speed(lora_rank=8), speed()) == (70, None, 40)
 
 
 def test_an_interrupted_run_has_no_overhead(tmp_path: Path) -> None:
@@ -247,11 +250,11 @@ def test_plan_with_a_benchmark(tmp_path: Path, data_folder: Path, capsys: pytest
 
 @pytest.mark.parametrize("step", [0.01, 0.3, 0.59, 2.5])
 def test_a_benchmark_takes_under_three_seconds(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of two images that take so long; a pass forwards takes a third."""
+    """Steps of two images that take so long."""
     spent: list[float] = []
 
     def seconds(work: Any, device: Any) -> float:
-        spent.append(step / 3 if "forward" in work.__code__.co_names else step)
+        spent.append(step)
         return spent[-1]
 
     monkeypatch.setattr(benchmark_module, "SECONDS", 1.0)
