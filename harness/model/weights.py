@@ -24,8 +24,8 @@ from harness.model.weights_header import shapes_of
 
 def load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
     """Load a weights file of any known naming; returns sentences. WeightsError names the file and what is wrong."""
-    file = read_weights(path, key)
-    return (f"{name} takes its weights from {path}.", *file.notes, *_load(model, name, path, file.state))
+    state, notes = read_weights(path, key)
+    return (f"{name} takes its weights from {path}.", *notes, *_load(model, name, path, state))
 
 
 def check_header(name: str, path: Path, key: str | None) -> None:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from harness.data import decode as decode_module
-from harness.data.decode import DecodeError, Header, decode_image, decode_pil, header
+from harness.data.decode import DecodeError, decode_image, decode_pil, upright_size
 from harness.data.resize import Resize, decode_resized
 from harness.errors import ConfigError
 
@@ -231,7 +231,7 @@ def test_files_that_are_not_images_are_refused(content: bytes, expected: str, tm
     (tmp_path / "a.jpg").write_bytes(content)
     assert reason(tmp_path / "a.jpg") == expected
     with pytest.raises(DecodeError, match="^" + expected.split("(")[0]):
-        header(tmp_path / "a.jpg")
+        upright_size(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(10_000, 90_000), (25_001, 10_000), (2**31 - 1, 2**31 - 1)])
@@ -243,7 +243,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int], tm
         assert reason(tmp_path / "bomb.png") == expected
         assert reason(png_claiming(*size)) == expected
         with pytest.raises(DecodeError, match=re.escape(expected)):
-            header(tmp_path / "bomb.png")
+            upright_size(tmp_path / "bomb.png")
     assert not heard
 
 
@@ -272,7 +272,7 @@ def test_a_strip_is_refused_before_its_pixels_are_decoded(tmp_path: Path) -> Non
     expected = "80000000x1 pixels: the long side is more than 1000 times the short one"
     assert reason(tmp_path / "strip.png") == expected
     with pytest.raises(DecodeError, match=expected):
-        header(tmp_path / "strip.png")
+        upright_size(tmp_path / "strip.png")
     assert decode(stored(Image.new("RGB", (1000, 1)), "PNG")).shape == (1, 1000, 3)
 
 
@@ -288,7 +288,7 @@ def test_a_named_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -
     for path in (tmp_path / "pipe.jpg", tmp_path / "zero.jpg", tmp_path):
         assert reason(path) == "a folder, named pipe or device, not a file"
         with pytest.raises(DecodeError, match="a folder, named pipe or device"):
-            header(path)
+            upright_size(path)
 
 
 def test_threads_together_decode_no_more_pixels_than_one_image_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +325,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert caught.value.reason == "permission denied" and caught.value.unread
 
 
-def test_header_reads_size_and_mode_without_decoding(tmp_path: Path) -> None:
+def test_the_size_is_read_without_decoding(tmp_path: Path) -> None:
     content = stored(Image.fromarray(photo(400, 300)[..., 0]), "JPEG")
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    assert header(tmp_path / "a.jpg") == header(content) == Header(400, 300, "L")
+    assert upright_size(tmp_path / "a.jpg") == upright_size(content) == (400, 300)

@@ -123,7 +123,7 @@ def test_hugging_face_weights_give_hugging_faces_logits(
     state = kept.state_dict()
     if from_file:  # files keep the older names
         kept.save_pretrained(tmp_path)
-        state = read_weights(tmp_path / "model.safetensors").state
+        state = read_weights(tmp_path / "model.safetensors")[0]
     with torch.no_grad():
         expected = model(pictures()).logits
         hidden = model.vit(pictures()).last_hidden_state[:, 0]
@@ -141,7 +141,7 @@ def test_google_weights_give_the_same_logits(tmp_path: Path, prefix: str) -> Non
     model = randomised(tiny())
     path = tmp_path / "vit.npz"
     np.savez(path, **{prefix + name: array for name, array in google_arrays(model).items()})
-    state = read_weights(path).state
+    state = read_weights(path)[0]
     with torch.no_grad():
         expected = model(pictures())
     torch.testing.assert_close(converted_logits(state), expected, atol=1e-6, rtol=0)
@@ -155,7 +155,7 @@ def test_google_weights_mean_to_timm_what_they_mean_here(tmp_path: Path) -> None
     timm.models.vision_transformer._load_weights(theirs, str(path))
     with torch.no_grad():
         expected = theirs(pictures())
-    torch.testing.assert_close(converted_logits(read_weights(path).state), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(converted_logits(read_weights(path)[0]), expected, atol=1e-5, rtol=0)
 
 
 def test_names_of_torchvision_and_its_older_versions() -> None:
