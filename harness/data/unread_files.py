@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.data.file_kinds import extension_for
-from harness.data.listing import summarise
+from harness.errors import summarise
 from harness.files import not_a_file
 from harness.runs.rules import printable
 

@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import ConfigError, WeightsError, summarise
 from harness.files import not_a_file
 from harness.model.shards import INDEX, refuse_single_shard, shards_of
-from harness.model.state_dict_keys import HEAD_NAMES, MARKERS, listed
+from harness.model.state_dict_keys import HEAD_NAMES, MARKERS
 
 # Where training programs put the weights inside a checkpoint: averages, then the weights that were averaged. As in
 # timm, the average is preferred: it is what these programs evaluate.
@@ -150,7 +150,7 @@ def _without_prefix(state: dict[str, Tensor], path: Path, key: str | None) -> tu
     left_out = [name for name in state if not name.startswith(prefix) and not any(_ends(name, end) for end in head)]
     left_out = [name for name in left_out if not any(name.startswith(other) for other in prefixes if other)]
     if left_out:
-        notes.append(f"Left out, because they are not under {prefix!r}: {listed(map(repr, left_out))}.")
+        notes.append(f"Left out, because they are not under {prefix!r}: {summarise(map(repr, left_out), 8)}.")
     return own | head, tuple(notes)
 
 

@@ -179,7 +179,7 @@ def test_every_misfit_is_listed_with_shapes_and_nothing_is_loaded() -> None:
     shown = ", ".join(f"'extra{i}' ({i},)" for i in range(8))
     assert caught.value.problems == (
         "Missing in the file: 'encoder.ln.bias' (16,).",
-        f"Not part of the model: {shown} and 2 more.",
+        f"Not part of the model: {shown}, and 2 more.",
         "Of another shape: 'encoder.ln.weight' (3,) instead of (16,).",
         "Not plain floating-point numbers: 'conv_proj.bias' torch.int8.",
         "Infinite or not a number: 'class_token' (1, 1, 16).",
