@@ -95,6 +95,13 @@ def printable(text: object) -> str:
     )
 
 
+def summarise(items: Iterable[str], limit: int = 10, separator: str = ", ") -> str:
+    """The first few items in one printable string, and how many more there are."""
+    items = list(items)
+    more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(printable(item) for item in items[:limit]) + more
+
+
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
     """Print the problems of a HarnessError on stderr and exit with its code."""

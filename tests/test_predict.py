@@ -41,7 +41,7 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
 
 
 def test_the_initial_model_has_the_weights_of_the_key_that_the_run_was_given(finished: Outcome, tmp_path: Path) -> None:
-    state = dict(read_weights(DEMO_FILE).state)
+    state = dict(read_weights(DEMO_FILE)[0])
     torch.save({"zero": {name: value * 0 for name, value in state.items()}, "demo": state}, tmp_path / "both.pth")
     best = best_of(finished.folder)
     for key in ("zero", "demo"):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from harness.data.dataset import Dataset
-from harness.data.listing import summarise
+from harness.errors import summarise
 
 # Steps of 255 between the darkest and the brightest pixel of each channel. 12-bit values that are read as 16-bit ones
 # have 16 steps; the 2,600 images of "100 Sports" have 189 or more.

@@ -19,7 +19,7 @@ import PIL
 from harness.data import cache_build, decode
 from harness.data.resize import Resize
 from harness.data.store import ENTRY, Store, hold, mark_used, read_store
-from harness.errors import DataError, UndecodableError
+from harness.errors import DataError, UndecodableError, summarise
 from harness.files import NO_LOCKS
 from harness.runs.rules import printable
 
@@ -149,13 +149,11 @@ def user_cache_directory() -> Path:
 
 def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str]) -> str:
     """One message that names images that cannot be decoded, each with its reason."""
-    lines = [f"{printable(files[index])}: {reason}" for index, reason in sorted(bad.items())]
-    more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-    head = (
-        f"{len(lines)} of {len(files)} images in {printable(root)} cannot be decoded. "
-        "Repair or remove them, or leave them out with --bad-images skip:"
+    lines = [f"{files[index]}: {reason}" for index, reason in sorted(bad.items())]
+    return (
+        f"{len(lines)} of {len(files)} images in {printable(root)} cannot be decoded. Repair or remove them, or leave "
+        "them out with --bad-images skip:\n  " + summarise(lines, MOST_NAMED, "\n  ")
     )
-    return "\n  ".join([head, *lines[:MOST_NAMED], *more])
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.decode import DecodeError, header
+from harness.data.decode import DecodeError, upright_size
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, decode_resized, resized_shape
 from harness.data.store import ShardWriter, Store, read_store, remove_abandoned
@@ -72,10 +72,9 @@ def estimate(names: Sequence[str], read: Callable[[str], bytes], resize: Resize)
     sizes = []
     for position in np.linspace(0, len(names) - 1, min(SAMPLE, len(names))).astype(int):
         try:
-            head = header(read(names[position]))
+            width, height = resized_shape(*upright_size(read(names[position])), resize)
         except DecodeError:
             continue
-        width, height = resized_shape(head.width, head.height, resize)
         sizes.append(width * height * 3)
     return int(np.mean(sizes) * len(names)) if sizes else 0
 

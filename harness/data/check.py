@@ -17,10 +17,10 @@ from harness.data.cache_build import readable
 from harness.data.decode import DecodeError, decode_image
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
-from harness.data.listing import summarise
 from harness.data.order_notes import memory_notes
 from harness.data.parallel import on_every_core
 from harness.data.resize import Resize, resized_shape
+from harness.errors import summarise
 from harness.runs.rules import printable
 
 CACHED = Resize(256)  # the size most weights use; only for estimating the size of the cache
@@ -166,13 +166,10 @@ def _look_at_all(root: Path, files: list[str]) -> tuple[dict[str, _Seen], dict[s
 
 def _copies(folder: ImageFolder) -> list[Copy]:
     """Near-copies, and of byte-identical files the first with each other one."""
-    files = [file for split in folder.splits for file in split.files]
-    first_file: dict[str, str] = {}
-    exact = []
-    for file, digest in zip(files, folder.digests, strict=True):
-        first = first_file.setdefault(digest, file)
-        if file != first and digest not in ("", duplicates.EMPTY):
-            exact.append(Copy(first, file, 1.0, exact=True))
+    entries = [(split.name, file) for split in folder.splits for file in split.files]
+    digests = dict(zip((file for _, file in entries), folder.digests, strict=True))
+    groups = duplicates.exact(entries, digests, within=[split.name for split in folder.splits])
+    exact = [Copy(group[0][1], file, 1.0, exact=True) for group in groups for _, file in group[1:]]
     return [*exact, *(Copy(*copy, exact=False) for copy in folder.near_copies)]
 
 

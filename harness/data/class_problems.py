@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
+from collections.abc import Iterable
 
-from harness.data.class_names import difference, lookalike, lookalikes
 from harness.data.folder_scan import EXTENSIONS
 from harness.data.layout import without_labels
-from harness.data.listing import MAX_NAMED, Listing, summarise
+from harness.data.listing import MAX_NAMED, Listing
+from harness.errors import summarise
 from harness.runs.rules import printable
 
 
@@ -83,3 +85,41 @@ def absent_classes(listing: Listing, classes: tuple[str, ...]) -> list[str]:
                 "they count 0 in macro F1"
             )
     return notes
+
+
+def lookalike(name: str, names: Iterable[str]) -> str | None:
+    """One of `names` that differs from `name` only in what no reader sees, None if there is none."""
+    seen = _as_seen(name)
+    return next((other for other in names if other != name and _as_seen(other) == seen), None)
+
+
+def lookalikes(names: Iterable[str]) -> list[tuple[str, str]]:
+    """The pairs of `names` that differ only in what no reader sees; of three such names the first with each other."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in sorted(set(names)):
+        other = first.setdefault(_as_seen(name), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs
+
+
+def difference(first: str, second: str) -> tuple[str, str]:
+    """The characters in which two names differ, as code points: ("U+00E9", "U+0065 U+0301")."""
+    start = 0
+    while start < min(len(first), len(second)) and first[start] == second[start]:
+        start += 1
+    end = 0
+    while end < min(len(first), len(second)) - start and first[-1 - end] == second[-1 - end]:
+        end += 1
+    return _code_points(first[start : len(first) - end]), _code_points(second[start : len(second) - end])
+
+
+def _as_seen(name: str) -> str:
+    """The name with composed letters, plain spaces and no invisible characters."""
+    visible = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return " ".join(visible.split())
+
+
+def _code_points(text: str) -> str:
+    return " ".join(f"U+{ord(letter):04X}" for letter in text) or "nothing"

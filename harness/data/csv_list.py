@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.data.digests import stamp_of
-from harness.data.listing import Listing, summarise
+from harness.data.listing import Listing
 from harness.data.split_names import SPELLINGS
+from harness.errors import summarise
 from harness.runs.rules import printable
 
 COLUMNS = "path, label and, if the splits are fixed, split"

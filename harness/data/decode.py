@@ -54,15 +54,6 @@ class DecodeError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Header:
-    """Header of an image: stored width and height in pixels, and Pillow's colour mode."""
-
-    width: int
-    height: int
-    mode: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Decoded:
     """One image as RGB, upright."""
 
@@ -115,15 +106,9 @@ def _box(upright: Image.Image, padding: tuple[float, float], orientation: int) -
     return left, top, left + upright.width - padding[0], top + upright.height - padding[1]
 
 
-def header(source: str | os.PathLike[str] | bytes) -> Header:
-    """Size and mode without decoding: of a file, only its first bytes are read."""
+def upright_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
+    """(width, height) that an image has once it is decoded; of a file, only its first bytes are read."""
     with _open(source if isinstance(source, bytes) else _image_file(source)) as image:
-        return Header(image.width, image.height, image.mode)
-
-
-def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(width, height) that a file's image has once it is decoded, from its first bytes."""
-    with _open(_image_file(path)) as image:
         return image.size[::-1] if _orientation(image) in TURNED else image.size
 
 

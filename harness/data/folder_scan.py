@@ -8,8 +8,9 @@ from pathlib import Path
 
 from harness.data import nested
 from harness.data.digests import stamp_of
-from harness.data.listing import Listing, summarise
+from harness.data.listing import Listing
 from harness.data.split_names import SPELLINGS, is_by_product
+from harness.errors import summarise
 from harness.runs.rules import printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")

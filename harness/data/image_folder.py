@@ -17,13 +17,13 @@ from harness.data.class_problems import absent_classes, class_problems
 from harness.data.decode import read_below
 from harness.data.digests import known_files
 from harness.data.layout import check_layout
-from harness.data.listing import Listing, summarise
+from harness.data.listing import Listing
 from harness.data.missing_splits import cut_missing_splits, missing_splits
 from harness.data.near_copies import NearCopy, crossing_notes, near_copies
 from harness.data.source import list_images
 from harness.data.split_names import SPELLINGS
 from harness.data.unread_files import unread_notes
-from harness.errors import DataError
+from harness.errors import DataError, summarise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.folder_scan import LAYOUT, MASKS, class_images
-from harness.data.listing import Listing, summarise
+from harness.data.listing import Listing
 from harness.data.split_names import SPELLINGS, is_by_product, likely_split
+from harness.errors import summarise
 from harness.runs.rules import printable
 
 LEVELS = 3  # of folders below the root that are searched for one with train/

@@ -6,12 +6,12 @@ import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.data.digests import Stamp
 from harness.data.split_names import SPELLINGS
-from harness.runs.rules import printable
+from harness.errors import summarise
 
 EXAMPLES = 4  # names in a note on entries that are not read
 # Problems of one kind that are named. A disk that is not mounted makes a problem of each of a million links.
@@ -77,9 +77,3 @@ class Listing:
             for reason, count in sorted(self.ignored.items(), key=lambda entry: entry[0])
             if reason in self.examples
         )
-
-
-def summarise(items: Sequence[str], limit: int = 10, separator: str = ", ") -> str:
-    """The first few items in one string, and how many more there are."""
-    more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
-    return separator.join(printable(item) for item in items[:limit]) + more

@@ -15,9 +15,8 @@ import numpy as np
 from harness.data.cache import cache_directory
 from harness.data.digests import KnownFile
 from harness.data.duplicates import COPY, EMPTY, Pair, alike, looks_of
-from harness.data.listing import summarise
 from harness.data.store import mark_used
-from harness.errors import HarnessError
+from harness.errors import HarnessError, summarise
 from harness.files import not_a_file, replacing
 
 FOLDER = "near-copies"  # in the cache directory: one file per set of images

@@ -21,10 +21,6 @@ class Resize:
     size: int
     interpolation: str = "bilinear"  # or "bicubic"
 
-    def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation {self.interpolation!r} is not one of {', '.join(INTERPOLATIONS)}")
-
 
 def resized_shape(width: int, height: int, resize: Resize) -> tuple[int, int]:
     """(width, height) after resizing; the long side is cut, not rounded, as in torchvision."""

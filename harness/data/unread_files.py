@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.data.file_kinds import extension_for
-from harness.data.listing import summarise
+from harness.errors import summarise
+from harness.files import not_a_file
 from harness.runs.rules import printable
 
 _OPENED = 20  # files whose start is read; more are counted only
@@ -37,7 +37,7 @@ def unread_notes(root: Path, files: Sequence[str]) -> list[str]:
 def _content(path: Path) -> str:
     """The extension that fits the first bytes of a file, "" if they are not those of an image."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for a writer
+        if not_a_file(path):  # opening a named pipe would wait for a writer
             return ""
         with path.open("rb") as file:
             start = file.read(12)

@@ -12,9 +12,8 @@ from harness.data.augment import centre_crop
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
-from harness.data.listing import summarise
 from harness.data.resize import Resize, decode_resized
-from harness.errors import DataError
+from harness.errors import DataError, summarise
 from harness.model.preprocessing import Preprocessing
 from harness.runs.rules import printable
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from harness.data.augment import centre_crop
 from harness.data.decode import DecodeError, decode_pil, upright_size
-from harness.data.listing import summarise
 from harness.data.resize import Resize, resized
-from harness.errors import DataError
+from harness.errors import DataError, summarise
 from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
 from harness.explain.maps import combined_maps

@@ -156,7 +156,7 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     path = weights_path(model, weights)
     if path is None:
         raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
-    state = read_weights(path).state
+    state, _ = read_weights(path)
     own_name = "head.weight" if is_timm(model) else HEAD[0]
     head = state[own_name] if own_name in state else to_torchvision(state)[0].get(HEAD[0])
     if head is None or head.dim() != 2:

@@ -13,7 +13,7 @@ from torch import nn
 from harness.errors import HarnessError, PathError
 from harness.export.agreement import Agreement, agreement_of, problem_with, scored
 from harness.export.formats import INT8_FILE, NATIVE_FOLDER, ONNX_CODE, ONNX_FILE, SHARED, Format
-from harness.export.library_files import check_known, unstated_norm_eps, write_hugging_face, write_timm
+from harness.export.library_files import check_formats, unstated_norm_eps, write_hugging_face, write_timm
 from harness.export.model_card import model_card
 from harness.export.onnx_file import write_int8, write_onnx
 from harness.export.reference import reference_of
@@ -44,7 +44,7 @@ def export_run(
     `element` is the type of the ONNX input. Raises HarnessError if nothing can be exported.
     """
     refuse_existing(output)
-    check_known(best_of(run_folder).config.model, [form.name for form in formats])
+    check_formats(best_of(run_folder).config.model, [form.name for form in formats])
     best, dataset, reference = reference_of(run_folder, data, cache_dir, say)
     problems, passed = [], {}
     with _beside(output) as folder:

@@ -33,7 +33,7 @@ TIMM_NAMES = {
 RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers, as transformers writes them
 
 
-def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str], rule: Preprocessing) -> None:
+def write_timm(folder: Path, name: str, model: Any, classes: Sequence[str], rule: Preprocessing) -> None:
     """config.json and model.safetensors, which timm opens and, through timm, transformers: one file for both.
 
     transformers takes a config.json with `pretrained_cfg` for one of timm, reads `label_names` from it, and prepares
@@ -43,7 +43,6 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
     from harness.model.distilled import split_heads  # timm is slow to import
 
     side = rule.crop_size
-    of_timm = is_timm(name)
     pretrained = {
         "tag": "harness",
         "custom_load": False,
@@ -59,39 +58,32 @@ def write_timm(folder: Path, name: str, model: nn.Module, classes: Sequence[str]
         "first_conv": "patch_embed.proj",
         "classifier": "head",
     }
+    if is_timm(name):  # its architecture says all but the image size
+        architecture, weights = base_name(name), split_heads(model.state_dict())
+        features, pool = model.num_features, model.global_pool
+        sizes: dict[str, Any] = {"img_size": side}
+    else:  # timm's architecture of that name need not have these sizes
+        architecture, weights = TIMM_NAMES[name], to_timm(model.state_dict())
+        own = ARCHITECTURES[name]
+        features, pool = own.hidden_dim, "token"
+        sizes = {
+            "img_size": side,
+            "patch_size": own.patch_size,
+            "embed_dim": own.hidden_dim,
+            "depth": own.num_layers,
+            "num_heads": own.num_heads,
+            "mlp_ratio": own.mlp_dim / own.hidden_dim,
+        }
     config = {
-        "architecture": base_name(name) if of_timm else TIMM_NAMES[name],
+        "architecture": architecture,
         "num_classes": len(classes),
-        **(_sizes_by_timm(model, side) if of_timm else _plain_sizes(ARCHITECTURES[name], side)),
+        "num_features": features,
+        "global_pool": pool,
+        "model_args": sizes,
         "label_names": list(classes),
         "pretrained_cfg": pretrained,
     }
-    _write(folder, config, split_heads(model.state_dict()) if of_timm else to_timm(model.state_dict()))
-
-
-def _plain_sizes(architecture: Architecture, side: int) -> dict[str, Any]:
-    """Of a torchvision model, whose sizes timm's architecture of that name need not have."""
-    return {
-        "num_features": architecture.hidden_dim,
-        "global_pool": "token",
-        "model_args": {
-            "img_size": side,
-            "patch_size": architecture.patch_size,
-            "embed_dim": architecture.hidden_dim,
-            "depth": architecture.num_layers,
-            "num_heads": architecture.num_heads,
-            "mlp_ratio": architecture.mlp_dim / architecture.hidden_dim,
-        },
-    }
-
-
-def _sizes_by_timm(model: Any, side: int) -> dict[str, Any]:
-    """Of a model of timm, whose architecture says all but the image size."""
-    return {
-        "num_features": model.num_features,
-        "global_pool": model.global_pool,
-        "model_args": {"img_size": side},
-    }
+    _write(folder, config, weights)
 
 
 def crop_pct(rule: Preprocessing) -> float:
@@ -169,17 +161,13 @@ def unstated_norm_eps(name: str, model: nn.Module) -> str:
     )
 
 
-def check_known(model: str, formats: Sequence[str] = ()) -> None:
+def check_formats(model: str, formats: Sequence[str]) -> None:
     """HarnessError for a model whose files cannot be written in one of the formats."""
-    if is_timm(model):
-        if "hf-vit" in formats:
-            raise HarnessError(
-                f"{model} cannot be exported to hf-vit: transformers' ViTForImageClassification is the plain Vision "
-                "Transformer. Give --to hf, which opens models of timm in transformers."
-            )
-        return
-    if model not in TIMM_NAMES:
-        raise HarnessError(f"{model} cannot be exported; the models that can are {', '.join(TIMM_NAMES)}.")
+    if is_timm(model) and "hf-vit" in formats:
+        raise HarnessError(
+            f"{model} cannot be exported to hf-vit: transformers' ViTForImageClassification is the plain Vision "
+            "Transformer. Give --to hf, which opens models of timm in transformers."
+        )
 
 
 def _write(folder: Path, config: Mapping[str, Any], weights: dict[str, Tensor]) -> None:

@@ -33,7 +33,7 @@ class Description:
     norm_eps: float | None = None  # what layer norms add to the variance
 
 
-def description_of(weights: Path, pool: str = "token") -> Description:
+def description_of(weights: Path, pool: str) -> Description:
     """The description of a weights file for a model of this pooling. Raises WeightsError if it cannot be used.
 
     Only files with the names that timm and Hugging Face give to the weights of a folder have one: beside any other

@@ -12,9 +12,9 @@ from harness.config import RunConfig
 from harness.errors import ConfigError, WeightsError
 from harness.model.architectures import ARCHITECTURES, entry_of
 from harness.model.description import Description, description_of
-from harness.model.pretrained import check_word, published
+from harness.model.pretrained import published
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import weights_entry
+from harness.model.timm_model import check_model_name, weights_entry
 from harness.model.weights_file import check_file, read_metadata
 from harness.runs.rules import finite_number
 from harness.settings.data import INTERPOLATIONS, channels
@@ -40,7 +40,7 @@ class Preprocessing:
 def preprocessing_of(config: RunConfig) -> Preprocessing:
     """How a run of these settings prepares its images. Of a weights file only the header is read."""
     model = config.model
-    check_word(model, config.weights)
+    check_model_name(model)
     entry = entry_of(model)
     patch_size = entry.patch_size
     if not entry.image_size and config.image_size is None:

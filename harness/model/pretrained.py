@@ -11,12 +11,10 @@ import torch
 import torchvision
 from torchvision.models import WeightsEnum
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import WeightsError
 from harness.model.shards import digest
-from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import REACH_TIMEOUT, check_pretrained, check_timm_model, pretrained_file
+from harness.model.timm_model import REACH_TIMEOUT, check_model_name, check_pretrained, pretrained_file
 from harness.model.weights_file import check_file
-from harness.settings.model import NAMED_WEIGHTS, weights_names
 from harness.time_limit import call_with_timeout
 
 # Name of --weights -> torchvision's name.
@@ -35,29 +33,12 @@ def published(model: str, weights: str) -> WeightsEnum | None:
     return torchvision.models.get_model_weights(model)[PUBLISHED[weights]]
 
 
-def check_model_name(model: str) -> None:
-    """ConfigError if a model of timm is not there or is refused; other names are checked by the settings."""
-    if is_timm(model):
-        check_timm_model(model)
-
-
-def check_word(model: str, weights: str) -> None:
-    """ConfigError if named weights do not exist for the model; WeightsError if a file does not exist."""
-    check_model_name(model)
-    names = weights_names(model)
-    words = ", ".join(names)
-    if weights in NAMED_WEIGHTS and weights not in names:
-        raise ConfigError(f"--weights {weights}: not available for {model}; give one of {words}, or a weights file.")
-    if weights not in NAMED_WEIGHTS and not Path(weights).exists():
-        raise WeightsError(f"--weights {weights}: file not found; give a weights file, or for {model} one of {words}.")
-
-
 def weights_path(model: str, weights: str) -> Path | None:
     """The file that holds the weights, downloaded if missing; None for new random weights."""
     if weights == "none":
         return None
     if weights == "pretrained":
-        check_timm_model(model)  # nothing is downloaded for a model that is refused
+        check_model_name(model)  # nothing is downloaded for a model that is refused
         return pretrained_file(model)
     if weights == "demo":
         if not DEMO_FILE.is_file():

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from harness.errors import WeightsError
+from harness.errors import WeightsError, summarise
 
 POSITIONS = "encoder.pos_embedding"
 HEAD = ("heads.head.weight", "heads.head.bias")
-LISTED = 8  # names in a message
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def to_torchvision(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[s
     if naming is None:
         raise WeightsError(
             "The tensor names are not those of a Vision Transformer of torchvision, timm, Hugging Face or Google: "
-            f"{listed(map(repr, state))}."
+            f"{summarise(map(repr, state), 8)}."
         )
     sentences = [] if naming.library == "torchvision" else [f"Names were converted from {naming.library}'s."]
     for pattern, what in IGNORED_KEYS.items():
@@ -193,7 +191,7 @@ def _refuse_unsupported(state: dict[str, Tensor]) -> None:
         if matching:
             problems.append(
                 f"The weights have {what}, which torchvision's VisionTransformer does not have: "
-                f"{listed(map(repr, matching))}."
+                f"{summarise(map(repr, matching), 8)}."
             )
     if problems:
         raise WeightsError(problems)
@@ -219,12 +217,6 @@ def _join_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
             joined[name.replace(".query.", ".in_proj_")] = torch.cat([joined.pop(part) for part in parts])
     no_bias = [n for n in joined if n.endswith(".in_proj_weight") and n.removesuffix("weight") + "bias" not in joined]
     if no_bias:
-        names = listed(map(repr, no_bias))
+        names = summarise(map(repr, no_bias), 8)
         raise WeightsError(f"The weights have attention without biases; torchvision's needs biases: {names}.")
     return joined
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.errors import ConfigError, WeightsError, first_line
-from harness.model.timm_catalog import TIMM, CatalogEntry, base_name, listed_models, timm_model
+from harness.model.timm_catalog import TIMM, CatalogEntry, base_name, is_timm, listed_models, timm_model
 from harness.time_limit import call_with_timeout
 
 INSTALL = "pip install 'vit-harness[timm]'"
@@ -20,8 +20,13 @@ WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 REACH_TIMEOUT = 10  # seconds to wait for a server's answer that it has a file
 
 
-def check_timm_model(model: str) -> None:
-    """ConfigError if timm is missing, does not have the model, or the model is of a kind that is refused."""
+def check_model_name(model: str) -> None:
+    """ConfigError if timm is missing, does not have the model, or the model is of a kind that is refused.
+
+    Names of other models are checked by the settings.
+    """
+    if not is_timm(model):
+        return
     _check_known(model)  # the table may be of another timm than the one that is installed
     import timm
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from harness.errors import WeightsError
+from harness.errors import WeightsError, summarise
 from harness.model import adapter
 from harness.model.architectures import check_architecture
 from harness.model.new_model import new_model
 from harness.model.preprocessing import description_for
-from harness.model.state_dict_keys import POSITIONS, listed, to_torchvision
+from harness.model.state_dict_keys import POSITIONS, to_torchvision
 from harness.model.timm_catalog import is_timm
 from harness.model.weights_file import check_file, read_weights
 from harness.model.weights_header import shapes_of
@@ -24,8 +24,8 @@ from harness.model.weights_header import shapes_of
 
 def load_file(model: nn.Module, name: str, path: Path, key: str | None) -> tuple[str, ...]:
     """Load a weights file of any known naming; returns sentences. WeightsError names the file and what is wrong."""
-    file = read_weights(path, key)
-    return (f"{name} takes its weights from {path}.", *file.notes, *_load(model, name, path, file.state))
+    state, notes = read_weights(path, key)
+    return (f"{name} takes its weights from {path}.", *notes, *_load(model, name, path, state))
 
 
 def check_header(name: str, path: Path, key: str | None) -> None:
@@ -146,4 +146,4 @@ def check_fit(own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         "Infinite or not a number": with_shape(not_finite, state),
     }
     if any(problems.values()):
-        raise WeightsError(f"{what}: {listed(names)}." for what, names in problems.items() if names)
+        raise WeightsError(f"{what}: {summarise(names, 8)}." for what, names in problems.items() if names)

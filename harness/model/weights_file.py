@@ -7,7 +7,6 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import ConfigError, WeightsError, summarise
 from harness.files import not_a_file
 from harness.model.shards import INDEX, refuse_single_shard, shards_of
-from harness.model.state_dict_keys import HEAD_NAMES, MARKERS, listed
+from harness.model.state_dict_keys import HEAD_NAMES, MARKERS
 
 # Where training programs put the weights inside a checkpoint: averages, then the weights that were averaged. As in
 # timm, the average is preferred: it is what these programs evaluate.
@@ -30,35 +29,30 @@ RAW = ("model", "state_dict", "model_state_dict", "student", "module", "net", "p
 FOLDER_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
-@dataclass(frozen=True)
-class WeightsFile:
-    """The weights in a file by the names they have there, without what wrappers put before every name."""
+def read_weights(path: str | Path, key: str | None = None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The weights in a file by the names they have there, without what wrappers put before every name; and sentences
+    about which were taken and what was left out.
 
-    state: dict[str, Tensor]
-    metadata: dict[str, str]  # of .safetensors; other formats have none
-    notes: tuple[str, ...]  # sentences: which weights were taken, and what was left out
-
-
-def read_weights(path: str | Path, key: str | None = None) -> WeightsFile:
-    """The weights in a file. Raises WeightsError; ConfigError if `key` names no weights of it."""
+    Raises WeightsError; ConfigError if `key` names no weights of the file.
+    """
     path = check_file(path)
     try:
-        contents, metadata = READERS[_suffix(path)](path)
+        contents = READERS[_suffix(path)](path)
     except WeightsError:
         raise
     except Exception as error:  # damaged or hostile files raise nearly any exception
         raise WeightsError(_unreadable(path, error)) from error
-    state, notes = select(contents, path, key)
-    return WeightsFile(state, metadata, notes)
+    return select(contents, path, key)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of a weights file, from its header alone."""
+    """Metadata of a weights file, from its header alone; formats other than .safetensors have none."""
     path = check_file(path)
     if _suffix(path) != ".safetensors":
         return {}
     try:
-        return _metadata(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
     except Exception as error:
         raise WeightsError(_unreadable(path, error)) from error
 
@@ -156,7 +150,7 @@ def _without_prefix(state: dict[str, Tensor], path: Path, key: str | None) -> tu
     left_out = [name for name in state if not name.startswith(prefix) and not any(_ends(name, end) for end in head)]
     left_out = [name for name in left_out if not any(name.startswith(other) for other in prefixes if other)]
     if left_out:
-        notes.append(f"Left out, because they are not under {prefix!r}: {listed(map(repr, left_out))}.")
+        notes.append(f"Left out, because they are not under {prefix!r}: {summarise(map(repr, left_out), 8)}.")
     return own | head, tuple(notes)
 
 
@@ -188,43 +182,30 @@ def _suffix(path: Path) -> str:
     return next((suffix for suffix in (".pth.tar", ".pt.tar", INDEX) if name.endswith(suffix)), path.suffix.lower())
 
 
-def _read_safetensors(path: Path) -> tuple[object, dict[str, str]]:
-    return safetensors.torch.load_file(path), _metadata(path)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safetensors.safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
-
-
-def _read_torch(path: Path) -> tuple[object, dict[str, str]]:
-    return read_torch(path), {}
-
-
-def _read_npz(path: Path) -> tuple[object, dict[str, str]]:
+def _read_npz(path: Path) -> dict[str, Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}, {}
+        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
 
 
-def _read_shards(index: Path) -> tuple[object, dict[str, str]]:
+def _read_shards(index: Path) -> dict[str, Tensor]:
     """The tensors of all files that an index names."""
     contents: Any = {}
     for path in shards_of(index):
         try:
-            contents |= READERS[_suffix(path)](path)[0]
+            contents |= READERS[_suffix(path)](path)
         except Exception as error:  # as for a single file
             raise WeightsError(_unreadable(path, error)) from error
-    return contents, {}
+    return contents
 
 
-READERS: dict[str, Callable[[Path], tuple[object, dict[str, str]]]] = {
-    ".safetensors": _read_safetensors,
-    ".pth": _read_torch,
-    ".pt": _read_torch,
-    ".bin": _read_torch,
-    ".ckpt": _read_torch,
-    ".pth.tar": _read_torch,
-    ".pt.tar": _read_torch,
+READERS: dict[str, Callable[[Path], object]] = {
+    ".safetensors": safetensors.torch.load_file,
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".bin": read_torch,
+    ".ckpt": read_torch,
+    ".pth.tar": read_torch,
+    ".pt.tar": read_torch,
     ".npz": _read_npz,
     INDEX: _read_shards,
 }

@@ -18,13 +18,11 @@ from harness.model.weights_file import read_torch, read_weights, select
 
 def shapes_of(path: Path, key: str | None) -> dict[str, Tensor] | None:
     """Names and meta tensors of the file; None if its format has no header to read them from."""
-    contents: Any = {}
     try:
-        for each in shards_of(path) if is_index(path) else [path]:
-            part = _header(each)
-            if part is None:
-                return None
-            contents = {**contents, **part} if is_index(path) else part
+        parts = [_header(each) for each in (shards_of(path) if is_index(path) else [path])]
+        if any(part is None for part in parts):
+            return None
+        contents = {name: tensor for part in parts for name, tensor in part.items()} if is_index(path) else parts[0]
     except WeightsError:
         raise
     except Exception:
@@ -40,23 +38,21 @@ def _header(path: Path) -> Any:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: _meta(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     if path.suffix.lower() == ".npz":
-        return {name: _meta(shape) for name, shape in _npz_shapes(path).items()}
+        return _npz_header(path)
     if zipfile.is_zipfile(path):
         return read_torch(path, mmap=True)  # memory-mapped: only the table of tensors is read
     return None
 
 
-def _npz_shapes(path: Path) -> dict[str, list[int]]:
-    shapes = {}
+def _npz_header(path: Path) -> dict[str, Tensor]:
+    tensors = {}
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as file:
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[np.lib.format.read_magic(file)]
-                shapes[name.removesuffix(".npy")] = list(read(file)[0])
-    return shapes
+                shape, *_ = readers[np.lib.format.read_magic(file)](file)
+                tensors[name.removesuffix(".npy")] = _meta(list(shape))
+    return tensors
 
 
 def _meta(shape: list[int]) -> Tensor:

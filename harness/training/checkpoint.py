@@ -22,9 +22,9 @@ from harness.model.lora import adapters, merged
 from harness.model.new_model import new_model
 from harness.model.norm_eps import checked_norm_eps, set_norm_eps
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
-from harness.model.pretrained import check_model_name
 from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import is_timm
+from harness.model.timm_model import check_model_name
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
 from harness.runs.rules import ADAPTER
 

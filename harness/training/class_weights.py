@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from harness.config import RunConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, summarise
 from harness.files import not_a_file
 from harness.runs.rules import printable
 
 # Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
 # is not weighted down any further.
 BETA = 0.999
-
-NAMED = 10  # most classes that an error lists
 
 
 def class_weights(config: RunConfig, classes: Sequence[str], labels: np.ndarray) -> np.ndarray | None:
@@ -67,13 +65,15 @@ def read_weights(path: Path, classes: Sequence[str]) -> np.ndarray:
     problems = []
     names = [name for name, _ in entries]
     if unknown := sorted(set(names) - set(classes)):
-        problems.append(f"{named} has classes that the data does not have: {_listed(unknown)}.")
+        problems.append(f"{named} has classes that the data does not have: {summarise(unknown)}.")
     if missing := [name for name in classes if name not in set(names)]:
-        problems.append(f"{named} has no weight for {len(missing)} of {len(classes)} classes: {_listed(missing)}.")
+        problems.append(f"{named} has no weight for {len(missing)} of {len(classes)} classes: {summarise(missing)}.")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"{named} has more than one weight for {_listed(repeated)}.")
+        problems.append(f"{named} has more than one weight for {summarise(repeated)}.")
     if unusable := [f"{name}: {value}" for name, value in entries if _weight(value) is None]:
-        problems.append(f"{named}: a weight must be a finite number above 0, which these are not: {_listed(unusable)}.")
+        problems.append(
+            f"{named}: a weight must be a finite number above 0, which these are not: {summarise(unusable)}."
+        )
     if problems:
         raise ConfigError(problems)
     weights = dict(entries)
@@ -104,8 +104,3 @@ def _weight(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and number > 0 else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return printable(", ".join(names[:NAMED])) + more

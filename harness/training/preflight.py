@@ -17,9 +17,9 @@ from harness.data.resize import Resize
 from harness.errors import ConfigError, HarnessError, joined
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.preprocessing import Preprocessing, preprocessing_of
-from harness.model.pretrained import check_model_name, check_reachable, check_word
+from harness.model.pretrained import check_reachable
 from harness.model.timm_catalog import is_timm
-from harness.model.timm_model import check_timm_build
+from harness.model.timm_model import check_model_name, check_timm_build
 from harness.model.weights import check_header
 from harness.runs.reading import START_OVER, read_checked_object
 from harness.settings.model import NAMED_WEIGHTS
@@ -53,22 +53,18 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
             errors.append(error)
             return None
 
-    def succeeds(check: Callable[[], None]) -> bool:
-        before = len(errors)
-        attempt(check)
-        return len(errors) == before
-
     trains = config.fresh or not attempt(lambda: _is_finished(run_folder))
     image_folder = attempt(lambda: listed_folder(config))
     if image_folder:
         attempt(lambda: class_weights(config, image_folder.classes, image_folder.train.labels))
-    preprocessing = None
-    if model_known := succeeds(lambda: check_model_name(config.model)):
+    preprocessing, before = None, len(errors)
+    attempt(lambda: check_model_name(config.model))
+    if model_known := len(errors) == before:
         if config.explain_layer is not None:
             attempt(lambda: head_layer(config.model, config.explain_layer))
         if config.verify:
             attempt(lambda: check_verifiable(config.model))
-    if model_known and weights_found and succeeds(lambda: check_word(config.model, config.weights)):
+    if model_known and weights_found:
         preprocessing = attempt(lambda: preprocessing_of(config))
         if config.weights in NAMED_WEIGHTS:
             if trains:

@@ -22,14 +22,14 @@ DRAWS = 4000
 KS_BOUND = 0.04
 
 
-def photo(seed: int, height: int, width: int) -> np.ndarray:
+def textured_image(seed: int, height: int, width: int) -> np.ndarray:
     """Smooth colours, hard edges and grain: uint8 (height, width, 3)."""
     random = np.random.default_rng(seed)
-    picture = cv2.resize(random.uniform(0, 255, (6, 8, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(random.uniform(0, 255, (6, 8, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
     for _ in range(6):
         centre = (int(random.integers(width)), int(random.integers(height)))
-        cv2.circle(picture, centre, int(random.integers(5, 60)), random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
-    return np.clip(picture + random.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
+        cv2.circle(image, centre, int(random.integers(5, 60)), random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
+    return np.clip(image + random.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
 
 
 def kolmogorov_smirnov(first: list[float], second: list[float]) -> float:
@@ -49,8 +49,8 @@ def recipes(settings: Augment, height: int = 256, width: int = 341, epoch: int =
 @pytest.mark.parametrize(("height", "width"), [(256, 341), (224, 224), (400, 240)])
 def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
     torch.manual_seed(0)
-    picture = torch.empty(3, height, width)
-    theirs = [transforms.RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(DRAWS)]
+    image = torch.empty(3, height, width)
+    theirs = [transforms.RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(DRAWS)]
     ours = [tuple(recipe.box) for recipe in recipes(Augment("standard"), height, width)]
     measures = {
         "area": lambda box: box[2] * box[3],
@@ -121,8 +121,8 @@ def test_a_strong_jitter_never_turns_a_factor_negative() -> None:
 
 def test_erased_rectangles_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
-    picture = torch.empty(3, 224, 224)
-    theirs = [transforms.RandomErasing.get_params(picture, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(DRAWS)]
+    image = torch.empty(3, 224, 224)
+    theirs = [transforms.RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(DRAWS)]
     ours = [recipe.erase for recipe in recipes(Augment("none", random_erasing=1.0))]
     for measure in (lambda box: box[2] * box[3], lambda box: math.log(box[3] / box[2]), lambda box: box[0]):
         assert kolmogorov_smirnov([measure(box) for box in ours], [measure(box) for box in theirs]) < KS_BOUND
@@ -150,10 +150,10 @@ def test_switching_one_augmentation_on_leaves_the_others_as_they_were() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (256, 341), (225, 227), (227, 225), (231, 300)])
 def test_no_augmentation_is_torchvisions_centre_crop(height: int, width: int) -> None:
-    picture = photo(0, height, width)
+    image = textured_image(0, height, width)
     recipe = augment.draw(Augment("none"), sample=3, epoch=2, height=height, width=width, size=224)
-    expected = np.asarray(v2.CenterCrop(224)(Image.fromarray(picture)))
-    assert np.array_equal(augment.apply(picture, recipe, 224), expected)
+    expected = np.asarray(v2.CenterCrop(224)(Image.fromarray(image)))
+    assert np.array_equal(augment.apply(image, recipe, 224), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -170,11 +170,11 @@ def test_no_augmentation_is_torchvisions_centre_crop(height: int, width: int) ->
     ],
 )
 def test_cut_and_resized_pixels_are_within_one_level_of_torchvisions(box: Box, seed: int) -> None:
-    picture = photo(seed, 256, 341)
-    picture.flags.writeable = False  # as a memory-mapped cache is
+    image = textured_image(seed, 256, 341)
+    image.flags.writeable = False  # as a memory-mapped cache is
     for flip in (False, True):
-        ours = augment.apply(picture, augment.AugmentParams(box, flip, (), (), None, None), 224).astype(int)
-        theirs = F.resized_crop(Image.fromarray(picture), *box, [224, 224], antialias=True)
+        ours = augment.apply(image, augment.AugmentParams(box, flip, (), (), None, None), 224).astype(int)
+        theirs = F.resized_crop(Image.fromarray(image), *box, [224, 224], antialias=True)
         theirs = np.asarray(F.horizontal_flip(theirs) if flip else theirs).astype(int)
         assert ours.shape == (224, 224, 3)
         assert np.abs(ours - theirs).max() <= 1
@@ -191,31 +191,31 @@ KERNELS = {
 @pytest.mark.parametrize("operation", KERNELS)
 @pytest.mark.parametrize("factor", [0.0, 0.37, 0.6, 1.0, 1.25, 1.4, 2.0])
 def test_one_step_of_jitter_is_within_one_level_of_torchvisions(operation: int, factor: float) -> None:
-    picture = photo(1, 224, 224)
-    ours = augment.jitter(picture, [(operation, factor)])
-    theirs = KERNELS[operation](F.to_image(picture), factor).permute(1, 2, 0).numpy()
+    image = textured_image(1, 224, 224)
+    ours = augment.jitter(image, [(operation, factor)])
+    theirs = KERNELS[operation](F.to_image(image), factor).permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
 
 
 def test_jitter_in_any_order_stays_close_to_torchvisions() -> None:
     differences = []
     for seed in range(24):
-        picture = photo(seed, 224, 224)
+        image = textured_image(seed, 224, 224)
         steps = augment.jitter_steps(np.random.default_rng(seed).random(3).tolist(), seed % 6 / 6, 0.4)
-        theirs = F.to_image(picture)
+        theirs = F.to_image(image)
         for operation, factor in steps:
             theirs = KERNELS[operation](theirs, factor)
-        differences.append(np.abs(augment.jitter(picture, steps).astype(int) - theirs.permute(1, 2, 0).numpy()))
+        differences.append(np.abs(augment.jitter(image, steps).astype(int) - theirs.permute(1, 2, 0).numpy()))
     assert np.max(differences) <= 4  # a level lost early grows by the factors that follow
     assert np.mean(np.array(differences) > 1) < 0.02
     assert np.mean(np.array(differences) > 2) < 0.001
 
 
 def test_the_steps_of_apply_come_in_torchvisions_order() -> None:
-    picture = photo(5, 256, 256)
+    image = textured_image(5, 256, 256)
     recipe = augment.draw(Augment("standard"), sample=1, epoch=0, height=256, width=256, size=64)
     assert recipe.flip
     assert recipe.jitter
     plain = recipe._replace(flip=False, jitter=())
-    expected = augment.jitter(augment.apply(picture, plain, 64)[:, ::-1].copy(), recipe.jitter)
-    assert np.array_equal(augment.apply(picture, recipe, 64), expected)
+    expected = augment.jitter(augment.apply(image, plain, 64)[:, ::-1].copy(), recipe.jitter)
+    assert np.array_equal(augment.apply(image, recipe, 64), expected)

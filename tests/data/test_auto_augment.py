@@ -39,26 +39,26 @@ def test_operations_and_magnitudes_are_torchvisions(name: str, size: int) -> Non
 @pytest.mark.parametrize("operation", auto_augment.OPERATIONS)
 @pytest.mark.parametrize("name", REFERENCES)
 def test_pixels_of_every_operation_are_torchvisions(name: str, operation: str) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
-    picture[:, 10:30] //= 2
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    image[:, 10:30] //= 2
     changed = False
     for bin in (0, 9, 17, 30):
         for negative in (False, True):
             magnitude = auto_augment.magnitude(operation, bin, 64, wide=is_wide(name), negative=negative)
-            ours = auto_augment.apply(picture, [(operation, magnitude)])
+            ours = auto_augment.apply(image, [(operation, magnitude)])
             theirs = REFERENCES[name]._apply_image_or_video_transform(
-                Image.fromarray(picture), operation, magnitude, interpolation=InterpolationMode.NEAREST, fill={}
+                Image.fromarray(image), operation, magnitude, interpolation=InterpolationMode.NEAREST, fill={}
             )
             assert np.array_equal(ours, np.asarray(theirs))
-            changed |= not np.array_equal(ours, picture)
+            changed |= not np.array_equal(ours, image)
     assert changed or operation in ("Identity", "AutoContrast")
 
 
 def test_two_operations_are_applied_one_after_the_other() -> None:
-    picture = np.random.default_rng(1).integers(0, 200, (32, 32, 3)).astype(np.uint8)
+    image = np.random.default_rng(1).integers(0, 200, (32, 32, 3)).astype(np.uint8)
     first, second = ("Solarize", 0.5), ("TranslateX", 5.0)
     assert np.array_equal(
-        auto_augment.apply(picture, [first, second]), auto_augment.apply(auto_augment.apply(picture, [first]), [second])
+        auto_augment.apply(image, [first, second]), auto_augment.apply(auto_augment.apply(image, [first]), [second])
     )
 
 
@@ -94,7 +94,7 @@ def test_trivialaugment_draws_one_operation_of_any_magnitude() -> None:
 
 
 def test_a_policy_follows_crop_and_flip() -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (80, 70, 3)).astype(np.uint8)
+    image = np.random.default_rng(2).integers(0, 256, (80, 70, 3)).astype(np.uint8)
     recipe = augment.draw(Augment("randaugment"), sample=4, epoch=1, height=80, width=70, size=32)
-    before = augment.apply(picture, recipe._replace(operations=()), 32)
-    assert np.array_equal(augment.apply(picture, recipe, 32), auto_augment.apply(before, recipe.operations))
+    before = augment.apply(image, recipe._replace(operations=()), 32)
+    assert np.array_equal(augment.apply(image, recipe, 32), auto_augment.apply(before, recipe.operations))

@@ -13,7 +13,7 @@ from harness.data.check import CheckReport, report
 from tests.helpers.folders import folder_config
 
 
-def photo(seed: int, side: int = 96) -> Image.Image:
+def smooth_image(seed: int, side: int = 96) -> Image.Image:
     """Smooth random shapes with some noise, different for every seed."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (7, 7, 3), dtype=np.uint8))
@@ -21,9 +21,9 @@ def photo(seed: int, side: int = 96) -> Image.Image:
     return Image.fromarray(np.clip(smooth + generator.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8))
 
 
-def save(picture: Image.Image, path: Path, **options: object) -> None:
+def save(image: Image.Image, path: Path, **options: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, **options)
+    image.save(path, **options)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     for split, count in (("train", 4), ("valid", 2), ("test", 2)):
         for name in ("cat", "dog"):
             for number in range(count):
-                save(photo(seed := seed + 1), tmp_path / split / name / f"{number}.png")
+                save(smooth_image(seed := seed + 1), tmp_path / split / name / f"{number}.png")
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def checked(root: Path, **options: object) -> CheckReport:
 
 
 def test_a_folder_without_problems_has_an_empty_report(root: Path, tmp_path: Path) -> None:
-    save(photo(50, side=48).convert("L"), root / "train" / "dog" / "grey.png")
+    save(smooth_image(50, side=48).convert("L"), root / "train" / "dog" / "grey.png")
     result = checked(root, cache_dir=tmp_path / "caches")
     assert result.problems == () and result.notes == () and result.broken == {}
     assert result.copies_across_splits == result.copies_in_train == ()
@@ -75,7 +75,7 @@ def test_images_of_nearly_one_colour_are_named_by_class(root: Path) -> None:
     logo = Image.new("RGBA", (96, 96), (255, 255, 255, 0))
     logo.paste((255, 255, 255, 255), (20, 20, 60, 60))
     save(logo, root / "train" / "cat" / "logo.png")
-    dark = np.asarray(photo(70)) // 16  # 12-bit values in a file of 16-bit colour
+    dark = np.asarray(smooth_image(70)) // 16  # 12-bit values in a file of 16-bit colour
     save(Image.fromarray(dark), root / "train" / "cat" / "dark.png")
     save(Image.new("RGB", (9, 9), "gray"), root / "test" / "dog" / "grey.jpg")
     result = checked(root)
@@ -89,7 +89,7 @@ def test_images_of_nearly_one_colour_are_named_by_class(root: Path) -> None:
 
 
 def test_a_bit_depth_taken_from_the_values_is_reported(root: Path) -> None:
-    values = np.asarray(photo(80).convert("L")).astype(np.uint16) * 16
+    values = np.asarray(smooth_image(80).convert("L")).astype(np.uint16) * 16
     save(Image.fromarray(values), root / "train" / "cat" / "scan.png")
     result = checked(root)
     assert result.blank == ()
@@ -110,7 +110,7 @@ def test_a_cut_of_train_leaves_smaller_copies_with_their_originals(root: Path) -
     shutil.rmtree(root / "valid")
     shutil.rmtree(root / "test")
     for number in range(4):
-        save(photo(number + 1).resize((64, 64)), root / "train" / "cat" / f"smaller{number}.png")
+        save(smooth_image(number + 1).resize((64, 64)), root / "train" / "cat" / f"smaller{number}.png")
     result = checked(root)
     assert result.copies_across_splits == ()
     assert any(note.startswith("near-copies (images that look nearly the same) were left") for note in result.notes)
@@ -141,7 +141,9 @@ def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
 
 def test_copies_across_splits_are_problems(root: Path) -> None:
     (root / "test" / "cat" / "same.png").write_bytes((root / "train" / "cat" / "1.png").read_bytes())
-    save(photo(1).resize((64, 64)), root / "valid" / "cat" / "smaller.jpg", quality=60)  # train/cat/0.png is seed 1
+    save(
+        smooth_image(1).resize((64, 64)), root / "valid" / "cat" / "smaller.jpg", quality=60
+    )  # train/cat/0.png is seed 1
     result = checked(root)
     near, exact = sorted(result.copies_across_splits, key=lambda pair: pair.exact)
     assert (exact.first, exact.second, exact.likeness) == ("train/cat/1.png", "test/cat/same.png", 1.0)
@@ -152,9 +154,9 @@ def test_copies_across_splits_are_problems(root: Path) -> None:
 
 
 def test_copies_within_train_are_counted_and_those_under_two_classes_named(root: Path) -> None:
-    save(photo(1), root / "train" / "cat" / "again.png")
-    save(photo(2), root / "train" / "dog" / "cat really.png")
-    save(photo(9), root / "valid" / "cat" / "again.png")  # a copy within valid hurts nobody
+    save(smooth_image(1), root / "train" / "cat" / "again.png")
+    save(smooth_image(2), root / "train" / "dog" / "cat really.png")
+    save(smooth_image(9), root / "valid" / "cat" / "again.png")  # a copy within valid hurts nobody
     result = checked(root)
     assert len(result.copies_in_train) == 2
     assert result.copies_across_splits == ()
@@ -167,9 +169,9 @@ def test_copies_within_train_are_counted_and_those_under_two_classes_named(root:
 
 def test_unbalanced_classes_are_a_note_with_the_rule_and_the_options(root: Path) -> None:
     for number in range(7):  # eleven cats, four dogs: less than three times as many
-        save(photo(100 + number), root / "train" / "cat" / f"more {number}.png")
+        save(smooth_image(100 + number), root / "train" / "cat" / f"more {number}.png")
     assert checked(root).notes == ()
-    save(photo(110), root / "train" / "cat" / "one more.png")
+    save(smooth_image(110), root / "train" / "cat" / "one more.png")
     [note] = checked(root).notes
     assert note.startswith(
         "classes of the training images are unbalanced: the largest (cat: 12) has 3 times the images of the smallest "

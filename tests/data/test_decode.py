@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from harness.data import decode as decode_module
-from harness.data.decode import DecodeError, Header, decode_image, decode_pil, header
+from harness.data.decode import DecodeError, decode_image, decode_pil, upright_size
 from harness.data.resize import Resize, decode_resized
 from harness.errors import ConfigError
 
@@ -25,15 +25,15 @@ def decode(source: str | Path | bytes) -> np.ndarray:
     return np.asarray(decode_pil(source))
 
 
-def photo(width: int = 40, height: int = 30, seed: int = 0) -> np.ndarray:
+def smooth_pixels(width: int = 40, height: int = 30, seed: int = 0) -> np.ndarray:
     """Smooth random colours, uint8 (H, W, 3)."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def stored(picture: Image.Image, kind: str, **options: object) -> bytes:
+def stored(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -55,7 +55,7 @@ def reason(source: bytes | Path) -> str:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_lossless_formats_keep_every_pixel(kind: str, tmp_path: Path) -> None:
-    pixels = photo()
+    pixels = smooth_pixels()
     content = stored(Image.fromarray(pixels), kind)
     (tmp_path / "a").write_bytes(content)
     for source in (content, tmp_path / "a", str(tmp_path / "a")):
@@ -66,14 +66,14 @@ def test_lossless_formats_keep_every_pixel(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_come_close(kind: str) -> None:
-    pixels = photo()
+    pixels = smooth_pixels()
     result = decode(stored(Image.fromarray(pixels), kind, quality=95))
     assert result.shape == (30, 40, 3)
     assert np.abs(result.astype(int) - pixels).mean() < 4
 
 
 def test_grey_and_black_and_white() -> None:
-    grey = photo()[..., 0]
+    grey = smooth_pixels()[..., 0]
     np.testing.assert_array_equal(decode(stored(Image.fromarray(grey), "PNG")), np.stack([grey] * 3, axis=-1))
     bits = Image.fromarray(grey > 128)
     assert bits.mode == "1"
@@ -124,16 +124,16 @@ def bmp_of_32_bits(pixels: np.ndarray, alpha: int) -> bytes:
 
 def test_alpha_that_is_0_everywhere_is_ignored() -> None:
     clear = np.zeros((30, 40), np.uint8)
-    whole = Image.fromarray(np.dstack([photo(), clear]))
+    whole = Image.fromarray(np.dstack([smooth_pixels(), clear]))
     for kind in ("PNG", "TIFF"):
-        np.testing.assert_array_equal(decode(stored(whole, kind)), photo())
-    np.testing.assert_array_equal(decode(stored(whole, "WEBP", lossless=True, exact=True)), photo())
-    np.testing.assert_array_equal(decode(bmp_of_32_bits(photo(), alpha=0)), photo())
-    np.testing.assert_array_equal(decode(bmp_of_32_bits(photo(), alpha=255)), photo())
-    grey = Image.fromarray(np.dstack([photo()[..., 0], clear]))
+        np.testing.assert_array_equal(decode(stored(whole, kind)), smooth_pixels())
+    np.testing.assert_array_equal(decode(stored(whole, "WEBP", lossless=True, exact=True)), smooth_pixels())
+    np.testing.assert_array_equal(decode(bmp_of_32_bits(smooth_pixels(), alpha=0)), smooth_pixels())
+    np.testing.assert_array_equal(decode(bmp_of_32_bits(smooth_pixels(), alpha=255)), smooth_pixels())
+    grey = Image.fromarray(np.dstack([smooth_pixels()[..., 0], clear]))
     assert grey.mode == "LA"
-    np.testing.assert_array_equal(decode(stored(grey, "PNG"))[..., 2], photo()[..., 0])
-    palette = Image.fromarray(photo()).quantize(16)
+    np.testing.assert_array_equal(decode(stored(grey, "PNG"))[..., 2], smooth_pixels()[..., 0])
+    palette = Image.fromarray(smooth_pixels()).quantize(16)
     expected = np.asarray(palette.convert("RGB"))
     np.testing.assert_array_equal(decode(stored(palette, "PNG", transparency=bytes(16))), expected)
 
@@ -149,8 +149,8 @@ def test_palettes_with_and_without_transparency() -> None:
 
 
 def test_one_colour_made_transparent_in_rgb() -> None:
-    picture = Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], np.uint8))
-    assert decode(stored(picture, "PNG", transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [9, 9, 9]]]
+    image = Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], np.uint8))
+    assert decode(stored(image, "PNG", transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [9, 9, 9]]]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -187,9 +187,9 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_an_image_with_damaged_exif_is_read() -> None:
-    picture = Image.fromarray(photo())
+    image = Image.fromarray(smooth_pixels())
     np.testing.assert_array_equal(
-        decode(stored(picture, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")), decode(stored(picture, "JPEG"))
+        decode(stored(image, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")), decode(stored(image, "JPEG"))
     )
 
 
@@ -209,7 +209,7 @@ def test_truncated_images_are_refused(kind: str, share: float) -> None:
 
 
 def test_a_flipped_bit_in_a_png_is_an_error() -> None:
-    content = bytearray(stored(Image.fromarray(photo(200, 200)), "PNG"))
+    content = bytearray(stored(Image.fromarray(smooth_pixels(200, 200)), "PNG"))
     content[len(content) // 2] ^= 0xFF
     assert reason(bytes(content)).startswith("damaged (")
 
@@ -231,7 +231,7 @@ def test_files_that_are_not_images_are_refused(content: bytes, expected: str, tm
     (tmp_path / "a.jpg").write_bytes(content)
     assert reason(tmp_path / "a.jpg") == expected
     with pytest.raises(DecodeError, match="^" + expected.split("(")[0]):
-        header(tmp_path / "a.jpg")
+        upright_size(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(10_000, 90_000), (25_001, 10_000), (2**31 - 1, 2**31 - 1)])
@@ -243,12 +243,12 @@ def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int], tm
         assert reason(tmp_path / "bomb.png") == expected
         assert reason(png_claiming(*size)) == expected
         with pytest.raises(DecodeError, match=re.escape(expected)):
-            header(tmp_path / "bomb.png")
+            upright_size(tmp_path / "bomb.png")
     assert not heard
 
 
 def test_the_limit_of_pixels_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = stored(Image.fromarray(photo()), "PNG")
+    content = stored(Image.fromarray(smooth_pixels()), "PNG")
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "1199")
     assert reason(content) == "40x30 pixels, more than the 1,199 allowed (HARNESS_MAX_PIXELS sets the limit)"
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "1_200")
@@ -272,7 +272,7 @@ def test_a_strip_is_refused_before_its_pixels_are_decoded(tmp_path: Path) -> Non
     expected = "80000000x1 pixels: the long side is more than 1000 times the short one"
     assert reason(tmp_path / "strip.png") == expected
     with pytest.raises(DecodeError, match=expected):
-        header(tmp_path / "strip.png")
+        upright_size(tmp_path / "strip.png")
     assert decode(stored(Image.new("RGB", (1000, 1)), "PNG")).shape == (1, 1000, 3)
 
 
@@ -288,12 +288,12 @@ def test_a_named_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -
     for path in (tmp_path / "pipe.jpg", tmp_path / "zero.jpg", tmp_path):
         assert reason(path) == "a folder, named pipe or device, not a file"
         with pytest.raises(DecodeError, match="a folder, named pipe or device"):
-            header(path)
+            upright_size(path)
 
 
 def test_threads_together_decode_no_more_pixels_than_one_image_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "2500")
-    content = stored(Image.fromarray(photo()), "PNG")  # 1200 pixels
+    content = stored(Image.fromarray(smooth_pixels()), "PNG")  # 1200 pixels
     running: list[int] = []
     most = 0
     convert = decode_module._rgb
@@ -325,7 +325,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert caught.value.reason == "permission denied" and caught.value.unread
 
 
-def test_header_reads_size_and_mode_without_decoding(tmp_path: Path) -> None:
-    content = stored(Image.fromarray(photo(400, 300)[..., 0]), "JPEG")
+def test_the_size_is_read_without_decoding(tmp_path: Path) -> None:
+    content = stored(Image.fromarray(smooth_pixels(400, 300)[..., 0]), "JPEG")
     (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
-    assert header(tmp_path / "a.jpg") == header(content) == Header(400, 300, "L")
+    assert upright_size(tmp_path / "a.jpg") == upright_size(content) == (400, 300)

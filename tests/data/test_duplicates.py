@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 
 from harness.data import duplicates
 from harness.data.duplicates import COPY, alike, grid_of, looks_of
-from tests.data.test_check import photo
+from tests.data.test_check import smooth_image
 
 
 def likeness(first: Image.Image, second: Image.Image) -> float:
@@ -18,7 +18,7 @@ def likeness(first: Image.Image, second: Image.Image) -> float:
 
 def test_a_resized_compressed_or_edited_copy_is_recognised() -> None:
     for seed in range(10):
-        original = photo(seed, side=224)
+        original = smooth_image(seed, side=224)
         stored = io.BytesIO()
         original.save(stored, "JPEG", quality=30)
         changed = {
@@ -29,9 +29,9 @@ def test_a_resized_compressed_or_edited_copy_is_recognised() -> None:
             "cropped": original.crop((4, 4, 220, 220)),
             "grey": original.convert("L"),
         }
-        for change, picture in changed.items():
-            assert likeness(original, picture) >= COPY, change
-        assert likeness(original, photo(seed + 100, side=224)) < COPY
+        for change, image in changed.items():
+            assert likeness(original, image) >= COPY, change
+        assert likeness(original, smooth_image(seed + 100, side=224)) < COPY
 
 
 def test_images_of_one_tone_count_as_no_copies() -> None:
@@ -41,7 +41,7 @@ def test_images_of_one_tone_count_as_no_copies() -> None:
 
 def test_pairs_are_found_across_blocks_and_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "BLOCK", 3)
-    looks = looks_of(np.stack([grid_of(photo(seed)) for seed in (0, 1, 2, 3, 4, 5, 6, 1, 0, 6)]))
+    looks = looks_of(np.stack([grid_of(smooth_image(seed)) for seed in (0, 1, 2, 3, 4, 5, 6, 1, 0, 6)]))
     assert alike(looks, 3) == [(0, 8, 1.0), (1, 7, 1.0), (6, 9, 1.0)]
     assert alike(looks, 2) is None
     assert alike(looks[:0], 1) == []

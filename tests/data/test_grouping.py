@@ -54,7 +54,7 @@ def test_groups_of_files_without_folders() -> None:
     assert groups_of(sibling_pairs(["a.jpg", "a_crop.jpg", "b.jpg"])) == {"a.jpg": "a.jpg", "a_crop.jpg": "a.jpg"}
 
 
-def test_all_that_was_made_from_one_image_is_one_group_also_without_it() -> None:
+def test_images_made_from_one_image_are_one_group_even_without_that_image() -> None:
     versions = [f"a_jpg.rf.{number:032x}.jpg" for number in range(3)]
     assert grouped(*versions, f"b_jpg.rf.{0:032x}.jpg") == [[f"train/cat/{name}" for name in versions]]
     assert len(grouped("a.jpg", "a_crop.jpg", "a_crop_flip.jpg", "a_flip.jpg", "a_flip.png")[0]) == 5

@@ -43,7 +43,7 @@ def test_cutmix_shares_are_the_area_that_is_left() -> None:
     assert abs(centres.mean() - 16) < 0.5
 
 
-def test_either_is_drawn_for_about_half_of_the_batches_when_both_are_on() -> None:
+def test_mixup_and_cutmix_are_each_drawn_for_about_half_of_the_batches() -> None:
     cut = np.mean([mix.box is not None for mix in drawn(Augment(mixup=0.8, cutmix=1.0))])
     assert abs(cut - 0.5) < 0.04
 

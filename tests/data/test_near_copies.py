@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.data import near_copies
 from harness.data.image_folder import ImageFolder
-from tests.data.test_check import photo
+from tests.data.test_check import smooth_image
 from tests.data.test_cut import BOTH, cut_by_image
 from tests.data.test_digests import count_opened
 from tests.helpers.folders import load_folder
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
         folder = tmp_path / "data" / "train" / name
         folder.mkdir(parents=True)
         for number in range(10):
-            photo(100 * label + number).save(folder / f"{number}.png")
+            smooth_image(100 * label + number).save(folder / f"{number}.png")
     return tmp_path / "data"
 
 
@@ -77,7 +77,7 @@ def test_near_copies_in_two_given_splits_are_named_and_not_moved(root: Path) -> 
     for split in ("valid", "test"):
         for name in ("cat", "dog"):
             (root / split / name).mkdir(parents=True)
-            photo(len(split) * 1000 + len(name) + ord(name[0])).save(root / split / name / "a.png")
+            smooth_image(len(split) * 1000 + len(name) + ord(name[0])).save(root / split / name / "a.png")
     Image.open(root / "train/cat/3.png").resize((60, 60)).save(root / "valid" / "cat" / "b.jpg", quality=50)
     Image.open(root / "train/dog/4.png").resize((50, 60)).save(root / "test" / "dog" / "c.jpg", quality=50)
     folder = load(root)
@@ -176,6 +176,6 @@ def test_blank_and_broken_images_count_as_no_copies(root: Path) -> None:
 
 
 def test_an_image_of_many_megapixels_is_compared_by_a_fraction_of_its_pixels(root: Path) -> None:
-    large = Image.fromarray(np.asarray(photo(7).resize((1500, 1500), Image.Resampling.BICUBIC)))
+    large = Image.fromarray(np.asarray(smooth_image(7).resize((1500, 1500), Image.Resampling.BICUBIC)))
     large.save(root / "train" / "dog" / "large.jpg", quality=90)
     assert [copy[:2] for copy in load(root).near_copies] == [("train/cat/7.png", "train/dog/large.jpg")]

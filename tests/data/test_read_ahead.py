@@ -87,7 +87,7 @@ def test_an_epoch_is_in_blocks_of_the_order_of_digests(cache: PixelCache) -> Non
     assert sorted(samples) == list(range(len(TRAIN)))
 
 
-def test_it_does_not_depend_on_how_the_cache_came_about(cache: PixelCache, tmp_path: Path) -> None:
+def test_the_order_in_blocks_does_not_depend_on_how_the_cache_was_built(cache: PixelCache, tmp_path: Path) -> None:
     other = cache_of_shards(tmp_path / "other", np.arange(IMAGES)[::-1], 3)
     assert_same(drawn(other), drawn(cache))
 

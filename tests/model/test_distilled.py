@@ -19,7 +19,7 @@ NAME = "deit_tiny_distilled_patch16_224"
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_one_head_computes_what_timms_two_do_into_the_program_and_out_again(tmp_path: Path) -> None:
+def test_one_head_computes_what_timms_two_heads_do_when_loaded_and_when_exported(tmp_path: Path) -> None:
     source = randomised(timm.create_model(NAME, num_classes=4, img_size=32))
     with torch.no_grad():
         expected = source(IMAGES)

@@ -112,7 +112,7 @@ def test_a_training_step_has_few_operations_and_copies() -> None:
     assert operations[1] <= 0.65 * operations[0]
 
 
-def test_every_model_that_is_built_has_it() -> None:
+def test_every_built_model_has_packed_attention() -> None:
     model = loaded_model("vit_demo", num_classes=3, weights="none").model
     assert {type(block.self_attention) for block in model.encoder.layers} == {PackedAttention}
     assert isinstance(model.encoder.layers[0].self_attention, nn.MultiheadAttention)

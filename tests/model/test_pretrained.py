@@ -15,7 +15,7 @@ import torch
 import torchvision
 from huggingface_hub.errors import EntryNotFoundError
 
-from harness.errors import ConfigError, WeightsError
+from harness.errors import WeightsError
 from harness.model import pretrained, timm_model
 from harness.settings.model import MODELS, NAMED_WEIGHTS
 
@@ -29,27 +29,6 @@ def test_the_words_are_what_torchvision_publishes() -> None:
         there = [model for model in MODELS if model in torchvision.models.list_models()]
         having = [model for model in there if name in torchvision.models.get_model_weights(model).__members__]
         assert list(NAMED_WEIGHTS[word]) == having
-
-
-@pytest.mark.parametrize(
-    ("model", "word", "others"),
-    [
-        ("vit_s_16", "imagenet", "none"),
-        ("vit_b_32", "imagenet-swag", "imagenet, none"),
-        ("vit_h_14", "imagenet", "imagenet-swag, imagenet-swag-linear, none"),
-        ("vit_b_16", "demo", "imagenet, imagenet-swag, imagenet-swag-linear, none"),
-    ],
-)
-def test_a_word_that_a_model_has_not_is_refused_with_those_it_has(model: str, word: str, others: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        pretrained.check_word(model, word)
-    assert str(caught.value) == f"--weights {word}: not available for {model}; give one of {others}, or a weights file."
-
-
-def test_what_is_neither_a_word_nor_a_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"imagnet: file not found; .* vit_b_32 one of imagenet, none\.$"):
-        pretrained.check_word("vit_b_32", "imagnet")
-    pretrained.check_word("vit_b_32", str(tmp_path))
 
 
 def test_without_network_and_cache_the_message_says_which_file_goes_where(

@@ -41,7 +41,7 @@ def randomised(model: Any) -> Any:
     return model.eval()
 
 
-def pictures(side: int = 32) -> Tensor:
+def random_images(side: int = 32) -> Tensor:
     return torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(2))
 
 
@@ -49,7 +49,7 @@ def converted_logits(state: dict[str, Tensor]) -> Tensor:
     model = tiny()
     load_into(model, to_torchvision(select(state, Path("weights.pth"))[0])[0])
     with torch.no_grad():
-        return model(pictures())
+        return model(random_images())
 
 
 def timm_model(**options: Any) -> nn.Module:
@@ -97,7 +97,7 @@ def google_arrays(model: VisionTransformer) -> dict[str, np.ndarray]:
 def test_timm_weights_give_timms_logits() -> None:
     model = timm_model()
     with torch.no_grad():
-        expected = model(pictures())
+        expected = model(random_images())
     torch.testing.assert_close(converted_logits(model.state_dict()), expected, atol=1e-5, rtol=0)
     assert expected.std() > 0.1
 
@@ -123,15 +123,15 @@ def test_hugging_face_weights_give_hugging_faces_logits(
     state = kept.state_dict()
     if from_file:  # files keep the older names
         kept.save_pretrained(tmp_path)
-        state = read_weights(tmp_path / "model.safetensors").state
+        state = read_weights(tmp_path / "model.safetensors")[0]
     with torch.no_grad():
-        expected = model(pictures()).logits
-        hidden = model.vit(pictures()).last_hidden_state[:, 0]
+        expected = model(random_images()).logits
+        hidden = model.vit(random_images()).last_hidden_state[:, 0]
     if base_model_alone:
         ours = tiny()
         assert "New head for 5 classes; the file has none." in load_into(ours, to_torchvision(state)[0])
         ours.heads = nn.Identity()
-        torch.testing.assert_close(ours(pictures()).detach(), hidden, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours(random_images()).detach(), hidden, atol=1e-5, rtol=0)
     else:
         torch.testing.assert_close(converted_logits(state), expected, atol=1e-5, rtol=0)
 
@@ -141,9 +141,9 @@ def test_google_weights_give_the_same_logits(tmp_path: Path, prefix: str) -> Non
     model = randomised(tiny())
     path = tmp_path / "vit.npz"
     np.savez(path, **{prefix + name: array for name, array in google_arrays(model).items()})
-    state = read_weights(path).state
+    state = read_weights(path)[0]
     with torch.no_grad():
-        expected = model(pictures())
+        expected = model(random_images())
     torch.testing.assert_close(converted_logits(state), expected, atol=1e-6, rtol=0)
 
 
@@ -154,8 +154,8 @@ def test_google_weights_mean_to_timm_what_they_mean_here(tmp_path: Path) -> None
     theirs = timm_model()
     timm.models.vision_transformer._load_weights(theirs, str(path))
     with torch.no_grad():
-        expected = theirs(pictures())
-    torch.testing.assert_close(converted_logits(read_weights(path).state), expected, atol=1e-5, rtol=0)
+        expected = theirs(random_images())
+    torch.testing.assert_close(converted_logits(read_weights(path)[0]), expected, atol=1e-5, rtol=0)
 
 
 def test_names_of_torchvision_and_its_older_versions() -> None:
@@ -210,5 +210,5 @@ def test_distilled_deit_is_refused(name: str) -> None:
 
 
 def test_another_network_is_refused_with_a_few_of_its_names() -> None:
-    with pytest.raises(WeightsError, match=r"not those of a Vision Transformer.*'layer0', .*'layer7' and 4 more\.$"):
+    with pytest.raises(WeightsError, match=r"not those of a Vision Transformer.*'layer0', .*'layer7', and 4 more\.$"):
         to_torchvision({f"layer{i}": torch.zeros(1) for i in range(12)})

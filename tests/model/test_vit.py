@@ -162,7 +162,7 @@ def test_the_weights_behind_a_word_say_which_file_they_are(tmp_path: Path, monke
     not {"HARNESS_REAL_WEIGHTS", "HARNESS_REAL_DATA"} <= set(os.environ),
     reason="HARNESS_REAL_WEIGHTS (DeiT-Ti) and HARNESS_REAL_DATA (100 sports) name no files",
 )
-def test_real_weights_know_real_photographs() -> None:
+def test_real_weights_classify_real_images() -> None:
     loaded = loaded_model("vit_ti_16", num_classes=1000, weights=os.environ["HARNESS_REAL_WEIGHTS"])
     assert "The head for 1000 classes is the file's." in loaded.report
     own = loaded.preprocessing

@@ -57,7 +57,7 @@ def test_transformers_computes_the_same_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(other.eval()(IMAGES).logits, model(IMAGES), atol=1e-5, rtol=1e-5)
 
 
-def test_pillows_numbers_of_the_ways_to_resize() -> None:
+def test_the_numbers_of_interpolations_are_pillows() -> None:
     from PIL.Image import Resampling
 
     assert {name: Resampling[name.upper()].value for name in RESAMPLE} == RESAMPLE

@@ -47,11 +47,10 @@ def problem_of(path: Path) -> str:
 
 def test_safetensors_and_npz_files(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.arange(4.0)}, tmp_path / "w.safetensors", {"preprocessing": "{}"})
-    file = read_weights(tmp_path / "w.safetensors")
-    assert file.state["a"].tolist() == [0, 1, 2, 3]
-    assert file.metadata == read_metadata(tmp_path / "w.safetensors") == {"preprocessing": "{}"}
+    assert read_weights(tmp_path / "w.safetensors")[0]["a"].tolist() == [0, 1, 2, 3]
+    assert read_metadata(tmp_path / "w.safetensors") == {"preprocessing": "{}"}
     np.savez(tmp_path / "w.npz", **{"a/b": np.asfortranarray(np.arange(6.0).reshape(2, 3))})
-    assert read_weights(tmp_path / "w.npz").state["a/b"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read_weights(tmp_path / "w.npz")[0]["a/b"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert read_metadata(tmp_path / "w.npz") == {}
 
 
@@ -180,7 +179,7 @@ def test_every_misfit_is_listed_with_shapes_and_nothing_is_loaded() -> None:
     shown = ", ".join(f"'extra{i}' ({i},)" for i in range(8))
     assert caught.value.problems == (
         "Missing in the file: 'encoder.ln.bias' (16,).",
-        f"Not part of the model: {shown} and 2 more.",
+        f"Not part of the model: {shown}, and 2 more.",
         "Of another shape: 'encoder.ln.weight' (3,) instead of (16,).",
         "Not plain floating-point numbers: 'conv_proj.bias' torch.int8.",
         "Infinite or not a number: 'class_token' (1, 1, 16).",

@@ -112,7 +112,7 @@ def test_other_precisions_are_turned_into_float32(tmp_path: Path, dtype: torch.d
     assert f"Weights in {str(dtype).removeprefix('torch.')} were turned into float32." in report
 
 
-def test_other_heads_and_pooling_have_the_same_shapes_so_what_is_assumed_is_said(tmp_path: Path) -> None:
+def test_the_assumed_number_of_heads_and_the_assumed_pooling_are_reported(tmp_path: Path) -> None:
     for number, options in enumerate(({"num_heads": 4}, {"global_pool": "avg", "fc_norm": False})):
         torch.save(of_timm(**options).state_dict(), tmp_path / f"{number}.pth")
         report = loaded(tmp_path / f"{number}.pth")[1]
@@ -137,7 +137,7 @@ HUGGING_FACE = {
 
 
 @pytest.mark.parametrize("shards", ["100GB", "5KB"])
-def test_hugging_faces_folder_whole_or_in_shards(tmp_path: Path, shards: str) -> None:
+def test_a_folder_of_hugging_face_loads_whole_or_in_shards(tmp_path: Path, shards: str) -> None:
     transformers = pytest.importorskip("transformers")
     model = randomised(transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=3, **HUGGING_FACE)))
     model.save_pretrained(tmp_path, max_shard_size=shards)
@@ -163,7 +163,7 @@ def test_hugging_faces_names_in_a_checkpoint_of_lightning_and_without_a_head(tmp
 
 
 @pytest.mark.parametrize("eps", [1e-12, 1e-3])
-def test_layer_norms_add_what_the_description_says_into_a_model_and_out_again(tmp_path: Path, eps: float) -> None:
+def test_the_eps_of_layer_norms_is_loaded_kept_in_checkpoints_and_exported(tmp_path: Path, eps: float) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(num_labels=3, layer_norm_eps=eps, **HUGGING_FACE)
     source = randomised(transformers.ViTForImageClassification(config))

@@ -48,7 +48,7 @@ def test_features_through_the_head_are_the_logits(data_folder: Path, tmp_path: P
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_they_are_computed_once(
+def test_features_are_computed_once(
     data_folder: Path, tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, loaded, data = opened(data_folder, tmp_path)

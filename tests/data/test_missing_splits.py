@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from harness.data.cut import cut
+from harness.data.missing_splits import cut
 
 BOTH = ("val", "test")
 

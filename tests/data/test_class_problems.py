@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.data import class_names
-from harness.data.class_names import difference, lookalike, lookalikes
+from harness.data import class_problems
+from harness.data.class_problems import difference, lookalike, lookalikes
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def test_names_that_do_not_look_the_same_are_not_lookalikes() -> None:
 
 def test_pairs_that_look_the_same_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
-    normalise = class_names._as_seen
-    monkeypatch.setattr(class_names, "_as_seen", lambda name: compared.append(name) or normalise(name))
+    normalise = class_problems._as_seen
+    monkeypatch.setattr(class_problems, "_as_seen", lambda name: compared.append(name) or normalise(name))
     names = [f"class {number:04}" for number in range(1000)]
     assert lookalikes([*names, "class\u00a00007", "class  0007"]) == [
         ("class  0007", "class 0007"),
