@@ -57,9 +57,9 @@ def outputs_of(
 ) -> Outputs:
     """Outputs (width,) of all `total` images: each rank computes its own images, and together they must be all."""
     while (own := _one_pass(forward, batches, width, processes, stop)) is None:
-        clear_device_cache(garbage_collection=True)
-        if not batches.halve():
+        if not batches.use_less_memory():
             raise NotEnoughMemoryError("Out of memory while scoring one image at a time: free memory on the device.")
+        clear_device_cache(garbage_collection=True)
     gathered = processes.gather(own)
     if not processes.is_main:
         return Outputs(np.empty((0, width), np.float32), np.empty(0, np.int64))

@@ -34,7 +34,7 @@ from harness.runs.training_row import training_row
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.class_weights import class_weights
-from harness.training.dataloaders import open_batches
+from harness.training.dataloaders import keep_on_device, open_batches
 from harness.training.distributed import Processes
 from harness.training.failures import in_words
 from harness.training.loss import training_loss
@@ -130,6 +130,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     loss = training_loss(loss_weights, data.train.labels, len(data.classes), config.logit_adjust, processes.device)
     total_steps = config.epochs * math.ceil(len(data.train) / config.batch_size)
     state = TrainState(loaded.model, config, processes.accelerator, loss, total_steps)
+    data = keep_on_device(data, config, processes)
     batches = open_batches(data, preprocessing, config, processes, loss_weights)
     run_logger.inputs(data, loaded, loss_weights)
 

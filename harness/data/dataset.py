@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.config import RunConfig
 from harness.data.cache import PixelCache, open_cache
+from harness.data.gpu_augment import ImagesOnDevice
 from harness.data.image_folder import ImageFolder, Split, fingerprint
 from harness.data.resize import Resize
 from harness.errors import UndecodableError
@@ -24,6 +25,7 @@ class CachedImages:
     positions: np.ndarray
     labels: np.ndarray
     files: tuple[str, ...]
+    on_device: ImagesOnDevice | None = None  # the same images, where they are in device memory
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from harness.data.augment import centre_box
+from harness.data import gpu_augment
+from harness.data.augment import AugmentParams, centre_box
 from harness.data.dataset import CachedImages
 from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead
@@ -46,11 +48,14 @@ class EvalBatches:
         self._labels = torch.from_numpy(images.labels)
         self._batch_size, self._size = batch_size, preprocessing.crop_size
         self._normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self._on_device = images.on_device
         self._positions = np.arange(process.rank, len(images), process.world)
         self._reads_ahead = read_ahead
 
-    def halve(self) -> bool:
-        """Halve the batch size; False if it is already 1."""
+    def use_less_memory(self) -> bool:
+        """Free the device memory that images take, or else halve the batch size; False if it is already 1."""
+        if self._on_device and self._on_device.drop():
+            return True
         if self._batch_size == 1:
             return False
         self._batch_size = (self._batch_size + 1) // 2
@@ -62,11 +67,27 @@ class EvalBatches:
 
     def __iter__(self) -> Iterator[EvalBatch]:
         batches = [self._positions[number * self._batch_size :][: self._batch_size] for number in range(len(self))]
-        cv2.setNumThreads(0)
-        staging = Staging(
-            min(self._batch_size, len(self._positions)), self._size, self._normalise, self._process.device
-        )
+        # Copied to the device once, and not in each batch. non_blocking: the host would wait until the GPU is idle.
+        labels = self._labels[self._positions].to(self._process.device, non_blocking=True).split(self._batch_size)
+        positions = torch.from_numpy(self._positions).to(self._process.device, non_blocking=True)
+        resident = self._on_device is not None and self._on_device.resident
+        prepared = self._from_device(batches) if resident else self._from_host(batches)
+        with contextlib.closing(prepared):
+            # A process without images has no batches, but one empty part of the labels.
+            yield from map(EvalBatch, prepared, labels, positions.split(self._batch_size))
 
+    def _from_device(self, batches: list[np.ndarray]) -> Generator[torch.Tensor, None, None]:
+        assert self._on_device
+        for positions in batches:
+            indices = self._indices[positions]
+            sizes = zip(self._cache.heights[indices].tolist(), self._cache.widths[indices].tolist(), strict=True)
+            crops = [AugmentParams(centre_box(*size, self._size), False, (), (), None, None) for size in sizes]
+            yield self._normalise.tensor(gpu_augment.batch(self._on_device, indices, crops, self._size))
+
+    def _from_host(self, batches: list[np.ndarray]) -> Generator[torch.Tensor, None, None]:
+        cv2.setNumThreads(0)
+        rows = min(self._batch_size, len(self._positions))
+        staging = Staging(rows, self._size, self._normalise, self._process.device)
         reader = None
         if self._reads_ahead:
             begins = range(0, len(self._positions), self._batch_size)
@@ -82,11 +103,7 @@ class EvalBatches:
         prepared = work_ahead(map(calls, range(len(batches))), self._process.workers)
         try:
             for number, _ in enumerate(prepared):
-                positions = torch.from_numpy(batches[number])
-                images = staging.take(number, len(positions))
-                # non_blocking: otherwise the host would wait here until the GPU is idle.
-                labels = self._labels[positions].to(self._process.device, non_blocking=True)
-                yield EvalBatch(images, labels, positions.to(self._process.device, non_blocking=True))
+                yield staging.take(number, len(batches[number]))
         finally:
             prepared.close()
             if reader:

@@ -6,6 +6,7 @@ cropped and coloured as on the per-image path; pixels agree within two levels, a
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import torch
 from harness.data.augment import BRIGHTNESS, CONTRAST, LUMA, AugmentParams, Box
 from harness.data.cache import PixelCache
 
+logger = logging.getLogger(__name__)
+
 _SHARE_OF_FREE_MEMORY = 0.4
 _UPLOAD = (1 << 26) // 3  # pixels that are copied to the device at once
 _CHUNK = 256  # images whose int64 addresses (0.4 MB each at S = 224) are in memory at once
@@ -23,7 +26,7 @@ _CHUNK = 256  # images whose int64 addresses (0.4 MB each at S = 224) are in mem
 
 @dataclass(frozen=True)
 class ResidentPixels:
-    """The images of a PixelCache on a device."""
+    """Images of a PixelCache on a device."""
 
     pixels: torch.Tensor  # uint8 (total pixels, 3)
     starts: torch.Tensor  # int64 (N,): each image's first row in `pixels`
@@ -41,27 +44,53 @@ def fits(cache_bytes: int, device: torch.device) -> bool:
     return cache_bytes < _SHARE_OF_FREE_MEMORY * free * torch.cuda.get_per_process_memory_fraction(device)
 
 
-def upload(cache: PixelCache, device: torch.device) -> ResidentPixels:
-    """Copy the images of a cache to the device, one after another."""
-    ends = np.cumsum(cache.heights.astype(np.int64) * cache.widths)
-    starts = np.append(0, ends)[:-1]
-    pixels = torch.empty((cache.nbytes // 3, 3), dtype=torch.uint8, device=device)
+class ImagesOnDevice:
+    """The images of a cache in device memory, for training, scoring and explaining, until memory runs out there."""
+
+    def __init__(self, cache: PixelCache, device: torch.device) -> None:
+        self._cache, self._device = cache, device
+        self._all: ResidentPixels | None = upload(cache, np.arange(len(cache.heights)), device)
+
+    @property
+    def resident(self) -> bool:
+        return self._all is not None
+
+    def of(self, images: np.ndarray) -> tuple[ResidentPixels, np.ndarray]:
+        """Pixels on the device, and the places of `images` (b,) among them; after `drop`, they are copied there."""
+        if self._all:
+            return self._all, images
+        return upload(self._cache, images, self._device), np.arange(len(images))
+
+    def drop(self) -> bool:
+        """Free the memory; False if it is free already. Batches stay the same to the last bit."""
+        if self._all is None:
+            return False
+        self._all = None
+        logger.info("Out of memory: images no longer stay on the device; each batch copies its images there.")
+        return True
+
+
+def upload(cache: PixelCache, images: np.ndarray, device: torch.device) -> ResidentPixels:
+    """Copy the images at `images` (n,) in the cache to the device, one after another."""
+    ends = np.cumsum(cache.heights[images].astype(np.int64) * cache.widths[images])
+    starts = np.append(0, ends)
+    pixels = torch.empty((int(starts[-1]), 3), dtype=torch.uint8, device=device)
     # About 64 MB at a time: torch takes no read-only memory map, and a copy of all images would double the need.
-    for images in np.split(np.arange(len(ends)), np.flatnonzero(np.diff(ends // _UPLOAD)) + 1):
-        if len(images):
-            part = np.concatenate([cache.image(index).reshape(-1, 3) for index in images])
-            pixels[starts[images[0]] : ends[images[-1]]] = torch.from_numpy(part)
-    widths = torch.from_numpy(cache.widths.astype(np.int64)).to(device)
-    return ResidentPixels(pixels, torch.from_numpy(starts).to(device), widths)
+    for places in np.split(np.arange(len(ends)), np.flatnonzero(np.diff(ends // _UPLOAD)) + 1):
+        if len(places):
+            part = np.concatenate([cache.image(index).reshape(-1, 3) for index in images[places]])
+            pixels[starts[places[0]] : ends[places[-1]]] = torch.from_numpy(part)
+    widths = torch.from_numpy(cache.widths[images].astype(np.int64)).to(device)
+    return ResidentPixels(pixels, torch.from_numpy(starts[:-1]).to(device), widths)
 
 
-def batch(resident: ResidentPixels, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:
+def batch(on_device: ImagesOnDevice, images: np.ndarray, drawn: Sequence[AugmentParams], size: int) -> torch.Tensor:
     """Levels (b, 3, S, S) of the images at `images` (b,) in the cache, as of `crop_and_resize`; all but the erasing."""
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = drawn[start : start + _CHUNK]
         boxes, flips = [params.box for params in chunk], [params.flip for params in chunk]
-        part = crop_and_resize(resident, images[start : start + _CHUNK], boxes, flips, size)
+        part = crop_and_resize(*on_device.of(images[start : start + _CHUNK]), boxes, flips, size)
         parts.append(jitter(part, chunk) if chunk[0].jitter else part)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

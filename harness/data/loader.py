@@ -16,7 +16,7 @@ from harness.data import augment as augmentation
 from harness.data import gpu_augment, mixup, rng
 from harness.data.augment import Augment, AugmentParams
 from harness.data.dataset import CachedImages
-from harness.data.gpu_augment import ResidentPixels
+from harness.data.gpu_augment import ImagesOnDevice
 from harness.data.policies import POLICIES
 from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead, stored_order
@@ -35,6 +35,7 @@ class Batch:
     total: int  # images in the global batch
     drop_path_scale: torch.Tensor | None  # float32 (b, 2L): 0 for a dropped residual branch, else 1 / (1 - rate)
     mass: float  # sum of the class weights of the global batch's images; their number without class weights
+    on_device: ImagesOnDevice | None = None  # the images that it was taken from, if they are in device memory
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,9 @@ class TrainBatches:
         order: str = "shuffle",
         shuffle: str = "full",
         class_weights: np.ndarray | None = None,
-        on_device: ResidentPixels | None = None,
     ) -> None:
-        """`batch_size` is global.
+        """`batch_size` is global; `drop_path` (2L,) is the rate of every residual branch.
 
-        `drop_path` (2L,): the rate of every residual branch. `on_device`: the cache in device memory, if it fits there.
         `order` is one of ORDERS; with `shuffle` "blocks" it is `in_blocks`, and images are read from disk ahead of the
         model. `class_weights` (C,) are those of the loss.
         """
@@ -93,7 +92,7 @@ class TrainBatches:
         self._num_classes, self._batch_size, self._size = num_classes, batch_size, preprocessing.crop_size
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
         self._normalise = Normalise(preprocessing.mean, preprocessing.std)
-        self._on_device = on_device if POLICIES[augment.policy].works_on_device else None
+        self._on_device = images.on_device if POLICIES[augment.policy].works_on_device else None
         self._reads_ahead = shuffle == "blocks" and self._on_device is None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         self.steps_per_epoch = math.ceil(len(self._indices) / batch_size)
@@ -193,7 +192,9 @@ class TrainBatches:
         weight = torch.full((share.count,), float(share.is_real), device=self._process.device)
         if scale is not None:
             scale = scale.to(self._process.device, non_blocking=True)
-        return Batch(images[own], targets[own], share.samples[own], weight, share.total, scale, share.mass)
+        return Batch(
+            images[own], targets[own], share.samples[own], weight, share.total, scale, share.mass, self._on_device
+        )
 
     def _drop_path_scale(self, share: _Share, epoch: int) -> torch.Tensor | None:
         """Stochastic depth (Huang et al. 2016): drop each branch with its rate, else scale it to keep the mean.

@@ -37,6 +37,16 @@ class Batches:
     test: EvalBatches
 
 
+def keep_on_device(data: Dataset, config: RunConfig, processes: Processes) -> Dataset:
+    """The data with their images in device memory, if they fit there on every rank and --augment works there."""
+    fits = gpu_augment.fits(data.pixels.nbytes, processes.device) and POLICIES[config.augment].works_on_device
+    if processes.any(not fits):
+        return data
+    images = gpu_augment.ImagesOnDevice(data.pixels, processes.device)
+    train, val, test = (dataclasses.replace(split, on_device=images) for split in (data.train, data.val, data.test))
+    return dataclasses.replace(data, train=train, val=val, test=test)
+
+
 def open_batches(
     data: Dataset,
     preprocessing: Preprocessing,
@@ -44,8 +54,6 @@ def open_batches(
     processes: Processes,
     class_weights: np.ndarray | None = None,
 ) -> Batches:
-    fits = gpu_augment.fits(data.pixels.nbytes, processes.device)
-    keep_on_device = fits and POLICIES[config.augment].works_on_device
     train = TrainBatches(
         data.train,
         preprocessing,
@@ -68,7 +76,6 @@ def open_batches(
         drop_path=(
             drop_path_rates(entry_of(config.model).blocks, config.drop_path).numpy() if config.drop_path else None
         ),
-        on_device=gpu_augment.upload(data.pixels, processes.device) if keep_on_device else None,
     )
     val, test = (scoring_batches(split, preprocessing, config, processes) for split in (data.val, data.test))
     return Batches(train, val, test)

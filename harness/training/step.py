@@ -28,7 +28,8 @@ STEPS_UNTIL_MEMORY_IS_KNOWN = 2
 def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig, processes: Processes) -> Tensor:
     """Take one optimiser step; returns this rank's part of the global batch's mean loss, on the device.
 
-    Out of memory halves the micro-batch on all ranks and repeats the step; the global batch stays.
+    Out of memory drops the images that stay on the device, or else halves the micro-batch, on all ranks, and repeats
+    the step; the global batch stays.
     """
     # One process exchanges no gradients, so it can always repeat a step. Several processes have to agree before they
     # exchange gradients, and cannot overlap that with the backward pass. They do so while memory use is unknown.
@@ -49,7 +50,7 @@ def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig,
             out_of_memory = True
         if not repeatable or not processes.any(out_of_memory):
             break
-        _halve_micro_batch(state, batch, config, processes)
+        _use_less_memory(state, batch, config, processes)
     if repeatable and processes.world > 1:
         _average_gradients(state, processes)
     set_learning_rate(state.optimizer, lr)
@@ -85,9 +86,12 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
     return total
 
 
-def _halve_micro_batch(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> None:
+def _use_less_memory(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> None:
     state.optimizer.zero_grad(set_to_none=True)
+    dropped = batch.on_device is not None and batch.on_device.drop()
     clear_device_cache(garbage_collection=True)
+    if dropped:
+        return
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:
         raise NotEnoughMemoryError(

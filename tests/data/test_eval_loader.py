@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import cv2
@@ -13,7 +14,8 @@ from torchvision.transforms import v2
 
 from harness.data.dataset import CachedImages
 from harness.data.eval_loader import EvalBatches
-from harness.data.prefetch import LoaderProcess
+from harness.data.gpu_augment import ImagesOnDevice
+from harness.data.prefetch import CPU, LoaderProcess
 from tests.data.test_loader import CACHE, INDICES, LABELS, MEAN, PICTURES, SIZE, STD, some_pictures
 from tests.helpers.pixel_caches import cache_of, cropped, split_of
 
@@ -65,3 +67,23 @@ def test_evaluation_pixels_are_those_of_torchvision() -> None:
     assert [positions.tolist() for _, _, positions in batches] == [[0, 1, 2, 3], [4, 5]]
     for image, picture in zip(torch.cat([images for images, _, _ in batches]), pictures, strict=True):
         assert (image - pipeline(picture)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("rank", [0, 1, 19])
+def test_images_on_the_device_are_scored_as_the_same_bits(rank: int) -> None:
+    on_device = ImagesOnDevice(CACHE, CPU)
+    expected = evaluated(rank=rank, world=20 if rank == 19 else 2)
+    for _ in range(2):  # as they are, and without memory for them
+        batches = evaluated(dataclasses.replace(SPLIT, on_device=on_device), rank=rank, world=20 if rank == 19 else 2)
+        for batch, other in zip(batches, expected, strict=True):
+            assert all(torch.equal(one, another) for one, another in zip(batch, other, strict=True))
+        on_device.drop()
+
+
+def test_too_little_memory_takes_the_images_from_the_device_before_it_halves_the_batch() -> None:
+    images = dataclasses.replace(SPLIT, on_device=ImagesOnDevice(CACHE, CPU))
+    loader = EvalBatches(images, cropped(SIZE, MEAN, STD), LoaderProcess(), batch_size=3)
+    sizes = [len(loader)]
+    while loader.use_less_memory():
+        sizes.append(len(loader))
+    assert sizes == [6, 6, 9, 17]

@@ -10,6 +10,7 @@ import torch
 from harness.data import augment, gpu_augment
 from harness.data.augment import Augment, AugmentParams, Box
 from harness.data.cache import PixelCache
+from harness.data.gpu_augment import ImagesOnDevice
 from tests.helpers.pixel_caches import cache_of
 from tests.model.test_packed_attention import CountedOperations
 
@@ -28,7 +29,8 @@ def smooth_images(shapes: list[tuple[int, int]]) -> list[np.ndarray]:
 
 IMAGES = smooth_images([(96, 128), (96, 96), (140, 96), (96, 200), (97, 131)])
 CACHE = cache_of(IMAGES)
-ON_DEVICE = gpu_augment.upload(CACHE, CPU)
+ON_DEVICE = ImagesOnDevice(CACHE, CPU)
+UPLOADED = gpu_augment.upload(CACHE, np.arange(len(IMAGES)), CPU)
 
 
 @pytest.mark.parametrize("at_once", [1, 15_000, 1 << 24])
@@ -46,12 +48,16 @@ def test_images_of_several_shards_are_copied_to_the_device(monkeypatch: pytest.M
         bad={5: "truncated"},
     )
     monkeypatch.setattr(gpu_augment, "_UPLOAD", at_once)
-    resident = gpu_augment.upload(cache, CPU)
+    resident = gpu_augment.upload(cache, np.arange(6), CPU)
     assert cache.nbytes == resident.pixels.numel() == sum(image.size for image in IMAGES)
     for number, i in enumerate(order):
         np.testing.assert_array_equal(cache.image(number), IMAGES[i])
         start, rows = int(resident.starts[number]), IMAGES[i].shape[0] * IMAGES[i].shape[1]
         np.testing.assert_array_equal(resident.pixels[start : start + rows].numpy(), IMAGES[i].reshape(-1, 3))
+    two = gpu_augment.upload(cache, np.array([3, 0]), CPU)
+    np.testing.assert_array_equal(two.pixels.numpy(), np.concatenate([IMAGES[i].reshape(-1, 3) for i in (3, 4)]))
+    assert two.starts.tolist() == [0, 96 * 200]
+    assert two.widths.tolist() == [200, 131]
 
 
 def both_paths(settings: Augment, size: int, count: int = 40) -> tuple[np.ndarray, np.ndarray, list[AugmentParams]]:
@@ -82,13 +88,13 @@ def test_a_box_of_the_right_size_is_read_once_and_a_smaller_one_four_times() -> 
     numbers, flips = np.array([0, 3]), [False, True]
     boxes = [Box(0, 3, 90, 90), Box(6, 20, 90, 90)]
     with CountedOperations() as counted:
-        exact = gpu_augment.crop_and_resize(ON_DEVICE, numbers, boxes, flips, 90)
+        exact = gpu_augment.crop_and_resize(UPLOADED, numbers, boxes, flips, 90)
     assert counted.calls["index"] == 3  # where each image begins, its width, the pixels
     assert counted.calls.total() <= 15
     cut = [IMAGES[i][box.top : box.top + 90, box.left : box.left + 90] for i, box in zip(numbers, boxes, strict=True)]
     assert np.array_equal(exact.permute(0, 2, 3, 1), np.stack([cut[0], cut[1][:, ::-1]]))
     with CountedOperations() as counted:
-        gpu_augment.crop_and_resize(ON_DEVICE, numbers, [boxes[0], Box(6, 20, 80, 90)], flips, 90)
+        gpu_augment.crop_and_resize(UPLOADED, numbers, [boxes[0], Box(6, 20, 80, 90)], flips, 90)
     assert counted.calls["index"] == 6
 
 
@@ -113,7 +119,7 @@ def test_each_image_has_its_own_jitter() -> None:
 
 def test_shrinking_is_antialiased_however_far() -> None:
     boxes = [Box(0, 0, 96, 128), Box(3, 4, 90, 17)]
-    batch = gpu_augment.crop_and_resize(ON_DEVICE, np.array([0, 0]), boxes, [False, True], 20)
+    batch = gpu_augment.crop_and_resize(UPLOADED, np.array([0, 0]), boxes, [False, True], 20)
     for row, (top, left, height, width) in enumerate(boxes):
         cut = torch.from_numpy(IMAGES[0][top : top + height, left : left + width]).permute(2, 0, 1)[None].float()
         expected = torch.nn.functional.interpolate(cut, (20, 20), mode="bilinear", antialias=True)[0]
@@ -135,3 +141,21 @@ def test_images_stay_on_a_gpu_only_if_they_fit(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, share=share: share)
         assert gpu_augment.fits(most, torch.device("cuda:0"))
         assert not gpu_augment.fits(most + 1, torch.device("cuda:0"))
+
+
+@pytest.mark.parametrize("policy", ["none", "standard"])
+def test_without_the_images_on_the_device_a_batch_is_the_same_bits(
+    policy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Augment(policy)
+    dropped = ImagesOnDevice(CACHE, CPU)
+    with caplog.at_level("INFO", "harness"):
+        assert dropped.drop()
+        assert not dropped.drop()
+    assert caplog.messages == [
+        "Out of memory: images no longer stay on the device; each batch copies its images there."
+    ]
+    _, expected, _ = both_paths(settings, 64, count=11)
+    monkeypatch.setattr("tests.data.test_gpu_augment.ON_DEVICE", dropped)
+    _, batch, _ = both_paths(settings, 64, count=11)
+    assert np.array_equal(batch, expected)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data import augment, gpu_augment, mixup
+from harness.data import augment, mixup
 from harness.data.augment import Augment
+from harness.data.gpu_augment import ImagesOnDevice
 from harness.data.loader import Batch, TrainBatches, share_of
 from harness.data.prefetch import LoaderProcess, Normalise
 from tests.helpers.pixel_caches import cache_of, cropped, split_of
@@ -48,6 +49,7 @@ def batches(
     settings: Augment = EVERYTHING["standard"],
     *,
     labels: np.ndarray = LABELS,
+    on_device: ImagesOnDevice | None = None,
     crop_size: int = SIZE,
     device: torch.device = CPU,
     rank: int = 0,
@@ -63,7 +65,7 @@ def batches(
         "drop_path": DROP_PATH,
     }
     return TrainBatches(
-        split_of(CACHE, INDICES, labels),
+        split_of(CACHE, INDICES, labels, on_device),
         cropped(crop_size, MEAN, STD),
         LoaderProcess(device, rank, world, workers),
         **{**arguments, **changes},  # type: ignore[arg-type]
@@ -227,7 +229,7 @@ def test_drop_path_keeps_the_mean_and_follows_the_sample() -> None:
 
 @pytest.mark.parametrize("name", ["none", "standard", "mixed", "randaugment", "augmix"])
 def test_images_on_the_device_give_the_same_batches(name: str) -> None:
-    on_device = gpu_augment.upload(CACHE, torch.device("cpu"))
+    on_device = ImagesOnDevice(CACHE, CPU)
     settings = EVERYTHING[name]
     for a, b in zip(drawn(batches(settings)), drawn(batches(settings, on_device=on_device, workers=2)), strict=True):
         assert torch.equal(a.targets, b.targets)
@@ -242,7 +244,7 @@ def test_images_on_the_device_give_the_same_batches(name: str) -> None:
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_gpu_gives_the_batches_of_the_cpu(name: str, resides: bool) -> None:
     gpu = torch.device("cuda")
-    on_device = gpu_augment.upload(CACHE, gpu) if resides else None
+    on_device = ImagesOnDevice(CACHE, gpu) if resides else None
     ours = drawn(batches(EVERYTHING[name], device=gpu, on_device=on_device, workers=2))
     for a, b in zip(drawn(batches(EVERYTHING[name])), ours, strict=True):
         assert all(

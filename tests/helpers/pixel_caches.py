@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.data.cache import PixelCache
 from harness.data.dataset import CachedImages
+from harness.data.gpu_augment import ImagesOnDevice
 from harness.model.preprocessing import Preprocessing
 
 
@@ -25,9 +26,11 @@ def cache_of(images: Sequence[np.ndarray]) -> PixelCache:
     )
 
 
-def split_of(cache: PixelCache, positions: np.ndarray, labels: np.ndarray) -> CachedImages:
+def split_of(
+    cache: PixelCache, positions: np.ndarray, labels: np.ndarray, on_device: ImagesOnDevice | None = None
+) -> CachedImages:
     """Images of a cache as a split, without files."""
-    return CachedImages(cache, positions, labels, ())
+    return CachedImages(cache, positions, labels, (), on_device)
 
 
 def cropped(

@@ -73,9 +73,9 @@ def collect(
     """
     tested = processes.on_main(lambda: _tested(model, batches))
     while (share := _one_pass(model, batches, total, head_layer, projections, processes, stop)) is None:
-        clear_device_cache(garbage_collection=True)
-        if not batches.halve():
+        if not batches.use_less_memory():
             raise HarnessError("Out of memory with attention of one image at a time: free memory on the device.")
+        clear_device_cache(garbage_collection=True)
     shares = processes.gather(share)
     if not shares:
         return None

@@ -55,7 +55,7 @@ class SomeBatches:
             places = torch.tensor(self.order[number * self.size :][: self.size])
             yield EvalBatch(self.images[places], places % 5, places)
 
-    def halve(self) -> bool:
+    def use_less_memory(self) -> bool:
         if self.size == 1:
             return False
         self.size = (self.size + 1) // 2
