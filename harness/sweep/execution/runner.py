@@ -77,7 +77,7 @@ class Runner:
                     if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
                         failures = self.endings.failures_in_a_row
                         self._stop(f"{failures} trials failed one after another", 1, finish_tested=True)
-                    self.progress.refresh(self.running, len(self.slots))
+                    self.progress.refresh(self.running)
             finally:
                 self._end_all()
             self._pending.release_all()

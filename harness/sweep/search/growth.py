@@ -40,6 +40,17 @@ class Growth:
     outside: int  # all trials that the file does not have; their results stay
     is_first: bool  # the ledger had no trials before
 
+    def text(self) -> str:
+        """What changed in a ledger that had trials before; empty if nothing did."""
+        if self.is_first or not (self.queued or self.removed):
+            return ""
+        text = f"The sweep file has changed: {self.queued} new trial{'s' * (self.queued != 1)}"
+        if self.removed:
+            text += f", {self.removed} waiting trial{'s' * (self.removed != 1)} removed"
+        if self.outside:
+            text += f". {self.outside} of the earlier trials are not in the file any more; their results stay"
+        return text + ".\n"
+
 
 @dataclasses.dataclass(frozen=True)
 class Added:

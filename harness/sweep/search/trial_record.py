@@ -16,6 +16,9 @@ ENDINGS = {
     "failed": TrialState.FAIL,
 }
 
+# States of records that have ended.
+ENDED = ("finished", "stopped", "infeasible", "failed", "skipped", "removed")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrialRecord:
