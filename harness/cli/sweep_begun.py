@@ -65,7 +65,7 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
     """Stop one trial, on whatever machine it runs; returns its state then. Raises HarnessError if it does not run."""
-    from harness.sweep.search.trial_notes import request_stop_of
+    from harness.sweep.search.study_trials import STOP_REASON, set_attribute
 
     def state() -> str:
         return next((record.state for record in trial_queue.records() if record.number == number), "missing")
@@ -74,7 +74,7 @@ def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
         raise ConfigError(f"The sweep has no trial {number}. `harness sweep status` lists its trials.")
     if before != "running":
         raise HarnessError(f"Trial {number} is {before}: only a running trial can be stopped.")
-    request_stop_of(trial_queue.study, number, "harness sweep stop --trial")
+    set_attribute(trial_queue.study, number, STOP_REASON, "harness sweep stop --trial")
     deadline = time.monotonic() + STOP_TIMEOUT
     while (now := state()) == "running":
         if time.monotonic() > deadline:

@@ -26,9 +26,9 @@ from harness.sweep.search.grid import checked_configs, infeasible_points, points
 from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.lease import machine
 from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import make_pruner
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED
 from harness.sweep.spec.sweep_file import Sweep

@@ -13,8 +13,8 @@ from rich.live import Live
 
 from harness.runs.rules import printable
 from harness.sweep.execution.running_trial import RunningTrial
-from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
-from harness.sweep.search.trial_record import ENDED, TrialRecord
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import ENDED, ClaimedTrial, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.trial_table import Row, describe, live_table
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import ConfigError
@@ -26,6 +25,7 @@ from harness.sweep.search.identity import Contents, computed_settings, point_ide
 from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import queued_parameters
 from harness.sweep.search.settings import Search
+from harness.sweep.search.study_trials import end_without_result
 from harness.sweep.spec.sweep_file import Sweep
 
 Trials = Mapping[str | int, FrozenTrial]  # by key
@@ -92,7 +92,7 @@ def grow(
     ]
     removed = [trial for trial in outside if trial.state == TrialState.WAITING]
     for trial in removed:
-        _remove(study, trial)
+        end_without_result(study, trial.number, REMOVED)
     numbers = sorted(trial.number for trial in outside)
     if study.user_attrs.get("outside", []) != numbers:
         study.set_user_attr("outside", numbers)
@@ -198,11 +198,3 @@ def queue_again(study: optuna.Study, trial: FrozenTrial, **attributes: Any) -> N
     parameters = trial.params or trial.system_attrs.get("fixed_params", {})  # of a trial that was not claimed
     attributes |= {"run_id": run_id_of(study, trial), "replaces": trial.number}
     study.enqueue_trial(parameters, user_attrs=attributes)
-
-
-def _remove(study: optuna.Study, trial: FrozenTrial) -> None:
-    """End a trial that waits: the file does not have it any more."""
-    with contextlib.suppress(UpdateFinishedTrialError):  # another machine removed it
-        ending = {"state": REMOVED, "reason": None}
-        study._storage.set_trial_user_attr(trial._trial_id, "ending", ending)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
