@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import harness
-from harness.cli import data, runs, sweep_begun, sweep_ledger, sweep_trials
+from harness.cli import data, runs, sweep_begun, sweep_queue
 from harness.cli.example import example
 from harness.cli.explain import explain
 from harness.cli.export import export
@@ -19,7 +19,6 @@ from harness.cli.models import models
 from harness.cli.probe import probe
 from harness.cli.slurm import slurm
 from harness.cli.sweep import sweep
-from harness.cli.sweep_watch import watch
 from harness.cli.verify import verify
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, errors_in_words, joined
@@ -153,8 +152,8 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
 
 
 for command in (
-    *(sweep_begun.stop, sweep_begun.status, sweep_begun.sync, sweep_trials.retry, sweep_trials.skip),
-    *(sweep_ledger.add, sweep_ledger.rebuild, watch, example),
+    *(sweep_begun.stop, sweep_begun.status, sweep_begun.watch, sweep_begun.sync, example),
+    *(sweep_queue.add, sweep_queue.retry, sweep_queue.skip, sweep_queue.rebuild),
 ):
     sweep.add_command(command)
 for command in (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.sweep import common_options, load_sweep
+from harness.cli.sweep import begun_sweep, common_options
 from harness.cli.sweep import run as sweep_run
 from harness.errors import ConfigError
 from harness.options import SETTINGS
@@ -110,8 +110,9 @@ def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: fl
     from harness.slurm import queue
     from harness.slurm.requeue import reason_to_end
 
-    _, _, trial_queue = load_sweep(file, runs_dir, storage)
-    if reason := reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code):
+    with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+        reason = reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code)
+    if reason:
         click.echo(f"Task {task} ends: {reason}.")
     else:
         click.echo(f"Trials remain: task {task} is queued again.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -80,16 +79,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--workers", type=click.IntRange(1), default=1, help="Trials at a time.")
 @click.option("--probe/--no-probe", default=True, help="Measure the speed if no earlier run shows it.")
 @click.option("--keep", type=click.IntRange(1), help="Number of checkpoints to keep. [default: all]")
-def plan(
-    file: Path,
-    runs_dir: str,
-    storage: str | None,
-    words: tuple[str, ...],
-    workers: int,
-    probe: bool,
-    keep: int | None,
-    **search: Any,
-) -> None:
+def plan(file: Path, words: tuple[str, ...], **values: Any) -> None:
     """Check FILE, list its trials, and estimate time and disk. Starts no trial; exits with 2 on problems.
 
     For a sweep that has begun, it shows the trials in the trial queue and estimates the others. --algorithm and
@@ -101,20 +91,9 @@ def plan(
     """
     from harness.sweep.plan.plan import plan as make_plan
     from harness.sweep.plan.plan import render
-    from harness.sweep.spec.repeats import with_repeats
 
-    options = Search(**search)
-    planned = make_plan(
-        with_repeats(read_file(file, words), options.repeats),
-        options,
-        runs_dir=runs_dir,
-        probe=probe,
-        workers=workers,
-        keep=keep,
-        storage=storage,
-        say=functools.partial(click.echo, err=True),
-    )
-    click.echo(render(planned))
+    search = search_of(values)
+    click.echo(render(make_plan(read_file(file, words, search.repeats), search, **values)))
 
 
 @sweep.command()
@@ -155,9 +134,9 @@ def plan(
 @click.option("--verify-best", is_flag=True, help="At the end, test what the best run's attention maps show.")
 def run(
     file: Path,
+    words: tuple[str, ...],
     runs_dir: str,
     storage: str | None,
-    words: tuple[str, ...],
     workers: int | None,
     gpus_per_run: float | None,
     processes_per_run: int,
@@ -183,51 +162,49 @@ def run(
     from harness.sweep.execution.runner_options import RunnerOptions
     from harness.sweep.repeat_best import RepeatBest, check_repeat_best
     from harness.sweep.session import run_sweep, sweep_folder
-    from harness.sweep.spec.repeats import with_repeats
 
-    search = Search(**{name: values.pop(name) for name in Search.__dataclass_fields__})
-    options = RunnerOptions(**values)
-    spec, repeat = read_file(file, words), None
+    search, repeat = search_of(values), None
+    spec = read_file(file, words, 1 if repeat_best else search.repeats)
     if repeat_best:
         repeat = RepeatBest(repeat_best, search.repeats)
         check_repeat_best(spec, repeat)
         search = dataclasses.replace(search, repeats=1)
-    else:
-        spec = with_repeats(spec, search.repeats)
     slots = share_machine(workers, gpus_per_run, processes_per_run, os.environ)
-    folder = sweep_folder(spec, runs_dir)
+    folder, options = sweep_folder(spec, runs_dir), RunnerOptions(**values)
     code = run_sweep(spec, search, folder, slots, options, storage, repeat, accept=accept, reuse=reuse)
     if verify_best and code == 0:
         verify_best_run(folder, spec.metric.name, spec.metric.goal)
     sys.exit(code)
 
 
-def read_file(file: Path, words: tuple[str, ...]) -> Sweep:
+def search_of(values: dict[str, Any]) -> Search:
+    """The search settings among the values of options; takes them out."""
+    return Search(**{field.name: values.pop(field.name) for field in dataclasses.fields(Search)})
+
+
+def read_file(file: Path, words: tuple[str, ...] = (), repeats: int = 1) -> Sweep:
     """The sweep of a file, with its overrides: $HARNESS_SWEEP_ARGS, then the command line."""
+    from harness.sweep.spec.repeats import with_repeats
     from harness.sweep.spec.sweep_file import read_sweep
 
-    return read_sweep(file, (*sweep_words(), *words))
-
-
-def load_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, TrialQueue]:
-    """A sweep that has begun: its content, its folder and its trial queue."""
-    from harness.runs.folder import refuse_links_in
-    from harness.sweep.search.ledger_errors import refuse_lost_ledger
-    from harness.sweep.search.trial_queue import TrialQueue
-    from harness.sweep.session import sweep_folder
-
-    spec = read_file(file, ())
-    folder = sweep_folder(spec, runs_dir)
-    refuse_links_in(folder, folder / "logs")
-    refuse_lost_ledger(spec, folder, storage)
-    trial_queue = TrialQueue.load(spec, folder, storage)
-    return trial_queue.sweep, folder, trial_queue
+    return with_repeats(read_sweep(file, (*sweep_words(), *words)), repeats)
 
 
 @contextlib.contextmanager
 def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Sweep, Path, TrialQueue]]:
-    """`load_sweep`, and HarnessError if the database of its trial queue fails while it is used."""
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words
+    """A sweep that has begun: its content, its folder and its trial queue.
 
+    Raises HarnessError if the database of its trial queue fails while it is used.
+    """
+    from harness.runs.folder import refuse_links_in
+    from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+    from harness.sweep.search.trial_queue import TrialQueue
+    from harness.sweep.session import sweep_folder
+
+    spec = read_file(file)
+    folder = sweep_folder(spec, runs_dir)
     with ledger_errors_in_words(file):
-        yield load_sweep(file, runs_dir, storage)
+        refuse_links_in(folder, folder / "logs")
+        refuse_lost_ledger(spec, folder, storage)
+        trial_queue = TrialQueue.load(spec, folder, storage)
+        yield trial_queue.sweep, folder, trial_queue

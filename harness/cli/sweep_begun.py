@@ -1,7 +1,9 @@
-"""`harness sweep ...` commands that act on a sweep that has begun: stop, status, sync."""
+"""`harness sweep ...` commands that show, stop or send a sweep that has begun: status, watch, stop, sync."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -63,7 +65,7 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
     """Stop one trial, on whatever machine it runs; returns its state then. Raises HarnessError if it does not run."""
-    from harness.sweep.search.trial_notes import request_stop_of
+    from harness.sweep.search.study_trials import STOP_REASON, set_attribute
 
     def state() -> str:
         return next((record.state for record in trial_queue.records() if record.number == number), "missing")
@@ -72,7 +74,7 @@ def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
         raise ConfigError(f"The sweep has no trial {number}. `harness sweep status` lists its trials.")
     if before != "running":
         raise HarnessError(f"Trial {number} is {before}: only a running trial can be stopped.")
-    request_stop_of(trial_queue.study, number, "harness sweep stop --trial")
+    set_attribute(trial_queue.study, number, STOP_REASON, "harness sweep stop --trial")
     deadline = time.monotonic() + STOP_TIMEOUT
     while (now := state()) == "running":
         if time.monotonic() > deadline:
@@ -94,32 +96,67 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     Example:
       harness sweep status sweeps/grid.yaml
     """
-    import dataclasses
-
     from harness.slurm.jobs import jobs_of, jobs_table
-    from harness.sweep.session import leaderboard_of, living_runs, remote_lines
+    from harness.sweep.results import results_of
+    from harness.sweep.session import living_runs
     from harness.sweep.status import status_table
     from harness.sweep.watch import SweepWatch
-    from harness.sweep.whereabouts import ledger_runs
     from reports.stats.leaderboard import to_json
-    from reports.stats.leaderboard_table import render
 
     with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-        records, jobs = trial_queue.records(), jobs_of(folder)
-        runs, elsewhere = ledger_runs(trial_queue, spec, folder)
+        jobs, results = jobs_of(folder), results_of(trial_queue, spec, folder)
         rows = SweepWatch(spec, trial_queue).rows()
-    board = leaderboard_of(runs, spec)
     if as_json:
-        trials = [dataclasses.asdict(record) for record in records]
-        content = {"trials": trials, "board": json.loads(to_json(board))}
+        trials = [dataclasses.asdict(record) for record in results.records]
+        content = {"trials": trials, "board": json.loads(to_json(results.board))}
         content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
         click.echo(json.dumps(content, indent=1))
     else:
-        click.echo(status_table(rows, runs, spec, living_runs(folder)))
+        click.echo(status_table(rows, results.runs, spec, living_runs(folder)))
         if jobs:
             click.echo(jobs_table(jobs))
-        click.echo(render(board))
-        click.echo(remote_lines([], elsewhere), nl=False)
+        click.echo(results.text(), nl=False)
+
+
+@click.command(short_help="Follow the trials of FILE on all machines.")
+@common_options
+def watch(file: Path, runs_dir: str, storage: str | None) -> None:
+    """Show the epoch, metric, time left and machine of each trial of FILE until the sweep ends.
+
+    Then it prints the leaderboard. Ctrl-C ends the view, not the sweep. Without a terminal, each change is one line.
+
+    \b
+    Example:
+      harness sweep watch sweeps/grid.yaml
+    """
+    from harness.sweep.results import results_of
+    from harness.sweep.watch import watch as show
+
+    try:
+        _wait_for_begin(file, runs_dir, storage)
+        with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
+            show(spec, trial_queue)
+            click.echo(results_of(trial_queue, spec, folder).text(), nl=False)
+    except KeyboardInterrupt:
+        click.echo("The view has ended; the sweep keeps running.", err=True)
+        sys.exit(130)
+
+
+def _wait_for_begin(file: Path, runs_dir: str, storage: str | None) -> None:
+    """Wait while jobs of the sweep are in Slurm's queue and none has begun it."""
+    from harness.slurm.jobs import jobs_of
+    from harness.sweep.search.study import NotBegunError
+    from harness.sweep.session import sweep_folder
+    from harness.sweep.watch import REFRESH_SECONDS
+
+    is_announced = False
+    while jobs := jobs_of(sweep_folder(read_file(file), runs_dir)):
+        with contextlib.suppress(NotBegunError), begun_sweep(file, runs_dir, storage):
+            return
+        if not is_announced:
+            click.echo(f"The sweep has not begun. Jobs: {', '.join(f'{job.id} {job.state}' for job in jobs)}.")
+            is_announced = True
+        time.sleep(REFRESH_SECONDS)
 
 
 @click.command(short_help="Send the offline runs of FILE to W&B.")
@@ -148,7 +185,7 @@ def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Swee
     from harness.sweep.whereabouts import ledger_runs
     from reports.runs import read_runs
 
-    spec = read_file(file, ())
+    spec = read_file(file)
     folder = sweep_folder(spec, runs_dir)
     database = ledger_file(folder, storage)
     if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue

@@ -6,15 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from harness.errors import HarnessError, printable
 from harness.slurm import queue
 from harness.slurm.queue import QueuedJob
 from harness.slurm.submission import comment_of, logs_of
-from harness.sweep.execution.progress import as_text
+from harness.sweep.trial_table import as_text
+from reports.columns import Column
 
 
 def jobs_of(folder: Path) -> list[QueuedJob]:
@@ -38,10 +35,14 @@ def cancel_jobs_of(folder: Path, *states: str) -> list[str]:
 
 def jobs_table(jobs: Sequence[QueuedJob]) -> str:
     """One line per task, as text."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("job", "state", "node", "time left", "note"):
-        table.add_column(heading, overflow="fold")
-    for job in jobs:
-        note = "" if job.reason == "None" else job.reason
-        table.add_row(*(escape(printable(cell)) for cell in (job.id, job.state, job.nodes, job.time_left, note)))
-    return as_text(table)
+    cells = zip(
+        *((job.id, job.state, job.nodes, job.time_left, "" if job.reason == "None" else job.reason) for job in jobs),
+        strict=True,
+    )
+    headings = ("job", "state", "node", "time left", "note")
+    return as_text(
+        [
+            Column(heading, tuple(map(printable, column)), is_text=heading != "time left")
+            for heading, column in zip(headings, cells, strict=True)
+        ]
+    )

@@ -7,7 +7,6 @@ import signal
 from harness.runs.rules import duration
 from harness.slurm.job import WARNING_SECONDS
 from harness.sweep.execution.time_limit import STARTABLE, median_seconds
-from harness.sweep.search.trial_notes import last_stop_request
 from harness.sweep.search.trial_queue import TrialQueue
 
 INTERRUPTED = 128 + signal.SIGTERM
@@ -25,7 +24,7 @@ def reason_to_end(
         return f"its worker failed with exit code {code}"
     if state != "RUNNING":
         return f"it is {state.lower() or 'unknown to Slurm'}"
-    if last_stop_request(trial_queue.study) > since:
+    if trial_queue.study.user_attrs.get("stop_asked", 0.0) > since:  # by the clock of the machine that asked
         return "the sweep was stopped"
     if not any(record.state in STARTABLE for record in trial_queue.records()):
         return "no trials are left to start"

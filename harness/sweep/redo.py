@@ -8,11 +8,11 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.progress import describe
 from harness.sweep.search.ledger import points_by_number
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.trial_table import describe
 
 # States of trials that can run again.
 REPEATABLE = ("failed", "infeasible", "stopped", "skipped")
@@ -88,8 +88,7 @@ def failed_lines(records: Sequence[TrialRecord], sweep: Sweep) -> Iterator[str]:
         return
     yield f"{len(failed)} of {len(records)} trials failed:"
     for record in failed[:LISTED]:
-        settings = describe(record.settings, sweep) if record.settings else ""
-        yield f"  trial {record.number}{f' ({settings})' if settings else ''}: {record.reason or 'unknown reason'}"
+        yield f"  trial {record.number}{describe(record.settings, sweep)}: {record.reason or 'unknown reason'}"
     if len(failed) > LISTED:
         yield f"  and {len(failed) - LISTED} more; `harness sweep status` lists them."
     yield f"To run them again: harness sweep retry {sweep.path} --failed, then repeat this command."

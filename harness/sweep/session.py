@@ -16,34 +16,29 @@ from harness.launch.temporary import make_socket_folder, temporary_folder
 from harness.run_name import naming_by
 from harness.runs import figures
 from harness.runs.folder import refuse_links_in
-from harness.sweep.execution.progress import ENDED, last_heartbeat
 from harness.sweep.execution.resources import Slot, smallest_memory
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
 from harness.sweep.repeat_best import RepeatBest, points_to_repeat
+from harness.sweep.results import results_of
 from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
-from harness.sweep.search.growth import Growth
 from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.lease import machine
 from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import make_pruner
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.search.trial_record import ENDED
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.trial_table import last_heartbeat
 from harness.sweep.whereabouts import ledger_runs
 from reports.runs import Run
 from reports.stats import positions
-from reports.stats.leaderboard import Leaderboard, leaderboard
-from reports.stats.leaderboard_table import render
 
 # Variables of Slurm that together name one task on one node (slurm.schedmd.com/sbatch.html).
 SLURM_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
-
-# States of trials that have not ended.
-UNFINISHED = ("running", "interrupted", "waiting")
 
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
@@ -77,7 +72,8 @@ def run_sweep(
         make_socket_folder()
     with locked(folder), ledger_errors_in_words(sweep.path), naming_by(names), temporary_folder():
         trial_queue = TrialQueue.open(sweep, search, folder, storage, contents, accept=accept)
-        print(growth_text(trial_queue.growth), end="")
+        if trial_queue.growth:
+            print(trial_queue.growth.text(), end="")
         with trial_queue.lock():
             if reuse:
                 print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
@@ -94,28 +90,21 @@ def run_sweep(
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
-        runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
-        board = leaderboard_of(runs, sweep)
-        print(render(board))
-        print(remote_lines(records, elsewhere), end="")
-        best = [row.setting.best for row in (*board.ranked, *board.unranked)]
+        results = results_of(trial_queue, sweep, folder)
+        print(results.text(), end="")
+        best = [row.setting.best for row in (*results.board.ranked, *results.board.unranked)]
         if not cause and (path := draw_positions(best, folder)):  # the cause may be a full disk
             print(f"Change of the position embeddings, by learning rate: {path}")
-        for line in failed_lines(records, sweep):
+        for line in failed_lines(results.records, sweep):
             print(printable(line))
     if runner.budget.reason:
         print(runner.budget.reason)
     if cause:
-        raise paused(sweep, cause)
+        raise HarnessError(
+            f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was "
+            "charged. Remove the cause and repeat the command."
+        )
     return code
-
-
-def paused(sweep: Sweep, cause: str) -> HarnessError:
-    return HarnessError(
-        f"The sweep {sweep.name} is paused: {cause.rstrip('.')}. The cause is not in its trials, so none was charged. "
-        "Remove the cause and repeat the command."
-    )
 
 
 def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]] = ()) -> Contents:
@@ -130,35 +119,6 @@ def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]
     for problem in infeasible_points(sweep, points):
         print(f"Infeasible: {problem}")
     return contents
-
-
-def growth_text(growth: Growth | None) -> str:
-    """What the sweep file has changed in a ledger that had trials before; empty if it changed nothing."""
-    if growth is None or growth.is_first or not (growth.queued or growth.removed):
-        return ""
-    text = f"The sweep file has changed: {growth.queued} new trial{'s' * (growth.queued != 1)}"
-    if growth.removed:
-        text += f", {growth.removed} waiting trial{'s' * (growth.removed != 1)} removed"
-    if growth.outside:
-        text += f". {growth.outside} of the earlier trials are not in the file any more; their results stay"
-    return text + ".\n"
-
-
-def remote_lines(records: Sequence[TrialRecord], elsewhere: Mapping[str, str]) -> str:
-    """Lines below a leaderboard: trials that have not ended, on any machine, and runs that lie on other machines."""
-    lines = []
-    states = [record.state for record in records if record.state in UNFINISHED]
-    if states:
-        counts = ", ".join(f"{states.count(state)} {state}" for state in UNFINISHED if state in states)
-        lines.append(f"Not final: {len(states)} of {len(records)} trials have not ended ({counts}).")
-    if elsewhere:
-        lines.append("Runs that lie elsewhere:")
-        lines += [f"  {printable(name)}: {path}" for name, path in elsewhere.items()]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def leaderboard_of(runs: Sequence[Run], sweep: Sweep) -> Leaderboard:
-    return leaderboard(runs, metric=sweep.metric.name, goal=sweep.metric.goal)
 
 
 def draw_positions(runs: Sequence[Run], folder: Path) -> Path | None:

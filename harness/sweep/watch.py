@@ -5,51 +5,30 @@ It only reads. Of a run whose folder lies on another machine, it shows what its 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import FrozenTrial
-from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
 from harness.errors import printable
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
-from harness.runs.rules import duration
 from harness.sweep.execution.metrics_reader import MetricsReader, value_after
-from harness.sweep.execution.progress import ENDED, ENDED_ROWS, WAITING_ROWS, describe, short, varying
 from harness.sweep.execution.time_limit import median_seconds
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.search.trial_record import ENDED, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.trial_table import Row, describe, live_table
 from harness.sweep.whereabouts import Whereabouts, read_whereabouts
 
 REFRESH_SECONDS = 2.0
 
 # Epochs that a trial has to train before its speed under observation counts.
 OBSERVED_EPOCHS = 0.5
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial as it is shown."""
-
-    record: TrialRecord
-    machine: str = ""  # of a running trial
-    epoch: float = 0.0
-    epochs: int = 0  # of the whole trial; 0: not known yet
-    metric: float | None = None
-    seconds_left: float | None = None
-
-    @property
-    def progress(self) -> str:
-        """Of a running trial: "2.4/5"."""
-        return f"{self.epoch:.1f}/{self.epochs}" if self.record.state == "running" and self.epochs else ""
 
 
 class SweepWatch:
@@ -111,31 +90,29 @@ def _was_resumed(folder: Path) -> bool:
 def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None) -> None:
     """Show the sweep until it has ended: a live table on a terminal, one line per change elsewhere."""
     console = console or Console(highlight=False, soft_wrap=True)
-    view = SweepWatch(sweep, trial_queue)
-    rows = view.rows()
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                trial_seconds = median_seconds(trial_queue.study.get_trials(deepcopy=False))
-                live.update(table(rows, sweep, trial_seconds), refresh=True)
-                if has_ended(rows, trial_queue):
-                    break
-                time.sleep(REFRESH_SECONDS)
-                rows = view.rows()
-    else:
-        shown: dict[int, str] = {}
+    view, shown = SweepWatch(sweep, trial_queue), dict[int, str]()
+    with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
-            for row in rows:
-                line = change(row, sweep)
-                if line != shown.get(row.record.number) and row.record.state != "waiting":
-                    done = sum(other.record.state in ENDED for other in rows)
-                    console.print(f"[{done}/{len(rows)}] {line}", markup=False)
-                shown[row.record.number] = line
+            rows = view.rows()
+            if live:
+                trial_seconds = median_seconds(trial_queue.study.get_trials(deepcopy=False))
+                live.update(live_table(rows, sweep, trial_seconds, console.width), refresh=True)
+            else:
+                _print_changes(rows, shown, sweep, console)
             if has_ended(rows, trial_queue):
                 break
             time.sleep(REFRESH_SECONDS)
-            rows = view.rows()
     console.print(ending(rows, sweep), markup=False)
+
+
+def _print_changes(rows: Sequence[Row], shown: dict[int, str], sweep: Sweep, console: Console) -> None:
+    """Print the lines of trials, except those that were `shown` before, by number, which become the new ones."""
+    done = sum(row.record.state in ENDED for row in rows)
+    for row in rows:
+        line = change(row, sweep)
+        if line != shown.get(row.record.number) and row.record.state != "waiting":
+            console.print(f"[{done}/{len(rows)}] {line}", markup=False)
+        shown[row.record.number] = line
 
 
 def has_ended(rows: Sequence[Row], trial_queue: TrialQueue) -> bool:
@@ -146,10 +123,9 @@ def has_ended(rows: Sequence[Row], trial_queue: TrialQueue) -> bool:
 
 def change(row: Row, sweep: Sweep) -> str:
     """A trial in one line, which changes with its state, its machine and its whole epochs."""
-    settings = describe(row.record.settings, sweep) if row.record.settings else ""
-    line = f"trial {row.record.number}{f' ({settings})' if settings else ''} {row.record.state}"
+    line = f"trial {row.record.number}{describe(row.record.settings, sweep)} {row.record.state}"
     if row.record.state == "running":
-        line += f" on {row.machine}" if row.machine else ""
+        line += f" on {row.place}" if row.place else ""
         line += f": epoch {int(row.epoch)}/{row.epochs}" if row.epochs else ""
     if row.metric is not None:
         line += f", {sweep.metric.name} {row.metric:.4f}"
@@ -161,35 +137,3 @@ def ending(rows: Sequence[Row], sweep: Sweep) -> str:
     states = [row.record.state for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return f"The sweep {sweep.name} {'has ended' if set(states) <= set(ENDED) else 'is stopped'}: {counts}."
-
-
-def table(rows: Sequence[Row], sweep: Sweep, trial_seconds: float | None) -> Table:
-    """The live table. `trial_seconds` is how long a trial takes; None if no trial has finished."""
-    by_state = {state: [row for row in rows if row.record.state == state] for state in ("running", "waiting")}
-    ended = [row for row in rows if row.record.state in ENDED]
-    running, interrupted = by_state["running"], [row for row in rows if row.record.state == "interrupted"]
-    title = f"{sweep.name}: {len(ended)} of {len(rows)} done, {len(running)} running"
-    to_start = len(interrupted) + len(by_state["waiting"])
-    lefts = [row.seconds_left for row in running if row.seconds_left is not None]
-    if lefts and (trial_seconds or not to_start):
-        # A trial that has trained its last epoch shares its slot with the next one.
-        training = sum(not row.epochs or row.epoch < row.epochs for row in running)
-        title += f", about {duration(max(lefts) + to_start * (trial_seconds or 0) / max(1, training))} left"
-    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in ("trial", *varying(sweep), "state", "epoch", sweep.metric.name, "left", "on"):
-        view.add_column(heading, justify="right" if heading in ("trial", "epoch") else "left")
-    shown = [*ended[-ENDED_ROWS:], *running, *interrupted, *by_state["waiting"][:WAITING_ROWS]]
-    for row in sorted(shown, key=lambda row: row.record.point):
-        settings = row.record.settings or {}
-        view.add_row(
-            str(row.record.number),
-            *(escape(short(settings[name])) if name in settings else "" for name in varying(sweep)),
-            row.record.state,
-            row.progress,
-            "" if row.metric is None else f"{row.metric:.4f}",
-            "" if row.seconds_left is None else duration(row.seconds_left),
-            escape(printable(row.machine)),
-        )
-    if hidden := len(rows) - len(shown):
-        view.add_row(f"+ {hidden}")
-    return view

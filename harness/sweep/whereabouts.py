@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import printable
 from harness.runs.folder import RunFolder
-from harness.sweep.search.trial_notes import write_note
+from harness.sweep.search.study_trials import set_attribute
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_run, read_runs
@@ -48,14 +48,14 @@ def write_whereabouts(trial_queue: TrialQueue, number: int, folder: RunFolder, e
         job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     host = os.environ.get("SLURMD_NODENAME") or platform.node()
     note = {"host": host, "job": job, "path": str(folder.path), "epochs": epochs}
-    write_note(trial_queue.study, number, RUN, note)
+    set_attribute(trial_queue.study, number, RUN, note)
 
 
 def write_scores(trial_queue: TrialQueue, number: int, summary: Mapping[str, Any]) -> None:
     """Store the scores in the summary of a run that has ended."""
     numbers = {key: value for key, value in summary.items() if isinstance(value, int | float)}
     scores = {key: value for key, value in numbers.items() if key.startswith(SCORE_PREFIXES)}
-    write_note(trial_queue.study, number, SCORES, scores)
+    set_attribute(trial_queue.study, number, SCORES, scores)
 
 
 def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:

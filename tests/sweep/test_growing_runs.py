@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from harness.errors import ConfigError
+from harness.sweep.results import results_of
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.session import check_inputs, leaderboard_of, sweep_folder
+from harness.sweep.session import check_inputs, sweep_folder
 from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import ledger_runs
 from reports.runs import read_runs
 from reports.stats.leaderboard import to_json
 from tests.helpers.sweeping import records, sweep_here, trial_queue, write_sweep
@@ -138,7 +138,7 @@ def test_results_of_other_settings_are_not_taken_over(
 def board(file: Path, runs: Path) -> str:
     sweep = read_sweep(file)
     folder = sweep_folder(sweep, runs)
-    return to_json(leaderboard_of(ledger_runs(TrialQueue.load(sweep, folder, None), sweep, folder)[0], sweep))
+    return to_json(results_of(TrialQueue.load(sweep, folder, None), sweep, folder).board)
 
 
 @pytest.mark.parametrize("storage", ["default", "journal"])

@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 from harness.sweep.repeat_best import RepeatBest, check_repeat_best, points_to_repeat
 from harness.sweep.search.grid import number_of_trials, points_of
 from harness.sweep.search.settings import Search
-from harness.sweep.search.trial_queue import TrialRecord
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from reports.runs import read_runs

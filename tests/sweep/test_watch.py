@@ -20,14 +20,14 @@ from rich.console import Console
 from harness.cli.main import main
 from harness.runs.folder import RunFolder
 from harness.sweep import watch as watch_module
+from harness.sweep.results import results_of
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.session import leaderboard_of
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from harness.sweep.status import status_table
-from harness.sweep.watch import SweepWatch, table, watch
-from harness.sweep.whereabouts import ledger_runs, write_whereabouts
-from reports.stats.leaderboard_table import render
+from harness.sweep.trial_table import live_table
+from harness.sweep.watch import SweepWatch, watch
+from harness.sweep.whereabouts import write_whereabouts
 from tests import ROOT
 from tests.helpers.sweeping import start_sweep, sweep_here, trial_queue, write_sweep
 from tests.helpers.waiting import wait_for
@@ -73,7 +73,7 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     assert first.seconds_left is not None
     RunFolder(folder).write("manifest.json", {"earlier_starts": [{}]})
     assert SweepWatch(sweep, queue).rows()[0].seconds_left is None
-    assert first.machine == os.uname().nodename
+    assert first.place == os.uname().nodename
 
     # The time left comes from the speed that is seen: 2.6 epochs took a second, none is left of 4 at the end.
     time.sleep(1.0)
@@ -91,7 +91,7 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
     queue.report(claimed, 1, 0.25)
     console = Console(file=io.StringIO(), width=100)
     rows = SweepWatch(sweep, queue).rows()
-    console.print(table(rows, sweep, 60.0))
+    console.print(live_table(rows, sweep, 60.0, 100))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0].startswith("tiny: 0 of 3 done, 1 running, about 2 min")
     [row] = [line.split() for line in lines if "running" in line and "1.0/4" in line]
@@ -99,7 +99,7 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
     assert sum("waiting" in line for line in lines) == 2
     # A trial that draws its figures shares the slot of the next one.
     tested = dataclasses.replace(rows[0], epoch=4.0, seconds_left=0.0)
-    console.print(table([tested, dataclasses.replace(rows[0], seconds_left=1.0), *rows[1:]], sweep, 60.0))
+    console.print(live_table([tested, dataclasses.replace(rows[0], seconds_left=1.0), *rows[1:]], sweep, 60.0, 100))
     assert ", 2 running, about 2 min" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -144,7 +144,8 @@ def test_status_has_the_epoch_and_the_time_left_of_running_trials(
     write_rows(folder.path, 1)
     folder.write("config.json", sweep.config(claimed.settings).to_dict())
     folder.write("summary.json", {"state": "running", "best/val_f1": 0.1})
-    runs, _ = ledger_runs(queue, sweep, tmp_path / "tiny")
+    results = results_of(queue, sweep, tmp_path / "tiny")
+    runs = results.runs
     rows = SweepWatch(sweep, queue).rows()
     text = status_table(rows, runs, sweep, [], width=80)
     header, first, second, _ = text.splitlines()
@@ -154,7 +155,7 @@ def test_status_has_the_epoch_and_the_time_left_of_running_trials(
     assert os.uname().nodename[:10] in first
     assert second.split() == ["1", "0.001", "waiting"]
     assert max(map(len, text.splitlines())) <= 80
-    assert "0.1000" in render(leaderboard_of(runs, sweep))
+    assert "0.1000" in results.text()
     shown = CliRunner().invoke(main, ["sweep", "status", str(sweep.path), "--runs-dir", str(tmp_path)])
     assert (shown.exit_code, "1.4/4" in shown.output) == (0, True), shown.output
 

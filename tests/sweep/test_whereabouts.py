@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.sweep.results import results_of
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.session import leaderboard_of, remote_lines
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import ledger_runs, read_whereabouts
-from tests.helpers.sweeping import records, sweep_here, write_sweep
+from harness.sweep.whereabouts import read_whereabouts
+from tests.helpers.sweeping import sweep_here, trial_queue, write_sweep
 
 LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
 
@@ -44,27 +44,28 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     assert f"Runs that lie elsewhere:\n  {moved.name}: n2:{moved}\n" in printed
 
     sweep = read_sweep(file)
-    trial_queue = TrialQueue.load(sweep, tmp_path / "here" / "tiny", storage)
-    runs, elsewhere = ledger_runs(trial_queue, sweep, tmp_path / "here" / "tiny")
-    board = leaderboard_of(runs, sweep)
+    queue = TrialQueue.load(sweep, tmp_path / "here" / "tiny", storage)
+    results = results_of(queue, sweep, tmp_path / "here" / "tiny")
+    board = results.board
     assert board.settings == ("lr",)
-    values = {record.settings["lr"]: record.value for record in trial_queue.records() if record.settings}
+    values = {record.settings["lr"]: record.value for record in queue.records() if record.settings}
     assert {row.settings["lr"]: row.metric for row in board.finished} == values
     assert [row.run.metric("test/f1") is not None for row in board.finished] == [True] * 3
-    assert list(elsewhere) == [moved.name]
-    notes = read_whereabouts(trial_queue)
+    assert list(results.elsewhere) == [moved.name]
+    notes = read_whereabouts(queue)
     assert {(note.machine, note.epochs) for note in notes.values()} == {("n2 (job 7_2)", 1)}
     # Without any folder, the ledger alone has them all.
     shutil.rmtree(tmp_path / "here")
-    runs, elsewhere = ledger_runs(trial_queue, sweep, tmp_path / "here" / "tiny")
-    assert {row.settings["lr"]: row.metric for row in leaderboard_of(runs, sweep).finished} == values
-    assert len(elsewhere) == 3
+    results = results_of(queue, sweep, tmp_path / "here" / "tiny")
+    assert {row.settings["lr"]: row.metric for row in results.board.finished} == values
+    assert len(results.elsewhere) == 3
 
 
 def test_a_leaderboard_of_a_sweep_that_still_runs_says_so(file: Path, tmp_path: Path) -> None:
     assert sweep_here(file, tmp_path / "runs") == 0
-    done = records(file, tmp_path / "runs")
-    assert remote_lines(done, {}) == ""
+    done = results_of(trial_queue(file, tmp_path / "runs"), read_sweep(file), tmp_path / "runs" / "tiny")
+    assert "Not final" not in done.text()
     states = ("running", "waiting", "running")
-    records_now = [dataclasses.replace(record, state=state) for record, state in zip(done, states, strict=True)]
-    assert remote_lines(records_now, {}) == "Not final: 3 of 3 trials have not ended (2 running, 1 waiting).\n"
+    running = [dataclasses.replace(record, state=state) for record, state in zip(done.records, states, strict=True)]
+    text = dataclasses.replace(done, records=running).text()
+    assert text.endswith("\nNot final: 3 of 3 trials have not ended (2 running, 1 waiting).\n")

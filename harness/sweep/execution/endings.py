@@ -12,7 +12,8 @@ from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.execution.surroundings import RUN_LOCKED
 from harness.sweep.retention import drop_state
-from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import ClaimedTrial
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_scores
 

@@ -7,7 +7,8 @@ import time
 from harness.runs.folder import RunFolder
 from harness.sweep.execution.progress import SweepProgress
 from harness.sweep.search.lease import CLAIM_TIMEOUT, LEASE_TIMEOUT
-from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import ClaimedTrial
 
 
 class PendingTrials:

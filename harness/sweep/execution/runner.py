@@ -30,8 +30,9 @@ from harness.sweep.execution.running_trial import RunningTrial, start_trial, tri
 from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
-from harness.sweep.search.trial_notes import stop_reason
-from harness.sweep.search.trial_queue import ClaimedTrial, TrialQueue
+from harness.sweep.search.study_trials import STOP_REASON, read_trial
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import ClaimedTrial
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_whereabouts
 
@@ -77,7 +78,7 @@ class Runner:
                     if self.endings.failures_in_a_row >= MAX_FAILURES_IN_A_ROW and not self._stopping:
                         failures = self.endings.failures_in_a_row
                         self._stop(f"{failures} trials failed one after another", 1, finish_tested=True)
-                    self.progress.refresh(self.running, len(self.slots))
+                    self.progress.refresh(self.running)
             finally:
                 self._end_all()
             self._pending.release_all()
@@ -208,7 +209,8 @@ class Runner:
             if self.trial_queue.stop_requested:
                 self._stop("harness sweep stop", 0)
             for trial in self.running:
-                trial.prune_reason = trial.prune_reason or stop_reason(self.trial_queue.study, trial.claimed.number)
+                attributes = read_trial(self.trial_queue.study, trial.claimed.number).user_attrs
+                trial.prune_reason = trial.prune_reason or str(attributes.get(STOP_REASON, ""))
 
     def _send_heartbeats(self) -> None:
         """Renew the leases of this runner's trials; kill a trial that another runner has taken over."""

@@ -22,7 +22,7 @@ from harness.sweep.execution.metrics_reader import MetricsReader, last_modified,
 from harness.sweep.execution.outcome import read_summary
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.trial_process import run_trial
-from harness.sweep.search.trial_queue import ClaimedTrial
+from harness.sweep.search.trial_record import ClaimedTrial
 from harness.sweep.spec.sweep_file import Sweep
 from harness.track import PROJECT
 from harness.track.settings import OWN_SWEEP

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from harness.config import RunConfig
 from harness.run_name import naming_by
 from harness.settings.option import value_type
-from harness.sweep.execution.progress import ENDED, as_text, short, varying
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.plan.ledger_states import ledger_states, states_line
 from harness.sweep.search.grid import (
@@ -27,10 +24,14 @@ from harness.sweep.search.grid import (
     probe_points,
 )
 from harness.sweep.search.settings import Search
+from harness.sweep.search.trial_record import ENDED
 from harness.sweep.session import sweep_folder
 from harness.sweep.spec.command import launcher_words
 from harness.sweep.spec.distributions import EXPONENTS, Parameter
 from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.trial_table import as_text, short, varying
+from reports.columns import Column
+from reports.stats.leaderboard_table import settings_columns
 
 # Rows of the list of trials; further trials are counted.
 MAX_ROWS = 200
@@ -65,12 +66,11 @@ def plan(
     workers: int = 1,
     keep: int | None = None,
     storage: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Plan:
     """The trials that `harness sweep run` would run. Raises ConfigError with all problems.
 
     `runs_dir` holds earlier runs; without one like these, `probe` allows a few training steps to measure the speed,
-    which `say` announces. `storage` is that of the trial queue, if the sweep has begun.
+    which is announced on stderr. `storage` is that of the trial queue, if the sweep has begun.
     """
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
     valid = checked_configs(sweep, points or probe_points(sweep))
@@ -81,6 +81,7 @@ def plan(
     left = len(configs) if points else trials - len(ended)
     if left:
         try:
+            say = functools.partial(print, file=sys.stderr)
             cost = estimate(configs, left, runs_dir=runs_dir, probe=probe, workers=workers, say=say)
             notes += _disk_notes(cost.disk(left, keep)[1], Path(runs_dir))
         except UnknownCost as error:
@@ -101,8 +102,10 @@ def render(plan: Plan) -> str:
     problems = f"{infeasible} of {trials} are infeasible" if infeasible else "no problems"
     lines = [
         f"{sweep.path}: {problems}. {trials}, method {sweep.method}, {sweep.metric.name} {goal}.",
-        as_text(_trial_table(plan) if plan.points else _parameter_table(sweep)),
+        as_text(_trial_columns(plan) if plan.points else _parameter_columns(sweep)),
     ]
+    if (further := len(plan.points) - MAX_ROWS) > 0:
+        lines.append(f"+ {further}")
     if plan.states:
         lines.append(states_line(plan.states))
     if plan.cost:
@@ -168,33 +171,29 @@ def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
     return [*lines, f"disk   about {end} at the end, {maximum} at most: {checkpoints}"]
 
 
-def _trial_table(plan: Plan) -> Table:
+def _trial_columns(plan: Plan) -> list[Column]:
     """Every trial with the settings that distinguish it from the others, in W&B's order."""
-    names = varying(plan.sweep)
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("trial", *names, *(["state"] if plan.states else []), "run"):
-        table.add_column(heading, justify="right" if heading == "trial" else "left", overflow="fold")
-    for number, (point, name) in enumerate(list(zip(plan.points, plan.names, strict=True))[:MAX_ROWS]):
-        state = plan.states[number : number + 1]
-        table.add_row(str(number), *(escape(short(point[key])) for key in names), *state, name)
-    if (further := len(plan.points) - MAX_ROWS) > 0:
-        table.add_row(f"+ {further}")
-    return table
+    shown = range(min(len(plan.points), MAX_ROWS))
+    settings = settings_columns(varying(plan.sweep), [plan.points[number] for number in shown])
+    states = [Column("state", plan.states[:MAX_ROWS], is_text=True)] if plan.states else []
+    return [
+        Column("trial", tuple(map(str, shown))),
+        *settings,
+        *states,
+        Column("run", plan.names[:MAX_ROWS], is_text=True),
+    ]
 
 
-def _parameter_table(sweep: Sweep) -> Table:
+def _parameter_columns(sweep: Sweep) -> list[Column]:
     """The parameters of a Bayesian search."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("setting", "distribution", "values"):
-        table.add_column(heading, overflow="fold")
-    for parameter in sweep.parameters:
-        table.add_row(parameter.name, parameter.distribution, _values(parameter))
-    return table
+    cells = zip(*((entry.name, entry.distribution, _values(entry)) for entry in sweep.parameters), strict=True)
+    headings = ("setting", "distribution", "values")
+    return [Column(heading, column, is_text=True) for heading, column in zip(headings, cells, strict=True)]
 
 
 def _values(parameter: Parameter) -> str:
     if parameter.values:
-        return ", ".join(escape(short(value)) for value in parameter.values)
+        return ", ".join(map(short, parameter.values))
     if "uniform" in parameter.distribution and parameter.distribution not in EXPONENTS:
         return f"{short(parameter.low)} to {short(parameter.high)}"
     return f"{parameter.at(0.025):.3g} to {parameter.at(0.975):.3g} in 95 % of draws"

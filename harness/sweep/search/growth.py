@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import ConfigError
@@ -26,6 +25,7 @@ from harness.sweep.search.identity import Contents, computed_settings, point_ide
 from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import queued_parameters
 from harness.sweep.search.settings import Search
+from harness.sweep.search.study_trials import end_without_result
 from harness.sweep.spec.sweep_file import Sweep
 
 Trials = Mapping[str | int, FrozenTrial]  # by key
@@ -39,6 +39,17 @@ class Growth:
     removed: int  # trials that waited, and that the file does not have any more
     outside: int  # all trials that the file does not have; their results stay
     is_first: bool  # the ledger had no trials before
+
+    def text(self) -> str:
+        """What changed in a ledger that had trials before; empty if nothing did."""
+        if self.is_first or not (self.queued or self.removed):
+            return ""
+        text = f"The sweep file has changed: {self.queued} new trial{'s' * (self.queued != 1)}"
+        if self.removed:
+            text += f", {self.removed} waiting trial{'s' * (self.removed != 1)} removed"
+        if self.outside:
+            text += f". {self.outside} of the earlier trials are not in the file any more; their results stay"
+        return text + ".\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +92,7 @@ def grow(
     ]
     removed = [trial for trial in outside if trial.state == TrialState.WAITING]
     for trial in removed:
-        _remove(study, trial)
+        end_without_result(study, trial.number, REMOVED)
     numbers = sorted(trial.number for trial in outside)
     if study.user_attrs.get("outside", []) != numbers:
         study.set_user_attr("outside", numbers)
@@ -187,11 +198,3 @@ def queue_again(study: optuna.Study, trial: FrozenTrial, **attributes: Any) -> N
     parameters = trial.params or trial.system_attrs.get("fixed_params", {})  # of a trial that was not claimed
     attributes |= {"run_id": run_id_of(study, trial), "replaces": trial.number}
     study.enqueue_trial(parameters, user_attrs=attributes)
-
-
-def _remove(study: optuna.Study, trial: FrozenTrial) -> None:
-    """End a trial that waits: the file does not have it any more."""
-    with contextlib.suppress(UpdateFinishedTrialError):  # another machine removed it
-        ending = {"state": REMOVED, "reason": None}
-        study._storage.set_trial_user_attr(trial._trial_id, "ending", ending)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

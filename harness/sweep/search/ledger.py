@@ -43,6 +43,18 @@ def is_copy(trial: FrozenTrial, earlier: FrozenTrial) -> bool:
     return "key" in trial.user_attrs or earlier.state != TrialState.FAIL
 
 
+def is_duplicate(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
+    key = key_of(trial.user_attrs)
+    return any(
+        "point" in other.user_attrs
+        and key_of(other.user_attrs) == key
+        and ending_of(other) != DUPLICATE
+        and is_copy(trial, other)
+        for other in study.get_trials(deepcopy=False)[: trial.number]
+    )
+
+
 def points_by_number(study: optuna.Study) -> dict[int, int]:
     """The point of each trial number, of ended trials that were queued again as well."""
     trials = study.get_trials(deepcopy=False)

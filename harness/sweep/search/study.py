@@ -9,8 +9,7 @@ from pathlib import Path
 import optuna
 
 from harness.errors import HarnessError
-from harness.sweep.search.asha import asha
-from harness.sweep.search.hyperband import WandbHyperband
+from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL, default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
@@ -59,10 +58,3 @@ def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     if "search" not in study.user_attrs:
         raise missing
     return study
-
-
-def make_pruner(sweep: Sweep, search: Search) -> optuna.pruners.BasePruner:
-    """Early termination of the sweep's trials. Raises ConfigError if the file does not suit the pruner."""
-    if search.pruner == "asha":
-        return asha(sweep)
-    return WandbHyperband(sweep.early_terminate) if sweep.early_terminate else optuna.pruners.NopPruner()

@@ -1,4 +1,4 @@
-"""Single trials of a study, by number: read, leased, ended."""
+"""Single trials of a study, by number: read, changed, ended. The study itself would read all of its trials."""
 
 from __future__ import annotations
 
@@ -8,53 +8,32 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.sweep.search.ledger import DUPLICATE, ending_of, is_copy, key_of
+# Why a trial was asked to stop.
+STOP_REASON = "stop_reason"
 
 
-class StudyTrials:
-    """Reads one trial where the study would read all of them, and creates each of Optuna's trial objects once."""
+def trial_id(study: optuna.Study, number: int) -> int:
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
 
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._opened: dict[int, optuna.Trial] = {}  # by number
 
-    def ask(self) -> optuna.Trial:
-        """Optuna's next trial: it waits, or is new."""
-        trial = self._study.ask()
-        self._opened[trial.number] = trial
-        return trial
+def read_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    return study._storage.get_trial(trial_id(study, number))
 
-    def open(self, number: int) -> optuna.Trial:
-        # Created once per number: the constructor runs the sampler.
-        if number not in self._opened:
-            self._opened[number] = optuna.Trial(self._study, self.read(number)._trial_id)
-        return self._opened[number]
 
-    def read(self, number: int) -> FrozenTrial:
-        storage = self._study._storage
-        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+def set_attribute(study: optuna.Study, number: int, name: str, value: Any) -> bool:
+    """Store a fact about a trial, for every machine; returns False if the trial has ended."""
+    try:
+        study._storage.set_trial_user_attr(trial_id(study, number), name, value)
+    except UpdateFinishedTrialError:
+        return False
+    return True
 
-    def set_lease(self, number: int, lease: dict[str, Any] | None) -> bool:
-        """Write the lease of a trial; returns False if another machine has ended the trial."""
-        try:
-            self.open(number).set_user_attr("owner", lease)
-        except UpdateFinishedTrialError:
-            return False
-        return True
 
-    def end_without_run(self, number: int, state: str) -> None:
-        """End a trial that does not run: it is a duplicate, or was removed."""
-        self.open(number).set_user_attr("ending", {"state": state, "reason": None})
-        self._study.tell(number, state=TrialState.FAIL)
-
-    def is_duplicate(self, number: int) -> bool:
-        """Whether an older trial is of the same point: two machines may have queued it at the same moment."""
-        trial = self.read(number)
-        key = key_of(trial.user_attrs)
-        return any(
-            "point" in other.user_attrs
-            and key_of(other.user_attrs) == key
-            and ending_of(other) != DUPLICATE
-            and is_copy(trial, other)
-            for other in self._study.get_trials(deepcopy=False)[:number]
-        )
+def end_without_result(study: optuna.Study, number: int, ending: str) -> bool:
+    """End a trial that does not run, such as a duplicate; returns False if another machine has ended it."""
+    if not set_attribute(study, number, "ending", {"state": ending, "reason": None}):
+        return False
+    try:
+        return study._storage.set_trial_state_values(trial_id(study, number), TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return False

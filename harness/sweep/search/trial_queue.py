@@ -24,30 +24,19 @@ from harness.sweep.search.definition import stored_definition
 from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_again
 from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import LeaseWatch, new_lease
-from harness.sweep.search.ledger import DUPLICATE, REMOVED, newest_trials, run_id_of
+from harness.sweep.search.ledger import DUPLICATE, REMOVED, is_duplicate, newest_trials, run_id_of
 from harness.sweep.search.ledger_lock import ledger_lock
 from harness.sweep.search.pooled import Lock, settings_of
 from harness.sweep.search.samplers import make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
-from harness.sweep.search.study_trials import StudyTrials
-from harness.sweep.search.trial_record import ENDINGS, TrialRecord, record_of
+from harness.sweep.search.study_trials import end_without_result, read_trial, set_attribute
+from harness.sweep.search.trial_record import ENDINGS, ClaimedTrial, TrialRecord
 from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds from writing a lease of a trial to reading it again: two runners may take over a trial at the same moment.
 TAKE_OVER_SECONDS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class ClaimedTrial:
-    """A trial that this process has claimed."""
-
-    number: int
-    point: int
-    run_id: str
-    settings: dict[str, Any]
-    attempts: int  # earlier attempts, which failed
 
 
 class TrialQueue:
@@ -65,7 +54,6 @@ class TrialQueue:
         self._definition = stored_definition(study)
         self.search = search
         self.sweep = sweep  # with the repeats that it began with
-        self._trials = StudyTrials(study)
         self._watch = LeaseWatch(secrets.token_hex(8))  # a random identity, for as long as this queue is open
         self._beats = itertools.count()
         self._stop_request = study.user_attrs.get("stop_asked")  # an earlier one, which this runner does not follow
@@ -108,20 +96,21 @@ class TrialQueue:
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 if existing.number not in self.study.user_attrs.get("outside", []):
-                    return self._claimed(existing.number)
-                self._trials.end_without_run(existing.number, REMOVED)
+                    return self._claimed(optuna.Trial(self.study, existing._trial_id))
+                end_without_result(self.study, existing.number, REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
-            trial = self._trials.ask()
+            trial = self.study.ask()
             if "point" not in trial.user_attrs:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
-            if "owner" in self._trials.read(trial.number).user_attrs:
+            stored = read_trial(self.study, trial.number)
+            if "owner" in stored.user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
-            self._trials.set_lease(trial.number, self._new_lease())
-            if not self._trials.is_duplicate(trial.number):
-                return self._claimed(trial.number)
-            self._trials.end_without_run(trial.number, DUPLICATE)
+            self._renew_lease(trial.number)
+            if not is_duplicate(self.study, stored):
+                return self._claimed(trial)
+            end_without_result(self.study, trial.number, DUPLICATE)
         return None
 
     def unsettled(self) -> list[int]:
@@ -131,21 +120,24 @@ class TrialQueue:
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial."""
-        trial = self._trials.open(claimed.number)
+        trial = read_trial(self.study, claimed.number)
         try:
-            if epoch not in self._trials.read(claimed.number).intermediate_values:
-                trial.report(value, step=epoch)
-            return trial.should_prune()
+            if epoch not in trial.intermediate_values:
+                self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+            return self.study.pruner.prune(self.study, read_trial(self.study, claimed.number))
         except UpdateFinishedTrialError:  # another machine ended it
             return False
 
     def heartbeat(self, claimed: ClaimedTrial) -> bool:
         """Renew the lease; returns whether this runner still owns the trial."""
-        return self.owns(claimed) and self._trials.set_lease(claimed.number, self._new_lease())
+        return self.owns(claimed) and self._renew_lease(claimed.number)
 
     def owns(self, claimed: ClaimedTrial) -> bool:
         """Whether this runner still owns the trial. Another one may take it over after LEASE_TIMEOUT."""
-        stored = self._trials.read(claimed.number)
+        return self._is_ours(claimed.number)
+
+    def _is_ours(self, number: int) -> bool:
+        stored = read_trial(self.study, number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
     def end(
@@ -161,36 +153,31 @@ class TrialQueue:
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            self._trials.open(claimed.number).set_user_attr(
-                "ending", {"state": state, "reason": reason, "memory": memory}
-            )
+            ending = {"state": state, "reason": reason, "memory": memory}
+            set_attribute(self.study, claimed.number, "ending", ending)
             self.study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
-        self._trials.open(claimed.number).set_user_attr("attempts", claimed.attempts + 1)
+        set_attribute(self.study, claimed.number, "attempts", claimed.attempts + 1)
         return dataclasses.replace(claimed, attempts=claimed.attempts + 1)
 
     def release(self, claimed: ClaimedTrial) -> None:
         """Release an unfinished trial; the next worker to claim it resumes it."""
         if self.owns(claimed):
-            self._trials.set_lease(claimed.number, None)
+            set_attribute(self.study, claimed.number, "owner", None)
 
     def requeue(self, record: TrialRecord, *, attempts: int) -> None:
         """Queue a trial again that has ended, with the id of its run."""
-        queue_again(self.study, self._trials.read(record.number), attempts=attempts)
+        queue_again(self.study, read_trial(self.study, record.number), attempts=attempts)
 
     def skip(self, record: TrialRecord) -> None:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
         if record.state in ("failed", "infeasible"):
             self.requeue(record, attempts=record.attempts)
             return self.skip(next(new for new in self.records() if new.point == record.point))
-        storage, trial_id = self.study._storage, self._trials.read(record.number)._trial_id
-        try:
-            storage.set_trial_user_attr(trial_id, "ending", {"state": "skipped", "reason": None})
-            storage.set_trial_state_values(trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError as error:
-            raise HarnessError(f"Trial {record.number} has ended in the meantime.") from error
+        if not end_without_result(self.study, record.number, "skipped"):
+            raise HarnessError(f"Trial {record.number} has ended in the meantime.")
 
     def is_current(self) -> bool:
         """Whether the trials still compute what they did when this queue was opened, and not what another file says."""
@@ -219,32 +206,45 @@ class TrialQueue:
     def _take_over(self, trial: FrozenTrial) -> bool:
         """Claim an abandoned trial. If two runners do so at once, without locks, the last one to write owns it."""
         with self.lock():
-            if self._trials.read(trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+            if read_trial(self.study, trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
                 return False  # another runner was faster
-            if not self._trials.set_lease(trial.number, self._new_lease()):
+            if not self._renew_lease(trial.number):
                 return False
             time.sleep(TAKE_OVER_SECONDS)
-        stored = self._trials.read(trial.number)
-        return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs["owner"])
+        return self._is_ours(trial.number)
 
-    def _new_lease(self) -> dict[str, Any]:
-        return new_lease(self._watch.runner, next(self._beats))
+    def _renew_lease(self, number: int) -> bool:
+        return set_attribute(self.study, number, "owner", new_lease(self._watch.runner, next(self._beats)))
 
-    def _claimed(self, number: int) -> ClaimedTrial:
-        trial = self._trials.open(number)
-        attributes = self._trials.read(number).user_attrs
+    def _claimed(self, trial: optuna.Trial) -> ClaimedTrial:
+        stored = read_trial(self.study, trial.number)
+        attributes = stored.user_attrs
         settings = settings_of(self.study, trial, self.sweep, attributes, self.lock)
-        run_id = run_id_of(self.study, self._trials.read(number))
-        return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
+        run_id = run_id_of(self.study, stored)
+        return ClaimedTrial(trial.number, attributes["point"], run_id, settings, attributes["attempts"])
 
     def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
         attributes = trial.user_attrs
-        match trial.state:
-            case TrialState.WAITING:
-                state = "waiting"
-            case TrialState.RUNNING:
-                state = "interrupted" if self._watch.is_abandoned(trial) else "running"
-            case _:
-                state = attributes["ending"]["state"]
-        in_file = trial.number not in outside
-        return record_of(trial, state, run_id_of(self.study, trial), in_file=in_file)
+        ending = attributes.get("ending", {})
+        if trial.state.is_finished():
+            state = ending["state"]
+        elif trial.state == TrialState.WAITING:
+            state = "waiting"
+        else:
+            state = "interrupted" if self._watch.is_abandoned(trial) else "running"
+        lease = attributes.get("owner") if state == "running" else None
+        return TrialRecord(
+            number=trial.number,
+            point=attributes["point"],
+            run_id=run_id_of(self.study, trial),
+            settings=attributes.get("settings"),
+            state=state,
+            attempts=attributes["attempts"],
+            value=trial.value if trial.state == TrialState.COMPLETE else None,
+            reason=ending.get("reason"),
+            owner=lease["host"] if lease else None,
+            memory=ending.get("memory"),
+            heartbeat=lease["seen"] if lease else None,
+            in_file=trial.number not in outside,
+            run_folder=attributes.get("run_folder"),
+        )

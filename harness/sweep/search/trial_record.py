@@ -1,11 +1,11 @@
-"""One trial of the trial queue: what is recorded of it, and how it can end."""
+"""One trial of the trial queue: what is recorded of it, how it can end, and what its runner gets."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 # States in which a trial can end, and Optuna's state for each.
 ENDINGS = {
@@ -15,6 +15,9 @@ ENDINGS = {
     "infeasible": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+
+# States of records that have ended.
+ENDED = ("finished", "stopped", "infeasible", "failed", "skipped", "removed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +39,12 @@ class TrialRecord:
     run_folder: str | None = None  # of a result that was taken over from another folder
 
 
-def record_of(trial: FrozenTrial, state: str, run_id: str, *, in_file: bool) -> TrialRecord:
-    """The record of a trial of the study, in this state of the sweep."""
-    attributes = trial.user_attrs
-    ending = attributes.get("ending", {})
-    lease = attributes.get("owner") if state == "running" else None
-    return TrialRecord(
-        trial.number,
-        attributes["point"],
-        run_id,
-        attributes.get("settings"),
-        state,
-        attributes["attempts"],
-        trial.value if trial.state == TrialState.COMPLETE else None,
-        ending.get("reason"),
-        lease["host"] if lease else None,
-        ending.get("memory"),
-        lease["seen"] if lease else None,
-        in_file,
-        attributes.get("run_folder"),
-    )
+@dataclasses.dataclass(frozen=True)
+class ClaimedTrial:
+    """A trial that this process has claimed."""
+
+    number: int
+    point: int
+    run_id: str
+    settings: dict[str, Any]
+    attempts: int  # earlier attempts, which failed

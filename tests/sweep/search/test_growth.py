@@ -12,7 +12,8 @@ from harness.sweep.redo import requeue_at_start
 from harness.sweep.search.growth import Growth
 from harness.sweep.search.identity import Contents, data_key
 from harness.sweep.search.settings import Search
-from harness.sweep.search.trial_queue import TrialQueue, TrialRecord
+from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from tests.helpers.earlier_ledgers import as_earlier_version
 from tests.helpers.sweeping import write_sweep

@@ -1,4 +1,4 @@
-"""`harness sweep ...` commands that change the trial queue of a sweep: add a point, rebuild a lost queue."""
+"""`harness sweep ...` commands that change the trial queue of a sweep: add, retry, skip, rebuild."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import begun_sweep, common_options, read_file, search_options
+from harness.cli.sweep import begun_sweep, common_options, read_file, search_of, search_options
 from harness.errors import ConfigError
+
+trial_numbers = click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
 
 
 @click.command(short_help="Queue one more point of a sweep by hand.")
@@ -27,11 +29,10 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
     from harness.sweep.search.added import added_point
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import check_inputs
-    from harness.sweep.spec.repeats import with_repeats
 
     with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
         begun_with = tuple(trial_queue.study.user_attrs["overrides"])
-        spec = with_repeats(read_file(file, begun_with), trial_queue.search.repeats)
+        spec = read_file(file, begun_with, trial_queue.search.repeats)
         settings = added_point(spec, words)
         contents = check_inputs(spec, trial_queue.search, [settings])
         trial_queue = TrialQueue.open(spec, trial_queue.search, folder, storage, contents)
@@ -41,10 +42,56 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
     click.echo(f"Trial {added.number} is queued. To run it: harness sweep run {shlex.quote(str(file))}")
 
 
+@click.command(short_help="Queue trials of FILE again.")
+@common_options
+@trial_numbers
+@click.option("--failed", is_flag=True, help="All failed trials.")
+def retry(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...], failed: bool) -> None:
+    """Queue trials of FILE again that failed, are infeasible, or were stopped or skipped.
+
+    The next `harness sweep run` runs them, from their checkpoints if they have any. `harness sweep status` lists the
+    numbers of the trials.
+
+    \b
+    Examples:
+      harness sweep retry sweeps/grid.yaml --failed
+      harness sweep retry sweeps/grid.yaml 3 7
+    """
+    from harness.sweep import redo
+
+    if not trials and not failed:
+        raise ConfigError("Name the trials to queue again by their numbers, or give --failed.")
+    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
+        chosen = redo.retry(trial_queue, folder, trials, failed=failed)
+    numbers = ", ".join(str(record.number) for record in chosen)
+    click.echo(f"Queued again: {numbers}." if chosen else "No trial of this sweep has failed.")
+    if chosen:
+        click.echo(f"To run them: harness sweep run {shlex.quote(str(file))}")
+
+
+@click.command(short_help="Leave trials of FILE out.")
+@common_options
+@trial_numbers
+def skip(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...]) -> None:
+    """Leave trials of FILE out, so that `harness sweep run` does not start them. `harness sweep retry` undoes it.
+
+    \b
+    Example:
+      harness sweep skip sweeps/grid.yaml 3 7
+    """
+    from harness.sweep import redo
+
+    if not trials:
+        raise ConfigError("Name the trials to leave out by their numbers; `harness sweep status` lists them.")
+    with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+        chosen = redo.skip(trial_queue, trials)
+    click.echo(f"Skipped: {', '.join(str(record.number) for record in chosen)}.")
+
+
 @click.command(short_help="Make a lost or damaged trial queue again from the run folders.")
 @common_options
 @search_options
-def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...], **search: Any) -> None:
+def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...], **values: Any) -> None:
     """Make the trial queue of FILE again from its run folders, after it was deleted or damaged.
 
     Runs become trials with their earlier numbers, states and values; interrupted ones resume. A damaged queue is moved
@@ -57,17 +104,15 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
     from harness.runs.folder import refuse_links_in
     from harness.sweep.search.ledger_errors import ledger_errors_in_words
     from harness.sweep.search.rebuild import rebuild as make_again
-    from harness.sweep.search.settings import Search
     from harness.sweep.session import check_inputs, locked, sweep_folder
-    from harness.sweep.spec.repeats import with_repeats
 
-    options = Search(**search)
-    spec = with_repeats(read_file(file, words), options.repeats)
+    search = search_of(values)
+    spec = read_file(file, words, search.repeats)
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")
-    contents = check_inputs(spec, options)
+    contents = check_inputs(spec, search)
     with locked(folder), ledger_errors_in_words(file):
-        rebuilt = make_again(spec, options, folder, storage, contents)
+        rebuilt = make_again(spec, search, folder, storage, contents)
     for path in rebuilt.moved:
         click.echo(f"The damaged queue was moved to {path}.")
     for line in rebuilt.left_out:

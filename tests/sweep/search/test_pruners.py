@@ -9,9 +9,8 @@ import optuna
 import pytest
 
 from harness.errors import ConfigError
-from harness.sweep.search.hyperband import WandbHyperband
+from harness.sweep.search.pruners import WandbHyperband, make_pruner
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study import make_pruner
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.metric import Hyperband
 from harness.sweep.spec.sweep_file import read_sweep
