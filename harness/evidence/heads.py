@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness.evidence.block_heads import block_without, heads_per_block, outputs_of_block
+from harness.evidence.block_heads import block_without, outputs_of_block
 from harness.evidence.subject import Subject, logits_from
 from harness.evidence.verdict import FEWEST, above
 from harness.explain.attention.capture import capture_rows
@@ -66,7 +66,8 @@ class Heads:
 
 def passes(subject: Subject, few: Subject) -> int:
     """Images that go through the model, or through half of its blocks in the mean, which is counted as half."""
-    return len(subject) + len(few) * (2 + math.ceil(sum(heads_per_block(subject.model)) / 2))
+    heads = sum(attention.num_heads for attention in parts(subject.model).attentions)
+    return len(subject) + len(few) * (2 + math.ceil(heads / 2))
 
 
 def measure_heads(subject: Subject, few: Subject) -> Heads:
@@ -108,10 +109,8 @@ def _ablated(subject: Subject, images: Tensor, head_means: Tensor) -> Iterator[T
     vit = parts(subject.model)
     tokens = vit.embed(images)
     for index, block in enumerate(vit.blocks):
-        outputs = outputs_of_block(vit, block, tokens)
-        for head in range(outputs.shape[1]):
-            leaving = block_without(vit, block, tokens, outputs, head, head_means[index, head])
-            yield logits_from(subject.model, leaving, index + 1)
+        for head, mean in enumerate(head_means[index]):
+            yield logits_from(subject.model, block_without(block, tokens, head, mean), index + 1)
         tokens = block(tokens)
 
 
@@ -122,7 +121,7 @@ def _mean_outputs(subject: Subject) -> Tensor:
     for images in subject.batches():
         tokens = vit.embed(images)
         for index, block in enumerate(vit.blocks):
-            totals[index] += outputs_of_block(vit, block, tokens).mean(2).double().sum(0)
+            totals[index] += outputs_of_block(block, tokens).mean(2).double().sum(0)
             tokens = block(tokens)
     return (torch.stack([torch.as_tensor(total) for total in totals]) / len(subject)).float()
 

@@ -16,8 +16,8 @@ LARGER = 1.5  # times the median: if all norms are nearly equal, the deviation a
 
 
 def patch_norms(tokens: Tensor, layout: TokenLayout) -> Tensor:
-    """Norms (B, P) of the patches' features (B, N, D); a reduction for `capture_tokens`."""
-    return tokens[:, layout.prefix :].norm(dim=-1)
+    """Norms (B, P) of the patches' features (B, N, D), in float32."""
+    return tokens[:, layout.prefix :].float().norm(dim=-1)
 
 
 def outliers(norms: Tensor) -> Tensor:

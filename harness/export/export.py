@@ -79,10 +79,9 @@ def demo_fits(model: nn.Module) -> bool:
     """
     parts = adapter.parts(model)
     plain = parts.layout == TokenLayout(prefix=1, has_class_token=True, pools_patches=False)
-    if not parts.calls_sdpa:
-        return plain
+    one_projection = hasattr(parts.attentions[-1], "qkv") or isinstance(parts.attentions[-1], nn.MultiheadAttention)
     normed = any(type(getattr(each, "q_norm", None)) not in (type(None), nn.Identity) for each in parts.attentions)
-    return plain and not parts.relative_positions and not normed and hasattr(parts.attentions[-1], "qkv")
+    return plain and not parts.relative_positions and not normed and one_projection
 
 
 def write(folder: Path, formats: Sequence[Format], best: BestCheckpoint, element: str, say: Say) -> HarnessError | None:

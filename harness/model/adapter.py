@@ -51,7 +51,6 @@ def torchvision_parts(model: VisionTransformer) -> VitParts:
         positioned_prefix=1,
         block_list=(model.encoder, "layers"),
         embed=embed,
-        attention_norm=lambda block: block.ln_1,
         attention=lambda block: block.self_attention,
         extend_branches=extend_branches,
         final_norm=model.encoder.ln,

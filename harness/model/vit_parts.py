@@ -44,8 +44,7 @@ class VitParts:
     positioned_prefix: int  # Q: how many of the prefix tokens have a position
     block_list: tuple[nn.Module, str]  # the module and its attribute that hold the blocks, an nn.Sequential
     embed: Callable[[Tensor], Tensor]  # images (B, 3, S, S) -> tokens (B, N, D) that enter the first block
-    attention_norm: Callable[[Any], nn.Module]  # of a block; its output enters the attention
-    attention: Callable[[Any], nn.Module]  # the self-attention of a block
+    attention: Callable[[Any], Any]  # the self-attention module of a block, with its number of heads as num_heads
     extend_branches: Callable[[Any, type[nn.Module]], None]  # adds a module at the end of both branches of a block
     final_norm: nn.Module  # its input is what leaves the last block
     head: nn.Linear  # its input (B, D), of two tokens (B, 2 D), is what the probe calls features
@@ -54,7 +53,6 @@ class VitParts:
     undecayed: frozenset[str]  # parameters of two or more dimensions that have no weight decay
     depth: Callable[[str], int]  # distance of a parameter from the input, for layer-wise decay; ValueError if unknown
     # What only families of timm have.
-    calls_sdpa: bool = False  # attention is torch's scaled_dot_product_attention instead of nn.MultiheadAttention
     relative_positions: bool = False  # blocks take positions besides tokens, so that `embed` alone is not their input
     attention_bias: bool = False  # of these positions, those that are added to the attention before its softmax
     pool: Callable[[Tensor], Tensor] | None = None  # attention pooling: normed tokens (B, N, D) -> (B, D), in one call
@@ -71,7 +69,7 @@ class VitParts:
         return list(getattr(holder, name))
 
     @property
-    def attentions(self) -> list[nn.Module]:
+    def attentions(self) -> list[Any]:
         """The self-attention of each block, from input to output."""
         return [self.attention(block) for block in self.blocks]
 

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from harness.explain.archive import Archive
 from harness.explain.attention.batch import collect_batch
-from harness.explain.attention.capture import capture_matrices, capture_rows
+from harness.explain.attention.capture import capture_calls, capture_rows
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
 from harness.explain.attention.rollout import transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
@@ -72,11 +72,11 @@ def captures(model: str, batch_size: int) -> Work:
     def matrices() -> None:
         with (
             capture_rows(vit) as latest,
-            capture_matrices(
+            capture_calls(
                 vit,
-                lambda matrix: (
-                    transition(matrix),
-                    head_statistics(matrix, distances, CLASS_TOKEN),
+                lambda call: (
+                    transition(call.matrix()),
+                    head_statistics(call.matrix(), distances, CLASS_TOKEN),
                 ),
             ),
         ):

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import VisionTransformer
 
 from harness.evidence.subject import Subject
+from harness.model.packed_attention import pack_attention
 
 PATCH, SIDE = 8, 4  # pixels, patches
 SIZE = PATCH * SIDE
@@ -70,6 +71,7 @@ def new_vit(seed: int = 0) -> VisionTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VisionTransformer(SIZE, PATCH, 2, 2, 24, 48, num_classes=CLASSES)
+        pack_attention(model)
         torch.nn.init.normal_(model.heads.head.weight, std=0.1)
     return model.eval()
 

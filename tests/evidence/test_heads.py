@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from harness.evidence.block_heads import block_without, head_outputs, outputs_of_block
+from harness.evidence.block_heads import block_without, outputs_of_block
 from harness.evidence.heads import SIGNIFICANT, jensen_shannon, measure_heads
 from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, OPEN
@@ -21,13 +21,13 @@ WIDTH = 12  # of a head of the planted models
 
 
 def test_the_outputs_of_all_heads_projected_are_the_output_of_the_attention():
-    attention = planted.colour().subject.model.encoder.layers[0].self_attention
+    block = planted.colour().subject.model.encoder.layers[0]
     tokens = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        outputs = head_outputs(attention, tokens)
+        outputs, normed = outputs_of_block(block, tokens), block.ln_1(tokens)
         assert outputs.shape == (3, 2, 5, WIDTH)
-        joined = attention.out_proj(outputs.transpose(1, 2).flatten(2))
-        torch.testing.assert_close(joined, attention(tokens, tokens, tokens)[0])
+        joined = block.self_attention.out_proj(outputs.transpose(1, 2).flatten(2))
+        torch.testing.assert_close(joined, block.self_attention(normed, normed, normed)[0])
 
 
 def test_ablation_equals_a_model_whose_head_gives_its_mean():
@@ -40,7 +40,7 @@ def test_ablation_equals_a_model_whose_head_gives_its_mean():
     with torch.no_grad():
         stream = torch.cat([edited.class_token.expand(60, -1, -1), edited._process_input(images)], 1)
         stream = edited.encoder.layers[0](stream + edited.encoder.pos_embedding)
-        outputs = head_outputs(attention, edited.encoder.layers[1].ln_1(stream))
+        outputs = outputs_of_block(edited.encoder.layers[1], stream)
         mean = outputs[:, 1].mean((0, 1))
         columns = attention.out_proj.weight[:, WIDTH:]
         attention.out_proj.bias += columns @ mean
@@ -57,7 +57,7 @@ def test_a_head_of_timms_attention_is_replaced_before_its_projection():
         edited, block, width = copy.deepcopy(model), model.blocks[0], 16
         with torch.no_grad():
             tokens = vit.embed(random_images(2, vit.image_size))
-            outputs = outputs_of_block(vit, block, tokens)
+            outputs = outputs_of_block(block, tokens)
             projected = block.attn.proj(outputs.transpose(1, 2).flatten(2))
             torch.testing.assert_close(projected, block.attn(block.norm1(tokens)))
             mean = outputs[:, 1].mean((0, 1))
@@ -67,7 +67,7 @@ def test_a_head_of_timms_attention_is_replaced_before_its_projection():
             columns.zero_()
             expected, whole = edited.blocks[0](tokens), block(tokens)
             assert (expected - whole).abs().max() > 1e-2
-            torch.testing.assert_close(block_without(vit, block, tokens, outputs, 1, mean), expected)
+            torch.testing.assert_close(block_without(block, tokens, 1, mean), expected)
             assert torch.equal(block(tokens), whole)  # the model is as it was
 
 

@@ -259,7 +259,7 @@ def test_an_error_of_one_process_is_reported_once(
     ("broken", "part", "sentence"),
     [
         (
-            "harness.explain.attention.capture.class_row",
+            "harness.explain.attention.call.AttentionCall.row",
             "attention",
             "self-test of attention capture failed",
         ),

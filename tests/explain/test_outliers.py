@@ -73,10 +73,10 @@ def test_an_enlarged_patch_of_a_model_is_its_outlier() -> None:
     with (
         torch.no_grad(),
         capture_rows(model) as rows,
-        capture_tokens(model, lambda tokens: patch_norms(tokens, CLASS_TOKEN)) as norms,
+        capture_tokens(model) as tokens,
     ):
         model(images)
-    found = outliers(torch.stack(norms(), dim=1))
+    found = outliers(torch.stack([patch_norms(each, CLASS_TOKEN) for each in tokens()], dim=1))
     assert found.shape == (2, 4, 16)
     assert found[:, 0].nonzero().tolist() == [[0, 5], [1, 5]]
     taken = attention_on(found[:, :-1], rows(), CLASS_TOKEN)

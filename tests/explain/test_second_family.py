@@ -14,7 +14,7 @@ from harness.cli.main import main
 from harness.explain import archive
 from harness.explain.archive import Archive
 from harness.explain.attention.batch import collect_batch
-from harness.explain.attention.capture import capture_matrices, capture_rows, capture_tokens
+from harness.explain.attention.capture import capture_calls, capture_rows, capture_tokens
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import rollout, transition
@@ -29,7 +29,7 @@ from harness.runs.folder import RunFolder
 from harness.train import fit
 from reports.page.build import build
 from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known, register_vit
-from tests.helpers.tiny_vits import hooks_left, random_images
+from tests.helpers.tiny_vits import hooks_left, matrices_of, random_images
 from tests.test_train import settings
 
 pytestmark = pytest.mark.figures
@@ -72,8 +72,8 @@ def test_rows_matrices_and_tokens_are_captured_and_the_self_test_passes(model: R
     with (
         torch.no_grad(),
         capture_rows(model) as rows,
-        capture_matrices(model, lambda matrix: matrix) as matrices,
-        capture_tokens(model, lambda tokens: tokens) as tokens,
+        capture_calls(model, lambda call: call.matrix()) as matrices,
+        capture_tokens(model) as tokens,
     ):
         logits = model(images)
     for index, attention in enumerate(expected.maps):
@@ -95,9 +95,7 @@ def test_rollout_is_the_whole_product(model: RegisterVit) -> None:
         product = 0.5 * (torch.eye(TOKENS) + mean / mean.sum(-1, keepdim=True)) @ product
     expected = torch.einsum("n,bnm->bm", reads(model), product)
     layout = layout_of(model)
-    with torch.no_grad(), capture_matrices(model, transition) as transitions:
-        model(random_images())
-        maps = rollout(transitions(), layout)
+    maps = rollout([transition(matrix) for matrix in matrices_of(model, random_images())], layout)
     assert maps.shape == (4, 16)
     close(maps, expected[:, PREFIX:])
     close(1 - maps.sum(1), expected[:, :PREFIX].sum(1))
@@ -123,10 +121,10 @@ def test_outliers_are_patches_and_registers_are_not(model: RegisterVit) -> None:
     with (
         torch.no_grad(),
         capture_rows(model) as rows,
-        capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as norms,
+        capture_tokens(model) as tokens,
     ):
         model(random_images())
-    marked = outliers(torch.stack(norms()[:-1], dim=1))
+    marked = outliers(torch.stack([patch_norms(each, layout) for each in tokens()[:-1]], dim=1))
     assert marked.shape == (4, 3, 16)
     assert marked[:, 0].nonzero().tolist() == [[image, 5] for image in range(4)]
     for index, attention in enumerate(by_hand(model, random_images()).maps):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from harness.errors import HarnessError
-from harness.explain.attention import sdpa
+from harness.explain.attention import capture
 from harness.explain.attention.batch import collect_batch
-from harness.explain.attention.capture import capture_layer_rows, capture_matrices, capture_tokens
+from harness.explain.attention.capture import capture_calls, capture_tokens
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.self_test import self_test
 from harness.explain.outliers import outliers, patch_norms
@@ -24,7 +24,7 @@ from harness.model.drop_path import DropPath, add_drop_path, drop_path_rates, se
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.training.optim import parameter_groups
 from tests.helpers.timm_vits import FAMILIES, small_timm
-from tests.helpers.tiny_vits import hooks_left, legrad, random_images
+from tests.helpers.tiny_vits import hooks_left, legrad, matrices_of, random_images
 
 pytestmark = pytest.mark.figures
 
@@ -57,7 +57,7 @@ def test_attention_of_every_family_of_timm_is_exact(name: str) -> None:
     assert (fields["rollout"].float().sum(1) < 1.001).all() and fields["relevance"].isfinite().all()
     heads = model.blocks[0].attn.num_heads if parts.pool is None else model.attn_pool.num_heads
     assert sums.mean().shape[:2] == (report["layers"], heads)
-    with torch.no_grad(), capture_tokens(model, lambda tokens: tokens) as tokens:
+    with torch.no_grad(), capture_tokens(model) as tokens:
         model(images)
         torch.testing.assert_close(model.head(parts.features(tokens()[-1])), logits)
         if parts.relative_positions:
@@ -163,7 +163,7 @@ def test_maps_are_those_of_explicit_matrices(name: str, monkeypatch: pytest.Monk
 def test_the_map_of_a_pooled_model_is_that_of_the_pool() -> None:
     model = small_timm("vit_base_patch16_siglip_224")
     images = images_of(model)
-    with torch.no_grad(), capture_layer_rows(model) as rows:
+    with torch.no_grad(), capture_calls(model, lambda call: call.row(adapter.parts(model).layout)) as rows:
         model(images)
         keys = model.attn_pool.kv(model.norm(_last(model, images))).chunk(2, -1)[0].unflatten(-1, (3, 16))
         query = model.attn_pool.q(model.attn_pool.latent).unflatten(-1, (3, 16))
@@ -190,22 +190,22 @@ def test_a_call_that_gives_something_else_than_its_attention_is_an_error(monkeyp
 
     monkeypatch.setattr(block, "forward", off)
     with pytest.raises(HarnessError, match="3 attention calls in one pass through a model with 2 attentions"):
-        _captured(model)
+        matrices_of(model, images_of(model))
     monkeypatch.undo()
     monkeypatch.setattr(block, "fused_attn", False)
     with pytest.raises(HarnessError, match="1 attention calls"):
-        _captured(model)
+        matrices_of(model, images_of(model))
     monkeypatch.undo()
-    call = sdpa._call
+    call_of = capture.call_of
 
     def other_values(
         checks: list[Tensor], output: Tensor, query: Tensor, key: Tensor, value: Tensor, **named: Any
     ) -> Any:
-        return call(checks, output, query, key, value + 0.1, **named)
+        return call_of(checks, output, query, key, value + 0.1, **named)
 
-    monkeypatch.setattr(sdpa, "_call", other_values)
+    monkeypatch.setattr(capture, "call_of", other_values)
     with pytest.raises(HarnessError, match="gives another output than the call"):
-        _captured(model)
+        matrices_of(model, images_of(model))
     with pytest.raises(HarnessError, match="gives another output than the call"):
         relevance(model, images_of(model), CLASSES)  # it computes matrices after the pass
     assert hooks_left(model) == 0
@@ -218,12 +218,6 @@ def test_registers_that_have_positions_are_not_a_class_token() -> None:
     assert first is not None and not first.any()
 
 
-def _captured(model: nn.Module) -> list[Tensor]:
-    with torch.no_grad(), capture_matrices(model, lambda matrix: matrix) as matrices:
-        model(images_of(model))
-        return matrices()
-
-
 def test_registers_take_the_outliers_place() -> None:
     """Planted: in one model a patch, in the other a register carries features far larger than the rest."""
     for name, is_outlier in (("vit_small_patch14_dinov2", True), ("vit_small_patch14_reg4_dinov2", False)):
@@ -234,9 +228,9 @@ def test_registers_take_the_outliers_place() -> None:
                 model.pos_embed[0, 1 + 5] *= 30
             else:
                 model.reg_token[0, 2] *= 30
-        with torch.no_grad(), capture_tokens(model, lambda tokens, at=layout: patch_norms(tokens, at)) as norms:
+        with torch.no_grad(), capture_tokens(model) as tokens:
             model(images_of(model))
-        marked = outliers(torch.stack(norms()[:-1], dim=1))
+        marked = outliers(torch.stack([patch_norms(each, layout) for each in tokens()[:-1]], dim=1))
         assert marked.any() == is_outlier
         fields, _ = collect_batch(model, images_of(model), CLASSES, 1)
         assert (fields["outlier_attention"] > 0).any() == is_outlier

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.model import adapter
 from harness.model.adapter import TokenLayout, VitParts
+from harness.model.packed_attention import PackedAttention
 
 REGISTERS = 2
 PREFIX = 1 + REGISTERS
@@ -23,7 +24,7 @@ CLASSES = 5
 class Layer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.attention_norm, self.mixer = nn.LayerNorm(width), nn.MultiheadAttention(width, heads, batch_first=True)
+        self.attention_norm, self.mixer = nn.LayerNorm(width), PackedAttention(width, heads, batch_first=True)
         self.mixer_end, self.dense_end = nn.Sequential(), nn.Sequential()
         self.dense_norm = nn.LayerNorm(width)
         self.dense = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
@@ -98,7 +99,6 @@ def register_parts(model: RegisterVit) -> VitParts:
         positioned_prefix=1,
         block_list=(model, "trunk"),
         embed=model.embed,
-        attention_norm=lambda block: block.attention_norm,
         attention=lambda block: block.mixer,
         extend_branches=extend_branches,
         final_norm=model.last_norm,
@@ -130,7 +130,7 @@ def make_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class ByHand(NamedTuple):
-    """One forward pass, computed from the weights without MultiheadAttention."""
+    """One forward pass, computed from the weights alone."""
 
     maps: list[Tensor]  # attention of each block (B, H, N, N); they keep their gradients
     streams: list[Tensor]  # what enters each block, then what leaves the last (B, N, D)

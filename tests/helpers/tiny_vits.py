@@ -6,17 +6,21 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from harness.explain.attention.legrad import capture_legrad
-from harness.explain.attention.relevance import differentiable
+from harness.explain.attention.call import AttentionCall
+from harness.explain.attention.capture import capture_calls, capture_tokens
+from harness.explain.attention.legrad import legrad_of_pass
+from harness.explain.attention.relevance import differentiable, gradients_on
+from harness.model import adapter
 from harness.model.adapter import TokenLayout
+from harness.model.packed_attention import pack_attention
 
 CLASS_TOKEN = TokenLayout(prefix=1, has_class_token=True, pools_patches=False)
 
 
 def tiny_vit(
-    *, image_size: int = 32, patch_size: int = 8, layers: int = 3, heads: int = 3, seed: int = 0
+    *, image_size: int = 32, patch_size: int = 8, layers: int = 3, heads: int = 3, seed: int = 0, packed: bool = True
 ) -> VisionTransformer:
-    """In eval mode; hidden size 12 per head."""
+    """In eval mode; hidden size 12 per head. As `build_model` makes it, or with torchvision's own attention."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VisionTransformer(image_size, patch_size, layers, heads, 12 * heads, 48, num_classes=5)
@@ -26,6 +30,8 @@ def tiny_vit(
         for block in model.encoder.layers:
             nn.init.normal_(block.self_attention.in_proj_weight, std=0.3)
             nn.init.normal_(block.self_attention.in_proj_bias)
+    if packed:
+        pack_attention(model)
     return model.eval()
 
 
@@ -59,6 +65,17 @@ def hooks_left(model: nn.Module) -> int:
 
 def legrad(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     """The map (B, P) of LeGrad for `classes` (B,)."""
-    with capture_legrad(model) as legrad_of:
+    with gradients_on(model), capture_calls(model, same) as calls, capture_tokens(model) as tokens:
         model(differentiable(images))
-        return legrad_of(classes)
+        return legrad_of_pass(adapter.parts(model), calls(), tokens()[1:], classes)
+
+
+def same(call: AttentionCall) -> AttentionCall:
+    return call
+
+
+def matrices_of(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """Captured attention of each block, (B, H, N, N) each."""
+    with torch.no_grad(), capture_calls(model, lambda call: call.matrix()) as latest:
+        model(images)
+        return latest()

@@ -34,7 +34,7 @@ class CountedOperations(TorchDispatchMode):
 
 def both(layers: int = 3) -> tuple[VisionTransformer, VisionTransformer]:
     """A model as torchvision builds it, and the same one packed."""
-    plain = tiny_vit(layers=layers)
+    plain = tiny_vit(layers=layers, packed=False)
     packed = copy.deepcopy(plain)
     pack_attention(packed)
     return plain, packed

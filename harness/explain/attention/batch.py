@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from harness.explain.attention.capture import capture_layer_rows, capture_matrices, capture_tokens
+from harness.explain.attention.call import AttentionCall
+from harness.explain.attention.capture import capture_calls, capture_tokens
 from harness.explain.attention.head_statistics import (
     STATISTICS,
     RunningMean,
@@ -20,11 +21,12 @@ from harness.explain.attention.head_statistics import (
     patch_distances,
     pool_statistics,
 )
-from harness.explain.attention.legrad import capture_legrad
-from harness.explain.attention.relevance import capture_relevance, differentiable
+from harness.explain.attention.legrad import legrad_of_pass
+from harness.explain.attention.relevance import differentiable, gradients_on, relevance_of_pass
 from harness.explain.attention.rollout import rollout, transition
 from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.model import adapter
+from harness.model.adapter import VitParts
 
 TOP = 5  # classes that are named of each image
 
@@ -37,56 +39,73 @@ def collect_batch(
     Images (B, 3, S, S), normalised; labels (B,), -1 where they are not known. The heads of layer `head_layer` (1 to L)
     are kept apart.
     """
-    parts = adapter.parts(model)
-    layout, first = parts.layout, parts.layout.prefix
-    distances = patch_distances((parts.grid, parts.grid), parts.patch_size, images.device)
+    vit = adapter.parts(model)
     with (
-        capture_relevance(model) as relevance_of,
-        capture_legrad(model) as legrad_of,
-        capture_layer_rows(model) as latest_rows,
-        capture_tokens(model, lambda tokens: patch_norms(tokens, layout)) as latest_norms,
-        capture_matrices(
-            model, lambda matrix: (transition(matrix), head_statistics(matrix, distances, layout))
-        ) as latest_matrices,
+        gradients_on(model),
+        capture_calls(model, lambda call: call) as latest_calls,
+        capture_tokens(model) as latest_tokens,
     ):
         logits = model(differentiable(images))
+        calls, tokens = latest_calls(), latest_tokens()
         with torch.no_grad():
-            probabilities = logits.double().softmax(1)
-            rows = latest_rows()  # of each layer (B, H, N)
-            by_layer_rows = torch.stack([each.mean(1) for each in rows], dim=1)  # (B, L, N)
-            transitions, statistics = map(list, zip(*latest_matrices(), strict=True))
-            norms = latest_norms()[:-1]  # as patches enter each block
-            pooled = None
-            if layout.pools_by_attention:  # the layer after the last block
-                pooled = rows[-1].mean(1)
-                statistics.append(pool_statistics(rows[-1]))
-                norms = latest_norms()
-            means = torch.stack([each.mean(1) for each in statistics], dim=1)  # (B, L, K)
-            by_layer = dict(zip(STATISTICS, means.unbind(-1), strict=True))
-            marked = outliers(torch.stack(norms, dim=1))  # (B, L, P)
-            taken, layer = attention_on(marked, by_layer_rows[:, :, None], layout).max(1)
-            top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
-            probability, predicted = top_probabilities[:, 0], top_classes[:, 0]
-            known = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-            fields = {
-                "labels": labels.int(),
-                "predicted": predicted.int(),
-                "probability": probability.float(),
-                "label_probability": known.where(labels >= 0, torch.nan).float(),
-                "top_classes": top_classes,
-                "top_probabilities": top_probabilities,
-                "layers": by_layer_rows[..., first:].half(),
-                "heads": rows[head_layer - 1][..., first:].half(),
-                "class_share": torch.stack([each[..., :first].sum(-1).mean(1) for each in rows], 1),  # not on patches
-                "rollout": rollout(transitions, layout, pooled).half(),
-                "entropy": by_layer["class_entropy"],
-                "distance": by_layer["distance"],
-                "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
-                "outlier_attention": taken,
-            }
-            sums = RunningMean.of(_same_heads(statistics))
-        legrad = legrad_of(predicted)  # first: relevance frees the graph
-        return fields | {"legrad": legrad, "relevance": relevance_of(logits, predicted)}, sums
+            predictions = _predictions(logits, labels)
+            attention, sums = _attention(vit, calls, tokens, head_layer)
+        predicted = predictions["top_classes"][:, 0]
+        maps = {
+            "legrad": legrad_of_pass(vit, calls, tokens[1:], predicted),  # first: relevance frees the graph
+            "relevance": relevance_of_pass(calls, logits, predicted, vit.layout),
+        }
+    return predictions | attention | maps, sums
+
+
+def _predictions(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    probabilities = logits.double().softmax(1)
+    top_probabilities, top_classes = probabilities.topk(min(TOP, probabilities.shape[1]))
+    of_label = probabilities.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return {
+        "labels": labels.int(),
+        "predicted": top_classes[:, 0].int(),
+        "probability": top_probabilities[:, 0].float(),
+        "label_probability": of_label.where(labels >= 0, torch.nan).float(),
+        "top_classes": top_classes,
+        "top_probabilities": top_probabilities,
+    }
+
+
+def _attention(
+    vit: VitParts, calls: Sequence[AttentionCall], tokens: Sequence[Tensor], head_layer: int
+) -> tuple[dict[str, Tensor], RunningMean]:
+    """Fields that need no gradients, and sums of STATISTICS."""
+    layout, first, blocks = vit.layout, vit.layout.prefix, len(vit.blocks)
+    distances = patch_distances((vit.grid, vit.grid), vit.patch_size, tokens[0].device)
+    transitions, statistics, rows = [], [], []  # rows of each layer (B, H, N)
+    for call in calls[:blocks]:
+        matrix = call.matrix()
+        transitions.append(transition(matrix))
+        statistics.append(head_statistics(matrix, distances, layout))
+        rows.append(layout.pool(matrix)[..., 0, :].clone())  # a view would keep the matrix
+    pooled, entering = None, tokens[:blocks]
+    if layout.pools_by_attention:  # the layer after the last block
+        row = calls[-1].row(layout)
+        rows.append(pad(row, (rows[0].shape[-1] - row.shape[-1], 0)))  # it may not read all prefix tokens
+        pooled, entering = rows[-1].mean(1), tokens
+        statistics.append(pool_statistics(rows[-1]))
+    by_layer_rows = torch.stack([each.mean(1) for each in rows], dim=1)  # (B, L, N)
+    means = torch.stack([each.mean(1) for each in statistics], dim=1)  # (B, L, K)
+    by_layer = dict(zip(STATISTICS, means.unbind(-1), strict=True))
+    marked = outliers(torch.stack([patch_norms(each, layout) for each in entering], dim=1))  # (B, L, P)
+    on_outliers, layer = attention_on(marked, by_layer_rows[:, :, None], layout).max(1)
+    fields = {
+        "layers": by_layer_rows[..., first:].half(),
+        "heads": rows[head_layer - 1][..., first:].half(),
+        "class_share": torch.stack([each[..., :first].sum(-1).mean(1) for each in rows], 1),  # not on patches
+        "rollout": rollout(transitions, layout, pooled).half(),
+        "entropy": by_layer["class_entropy"],
+        "distance": by_layer["distance"],
+        "outlier_share": marked.float().mean(-1).gather(1, layer[:, None])[:, 0],
+        "outlier_attention": on_outliers,
+    }
+    return fields, RunningMean.of(_same_heads(statistics))
 
 
 def _same_heads(statistics: Sequence[Tensor]) -> Tensor:

@@ -15,18 +15,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from harness.errors import HarnessError
 from harness.explain import outliers
 from harness.explain.attention import capture, head_statistics
-from harness.explain.attention.capture import (
-    attention_matrix,
-    capture_matrices,
-    capture_rows,
-    capture_tokens,
-    class_row,
-)
+from harness.explain.attention.call import AttentionCall
+from harness.explain.attention.capture import capture_calls, capture_rows, capture_tokens
 from harness.explain.attention.rollout import rollout, transition
 from harness.explain.attention.self_test import self_test
 from harness.runs import rules
 from tests.helpers.forked import in_child
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, embedded, hooks_left, random_images, tiny_vit
+from tests.helpers.tiny_vits import (
+    CLASS_TOKEN,
+    attention_by_torch,
+    embedded,
+    hooks_left,
+    random_images,
+    tiny_vit,
+)
 
 SIZES = [  # image, patch, heads
     pytest.param(32, 8, 3, id="odd heads, 4x4"),
@@ -36,8 +38,8 @@ SIZES = [  # image, patch, heads
 ]
 
 
-def same(matrix: Tensor) -> Tensor:
-    return matrix
+def matrix(call: AttentionCall) -> Tensor:
+    return call.matrix()
 
 
 def rows_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -50,17 +52,15 @@ def rows_of(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def test_the_row_of_a_block_is_that_worked_out_by_hand() -> None:
-    # The query is (√2, 0), the key of a token its second coordinate: scores 0, ln 2 and ln 5, so 1 : 2 : 5.
-    attention = nn.MultiheadAttention(2, 1, batch_first=True)
-    with torch.no_grad():
-        attention.in_proj_weight.zero_()
-        attention.in_proj_weight[0, 0] = 1  # query
-        attention.in_proj_weight[2, 1] = 1  # key
-        attention.in_proj_bias.copy_(torch.tensor([0.0, 0, 7, -3, 0, 0]))  # the key's bias makes no difference
-    tokens = torch.tensor([[[math.sqrt(2), 0], [5, math.log(2)], [-3, math.log(5)]]])
+    # Half of the products of the class token's query with the keys: scores 0, ln 2 and ln 5, so 1 : 2 : 5.
+    queries = torch.tensor([[[[2.0, 0], [0, 1], [1, 1]]]])
+    keys = torch.tensor([[[[0.0, 7], [math.log(2), -3], [math.log(5), 0]]]])
+    output = nn.functional.scaled_dot_product_attention(queries, keys, keys, scale=0.5)
+    captured = AttentionCall(queries, keys, keys, None, 0.5, output)
     expected = torch.tensor([1 / 8, 2 / 8, 5 / 8])
-    torch.testing.assert_close(class_row(attention, tokens)[0, 0], expected)
-    torch.testing.assert_close(attention_matrix(attention, tokens)[0, 0, 0], expected)
+    torch.testing.assert_close(captured.row(CLASS_TOKEN)[0, 0], expected)
+    torch.testing.assert_close(captured.matrix()[0, 0, 0], expected)
+    assert [bool(check <= 1) for check in captured.checks] == [True, True]
 
 
 @pytest.mark.parametrize(("image_size", "patch_size", "heads"), SIZES)
@@ -70,7 +70,7 @@ def test_rows_and_matrices_are_torchs_own(image_size: int, patch_size: int, head
     tokens = (image_size // patch_size) ** 2 + 1
     assert expected.shape == (3, 3, heads, tokens, tokens)
     assert expected.amax() > 0.5  # peaked enough for errors to show
-    with torch.inference_mode(), capture_rows(model) as rows, capture_matrices(model, same) as matrices:
+    with torch.inference_mode(), capture_rows(model) as rows, capture_calls(model, matrix) as matrices:
         model(images)
     torch.testing.assert_close(rows(), expected[:, :, :, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(matrices(), 1), expected, atol=1e-5, rtol=0)
@@ -94,7 +94,7 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
 
 def test_tokens_are_what_enters_each_block_and_leaves_the_last() -> None:
     model, images = tiny_vit(), random_images()
-    with torch.inference_mode(), capture_tokens(model, same) as levels:
+    with torch.inference_mode(), capture_tokens(model) as levels:
         model(images)
     stream = embedded(model, images)
     expected = [stream]
@@ -113,7 +113,7 @@ def test_low_precision_is_recomputed_in_float32() -> None:
             return model(batch)
 
     model = tiny_vit()
-    with torch.inference_mode(), capture_rows(model) as rows, capture_matrices(model, same) as matrices:
+    with torch.inference_mode(), capture_rows(model) as rows, capture_calls(model, matrix) as matrices:
         in_bf16(images)
     assert rows().dtype == matrices()[0].dtype == torch.float32
     torch.testing.assert_close(rows()[:, 0], attention_by_torch(model, images)[:, 0, :, 0], atol=0.05, rtol=0)
@@ -132,7 +132,7 @@ def test_logits_are_the_same_bits(heads: int, mode: Any) -> None:
     model, images = tiny_vit(heads=heads), random_images()
     with mode():
         plain = model(images)
-        with capture_rows(model) as rows, capture_matrices(model, same), capture_tokens(model, same):
+        with capture_rows(model) as rows, capture_calls(model, matrix), capture_tokens(model):
             watched = model(images)
     assert torch.equal(plain, watched)
     assert not rows().requires_grad
@@ -155,14 +155,14 @@ def test_frozen_models_and_ddp(tmp_path: Path) -> None:
 def test_hooks_are_removed_whatever_fails() -> None:
     model, images = tiny_vit(), random_images()
 
-    def broken(matrix: Tensor) -> Tensor:
+    def broken(call: AttentionCall) -> Tensor:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), capture_matrices(model, broken):
+    with pytest.raises(ZeroDivisionError), capture_calls(model, broken):
         model(images)
     assert hooks_left(model) == 0
     with pytest.raises(KeyboardInterrupt), capture_rows(model):
-        assert hooks_left(model) == 5  # three blocks, and the model's beginning and end
+        assert hooks_left(model) == 2  # the model's beginning and end
         raise KeyboardInterrupt
     assert hooks_left(model) == 0
 
@@ -189,7 +189,10 @@ def test_only_the_latest_complete_pass_counts() -> None:
 # tests fork theirs. So these tests do it in a child.
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_only_the_check_at_the_end_of_a_pass_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(capture, "require_exact", lambda checks: checked.append(len(checks)))
+
     def run_without_values() -> None:
         # A tensor without values cannot be read, so whatever asked for a number would raise.
         with torch.device("meta"):
@@ -199,22 +202,18 @@ def test_nothing_waits_for_the_device() -> None:
             distances = head_statistics.patch_distances((4, 4), 8)
             with (
                 capture_rows(model) as rows,
-                capture_tokens(model, lambda tokens: outliers.patch_norms(tokens, CLASS_TOKEN)) as norms,
-                capture_matrices(
-                    model,
-                    lambda matrix: (
-                        transition(matrix),
-                        head_statistics.head_statistics(matrix, distances, CLASS_TOKEN),
-                    ),
-                ) as reduced,
+                capture_tokens(model) as tokens,
+                capture_calls(model, matrix) as matrices,
             ):
                 model(images)
-            transitions, statistics = zip(*reduced(), strict=True)
-            found = outliers.outliers(torch.stack(norms(), 1))
+            transitions = [transition(each) for each in matrices()]
+            statistics = [head_statistics.head_statistics(each, distances, CLASS_TOKEN) for each in matrices()]
+            found = outliers.outliers(torch.stack([outliers.patch_norms(each, CLASS_TOKEN) for each in tokens()], 1))
             taken = outliers.attention_on(found[:, :-1], rows(), CLASS_TOKEN)
             assert rollout(transitions, CLASS_TOKEN).shape == (4, 16)
             assert head_statistics.RunningMean.of(torch.stack(statistics, 1)).mean().shape == (3, 3, 5)
             assert rules.has_outlier_attention(found[:, :-1].float().mean(-1), taken).shape == (4, 3)
+            assert checked == [3, 3]  # once for rows, once for matrices
 
     in_child(run_without_values)
 
@@ -228,7 +227,7 @@ def test_compiled_models_are_refused() -> None:
         pass
     block = tiny_vit()
     block.encoder.layers[1] = torch.compile(block.encoder.layers[1], backend="eager")
-    with pytest.raises(HarnessError, match="compiled"), capture_matrices(block, same):
+    with pytest.raises(HarnessError, match="compiled"), capture_calls(block, matrix):
         pass
     in_place = tiny_vit()
     in_place.compile(backend="eager")
@@ -236,13 +235,16 @@ def test_compiled_models_are_refused() -> None:
         pass
 
 
-def test_running_a_model_that_was_compiled_earlier_is_an_error() -> None:
+def test_a_model_that_was_compiled_earlier_gives_its_attention_and_refuses_its_tokens() -> None:
     def run_compiled() -> None:
         model, images = tiny_vit(layers=2), random_images()
         compiled = torch.compile(model, backend="eager")
         with torch.no_grad():
             compiled(images)
-            with pytest.raises(HarnessError, match="compile"), capture_rows(model):
+            with capture_rows(model) as rows:
+                compiled(images)
+                torch.testing.assert_close(rows(), attention_by_torch(model, images)[:, :, :, 0])
+            with pytest.raises(HarnessError, match="0 of 3 hooks fired .* compiled"), capture_tokens(model):
                 compiled(images)
         assert hooks_left(model) == 0
 
@@ -259,7 +261,16 @@ def test_capturing_without_running_the_model_is_an_error() -> None:
 def test_a_block_without_captured_attention_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_vit()
     monkeypatch.setattr(model.encoder.layers[1], "forward", lambda stream: stream)
-    with pytest.raises(HarnessError, match="2 of 3 hooks"), capture_rows(model):
+    with pytest.raises(HarnessError, match="2 attention calls in one pass through a model with 3"), capture_rows(model):
+        model(random_images())
+    assert hooks_left(model) == 0
+
+
+def test_tokens_of_a_block_that_was_passed_over_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_vit()
+    blocks = model.encoder.layers
+    monkeypatch.setattr(blocks, "forward", lambda stream: blocks[2](blocks[0](stream)))
+    with pytest.raises(HarnessError, match="3 of 4 hooks"), capture_tokens(model):
         model(random_images())
     assert hooks_left(model) == 0
 
@@ -270,12 +281,14 @@ def test_other_models_are_refused() -> None:
         capture_rows(nn.Linear(2, 2)),
     ):
         pass
-    model = tiny_vit()
-    model.encoder.layers[0].self_attention = nn.Identity()
-    model.encoder.layers[2].self_attention = nn.MultiheadAttention(36, 3, add_zero_attn=True, batch_first=True)
-    with pytest.raises(HarnessError) as error, capture_rows(model):
-        pass
-    assert [problem.split(":")[0] for problem in error.value.problems] == ["Block 0", "Block 2"]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])  # without gradients, torch has a faster path
+def test_torchs_own_module_is_refused_with_what_to_use(mode: Any) -> None:
+    model = tiny_vit(packed=False, heads=2)
+    with mode(), pytest.raises(HarnessError, match="PackedAttention, which has the same"), capture_rows(model):
+        model(random_images())
+    assert hooks_left(model) == 0
 
 
 # The self-test
@@ -289,10 +302,7 @@ def test_the_self_test_passes_exact_capture_and_fails_inexact_capture(monkeypatc
     assert 0 < result["row_error"] < 1e-5 and 0 < result["matrix_error"] < 1e-5
     assert hooks_left(model) == 0
 
-    def of_another_token(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-        return class_row(attention, tokens.roll(1, dims=1))
-
-    monkeypatch.setattr(capture, "class_row", of_another_token)
+    monkeypatch.setattr(AttentionCall, "row", lambda call, layout: call.matrix()[:, :, 1])
     wrong = self_test(model, images)
     assert not wrong["passed"] and wrong["row_error"] > 1e-2
 
@@ -314,5 +324,6 @@ def test_the_self_test_allows_what_float32_cannot_do_better(monkeypatch: pytest.
     result = self_test(model, random_images(64))
     assert result["matrix_error"] > 1e-5 and result["reference_error"] > 1e-5
     assert result["passed"]
-    monkeypatch.setattr(capture, "attention_matrix", lambda *given: attention_matrix(*given) + 1e-2)
+    exact = AttentionCall.matrix
+    monkeypatch.setattr(AttentionCall, "matrix", lambda call: exact(call) + 1e-2)
     assert not self_test(model, random_images(64))["passed"]

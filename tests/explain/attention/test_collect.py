@@ -13,7 +13,7 @@ from harness.data.eval_loader import EvalBatch
 from harness.errors import HarnessError
 from harness.explain.attention import collect as collect_module
 from harness.explain.attention.batch import collect_batch
-from harness.explain.attention.capture import attention_matrix, attentions
+from harness.explain.attention.call import AttentionCall
 from harness.explain.attention.collect import Collected, collect
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
@@ -173,25 +173,21 @@ def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -
 def test_a_failed_self_test_ends_collecting_before_the_first_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect_module, "collect_batch", lambda *_: pytest.fail("an image was looked at"))
 
-    def off(attention: torch.nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-        return attention_matrix(attention, tokens)[:, :, 0] + 0.01
-
-    monkeypatch.setattr("harness.explain.attention.capture.class_row", off)
+    monkeypatch.setattr(AttentionCall, "row", lambda call, layout: call.matrix()[:, :, 0] + 0.01)
     with pytest.raises(HarnessError, match=r"differs from the model's by 0\.01 \(1e-05 is allowed\)"):
         look(random_images(2))
     monkeypatch.undo()
-    monkeypatch.setattr("harness.explain.attention.capture.class_row", lambda *_: 1 / 0)
+    monkeypatch.setattr(AttentionCall, "row", lambda *_: 1 / 0)
     with pytest.raises(HarnessError, match="self-test of attention capture failed: ZeroDivisionError"):
         look(random_images(2))
 
 
 def test_an_error_while_collecting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.explain.attention.capture.attention_gradient", lambda *_: 1 / 0)
+    monkeypatch.setattr(AttentionCall, "gradient", lambda *_: 1 / 0)
     model = tiny_vit()
     with pytest.raises(HarnessError, match="Attention could not be captured: ZeroDivisionError: division by zero"):
         look(random_images(4), model=model)
     assert hooks_left(model) == 0
-    assert len(attentions(model)) == 3
 
 
 def test_a_stop_request_ends_collecting() -> None:

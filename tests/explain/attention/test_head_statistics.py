@@ -9,9 +9,8 @@ import operator
 import pytest
 import torch
 
-from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.head_statistics import STATISTICS, RunningMean, entropy, head_statistics, patch_distances
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, random_images, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, matrices_of, random_images, tiny_vit
 
 
 def statistics(
@@ -95,12 +94,8 @@ def test_entropy_is_torchs() -> None:
 def test_of_a_model_per_head_and_by_brute_force() -> None:
     model, images = tiny_vit(image_size=28, patch_size=4), random_images(2, 28)
     distances = patch_distances((7, 7), 4)
-    with (
-        torch.no_grad(),
-        capture_matrices(model, lambda matrix: head_statistics(matrix, distances, CLASS_TOKEN)) as layers,
-    ):
-        model(images)
-    found = torch.stack(layers(), dim=1)
+    layers = [head_statistics(matrix, distances, CLASS_TOKEN) for matrix in matrices_of(model, images)]
+    found = torch.stack(layers, dim=1)
     assert found.shape == (2, 3, 3, 5)
     attention = attention_by_torch(model, images)[1, 2, 0].double()  # image 1, block 2, head 0
     lengths = []

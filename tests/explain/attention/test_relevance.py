@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import VisionTransformer
 
-from harness.explain.attention.capture import attention_gradient
-from harness.explain.attention.relevance import capture_relevance, differentiable, relevance
-from tests.helpers.tiny_vits import embedded, hooks_left, random_images, tiny_vit
+from harness.explain.attention.call import AttentionCall
+from harness.explain.attention.capture import capture_calls
+from harness.explain.attention.relevance import differentiable, gradients_on, relevance, relevance_of_pass
+from tests.helpers.tiny_vits import CLASS_TOKEN, embedded, hooks_left, random_images, same, tiny_vit
 
 CLASSES = torch.tensor([1, 4, 0, 1])
 
@@ -46,16 +47,10 @@ def by_the_formula(
 
 
 def test_the_gradient_of_attention_is_that_worked_out_by_hand() -> None:
-    # One head of size 2, values equal to tokens, an output projection that doubles the first coordinate.
-    attention = nn.MultiheadAttention(2, 1, batch_first=True)
-    with torch.no_grad():
-        attention.in_proj_weight[4:] = torch.eye(2)
-        attention.in_proj_bias.zero_()
-        attention.out_proj.weight.copy_(torch.tensor([[2.0, 0], [0, 1]]))
-    tokens, gradient = torch.tensor([[[1.0, 2], [3, 4]]]), torch.tensor([[[1.0, 0], [0, 10]]])
-    with torch.no_grad():
-        found = attention_gradient(attention, tokens, gradient)
-    assert torch.equal(found, torch.tensor([[[[2.0, 6], [20, 40]]]]))
+    # Two tokens, one head of size 2: the output of token i is a_i1 (1, 2) + a_i2 (3, 4).
+    values, of_output = torch.tensor([[[[1.0, 2], [3, 4]]]]), torch.tensor([[[[2.0, 0], [0, 10]]]])
+    call = AttentionCall(values, values, values, None, 1.0, values)
+    assert torch.equal(call.gradient(of_output), torch.tensor([[[[2.0, 6], [20, 40]]]]))
 
 
 @pytest.mark.parametrize(("image_size", "patch_size", "heads"), [(32, 8, 3), (28, 4, 2), (40, 10, 1)])
@@ -129,17 +124,15 @@ class Operations(TorchDispatchMode):
 @pytest.mark.parametrize("layers", [1, 3])
 def test_only_the_needed_gradients_are_computed(layers: int) -> None:
     model, images = tiny_vit(layers=layers), random_images()
-    with capture_relevance(model) as relevance_of:
+    with gradients_on(model), capture_calls(model, same) as calls:
         logits = model(differentiable(images))
         with Operations() as watched:
-            relevance_of(logits, CLASSES)
+            relevance_of_pass(calls(), logits, CLASSES, CLASS_TOKEN)
     counts = watched.counts
-    # One backward pass for all blocks. Each has two linear layers after its attention; those before it, and the
+    # One backward pass for all blocks. Each has three linear layers after its heads; the one before them, and the
     # attention itself, are passed by all blocks but the first. A gradient of a weight would be another product.
-    through = 2 * layers + 2 * (layers - 1) + 1  # linear layers, with that of the head
-    attention = 2 * layers  # gradients of attention: values, and the output projection
     products = counts["aten.mm.default"] + counts["aten.addmm.default"]
-    assert products == through + attention + layers  # and queries and keys of every block, at once
+    assert products == 3 * layers + (layers - 1) + 1  # with that of the head
     assert counts["aten.native_layer_norm_backward.default"] == 2 * layers
     assert counts["aten.gelu_backward.default"] == layers
     assert sum(count for name, count in counts.items() if "attention" in name and "backward" in name) == layers - 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.explain.attention.capture import capture_matrices
 from harness.explain.attention.rollout import rollout, row_of_product, transition
-from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, random_images, tiny_vit
+from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, matrices_of, random_images, tiny_vit
 
 
 def random_attention(pictures: int = 3, heads: int = 4, tokens: int = 10, layer: int = 0) -> Tensor:
@@ -16,9 +15,7 @@ def random_attention(pictures: int = 3, heads: int = 4, tokens: int = 10, layer:
 
 
 def of_model(model: torch.nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), capture_matrices(model, transition) as transitions:
-        model(images)
-        return rollout(transitions(), CLASS_TOKEN)
+    return rollout([transition(matrix) for matrix in matrices_of(model, images)], CLASS_TOKEN)
 
 
 def test_the_rollout_of_two_blocks_is_that_worked_out_by_hand() -> None:

@@ -1,33 +1,25 @@
-"""Attention of models that call torch's scaled_dot_product_attention: read from the calls, each of which is checked.
+"""One call of scaled_dot_product_attention by a model: the attention behind its output, computed again from its inputs.
 
-The forward pass stays as it is: a call runs first, then its attention is computed again beside it.
 Shapes: B images, H heads, M queries (N, or 1 where attention pools), N keys, d size of a head.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from harness.errors import HarnessError
-from harness.explain.attention.passes import Passes
 from harness.model.adapter import TokenLayout
-
-T = TypeVar("T")
 
 TOLERANCE = 1e-5  # largest error of an output, as a share of the largest value or of 1, that float32 explains
 SAME_ORDER = 8  # roundings of the largest score, or of the output's precision, that a sound call may be off by
 
 
 @dataclass(frozen=True, eq=False)
-class SdpaCall:
-    """One call: softmax(q k^T scale + mask) v. Queries and keys are what the model made them: normed, rotated."""
+class AttentionCall:
+    """softmax(q k^T scale + mask) v. Queries and keys are what the model made them: normed, rotated."""
 
     query: Tensor  # (B, H, M, d)
     key: Tensor  # (B, H, N, d)
@@ -36,11 +28,6 @@ class SdpaCall:
     scale: float
     output: Tensor  # (B, H, M, d), part of the graph of gradients
     checks: list[Tensor] = field(default_factory=list)  # errors of what was computed, as shares of what is allowed
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(B, N)."""
-        return self.key.shape[0], self.key.shape[2]
 
     def matrix(self) -> Tensor:
         """How much each query attends to each key, (B, H, M, N) in float32."""
@@ -56,10 +43,6 @@ class SdpaCall:
         """Gradient with respect to the attention, (B, H, M, N), from the one with respect to the output."""
         return of_output.float() @ self.value.float().transpose(2, 3)
 
-    def check(self) -> None:
-        """HarnessError if attention that was computed after the pass does not give the output of its call."""
-        _require_exact(self.checks)
-
     def exact(self, dtype: torch.dtype = torch.float64) -> Tensor:
         """The matrix in another precision; scores are scaled after the product, unlike in `matrix`."""
         with torch.autocast(self.query.device.type, enabled=False):
@@ -73,7 +56,8 @@ class SdpaCall:
             attention = scores.softmax(-1)
             value, output = self.value.float(), self.output[:, :, queries].detach().float()
             error = (attention @ value - output).abs().amax() / value.abs().amax().clamp_min(1)
-            largest = scores.where(scores.isfinite(), 0).abs().amax()
+            finite = scores if self.mask is None else scores.where(scores.isfinite(), 0)
+            largest = torch.stack(finite.aminmax()).abs().amax()
             rounding = torch.finfo(self.output.dtype if self.output.dtype.itemsize < 4 else torch.float32).eps
             allowed = (SAME_ORDER * rounding * largest.clamp_min(1)).clamp_min(TOLERANCE)
             self.checks.append(error / allowed)
@@ -86,8 +70,8 @@ class SdpaCall:
         return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
 
 
-def _require_exact(checks: list[Tensor]) -> None:
-    """HarnessError unless every error is within what rounding explains."""
+def require_exact(checks: list[Tensor]) -> None:
+    """HarnessError unless every error in `AttentionCall.checks` is within what rounding explains."""
     if checks and not (worst := torch.stack(checks).amax()) <= 1:
         raise HarnessError(
             "Attention capture is not exact: the attention of a call gives another output than the call, off by "
@@ -95,49 +79,7 @@ def _require_exact(checks: list[Tensor]) -> None:
         )
 
 
-@contextlib.contextmanager
-def intercepted(model: nn.Module, count: int, observe: Callable[[int, SdpaCall], T]) -> Iterator[Callable[[], list[T]]]:
-    """Calls `observe(number, call)` in every forward pass, without gradients; yields a function of its latest results.
-
-    A pass with another number of calls than `count`, and a call whose attention does not give its output, are errors.
-    """
-    checks: list[Tensor] = []
-
-    def complete(observed: list[T]) -> None:
-        if len(observed) != count:
-            raise HarnessError(
-                f"{len(observed)} attention calls in one pass through a model with {count} attentions: part of it was "
-                "compiled or recomputed, or does not call scaled_dot_product_attention (TIMM_FUSED_ATTN=0 turns it "
-                "off)."
-            )
-        _require_exact(checks)
-
-    passes = Passes[T](complete)
-
-    def see(call: SdpaCall) -> None:
-        if passes.running:
-            with torch.no_grad():
-                passes.add(observe(passes.count, call))
-
-    with passes.watching(model, begin=checks.clear), _Interceptor(see, checks):
-        yield passes.latest
-
-
-class _Interceptor(TorchFunctionMode):
-    """Shows each call of scaled_dot_product_attention after it ran; all other functions run as they do."""
-
-    def __init__(self, see: Callable[[SdpaCall], None], checks: list[Tensor]) -> None:
-        super().__init__()
-        self._see, self._checks = see, checks
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func is nn.functional.scaled_dot_product_attention:
-            self._see(_call(self._checks, output, *args, **(kwargs or {})))
-        return output
-
-
-def _call(
+def call_of(
     checks: list[Tensor],
     output: Tensor,
     query: Tensor,
@@ -148,8 +90,8 @@ def _call(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> SdpaCall:
-    """Arguments of scaled_dot_product_attention, as torch names them."""
+) -> AttentionCall:
+    """From the output and the arguments of scaled_dot_product_attention, as torch names them."""
     if dropout_p or is_causal:
         raise HarnessError("Attention with dropout or a causal mask cannot be captured: use the model in eval mode.")
     if enable_gqa:  # several heads share keys and values
@@ -157,4 +99,4 @@ def _call(
         key, value = (each.repeat_interleave(shared, 1) for each in (key, value))
     mask = None if attn_mask is None else attn_mask.detach()
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return SdpaCall(query.detach(), key.detach(), value.detach(), mask, scale, output, checks)
+    return AttentionCall(query.detach(), key.detach(), value.detach(), mask, scale, output, checks)
