@@ -10,8 +10,8 @@ from PIL import Image
 from harness.data import near_copies
 from harness.data.image_folder import ImageFolder
 from tests.data.test_check import smooth_image
-from tests.data.test_cut import BOTH, cut_by_image
 from tests.data.test_digests import count_opened
+from tests.data.test_missing_splits import BOTH, cut_by_image
 from tests.helpers.folders import load_folder
 
 
