@@ -64,9 +64,12 @@ def initial_model(best: BestCheckpoint) -> nn.Module:
 
 
 def open_run(
-    run_folder: Path, data: str | None = None, cache_dir: str | None = None
+    run_folder: Path, data: str | None, cache_dir: str | None, say: Callable[[str], None]
 ) -> tuple[BestCheckpoint, RunConfig, Dataset]:
-    """Load the best checkpoint of a run, with the run's data or another folder that has the same classes."""
+    """Load the best checkpoint of a run, with the run's data or another folder that has the same classes.
+
+    `say` gets a sentence if the run's own data has changed since the run; a manifest may not say what they were.
+    """
     best = best_of(run_folder)
     # The initial weights are not needed, and their file may have been deleted.
     changes: dict[str, Any] = {"weights": "none", "fresh": False, "image_size": None, "crop_pct": None}
@@ -80,29 +83,19 @@ def open_run(
             f"{config.data} and {run_folder} differ in their classes: {', '.join(differing[:8])}"
             f"{' ...' if len(differing) > 8 else ''}. Give a folder with the {len(best.classes)} classes of the run."
         )
-    return best, config, open_dataset(image_folder, best.preprocessing, config)
-
-
-def data_change(run_folder: Path, dataset: Dataset) -> str:
-    """One sentence if the run's data has changed since the run; empty if not, or if its manifest does not say."""
-    recorded = RunFolder(run_folder).read("manifest.json", "Give --data, or another run folder.").get("data") or {}
-    change = what_changed(recorded, dataset.fingerprint, dataset.facts()["images"])
-    return f"{change}: these scores are not those of the images that the run was tested on." if change else ""
+    dataset = open_dataset(image_folder, best.preprocessing, config)
+    if not data:
+        recorded = RunFolder(run_folder).read("manifest.json", "Give --data, or another run folder.").get("data") or {}
+        if change := what_changed(recorded, dataset.fingerprint, dataset.facts()["images"]):
+            say(f"{change}: the results are not those of the images that the run was tested on.")
+    return best, config, dataset
 
 
 def evaluate_again(
-    run_folder: Path,
-    data: str | None = None,
-    cache_dir: str | None = None,
-    warn: Callable[[str], None] = lambda sentence: None,
+    run_folder: Path, data: str | None, cache_dir: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics.
-
-    `warn` gets a sentence if the run's own data has changed since the run.
-    """
-    best, config, dataset = open_run(run_folder, data, cache_dir)
-    if not data and (sentence := data_change(run_folder, dataset)):
-        warn(sentence)
+    """Score the test split of the run's data, or of another folder with the same classes; returns the metrics."""
+    best, config, dataset = open_run(run_folder, data, cache_dir, say)
     processes = Processes(config)
     batches = scoring_batches(dataset.test, best.preprocessing, config, processes)
     model = processes.accelerator.prepare_model(best.model, evaluation_mode=True)

@@ -87,7 +87,8 @@ def open_cache(
         store = read_store(folder)
     cache = _view(store, known, unread, in_use)
     if cache.bad and (bad_images == "fail" or len(cache.bad) == len(files)):
-        raise UndecodableError(undecodable_message(root, files, cache.bad))
+        bad = {files[index]: reason for index, reason in cache.bad.items()}
+        raise UndecodableError(undecodable_message(root, len(files), bad))
     return cache
 
 
@@ -147,12 +148,12 @@ def user_cache_directory() -> Path:
     return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "vit-harness").expanduser().absolute()
 
 
-def undecodable_message(root: Path, files: Sequence[str], bad: Mapping[int, str]) -> str:
-    """One message that names images that cannot be decoded, each with its reason."""
-    lines = [f"{files[index]}: {reason}" for index, reason in sorted(bad.items())]
+def undecodable_message(root: Path, total: int, bad: Mapping[str, str]) -> str:
+    """One message that names images that cannot be decoded, of `total` ones, each with its reason."""
+    listed = summarise((f"{file}: {reason}" for file, reason in bad.items()), MOST_NAMED, "\n  ")
     return (
-        f"{len(lines)} of {len(files)} images in {printable(root)} cannot be decoded. Repair or remove them, or leave "
-        "them out with --bad-images skip:\n  " + summarise(lines, MOST_NAMED, "\n  ")
+        f"{len(bad)} of {total} images in {printable(root)} cannot be decoded. Repair or remove them, or leave them "
+        f"out with --bad-images skip:\n  {listed}"
     )
 
 

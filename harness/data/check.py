@@ -121,8 +121,7 @@ def report(config: RunConfig) -> CheckReport:
     across = tuple(pair for pair in pairs if splits[pair.first] != splits[pair.second])
     within = tuple(pair for pair in pairs if splits[pair.first] == splits[pair.second] == "train")
     if broken:
-        position = {file: index for index, file in enumerate(files)}
-        problems.append(undecodable_message(folder.root, files, {position[file]: why for file, why in broken.items()}))
+        problems.append(undecodable_message(folder.root, len(files), broken))
     shapes = [resized_shape(*image.size, CACHED) for image in seen.values()]
     cache_bytes = sum(width * height * 3 for width, height in shapes)
     return CheckReport(

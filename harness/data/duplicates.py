@@ -61,10 +61,10 @@ def looks_of(grids: np.ndarray) -> np.ndarray:
 def alike(looks: np.ndarray, most: int) -> list[Pair] | None:
     """Pairs of copies among `looks` (N, 480), each with each compared; None if there are more than `most`."""
     pairs: list[Pair] = []
-    for rows in _blocks(len(looks)):
-        first = looks[rows].astype(np.float32)
-        for columns in _blocks(len(looks), rows.start):
-            likeness = first @ looks[columns].astype(np.float32).T
+    vectors = looks.astype(np.float32)
+    for rows in _blocks(len(vectors)):
+        for columns in _blocks(len(vectors), rows.start):
+            likeness = vectors[rows] @ vectors[columns].T
             i, j = np.nonzero(likeness >= COPY)
             values = likeness[i, j]
             i, j = i + rows.start, j + columns.start

@@ -64,7 +64,7 @@ def verify(
     run_folder: Path, images: int, data: str | None, cache_dir: str | None, threads: int | None, say: Say
 ) -> list[Claim]:
     """Measure, write `evidence.json` and figures, and return the claims with their verdicts. Raises HarnessError."""
-    best, config, dataset = open_run(run_folder, data, cache_dir)
+    best, config, dataset = open_run(run_folder, data, cache_dir, say)
     processes = Processes(dataclasses.replace(config, threads=threads))  # the run's may be those of another machine
     try:
         opened = open_for_verifying(best, config, dataset, processes, images)

@@ -51,7 +51,7 @@ def explain_run(
     say: Say,
 ) -> None:
     """Explain every test image of a run with its best checkpoint, and compare its position embedding."""
-    best, config, dataset = open_run(run_folder, data, cache_dir)
+    best, config, dataset = open_run(run_folder, data, cache_dir, say)
     layer = head_layer(config.model, layer, "--layer")
     processes = Processes(config)
     explained = _model_of(best, processes)

@@ -26,7 +26,7 @@ from harness.explain.images import of_cache
 from harness.export.library_files import cut_differently
 from harness.launch.cores import usable_cores
 from harness.model.preprocessing import Preprocessing
-from harness.predict import data_change, open_run, probabilities_of
+from harness.predict import open_run, probabilities_of
 from harness.runs.rules import printable
 from harness.training.checkpoint import BestCheckpoint
 from harness.training.dataloaders import CPU_SCORING_BATCH, scoring_batches
@@ -49,9 +49,7 @@ def reference_of(
     run_folder: Path, data: str | None, cache_dir: str | None, say: Callable[[str], None]
 ) -> tuple[BestCheckpoint, Dataset, Reference]:
     """Score the test split with the run's best checkpoint. Raises HarnessError."""
-    best, config, dataset = open_run(run_folder, data, cache_dir)
-    if not data and (sentence := data_change(run_folder, dataset)):
-        say(sentence)
+    best, config, dataset = open_run(run_folder, data, cache_dir, say)
     paths = tuple(dataset.root / file for file in dataset.test.files)
     if missing := [path for path in paths if not path.is_file()]:
         raise DataError(

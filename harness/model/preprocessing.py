@@ -83,7 +83,10 @@ def _preprocessing_of_weights(model: str, weights: str) -> Preprocessing:
     path = check_file(weights)
     metadata = read_metadata(path)
     if "preprocessing" in metadata:
-        return _parse_preprocessing(path, metadata["preprocessing"])
+        try:
+            return checked_preprocessing(json.loads(metadata["preprocessing"]))
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{path}: 'preprocessing' in its metadata cannot be used ({error}).") from error
     if path.suffix.lower() == ".npz" and not is_timm(model):  # Google trained on values from -1 to 1
         return replace(default, mean=HALF, std=HALF)
     description = description_for(model, path)
@@ -171,14 +174,6 @@ def _described(path: Path, description: Description, default: Preprocessing) -> 
         )
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{description.source} beside {path} cannot be used: {error}.") from error
-
-
-def _parse_preprocessing(path: Path, text: str) -> Preprocessing:
-    """Preprocessing from the metadata of a weights file."""
-    try:
-        return checked_preprocessing(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: 'preprocessing' in its metadata cannot be used ({error}).") from error
 
 
 def checked_preprocessing(fields: object) -> Preprocessing:

@@ -52,7 +52,20 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
         train, val, test = (
             features_of(split, loaded, config, processes) for split in (data.train, data.val, data.test)
         )
-        processes.on_main(lambda: _fit_and_write(path, origin, train, val, test, data, processes.device))
+
+        def fit_and_write() -> None:
+            probe, scores = fit_probe(
+                train, data.train.labels, val, data.val.labels, len(data.classes), device=processes.device
+            )
+            metadata = {
+                "origin": origin,
+                "inverse_strength": probe.inverse_strength,
+                "scores": {"f1": scores.f1, "accuracy": scores.accuracy, "loss": scores.loss},
+            }
+            test_predicted = torch.from_numpy(probe.logits(test).argmax(axis=1))
+            save_tensors(path, {"weight": probe.weight, "bias": probe.bias, "test_predicted": test_predicted}, metadata)
+
+        processes.on_main(fit_and_write)
         head = processes.on_main(lambda: _read(path, origin))
         assert head is not None
     linear = adapter.parts(loaded.model).head
@@ -60,25 +73,6 @@ def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfi
         linear.weight.copy_(head.probe.weight)
         linear.bias.copy_(head.probe.bias)
     return head
-
-
-def _fit_and_write(
-    path: Path,
-    origin: dict[str, Any],
-    train: np.ndarray,
-    val: np.ndarray,
-    test: np.ndarray,
-    data: Dataset,
-    device: torch.device,
-) -> None:
-    probe, scores = fit_probe(train, data.train.labels, val, data.val.labels, len(data.classes), device=device)
-    metadata = {
-        "origin": origin,
-        "inverse_strength": probe.inverse_strength,
-        "scores": {"f1": scores.f1, "accuracy": scores.accuracy, "loss": scores.loss},
-    }
-    test_predicted = torch.from_numpy(probe.logits(test).argmax(axis=1))
-    save_tensors(path, {"weight": probe.weight, "bias": probe.bias, "test_predicted": test_predicted}, metadata)
 
 
 def _read(path: Path, origin: dict[str, Any]) -> ProbeHead | None:

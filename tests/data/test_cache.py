@@ -240,8 +240,7 @@ def test_undecodable_images_are_all_named_and_the_good_ones_kept(root: Path, cac
 
 
 def test_twenty_undecodable_images_are_named_and_the_rest_counted(root: Path) -> None:
-    files = [f"{number}.jpg" for number in range(25)]
-    text = undecodable_message(root, files, dict.fromkeys(range(23), "truncated"))
+    text = undecodable_message(root, 25, {f"{number}.jpg": "truncated" for number in range(23)})
     assert text.startswith("23 of 25") and text.endswith("\n  and 3 more")
     assert text.count(": truncated") == 20
 

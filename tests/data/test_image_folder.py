@@ -10,7 +10,7 @@ import pytest
 from harness.data import image_folder
 from harness.data.folder_scan import EXTENSIONS
 from harness.errors import DataError
-from tests.helpers.folders import load_folder
+from tests.helpers.folders import load_folder, problems_of
 
 
 def fill(root: Path, **splits: dict[str, int]) -> Path:
@@ -22,12 +22,6 @@ def fill(root: Path, **splits: dict[str, int]) -> Path:
                 path = root / split / name / f"{number:03}.jpg"
                 path.write_bytes(f"{split}/{name}/{number:03}".encode())
     return root
-
-
-def problems(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_folder(root)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -97,7 +91,7 @@ def test_a_link_in_a_circle_ends(whole: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    assert problems(tmp_path / "nowhere") == (
+    assert problems_of(tmp_path / "nowhere") == (
         f"{tmp_path}/nowhere: no such folder. --data takes a folder with train/<class>/<image>, "
         "and the same under valid/ and test/."
     )
@@ -105,47 +99,47 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "data.zip").write_text("x")
-    assert "data.zip is not a folder." in problems(tmp_path / "data.zip")
+    assert "data.zip is not a folder." in problems_of(tmp_path / "data.zip")
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert "has no train/ folder. Expected train/<class>/<image>" in problems(tmp_path)
+    assert "has no train/ folder. Expected train/<class>/<image>" in problems_of(tmp_path)
 
 
 def test_classes_without_train_and_another_spelling_of_train(tmp_path: Path) -> None:
     fill(tmp_path / "flat", cat={".": 1}, dog={".": 1})
     assert "Its folders hold images (cat, dog): if they are the classes, move them under train/, as train/cat/" in (
-        problems(tmp_path / "flat")
+        problems_of(tmp_path / "flat")
     )
     fill(tmp_path / "capital", Train={"cat": 1, "dog": 1})
-    assert "has no train/ folder, but Train/: rename it to train/." in problems(tmp_path / "capital")
+    assert "has no train/ folder, but Train/: rename it to train/." in problems_of(tmp_path / "capital")
 
 
 def test_a_train_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    assert problems(tmp_path) == "train/ holds no images. Expected train/<class>/<image>."
+    assert problems_of(tmp_path) == "train/ holds no images. Expected train/<class>/<image>."
 
 
 def test_images_without_a_class_folder_are_named(whole: Path) -> None:
     (whole / "train" / "loose.png").write_bytes(b"loose")
-    assert problems(whole) == (
+    assert problems_of(whole) == (
         "train/ has images outside of any class (1): put them in a folder per class, train/<class>/."
     )
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     fill(tmp_path, train={"cat": 4}, valid={"cat": 1}, test={"cat": 1})
-    assert problems(tmp_path) == "train/ has one class (cat): training needs at least two."
+    assert problems_of(tmp_path) == "train/ has one class (cat): training needs at least two."
 
 
 def test_two_validation_folders_are_named(whole: Path) -> None:
     fill(whole, val={"cat": 1, "dog": 1})
-    assert "has valid/ and val/: keep one of them as the validation split." in problems(whole)
+    assert "has valid/ and val/: keep one of them as the validation split." in problems_of(whole)
 
 
 def test_an_empty_validation_folder(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 9, "b": 9}, valid={"a": 0}, test={"a": 1})
-    assert problems(tmp_path) == (
+    assert problems_of(tmp_path) == (
         "valid/ holds no images. Expected valid/<class>/<image>, or remove the folder to have a share of train "
         "set aside."
     )
@@ -154,7 +148,7 @@ def test_an_empty_validation_folder(tmp_path: Path) -> None:
 def test_many_problems_are_reported_together(tmp_path: Path) -> None:
     train = {"archery": 1, "bowling": 0, "curling": 0}
     fill(tmp_path, train=train, valid={"archrey": 1}, test={"archery": 1, "zzz": 1})
-    assert problems(tmp_path).splitlines() == [
+    assert problems_of(tmp_path).splitlines() == [
         "train/ has class folders without an image (2): bowling, curling. Add images (.jpg, .jpeg, .jpe, .jfif, .png, "
         ".bmp, .webp, .tif, .tiff, .gif, .ppm, .pgm) or remove the folders.",
         "train/ has more classes (3) than images (1): every class needs at least one.",
@@ -166,7 +160,7 @@ def test_many_problems_are_reported_together(tmp_path: Path) -> None:
 def test_a_link_to_nothing_and_a_name_that_is_not_utf8(whole: Path) -> None:
     (whole / "train" / "cat" / "gone.jpg").symlink_to(whole / "gone.jpg")
     (whole / "train" / "dog" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin")
-    text = problems(whole)
+    text = problems_of(whole)
     assert "train/cat/gone.jpg: a link to nothing. Restore or remove it." in text
     assert r"train/dog/caf\udce9.jpg: the name is not UTF-8, so no table could hold it. Rename it." in text
 
@@ -181,14 +175,14 @@ def test_a_folder_without_permission(whole: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "scandir", refuse)
     expected = f"{whole}/train/dog: cannot be listed (Permission denied). Check its permissions (ls -ld)."
-    assert expected in problems(whole)
+    assert expected in problems_of(whole)
 
 
 def test_copies_across_splits_are_named(whole: Path) -> None:
     content = (whole / "train" / "cat" / "001.jpg").read_bytes()
     (whole / "test" / "dog" / "copy.jpg").write_bytes(content)
     (whole / "valid" / "dog" / "same size.jpg").write_bytes(content[::-1])
-    assert problems(whole) == (
+    assert problems_of(whole) == (
         "The same images, byte for byte, are in two splits (1), so scores would count what was trained on. "
         "Keep one of each:\n  train/cat/001.jpg = test/dog/copy.jpg"
     )
@@ -200,7 +194,7 @@ def test_copies_are_listed_ten_at_a_time(tmp_path: Path) -> None:
         target = tmp_path / "test" / "a" / f"{number}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "train" / "a" / f"{number:03}.jpg").read_bytes())
-    text = problems(tmp_path)
+    text = problems_of(tmp_path)
     assert "are in two splits (12), so" in text and text.endswith("\n  and 2 more")
     assert text.count(" = ") == 10
 
@@ -239,7 +233,7 @@ def test_the_cut_depends_on_the_seed_but_not_on_the_disk(tmp_path: Path, monkeyp
 
 def test_a_class_too_small_to_cut(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 5, "b": 2, "c": 1})
-    assert problems(tmp_path) == (
+    assert problems_of(tmp_path) == (
         "There is no valid/ and test/, so each class of train/ has to give one image to each missing split and keep "
         "one. Too few for that: b (2), c (1). Add images to them, or add valid/ and test/."
     )
@@ -274,7 +268,7 @@ def test_a_class_of_copies_alone_cannot_be_cut(tmp_path: Path) -> None:
     fill(tmp_path, train={"a": 10, "b": 10}, test={"a": 1, "b": 1})
     for file in (tmp_path / "train" / "a").iterdir():
         file.write_bytes(b"all the same")
-    assert problems(tmp_path) == (
+    assert problems_of(tmp_path) == (
         "There is no valid/, so each class of train/ has to give one group of images that belong together to each "
         "missing split and keep one. Too few for that: a (10 in groups: 1). Add images to them, or add valid/."
     )

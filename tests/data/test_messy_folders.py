@@ -13,15 +13,8 @@ import pytest
 
 from harness.data import nested
 from harness.data.image_folder import ImageFolder
-from harness.errors import DataError
-from tests.helpers.folders import load_folder
+from tests.helpers.folders import load_folder, problems_of
 from tests.helpers.messy_folders import write_image, write_splits
-
-
-def refused(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_folder(root)
-    return str(caught.value)
 
 
 def images(folder: ImageFolder) -> int:
@@ -46,7 +39,7 @@ def images(folder: ImageFolder) -> int:
 def test_a_misspelt_split_is_named_and_no_other_is_cut(tmp_path: Path, name: str, split: str) -> None:
     present = {"test", "valid"} - {split}
     write_splits(tmp_path, "train", *present, name)
-    assert refused(tmp_path) == (
+    assert problems_of(tmp_path) == (
         f"{name}/ looks like the {split} split: rename it to {split}/. "
         "If it is something else, move it out of the data folder."
     )
@@ -54,7 +47,7 @@ def test_a_misspelt_split_is_named_and_no_other_is_cut(tmp_path: Path, name: str
 
 def test_two_misspelt_splits_are_named_together(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "Valid", "Test")
-    assert [line.split(":")[0] for line in refused(tmp_path).splitlines()] == [
+    assert [line.split(":")[0] for line in problems_of(tmp_path).splitlines()] == [
         "Test/ looks like the test split",
         "Valid/ looks like the valid split",
     ]
@@ -100,7 +93,7 @@ def test_by_products_of_programs_are_left_out_and_named(tmp_path: Path) -> None:
 def test_nested_images_with_the_names_of_those_above_are_refused(tmp_path: Path, name: str) -> None:
     write_splits(tmp_path, "train", "valid", "test")
     write_image(tmp_path / "train/cat" / name / "00.jpg", 100)
-    assert refused(tmp_path) == (
+    assert problems_of(tmp_path) == (
         f"train/cat/{name}/ holds images (1) with the names of others of the class (train/cat/{name}/00.jpg, "
         "train/cat/00.png): they would be trained on as separate images. Move the folder out of the data folder "
         "or remove it; rename its images if they are different ones."
@@ -111,7 +104,7 @@ def test_masks_beside_a_folder_of_images_are_refused(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test")
     for folder in ("images", "masks"):
         write_image(tmp_path / "test/cat" / folder / "x.png", len(folder))
-    assert refused(tmp_path).startswith("test/cat/masks/ holds images (1) with the names of others of the class")
+    assert problems_of(tmp_path).startswith("test/cat/masks/ holds images (1) with the names of others of the class")
 
 
 def test_nested_folders_of_other_images_are_counted_in_a_note(tmp_path: Path) -> None:
@@ -130,7 +123,7 @@ def test_a_link_to_other_classes_is_refused(tmp_path: Path, target: str) -> None
     root = write_splits(tmp_path / "data", "train", "valid", "test")
     (root / "train/cat/up").symlink_to(target, target_is_directory=True)
     place = (root / "train/cat" / target).resolve()
-    assert f"train/cat/up links to {place}, which holds images of other classes: remove the link." in refused(root)
+    assert f"train/cat/up links to {place}, which holds images of other classes: remove the link." in problems_of(root)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +135,7 @@ def test_a_class_that_is_a_link_to_another_class_is_refused(tmp_path: Path, link
         shutil.rmtree(root / link)
     (root / link).symlink_to(target, target_is_directory=True)
     place = (root / link).resolve()
-    assert f"{link} links to {place}, which is read as another class: remove the link." in refused(root)
+    assert f"{link} links to {place}, which is read as another class: remove the link." in problems_of(root)
 
 
 def test_linked_images_of_other_classes_are_refused_together(tmp_path: Path) -> None:
@@ -150,7 +143,7 @@ def test_linked_images_of_other_classes_are_refused_together(tmp_path: Path) -> 
     (root / "train/cat/a.png").symlink_to("../dog/00.png")
     (root / "train/cat/b.png").symlink_to(root / "train/dog/01.png")
     (root / "train/cat/c.png").symlink_to("00.png")
-    assert refused(root) == (
+    assert problems_of(root) == (
         "Links lead to images of other classes or splits (2): remove them.\n"
         f"  train/cat/a.png -> {root}/train/dog/00.png\n  train/cat/b.png -> {root}/train/dog/01.png"
     )
@@ -170,14 +163,14 @@ def test_a_tree_of_links_to_a_store_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["archive", "archive/dataset", "a/b/c"])
 def test_a_folder_that_holds_train_further_down_is_named(tmp_path: Path, folder: str) -> None:
     write_splits(tmp_path / folder, "train", "valid", "test")
-    assert refused(tmp_path) == (
+    assert problems_of(tmp_path) == (
         f"{tmp_path} has no train/ folder, but {folder}/ has one: give {tmp_path}/{folder} instead."
     )
 
 
 def test_the_folder_above_train_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path, "train")
-    assert refused(tmp_path / "train") == (
+    assert problems_of(tmp_path / "train") == (
         f"{tmp_path}/train has no train/ folder, because it is the train/ folder. Give the folder above it: {tmp_path}."
     )
 
@@ -192,7 +185,7 @@ def test_a_test_split_without_labels_is_refused_with_what_can_be_done(tmp_path: 
     write_splits(tmp_path, "train", "valid")
     for number in range(3):
         write_image(tmp_path / "test" / f"{number}.png", 100 + number)
-    assert refused(tmp_path) == f"test/ has images (3), but no class folders. {ADVICE}"
+    assert problems_of(tmp_path) == f"test/ has images (3), but no class folders. {ADVICE}"
     (tmp_path / "test").rename(tmp_path / "unlabelled")
     assert images(load_folder(tmp_path)) == 16
 
@@ -200,7 +193,7 @@ def test_a_test_split_without_labels_is_refused_with_what_can_be_done(tmp_path: 
 def test_a_test_split_with_one_folder_of_no_class_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid")
     write_image(tmp_path / "test" / "test" / "0.png", 100)
-    assert refused(tmp_path) == f"test/ has one folder, test, which is not a class of train/. {ADVICE}"
+    assert problems_of(tmp_path) == f"test/ has one folder, test, which is not a class of train/. {ADVICE}"
 
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -209,7 +202,7 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 def test_a_class_spelt_with_other_characters_than_in_train_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "test", classes=(COMPOSED, "dog"))
     write_splits(tmp_path, "valid", classes=(DECOMPOSED, "dog"))
-    assert refused(tmp_path).splitlines()[0] == (
+    assert problems_of(tmp_path).splitlines()[0] == (
         f"valid/ has a class that train/ does not have: {DECOMPOSED}. It looks like a class of train/, but is spelt "
         "with other characters (U+0065 U+0301, in train/ U+00E9): rename it, with the name copied from train/."
     )
@@ -220,7 +213,7 @@ def test_two_classes_of_train_that_look_the_same_are_named(tmp_path: Path) -> No
     assert (
         f"train/ has two classes that look the same, {DECOMPOSED}: they differ in U+0065 U+0301 and U+00E9. "
         "Move the images of both into one folder."
-    ) in refused(tmp_path)
+    ) in problems_of(tmp_path)
 
 
 def test_links_to_images_outside_of_the_splits_are_followed(tmp_path: Path) -> None:
@@ -236,7 +229,7 @@ def test_a_class_that_is_a_link_to_nothing_is_refused(tmp_path: Path, target: st
     write_splits(tmp_path, "train", "valid", "test")
     (tmp_path / "train" / "bird").symlink_to(target)
     (tmp_path / "train" / ".hidden").symlink_to(".hidden")
-    assert refused(tmp_path) == "train/bird: a link to nothing. Restore or remove it."
+    assert problems_of(tmp_path) == "train/bird: a link to nothing. Restore or remove it."
 
 
 @pytest.mark.parametrize("name", ["train/fox", "train/cat/fox.png"])
@@ -264,7 +257,7 @@ def test_a_link_that_may_not_be_followed_is_not_called_a_link_to_nothing(
 
     monkeypatch.setattr(os, "scandir", locked)
     problem = "a link that cannot be followed (Permission denied). Check its target's permissions and disk."
-    assert refused(tmp_path) == f"{name}: {problem}"
+    assert problems_of(tmp_path) == f"{name}: {problem}"
 
 
 @pytest.mark.parametrize("kind", ["a link to nothing", "a link to itself", "a file"])
@@ -274,24 +267,24 @@ def test_a_split_that_is_not_a_folder_is_refused_and_no_other_is_cut(tmp_path: P
         (tmp_path / "test").touch()
     else:
         (tmp_path / "test").symlink_to("test" if kind == "a link to itself" else "not mounted")
-    problem, *others = refused(tmp_path).splitlines()
+    problem, *others = problems_of(tmp_path).splitlines()
     assert problem == "test has the name of a split, but is not a folder. Restore, rename or remove it."
     assert others == []
 
 
 def test_a_hidden_class_with_images_is_refused(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test", classes=(".NET", "java", "rust"))
-    assert refused(tmp_path).splitlines()[0] == (
+    assert problems_of(tmp_path).splitlines()[0] == (
         "train/.NET/ holds images (4), but a class folder whose name begins with a dot is not read: rename it, "
         "or move it out of the data folder."
     )
-    assert len(refused(tmp_path).splitlines()) == 3
+    assert len(problems_of(tmp_path).splitlines()) == 3
 
 
 def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid", "test")
     os.mkfifo(tmp_path / "train/cat/fifo.jpg")
-    assert refused(tmp_path) == "train/cat/fifo.jpg: a named pipe or device, not a file. Remove it."
+    assert problems_of(tmp_path) == "train/cat/fifo.jpg: a named pipe or device, not a file. Remove it."
 
 
 def test_files_that_are_not_read_are_named_by_kind(tmp_path: Path) -> None:
@@ -319,7 +312,7 @@ def test_of_many_problems_of_a_kind_twenty_are_named_and_the_rest_are_counted(tm
         (tmp_path / "train" / f"bird {number:02d}").symlink_to("not mounted")
         (tmp_path / "train" / "cat" / f"{number:02d}.jpg").symlink_to("not mounted")
         os.mkfifo(tmp_path / "valid" / "cat" / f"{number:02d}.jpg")
-    problems = refused(tmp_path).splitlines()
+    problems = problems_of(tmp_path).splitlines()
     assert len(problems) == 63
     assert problems[0] == "train/bird 00: a link to nothing. Restore or remove it."
     assert problems[-3:] == [
@@ -332,7 +325,7 @@ def test_of_many_problems_of_a_kind_twenty_are_named_and_the_rest_are_counted(tm
 def test_of_many_unknown_classes_twenty_get_a_hint_and_the_rest_are_counted(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "test", count=1, classes=tuple(f"class {number}" for number in range(30)))
     write_splits(tmp_path, "valid", count=1, classes=tuple(f"klass {number}" for number in range(30)), seed=500)
-    problems = refused(tmp_path).splitlines()
+    problems = problems_of(tmp_path).splitlines()
     assert len(problems) == 21
     assert problems[0] == "valid/ has a class that train/ does not have: klass 0. Did you mean class 0?"
     assert problems[-1] == "valid/ has 10 more classes that train/ does not have."

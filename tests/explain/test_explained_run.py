@@ -201,7 +201,7 @@ def test_a_run_is_explained_however_it_was_trained(
 
 
 def explain_with(run: Path, output: Path) -> None:
-    best, config, dataset = open_run(run)
+    best, config, dataset = open_run(run, None, None, print)
     processes = Processes(config)
     explained = ExplainedModel(best.model, config.model, "none", best.classes, best.preprocessing)
     result = test_set.explain_dataset(explained, dataset.test, config.data, 6, config, processes)
