@@ -105,6 +105,12 @@ class Processes:
         work.wait()
         return int(largest)
 
+    def forget_last_call(self) -> None:
+        """Begin another loop, whose numbers mean something else: the next `largest_of_last_call` is its first."""
+        if self._exchange:
+            self._exchange[0].wait()
+            self._exchange = None
+
     def gather(self, value: T) -> list[T]:
         """The value of every rank, in order, on the main process; an empty list elsewhere."""
         if self._group is None:
@@ -162,10 +168,9 @@ class Processes:
         that fails exits, and the launcher ends the others.
         """
         if self._group is not None:
-            if self._exchange:
-                self._exchange[0].wait()
+            self.forget_last_call()
             dist.destroy_process_group()
-            self._group = self._exchange = None
+            self._group = None
             self.rank, self.world = 0, 1
 
     def close(self) -> None:
