@@ -12,7 +12,12 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
@@ -50,8 +55,12 @@ class Processes:
             mixed_precision="no" if self.precision == "fp32" else self.precision,
             # training_step adds up micro-batches; ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide the loss again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            # Others wait in a collective while the main process writes a checkpoint.
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=_SAVE_TIMEOUT)],
+            kwargs_handlers=[
+                # Others wait in a collective while the main process writes a checkpoint.
+                InitProcessGroupKwargs(timeout=_SAVE_TIMEOUT),
+                # Gradients lie in the buckets that ranks exchange: no copy of all of them beside (344 MB for ViT-B).
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
         )
         if self.accelerator.distributed_type not in _SUPPORTED:
             raise ConfigError(
