@@ -83,9 +83,10 @@ def _one_pass(
     positions = [torch.empty(0, dtype=torch.int64, device=processes.device)]
     out_of_memory = False
     own = iter(batches)
-    # One iteration more than there are batches, so that ranks also agree on the last one.
-    for _ in range(processes.largest(len(batches)) + 1):
-        agreed = processes.largest(_RETRY if out_of_memory else _STOP if stop and stop.requested else 0)
+    processes.forget_last_call()
+    # One iteration more than there are batches, so that ranks also agree on the last one; two where they agree late.
+    for _ in range(processes.largest(len(batches)) + 1 + processes.decides_late):
+        agreed = processes.largest_of_last_call(_RETRY if out_of_memory else _STOP if stop and stop.requested else 0)
         if agreed == _RETRY:
             return None
         if stop and agreed == _STOP:
@@ -100,5 +101,6 @@ def _one_pass(
             out_of_memory = True
         labels.append(batch.labels)
         positions.append(batch.positions)
+    processes.forget_last_call()
     # The only CPU-GPU sync point, after the last batch.
     return tuple(torch.cat(parts).cpu().numpy() for parts in (outputs, labels, positions))

@@ -12,7 +12,12 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, InitProcessGroupKwargs
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
@@ -50,8 +55,12 @@ class Processes:
             mixed_precision="no" if self.precision == "fp32" else self.precision,
             # training_step adds up micro-batches; ACCELERATE_GRADIENT_ACCUMULATION_STEPS would divide the loss again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            # Others wait in a collective while the main process writes a checkpoint.
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=_SAVE_TIMEOUT)],
+            kwargs_handlers=[
+                # Others wait in a collective while the main process writes a checkpoint.
+                InitProcessGroupKwargs(timeout=_SAVE_TIMEOUT),
+                # Gradients lie in the buckets that ranks exchange: no copy of all of them beside (344 MB for ViT-B).
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
         )
         if self.accelerator.distributed_type not in _SUPPORTED:
             raise ConfigError(
@@ -104,6 +113,12 @@ class Processes:
         work, largest = earlier
         work.wait()
         return int(largest)
+
+    def forget_last_call(self) -> None:
+        """Begin another loop, whose numbers mean something else: the next `largest_of_last_call` is its first."""
+        if self._exchange:
+            self._exchange[0].wait()
+            self._exchange = None
 
     def gather(self, value: T) -> list[T]:
         """The value of every rank, in order, on the main process; an empty list elsewhere."""
@@ -162,10 +177,9 @@ class Processes:
         that fails exits, and the launcher ends the others.
         """
         if self._group is not None:
-            if self._exchange:
-                self._exchange[0].wait()
+            self.forget_last_call()
             dist.destroy_process_group()
-            self._group = self._exchange = None
+            self._group = None
             self.rank, self.world = 0, 1
 
     def close(self) -> None:

@@ -6,16 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from harness import train as train_module
 from harness.config import RunConfig
+from harness.data.loader import Batch
 from harness.errors import ConfigError, DataError
 from harness.train import fit
 from harness.training import distributed
 from harness.training.distributed import Processes, choose_precision
+from harness.training.state import TrainState
+from harness.training.step import training_step
+from tests.helpers.tiny_vits import random_images, tiny_vit
 from tests.test_train import on_ranks, settings
 
 
@@ -142,5 +148,55 @@ def test_the_ranks_exchange_once_in_a_step_and_gpus_do_not_wait(
         fit(settings(data_folder, tmp_path, epochs=1, log_every=100, checkpoint_minutes=1.0))
         assert len(by_step) == 5
         assert by_step[3:] == [[f"all_reduce, {exchange}"]] * 2
+
+    on_ranks(2, work)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["all weights", "a block is frozen"])
+def test_gradients_lie_in_the_buckets_that_ranks_exchange_and_the_bits_stay(frozen: bool) -> None:
+    """Four steps of two micro-batches with clipping and EMA, the last two of them exchanged by DDP."""
+
+    def trained(views: bool, processes: Processes) -> tuple[dict[str, torch.Tensor], int, int]:
+        """The weights, and the bytes of gradients and of buckets that are no gradients."""
+        original = DistributedDataParallel.__init__
+
+        def opened(self: Any, *arguments: Any, gradient_as_bucket_view: bool = False, **options: Any) -> None:
+            original(self, *arguments, gradient_as_bucket_view=gradient_as_bucket_view and views, **options)
+
+        DistributedDataParallel.__init__ = opened  # type: ignore[method-assign]
+        model, config = tiny_vit(), RunConfig(data="images", weights="none", clip_grad=0.1, ema=True)
+        if frozen:
+            model.encoder.layers[0].requires_grad_(False)
+        state = TrainState(model, config, processes.accelerator)
+        DistributedDataParallel.__init__ = original  # type: ignore[method-assign]
+        storages: list[dict[int, int]] = []
+
+        def measure(*_: Any) -> None:
+            grads = [parameter.grad.untyped_storage() for parameter in model.parameters() if parameter.grad is not None]
+            storages.append({storage.data_ptr(): storage.nbytes() for storage in grads})
+
+        state.optimizer.optimizer.register_step_pre_hook(measure)
+        state.train()
+        state.progress.micro_batch = 2
+        images = random_images(8)[4 * processes.rank :][:4]
+        batch = Batch(images, torch.eye(5)[torch.arange(4)], np.arange(4), torch.ones(4), 8, None, 8.0)
+        for _ in range(4):
+            training_step(state, batch, 1e-3, config, processes)
+        wrapped: Any = state.wrapped
+        facts = wrapped._get_ddp_logging_data()
+        buckets = sum(map(int, facts["rebuilt_bucket_sizes"].split(", ")))
+        assert facts["gradient_as_bucket_view"] == views
+        assert state.average
+        weights = model.state_dict() | {f"average {name}": value for name, value in state.average.weights.items()}
+        return weights, sum(storages[-1].values()), 0 if views else buckets
+
+    def work() -> None:
+        processes = Processes(RunConfig(data="images", weights="none", threads=1))
+        weights, gradients, beside = trained(True, processes)
+        expected, separate, buckets = trained(False, processes)
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], expected[name]) for name in weights)
+        assert (gradients, beside) == (separate, 0)
+        assert separate == buckets > 100_000  # bytes that DDP held once more
 
     on_ranks(2, work)
