@@ -196,15 +196,13 @@ def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tupl
 
     Raises HarnessError if the database of its trial queue fails while it is used.
     """
-    from harness.runs.folder import refuse_links_in
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+    from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file)
     folder = sweep_folder(spec, runs_dir)
     with ledger_errors_in_words(file):
-        refuse_links_in(folder, folder / "logs")
-        refuse_lost_ledger(spec, folder, storage)
+        check_sweep_folder(spec, folder, storage)
         trial_queue = TrialQueue.load(spec, folder, storage)
         yield trial_queue.sweep, folder, trial_queue

@@ -18,8 +18,6 @@ from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
-    from harness.sweep.spec.sweep_file import Sweep
-    from reports.runs import Run
 
 # Seconds that `stop` waits; trials have 30 of them to save their state.
 STOP_TIMEOUT = 60.0
@@ -170,25 +168,19 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     Example:
       harness sweep sync sweeps/grid.yaml
     """
-    from harness.sweep.wandb_sync import sync_sweep
-
-    spec, folder, runs, elsewhere = _runs_of_sweep(file, runs_dir, storage)
-    report = sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal)
-    click.echo(report.text())
-    sys.exit(report.exit_code)
-
-
-def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, list[Run], dict[str, str]]:
-    """The sweep, its folder, its runs, and the places of those on other machines, by name."""
+    from harness.sweep.results import results_of
     from harness.sweep.search.ledger_errors import ledger_file
     from harness.sweep.session import sweep_folder
-    from harness.sweep.whereabouts import ledger_runs
+    from harness.sweep.wandb_sync import sync_sweep
     from reports.runs import read_runs
 
     spec = read_file(file)
     folder = sweep_folder(spec, runs_dir)
     database = ledger_file(folder, storage)
-    if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue
-        return spec, folder, read_runs(folder), {}
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-        return spec, folder, *ledger_runs(trial_queue, spec, folder)
+    if storage or (database and database.exists()):
+        with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+            results = results_of(trial_queue, spec, folder)
+        runs, elsewhere = results.runs, results.elsewhere
+    else:  # what was trained can be sent without its trial queue
+        runs, elsewhere = read_runs(folder), {}
+    sys.exit(sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal))

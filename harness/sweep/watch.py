@@ -51,6 +51,10 @@ class SweepWatch:
             rows.append(self._running(record, trials[record.number], notes.get(record.number)))
         return rows
 
+    def trial_seconds(self) -> float | None:
+        """How long a trial takes: the median of finished ones."""
+        return median_seconds(self.trial_queue.study.get_trials(deepcopy=False))
+
     def _running(self, record: TrialRecord, trial: FrozenTrial, note: Whereabouts | None) -> Row:
         if note is None:  # its runner is about to start it
             return Row(record, record.owner or "")
@@ -95,8 +99,7 @@ def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None)
         while True:
             rows = view.rows()
             if live:
-                trial_seconds = median_seconds(trial_queue.study.get_trials(deepcopy=False))
-                live.update(live_table(rows, sweep, trial_seconds, console.width), refresh=True)
+                live.update(live_table(rows, sweep, view.trial_seconds(), console.width), refresh=True)
             else:
                 _print_changes(rows, shown, sweep, console)
             if has_ended(rows, trial_queue):

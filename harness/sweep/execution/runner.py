@@ -52,7 +52,7 @@ class Runner:
         self.running: list[RunningTrial] = []
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
-        self._time_limit = TimeLimit(options.end_by, sweep, folder)
+        self._time_limit = TimeLimit(options.end_by, trial_queue, folder)
         self._out_of_time = False
         self.budget = BudgetWatch(options, trial_queue)
         self._pending = PendingTrials(trial_queue, self.progress)
@@ -113,7 +113,7 @@ class Runner:
             return
         for slot in self.slots:
             while self._is_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
-                if shortage := self._time_limit.shortage(self.trial_queue):
+                if shortage := self._time_limit.shortage():
                     self._out_of_time = True
                     self.progress.event(None, shortage)
                     return
@@ -187,7 +187,7 @@ class Runner:
         if any(other.slot is trial.slot and other.is_finishing for other in self.running):
             return False
         decides = self.sweep.method == "bayes" or self.options.results_decide
-        if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
+        if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end():
             return False
         if time.monotonic() < trial.next_memory_check:
             return False

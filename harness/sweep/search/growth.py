@@ -21,7 +21,7 @@ from harness.sweep.search.definition import (
 )
 from harness.sweep.search.earlier_ledger import earlier_definition, earlier_settings, with_identities
 from harness.sweep.search.grid import number_of_trials, points_of, probe_points
-from harness.sweep.search.identity import Contents, computed_settings, point_identity, trial_keys
+from harness.sweep.search.identity import Contents, computed_settings, numbered, point_identity
 from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import queued_parameters
 from harness.sweep.search.settings import Search
@@ -154,7 +154,7 @@ def file_keys(sweep: Sweep, search: Search, points: Sequence[Mapping[str, Any]],
     """The keys of the file's trials in its order. Those of a Bayesian search are numbers: it chooses settings later."""
     if sweep.method == "bayes":
         return list(range(number_of_trials(sweep, search)))
-    return list(trial_keys(sweep, points, contents))
+    return list(numbered(point_identity(sweep, point, contents) for point in points))
 
 
 def _computed(sweep: Sweep, points: Sequence[Mapping[str, Any]], contents: Contents) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,8 @@ from harness.sweep.spec import command as commands
 from harness.sweep.spec import yaml_text
 from harness.sweep.spec.distributions import Parameter
 from harness.sweep.spec.metric import Hyperband, Metric, read_hyperband, read_metric
-from harness.sweep.spec.parameter_entries import NOT_SWEPT, did_you_mean, read_entry
-from harness.sweep.spec.yaml_text import as_written
+from harness.sweep.spec.parameter_entries import NOT_SWEPT, read_entry, similar_setting
+from harness.sweep.spec.yaml_text import as_written, did_you_mean
 
 T = TypeVar("T")
 Default = TypeVar("Default")
@@ -137,8 +136,7 @@ def _key_problems(content: Mapping[str, Any]) -> list[str]:
         elif key == "kind" and value != "sweep":
             problems.append(f"kind is {as_written(value)}; it must be sweep.")
         elif key not in _KEYS:
-            close = difflib.get_close_matches(key, [*_KEYS, *_REFUSED], n=1)
-            advice = f"Did you mean `{close[0]}`?" if close else f"Keys are {', '.join(_KEYS)}."
+            advice = did_you_mean(key, [*_KEYS, *_REFUSED], f"Keys are {', '.join(_KEYS)}.")
             problems.append(f"`{key}` is not a key of a W&B sweep file. {advice}")
     return problems
 
@@ -216,7 +214,7 @@ def _option_problems(sweep: Sweep, swept: set[str]) -> list[str]:
     settings = {field.name for field in dataclasses.fields(RunConfig)}
     unknown = sorted((fixed | overridden) - settings)
     return [
-        *(f"There is no option {option_name(name)}. {did_you_mean(name)}" for name in unknown),
+        *(f"There is no option {option_name(name)}. {similar_setting(name)}" for name in unknown),
         *(
             f"{name} is set twice: by {option_name(name)} in `command` and under `parameters`. Remove one."
             for name in sorted(fixed & swept)
