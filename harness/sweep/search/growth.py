@@ -108,25 +108,25 @@ def add_points(
     """
     for point in points:
         sweep.config(point)
-    known = _by_identity(study, sweep, contents)
-    place, new_keys = _next_place(known), []
-    for point in points:
-        key = point_identity(sweep, point, contents)
-        trial = known.get(key)
-        if key in new_keys or (trial and ending_of(trial) != REMOVED):
-            continue
-        if trial:
-            queue_again(study, trial, added=True)
+    keys = [point_identity(sweep, point, contents) for point in points]
+    before = _by_identity(study, sweep, contents)
+    place = _next_place(before)
+    new = {
+        key: point
+        for key, point in zip(keys, points, strict=True)
+        if key not in before or ending_of(before[key]) == REMOVED
+    }
+    for key, point in new.items():
+        if key in before:
+            queue_again(study, before[key], added=True)
         else:
             _queue(study, sweep, {"point": place, "key": key, "settings": dict(point), "added": True})
             place += 1
-        new_keys.append(key)
-    known = _by_identity(study, sweep, contents)
     added = []
-    for point in points:
-        key = point_identity(sweep, point, contents)
-        state = None if key in new_keys else ending_of(known[key]) or known[key].state.name.lower()
-        added.append(Added(point, known[key].number, state))
+    now = _by_identity(study, sweep, contents)
+    for key, point in zip(keys, points, strict=True):
+        state = None if key in new else ending_of(now[key]) or now[key].state.name.lower()
+        added.append(Added(point, now[key].number, state))
     return added
 
 
