@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import begun_sweep, common_options, read_file, search_of, search_options
+from harness.cli.sweep import begun_sweep, common_options, from_options, read_file, search_options
 from harness.errors import ConfigError
+from harness.sweep.search.settings import Search
 
 trial_numbers = click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
 
@@ -106,7 +107,7 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
     from harness.sweep.search.rebuild import rebuild as make_again
     from harness.sweep.session import check_inputs, locked, sweep_folder
 
-    search = search_of(values)
+    search = from_options(Search, values)
     spec = read_file(file, words, search.repeats)
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")
