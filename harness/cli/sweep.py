@@ -193,8 +193,8 @@ def read_file(file: Path, words: tuple[str, ...] = (), repeats: int = 1) -> Swee
 
 
 @contextlib.contextmanager
-def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Sweep, Path, TrialQueue]]:
-    """A sweep that has begun: its content, its folder and its trial queue.
+def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Path, TrialQueue]]:
+    """The folder and the trial queue of a sweep that has begun.
 
     Raises HarnessError if the database of its trial queue fails while it is used.
     """
@@ -206,5 +206,4 @@ def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tupl
     folder = sweep_folder(spec, runs_dir)
     with ledger_errors_in_words(file):
         check_sweep_folder(spec, folder, storage)
-        trial_queue = TrialQueue.load(spec, folder, storage)
-        yield trial_queue.sweep, folder, trial_queue
+        yield folder, TrialQueue.load(spec, folder, storage)

@@ -41,7 +41,7 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
     from harness.slurm.queue import PENDING
     from harness.sweep.session import still_running
 
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
         if trial is not None:
             click.echo(f"Trial {trial} is {_stop_trial(trial_queue, trial)}.")
             return
@@ -58,7 +58,9 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
     # Also jobs that have no worker yet, or that have queued themselves again just now.
     cancelled += cancel_jobs_of(folder)
     jobs = f" Cancelled jobs: {', '.join(dict.fromkeys(cancelled))}." if cancelled else ""
-    click.echo(f"The sweep {spec.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}")
+    click.echo(
+        f"The sweep {trial_queue.sweep.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}"
+    )
 
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
@@ -101,16 +103,16 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     from harness.sweep.watch import SweepWatch
     from reports.stats.leaderboard import to_json
 
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-        jobs, results = jobs_of(folder), results_of(trial_queue, spec, folder)
-        rows = SweepWatch(spec, trial_queue).rows()
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
+        jobs, results = jobs_of(folder), results_of(trial_queue, folder)
+        rows = SweepWatch(trial_queue).rows()
     if as_json:
         trials = [dataclasses.asdict(record) for record in results.records]
         content = {"trials": trials, "board": json.loads(to_json(results.board))}
         content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
         click.echo(json.dumps(content, indent=1))
     else:
-        click.echo(status_table(rows, results.runs, spec, living_runs(folder)))
+        click.echo(status_table(rows, results.runs, trial_queue.sweep, living_runs(folder)))
         if jobs:
             click.echo(jobs_table(jobs))
         click.echo(results.text(), nl=False)
@@ -132,9 +134,9 @@ def watch(file: Path, runs_dir: str, storage: str | None) -> None:
 
     try:
         _wait_for_begin(file, runs_dir, storage)
-        with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-            show(spec, trial_queue)
-            click.echo(results_of(trial_queue, spec, folder).text(), nl=False)
+        with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
+            show(trial_queue)
+            click.echo(results_of(trial_queue, folder).text(), nl=False)
     except KeyboardInterrupt:
         click.echo("The view has ended; the sweep keeps running.", err=True)
         sys.exit(130)
@@ -178,8 +180,8 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     folder = sweep_folder(spec, runs_dir)
     database = ledger_file(folder, storage)
     if storage or (database and database.exists()):
-        with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
-            results = results_of(trial_queue, spec, folder)
+        with begun_sweep(file, runs_dir, storage) as (_, trial_queue):
+            results = results_of(trial_queue, folder)
         runs, elsewhere = results.runs, results.elsewhere
     else:  # what was trained can be sent without its trial queue
         runs, elsewhere = read_runs(folder), {}

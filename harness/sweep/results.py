@@ -9,7 +9,6 @@ from pathlib import Path
 from harness.errors import printable
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
-from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import SCORES, read_whereabouts
 from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard
@@ -39,11 +38,12 @@ class Results:
         return render(self.board) + "\n" + "".join(f"{line}\n" for line in lines)
 
 
-def results_of(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> Results:
+def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
     """The results in the trial queue and the folder of a sweep, also those taken over.
 
     A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
     """
+    sweep = trial_queue.sweep
     records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
     notes = read_whereabouts(trial_queue)
     scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}

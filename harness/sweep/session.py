@@ -76,18 +76,18 @@ def run_sweep(
                 print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
             files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
             requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
-        runner = Runner(sweep, trial_queue, folder, slots, options)
+        runner = Runner(trial_queue, folder, slots, options)
         code = runner.run()
         if repeat and code in (0, 1) and all(record.state in ENDED for record in trial_queue.records()):
-            results = results_of(trial_queue, sweep, folder)
+            results = results_of(trial_queue, folder)
             if points := points_to_repeat(sweep, results.records, results.runs, repeat):
                 print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
                 trial_queue.add(points)
-                runner = Runner(sweep, trial_queue, folder, slots, options)
+                runner = Runner(trial_queue, folder, slots, options)
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        results = results_of(trial_queue, sweep, folder)
+        results = results_of(trial_queue, folder)
         print(results.text(), end="")
         best = [row.setting.best for row in (*results.board.ranked, *results.board.unranked)]
         if not cause and (path := draw_positions(best, folder)):  # the cause may be a full disk

@@ -34,8 +34,8 @@ OBSERVED_EPOCHS = 0.5
 class SweepWatch:
     """Keeps the open metrics files of running trials, and when each was first seen."""
 
-    def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
-        self.sweep, self.trial_queue = sweep, trial_queue
+    def __init__(self, trial_queue: TrialQueue) -> None:
+        self.sweep, self.trial_queue = trial_queue.sweep, trial_queue
         self._readers: dict[int, MetricsReader] = {}  # by trial number
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
@@ -91,10 +91,10 @@ def _was_resumed(folder: Path) -> bool:
         return False
 
 
-def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None) -> None:
+def watch(trial_queue: TrialQueue, console: Console | None = None) -> None:
     """Show the sweep until it has ended: a live table on a terminal, one line per change elsewhere."""
     console = console or Console(highlight=False, soft_wrap=True)
-    view, shown = SweepWatch(sweep, trial_queue), dict[int, str]()
+    sweep, view, shown = trial_queue.sweep, SweepWatch(trial_queue), dict[int, str]()
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
             rows = view.rows()

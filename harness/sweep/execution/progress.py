@@ -14,7 +14,6 @@ from harness.runs.rules import printable
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED, ClaimedTrial
-from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.trial_table import Row, describe, live_table
 from harness.sweep.watch import SweepWatch
 
@@ -22,8 +21,8 @@ from harness.sweep.watch import SweepWatch
 class SweepProgress:
     """A context manager. Without a terminal it only prints events."""
 
-    def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
-        self._sweep, self._trial_queue, self._view = sweep, trial_queue, SweepWatch(sweep, trial_queue)
+    def __init__(self, trial_queue: TrialQueue) -> None:
+        self._sweep, self._trial_queue, self._view = trial_queue.sweep, trial_queue, SweepWatch(trial_queue)
         self._console = Console(highlight=False, soft_wrap=True)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
