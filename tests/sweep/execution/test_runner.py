@@ -135,7 +135,7 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
     assert len(list(runs.glob("*/*/figures/*.png"))) == 6
 
 
-def test_memory_is_looked_at_once_a_second_and_a_stop_is_requested_once(
+def test_memory_is_read_once_a_second_and_a_stop_is_requested_once(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop turns 20 times a second. A look at the memory reads a file of each process, a request writes one."""
