@@ -131,20 +131,19 @@ def start_trial(
         args=(arguments(config), environment, slot.cores, slot.processes, bool(slot.gpus), str(log)),
         name=f"trial-{claimed.number}",
     )
-    earlier_predictions, earlier_kills = _modification_time(folder.predictions), memory_kills()
-    process.start()
-    metrics = MetricsReader(folder.metrics)
-    return RunningTrial(
+    trial = RunningTrial(
         claimed,
         config,
         slot,
         process,
         folder,
         log,
-        metrics,
-        earlier_predictions=earlier_predictions,
-        earlier_memory_kills=earlier_kills,
+        MetricsReader(folder.metrics),
+        earlier_predictions=_modification_time(folder.predictions),
+        earlier_memory_kills=memory_kills(),
     )
+    process.start()
+    return trial
 
 
 def _modification_time(path: Path) -> int | None:
