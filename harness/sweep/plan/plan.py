@@ -178,9 +178,12 @@ def _trial_columns(plan: Plan) -> list[Column]:
 
 def _parameter_columns(sweep: Sweep) -> list[Column]:
     """The parameters of a Bayesian search."""
-    cells = zip(*((entry.name, entry.distribution, _values(entry)) for entry in sweep.parameters), strict=True)
-    headings = ("setting", "distribution", "values")
-    return [Column(heading, column, is_text=True) for heading, column in zip(headings, cells, strict=True)]
+    cells = {
+        "setting": [entry.name for entry in sweep.parameters],
+        "distribution": [entry.distribution for entry in sweep.parameters],
+        "values": [_values(entry) for entry in sweep.parameters],
+    }
+    return [Column(name, tuple(column), is_text=True) for name, column in cells.items()]
 
 
 def _values(parameter: Parameter) -> str:

@@ -23,7 +23,7 @@ from harness.sweep.search.earlier_ledger import earlier_definition, earlier_sett
 from harness.sweep.search.grid import number_of_trials, points_of, probe_points
 from harness.sweep.search.identity import Contents, computed_settings, numbered, point_identity
 from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
-from harness.sweep.search.samplers import queued_parameters
+from harness.sweep.search.samplers import stored_distributions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study_trials import end_without_result
 from harness.sweep.spec.sweep_file import Sweep
@@ -54,9 +54,8 @@ class Growth:
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """A point that was added by hand, and its trial."""
+    """The trial of a point that was added by hand."""
 
-    settings: Mapping[str, Any]
     number: int
     state: str | None  # of a trial that was there before; None for a new one
 
@@ -83,9 +82,9 @@ def grow(
         if trial := known.get(keys[place]):
             queue_again(study, trial)
         elif sweep.method == "bayes":
-            _queue(study, sweep, {"point": place})
+            queue_trial(study, sweep, {"point": place})
         else:
-            _queue(study, sweep, {"point": first_new + count, "key": keys[place], "settings": points[place]})
+            queue_trial(study, sweep, {"point": first_new + count, "key": keys[place], "settings": points[place]})
     in_file = set(keys)
     outside = [
         trial for key, trial in known.items() if key not in in_file and not _is_held(sweep, key, trial, contents)
@@ -120,13 +119,13 @@ def add_points(
         if key in before:
             queue_again(study, before[key], added=True)
         else:
-            _queue(study, sweep, {"point": place, "key": key, "settings": dict(point), "added": True})
+            queue_trial(study, sweep, {"point": place, "key": key, "settings": dict(point), "added": True})
             place += 1
     added = []
     now = _by_identity(study, sweep, contents)
-    for key, point in zip(keys, points, strict=True):
+    for key in keys:
         state = None if key in new else ending_of(now[key]) or now[key].state.name.lower()
-        added.append(Added(point, now[key].number, state))
+        added.append(Added(now[key].number, state))
     return added
 
 
@@ -186,8 +185,10 @@ def _next_place(trials: Trials) -> int:
     return 1 + max((trial.user_attrs["point"] for trial in trials.values()), default=-1)
 
 
-def _queue(study: optuna.Study, sweep: Sweep, attributes: Mapping[str, Any]) -> None:
-    parameters = queued_parameters(sweep, attributes.get("settings"))
+def queue_trial(study: optuna.Study, sweep: Sweep, attributes: Mapping[str, Any]) -> None:
+    """Queue a new trial; without `settings` among its attributes, a Bayesian search chooses them later."""
+    settings = attributes.get("settings", {})
+    parameters = {name: settings[name] for name in stored_distributions(sweep, settings)}
     study.enqueue_trial(parameters, user_attrs={"attempts": 0, **attributes})
 
 

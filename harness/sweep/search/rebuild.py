@@ -20,10 +20,10 @@ from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.execution.metrics_reader import value_after
 from harness.sweep.search.grid import points_of
-from harness.sweep.search.growth import Growth, file_keys, grow
+from harness.sweep.search.growth import Growth, file_keys, grow, queue_trial
 from harness.sweep.search.identity import Contents, computed_settings, identity, identity_of, numbered, run_settings
 from harness.sweep.search.ledger_errors import ledger_file
-from harness.sweep.search.samplers import ended_trial, queued_parameters
+from harness.sweep.search.samplers import ended_trial
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import default_storage, open_storage
 from harness.sweep.search.trial_record import ENDINGS
@@ -183,10 +183,9 @@ def _add_trials(
         if number in chosen:
             _add_trial(study, sweep, places[number], run_keys[number], chosen[number])
         elif sweep.method == "bayes" and sweep.repeats == 1:
-            study.enqueue_trial({}, user_attrs={"point": number, "attempts": 0})
+            queue_trial(study, sweep, {"point": number})
         elif number < len(keys) and keys[number] not in run_keys.values():
-            attributes = {"point": number, "key": keys[number], "settings": points[number], "attempts": 0}
-            study.enqueue_trial(queued_parameters(sweep, points[number]), user_attrs=attributes)
+            queue_trial(study, sweep, {"point": number, "key": keys[number], "settings": points[number]})
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))  # the number of a trial that was queued again
 
@@ -212,7 +211,7 @@ def _add_trial(study: optuna.Study, sweep: Sweep, point: int, key: str, one: Fou
     value = one.run.metric(metric) if one.run.finished else None
     ending = "infeasible" if one.run.finished and value is None else one.run.state
     if ending not in ENDINGS:  # interrupted: it waits, and resumes from its checkpoint
-        study.enqueue_trial(queued_parameters(sweep, settings), user_attrs=attributes)
+        queue_trial(study, sweep, attributes)
         return
     attributes["ending"] = {"state": ending, "reason": one.run.summary.get("reason")}
     attributes["attempts"] = int(ending == "failed")

@@ -43,13 +43,6 @@ def make_sampler(search: Search, begun: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.GPSampler(seed=seed)
 
 
-def queued_parameters(sweep: Sweep, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The Optuna parameters of a trial in the queue; empty if its settings are chosen later."""
-    if settings is None:
-        return {}
-    return {name: settings[name] for name in stored_distributions(sweep, settings)}
-
-
 def stored_distributions(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of those settings that the study can store.
 
