@@ -35,7 +35,7 @@ def test_fine_tuning_on_the_scenes_works_and_a_high_learning_rate_destroys_it(
 ) -> None:
     """The demo as it is, and what it shows."""
     monkeypatch.chdir(tmp_path)
-    scenes.write(tmp_path / "demo" / "data", progress=False)
+    scenes.write(tmp_path / "demo" / "data")
     assert sweep_here(DEMO, tmp_path / "runs", words=("--threads=1", "--explain=none")) == 0
     found = {}
     for entry in records(DEMO, tmp_path / "runs"):

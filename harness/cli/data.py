@@ -53,7 +53,7 @@ def fetch(name: str, folder: Path | None) -> None:
 
 @data.command(short_help="Draw the built-in data set into FOLDER.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawings.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the drawings.")
 def demo(folder: Path, seed: int) -> None:
     """Draw the built-in data set into FOLDER: small sport scenes in ten classes, with masks of the objects.
 

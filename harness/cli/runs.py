@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -130,17 +131,7 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port. [default: a free one]")
 @click.option("--open", "open_page", is_flag=True, help="Open the page or the W&B report in a browser.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make a W&B workspace and a W&B report instead of a page.")
-def report(
-    runs: str,
-    output: Path | None,
-    gallery: str,
-    tables: str,
-    serve: bool,
-    watch: bool,
-    port: int,
-    open_page: bool,
-    on_wandb: bool,
-) -> None:
+def report(runs: str, tables: str, on_wandb: bool, **values: Any) -> None:
     """Build an HTML page about the runs in RUNS_DIR.
 
     The page is static: it needs no server and no network. The command also works while the sweep is running;
@@ -156,7 +147,7 @@ def report(
       harness report runs/grid --wandb
       harness report ENTITY/PROJECT/SWEEP --wandb
     """
-    page = PageOptions(runs, output, gallery, tuple(filter(None, tables.split(","))), serve, watch, port, open_page)
+    page = PageOptions(runs, tables=tuple(filter(None, tables.split(","))), **values)
     if problems := list(page_problems(page, on_wandb=on_wandb)):
         raise ConfigError(problems)
     if not on_wandb:
@@ -167,5 +158,5 @@ def report(
     addresses = [*publish(runs, click.echo)]
     for address in addresses:
         click.echo(address)
-    if open_page:
+    if page.open_page:
         click.launch(addresses[-1])

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.sweep import begun_sweep, common_options
+from harness.cli.sweep import begun_sweep, common_options, from_options
 from harness.cli.sweep import run as sweep_run
 from harness.errors import ConfigError
 from harness.options import SETTINGS
+from harness.sweep.search.settings import Search
 
 if TYPE_CHECKING:
     from harness.slurm.submission import Submission
@@ -110,7 +111,7 @@ def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: fl
     from harness.slurm import queue
     from harness.slurm.requeue import reason_to_end
 
-    with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (_, trial_queue):
         reason = reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code)
     if reason:
         click.echo(f"Task {task} ends: {reason}.")
@@ -134,9 +135,8 @@ def _submission(context: click.Context, words: tuple[str, ...], train: bool, val
     """What a command line submits. Raises HarnessError with all problems."""
     from harness.slurm.job import Job
     from harness.slurm.submission import Worker, run_submission, sweep_submission
-    from harness.sweep.search.settings import Search
 
-    job = Job(**{name: values.pop(name) for name in Job.__dataclass_fields__})
+    job = from_options(Job, values)
     named = [option for option in _worker_options() if _is_named(context, option)]
     if train:
         if named:
@@ -147,9 +147,10 @@ def _submission(context: click.Context, words: tuple[str, ...], train: bool, val
     file, *run_words = words
     passed = [option for option in named if option.name not in ("runs_dir", "storage")]
     options = tuple(word for option in passed for word in _words(option, values[str(option.name)]))
-    search = Search(**{name: values[name] for name in Search.__dataclass_fields__})
-    worker = Worker(Path(file), values["runs_dir"], values["storage"], search, options, tuple(run_words))
-    return sweep_submission(job, worker)
+    search = from_options(Search, values)
+    return sweep_submission(
+        job, Worker(Path(file), values["runs_dir"], values["storage"], search, options, tuple(run_words))
+    )
 
 
 def _is_named(context: click.Context, option: click.Option) -> bool:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ from harness.sweep.search.settings import Search
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.spec.sweep_file import Sweep
+
+Chosen = TypeVar("Chosen")
 
 
 @click.group(
@@ -92,7 +94,7 @@ def plan(file: Path, words: tuple[str, ...], **values: Any) -> None:
     from harness.sweep.plan.plan import plan as make_plan
     from harness.sweep.plan.plan import render
 
-    search = search_of(values)
+    search = from_options(Search, values)
     click.echo(render(make_plan(read_file(file, words, search.repeats), search, **values)))
 
 
@@ -163,7 +165,7 @@ def run(
     from harness.sweep.repeat_best import RepeatBest, check_repeat_best
     from harness.sweep.session import run_sweep, sweep_folder
 
-    search, repeat = search_of(values), None
+    search, repeat = from_options(Search, values), None
     spec = read_file(file, words, 1 if repeat_best else search.repeats)
     if repeat_best:
         repeat = RepeatBest(repeat_best, search.repeats)
@@ -177,9 +179,9 @@ def run(
     sys.exit(code)
 
 
-def search_of(values: dict[str, Any]) -> Search:
-    """The search settings among the values of options; takes them out."""
-    return Search(**{field.name: values.pop(field.name) for field in dataclasses.fields(Search)})
+def from_options(kind: type[Chosen], values: dict[str, Any]) -> Chosen:
+    """A dataclass whose fields have the names of options; takes its values out."""
+    return kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def read_file(file: Path, words: tuple[str, ...] = (), repeats: int = 1) -> Sweep:
@@ -191,20 +193,17 @@ def read_file(file: Path, words: tuple[str, ...] = (), repeats: int = 1) -> Swee
 
 
 @contextlib.contextmanager
-def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Sweep, Path, TrialQueue]]:
-    """A sweep that has begun: its content, its folder and its trial queue.
+def begun_sweep(file: Path, runs_dir: str, storage: str | None) -> Iterator[tuple[Path, TrialQueue]]:
+    """The folder and the trial queue of a sweep that has begun.
 
     Raises HarnessError if the database of its trial queue fails while it is used.
     """
-    from harness.runs.folder import refuse_links_in
-    from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+    from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import sweep_folder
 
     spec = read_file(file)
     folder = sweep_folder(spec, runs_dir)
     with ledger_errors_in_words(file):
-        refuse_links_in(folder, folder / "logs")
-        refuse_lost_ledger(spec, folder, storage)
-        trial_queue = TrialQueue.load(spec, folder, storage)
-        yield trial_queue.sweep, folder, trial_queue
+        check_sweep_folder(spec, folder, storage)
+        yield folder, TrialQueue.load(spec, folder, storage)

@@ -18,8 +18,6 @@ from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
     from harness.sweep.search.trial_queue import TrialQueue
-    from harness.sweep.spec.sweep_file import Sweep
-    from reports.runs import Run
 
 # Seconds that `stop` waits; trials have 30 of them to save their state.
 STOP_TIMEOUT = 60.0
@@ -43,7 +41,7 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
     from harness.slurm.queue import PENDING
     from harness.sweep.session import still_running
 
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
         if trial is not None:
             click.echo(f"Trial {trial} is {_stop_trial(trial_queue, trial)}.")
             return
@@ -60,7 +58,9 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
     # Also jobs that have no worker yet, or that have queued themselves again just now.
     cancelled += cancel_jobs_of(folder)
     jobs = f" Cancelled jobs: {', '.join(dict.fromkeys(cancelled))}." if cancelled else ""
-    click.echo(f"The sweep {spec.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}")
+    click.echo(
+        f"The sweep {trial_queue.sweep.name} is stopped.{jobs} To resume: harness sweep run {shlex.quote(str(file))}"
+    )
 
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
@@ -103,16 +103,16 @@ def status(file: Path, runs_dir: str, storage: str | None, as_json: bool) -> Non
     from harness.sweep.watch import SweepWatch
     from reports.stats.leaderboard import to_json
 
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-        jobs, results = jobs_of(folder), results_of(trial_queue, spec, folder)
-        rows = SweepWatch(spec, trial_queue).rows()
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
+        jobs, results = jobs_of(folder), results_of(trial_queue, folder)
+        rows = SweepWatch(trial_queue).rows()
     if as_json:
         trials = [dataclasses.asdict(record) for record in results.records]
         content = {"trials": trials, "board": json.loads(to_json(results.board))}
         content |= {"jobs": [dataclasses.asdict(job) for job in jobs]} if jobs else {}
         click.echo(json.dumps(content, indent=1))
     else:
-        click.echo(status_table(rows, results.runs, spec, living_runs(folder)))
+        click.echo(status_table(rows, results.runs, trial_queue.sweep, living_runs(folder)))
         if jobs:
             click.echo(jobs_table(jobs))
         click.echo(results.text(), nl=False)
@@ -134,9 +134,9 @@ def watch(file: Path, runs_dir: str, storage: str | None) -> None:
 
     try:
         _wait_for_begin(file, runs_dir, storage)
-        with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-            show(spec, trial_queue)
-            click.echo(results_of(trial_queue, spec, folder).text(), nl=False)
+        with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
+            show(trial_queue)
+            click.echo(results_of(trial_queue, folder).text(), nl=False)
     except KeyboardInterrupt:
         click.echo("The view has ended; the sweep keeps running.", err=True)
         sys.exit(130)
@@ -170,25 +170,19 @@ def sync(file: Path, runs_dir: str, storage: str | None) -> None:
     Example:
       harness sweep sync sweeps/grid.yaml
     """
-    from harness.sweep.wandb_sync import sync_sweep
-
-    spec, folder, runs, elsewhere = _runs_of_sweep(file, runs_dir, storage)
-    report = sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal)
-    click.echo(report.text())
-    sys.exit(report.exit_code)
-
-
-def _runs_of_sweep(file: Path, runs_dir: str, storage: str | None) -> tuple[Sweep, Path, list[Run], dict[str, str]]:
-    """The sweep, its folder, its runs, and the places of those on other machines, by name."""
+    from harness.sweep.results import results_of
     from harness.sweep.search.ledger_errors import ledger_file
     from harness.sweep.session import sweep_folder
-    from harness.sweep.whereabouts import ledger_runs
+    from harness.sweep.wandb_sync import sync_sweep
     from reports.runs import read_runs
 
     spec = read_file(file)
     folder = sweep_folder(spec, runs_dir)
     database = ledger_file(folder, storage)
-    if not storage and not (database and database.exists()):  # what was trained can be sent without its trial queue
-        return spec, folder, read_runs(folder), {}
-    with begun_sweep(file, runs_dir, storage) as (spec, folder, trial_queue):
-        return spec, folder, *ledger_runs(trial_queue, spec, folder)
+    if storage or (database and database.exists()):
+        with begun_sweep(file, runs_dir, storage) as (_, trial_queue):
+            results = results_of(trial_queue, folder)
+        runs, elsewhere = results.runs, results.elsewhere
+    else:  # what was trained can be sent without its trial queue
+        runs, elsewhere = read_runs(folder), {}
+    sys.exit(sync_sweep(folder, runs, elsewhere, metric=spec.metric.name, goal=spec.metric.goal))

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import begun_sweep, common_options, read_file, search_of, search_options
+from harness.cli.sweep import begun_sweep, common_options, from_options, read_file, search_options
 from harness.errors import ConfigError
+from harness.sweep.search.settings import Search
 
 trial_numbers = click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
 
@@ -30,7 +31,7 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
     from harness.sweep.search.trial_queue import TrialQueue
     from harness.sweep.session import check_inputs
 
-    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
         begun_with = tuple(trial_queue.study.user_attrs["overrides"])
         spec = read_file(file, begun_with, trial_queue.search.repeats)
         settings = added_point(spec, words)
@@ -61,7 +62,7 @@ def retry(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...
 
     if not trials and not failed:
         raise ConfigError("Name the trials to queue again by their numbers, or give --failed.")
-    with begun_sweep(file, runs_dir, storage) as (_, folder, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (folder, trial_queue):
         chosen = redo.retry(trial_queue, folder, trials, failed=failed)
     numbers = ", ".join(str(record.number) for record in chosen)
     click.echo(f"Queued again: {numbers}." if chosen else "No trial of this sweep has failed.")
@@ -83,7 +84,7 @@ def skip(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...]
 
     if not trials:
         raise ConfigError("Name the trials to leave out by their numbers; `harness sweep status` lists them.")
-    with begun_sweep(file, runs_dir, storage) as (_, _, trial_queue):
+    with begun_sweep(file, runs_dir, storage) as (_, trial_queue):
         chosen = redo.skip(trial_queue, trials)
     click.echo(f"Skipped: {', '.join(str(record.number) for record in chosen)}.")
 
@@ -106,7 +107,7 @@ def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ..
     from harness.sweep.search.rebuild import rebuild as make_again
     from harness.sweep.session import check_inputs, locked, sweep_folder
 
-    search = search_of(values)
+    search = from_options(Search, values)
     spec = read_file(file, words, search.repeats)
     folder = sweep_folder(spec, runs_dir)
     refuse_links_in(folder, folder / "logs")

@@ -3,12 +3,11 @@
 A small ViT learns to classify the sports of scenes.PRETRAIN_CLASSES, which are not in the demo data, and to outline
 their objects. With outlines it needs far fewer images: they give a target to every patch, the class only to one token.
 The file holds the backbone in float16, without both heads. Training takes about 15 minutes on one core. The weights
-are the same for the same libraries, processor and --threads.
+are the same for the same libraries and processor.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
@@ -27,7 +26,6 @@ from harness.demo import scenes
 from harness.model.architectures import ARCHITECTURES
 from harness.model.pretrained import DEMO_FILE
 
-OUTPUT = DEMO_FILE
 PREPROCESSING = {
     "resize_size": scenes.SIZE,
     "crop_size": scenes.SIZE,
@@ -199,17 +197,9 @@ def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) 
 
 
 def main() -> None:
-    """Parse the recipe, pretrain, save."""
-    parser = argparse.ArgumentParser(description="Train the demo weights from scratch.")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="File to write.")
-    for field in dataclasses.fields(Recipe):
-        kind = float if isinstance(field.default, float) else int
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    options = vars(parser.parse_args())
-    output = options.pop("output")
-    recipe = Recipe(**options)
+    recipe = Recipe()
     vit, accuracy = pretrain(recipe)
-    save(vit, recipe, accuracy, output)
+    save(vit, recipe, accuracy, DEMO_FILE)
 
 
 if __name__ == "__main__":

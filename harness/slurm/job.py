@@ -35,10 +35,7 @@ class Job:
     def gpu_count(self) -> int:
         return int(self.gpus.rpartition(":")[2])
 
-    def problems(self) -> list[str]:
-        return list(self._problems())
-
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
         if not TIME.fullmatch(self.time):
             yield (
                 f"--time is {printable(self.time)!r}; give it as sbatch takes it: 90 (minutes), 4:00:00 or 2-12:00:00 "

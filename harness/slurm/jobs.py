@@ -35,14 +35,11 @@ def cancel_jobs_of(folder: Path, *states: str) -> list[str]:
 
 def jobs_table(jobs: Sequence[QueuedJob]) -> str:
     """One line per task, as text."""
-    cells = zip(
-        *((job.id, job.state, job.nodes, job.time_left, "" if job.reason == "None" else job.reason) for job in jobs),
-        strict=True,
-    )
-    headings = ("job", "state", "node", "time left", "note")
-    return as_text(
-        [
-            Column(heading, tuple(map(printable, column)), is_text=heading != "time left")
-            for heading, column in zip(headings, cells, strict=True)
-        ]
-    )
+    cells = {
+        "job": [job.id for job in jobs],
+        "state": [job.state for job in jobs],
+        "node": [job.nodes for job in jobs],
+        "time left": [job.time_left for job in jobs],
+        "note": ["" if job.reason == "None" else job.reason for job in jobs],
+    }
+    return as_text([Column(name, tuple(map(printable, column)), name != "time left") for name, column in cells.items()])

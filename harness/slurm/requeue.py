@@ -6,8 +6,9 @@ import signal
 
 from harness.runs.rules import duration
 from harness.slurm.job import WARNING_SECONDS
-from harness.sweep.execution.time_limit import STARTABLE, median_seconds
+from harness.sweep.execution.time_limit import median_seconds
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.search.trial_record import STARTABLE
 
 INTERRUPTED = 128 + signal.SIGTERM
 

@@ -14,7 +14,7 @@ from harness.options import SWEEP_ARGS, parse, sweep_words
 from harness.slurm.batch_script import Places, run_script, sweep_script
 from harness.slurm.job import Job
 from harness.slurm.site import Site, read_site
-from harness.sweep.search.grid import checked_configs, points_of, probe_points
+from harness.sweep.search.grid import points_of, probe_points, valid_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL
 from harness.sweep.session import sweep_folder
@@ -58,7 +58,7 @@ def sweep_submission(job: Job, worker: Worker) -> Submission:
         problems.append(ConfigError("--nodes is for one run (--train). Give --tasks for more workers of a sweep."))
     try:
         sweep = read_sweep(worker.file, (*sweep_words(), *worker.words))
-        checked_configs(sweep, points_of(sweep, worker.search) or probe_points(sweep))
+        valid_points(sweep, points_of(sweep, worker.search) or probe_points(sweep))
         folder = sweep_folder(sweep, worker.runs_dir)
         storage = _shared_storage(worker.storage, folder)
     except HarnessError as error:
@@ -94,7 +94,7 @@ def run_submission(job: Job, words: Sequence[str]) -> Submission:
 
 def _read_site(job: Job) -> tuple[list[HarnessError], Site]:
     """The problems of a job and of the site file, and the site."""
-    job_problems = job.problems()
+    job_problems = list(job.problems())
     problems: list[HarnessError] = [ConfigError(job_problems)] if job_problems else []
     try:
         return problems, read_site()

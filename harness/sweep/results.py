@@ -9,9 +9,8 @@ from pathlib import Path
 from harness.errors import printable
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
-from harness.sweep.spec.sweep_file import Sweep
-from harness.sweep.whereabouts import ledger_runs
-from reports.runs import Run
+from harness.sweep.whereabouts import SCORES, read_whereabouts
+from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
 
@@ -39,8 +38,26 @@ class Results:
         return render(self.board) + "\n" + "".join(f"{line}\n" for line in lines)
 
 
-def results_of(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> Results:
-    """The results in the trial queue and the folder of a sweep."""
+def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
+    """The results in the trial queue and the folder of a sweep, also those taken over.
+
+    A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
+    """
+    sweep = trial_queue.sweep
     records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
-    runs, elsewhere = ledger_runs(trial_queue, sweep, folder)
+    notes = read_whereabouts(trial_queue)
+    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
+    runs = [*read_runs(folder), *(read_run(record.run_folder) for record in records if record.run_folder)]
+    names = {run.name for run in runs}
+    template = dict(runs[0].config) if runs else {}
+    elsewhere: dict[str, str] = {}
+    for record in records:
+        note = notes.get(record.number)
+        if note is None or record.state != "finished" or Path(note.path).name in names:
+            continue
+        settings = record.settings or {}
+        config = {**template, **settings} if template else sweep.config(settings).to_dict()
+        summary = {**scores[record.number], "state": "finished", sweep.metric.name: record.value}
+        runs.append(Run(Path(note.path), config, summary, {}))
+        elsewhere[Path(note.path).name] = printable(f"{note.host}:{note.path}")
     return Results(records, runs, elsewhere, leaderboard(runs, metric=sweep.metric.name, goal=sweep.metric.goal))

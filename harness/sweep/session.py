@@ -15,17 +15,16 @@ from harness.errors import HarnessError, printable
 from harness.launch.temporary import make_socket_folder, temporary_folder
 from harness.run_name import naming_by
 from harness.runs import figures
-from harness.runs.folder import refuse_links_in
 from harness.sweep.execution.resources import Slot, smallest_memory
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
 from harness.sweep.repeat_best import RepeatBest, points_to_repeat
 from harness.sweep.results import results_of
-from harness.sweep.search.grid import checked_configs, infeasible_points, points_of, probe_points
+from harness.sweep.search.grid import points_of, probe_points, valid_points
 from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.lease import machine
-from harness.sweep.search.ledger_errors import ledger_errors_in_words, refuse_lost_ledger
+from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words
 from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
@@ -33,7 +32,6 @@ from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.trial_table import last_heartbeat
-from harness.sweep.whereabouts import ledger_runs
 from reports.runs import Run
 from reports.stats import positions
 
@@ -65,8 +63,7 @@ def run_sweep(
     """
     make_pruner(sweep, search)  # raises ConfigError
     contents = check_inputs(sweep, search)
-    refuse_links_in(folder, folder / "logs")
-    refuse_lost_ledger(sweep, folder, storage)
+    check_sweep_folder(sweep, folder, storage)
     names = [parameter.name for parameter in sweep.parameters]
     if options.start_method == "forkserver":
         make_socket_folder()
@@ -79,18 +76,18 @@ def run_sweep(
                 print(take_over(trial_queue.study, sweep, folder, contents, reuse).text())
             files.write_atomically(folder / "sweep.yaml", sweep.text.encode())
             requeue_at_start(trial_queue, folder, options.retries, smallest_memory(slots))
-        runner = Runner(sweep, trial_queue, folder, slots, options)
+        runner = Runner(trial_queue, folder, slots, options)
         code = runner.run()
         if repeat and code in (0, 1) and all(record.state in ENDED for record in trial_queue.records()):
-            runs, _ = ledger_runs(trial_queue, sweep, folder)
-            if points := points_to_repeat(sweep, trial_queue.records(), runs, repeat):
+            results = results_of(trial_queue, folder)
+            if points := points_to_repeat(sweep, results.records, results.runs, repeat):
                 print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
                 trial_queue.add(points)
-                runner = Runner(sweep, trial_queue, folder, slots, options)
+                runner = Runner(trial_queue, folder, slots, options)
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        results = results_of(trial_queue, sweep, folder)
+        results = results_of(trial_queue, folder)
         print(results.text(), end="")
         best = [row.setting.best for row in (*results.board.ranked, *results.board.unranked)]
         if not cause and (path := draw_positions(best, folder)):  # the cause may be a full disk
@@ -114,9 +111,9 @@ def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]
     not run.
     """
     points = points_of(sweep, search)
-    configs = checked_configs(sweep, points or probe_points(sweep))
-    contents = read_contents([*configs.values(), *(sweep.config(point).resolved() for point in added)])
-    for problem in infeasible_points(sweep, points):
+    checked = valid_points(sweep, points or probe_points(sweep))
+    contents = read_contents([*checked.configs.values(), *(sweep.config(point).resolved() for point in added)])
+    for problem in checked.infeasible if points else []:
         print(f"Infeasible: {problem}")
     return contents
 

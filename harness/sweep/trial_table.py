@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.runs.rules import duration, printable
-from harness.sweep.search.trial_record import ENDED, TrialRecord
+from harness.sweep.search.trial_record import ENDED, STARTABLE, TrialRecord
 from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 from reports import columns
@@ -75,16 +76,19 @@ def trial_columns(rows: Sequence[Row], sweep: Sweep, width: int) -> list[Column]
 
 
 def live_table(rows: Sequence[Row], sweep: Sweep, trial_seconds: float | None, width: int) -> Table:
-    """The trials that run, the next and the last ones. `trial_seconds`: how long a trial takes; None if unknown."""
+    """The trials that run, the next and the last ones. `trial_seconds`: how long a trial takes, if one has finished."""
     ended = [row for row in rows if row.record.state in ENDED]
-    to_start = [row for row in rows if row.record.state in ("interrupted", "waiting")]
+    to_start = [row for row in rows if row.record.state in STARTABLE]
     running = [row for row in rows if row.record.state in ("running", "ending")]
     title = f"{sweep.name}: {len(ended)} of {len(rows)} done, {len(running)} running"
+    # A trial that has trained its last epoch shares its slot with the next one.
+    training = [row for row in running if not row.epochs or row.epoch < row.epochs]
     lefts = [row.seconds_left for row in running if row.seconds_left is not None]
+    if trial_seconds is None:
+        whole = [row.seconds_left / (1 - row.epoch / row.epochs) for row in training if row.epochs and row.seconds_left]
+        trial_seconds = statistics.fmean(whole) if whole else None
     if lefts and (trial_seconds or not to_start):
-        # A trial that has trained its last epoch shares its slot with the next one.
-        training = sum(not row.epochs or row.epoch < row.epochs for row in running)
-        title += f", about {duration(max(lefts) + len(to_start) * (trial_seconds or 0) / max(1, training))} left"
+        title += f", about {duration(max(lefts) + len(to_start) * (trial_seconds or 0) / max(1, len(training)))} left"
     shown = sorted([*ended[-ENDED_ROWS:], *running, *to_start[:WAITING_ROWS]], key=lambda row: row.record.point)
     table = columns.table(trial_columns(shown, sweep, width), width)
     table.title, table.title_justify = title, "left"

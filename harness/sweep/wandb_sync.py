@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,40 +37,15 @@ class Upload:
         return f"{printable(self.run.name)}: {self.result}{reason}"
 
 
-@dataclasses.dataclass(frozen=True)
-class SyncReport:
-    """The result of sending a sweep."""
-
-    uploads: tuple[Upload, ...]
-    best: str  # a sentence about the alias
-    best_is_correct: bool
-
-    @property
-    def exit_code(self) -> int:
-        return int(any(upload.result == "not sent" for upload in self.uploads) or not self.best_is_correct)
-
-    def text(self) -> str:
-        """The summary, without a line per run."""
-        counts = Counter(upload.result for upload in self.uploads)
-        parts = ", ".join(f"{count} {result}" for result, count in counts.items())
-        return f"{len(self.uploads)} run{'s' * (len(self.uploads) != 1)}: {parts}.\n{self.best}"
-
-
 def sync_sweep(
-    sweep_folder: Path,
-    runs: Sequence[Run],
-    elsewhere: Mapping[str, str] | None = None,
-    *,
-    metric: str = "best/val_f1",
-    goal: Goal = "maximize",
-    say: Callable[[str], None] = print,
-) -> SyncReport:
+    sweep_folder: Path, runs: Sequence[Run], elsewhere: Mapping[str, str], *, metric: str, goal: Goal
+) -> int:
     """Send the runs of a sweep that W&B does not have, and give the best model the alias `sweep-best`.
 
     `elsewhere` has the places of the runs that this machine cannot read, by name: another machine has to send them.
-    Prints a line per run as soon as it is sent. Raises HarnessError without a login or an answer from the server.
+    Prints a line per run as soon as it is sent, and a summary; returns the exit code. Raises HarnessError without a
+    login or an answer from the server.
     """
-    elsewhere = elsewhere or {}
     if not runs:
         raise HarnessError(f"{sweep_folder} holds no runs. Start the sweep first: harness sweep run.")
     uploads = []
@@ -78,10 +53,13 @@ def sync_sweep(
         with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool:
             for upload in pool.map(lambda run: _send(run, elsewhere.get(run.name)), runs):
                 uploads.append(upload)
-                say(upload.line())
+                print(upload.line(), flush=True)
         in_wandb = [upload.run for upload in uploads if upload.result in ("sent", "already sent")]
-        best, is_correct = _mark_best(server, ranked(runs, metric, goal), in_wandb, elsewhere)
-    return SyncReport(tuple(uploads), best, is_correct)
+        best, best_is_correct = _mark_best(server, ranked(runs, metric, goal), in_wandb, elsewhere)
+    counts = Counter(upload.result for upload in uploads)
+    parts = ", ".join(f"{count} {result}" for result, count in counts.items())
+    print(f"{len(uploads)} run{'s' * (len(uploads) != 1)}: {parts}.\n{best}")
+    return int("not sent" in counts or not best_is_correct)
 
 
 def _send(run: Run, place: str | None) -> Upload:

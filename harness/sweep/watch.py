@@ -34,8 +34,8 @@ OBSERVED_EPOCHS = 0.5
 class SweepWatch:
     """Keeps the open metrics files of running trials, and when each was first seen."""
 
-    def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
-        self.sweep, self.trial_queue = sweep, trial_queue
+    def __init__(self, trial_queue: TrialQueue) -> None:
+        self.sweep, self.trial_queue = trial_queue.sweep, trial_queue
         self._readers: dict[int, MetricsReader] = {}  # by trial number
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
@@ -50,6 +50,10 @@ class SweepWatch:
                 continue
             rows.append(self._running(record, trials[record.number], notes.get(record.number)))
         return rows
+
+    def trial_seconds(self) -> float | None:
+        """How long a trial takes: the median of finished ones."""
+        return median_seconds(self.trial_queue.study.get_trials(deepcopy=False))
 
     def _running(self, record: TrialRecord, trial: FrozenTrial, note: Whereabouts | None) -> Row:
         if note is None:  # its runner is about to start it
@@ -87,16 +91,15 @@ def _was_resumed(folder: Path) -> bool:
         return False
 
 
-def watch(sweep: Sweep, trial_queue: TrialQueue, console: Console | None = None) -> None:
+def watch(trial_queue: TrialQueue, console: Console | None = None) -> None:
     """Show the sweep until it has ended: a live table on a terminal, one line per change elsewhere."""
     console = console or Console(highlight=False, soft_wrap=True)
-    view, shown = SweepWatch(sweep, trial_queue), dict[int, str]()
+    sweep, view, shown = trial_queue.sweep, SweepWatch(trial_queue), dict[int, str]()
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
             rows = view.rows()
             if live:
-                trial_seconds = median_seconds(trial_queue.study.get_trials(deepcopy=False))
-                live.update(live_table(rows, sweep, trial_seconds, console.width), refresh=True)
+                live.update(live_table(rows, sweep, view.trial_seconds(), console.width), refresh=True)
             else:
                 _print_changes(rows, shown, sweep, console)
             if has_ended(rows, trial_queue):

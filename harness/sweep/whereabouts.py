@@ -9,15 +9,12 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.errors import printable
 from harness.runs.folder import RunFolder
 from harness.sweep.search.study_trials import set_attribute
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.spec.sweep_file import Sweep
-from reports.runs import Run, read_run, read_runs
 
 # Attributes of a trial in the queue: where it runs, and the scores of its run.
 RUN, SCORES = "run", "scores"
@@ -62,27 +59,3 @@ def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
     """By trial number, for trials that have started."""
     notes = {trial.number: trial.user_attrs.get(RUN) for trial in trial_queue.study.get_trials(deepcopy=False)}
     return {number: Whereabouts(**note) for number, note in notes.items() if note}
-
-
-def ledger_runs(trial_queue: TrialQueue, sweep: Sweep, folder: Path) -> tuple[list[Run], dict[str, str]]:
-    """All runs of a sweep, also those taken over; and by name those that this machine cannot read, with their place.
-
-    A run that lies elsewhere has the settings and the scores of the trial queue, without predictions.
-    """
-    records, notes = trial_queue.records(), read_whereabouts(trial_queue)
-    taken_over = [read_run(record.run_folder) for record in records if record.run_folder]
-    runs = [*read_runs(folder), *taken_over]
-    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
-    names = {run.name for run in runs}
-    template = dict(runs[0].config) if runs else {}
-    elsewhere: dict[str, str] = {}
-    for record in records:
-        note = notes.get(record.number)
-        if note is None or record.state != "finished" or Path(note.path).name in names:
-            continue
-        settings = record.settings or {}
-        config = {**template, **settings} if template else sweep.config(settings).to_dict()
-        summary = {**scores[record.number], "state": "finished", sweep.metric.name: record.value}
-        runs.append(Run(Path(note.path), config, summary, {}))
-        elsewhere[Path(note.path).name] = printable(f"{note.host}:{note.path}")
-    return runs, elsewhere

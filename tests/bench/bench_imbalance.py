@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> None:
-    source = options.data or scenes.write(scratch / "scenes", train=50, valid=8, test=50, progress=False)
+    source = options.data or scenes.write(scratch / "scenes", train=50, valid=8, test=50)
     runs: dict[str, list[Path]] = {name: [] for name in CORRECTIONS}
     seconds: dict[str, float] = dict.fromkeys(CORRECTIONS, 0.0)
     for seed in range(options.seeds):

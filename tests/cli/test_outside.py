@@ -118,7 +118,7 @@ def world(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_every_command_is_here() -> None:
+def test_every_command_is_tested() -> None:
     names = {" ".join(path) for path, command in commands(main) if not hasattr(command, "commands")}
     tested = {
         " ".join(command.split()[: 2 if command.split()[0] in ("data", "slurm", "sweep") else 1]) for command in WRITES

@@ -69,14 +69,14 @@ def test_a_sweep_that_has_not_begun(command: str, done: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "status", "stop", "sync"])
-def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
+def test_a_missing_sweep_file_is_named(command: str, tmp_path: Path) -> None:
     result = harness(command, str(tmp_path / "nothing.yaml"))
     assert result.exit_code in (1, 2)
     assert "nothing.yaml" in result.output
     assert "Traceback" not in result.output
 
 
-def test_options_and_what_wins_over_the_file(
+def test_options_take_precedence_over_the_file(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", Path("nowhere"))
@@ -113,7 +113,7 @@ def test_options_and_what_wins_over_the_file(
     assert (search, rules, len(slots)) == (Search(None, 1), RunnerOptions(4, 5.0, 3, None, 1.5, 0.9, 7), 2)
 
 
-def test_words_that_no_run_takes_are_refused(
+def test_unknown_options_of_a_run_are_refused(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_sweep(tmp_path / "tiny.yaml", data_folder)

@@ -182,7 +182,7 @@ def look(seen: Archive, folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_attention_is_measured_on_the_objects_of_the_demo_scenes(tmp_path: Path) -> None:
-    root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=3, progress=False)
+    root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=3)
     files = sorted(path.relative_to(root).as_posix() for path in root.glob("test/*/*.jpg"))
     covered = coverage(root, files, RULE, 7)
     seen = archive_of(files, root, rollout=covered.astype(np.float16))
@@ -283,7 +283,7 @@ def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(t
 
 
 def test_the_folder_is_where_the_scenes_are_written(tmp_path: Path) -> None:
-    root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=1, progress=False)
+    root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=1)
     assert {path.relative_to(root).parts[0] for path in root.rglob("*.png")} == {localization.FOLDER}
     for picture in root.rglob("*.jpg"):
         assert mask_path(root, picture.relative_to(root).as_posix()).is_file()

@@ -84,7 +84,7 @@ def test_the_snippet_runs(library: str, folder: Path, capsys: pytest.CaptureFixt
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     assert not any(cell.get("outputs") for cell in cells)
-    scenes.write(tmp_path / "scenes", progress=False)
+    scenes.write(tmp_path / "scenes")
     run = train(tmp_path / "scenes", tmp_path)
     assert run.is_relative_to(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)

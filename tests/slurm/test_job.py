@@ -20,7 +20,7 @@ from harness.slurm.job import Job, seconds
 )
 def test_times_mean_what_sbatch_makes_of_them(time: str, expected: int) -> None:
     assert seconds(time) == expected
-    assert Job(time).problems() == []
+    assert list(Job(time).problems()) == []
 
 
 @pytest.mark.parametrize("time", ["4h", "", "1:2:3:4", "-1", "4:00:00 --partition=x", "4:00:00\n", "١٠"])
@@ -40,4 +40,4 @@ def test_all_problems_are_reported_together() -> None:
 
 def test_kinds_of_gpu() -> None:
     assert (Job("9", gpus="a100:4").gpu_count, Job("9", gpus="4").gpu_count, Job("9").gpu_count) == (4, 4, 0)
-    assert Job("9", gpus="a100:4", partition="gpu,gpu-long", account="team_1.2@x").problems() == []
+    assert list(Job("9", gpus="a100:4", partition="gpu,gpu-long", account="team_1.2@x").problems()) == []

@@ -67,7 +67,7 @@ def test_cancelling_nothing_calls_nothing(program: Callable[[str, str], Path]) -
     assert calls.read_text() == "7_0 8\n"
 
 
-def test_a_controller_that_is_away_costs_status_one_line(
+def test_status_names_a_silent_controller_in_one_line(
     program: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = program("squeue", "echo 'squeue: error: no controller' >&2; exit 1")

@@ -20,7 +20,7 @@ def test_a_site_file(tmp_path: Path) -> None:
     assert read_site(file) == Site(("cuda/12.4",), ("source ~/venv/bin/activate",), ("--mem=32G",))
 
 
-def test_it_is_found_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_site_file_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".config" / "vit-harness").mkdir(parents=True)
     (tmp_path / ".config" / "vit-harness" / "slurm.toml").write_text('modules = ["x"]')

@@ -110,7 +110,7 @@ def test_two_agents_run_a_grid_to_its_end(data_folder: Path, tmp_path: Path, ser
 
 
 @pytest.mark.parametrize("launcher", [ONE_PROCESS, TWO_PROCESSES], ids=["1 process", "2 processes"])
-def test_stopped_by_the_server_or_with_the_agent(
+def test_a_run_is_stopped_by_the_server_or_with_its_agent(
     data_folder: Path, tmp_path: Path, server: WandbServer, launcher: tuple[str, ...]
 ) -> None:
     """Three runs that would train forever, one after the other: how they end, and that no process is left."""

@@ -55,7 +55,7 @@ def test_both_engines_give_the_same_scores(tmp_path: Path) -> None:
     contents["run_cap"] = 3
     sweep_file = tmp_path / "demo.yaml"
     sweep_file.write_text(yaml.safe_dump(contents))
-    data = scenes.write(tmp_path / "scenes", train=4, valid=2, test=2, progress=False)
+    data = scenes.write(tmp_path / "scenes", train=4, valid=2, test=2)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     programs = (write_accelerate(tmp_path / "bin"), Path(sys.executable).parent, os.environ["PATH"])
     environment |= {"PATH": ":".join(map(str, programs)), "PYTHONPATH": str(ROOT), "WANDB_DIR": str(tmp_path)}

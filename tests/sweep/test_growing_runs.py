@@ -138,7 +138,7 @@ def test_results_of_other_settings_are_not_taken_over(
 def board(file: Path, runs: Path) -> str:
     sweep = read_sweep(file)
     folder = sweep_folder(sweep, runs)
-    return to_json(results_of(TrialQueue.load(sweep, folder, None), sweep, folder).board)
+    return to_json(results_of(TrialQueue.load(sweep, folder, None), folder).board)
 
 
 @pytest.mark.parametrize("storage", ["default", "journal"])

@@ -89,7 +89,7 @@ def test_repeating_deletes_nothing_and_a_better_run_replaces_a_worse_one(sweep: 
     assert kept == ["1", "5", "failed", "preempted", "running"]
 
 
-def test_minimize_and_runs_without_the_metric(tmp_path: Path) -> None:
+def test_with_minimize_the_run_with_the_lowest_value_stays(tmp_path: Path) -> None:
     for index, value in enumerate((0.3, 0.9, None)):
         write(tmp_path / f"{index}", value)
     assert keep_best(tmp_path, 1, Metric("best/val_f1", "minimize")) == [tmp_path / "1", tmp_path / "2"]
@@ -154,7 +154,7 @@ def write_seed(sweep: Path, name: str, value: float | None, lr: float, seed: int
     (sweep / name / "checkpoints" / BEST).write_bytes(b"weights")
 
 
-def test_of_several_seeds_the_best_one_of_the_best_settings_stays(tmp_path: Path) -> None:
+def test_the_best_seed_of_each_of_the_best_settings_stays(tmp_path: Path) -> None:
     """Of b the luckiest run of all goes, because the mean of a is higher."""
     for seed, (a, b) in enumerate(((0.9, 0.5), (0.92, 0.99))):
         write_seed(tmp_path, f"a{seed}", a, 1e-3, seed)

@@ -11,7 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from harness.config import RunConfig
 from harness.options import parse
-from harness.sweep.search.grid import check_points, equal_points, grid_points, probe_points, random_points
+from harness.sweep.search.grid import check_points, grid_points, probe_points, random_points
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from tests import ROOT
 
@@ -64,8 +64,8 @@ def test_the_agent_starts_the_same_runs(path: Path) -> None:
     sweep, content = read_sweep(path), load_sweep_config(str(path))
     assert content
     points = points_of(sweep)
-    assert check_points(sweep, points) == []
-    assert equal_points(sweep, points) == []
+    checked = check_points(sweep, points)
+    assert (checked.problems, checked.equal) == ([], [])
     for point in points:
         words = command_of_agent(content, point)
         assert words[:6] == LAUNCH

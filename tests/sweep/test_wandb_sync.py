@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ from harness import track
 from harness.cli import main
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
+from harness.runs.rules import Goal
 from harness.sweep.retention import keep_best
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
@@ -83,16 +86,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     assert server.refused == []
 
 
-def send(folder: Path, **options: Any) -> dict[str, Any]:
-    """The report of `sync_sweep`, called in a separate process."""
+def send(folder: Path, goal: Goal = "maximize") -> dict[str, Any]:
+    """What `sync_sweep` prints, called in a separate process: a line per run, and a summary; and its exit code."""
 
     def work() -> dict[str, Any]:
-        lines: list[str] = []
+        output = io.StringIO()
         try:
-            report = sync_sweep(folder, read_runs(folder), say=lines.append, **options)
-            return {"lines": lines, "text": report.text().splitlines(), "exit_code": report.exit_code}
+            with contextlib.redirect_stdout(output):
+                code = sync_sweep(folder, read_runs(folder), {}, metric="best/val_f1", goal=goal)
+            *lines, counts, best = output.getvalue().splitlines()
+            return {"lines": lines, "text": [counts, best], "exit_code": code}
         except HarnessError as error:
-            return {"lines": lines, "error": str(error)}
+            return {"lines": output.getvalue().splitlines(), "error": str(error)}
 
     return in_child(work)
 

@@ -62,7 +62,7 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     write_rows(folder, 1)
     queue.report(there, 1, 0.3)
     queue.report(there, 2, 0.2)
-    view = SweepWatch(sweep, queue)
+    view = SweepWatch(queue)
     first, second, third = view.rows()
     assert (first.epoch, first.metric, first.progress) == (1.4, 0.1, "1.4/4")
     assert (second.epoch, second.metric, second.progress) == (2.0, 0.2, "2.0/4")
@@ -72,7 +72,7 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     # A run that was resumed has not trained since the trial was first claimed.
     assert first.seconds_left is not None
     RunFolder(folder).write("manifest.json", {"earlier_starts": [{}]})
-    assert SweepWatch(sweep, queue).rows()[0].seconds_left is None
+    assert SweepWatch(queue).rows()[0].seconds_left is None
     assert first.place == os.uname().nodename
 
     # The time left comes from the speed that is seen: 2.6 epochs took a second, none is left of 4 at the end.
@@ -90,7 +90,7 @@ def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: P
     write_whereabouts(queue, claimed.number, RunFolder(Path("/on/another/disk")), 4)
     queue.report(claimed, 1, 0.25)
     console = Console(file=io.StringIO(), width=100)
-    rows = SweepWatch(sweep, queue).rows()
+    rows = SweepWatch(queue).rows()
     console.print(live_table(rows, sweep, 60.0, 100))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0].startswith("tiny: 0 of 3 done, 1 running, about 2 min")
@@ -111,7 +111,7 @@ def test_each_change_is_one_line_and_the_end_of_the_sweep_ends_it(
     child = start_sweep(file, tmp_path / "runs")
     assert wait_for((tmp_path / "runs" / "tiny" / "sweep.yaml").exists, 30)
     console = Console(file=io.StringIO(), width=200)
-    watch(read_sweep(file), trial_queue(file, tmp_path / "runs"), console)
+    watch(trial_queue(file, tmp_path / "runs"), console)
     child.join()
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[-1] == "The sweep tiny has ended: 3 finished."
@@ -144,9 +144,9 @@ def test_status_has_the_epoch_and_the_time_left_of_running_trials(
     write_rows(folder.path, 1)
     folder.write("config.json", sweep.config(claimed.settings).to_dict())
     folder.write("summary.json", {"state": "running", "best/val_f1": 0.1})
-    results = results_of(queue, sweep, tmp_path / "tiny")
+    results = results_of(queue, tmp_path / "tiny")
     runs = results.runs
-    rows = SweepWatch(sweep, queue).rows()
+    rows = SweepWatch(queue).rows()
     text = status_table(rows, runs, sweep, [], width=80)
     header, first, second, _ = text.splitlines()
     assert header.split() == ["trial", "lr", "state", "epoch", "best/val_f1", "left", "on"]

@@ -45,7 +45,7 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
 
     sweep = read_sweep(file)
     queue = TrialQueue.load(sweep, tmp_path / "here" / "tiny", storage)
-    results = results_of(queue, sweep, tmp_path / "here" / "tiny")
+    results = results_of(queue, tmp_path / "here" / "tiny")
     board = results.board
     assert board.settings == ("lr",)
     values = {record.settings["lr"]: record.value for record in queue.records() if record.settings}
@@ -56,14 +56,14 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     assert {(note.machine, note.epochs) for note in notes.values()} == {("n2 (job 7_2)", 1)}
     # Without any folder, the ledger alone has them all.
     shutil.rmtree(tmp_path / "here")
-    results = results_of(queue, sweep, tmp_path / "here" / "tiny")
+    results = results_of(queue, tmp_path / "here" / "tiny")
     assert {row.settings["lr"]: row.metric for row in results.board.finished} == values
     assert len(results.elsewhere) == 3
 
 
 def test_a_leaderboard_of_a_sweep_that_still_runs_says_so(file: Path, tmp_path: Path) -> None:
     assert sweep_here(file, tmp_path / "runs") == 0
-    done = results_of(trial_queue(file, tmp_path / "runs"), read_sweep(file), tmp_path / "runs" / "tiny")
+    done = results_of(trial_queue(file, tmp_path / "runs"), tmp_path / "runs" / "tiny")
     assert "Not final" not in done.text()
     states = ("running", "waiting", "running")
     running = [dataclasses.replace(record, state=state) for record, state in zip(done.records, states, strict=True)]

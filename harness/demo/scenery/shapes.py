@@ -148,14 +148,14 @@ def bounds(shapes: list[Shape]) -> tuple[float, float, float, float]:
     return float(lows[0]), float(lows[1]), float(highs[0]), float(highs[1])
 
 
-def paint(shapes: list[Shape], picture: Image.Image, mask: Image.Image, origin: Points, axes: Points) -> None:
+def paint(shapes: list[Shape], canvas: Image.Image, mask: Image.Image, origin: Points, axes: Points) -> None:
     """Draw on an RGB image and, in white, on an L mask. Pixel = origin (2,) + point @ axes (2, 2)."""
-    on_picture, on_mask = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
+    on_canvas, on_mask = ImageDraw.Draw(canvas), ImageDraw.Draw(mask)
     unit = math.sqrt(abs(float(np.linalg.det(axes))))
     for shape in shapes:
         points = [tuple(point) for point in (origin + shape.points @ axes).tolist()]
         width = max(1, round(shape.width * unit))
-        for draw, colour in ((on_picture, shape.colour), (on_mask, 255)):
+        for draw, colour in ((on_canvas, shape.colour), (on_mask, 255)):
             if shape.width == 0:
                 draw.polygon(points, fill=colour)
                 continue

@@ -14,7 +14,6 @@ from harness.sweep.execution.surroundings import RUN_LOCKED
 from harness.sweep.retention import drop_state
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ClaimedTrial
-from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_scores
 
 TAKEN_OVER = "another runner took over this trial (no heartbeat received)"
@@ -26,14 +25,9 @@ class TrialEndings:
     """Records how trials of one runner end, and remembers when the runner must not start another one."""
 
     def __init__(
-        self,
-        sweep: Sweep,
-        trial_queue: TrialQueue,
-        pending: PendingTrials,
-        progress: SweepProgress,
-        options: RunnerOptions,
+        self, trial_queue: TrialQueue, pending: PendingTrials, progress: SweepProgress, options: RunnerOptions
     ) -> None:
-        self._sweep, self._trial_queue, self._pending = sweep, trial_queue, pending
+        self._sweep, self._trial_queue, self._pending = trial_queue.sweep, trial_queue, pending
         self._progress, self._options = progress, options
         self.pause_cause: str | None = None  # lies outside the trials: no further one is started
         self.failures_in_a_row = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +13,16 @@ from rich.live import Live
 from harness.runs.rules import printable
 from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.search.trial_record import ENDED, ClaimedTrial, TrialRecord
-from harness.sweep.spec.sweep_file import Sweep
+from harness.sweep.search.trial_record import ENDED, ClaimedTrial
 from harness.sweep.trial_table import Row, describe, live_table
+from harness.sweep.watch import SweepWatch
 
 
 class SweepProgress:
     """A context manager. Without a terminal it only prints events."""
 
-    def __init__(self, sweep: Sweep, trial_queue: TrialQueue) -> None:
-        self._sweep, self._trial_queue = sweep, trial_queue
+    def __init__(self, trial_queue: TrialQueue) -> None:
+        self._sweep, self._trial_queue, self._view = trial_queue.sweep, trial_queue, SweepWatch(trial_queue)
         self._console = Console(highlight=False, soft_wrap=True)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
@@ -52,20 +51,15 @@ class SweepProgress:
             return
         self._last_refresh = time.monotonic()
         trials = {trial.claimed.number: trial for trial in running}
-        rows = [self._row(record, trials.get(record.number)) for record in self._trial_queue.records()]
-        # Trials of one sweep take about equally long.
-        totals = [trial.total_seconds for trial in running if trial.total_seconds]
-        mean = statistics.fmean(totals) if totals else None
-        self._live.update(live_table(rows, self._sweep, mean, self._console.width), refresh=True)
+        rows = [_of_runner(row, trials.get(row.record.number)) for row in self._view.rows()]
+        table = live_table(rows, self._sweep, self._view.trial_seconds(), self._console.width)
+        self._live.update(table, refresh=True)
 
-    def _row(self, record: TrialRecord, trial: RunningTrial | None) -> Row:
-        if trial is None:
-            return Row(record, metric=record.value)
-        return Row(
-            dataclasses.replace(record, state="ending") if trial.kill_at is not None else record,
-            f"GPU {','.join(trial.slot.gpus)}" if trial.slot.gpus else f"{len(trial.slot.cores)} cores",
-            trial.metrics.epoch,
-            trial.config.epochs,
-            trial.value(self._sweep.metric.name),
-            trial.seconds_left,
-        )
+
+def _of_runner(row: Row, trial: RunningTrial | None) -> Row:
+    """A row as the runner of its trial knows it: with its part of the machine, and whether it is ended."""
+    if trial is None:
+        return row
+    record = dataclasses.replace(row.record, state="ending") if trial.kill_at is not None else row.record
+    place = f"GPU {','.join(trial.slot.gpus)}" if trial.slot.gpus else f"{len(trial.slot.cores)} cores"
+    return dataclasses.replace(row, record=record, place=place)

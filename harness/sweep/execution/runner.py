@@ -33,7 +33,6 @@ from harness.sweep.search.lease import HEARTBEAT_SECONDS
 from harness.sweep.search.study_trials import STOP_REASON, read_trial
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ClaimedTrial
-from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.whereabouts import write_whereabouts
 
 POLL_SECONDS = 0.05  # between two reads of the trials' files: a slot stays empty as long after a trial's test
@@ -44,19 +43,18 @@ MEMORY_POLL_SECONDS = 1.0  # between two looks at the memory of a trial: each re
 class Runner:
     """Runs the trials of one sweep: in each slot one that trains, and perhaps a tested one that draws figures."""
 
-    def __init__(
-        self, sweep: Sweep, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions
-    ) -> None:
-        self.sweep, self.trial_queue, self.folder, self.slots, self.options = sweep, trial_queue, folder, slots, options
-        self.progress = SweepProgress(sweep, trial_queue)
+    def __init__(self, trial_queue: TrialQueue, folder: Path, slots: list[Slot], options: RunnerOptions) -> None:
+        self.sweep, self.trial_queue, self.folder = trial_queue.sweep, trial_queue, folder
+        self.slots, self.options = slots, options
+        self.progress = SweepProgress(trial_queue)
         self.running: list[RunningTrial] = []
         self._signals: list[int] = []  # received, in order
         self._exit_code: int | None = None  # set when the sweep stops before its last trial
-        self._time_limit = TimeLimit(options.end_by, sweep, folder)
+        self._time_limit = TimeLimit(options.end_by, trial_queue, folder)
         self._out_of_time = False
         self.budget = BudgetWatch(options, trial_queue)
         self._pending = PendingTrials(trial_queue, self.progress)
-        self.endings = TrialEndings(sweep, trial_queue, self._pending, self.progress, options)
+        self.endings = TrialEndings(trial_queue, self._pending, self.progress, options)
         self._next_stop_check = self._next_heartbeat = self._next_claim = 0.0
         self._context: Any = multiprocessing.get_context(options.start_method)
         if options.start_method == "forkserver":
@@ -113,7 +111,7 @@ class Runner:
             return
         for slot in self.slots:
             while self._is_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
-                if shortage := self._time_limit.shortage(self.trial_queue):
+                if shortage := self._time_limit.shortage():
                     self._out_of_time = True
                     self.progress.event(None, shortage)
                     return
@@ -187,7 +185,7 @@ class Runner:
         if any(other.slot is trial.slot and other.is_finishing for other in self.running):
             return False
         decides = self.sweep.method == "bayes" or self.options.results_decide
-        if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end(self.trial_queue):
+        if decides or trial.slot.gpus or trial.config.verify or self._time_limit.awaits_first_end():
             return False
         if time.monotonic() < trial.next_memory_check:
             return False

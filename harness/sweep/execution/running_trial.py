@@ -47,10 +47,8 @@ class RunningTrial:
     folder: RunFolder
     log: Path
     metrics: MetricsReader
-    started: float = field(default_factory=time.time)
     last_progress: float = field(default_factory=time.monotonic)  # when it last wrote a file
     last_modified: float = 0.0  # modification time of that file
-    first_epoch: float | None = None  # where a resumed run started; None until it logs
     reported: int = 0  # epochs reported to the trial queue
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
@@ -66,8 +64,6 @@ class RunningTrial:
         modified = last_modified(self.folder, self.log)
         if modified != self.last_modified:
             self.last_modified, self.last_progress = modified, time.monotonic()
-        if self.first_epoch is None and self.metrics.newest is not None:
-            self.first_epoch = self.metrics.epoch
 
     def value(self, metric: str, *, epochs: int | None = None) -> float | None:
         """The metric after so many epochs; without a number, now."""
@@ -122,18 +118,6 @@ class RunningTrial:
         ended_by_signal = self.process.exitcode in (*(128 + signum for signum in STOP_SIGNALS), FORK_SERVER_ENDED)
         return ended_by_signal and read_summary(self.folder).get("state") == "preempted"
 
-    @property
-    def total_seconds(self) -> float | None:
-        """Estimated duration of the whole trial at its speed so far; None before it has trained."""
-        if self.first_epoch is None or self.metrics.epoch <= self.first_epoch:
-            return None
-        return (time.time() - self.started) / (self.metrics.epoch - self.first_epoch) * self.config.epochs
-
-    @property
-    def seconds_left(self) -> float | None:
-        total = self.total_seconds
-        return None if total is None else total * max(0.0, 1 - self.metrics.epoch / self.config.epochs)
-
 
 def start_trial(
     context: Any, claimed: ClaimedTrial, config: RunConfig, slot: Slot, environment: Mapping[str, str]
@@ -147,20 +131,19 @@ def start_trial(
         args=(arguments(config), environment, slot.cores, slot.processes, bool(slot.gpus), str(log)),
         name=f"trial-{claimed.number}",
     )
-    earlier_predictions, earlier_kills = _modification_time(folder.predictions), memory_kills()
-    process.start()
-    metrics = MetricsReader(folder.metrics)
-    return RunningTrial(
+    trial = RunningTrial(
         claimed,
         config,
         slot,
         process,
         folder,
         log,
-        metrics,
-        earlier_predictions=earlier_predictions,
-        earlier_memory_kills=earlier_kills,
+        MetricsReader(folder.metrics),
+        earlier_predictions=_modification_time(folder.predictions),
+        earlier_memory_kills=memory_kills(),
     )
+    process.start()
+    return trial
 
 
 def _modification_time(path: Path) -> int | None:

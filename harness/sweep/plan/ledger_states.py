@@ -9,11 +9,10 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import HarnessError
-from harness.runs.folder import refuse_links_in
 from harness.sweep.search.growth import file_keys, known_trials
 from harness.sweep.search.identity import read_contents
 from harness.sweep.search.ledger import REMOVED
-from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file, refuse_lost_ledger
+from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import NotBegunError
 from harness.sweep.search.trial_queue import TrialQueue
@@ -35,11 +34,7 @@ def ledger_states(
     Writes nothing. Raises HarnessError for a trial queue that cannot be read or is lost, and for one that
     `harness sweep run` refuses.
     """
-    refuse_links_in(folder, folder / "logs")
-    refuse_lost_ledger(sweep, folder, storage)
-    file = ledger_file(folder, storage)
-    if file is not None and not (file.exists() and file.stat().st_size):  # opening it would create its tables
-        return ()
+    check_sweep_folder(sweep, folder, storage)
     try:
         with ledger_errors_in_words(sweep.path):
             trial_queue = TrialQueue.load(sweep, folder, storage)

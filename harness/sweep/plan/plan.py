@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,7 @@ from harness.run_name import naming_by
 from harness.settings.option import value_type
 from harness.sweep.plan.estimate import Cost, UnknownCost, about_bytes, about_time, estimate
 from harness.sweep.plan.ledger_states import ledger_states, states_line
-from harness.sweep.search.grid import (
-    checked_configs,
-    equal_points,
-    infeasible_points,
-    number_of_trials,
-    points_of,
-    probe_points,
-)
+from harness.sweep.search.grid import CheckedPoints, number_of_trials, points_of, probe_points, valid_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_record import ENDED
 from harness.sweep.session import sweep_folder
@@ -73,8 +65,8 @@ def plan(
     which is announced on stderr. `storage` is that of the trial queue, if the sweep has begun.
     """
     trials, points = number_of_trials(sweep, search), points_of(sweep, search)
-    valid = checked_configs(sweep, points or probe_points(sweep))
-    notes, cost = _notes(sweep, list(valid.values()), points), None
+    checked = valid_points(sweep, points or probe_points(sweep))
+    valid, notes, cost = checked.configs, _notes(sweep, checked), None
     states = ledger_states(sweep, search, points, valid.values(), sweep_folder(sweep, runs_dir), storage)
     ended = {place for place, state in enumerate(states) if state in ENDED}
     configs = [config for place, config in valid.items() if not points or place not in ended]
@@ -113,9 +105,9 @@ def render(plan: Plan) -> str:
     return "\n".join([*lines, *(f"note   {note}" for note in plan.notes)])
 
 
-def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(sweep: Sweep, checked: CheckedPoints) -> list[str]:
     """Hints about valid settings that may be a mistake."""
-    notes = [f"infeasible: {problem}" for problem in infeasible_points(sweep, points or probe_points(sweep))]
+    notes = [f"infeasible: {problem}" for problem in checked.infeasible]
     for parameter in sweep.parameters:
         if parameter.distribution == "int_uniform" and value_type(_FIELDS[parameter.name])[0] is float:
             notes.append(
@@ -129,10 +121,10 @@ def _notes(sweep: Sweep, configs: Sequence[RunConfig], points: Sequence[Mapping[
                 f"{parameter.name}: min and max of {parameter.distribution} are exponents of e: its values are between "
                 f"{smallest:.3g} and {largest:.3g}. To give values, use {parameter.distribution}_values."
             )
-    if sweep.method == "random" and (groups := equal_points(sweep, points)):
-        repeated = sum(len(numbers) - 1 for numbers in groups)
+    if sweep.method == "random" and checked.equal:
+        repeated = sum(len(numbers) - 1 for numbers in checked.equal)
         notes.append(f"{repeated} of the random trials repeat the settings of another trial, as with W&B.")
-    longest = max(config.epochs for config in configs)
+    longest = max(config.epochs for config in checked.configs.values())
     if sweep.early_terminate and sweep.early_terminate.bands[0] >= longest:
         notes.append(
             f"early_terminate has no effect: it first compares runs at epoch {sweep.early_terminate.bands[0]}, and no "
@@ -186,9 +178,12 @@ def _trial_columns(plan: Plan) -> list[Column]:
 
 def _parameter_columns(sweep: Sweep) -> list[Column]:
     """The parameters of a Bayesian search."""
-    cells = zip(*((entry.name, entry.distribution, _values(entry)) for entry in sweep.parameters), strict=True)
-    headings = ("setting", "distribution", "values")
-    return [Column(heading, column, is_text=True) for heading, column in zip(headings, cells, strict=True)]
+    cells = {
+        "setting": [entry.name for entry in sweep.parameters],
+        "distribution": [entry.distribution for entry in sweep.parameters],
+        "values": [_values(entry) for entry in sweep.parameters],
+    }
+    return [Column(name, tuple(column), is_text=True) for name, column in cells.items()]
 
 
 def _values(parameter: Parameter) -> str:

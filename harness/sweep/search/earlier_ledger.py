@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from harness.errors import ConfigError
 from harness.sweep.search.definition import Definition, begun_sweep, earlier_search
-from harness.sweep.search.identity import Contents, computed_settings, identity_of, run_settings
+from harness.sweep.search.identity import Contents, computed_settings, identity_of, numbered, run_settings
 from harness.sweep.search.ledger import run_id_of
 from harness.sweep.search.settings import Search
 from harness.sweep.spec.sweep_file import Sweep
@@ -46,15 +45,11 @@ def with_identities(
     trials: Mapping[str | int, FrozenTrial], computed: Mapping[int, Mapping[str, Any]]
 ) -> dict[str | int, FrozenTrial]:
     """The same trials by key; those without one by the identity of their computed settings, as far as it is known."""
-    counts: Counter[str] = Counter()
-    keyed: dict[str | int, FrozenTrial] = {}
-    for key, trial in sorted(trials.items(), key=lambda item: item[1].user_attrs["point"]):
-        if isinstance(key, int) and trial.number in computed:
-            identity = identity_of(computed[trial.number])
-            counts[identity] += 1
-            key = identity if counts[identity] == 1 else f"{identity}#{counts[identity]}"
-        keyed[key] = trial
-    return keyed
+    ordered = sorted(trials, key=lambda key: trials[key].user_attrs["point"])
+    without = [key for key in ordered if isinstance(key, int) and trials[key].number in computed]
+    identities = numbered(identity_of(computed[trials[key].number]) for key in without)
+    keys: dict[str | int, str] = dict(zip(without, identities, strict=True))
+    return {keys.get(key, key): trials[key] for key in ordered}
 
 
 def earlier_definition(study: optuna.Study, sweep: Sweep, computed: Mapping[int, Mapping[str, Any]]) -> Definition:

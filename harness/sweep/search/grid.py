@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import itertools
 import re
 import zlib
@@ -78,44 +78,52 @@ def probe_points(sweep: Sweep) -> list[dict[str, Any]]:
     return [*ends, *random_points(sweep, 64, seed=0)]
 
 
-def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Problems of the sweep: no trial has valid settings, or trials of a grid compute the same.
+@dataclasses.dataclass(frozen=True)
+class CheckedPoints:
+    """What the points of a sweep compute. Points are trials, or examples of those of a Bayesian search."""
 
-    One sentence per problem, however many trials have it.
-    """
+    configs: dict[int, RunConfig]  # of the points with valid settings, by their places
+    equal: list[list[int]]  # groups of trials that compute the same
+    infeasible: list[str]  # which trials have invalid settings and do not run: a sentence per problem
+    problems: list[str]  # of the sweep: no trial has valid settings, or trials of a grid compute the same
+
+
+def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> CheckedPoints:
+    """Compute the config of each point. One sentence per problem, however many trials have it."""
     fixed = commands.named_settings([*commands.run_words(sweep.command, {}), *sweep.overrides])
     if "data" not in fixed | {parameter.name for parameter in sweep.parameters}:
-        return ["The image folder is missing. Add `- --data=FOLDER` to `command`, or `--data FOLDER` after `--`."]
-    same, invalid = _group(sweep, points)
-    problems = []
-    if len({number for _, numbers in invalid for number in numbers}) == len(points):
-        problems += _sentences(sweep, invalid, len(points))
+        missing = "The image folder is missing. Add `- --data=FOLDER` to `command`, or `--data FOLDER` after `--`."
+        return CheckedPoints({}, [], [], [missing])
+    configs: dict[int, RunConfig] = {}
+    same: dict[str, list[int]] = {}
+    invalid: dict[str, tuple[str, list[int]]] = {}
+    for number, point in enumerate(points):
+        try:
+            configs[number] = sweep.config(point)
+            same.setdefault(configs[number].identity, []).append(number)
+        except ConfigError as error:
+            for problem in error.problems:
+                # Random values are all different, so problems that differ only in numbers are grouped.
+                kind = problem if sweep.method == "grid" else re.sub(r"-?\d+(\.\d+)?(e[-+]?\d+)?", "0", problem)
+                invalid.setdefault(kind, (problem, []))[1].append(number)
+    equal = [numbers for numbers in same.values() if len(numbers) > 1]
+    infeasible = [f"{_subject(sweep, numbers, len(points))}: {problem}" for problem, numbers in invalid.values()]
+    problems = [] if configs else infeasible
     if sweep.method == "grid":
-        problems += [
+        problems = problems + [
             f"{_trials(numbers)} are the same run: {_difference([points[number] for number in numbers])}"
-            for numbers in same
+            for numbers in equal
         ]
-    return _at_most(problems)
+    return CheckedPoints(configs, equal, _at_most(infeasible), _at_most(problems))
 
 
-def infeasible_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which of these trials have invalid settings, and why: a sentence per problem. They do not run; the others do."""
-    return _at_most(_sentences(sweep, _group(sweep, points)[1], len(points)))
-
-
-def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> dict[int, RunConfig]:
-    """The configs of those points that are valid, by their places.
-
-    Raises ConfigError if no point is valid, or for any other problem, missing weights files included.
-    """
-    if problems := check_points(sweep, points):
-        raise ConfigError(f"{sweep.path}: {problem}" for problem in problems)
-    configs = {}
-    for place, point in enumerate(points):
-        with contextlib.suppress(ConfigError):
-            configs[place] = sweep.config(point)
+def valid_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> CheckedPoints:
+    """The checked points of a valid sweep. Raises ConfigError for its problems, missing weights files included."""
+    checked = check_points(sweep, points)
+    if checked.problems:
+        raise ConfigError(f"{sweep.path}: {problem}" for problem in checked.problems)
     missing: list[ConfigError] = []
-    for config in {config.weights: config for config in configs.values()}.values():
+    for config in {config.weights: config for config in checked.configs.values()}.values():
         try:
             config.resolved()
         except ConfigError as error:
@@ -123,27 +131,7 @@ def checked_configs(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> dict[i
     if missing:
         kind = PathError if all(isinstance(error, PathError) for error in missing) else ConfigError
         raise kind(problem for error in missing for problem in error.problems)
-    return configs
-
-
-def equal_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Groups of trials that compute the same, by their numbers."""
-    return _group(sweep, points)[0]
-
-
-def _group(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> tuple[list[list[int]], list[tuple[str, list[int]]]]:
-    """Numbers of trials: groups that compute the same, and each problem with the trials that have it."""
-    same: dict[str, list[int]] = {}
-    invalid: dict[str, tuple[str, list[int]]] = {}
-    for number, point in enumerate(points):
-        try:
-            same.setdefault(sweep.config(point).identity, []).append(number)
-        except ConfigError as error:
-            for problem in error.problems:
-                # Random values are all different, so problems that differ only in numbers are grouped.
-                kind = problem if sweep.method == "grid" else re.sub(r"-?\d+(\.\d+)?(e[-+]?\d+)?", "0", problem)
-                invalid.setdefault(kind, (problem, []))[1].append(number)
-    return [numbers for numbers in same.values() if len(numbers) > 1], list(invalid.values())
+    return checked
 
 
 def _quantile(seed: int, number: int, name: str) -> float:
@@ -154,14 +142,9 @@ def _quantile(seed: int, number: int, name: str) -> float:
     return ((bits >> 12) + 0.5) / 2**52
 
 
-def _sentences(sweep: Sweep, invalid: Sequence[tuple[str, list[int]]], total: int) -> list[str]:
-    return [f"{_subject(sweep, numbers, total)}: {problem}" for problem, numbers in invalid]
-
-
 def _at_most(problems: list[str]) -> list[str]:
-    if (further := len(problems) - _MAX_PROBLEMS) > 0:
-        problems[_MAX_PROBLEMS:] = [f"There are {further} more problems like these."]
-    return problems
+    further = len(problems) - _MAX_PROBLEMS
+    return [*problems[:_MAX_PROBLEMS], f"There are {further} more problems like these."] if further > 0 else problems
 
 
 def _subject(sweep: Sweep, numbers: Sequence[int], total: int) -> str:

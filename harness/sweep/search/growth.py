@@ -21,9 +21,9 @@ from harness.sweep.search.definition import (
 )
 from harness.sweep.search.earlier_ledger import earlier_definition, earlier_settings, with_identities
 from harness.sweep.search.grid import number_of_trials, points_of, probe_points
-from harness.sweep.search.identity import Contents, computed_settings, point_identity, trial_keys
+from harness.sweep.search.identity import Contents, computed_settings, numbered, point_identity
 from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
-from harness.sweep.search.samplers import queued_parameters
+from harness.sweep.search.samplers import stored_distributions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study_trials import end_without_result
 from harness.sweep.spec.sweep_file import Sweep
@@ -54,9 +54,8 @@ class Growth:
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """A point that was added by hand, and its trial."""
+    """The trial of a point that was added by hand."""
 
-    settings: Mapping[str, Any]
     number: int
     state: str | None  # of a trial that was there before; None for a new one
 
@@ -83,9 +82,9 @@ def grow(
         if trial := known.get(keys[place]):
             queue_again(study, trial)
         elif sweep.method == "bayes":
-            _queue(study, sweep, {"point": place})
+            queue_trial(study, sweep, {"point": place})
         else:
-            _queue(study, sweep, {"point": first_new + count, "key": keys[place], "settings": points[place]})
+            queue_trial(study, sweep, {"point": first_new + count, "key": keys[place], "settings": points[place]})
     in_file = set(keys)
     outside = [
         trial for key, trial in known.items() if key not in in_file and not _is_held(sweep, key, trial, contents)
@@ -108,25 +107,25 @@ def add_points(
     """
     for point in points:
         sweep.config(point)
-    known = _by_identity(study, sweep, contents)
-    place, new_keys = _next_place(known), []
-    for point in points:
-        key = point_identity(sweep, point, contents)
-        trial = known.get(key)
-        if key in new_keys or (trial and ending_of(trial) != REMOVED):
-            continue
-        if trial:
-            queue_again(study, trial, added=True)
+    keys = [point_identity(sweep, point, contents) for point in points]
+    before = _by_identity(study, sweep, contents)
+    place = _next_place(before)
+    new = {
+        key: point
+        for key, point in zip(keys, points, strict=True)
+        if key not in before or ending_of(before[key]) == REMOVED
+    }
+    for key, point in new.items():
+        if key in before:
+            queue_again(study, before[key], added=True)
         else:
-            _queue(study, sweep, {"point": place, "key": key, "settings": dict(point), "added": True})
+            queue_trial(study, sweep, {"point": place, "key": key, "settings": dict(point), "added": True})
             place += 1
-        new_keys.append(key)
-    known = _by_identity(study, sweep, contents)
     added = []
-    for point in points:
-        key = point_identity(sweep, point, contents)
-        state = None if key in new_keys else ending_of(known[key]) or known[key].state.name.lower()
-        added.append(Added(point, known[key].number, state))
+    now = _by_identity(study, sweep, contents)
+    for key in keys:
+        state = None if key in new else ending_of(now[key]) or now[key].state.name.lower()
+        added.append(Added(now[key].number, state))
     return added
 
 
@@ -154,7 +153,7 @@ def file_keys(sweep: Sweep, search: Search, points: Sequence[Mapping[str, Any]],
     """The keys of the file's trials in its order. Those of a Bayesian search are numbers: it chooses settings later."""
     if sweep.method == "bayes":
         return list(range(number_of_trials(sweep, search)))
-    return list(trial_keys(sweep, points, contents))
+    return list(numbered(point_identity(sweep, point, contents) for point in points))
 
 
 def _computed(sweep: Sweep, points: Sequence[Mapping[str, Any]], contents: Contents) -> list[dict[str, Any]]:
@@ -186,8 +185,10 @@ def _next_place(trials: Trials) -> int:
     return 1 + max((trial.user_attrs["point"] for trial in trials.values()), default=-1)
 
 
-def _queue(study: optuna.Study, sweep: Sweep, attributes: Mapping[str, Any]) -> None:
-    parameters = queued_parameters(sweep, attributes.get("settings"))
+def queue_trial(study: optuna.Study, sweep: Sweep, attributes: Mapping[str, Any]) -> None:
+    """Queue a new trial; without `settings` among its attributes, a Bayesian search chooses them later."""
+    settings = attributes.get("settings", {})
+    parameters = {name: settings[name] for name in stored_distributions(sweep, settings)}
     study.enqueue_trial(parameters, user_attrs={"attempts": 0, **attributes})
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,11 @@ def run_settings(run: Run) -> dict[str, Any] | None:
     return computed_settings(config, contents) if contents.data else None
 
 
-def trial_keys(sweep: Sweep, points: Sequence[Mapping[str, Any]], contents: Contents) -> list[str]:
-    """The key of each point's trial: its identity, numbered where random points repeat one (as W&B's do)."""
+def numbered(identities: Iterable[str]) -> list[str]:
+    """Keys of trials: their identities, numbered where random points repeat one (as W&B's do)."""
     counts: Counter[str] = Counter()
     keys = []
-    for point in points:
-        key = point_identity(sweep, point, contents)
+    for key in identities:
         counts[key] += 1
         keys.append(key if counts[key] == 1 else f"{key}#{counts[key]}")
     return keys

@@ -11,6 +11,7 @@ import optuna
 import sqlalchemy.exc
 
 from harness.errors import HarnessError
+from harness.runs.folder import refuse_links_in
 from harness.sweep.search.storage import default_storage, is_damage
 from harness.sweep.spec.sweep_file import Sweep
 
@@ -33,17 +34,18 @@ def ledger_errors_in_words(file: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_lost_ledger(sweep: Sweep, folder: Path, storage: str | None) -> None:
-    """Raises HarnessError if the sweep's folder holds runs and the file of their trial queue is missing or empty.
+def check_sweep_folder(sweep: Sweep, folder: Path, storage: str | None) -> None:
+    """Raises HarnessError if the folder is a link, or if it holds runs and the file of their trial queue is lost.
 
     A new queue would train them all again.
     """
+    refuse_links_in(folder, folder / "logs")
     path = ledger_file(folder, storage)
-    if path is None or _has_content(path):
+    if path is None or has_content(path):
         return
     runs = len(list(folder.glob("*/manifest.json")))
     # The queue is looked for again: another runner may have begun the sweep since, and these runs.
-    if runs and not _has_content(path):
+    if runs and not has_content(path):
         raise HarnessError(
             f"{folder} holds {runs} run{'s' * (runs != 1)}, but the trial queue of the sweep {sweep.name}, {path}, is "
             f"{'empty' if path.exists() else 'missing'}. Make it again from the runs: harness sweep rebuild "
@@ -51,7 +53,7 @@ def refuse_lost_ledger(sweep: Sweep, folder: Path, storage: str | None) -> None:
         )
 
 
-def _has_content(path: Path) -> bool:
+def has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 

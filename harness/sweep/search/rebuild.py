@@ -20,11 +20,13 @@ from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError
 from harness.sweep.execution.metrics_reader import value_after
 from harness.sweep.search.grid import points_of
-from harness.sweep.search.growth import Growth, file_keys, grow
-from harness.sweep.search.identity import Contents, computed_settings, identity, identity_of, run_settings
-from harness.sweep.search.samplers import queued_parameters, stored_distributions
+from harness.sweep.search.growth import Growth, file_keys, grow, queue_trial
+from harness.sweep.search.identity import Contents, computed_settings, identity, identity_of, numbered, run_settings
+from harness.sweep.search.ledger_errors import ledger_file
+from harness.sweep.search.samplers import ended_trial
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import default_storage, open_storage
+from harness.sweep.search.trial_record import ENDINGS
 from harness.sweep.spec.repeats import SEED
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
@@ -95,10 +97,8 @@ def rebuild(sweep: Sweep, search: Search, folder: Path, storage: str | None, con
 
 def _move_damaged(sweep: Sweep, folder: Path, storage: str | None) -> tuple[Path, ...]:
     """Move a ledger aside that cannot be read; HarnessError if it can be, or if it is not a file."""
-    url = storage or default_storage(folder)
-    path = Path(url.removeprefix("sqlite:///")).expanduser() if url.startswith("sqlite:///") else Path(url)
-    is_file = url.startswith("sqlite:///") or "://" not in url
-    if is_file and not path.exists():
+    url, path = storage or default_storage(folder), ledger_file(folder, storage)
+    if path and not path.exists():
         return ()
     try:
         study = optuna.load_study(storage=open_storage(url), study_name=sweep.name)
@@ -106,12 +106,12 @@ def _move_damaged(sweep: Sweep, folder: Path, storage: str | None) -> tuple[Path
     except KeyError:
         return ()  # it is intact, and has no such sweep
     except (HarnessError, optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, ValueError, OSError) as error:
-        if not is_file:
+        if not path:
             raise HarnessError(f"--storage {url} cannot be read, and only files can be moved aside: {error}") from error
     else:
         raise HarnessError(
             f"The trial queue of the sweep {sweep.name} is intact and has {trials} trials. To make it again "
-            f"nevertheless, move {path if is_file else url} away first."
+            f"nevertheless, move {path or url} away first."
         )
     stamp = time.strftime("%Y%m%d-%H%M%S")
     existing = [Path(f"{path}{suffix}") for suffix in SUFFIXES if Path(f"{path}{suffix}").exists()]
@@ -177,20 +177,15 @@ def _add_trials(
     """Add the trials in the order of their numbers. Trials without a run folder had not begun: they wait again."""
     points = points_of(sweep, search)
     keys = file_keys(sweep, search, points, contents)
-    counts: Counter[str] = Counter()
-    run_keys = {}
-    places = _places(sweep, chosen)
-    for number, one in sorted(chosen.items()):
-        counts[one.key] += 1
-        run_keys[number] = one.key if counts[one.key] == 1 else f"{one.key}#{counts[one.key]}"
+    ordered, places = sorted(chosen), _places(sweep, chosen)
+    run_keys = dict(zip(ordered, numbered(chosen[number].key for number in ordered), strict=True))
     for number in range(max(chosen, default=-1) + 1):
         if number in chosen:
             _add_trial(study, sweep, places[number], run_keys[number], chosen[number])
         elif sweep.method == "bayes" and sweep.repeats == 1:
-            study.enqueue_trial({}, user_attrs={"point": number, "attempts": 0})
+            queue_trial(study, sweep, {"point": number})
         elif number < len(keys) and keys[number] not in run_keys.values():
-            attributes = {"point": number, "key": keys[number], "settings": points[number], "attempts": 0}
-            study.enqueue_trial(queued_parameters(sweep, points[number]), user_attrs=attributes)
+            queue_trial(study, sweep, {"point": number, "key": keys[number], "settings": points[number]})
         else:
             study.add_trial(create_trial(state=TrialState.FAIL))  # the number of a trial that was queued again
 
@@ -214,27 +209,22 @@ def _add_trial(study: optuna.Study, sweep: Sweep, point: int, key: str, one: Fou
     if sweep.method != "bayes":
         attributes["key"] = key
     value = one.run.metric(metric) if one.run.finished else None
-    state = {"stopped": TrialState.PRUNED, "infeasible": TrialState.PRUNED, "failed": TrialState.FAIL}.get(
-        one.run.state
-    )
-    if one.run.finished:
-        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
-    if state is None:  # interrupted: it waits, and resumes from its checkpoint
-        study.enqueue_trial(queued_parameters(sweep, settings), user_attrs=attributes)
-        return
     ending = "infeasible" if one.run.finished and value is None else one.run.state
+    if ending not in ENDINGS:  # interrupted: it waits, and resumes from its checkpoint
+        queue_trial(study, sweep, attributes)
+        return
     attributes["ending"] = {"state": ending, "reason": one.run.summary.get("reason")}
     attributes["attempts"] = int(ending == "failed")
-    distributions = stored_distributions(sweep, settings)
     validations = [dict(row) for row in one.run.rows if "val/loss" in row]
     by_epoch = {epoch: value_after(validations[:epoch], metric) for epoch in range(1, len(validations) + 1)}
+    reported = {epoch: value for epoch, value in by_epoch.items() if value is not None}
     study.add_trial(
-        create_trial(
-            state=state,
+        ended_trial(
+            sweep,
+            settings,
+            state=ENDINGS[ending],
             value=value,
-            params={name: settings[name] for name in distributions},
-            distributions=distributions,
             user_attrs=attributes,
-            intermediate_values={epoch: value for epoch, value in by_epoch.items() if value is not None},
+            intermediate_values=reported,
         )
     )

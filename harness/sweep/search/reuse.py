@@ -15,7 +15,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.sweep.search.definition import common
 from harness.sweep.search.identity import Contents, identity, identity_of, run_settings
 from harness.sweep.search.ledger import newest_trials
-from harness.sweep.search.samplers import NATIVE, choose, stored_distributions
+from harness.sweep.search.samplers import NATIVE, choose, ended_trial, stored_distributions
 from harness.sweep.spec.sweep_file import Sweep
 from reports.runs import Run, read_runs
 
@@ -95,17 +95,9 @@ def _complete(study: optuna.Study, sweep: Sweep, trial: optuna.trial.FrozenTrial
 
 def _add(study: optuna.Study, sweep: Sweep, settings: Mapping[str, Any], key: str, run: Run) -> None:
     """Add a finished trial to a Bayesian search."""
-    distributions = stored_distributions(sweep, settings)
     place = 1 + max((trial.user_attrs["point"] for trial in newest_trials(study).values()), default=-1)
     attributes = {"point": place, "key": key, "settings": settings, "attempts": 0, "added": True, **_attributes(run)}
-    study.add_trial(
-        optuna.trial.create_trial(
-            value=run.metric(sweep.metric.name),
-            params={name: settings[name] for name in distributions},
-            distributions=distributions,
-            user_attrs=attributes,
-        )
-    )
+    study.add_trial(ended_trial(sweep, settings, value=run.metric(sweep.metric.name), user_attrs=attributes))
 
 
 def _attributes(run: Run) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, create_trial
 
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
@@ -42,13 +43,6 @@ def make_sampler(search: Search, begun: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.GPSampler(seed=seed)
 
 
-def queued_parameters(sweep: Sweep, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The Optuna parameters of a trial in the queue; empty if its settings are chosen later."""
-    if settings is None:
-        return {}
-    return {name: settings[name] for name in stored_distributions(sweep, settings)}
-
-
 def stored_distributions(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of those settings that the study can store.
 
@@ -63,6 +57,13 @@ def stored_distributions(sweep: Sweep, settings: Mapping[str, Any]) -> dict[str,
             if _holds(distribution, settings[parameter.name]):
                 distributions[parameter.name] = distribution
     return distributions
+
+
+def ended_trial(sweep: Sweep, settings: Mapping[str, Any], **fields: Any) -> FrozenTrial:
+    """A trial that ended elsewhere, with those settings that the study can store; `fields` are of `create_trial`."""
+    distributions = stored_distributions(sweep, settings)
+    params = {name: settings[name] for name in distributions}
+    return create_trial(params=params, distributions=distributions, **fields)
 
 
 def choose(trial: optuna.Trial, sweep: Sweep, settings: Mapping[str, Any] | None) -> dict[str, Any]:

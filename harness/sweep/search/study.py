@@ -9,9 +9,10 @@ from pathlib import Path
 import optuna
 
 from harness.errors import HarnessError
+from harness.sweep.search.ledger_errors import has_content, ledger_file
 from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.settings import Search
-from harness.sweep.search.storage import JOURNAL, default_storage, open_storage
+from harness.sweep.search.storage import default_storage, open_storage
 from harness.sweep.spec.sweep_file import Sweep
 
 # Seconds to wait for the id of a study that another process is creating.
@@ -48,7 +49,8 @@ def load_study(sweep: Sweep, folder: Path, storage: str | None) -> optuna.Study:
     missing = NotBegunError(
         f"The sweep {sweep.name} has not begun in {folder}. Start it: harness sweep run {sweep.path}"
     )
-    if storage is None and not any((folder / name).exists() for name in ("study.db", JOURNAL)):
+    file = ledger_file(folder, storage)
+    if file is not None and not has_content(file):  # opening it would create its tables
         raise missing
     backend = open_storage(storage or default_storage(folder))
     try:

@@ -16,7 +16,8 @@ ENDINGS = {
     "failed": TrialState.FAIL,
 }
 
-# States of records that have ended.
+# States of records that a runner can start, and of those that have ended.
+STARTABLE = ("waiting", "interrupted")
 ENDED = ("finished", "stopped", "infeasible", "failed", "skipped", "removed")
 
 

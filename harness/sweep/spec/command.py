@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.sweep.spec.yaml_text import as_written
+from harness.sweep.spec.yaml_text import as_written, did_you_mean
 
 # W&B's default if a file has no `command`.
 DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
@@ -94,8 +93,7 @@ def _word_problems(word: str) -> list[str]:
     macros = re.findall(r"\$\{[^}]*\}", word)
     unknown = [macro for macro in macros if macro not in _MACROS]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], _MACROS, n=1)
-        advice = f"Did you mean {close[0]}?" if close else f"Macros are {', '.join(_MACROS)} and ${{envvar:NAME}}."
+        advice = did_you_mean(unknown[0], _MACROS, f"Macros are {', '.join(_MACROS)} and ${{envvar:NAME}}.")
         return [f"command: {unknown[0]} is not a macro of W&B; its agent would drop it. {advice}"]
     if macros and word != macros[0]:
         return [f"command: W&B does not replace {macros[0]} within a word: {word!r}. Make it a separate item."]

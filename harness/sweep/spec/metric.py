@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.runs import metric_table
 from harness.runs.rules import Goal
-from harness.sweep.spec.yaml_text import as_written
+from harness.sweep.spec.yaml_text import as_written, did_you_mean
 
 # Metrics that a sweep can optimise, and their directions.
 METRICS: dict[str, Goal] = {metric.key: metric.goal for metric in metric_table.shown_in(metric_table.SWEEP)}
@@ -70,8 +69,7 @@ def _metric_problems(name: str, metric: Mapping[str, Any]) -> list[str]:
     if name.startswith("test/"):
         return [f"metric {name}: a sweep must not choose settings by test images. Use best/val_f1."]
     if name not in METRICS:
-        close = difflib.get_close_matches(name, METRICS, n=1)
-        advice = f"Did you mean {close[0]}?" if close else f"Give one of {', '.join(METRICS)}."
+        advice = did_you_mean(name, METRICS, f"Give one of {', '.join(METRICS)}.")
         return [f"metric {name} is not a metric that a sweep can optimise. {advice}"]
     if metric.get("goal", "minimize") == METRICS[name]:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from harness.config import RunConfig
 from harness.errors import ConfigError
 from harness.settings.option import value_type
 from harness.sweep.spec.distributions import DISTRIBUTIONS, Parameter
-from harness.sweep.spec.yaml_text import as_written, number_in_text
+from harness.sweep.spec.yaml_text import as_written, did_you_mean, number_in_text
 
 # Settings that a sweep file cannot vary, and why.
 NOT_SWEPT = {
@@ -41,7 +40,7 @@ def read_entry(key: str, entry: Any) -> Parameter:
         )
     field = next((field for field in dataclasses.fields(RunConfig) if field.name == name), None)
     if field is None:
-        raise ConfigError(f"parameters: there is no setting {key}. {did_you_mean(name)}")
+        raise ConfigError(f"parameters: there is no setting {key}. {similar_setting(name)}")
     if name in NOT_SWEPT:
         raise ConfigError(f"parameters.{key} cannot be swept: {NOT_SWEPT[name]}.")
     try:
@@ -53,12 +52,10 @@ def read_entry(key: str, entry: Any) -> Parameter:
     return parameter
 
 
-def did_you_mean(name: str) -> str:
+def similar_setting(name: str) -> str:
     """A suggestion for the name of a setting that does not exist."""
     names = [field.name for field in dataclasses.fields(RunConfig)]
-    close = difflib.get_close_matches(name, names, n=1)
-    guess = _OTHER_NAMES.get(name) or (close[0] if close else None)
-    return f"Did you mean {guess}?" if guess else "`harness train --help` lists the settings."
+    return did_you_mean(_OTHER_NAMES.get(name, name), names, "`harness train --help` lists the settings.")
 
 
 def _read(name: str, entry: Any) -> Parameter:
@@ -95,9 +92,8 @@ def _unknown_keys(entry: Mapping[str, Any]) -> list[str]:
     problems = []
     for key in entry:
         if key not in _KEYS:
-            close = difflib.get_close_matches(str(key), _KEYS, n=1)
-            advice = f" Did you mean `{close[0]}`?" if close else ""
-            problems.append(f"`{key}` is not a key of a parameter.{advice}")
+            advice = did_you_mean(key, _KEYS, f"Its keys are {', '.join(_KEYS)}.")
+            problems.append(f"`{key}` is not a key of a parameter. {advice}")
     return problems
 
 
@@ -116,8 +112,7 @@ def _distribution(entry: Mapping[str, Any]) -> str:
     if "distribution" in entry:
         name = entry["distribution"]
         if not isinstance(name, str) or name not in DISTRIBUTIONS:
-            close = difflib.get_close_matches(str(name), DISTRIBUTIONS, n=1)
-            advice = f"Did you mean {close[0]}?" if close else f"Give one of {', '.join(DISTRIBUTIONS)}."
+            advice = did_you_mean(name, DISTRIBUTIONS, f"Give one of {', '.join(DISTRIBUTIONS)}.")
             raise ConfigError(f"{as_written(name)} is not a distribution. {advice}")
         return name
     if "values" in entry:

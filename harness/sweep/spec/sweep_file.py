@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import harness
 from harness.config import RunConfig
@@ -20,11 +19,8 @@ from harness.sweep.spec import command as commands
 from harness.sweep.spec import yaml_text
 from harness.sweep.spec.distributions import Parameter
 from harness.sweep.spec.metric import Hyperband, Metric, read_hyperband, read_metric
-from harness.sweep.spec.parameter_entries import NOT_SWEPT, did_you_mean, read_entry
-from harness.sweep.spec.yaml_text import as_written
-
-T = TypeVar("T")
-Default = TypeVar("Default")
+from harness.sweep.spec.parameter_entries import NOT_SWEPT, read_entry, similar_setting
+from harness.sweep.spec.yaml_text import as_written, did_you_mean
 
 Method = Literal["grid", "random", "bayes"]
 
@@ -88,35 +84,33 @@ def parse_sweep(text: str, path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep in the text of a file. Raises ConfigError with all problems."""
     problems: list[str] = []
 
-    def read_or_default(reader: Callable[..., T], *values: Any, default: Default) -> T | Default:
-        """Call a reader; if it raises ConfigError, collect its problems and return the default."""
+    def read(reader: Callable[..., Any], *values: Any) -> Any:
+        """Call a reader; if it raises ConfigError, collect its problems and return None."""
         try:
             return reader(*values)
         except ConfigError as error:
             problems.extend(error.problems)
-            return default
 
-    content: dict[str, Any] = read_or_default(yaml_text.parse, text, default={})
+    content: dict[str, Any] = read(yaml_text.parse, text)
     if not problems:
         problems += [*_key_problems(content), *_program_problems(content.get("program"))]
-        method = read_or_default(_method, content.get("method"), default=None)
-        entries = read_or_default(_entries, content.get("parameters"), default={})
-        read_entries = [read_or_default(read_entry, key, entries[key], default=None) for key in sorted(entries)]
+        method = read(_method, content.get("method"))
+        entries = read(_entries, content.get("parameters")) or {}
+        parameters = [read(read_entry, key, entries[key]) for key in sorted(entries)]
+        metric, early = content.get("metric"), content.get("early_terminate")
         sweep = Sweep(
             path=path,
             text=text,
-            name=read_or_default(_name, content.get("name"), path, default=""),
+            name=read(_name, content.get("name"), path),
             method=method or "grid",
-            metric=read_or_default(read_metric, content.get("metric"), method, default=Metric("", "maximize")),
-            parameters=tuple(parameter for parameter in read_entries if parameter),
-            command=read_or_default(commands.read_command, content.get("command"), default=commands.DEFAULT),
-            early_terminate=read_or_default(
-                read_hyperband, content.get("early_terminate"), content.get("metric"), default=None
-            ),
-            run_cap=read_or_default(_run_cap, content.get("run_cap"), default=None),
-            project=read_or_default(_text, "project", content.get("project"), default=None),
-            entity=read_or_default(_text, "entity", content.get("entity"), default=None),
-            description=read_or_default(_text, "description", content.get("description"), default=None),
+            metric=read(read_metric, metric, method),
+            parameters=tuple(parameter for parameter in parameters if parameter),
+            command=read(commands.read_command, content.get("command")) or commands.DEFAULT,
+            early_terminate=read(read_hyperband, early, metric),
+            run_cap=read(_run_cap, content.get("run_cap")),
+            project=read(_text, "project", content.get("project")),
+            entity=read(_text, "entity", content.get("entity")),
+            description=read(_text, "description", content.get("description")),
             overrides=tuple(overrides),
         )
         if method == "grid":
@@ -137,8 +131,7 @@ def _key_problems(content: Mapping[str, Any]) -> list[str]:
         elif key == "kind" and value != "sweep":
             problems.append(f"kind is {as_written(value)}; it must be sweep.")
         elif key not in _KEYS:
-            close = difflib.get_close_matches(key, [*_KEYS, *_REFUSED], n=1)
-            advice = f"Did you mean `{close[0]}`?" if close else f"Keys are {', '.join(_KEYS)}."
+            advice = did_you_mean(key, [*_KEYS, *_REFUSED], f"Keys are {', '.join(_KEYS)}.")
             problems.append(f"`{key}` is not a key of a W&B sweep file. {advice}")
     return problems
 
@@ -216,7 +209,7 @@ def _option_problems(sweep: Sweep, swept: set[str]) -> list[str]:
     settings = {field.name for field in dataclasses.fields(RunConfig)}
     unknown = sorted((fixed | overridden) - settings)
     return [
-        *(f"There is no option {option_name(name)}. {did_you_mean(name)}" for name in unknown),
+        *(f"There is no option {option_name(name)}. {similar_setting(name)}" for name in unknown),
         *(
             f"{name} is set twice: by {option_name(name)} in `command` and under `parameters`. Remove one."
             for name in sorted(fixed & swept)

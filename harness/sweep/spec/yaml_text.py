@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def as_written(value: Any) -> str:
         return f"a {'list' if isinstance(value, list) else 'mapping'}"
     text = str(value) if str(value).isprintable() else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def did_you_mean(word: object, names: Iterable[str], otherwise: str) -> str:
+    """A suggestion for a word that is not one of these names."""
+    close = difflib.get_close_matches(str(word), list(names), n=1)
+    return f"Did you mean {close[0]}?" if close else otherwise
 
 
 def number_in_text(value: Any) -> str | None:

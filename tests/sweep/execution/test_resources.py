@@ -109,7 +109,7 @@ def test_more_than_the_machine_has_is_an_error(
         share_machine(*arguments, {})
 
 
-def test_the_memory_that_a_trial_has_in_every_slot(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_memory_of_a_slot(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources_module, "gpu_memory", {"0": 80, "1": 24, "2": 80, "3": 80}.get)
     assert smallest_memory(share_machine(1, None, 1, {})) == 80
     assert smallest_memory(share_machine(4, None, 1, {})) == 24

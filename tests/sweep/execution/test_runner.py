@@ -135,7 +135,7 @@ def test_the_next_trial_starts_while_a_tested_one_draws_its_figures(
     assert len(list(runs.glob("*/*/figures/*.png"))) == 6
 
 
-def test_memory_is_looked_at_once_a_second_and_a_stop_is_requested_once(
+def test_memory_is_read_once_a_second_and_a_stop_is_requested_once(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop turns 20 times a second. A look at the memory reads a file of each process, a request writes one."""
@@ -157,7 +157,7 @@ def test_memory_is_looked_at_once_a_second_and_a_stop_is_requested_once(
     trial = RunningTrial(*fields, prune_reason="pruned")
     looks: list[int] = []
     monkeypatch.setattr(runner_module, "has_memory_for_another", looks.append)
-    one = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
+    one = Runner(queue, tmp_path, [], RunnerOptions(start_method="fork"))
     assert not any(one._frees_slot(trial) for _ in range(3))
     assert looks == [1]
     ask_to_stop(trial)
@@ -196,7 +196,7 @@ def test_the_end_of_a_trial_that_another_machine_took_over_is_not_recorded(
     monkeypatch.setattr(queue, "owns", lambda _: False)
     folder, process = RunFolder(tmp_path / "run"), SimpleNamespace(exitcode=1)
     trial: Any = SimpleNamespace(claimed=claimed, folder=folder, process=process, log=tmp_path, hung=False)
-    runner = Runner(sweep, queue, tmp_path, [], RunnerOptions(start_method="fork"))
+    runner = Runner(queue, tmp_path, [], RunnerOptions(start_method="fork"))
     runner.endings.settle(trial, interrupted=False)
     assert "another runner took over this trial" in capsys.readouterr().out
     assert (queue.records()[0].state, queue.records()[0].attempts) == ("running", 0) and not runner._pending

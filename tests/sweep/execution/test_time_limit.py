@@ -45,7 +45,7 @@ def finish_trials(queue: TrialQueue, seconds: list[float], monkeypatch: pytest.M
 
 
 def limit(queue: TrialQueue, left: float, folder: Path) -> str | None:
-    return TimeLimit(time.time() + left, queue.sweep, folder / "runs" / "tiny").shortage(queue)
+    return TimeLimit(time.time() + left, queue, folder / "runs" / "tiny").shortage()
 
 
 def test_the_median_of_finished_trials_decides(
@@ -58,7 +58,7 @@ def test_the_median_of_finished_trials_decides(
     assert shortage is not None
     assert shortage.startswith("A trial takes about 1 min 30 s, and 1 min 20 s are left of this job:")
     # Without a limit, and with nothing left to start, there is enough time.
-    assert TimeLimit(None, queue.sweep, tmp_path).shortage(queue) is None
+    assert TimeLimit(None, queue, tmp_path).shortage() is None
     assert queue.claim() is not None
     assert limit(queue, 1.0, tmp_path) is None
 
@@ -79,13 +79,13 @@ def test_the_plans_estimate_decides_before_a_trial_has_finished(
     monkeypatch.setattr(
         time_limit, "estimate", lambda *args, **kw: estimates.append(estimate(*args, **kw)) or estimates[-1]
     )
-    checked = TimeLimit(time.time() + 1e6, queue.sweep, tmp_path / "runs" / "tiny")
-    assert checked.shortage(queue) is None
-    assert checked.shortage(queue) is None
+    checked = TimeLimit(time.time() + 1e6, queue, tmp_path / "runs" / "tiny")
+    assert checked.shortage() is None
+    assert checked.shortage() is None
     [cost] = estimates  # it reads the data folder, so it is made once
     assert 0 < cost.trial_seconds < 1000
-    checked = TimeLimit(time.time() + cost.trial_seconds / 100, queue.sweep, tmp_path / "runs" / "tiny")
-    assert checked.shortage(queue) is not None
+    checked = TimeLimit(time.time() + cost.trial_seconds / 100, queue, tmp_path / "runs" / "tiny")
+    assert checked.shortage() is not None
 
 
 def test_a_runner_without_time_starts_no_trial_and_exits_with_0(

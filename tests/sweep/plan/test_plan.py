@@ -443,7 +443,7 @@ def test_problems_that_prevent_a_sweep(tmp_path: Path, data_folder: Path) -> Non
         plan(sweep_of(tmp_path, tmp_path / "empty"), Search(), runs_dir=tmp_path)
 
 
-def test_a_value_that_no_trial_can_use_is_refused_for_its_trials(tmp_path: Path) -> None:
+def test_an_invalid_value_makes_its_trials_infeasible(tmp_path: Path) -> None:
     text = GRID.replace("[none, standard]", "[none, nonee]")
     result = plan(sweep_of(tmp_path, "nowhere", text), Search(), runs_dir=tmp_path)
     names = ["augment=none_lr=0.1_s0", "augment=none_lr=0.001_s0", "infeasible", "infeasible"]

@@ -11,9 +11,7 @@ import pytest
 
 from harness.sweep.search.grid import (
     check_points,
-    equal_points,
     grid_points,
-    infeasible_points,
     points_of,
     probe_points,
     random_points,
@@ -102,21 +100,22 @@ def test_probe_points_reach_the_ends() -> None:
 
 def test_valid_points_have_no_problems() -> None:
     sweep = sweep_of(AUGMENT, SIZE)
-    assert check_points(sweep, grid_points(sweep)) == []
+    assert check_points(sweep, grid_points(sweep)).problems == []
 
 
 def problems(*parameters: Parameter, method: str = "grid", words: tuple[str, ...] = ("--data=images",)) -> list[str]:
     sweep = sweep_of(*parameters, method=method, words=words)
     points = {"grid": grid_points, "bayes": probe_points}.get(method, lambda sweep: random_points(sweep, 12, 0))(sweep)
-    return check_points(sweep, points)
+    return check_points(sweep, points).problems
 
 
 def infeasible(*parameters: Parameter, method: str = "grid") -> list[str]:
     """Problems of single trials. They are not problems of the sweep."""
     sweep = sweep_of(*parameters, method=method)
     points = grid_points(sweep) if method == "grid" else probe_points(sweep)
-    assert check_points(sweep, points) == []
-    return infeasible_points(sweep, points)
+    checked = check_points(sweep, points)
+    assert checked.problems == []
+    return checked.infeasible
 
 
 def test_a_count_caps_a_grid() -> None:
@@ -175,8 +174,9 @@ def test_trials_that_are_the_same_run() -> None:
 def test_random_trials_may_be_the_same_run() -> None:
     sweep = sweep_of(AUGMENT, SIZE, method="random")
     points = random_points(sweep, 12, seed=0)
-    assert check_points(sweep, points) == []
-    groups = equal_points(sweep, points)
+    checked = check_points(sweep, points)
+    assert checked.problems == []
+    groups = checked.equal
     assert all(len({str(points[number]) for number in group}) == 1 for group in groups)
     assert sum(len(group) - 1 for group in groups) == 12 - len({str(point) for point in points})
 
@@ -185,4 +185,4 @@ def test_the_image_folder_is_required() -> None:
     [problem] = problems(AUGMENT, words=())
     assert problem.startswith("The image folder is missing.")
     sweep = dataclasses.replace(sweep_of(AUGMENT, words=()), overrides=("--data", "my_images"))
-    assert check_points(sweep, grid_points(sweep)) == []
+    assert check_points(sweep, grid_points(sweep)).problems == []

@@ -171,12 +171,12 @@ def test_another_seed_of_a_random_search_needs_to_be_accepted(tmp_path: Path, st
     assert opened(tmp_path, sweep, storage, Search(count=3), accept=True).growth.queued == 3
 
 
-def test_values_that_are_all_replaced_need_no_consent(tmp_path: Path) -> None:
+def test_replacing_all_values_needs_no_consent(tmp_path: Path) -> None:
     finish(opened(tmp_path, sweep_of(tmp_path, [1e-3])))
     assert finish(opened(tmp_path, sweep_of(tmp_path, [1e-4, 1e-5]))) == [1e-4, 1e-5]
 
 
-def test_a_setting_that_is_varied_from_now_on(tmp_path: Path, storage: str) -> None:
+def test_a_fixed_setting_may_become_a_varied_one(tmp_path: Path, storage: str) -> None:
     """The default of weight_decay in this recipe is 0.01: of the four points two are there."""
     finish(opened(tmp_path, sweep_of(tmp_path, [1e-3, 1e-2]), storage))
     parameters = {"lr": {"values": [1e-3, 1e-2]}, "weight_decay": {"values": [0.01, 0.1]}}

@@ -41,7 +41,7 @@ def test_weights_in_several_files_are_identified_by_all_of_them(data_folder: Pat
         assert identity(config, recorded_contents(config, recorded)) == identity(config, contents)
 
 
-def test_a_single_file_is_identified_by_its_digest_and_a_folder_without_weights_is_one_sentence(
+def test_a_weights_file_is_identified_by_its_digest_and_a_folder_without_weights_is_refused(
     data_folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "weights.pth"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.sweep.search.ledger_errors import ledger_errors_in_words, ledger_file, refuse_lost_ledger
+from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words, ledger_file
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
@@ -70,10 +70,10 @@ def test_a_lost_ledger_is_not_replaced_by_an_empty_one(
 
 def test_a_sweep_without_runs_may_begin(data_folder: Path, tmp_path: Path) -> None:
     file, ledger, _ = begun(tmp_path, data_folder, "default")
-    refuse_lost_ledger(read_sweep(file), ledger.parent, None)
+    check_sweep_folder(read_sweep(file), ledger.parent, None)
     ledger.unlink()
     (ledger.parent / "lr-0" / "manifest.json").unlink()
-    refuse_lost_ledger(read_sweep(file), ledger.parent, None)
+    check_sweep_folder(read_sweep(file), ledger.parent, None)
 
 
 def test_a_full_database_is_not_called_damaged() -> None:
@@ -105,5 +105,5 @@ def test_a_sweep_that_another_runner_begins_at_this_moment_is_not_lost(
         return list(glob(path, pattern))
 
     monkeypatch.setattr(Path, "glob", begin_elsewhere)
-    refuse_lost_ledger(sweep, folder, None)
+    check_sweep_folder(sweep, folder, None)
     assert (folder / "lr-0" / "manifest.json").exists()

@@ -283,7 +283,7 @@ def test_workers_that_begin_at_the_same_moment_queue_each_trial_once(storage: st
     assert [trial.user_attrs["point"] for trial in trials] == list(range(12))
 
 
-def test_of_a_trial_that_two_machines_queued_only_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_two_machines_queued_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without locks. The first copy has failed before a worker claims the second one."""
     monkeypatch.setattr(lock_module.fcntl, "flock", no_locks)
     sweep = sweep_of(tmp_path, parameters={"lr": {"value": 1e-3}})

@@ -154,7 +154,7 @@ def test_hyphens_in_names_become_underscores() -> None:
         ("lr", {"distribution": 3}, "3 is not a distribution."),
         ("lr", {"distribution": ["normal"]}, "a list is not a distribution."),
         ("lr", {"value": "\x1b[2J"}, "'\\x1b[2J' does not fit"),
-        ("lr", {"vals": [1]}, "`vals` is not a key of a parameter. Did you mean `values`?"),
+        ("lr", {"vals": [1]}, "`vals` is not a key of a parameter. Did you mean values?"),
         ("lr", {"values": [0.1], "min": 0}, "categorical does not take `min`; it takes `values`."),
         ("lr", {"distribution": "uniform", "min": 0.1}, "uniform needs `max`."),
         ("lr", {"min": 0.1}, "needs `values`, `value`, or `min` and `max`."),

@@ -112,7 +112,7 @@ def test_the_bands_of_hyperband_are_those_of_wandb(
             "W&B's grids do not support categorical_w_probabilities",
         ),
         ({"parameters": {"seed": {"min": 0, "max": 10**9}}}, "the grid has 1,000,000,001 points"),
-        ({"metrik": 1}, "`metrik` is not a key of a W&B sweep file. Did you mean `metric`?"),
+        ({"metrik": 1}, "`metrik` is not a key of a W&B sweep file. Did you mean metric?"),
         ({"xyzzy": 1}, "`xyzzy` is not a key of a W&B sweep file. Keys are program, method"),
         ({"job": "x"}, "`job` is not supported: launch jobs need W&B's server."),
         ({"image_uri": "x"}, "`image_uri` is not supported"),
