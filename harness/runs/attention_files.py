@@ -68,6 +68,31 @@ class Archive:
         """(n,) bool: images whose maps are misleading, because a few outlier patches draw the attention."""
         return has_outlier_attention(self.outlier_share, self.outlier_attention)
 
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patches: class token and registers. Files of earlier versions do not say; it was 1."""
+        count = self.settings.get("prefix_tokens", 1)
+        return count if type(count) is int and count >= 0 else 1
+
+    @property
+    def attending(self) -> str:
+        """Whose attention the maps show: that of the tokens which the head reads."""
+        if self.settings.get("pools_by_attention") is True:
+            return "the patches (mean), and in the last layer the pooling"
+        if self.settings.get("read_tokens") == 2:
+            return "the class token and the distillation token (mean)"
+        return "the patches (mean)" if self.settings.get("pools_patches") is True else "the class token"
+
+    @property
+    def off_patches(self) -> str:
+        """Where `class_share` of the attention is: on the class token itself, if that is the only other token."""
+        return "on itself" if self.prefix_tokens == 1 and self.attending == "the class token" else "not on patches"
+
+    @property
+    def block_distance(self) -> np.ndarray:
+        """Attention distance of the last block (n,), in pixels; attention that pools after it has no distance."""
+        return self.distance[:, -2 if self.settings.get("pools_by_attention") is True else -1]
+
 
 @dataclass(frozen=True, eq=False)
 class PositionArchive:

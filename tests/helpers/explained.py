@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change
 from harness.explain.positions.verdict import verdict
+from harness.runs.attention_files import Archive, PositionArchive
 
 
 def made_up_archive(

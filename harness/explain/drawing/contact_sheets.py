@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import (
     DIVERGING,
     PALE,
@@ -32,6 +31,7 @@ from harness.explain.drawing.canvas import (
 from harness.explain.drawing.image_page import save, verdict
 from harness.explain.drawing.right_wrong import GAP, HEADER, MARGIN, right_wrong
 from harness.explain.maps import comparable_maps, first_map, has_own_scale, map_names
+from harness.runs.attention_files import Archive
 from harness.runs.rules import MEAN_MAP
 
 COLUMNS, ROWS = 6, 10  # images of a page

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.archive import PositionArchive
 from harness.explain.positions.measures import Positions, change_map, class_maps, similarity_tiles
 from harness.explain.positions.text import COLUMNS, number_lines, rule_lines, verdict_text
+from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import centred
 from harness.runs.figures import new_figure
 from harness.runs.rules import without_mathtext

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import fitted
 from harness.explain.drawing.image_page import save
 from harness.explain.images import evenly_spaced
 from harness.files import write_atomically
+from harness.runs.attention_files import Archive
 from harness.runs.rules import SPRITES_FILE, VERSION
 
 SIDE = 160  # pixels of a cell; a multiple of 16, JPEG's largest block: no cell's colours run into the next one's

@@ -16,15 +16,13 @@ import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil
 from harness.errors import HarnessError
-from harness.explain.archive import Archive, attending
-from harness.explain.archive import read as read_archive
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, class_name, percent
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
 from harness.explain.drawing.vit_figure import vit_figure
 from harness.explain.maps import combined_maps
 from harness.explain.positions.text import verdict_text
 from harness.model.adapter import parts
-from harness.runs.attention_files import PositionArchive
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.runs.embeddings import centred, cosine
 from harness.runs.figures import new_figure
 from harness.runs.folder import BEST
@@ -111,7 +109,7 @@ def _map_figures(run: FinishedRun) -> Iterator[StudyFigure]:
         f"{archive.files[index]}, predicted {predicted} with {percent(archive.probability[index])}, by the best run on "
         f"validation ({run.label}). Each map from 0 to its largest value, over the image."
     )
-    whose = f"Attention of {attending(archive)}"
+    whose = f"Attention of {archive.attending}"
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     layers = {f"layer {number}": cells for number, cells in enumerate(archive.layers[index], start=1)}
     heads = {f"head {number}": cells for number, cells in enumerate(archive.heads[index], start=1)}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.archive import Archive
 from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
+from harness.runs.attention_files import Archive
 from harness.runs.embeddings import centred
 from harness.runs.figures import new_figure
 from harness.runs.rules import BLUE

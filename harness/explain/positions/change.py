@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from harness.explain.archive import PositionArchive
 from harness.explain.positions import measures, verdict
 from harness.explain.positions.measures import Positions
 from harness.model import adapter
+from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import typical_length
 
 SMALLEST = 1e-300

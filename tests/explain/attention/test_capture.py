@@ -244,7 +244,7 @@ def test_a_model_that_was_compiled_earlier_gives_its_attention_and_refuses_its_t
             with capture_rows(model) as rows:
                 compiled(images)
                 torch.testing.assert_close(rows(), attention_by_torch(model, images)[:, :, :, 0])
-            with pytest.raises(HarnessError, match="0 of 3 hooks fired .* compiled"), capture_tokens(model):
+            with pytest.raises(HarnessError, match=r"0 of 3 hooks fired .* compiled"), capture_tokens(model):
                 compiled(images)
         assert hooks_left(model) == 0
 
