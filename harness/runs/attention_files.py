@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
 
+from harness.runs.embeddings import centred
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
@@ -111,6 +112,22 @@ class PositionArchive:
         patches = len(self.before) - 1
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise ValueError(f"{patches} patches do not form a square grid")
+
+    @property
+    def side(self) -> int:
+        """Patches per row and per column, g."""
+        return math.isqrt(len(self.before) - 1)
+
+    @property
+    def patches(self) -> list[np.ndarray]:
+        """Before and after: embeddings of the patches (P, D) float64, minus their mean over patches."""
+        return [centred(embedding[1:].astype(np.float64)) for embedding in (self.before, self.after)]
+
+    @property
+    def class_tokens(self) -> list[np.ndarray]:
+        """Before and after: the class token plus its position, (1, D) float64."""
+        pairs = ((self.before, self.class_token_before), (self.after, self.class_token_after))
+        return [(embedding[:1] + token).astype(np.float64) for embedding, token in pairs]
 
 
 ATTENTION_FIELDS, POSITION_FIELDS = (

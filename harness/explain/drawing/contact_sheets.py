@@ -42,7 +42,7 @@ PAGES = 10  # of one order: what is looked for comes first
 def contact_sheets(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
     """JPEG files by name: confidence_1, ..., error_1, ..., class_means_relevance_1, ..., right_wrong.
 
-    `error` and `right_wrong` only where labels are known. `pictures(i)` is uint8 (H, W, 3).
+    `error` and `right_wrong` only where labels are known. `images(i)` is uint8 (H, W, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}

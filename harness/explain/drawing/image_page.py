@@ -50,7 +50,7 @@ TITLES = {  # of the combined maps: over the image, and beside it where there is
 
 
 def draw_pages(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """A page for every image, as JPEG; `pictures(i)` is what the model saw of image i, uint8 (H, W, 3)."""
+    """A page for every image, as JPEG; `images(i)` is what the model saw of image i, uint8 (H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     page = Page.of(archive)
     background = draw_background(archive, page)

@@ -31,7 +31,7 @@ MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
 
 
 def draw_sprites(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """Write the sheets and their description; `pictures(i)` is uint8 (S, S, 3)."""
+    """Write the sheets and their description; `images(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPRITES_FILE).unlink(missing_ok=True)
     chosen = evenly_spaced(len(archive), MOST)

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.explain.archive import write_archive
-from harness.explain.positions.measures import change_map, similarity_tiles
+from harness.explain.positions.measures import change_map
 from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import centred
+from harness.runs.similarity_tiles import similarity_tiles
 from harness.sweep.session import draw_positions
 from reports.runs import Run, read_run, read_runs
 from reports.stats import positions
