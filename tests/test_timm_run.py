@@ -17,13 +17,12 @@ from safetensors.torch import save_file
 from harness.config import RunConfig
 from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.evidence.verify import verify
-from harness.explain import archive
-from harness.explain.archive import Archive
 from harness.model import adapter, timm_model
 from harness.model.architectures import entry_of
 from harness.model.pretrained import weights_path
 from harness.model.weight_names import to_timm
 from harness.predict import Predictor
+from harness.runs.attention_files import Archive, read_archive
 from harness.train import fit
 from reports.page.build import build
 from tests.evidence.test_verify import CLAIMS
@@ -48,7 +47,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits_and_is_explained(data_fol
     run, whole = fit(config), fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), explain="none"))
     assert same_bits(weights_of(folder), weights_of(whole))
     assert run.summary["state"] == "finished" and run.summary["attention/n"] == 3
-    arrays = archive.read(folder / "attention" / "attention.npz", Archive)
+    arrays = read_archive(folder / "attention" / "attention.npz", Archive)
     blocks = timm_model.described("timm:test_vit3").blocks
     assert arrays.layers.shape == (3, blocks + 1, 16) and arrays.settings["pools_by_attention"] is True
     assert arrays.settings["head_layer"] == blocks + 1 and arrays.settings["prefix_tokens"] == 1

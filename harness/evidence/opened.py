@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from harness.config import RunConfig
 from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
-from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.test_set import ExplainedModel, explain_dataset
 from harness.model.architectures import check_verifiable, head_layer
 from harness.model.new_model import new_model
+from harness.runs.attention_files import Archive
 from harness.runs.evidence_file import LAST_LAYER, MEAN_OF_LAYERS
 from harness.runs.rules import LEGRAD, RELEVANCE, ROLLOUT
 from harness.training.checkpoint import BestCheckpoint

@@ -18,13 +18,13 @@ from harness.errors import HarnessError
 from harness.evidence.opened import Opened
 from harness.evidence.randomisation import rank_correlation
 from harness.evidence.subject import Subject
-from harness.explain.archive import Archive
 from harness.explain.attention.capture import capture_rows
 from harness.explain.attention.relevance import relevance
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, percent
 from harness.explain.images import Crops, evenly_spaced, of_cache
 from harness.model.adapter import parts
 from harness.predict import initial_model
+from harness.runs.attention_files import Archive
 from harness.runs.figures import new_figure
 from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import without_mathtext

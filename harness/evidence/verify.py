@@ -20,10 +20,10 @@ from harness.evidence.depth import Labelled
 from harness.evidence.opened import IMAGES, Opened, maps_by_name, open_for_verifying, random_model
 from harness.evidence.progress import open_progress
 from harness.evidence.subject import Subject
-from harness.explain.archive import Archive
 from harness.explain.images import evenly_spaced
 from harness.explain.localization import centre_prior, coverage, mask_path
 from harness.predict import best_of, open_run
+from harness.runs.attention_files import Archive
 from harness.runs.evidence_file import Claim
 from harness.runs.rules import RELEVANCE, duration, finite
 from harness.track import Tracker

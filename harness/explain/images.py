@@ -11,10 +11,11 @@ import numpy as np
 from harness.data.augment import centre_crop
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError
-from harness.data.folder_scan import EXTENSIONS
 from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError, summarise
+from harness.files import not_a_file
 from harness.model.preprocessing import Preprocessing
+from harness.predict import Prediction, find_images
 from harness.runs.rules import printable
 
 # What an image is drawn from: its number to uint8 (S, S, 3).
@@ -22,23 +23,15 @@ Crops = Callable[[int], np.ndarray]
 
 
 def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
-    """The images that files and folders stand for: their common folder, and their paths relative to it, in order."""
+    """The images that `find_images` finds: their common folder, and their paths relative to it, in order."""
     files, problems = [], []
-    for path in images:
-        if path.is_dir():
-            found = sorted(
-                file for file in path.rglob("*") if file.name.lower().endswith(EXTENSIONS) and file.is_file()
-            )
-            files += found
-            if not found:
-                problems.append(f"{printable(path)} holds no images ({', '.join(EXTENSIONS)}).")
-        elif path.is_file():
-            files.append(path)
-        else:
-            problems.append(f"{printable(path)}: no such image or folder.")
+    for image in find_images(images):
+        path, problem = (image.path, image.problem) if isinstance(image, Prediction) else (image, not_a_file(image))
+        files.append(path.absolute())
+        if problem:
+            problems.append(f"{printable(path)} cannot be used: {problem}.")
     if problems:
         raise DataError(problems)
-    files = list(dict.fromkeys(file.absolute() for file in files))
     root = Path(os.path.commonpath([file.parent for file in files]))
     return root, tuple(file.relative_to(root).as_posix() for file in files)
 

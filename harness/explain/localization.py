@@ -19,11 +19,11 @@ from harness.data.augment import centre_crop
 from harness.data.decode import DecodeError, decode_pil, upright_size
 from harness.data.resize import Resize, resized
 from harness.errors import DataError, summarise
-from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import percent
 from harness.explain.maps import combined_maps
 from harness.files import write_atomically
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
+from harness.runs.attention_files import Archive
 from harness.runs.resampling import Interval, mean_intervals
 from harness.runs.rules import AGGREGATES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.explain.archive import Archive
+from harness.runs.attention_files import Archive
 from harness.runs.attention_maps import as_shares
 from harness.runs.rules import AGGREGATES, LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.explain import archive, localization
-from harness.explain.archive import Archive, PositionArchive, block_distance
+from harness.explain import localization
+from harness.explain.archive import write_archive
 from harness.explain.drawing.sprites import draw_sprites, sprite_names
 from harness.explain.drawing.wandb_table import COLUMNS, rows
 from harness.explain.images import Crops
@@ -19,6 +19,7 @@ from harness.explain.output_folder import OutputFolder
 from harness.explain.positions.change import compare
 from harness.explain.test_set import ExplainResult
 from harness.runs import figures
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.runs.owned_files import OwnedFiles
 from harness.runs.rules import ATTENTION_FILE, OBJECT_FILE, POSITIONS_FILE, SPRITES_FILE, SPRITES_FOLDER, duration
 from harness.track import Tracker
@@ -34,17 +35,17 @@ def write_and_log(
     folder, owned = place.path, place.open()
     _withdraw(place, owned)
     owned.add([ATTENTION_FILE])
-    archive.write(folder / ATTENTION_FILE, result.archive)
+    write_archive(folder / ATTENTION_FILE, result.archive)
     compared = None
     if result.change:
         try:
             compared = compare(result.change)
             owned.add([POSITIONS_FILE])
-            archive.write(folder / POSITIONS_FILE, compared)
+            write_archive(folder / POSITIONS_FILE, compared)
         except HarnessError as error:
             say(str(error))
     elif (folder / POSITIONS_FILE).is_file():
-        compared = archive.read(folder / POSITIONS_FILE, PositionArchive)
+        compared = read_archive(folder / POSITIONS_FILE, PositionArchive)
     on_object = measure_object(result.archive, Path(result.archive.settings["root"]), owned, say)
     drawn = draw(result.archive, compared, on_object, result.images, place, owned)
     if tracker:
@@ -131,7 +132,7 @@ def summary(arrays: Archive, compared: PositionArchive | None) -> dict[str, Any]
     entries: dict[str, Any] = {
         "attention/n": len(arrays),
         "attention/entropy": float(arrays.entropy[:, -1].mean()),
-        "attention/distance": float(block_distance(arrays).mean()),
+        "attention/distance": float(arrays.block_distance.mean()),
         "attention/misleading": float(arrays.misleading.mean()),
         "seconds/attention": arrays.settings["seconds"],
     }

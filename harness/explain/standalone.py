@@ -15,8 +15,7 @@ from harness.data.cache import open_cache
 from harness.data.dataset import CachedImages
 from harness.data.resize import Resize
 from harness.errors import HarnessError, WeightsError
-from harness.explain import archive, output, test_set
-from harness.explain.archive import Archive, PositionArchive
+from harness.explain import output, test_set
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.images import of_files, resolve_image_paths
 from harness.explain.output_folder import OutputFolder
@@ -31,6 +30,7 @@ from harness.model.timm_catalog import is_timm
 from harness.model.vit import build_model
 from harness.model.weights_file import read_metadata, read_weights
 from harness.predict import best_of, initial_model, open_run
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.runs.npz_arrays import damaged
 from harness.runs.reading import parse_json
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, printable
@@ -114,9 +114,9 @@ def redraw(place: OutputFolder, data: str | None, say: Say) -> Archive:
     object.json and its figure stay if the masks were deleted.
     """
     folder, owned = place.path, place.open()
-    arrays = archive.read(folder / ATTENTION_FILE, Archive)
+    arrays = read_archive(folder / ATTENTION_FILE, Archive)
     positions = folder / POSITIONS_FILE
-    compared = archive.read(positions, PositionArchive) if positions.is_file() else None
+    compared = read_archive(positions, PositionArchive) if positions.is_file() else None
     try:
         preprocessing, root = _recorded_images(arrays, data)
     except ValueError as error:

@@ -14,8 +14,6 @@ from torch import nn
 from harness.config import RunConfig
 from harness.data.dataset import CachedImages, Dataset
 from harness.errors import HarnessError
-from harness.explain import archive
-from harness.explain.archive import Archive
 from harness.explain.attention.collect import collect
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.explain.attention.rollout import SETTINGS as ROLLOUT_SETTINGS
@@ -24,8 +22,9 @@ from harness.explain.positions.change import Change, Embedding
 from harness.model import adapter
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing
+from harness.runs.attention_files import Archive
 from harness.runs.context import RunContext
-from harness.runs.rules import duration
+from harness.runs.rules import VERSION, duration
 from harness.training.dataloaders import explaining_batches
 from harness.training.distributed import Processes
 from harness.training.signals import StopSignals
@@ -111,7 +110,7 @@ def explain_dataset(
     if collected is None:
         return None
     settings = {
-        "version": archive.VERSION,
+        "version": VERSION,
         "model": explained.name,
         "weights": explained.weights,
         "run": explained.run,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
 
+from harness.runs.embeddings import centred
 from harness.runs.npz_arrays import check_arrays, damaged, read_arrays
 from harness.runs.reading import EXPLAIN_AGAIN, UnreadableError, kind_of, refuse_links
 from harness.runs.rules import ATTENTION_FILE, POSITIONS_FILE, VERSION, finite_number, has_outlier_attention
@@ -68,6 +69,31 @@ class Archive:
         """(n,) bool: images whose maps are misleading, because a few outlier patches draw the attention."""
         return has_outlier_attention(self.outlier_share, self.outlier_attention)
 
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patches: class token and registers. Files of earlier versions do not say; it was 1."""
+        count = self.settings.get("prefix_tokens", 1)
+        return count if type(count) is int and count >= 0 else 1
+
+    @property
+    def attending(self) -> str:
+        """Whose attention the maps show: that of the tokens which the head reads."""
+        if self.settings.get("pools_by_attention") is True:
+            return "the patches (mean), and in the last layer the pooling"
+        if self.settings.get("read_tokens") == 2:
+            return "the class token and the distillation token (mean)"
+        return "the patches (mean)" if self.settings.get("pools_patches") is True else "the class token"
+
+    @property
+    def off_patches(self) -> str:
+        """Where `class_share` of the attention is: on the class token itself, if that is the only other token."""
+        return "on itself" if self.prefix_tokens == 1 and self.attending == "the class token" else "not on patches"
+
+    @property
+    def block_distance(self) -> np.ndarray:
+        """Attention distance of the last block (n,), in pixels; attention that pools after it has no distance."""
+        return self.distance[:, -2 if self.settings.get("pools_by_attention") is True else -1]
+
 
 @dataclass(frozen=True, eq=False)
 class PositionArchive:
@@ -86,6 +112,22 @@ class PositionArchive:
         patches = len(self.before) - 1
         if patches < 1 or math.isqrt(patches) ** 2 != patches:
             raise ValueError(f"{patches} patches do not form a square grid")
+
+    @property
+    def side(self) -> int:
+        """Patches per row and per column, g."""
+        return math.isqrt(len(self.before) - 1)
+
+    @property
+    def patches(self) -> list[np.ndarray]:
+        """Before and after: embeddings of the patches (P, D) float64, minus their mean over patches."""
+        return [centred(embedding[1:].astype(np.float64)) for embedding in (self.before, self.after)]
+
+    @property
+    def class_tokens(self) -> list[np.ndarray]:
+        """Before and after: the class token plus its position, (1, D) float64."""
+        pairs = ((self.before, self.class_token_before), (self.after, self.class_token_after))
+        return [(embedding[:1] + token).astype(np.float64) for embedding, token in pairs]
 
 
 ATTENTION_FIELDS, POSITION_FIELDS = (

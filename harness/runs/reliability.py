@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.runs.confidence_bins import BINS, Bin, confidence_bins
 from harness.runs.figures import new_figure, tidy
-from harness.runs.intervals import share_interval
 from harness.runs.rules import BLUE, HARDLY_TRAINED, ORANGE, UNDERCONFIDENT, confidence_word
-from harness.training.metrics import CALIBRATION_BINS, Predictions
+from harness.training.metrics import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 COLDEST, HOTTEST = 0.05, 20.0
 MOST = 5000  # images for the temperature, evenly spaced: more would not change two digits
 HALVINGS = 40
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images whose confidence is in one bin."""
-
-    n: int
-    confidence: float  # mean
-    accuracy: float
-    low: float  # of the 95 % interval of accuracy
-    high: float
 
 
 @dataclass(frozen=True)
@@ -50,17 +39,10 @@ class Reliability:
 
 
 def reliability(predictions: Predictions, error: float) -> Reliability:
-    """Bins as those of the expected calibration error (Guo et al. 2017, arXiv 1706.04599), and the temperature."""
-    confidence = predictions.probabilities.max(axis=1)
+    """Of predictions with labels and the expected calibration error `error`."""
     correct = predictions.predicted == predictions.labels
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
-    bins = []
-    for number in np.unique(bin_of):
-        inside = bin_of == number
-        n, share = int(inside.sum()), float(correct[inside].mean())
-        bins.append(Bin(n, float(confidence[inside].mean()), share, *share_interval(share, n)))
-    return Reliability(len(correct), error, temperature(predictions.labels, predictions.logits), tuple(bins))
+    bins = confidence_bins(predictions.probabilities.max(axis=1), correct)
+    return Reliability(len(correct), error, temperature(predictions.labels, predictions.logits), bins)
 
 
 def temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -110,7 +92,7 @@ def reliability_figure(measured: Reliability) -> Figure:
     accuracy.errorbar(places, values, yerr=errors, fmt="o", color=BLUE, capsize=4, label="test images, 95 % interval")
     accuracy.set(ylabel="accuracy (share of images)", xlim=(0, 1), ylim=(0, 1.02))
     accuracy.legend(loc="upper left", fontsize=9, frameon=False)
-    counts.bar(places, [one.n for one in measured.bins], width=0.8 / CALIBRATION_BINS, color=ORANGE)
+    counts.bar(places, [one.n for one in measured.bins], width=0.8 / BINS, color=ORANGE)
     counts.set(xlabel="confidence: probability of the prediction", ylabel="images")
     for axes in (accuracy, counts):
         tidy(axes)

@@ -13,11 +13,10 @@ import numpy as np
 from harness.errors import InfeasibleError
 from harness.files import replacing
 from harness.runs import resampling
+from harness.runs.confidence_bins import BINS, bin_of
 from harness.runs.confusion_counts import Confusion, confusion_of
 from harness.runs.metric_table import METRICS
 from harness.runs.predictions import PREDICTION_COLUMNS, TOP_CLASSES, TOP_COLUMNS
-
-CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +119,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 
     In float64: the counterpart in torchmetrics computes in float32.
     """
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
-    gap = np.bincount(bin_of, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    gap = np.bincount(bin_of(confidence), weights=correct - confidence, minlength=BINS)
     return float(np.abs(gap).sum() / len(confidence))
 
 

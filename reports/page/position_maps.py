@@ -7,13 +7,12 @@ P = g² patches row by row. A tile is the similarity of one patch with all patch
 from __future__ import annotations
 
 import base64
-import math
 from typing import Any
 
 import numpy as np
 
 from harness.runs.attention_files import PositionArchive, read_positions
-from harness.runs.embeddings import centred, cosine, movement
+from harness.runs.embeddings import cosine, movement
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.positions import POSITIONS
@@ -35,25 +34,16 @@ def write_position_maps(site: Site, key: str, run: Run) -> None:
 
 def position_maps(archive: PositionArchive) -> dict[str, Any]:
     """Tiles, similarities of the class token, and movements of the patches; cosines as bytes in base64."""
-    before, after = (centred(embedding[1:].astype(np.float64)) for embedding in (archive.before, archive.after))
-    side = math.isqrt(len(before))
+    both, side = archive.patches, archive.side
     step = _step(side)
     with_tile = np.arange(side * side).reshape(side, side)[step // 2 :: step, step // 2 :: step].ravel()
-    tokens = [
-        (embedding[:1] + token).astype(np.float64)
-        for embedding, token in (
-            (archive.before, archive.class_token_before),
-            (archive.after, archive.class_token_after),
-        )
-    ]
     return {
         "side": side,
         "step": step,  # every so many rows and columns, from the row step // 2 on, a patch has a tile
-        "tiles": [_bytes(cosine(patches[with_tile], patches)) for patches in (before, after)],
-        "token": [_bytes(cosine(token, patches)) for token, patches in zip(tokens, (before, after), strict=True)],
-        "moved": [
-            rounded(value, 3) for value in movement(before, after).tolist()
-        ],  # over the typical length of an embedding before
+        "tiles": [_bytes(cosine(patches[with_tile], patches)) for patches in both],
+        "token": [_bytes(cosine(token, patches)) for token, patches in zip(archive.class_tokens, both, strict=True)],
+        # Over the typical length of an embedding before.
+        "moved": [rounded(value, 3) for value in movement(*both).tolist()],
     }
 
 

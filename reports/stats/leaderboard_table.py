@@ -18,7 +18,7 @@ from reports.columns import Column
 from reports.runs import Run
 from reports.stats.leaderboard import Leaderboard
 from reports.stats.notes import seeds_of
-from reports.stats.setting import SEED, Pooled, in_words
+from reports.stats.setting import SEED, Pooled, in_words, test_f1_of
 
 SIZE_WITHOUT_TERMINAL = (110, 24)
 
@@ -110,10 +110,8 @@ def _lines(board: Leaderboard) -> Iterator[Line]:
         yield Line(place, row.settings, seeds_of(row), setting.score, setting.test_f1, p, *of_run)
         if len(row.rows) > 1:
             for seed in row.finished:
-                f1, low, high = (seed.run.metric(f"test/f1{suffix}") for suffix in ("", "_low", "_high"))
-                name = f"seed {columns.value(seed.run.config.get(SEED))}"
-                score, test = Pooled(1, seed.metric, None), Pooled(1, f1, None, low, high)
-                yield Line("", None, name, score, test, "", *_of_run(seed.run))
+                name, score = f"seed {columns.value(seed.run.config.get(SEED))}", Pooled(1, seed.metric, None)
+                yield Line("", None, name, score, test_f1_of(seed.run), "", *_of_run(seed.run))
 
 
 def _of_run(run: Run) -> tuple[str, str, str]:

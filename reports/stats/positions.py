@@ -6,27 +6,24 @@ Reads `attention/positions.npz` of run folders. P = g² patches, row by row, D h
 from __future__ import annotations
 
 import itertools
-import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.runs.attention_files import read_positions
-from harness.runs.embeddings import centred, cosine, movement
+from harness.runs.attention_files import PositionArchive, read_positions
+from harness.runs.embeddings import movement
 from harness.runs.reading import UnreadableError
 from harness.runs.rules import POSITIONS_FILE, printable, without_mathtext
+from harness.runs.similarity_tiles import draw_cells, mosaic, tile_step, whole_pixels
 from reports.columns import value
 from reports.runs import Run
 from reports.stats.setting import in_words, varying
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 # Most rows of the figure.
 MOST = 12
@@ -38,35 +35,18 @@ _PANEL = 240  # pixels of a panel, about
 _WORDS, _GAP, _MARGIN, _HEADING, _BAR, _LINE = 290, 24, 24, 74, 76, 20  # pixels
 _COLUMNS, _NOTE_COLUMNS = 36, 138  # characters
 _DPI = 120
-_COLOURS = "viridis"  # perceptually uniform, distinct with any colour vision
 _TINY = 1e-300
 
 
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Of one run, before and after fine-tuning."""
-
-    before: np.ndarray  # (P, D) float64, centred: minus the mean over patches
-    after: np.ndarray  # (P, D) float64, centred
-    numbers: Mapping[str, Any]  # with before, after, change, strength, verdict, rule
-
-    @property
-    def side(self) -> int:
-        """Patches per row and per column, g."""
-        return math.isqrt(len(self.before))
-
-
-def read(run: Run) -> Embeddings:
+def read(run: Run) -> PositionArchive:
     """The position embeddings of a run. Raises FileNotFoundError if it has none, ValueError if they are damaged."""
     path = run.path / POSITIONS
     if not path.is_file():
         raise FileNotFoundError(2, "no position embeddings", str(path))
     try:
-        archive = read_positions(run.path)
+        return read_positions(run.path)
     except UnreadableError as error:
         raise ValueError(error.reason) from error
-    before, after = (each.astype(np.float64)[1:] for each in (archive.before, archive.after))  # 0: class token
-    return Embeddings(centred(before), centred(after), archive.numbers)
 
 
 def choose(runs: Sequence[Run], most: int = MOST) -> list[Run]:
@@ -103,7 +83,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
     if not rows:
         return None
     names = varying([run for run, _ in rows])
-    panel = max(_whole_pixels(len(_mosaic(found.before)), _PANEL) for _, found in rows)
+    panel = max(whole_pixels(len(mosaic(found.patches[0], _TILES)), _PANEL) for _, found in rows)
     notes = [line for note in _notes(runs, rows, damaged, most) for line in textwrap.wrap(note, _NOTE_COLUMNS)]
     left, step = _MARGIN + _WORDS, panel + _GAP
     width = left + 3 * step
@@ -115,10 +95,10 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
             made.add_axes(((left + column * step) / width, bottom / height, panel / width, panel / height))
             for column in range(3)
         ]
-        moved = movement(found.before, found.after).reshape(found.side, found.side)
-        image = _draw(panels[0], _mosaic(found.before), -1, 1)
-        _draw(panels[1], _mosaic(found.after), -1, 1)
-        _draw(panels[2], moved, 0, max(float(moved.max()), _TINY))
+        moved = movement(*found.patches).reshape(found.side, found.side)
+        for axes, patches in zip(panels, found.patches, strict=False):
+            image = draw_cells(axes, mosaic(patches, _TILES))
+        draw_cells(panels[2], moved, 0, max(float(moved.max()), _TINY))
         panels[2].set_xlabel(f"0 to {_digits(float(moved.max()))}", fontsize=8, labelpad=3)
         if number == 0:
             for axes, title in zip(panels, ("before", "after", "movement of patches"), strict=True):
@@ -140,7 +120,7 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
 
 
 def _notes(
-    runs: Sequence[Run], rows: Sequence[tuple[Run, Embeddings]], damaged: Sequence[str], most: int
+    runs: Sequence[Run], rows: Sequence[tuple[Run, PositionArchive]], damaged: Sequence[str], most: int
 ) -> Iterator[str]:
     """Which runs are shown, what the panels mean, and the rule of the verdicts."""
     having = sum((run.path / POSITIONS).is_file() and run.learning_rate is not None for run in runs)
@@ -153,7 +133,7 @@ def _notes(
         who = "1 more run has" if missing == 1 else f"{missing} more runs have"
         yield f"{who} no position embedding: unfinished, diverged or not explained."
     yield from damaged
-    step = max(math.ceil(found.side / _TILES) for _, found in rows)
+    step = max(tile_step(found.side, _TILES) for _, found in rows)
     every = f" One patch in {step} has a tile in each direction." if step > 1 else ""
     yield (
         "Tiles: cosine similarity of a patch's embedding, minus the mean over patches, with the embedding of every "
@@ -174,27 +154,6 @@ def _numbers(numbers: Mapping[str, Any]) -> list[str]:
         f"|ΔP| / |P| {_digits(numbers['change']['value'])}",
         f"strength {_digits(numbers['strength'])} of before",
     ]
-
-
-def _mosaic(patches: np.ndarray) -> np.ndarray:
-    """Cosines of patches (P, D) with all others, as tiles side by side with a line of NaN between them."""
-    side = math.isqrt(len(patches))
-    step = math.ceil(side / _TILES)
-    tiles = cosine(patches, patches).reshape(side, side, side, side)[step // 2 :: step, step // 2 :: step]
-    framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    return framed.transpose(0, 2, 1, 3).reshape(len(tiles) * (side + 1), -1)[:-1, :-1]
-
-
-def _draw(axes: Axes, cells: np.ndarray, low: float, high: float) -> AxesImage:
-    image = axes.imshow(cells, cmap=_COLOURS, vmin=low, vmax=high, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    return image
-
-
-def _whole_pixels(cells: int, target: int) -> int:
-    """About `target` pixels, a multiple of the cells, so that all cells have the same size."""
-    return max(1, round(target / cells)) * cells
 
 
 def _digits(number: float) -> str:

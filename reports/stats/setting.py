@@ -119,6 +119,12 @@ def pooled(values: Iterable[float | None]) -> Pooled:
     return Pooled(len(known), mean, statistics.stdev(known) if len(known) > 1 else None)
 
 
+def test_f1_of(run: Run) -> Pooled:
+    """Macro F1 on test of one run, with the interval of its summary, which is over images only."""
+    f1, low, high = (run.metric(f"test/f1{suffix}") for suffix in ("", "_low", "_high"))
+    return Pooled(1, f1, None, low, high)
+
+
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
     """Names of settings with more than one value among the runs, in the order of the configs; the seed is none."""
     names = dict.fromkeys(name for run in runs for name in run.config if name not in (*NOT_SETTINGS, SEED))

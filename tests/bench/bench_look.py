@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from harness.explain.archive import Archive
 from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_calls, capture_rows
 from harness.explain.attention.head_statistics import head_statistics, patch_distances
@@ -35,6 +34,7 @@ from harness.explain.attention.rollout import transition
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, largest
 from harness.explain.drawing.image_page import draw_pages
 from harness.model.architectures import ARCHITECTURES
+from harness.runs.attention_files import Archive
 from tests.bench.images import detailed_image
 from tests.bench.real_run import lap
 from tests.bench.table import at_most, ratios, show, spread

@@ -75,7 +75,7 @@ REFUSED: dict[int, dict[str, str]] = {
         "explain empty data/test --output afile/deeper": "afile/deeper cannot be written (Not a directory)",
         "explain empty data/test --output /proc/x": "/proc/x cannot be written (No such file or directory)",
         "explain --weights pipe --model vit_demo data --output maps": "--weights pipe is not a file",
-        "explain --weights demo --model vit_demo pipe --output maps": "pipe: no such image or folder",
+        "explain --weights demo --model vit_demo pipe --output maps": "pipe cannot be used: it is a named pipe",
         "report afile": "afile is not a folder",
         "report empty": "empty",
         "sync afile": "afile holds no W&B files",

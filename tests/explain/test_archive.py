@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harness.errors import HarnessError
-from harness.explain.archive import Archive, PositionArchive, read, write
+from harness.explain.archive import write_archive
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 
 
 def some_archive(**changes: Any) -> Archive:
@@ -63,8 +64,8 @@ def some_positions(**changes: Any) -> PositionArchive:
     ids=["attention", "attention of an earlier version", "positions"],
 )
 def test_what_is_read_is_what_was_written(archive: Archive | PositionArchive, tmp_path: Path) -> None:
-    write(tmp_path / "deep" / "arrays.npz", archive)
-    again = read(tmp_path / "deep" / "arrays.npz", type(archive))
+    write_archive(tmp_path / "deep" / "arrays.npz", archive)
+    again = read_archive(tmp_path / "deep" / "arrays.npz", type(archive))
     for field in dataclasses.fields(archive):
         written, found = getattr(archive, field.name), getattr(again, field.name)
         if written is None or isinstance(written, dict):
@@ -99,21 +100,21 @@ def test_positions_need_a_square_grid_of_one_size() -> None:
 def test_files_that_are_no_archive_are_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "arrays.npz"
     with pytest.raises(HarnessError, match=r"is missing\. Run `harness explain` without --redraw to make it"):
-        read(path, Archive)
+        read_archive(path, Archive)
     path.write_bytes(b"no archive")
     with pytest.raises(HarnessError, match="is damaged"):
-        read(path, Archive)
-    write(path, some_positions())
+        read_archive(path, Archive)
+    write_archive(path, some_positions())
     with pytest.raises(HarnessError, match="is damaged"):
-        read(path, Archive)
-    write(path, some_archive())
+        read_archive(path, Archive)
+    write_archive(path, some_archive())
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(HarnessError, match="is damaged"):
-        read(path, Archive)
+        read_archive(path, Archive)
 
 
 def test_damage_in_the_middle_of_a_file_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "some.npz", some_archive())
+    write_archive(tmp_path / "some.npz", some_archive())
     whole = (tmp_path / "some.npz").read_bytes()
     random = np.random.default_rng(0)
     refused = 0
@@ -123,7 +124,7 @@ def test_damage_in_the_middle_of_a_file_is_named(tmp_path: Path) -> None:
         damaged[start : start + 40] = random.bytes(40)
         (tmp_path / "some.npz").write_bytes(damaged)
         try:
-            read(tmp_path / "some.npz", Archive)
+            read_archive(tmp_path / "some.npz", Archive)
         except HarnessError:
             refused += 1
     assert refused > 30
@@ -139,5 +140,5 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     arrays["numbers"] = np.array(json.dumps(archive.numbers))
     np.savez(tmp_path / "hostile.npz", **arrays | {"before": np.array([Bomb()], dtype=object)})
     with pytest.raises(HarnessError, match="is damaged"):
-        read(tmp_path / "hostile.npz", PositionArchive)
+        read_archive(tmp_path / "hostile.npz", PositionArchive)
     assert not (tmp_path / "exploded").exists()

@@ -20,11 +20,12 @@ from safetensors.torch import save_file
 from harness.cli import main
 from harness.config import RunConfig
 from harness.errors import ConfigError
-from harness.explain import archive, images, test_set
-from harness.explain.archive import Archive, PositionArchive
+from harness.explain import images, test_set
+from harness.explain.archive import write_archive
 from harness.explain.attention import collect
 from harness.explain.test_set import ExplainedModel
 from harness.predict import open_run
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.train import Outcome, fit
 from harness.training.distributed import Processes
 from tests.helpers.built_models import loaded_model
@@ -65,7 +66,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[Archive]:
 
 def attention_of(outcome: Outcome | Path) -> Archive:
     folder = outcome.folder if isinstance(outcome, Outcome) else outcome
-    return archive.read(folder / "attention" / "attention.npz", Archive)
+    return read_archive(folder / "attention" / "attention.npz", Archive)
 
 
 def predictions_of(outcome: Outcome) -> list[dict[str, str]]:
@@ -105,7 +106,7 @@ def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> No
     assert (about["model"], about["image_size"], about["patch_size"], about["grid"]) == ("vit_demo", 32, 8, [4, 4])
     assert (about["head_layer"], about["rollout"]) == (2, {"fusion": "mean", "residual": 0.5, "discard": 0.0})
 
-    found = archive.read(finished.folder / "attention" / "positions.npz", PositionArchive)
+    found = read_archive(finished.folder / "attention" / "positions.npz", PositionArchive)
     assert found.before.shape == found.after.shape == (17, 128)
     assert 0 < np.abs(found.after - found.before).max() < 0.1
     # A new model's positions are random numbers.
@@ -135,7 +136,7 @@ def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder
     outcome = fit(config)
 
     built = loaded_model("vit_demo", num_classes=3, weights="demo", image_size=48).model
-    found = archive.read(outcome.folder / "attention" / "positions.npz", PositionArchive)
+    found = read_archive(outcome.folder / "attention" / "positions.npz", PositionArchive)
     np.testing.assert_array_equal(found.before, built.encoder.pos_embedding[0].detach().numpy())
     np.testing.assert_array_equal(found.class_token_before, built.class_token[0, 0].detach().numpy())
     assert found.numbers["verdict"] == "retained"
@@ -195,7 +196,7 @@ def test_a_run_is_explained_however_it_was_trained(
     assert np.isfinite(seen.relevance).all()
     if "precision" in changes:  # in float32 all the same
         explain(outcome.folder, "--output", tmp_path / "again")
-        again = archive.read(tmp_path / "again" / "attention.npz", Archive)
+        again = read_archive(tmp_path / "again" / "attention.npz", Archive)
         for name in PER_IMAGE:
             np.testing.assert_allclose(getattr(again, name), getattr(seen, name), rtol=1e-3, atol=1e-4, err_msg=name)
 
@@ -207,7 +208,7 @@ def explain_with(run: Path, output: Path) -> None:
     result = test_set.explain_dataset(explained, dataset.test, config.data, 6, config, processes)
     assert (result is not None) == processes.is_main
     if result:
-        archive.write(output, result.archive)
+        write_archive(output, result.archive)
     processes.leave()
     processes.close()
 
@@ -216,7 +217,7 @@ def explain_with(run: Path, output: Path) -> None:
 def test_the_number_of_processes_makes_no_difference(finished: Outcome, tmp_path: Path, world: int) -> None:
     explain_with(finished.folder, tmp_path / "1.npz")
     on_ranks(world, lambda: explain_with(finished.folder, tmp_path / "many.npz"))
-    one, many = (archive.read(tmp_path / name, Archive) for name in ("1.npz", "many.npz"))
+    one, many = (read_archive(tmp_path / name, Archive) for name in ("1.npz", "many.npz"))
     assert one.files.tolist() == many.files.tolist()
     for name in (*PER_IMAGE, "statistics"):
         np.testing.assert_allclose(getattr(many, name), getattr(one, name), rtol=1e-3, atol=1e-5, err_msg=name)
@@ -318,11 +319,11 @@ def test_the_chosen_images_are_evenly_spaced() -> None:
 def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path) -> None:
     said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
     assert "Drew 9 images in" in said
-    again, first = archive.read(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
+    again, first = read_archive(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
     for name in (*PER_IMAGE, "statistics"):
         np.testing.assert_allclose(getattr(again, name), getattr(first, name), rtol=1e-3, atol=1e-4, err_msg=name)
     one, other = (
-        archive.read(folder / "positions.npz", PositionArchive)
+        read_archive(folder / "positions.npz", PositionArchive)
         for folder in (tmp_path / "again", finished.folder / "attention")
     )
     np.testing.assert_array_equal(one.before, other.before)
@@ -332,7 +333,7 @@ def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path) -> None
 
     last = explain(finished.folder, "--output", tmp_path / "last")
     assert "Drew 9" in last
-    seen = archive.read(tmp_path / "last" / "attention.npz", Archive)
+    seen = read_archive(tmp_path / "last" / "attention.npz", Archive)
     np.testing.assert_allclose(seen.heads.mean(1, dtype=np.float64), seen.layers[:, 5], atol=1e-3)
 
 
@@ -367,7 +368,7 @@ def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, data
     tested = attention_of(finished)
     chosen = [data_folder / str(file) for file in tested.files[[4, 0]]]
     said = explain(finished.folder, chosen[0], chosen[1], "--output", tmp_path / "two", "--layer", 2)
-    two = archive.read(tmp_path / "two" / "attention.npz", Archive)
+    two = read_archive(tmp_path / "two" / "attention.npz", Archive)
     assert [Path(two.settings["root"]) / str(file) for file in two.files] == chosen
     assert two.labels.tolist() == [-1, -1]
     for name in set(PER_IMAGE) - {"labels", "label_probability"}:
@@ -381,7 +382,7 @@ def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, data
     assert guesses.count("class ") >= 6
 
     explain(finished.folder, data_folder / "test", "--output", tmp_path / "folder")
-    everything = archive.read(tmp_path / "folder" / "attention.npz", Archive)
+    everything = read_archive(tmp_path / "folder" / "attention.npz", Archive)
     assert [f"test/{file}" for file in everything.files] == tested.files.tolist()
     np.testing.assert_allclose(everything.rollout, tested.rollout, rtol=1e-3, atol=1e-4)
 
@@ -391,7 +392,7 @@ def test_other_images_of_a_run_go_to_a_separate_folder(
 ) -> None:
     before = (finished.folder / "attention" / "attention.npz").read_bytes()
     explain(finished.folder, data_folder / "test" / "class 0")
-    assert len(archive.read(finished.folder / "attention" / "given" / "attention.npz", Archive)) == 3
+    assert len(read_archive(finished.folder / "attention" / "given" / "attention.npz", Archive)) == 3
     assert (finished.folder / "attention" / "attention.npz").read_bytes() == before
     shutil.rmtree(finished.folder / "attention" / "given")
 
@@ -404,7 +405,7 @@ def test_weights_without_a_run_can_be_explained(
     # A run's own checkpoint tells its classes; another file has them numbered.
     best = finished.folder / "checkpoints" / "best.safetensors"
     explain("--weights", best, "--model", "vit_demo", image)
-    named = archive.read(tmp_path / "attention" / "attention.npz", Archive)
+    named = read_archive(tmp_path / "attention" / "attention.npz", Archive)
     assert named.classes.tolist() == ["class 0", "class 1", "class 2"]
     np.testing.assert_allclose(named.rollout[0], attention_of(finished).rollout[0], rtol=1e-3, atol=1e-4)
     weights = {"heads.head.weight": torch.zeros(7, 128), "heads.head.bias": torch.zeros(7)}
@@ -413,7 +414,7 @@ def test_weights_without_a_run_can_be_explained(
     said = explain("--weights", "plain.safetensors", "--model", "vit_demo", image)
     [line] = [line for line in said.splitlines() if line.startswith(f"{image}: class ")]
     assert len(re.findall(r"class \d 14\.3%", line)) == 5
-    numbered = archive.read(tmp_path / "attention" / "attention.npz", Archive)
+    numbered = read_archive(tmp_path / "attention" / "attention.npz", Archive)
     assert numbered.settings["run"] is None
     assert numbered.layers.shape == (1, 6, 64)  # of 64 pixels, the architecture's own
     assert numbered.classes.tolist() == [f"class {index}" for index in range(7)]
@@ -422,7 +423,7 @@ def test_weights_without_a_run_can_be_explained(
     assert "The weights name no classes; the names of ImageNet's 1000 classes are used." in explain(
         "--weights", "imagenet.safetensors", "--model", "vit_demo", image
     )
-    assert archive.read(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
+    assert read_archive(tmp_path / "attention" / "attention.npz", Archive).classes[747] == "punching bag"
 
 
 @pytest.mark.parametrize(
@@ -434,8 +435,8 @@ def test_weights_without_a_run_can_be_explained(
         (["--weights", "demo", "--model", "vit_demo"], 2, "Name the images to explain."),
         (["RUN", "--redraw", "--layer", "2"], 2, "--layer cannot be chosen with --redraw"),
         (["RUN", "--layer", "7"], 2, "--layer is 7; vit_demo has layers 1 to 6."),
-        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png: no such image or folder."),
-        (["RUN", "nowhere.png", "EMPTY"], 1, "holds no images (.jpg"),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "nowhere.png cannot be used: the file does not exist."),
+        (["RUN", "nowhere.png", "EMPTY"], 1, "the folder holds no images (.jpg"),
         (["RUN", "BROKEN"], 1, "not an image (text)"),
         (["EMPTY"], 1, "holds no best checkpoint"),
         (["--weights", "none", "--model", "vit_demo", "PICTURE"], 1, "--weights none cannot be explained"),

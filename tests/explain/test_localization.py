@@ -14,13 +14,14 @@ from PIL import Image
 
 from harness.demo import scenes
 from harness.errors import DataError
-from harness.explain import archive, localization, output, standalone
-from harness.explain.archive import Archive
+from harness.explain import localization, output, standalone
+from harness.explain.archive import write_archive
 from harness.explain.images import of_files
 from harness.explain.localization import centre_prior, coverage, energy, mask_path, measure, on_object
 from harness.explain.output_folder import OutputFolder
 from harness.explain.test_set import ExplainResult
 from harness.model.preprocessing import Preprocessing
+from harness.runs.attention_files import Archive, read_archive
 from harness.runs.rules import AGGREGATES
 from tests.helpers.explained import made_up_archive
 
@@ -254,7 +255,7 @@ def test_files_of_earlier_arrays_are_removed_if_explaining_ends_early(
     monkeypatch.setattr(localization, "on_object", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         look(archive_of(files[1:], tmp_path), tmp_path)
-    assert len(archive.read(tmp_path / "attention" / "attention.npz", Archive)) == 1
+    assert len(read_archive(tmp_path / "attention" / "attention.npz", Archive)) == 1
     assert not [path for path in belonging if path.exists()]
 
 
@@ -272,7 +273,7 @@ def test_redrawing_without_masks_keeps_the_earlier_measurement(tmp_path: Path) -
 def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(tmp_path: Path) -> None:
     picture = white(28, 28, slice(0, 9), slice(0, 9))
     files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
-    archive.write(tmp_path / "attention" / "attention.npz", archive_of(files, tmp_path))
+    write_archive(tmp_path / "attention" / "attention.npz", archive_of(files, tmp_path))
     (tmp_path / "config.json").write_text("{}")
     said: list[str] = []
     standalone.redraw(OutputFolder.of_run(tmp_path), None, said.append)

@@ -13,12 +13,13 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.errors import HarnessError
-from harness.explain import archive, output, standalone
-from harness.explain.archive import Archive
+from harness.explain import output, standalone
+from harness.explain.archive import write_archive
 from harness.explain.drawing.contact_sheets import contact_sheets, sheet_names
 from harness.explain.drawing.sprites import draw_sprites, sprite_names
 from harness.explain.output_folder import LIST, OutputFolder
 from harness.explain.test_set import ExplainResult
+from harness.runs.attention_files import Archive, read_archive
 from harness.runs.rules import SPRITES_FILE
 from tests.helpers.explained import made_up_archive, plain_pictures
 
@@ -185,7 +186,7 @@ def test_all_written_names_are_known(tmp_path: Path) -> None:
     write(seen, place)
     unknown = [name for name in contents(tmp_path) if name != LIST and not NAMES.fullmatch(name)]
     assert unknown == []
-    assert len(archive.read(tmp_path / "attention.npz", Archive)) == 130
+    assert len(read_archive(tmp_path / "attention.npz", Archive)) == 130
 
 
 def test_names_of_classes_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +205,7 @@ def test_images_outside_their_folder_are_not_drawn(tmp_path: Path, name: str) ->
     run.mkdir()
     (run / "config.json").write_text("{}")
     seen = made_up_archive(n=3)
-    archive.write(run / "attention" / "attention.npz", dataclasses.replace(seen, files=np.array([name, "b", "c"])))
+    write_archive(run / "attention" / "attention.npz", dataclasses.replace(seen, files=np.array([name, "b", "c"])))
     result = CliRunner().invoke(main.main, ["explain", str(run), "--redraw"])
     assert result.exit_code == 1
     assert f"attention.npz is damaged (it names {name}, which is outside the folder of its images)" in result.output

@@ -11,8 +11,6 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from harness.cli.main import main
-from harness.explain import archive
-from harness.explain.archive import Archive
 from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.capture import capture_calls, capture_rows, capture_tokens
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
@@ -25,6 +23,7 @@ from harness.explain.positions.change import Change, Embedding, compare
 from harness.model import adapter, vit
 from harness.model.adapter import NO_POSITIONS, TokenLayout
 from harness.model.architectures import Architecture
+from harness.runs.attention_files import Archive, read_archive
 from harness.runs.folder import RunFolder
 from harness.train import fit
 from reports.page.build import build
@@ -240,7 +239,7 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
     # A run does not fail for its maps, so a reason such as a lack of memory is here.
     assert RunFolder(run.folder).read("manifest.json").get("problems", {}) == {}
     assert {"probe/val_f1", "test/f1", "attention/n"} <= run.summary.keys()
-    arrays = archive.read(run.folder / "attention" / "attention.npz", Archive)
+    arrays = read_archive(run.folder / "attention" / "attention.npz", Archive)
     assert (arrays.settings["patch_size"], arrays.settings["grid"]) == (8, [4, 4])
     assert (arrays.settings["prefix_tokens"], arrays.settings["pools_patches"]) == (3, True)
     assert (arrays.layers.shape, arrays.heads.shape) == ((9, 6, 16), (9, 3, 16))
@@ -252,6 +251,6 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
     again = CliRunner().invoke(main, ["explain", str(run.folder), "--output", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert has_places != (NO_POSITIONS in again.output)
-    repeated = archive.read(tmp_path / "again" / "attention.npz", Archive)
+    repeated = read_archive(tmp_path / "again" / "attention.npz", Archive)
     np.testing.assert_array_equal(repeated.rollout, arrays.rollout)
     assert build(tmp_path / "runs").is_file()

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.explain.archive import Archive, PositionArchive
 from harness.explain.attention.head_statistics import STATISTICS
+from harness.explain.positions.change import RULE
 from harness.explain.positions.measures import Measured, Numbers, Positions, measure, measure_change
 from harness.explain.positions.verdict import verdict
+from harness.runs.attention_files import Archive, PositionArchive
 
 
 def made_up_archive(
@@ -97,7 +98,7 @@ def made_up_positions(after: np.ndarray | None = None, *, grid: int = 7, size: i
             "after": plain(found[1]),
             "change": plain(change),
             "strength": 0.9,
-            "verdict": verdict(found[0], found[1], change, 0.9),
-            "rule": verdict.__doc__,
+            "verdict": verdict(found[0], found[1], change, 0.9).word,
+            "rule": RULE,
         },
     )

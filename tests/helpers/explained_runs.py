@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.explain import archive
-from harness.explain.archive import Archive
+from harness.explain.archive import write_archive
 from harness.explain.drawing import sprites
+from harness.runs.attention_files import Archive
 from tests.helpers.explained import made_up_archive, made_up_positions
 from tests.reports.test_runs import write_run
 
@@ -30,8 +30,8 @@ def write_explained_run(
     files = [str(file) for file in maps.files]
     write_run(folder, maps.labels, maps.predicted, classes=tuple(map(str, maps.classes)), files=files, **run)
     attention = folder / "attention"
-    archive.write(attention / "attention.npz", maps)
-    archive.write(attention / "positions.npz", made_up_positions(positions))
+    write_archive(attention / "attention.npz", maps)
+    write_archive(attention / "positions.npz", made_up_positions(positions))
     shown = colours(len(maps)) if images is None else images
     sprites.draw_sprites(maps, lambda index: shown[index], attention / "sprites")
     return folder

@@ -19,12 +19,11 @@ from accelerate import Accelerator
 from harness.config import RunConfig
 from harness.errors import HarnessError
 from harness.explain import standalone
-from harness.explain.archive import Archive, PositionArchive
-from harness.explain.archive import read as read_archive
 from harness.explain.drawing.plots import head_plots
 from harness.explain.drawing.study_figures import finished_runs
 from harness.explain.localization import on_object
 from harness.model.new_model import new_model
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.runs.evidence_file import read_claims, read_map_scores
 from harness.runs.folder import RunFolder
 from harness.runs.sprite_files import read_sprites

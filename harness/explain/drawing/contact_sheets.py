@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import (
     DIVERGING,
     PALE,
@@ -32,6 +31,7 @@ from harness.explain.drawing.canvas import (
 from harness.explain.drawing.image_page import save, verdict
 from harness.explain.drawing.right_wrong import GAP, HEADER, MARGIN, right_wrong
 from harness.explain.maps import comparable_maps, first_map, has_own_scale, map_names
+from harness.runs.attention_files import Archive
 from harness.runs.rules import MEAN_MAP
 
 COLUMNS, ROWS = 6, 10  # images of a page
@@ -42,7 +42,7 @@ PAGES = 10  # of one order: what is looked for comes first
 def contact_sheets(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> dict[str, Path]:
     """JPEG files by name: confidence_1, ..., error_1, ..., class_means_relevance_1, ..., right_wrong.
 
-    `error` and `right_wrong` only where labels are known. `pictures(i)` is uint8 (H, W, 3).
+    `error` and `right_wrong` only where labels are known. `images(i)` is uint8 (H, W, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}

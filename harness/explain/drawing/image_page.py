@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive, attending, block_distance, off_patches, prefix_tokens
 from harness.explain.drawing.canvas import (
     INK,
     PALE,
@@ -38,6 +37,7 @@ from harness.explain.drawing.canvas import (
 from harness.explain.drawing.page_layout import GAP, MARGIN, Page
 from harness.explain.maps import combined_maps, has_own_scale, map_names
 from harness.files import disk_is_full, no_space
+from harness.runs.attention_files import Archive
 from harness.runs.rules import LEGRAD, MEAN_MAP, RELEVANCE, ROLLOUT, temporary_name
 
 QUALITY = 90
@@ -50,7 +50,7 @@ TITLES = {  # of the combined maps: over the image, and beside it where there is
 
 
 def draw_pages(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """A page for every image, as JPEG; `pictures(i)` is what the model saw of image i, uint8 (H, W, 3)."""
+    """A page for every image, as JPEG; `images(i)` is what the model saw of image i, uint8 (H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     page = Page.of(archive)
     background = draw_background(archive, page)
@@ -145,9 +145,9 @@ def draw_background(archive: Archive, page: Page) -> np.ndarray:
     write(image, (page.large[0][0], page.large[0][1] + 2 * page.side + 6), under, 12, colour=PALE, width=2 * page.side)
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     titles = (
-        f"Attention of {attending(archive)} in each layer, mean over heads; each on its own scale",
+        f"Attention of {archive.attending} in each layer, mean over heads; each on its own scale",
         "",
-        f"Attention of {attending(archive)} by each head of layer {layer}; each on its own scale",
+        f"Attention of {archive.attending} by each head of layer {layer}; each on its own scale",
         "",
     )
     for strip, (places, title) in enumerate(zip(page.strips, titles, strict=True)):
@@ -199,12 +199,12 @@ def _write_header(image: Image.Image, archive: Archive, index: int, page: Page) 
 
 
 def _write_notes(image: Image.Image, archive: Archive, index: int, page: Page) -> None:
-    tokens = prefix_tokens(archive) + archive.rollout.shape[1]
+    tokens = archive.prefix_tokens + archive.rollout.shape[1]
     share = percent(archive.class_share[index, -1])
     lines = (
         f"uniform attention: {percent(1 / tokens)} per patch",
         f"last layer: entropy {archive.entropy[index, -1]:.2f} of {math.log(tokens):.2f} nats,",
-        f"  distance {block_distance(archive)[index]:.0f} px, {share} {off_patches(archive)}",
+        f"  distance {archive.block_distance[index]:.0f} px, {share} {archive.off_patches}",
     )
     x, y = page.notes
     for number, line in enumerate(lines):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from harness.explain.archive import Archive
 from harness.explain.maps import map_names
+from harness.runs.attention_files import Archive
 
 TILE = 112  # pixels of a small map, about; large ones are twice that
 OVERLAYS = 3  # combined maps over the image

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.archive import Archive
 from harness.explain.localization import OnObject, in_percent
+from harness.runs.attention_files import Archive
 from harness.runs.figures import new_figure
 from harness.runs.resampling import Interval
 from harness.runs.rules import BLUE, ORANGE

@@ -5,27 +5,22 @@ Figures are made without pyplot, as all figures of a run: one that is dropped is
 
 from __future__ import annotations
 
-import math
 import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.archive import PositionArchive
-from harness.explain.positions.measures import Positions, change_map, class_maps, similarity_tiles
+from harness.explain.positions.measures import Positions, change_map, class_maps
 from harness.explain.positions.text import COLUMNS, number_lines, rule_lines, verdict_text
-from harness.runs.embeddings import centred
+from harness.runs.attention_files import PositionArchive
 from harness.runs.figures import new_figure
 from harness.runs.rules import without_mathtext
+from harness.runs.similarity_tiles import COLOURS, draw_cells, mosaic, tile_step, whole_pixels
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
-_COLOURS = "viridis"  # perceptually uniform, and told apart with any colour vision
 _DPI = 120
-_TILES = 16  # at most, each way
 _MONO = "monospace"
 _PARTNER = {
     "class_token": "patches",
@@ -45,18 +40,18 @@ def similarity_figure(positions: PositionArchive) -> Figure:
 
     both = [found.patches for found in _before_and_after(positions)]
     rows = {
-        "raw": [mosaic_of(patches) for patches in both],
-        "centred: minus the mean over patches": [mosaic_of(centred(patches)) for patches in both],
+        "raw": [mosaic(patches) for patches in both],
+        "centred: minus the mean over patches": [mosaic(patches) for patches in positions.patches],
     }
-    panel = _whole_pixels(len(rows["raw"][0]), 600)
+    panel = whole_pixels(len(rows["raw"][0]), 600)
     gap, left, beside, top, bottom = 30, 60, 640, 90, 30  # pixels
     width, height = left + 2 * panel + gap + beside, top + 2 * panel + gap + bottom
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     for row, (name, mosaics) in enumerate(rows.items()):
-        for column, (when, mosaic) in enumerate(zip(("before", "after"), mosaics, strict=True)):
+        for column, (when, cells) in enumerate(zip(("before", "after"), mosaics, strict=True)):
             x, y = left + column * (panel + gap), bottom + (1 - row) * (panel + gap)
             axes = figure.add_axes((x / width, y / height, panel / width, panel / height))
-            image = draw_tiles(axes, mosaic)
+            image = draw_cells(axes, cells)
             if column == 0:
                 axes.set_ylabel(name, fontsize=11)
             if row == 0:
@@ -65,8 +60,8 @@ def similarity_figure(positions: PositionArchive) -> Figure:
     bar = figure.add_axes((x / width, 1 - (top + 14) / height, 320 / width, 14 / height))
     figure.colorbar(image, cax=bar, orientation="horizontal").ax.tick_params(labelsize=8)
     bar.set_title("cosine similarity, one scale for all", fontsize=10)
-    numbers, side = positions.numbers, math.isqrt(len(both[0]))
-    notes = "\n".join([*_about_tiles(side), "", *number_lines(numbers), "", *rule_lines(numbers)])
+    numbers = positions.numbers
+    notes = "\n".join([*_about_tiles(positions.side), "", *number_lines(numbers), "", *rule_lines(numbers)])
     place = (x / width, 1 - (top + 60) / height)
     figure.text(*place, _plain(notes), va="top", fontsize=8.5, linespacing=1.5, family=_MONO)
     figure.suptitle(_plain(f"Position embedding: {verdict_text(positions.numbers)}"), fontsize=14, y=1 - 16 / height)
@@ -82,13 +77,13 @@ def map_figure(positions: PositionArchive) -> Figure:
     for column, ((name, start), end) in enumerate(pairs):
         low, high = float(min(start.min(), end.min())), float(max(start.max(), end.max()))
         for axes, values in zip(grid[:, column], (start, end), strict=True):
-            image = axes.imshow(values, cmap=_COLOURS, vmin=low, vmax=high, interpolation="nearest")
+            image = axes.imshow(values, cmap=COLOURS, vmin=low, vmax=high, interpolation="nearest")
         grid[0, column].set_title(f"cosine of {name}\nwith {_PARTNER[name]}", fontsize=10)
         figure.colorbar(image, ax=grid[:, column], orientation="horizontal", fraction=0.04, pad=0.02)
     grid[0, 0].set_ylabel("before fine-tuning", fontsize=11)
     grid[1, 0].set_ylabel("after fine-tuning", fontsize=11)
     moved = change_map(before.patches, after.patches)
-    image = grid[0, 3].imshow(moved, cmap=_COLOURS, vmin=0, interpolation="nearest")
+    image = grid[0, 3].imshow(moved, cmap=COLOURS, vmin=0, interpolation="nearest")
     grid[0, 3].set_title("change of each patch: |ΔP|\ndivided by the typical length before", fontsize=10)
     figure.colorbar(image, ax=grid[:, 3], orientation="horizontal", fraction=0.04, pad=0.02)
     for axes in grid.flat:
@@ -102,7 +97,7 @@ def map_figure(positions: PositionArchive) -> Figure:
 
 def _about_tiles(side: int) -> list[str]:
     text = "Each tile: the similarity of one patch's embedding with those of all patches, at their positions."
-    step = math.ceil(side / _TILES)
+    step = tile_step(side)
     return textwrap.wrap(text if step == 1 else f"{text} Every {step} rows and columns, one patch has a tile.", COLUMNS)
 
 
@@ -113,29 +108,6 @@ def _before_and_after(positions: PositionArchive) -> tuple[Positions, Positions]
         for embedding, token in pairs
     )
     return before, after
-
-
-def mosaic_of(patches: np.ndarray) -> np.ndarray:
-    """Tiles side by side, a line of NaN between them; at most _TILES tiles each way, evenly spread."""
-    tiles = similarity_tiles(patches)
-    step = math.ceil(len(tiles) / _TILES)
-    tiles = tiles[::step, ::step]
-    framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    count, _, side, _ = framed.shape
-    return framed.transpose(0, 2, 1, 3).reshape(count * side, count * side)[:-1, :-1]
-
-
-def _whole_pixels(cells: int, about: int) -> int:
-    """About `wanted` pixels, a multiple of the cells: all of them are the same size then."""
-    return max(1, round(about / cells)) * cells
-
-
-def draw_tiles(axes: Axes, mosaic: np.ndarray) -> AxesImage:
-    image = axes.imshow(mosaic, cmap=_COLOURS, vmin=-1, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    for side in axes.spines.values():
-        side.set_visible(False)
-    return image
 
 
 def _plain(text: str) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive, block_distance, off_patches
 from harness.explain.drawing.canvas import DIVERGING, INK, PALE, SEQUENTIAL, largest, percent, tile, write
 from harness.explain.maps import comparable_maps
+from harness.runs.attention_files import Archive
 from harness.runs.rules import p_text
 
 GAP, MARGIN, HEADER = 8, 16, 64
@@ -114,12 +114,12 @@ def _write_numbers(
 ) -> None:
     """Mean and standard error over images."""
     x, y = place
-    whose = "class token" if off_patches(archive) == "on itself" else "attention"
+    whose = "class token" if archive.off_patches == "on itself" else "attention"
     columns = {
         "probability of the prediction": archive.probability,
         "entropy, last layer (nats)": archive.entropy[:, -1],
-        "distance, last block (pixels)": block_distance(archive),
-        f"{whose} {off_patches(archive)}, last layer": archive.class_share[:, -1],
+        "distance, last block (pixels)": archive.block_distance,
+        f"{whose} {archive.off_patches}, last layer": archive.class_share[:, -1],
         "maps may mislead (share)": archive.misleading.astype(np.float32),
     }
     for offset, title in ((250, "right"), (340, "wrong")):

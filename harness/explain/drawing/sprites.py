@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing.canvas import fitted
 from harness.explain.drawing.image_page import save
 from harness.explain.images import evenly_spaced
 from harness.files import write_atomically
+from harness.runs.attention_files import Archive
 from harness.runs.rules import SPRITES_FILE, VERSION
 
 SIDE = 160  # pixels of a cell; a multiple of 16, JPEG's largest block: no cell's colours run into the next one's
@@ -31,7 +31,7 @@ MOST = 5000  # images, about 30 MB; of more, as many are chosen, spread evenly
 
 
 def draw_sprites(archive: Archive, images: Callable[[int], np.ndarray], folder: Path) -> list[Path]:
-    """Write the sheets and their description; `pictures(i)` is uint8 (S, S, 3)."""
+    """Write the sheets and their description; `images(i)` is uint8 (S, S, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPRITES_FILE).unlink(missing_ok=True)
     chosen = evenly_spaced(len(archive), MOST)

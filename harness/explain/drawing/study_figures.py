@@ -16,20 +16,18 @@ import numpy as np
 
 from harness.data.decode import DecodeError, decode_pil
 from harness.errors import HarnessError
-from harness.explain.archive import Archive, attending
-from harness.explain.archive import read as read_archive
 from harness.explain.drawing.canvas import SEQUENTIAL, as_grid, class_name, percent
-from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
 from harness.explain.drawing.vit_figure import vit_figure
 from harness.explain.maps import combined_maps
 from harness.explain.positions.text import verdict_text
 from harness.model.adapter import parts
-from harness.runs.attention_files import PositionArchive
-from harness.runs.embeddings import centred, cosine
+from harness.runs.attention_files import Archive, PositionArchive, read_archive
+from harness.runs.embeddings import cosine
 from harness.runs.figures import new_figure
 from harness.runs.folder import BEST
 from harness.runs.reading import ANOTHER_RUN, UnreadableError, read_object, read_rows, run_folders
 from harness.runs.rules import ATTENTION_FILE, COLOURS, POSITIONS_FILE, SPRITES_FILE, finite_number, without_mathtext
+from harness.runs.similarity_tiles import draw_cells, mosaic
 from harness.runs.sprite_files import REDRAW, read_image, read_sprites
 from harness.training.checkpoint import load_best
 
@@ -111,7 +109,7 @@ def _map_figures(run: FinishedRun) -> Iterator[StudyFigure]:
         f"{archive.files[index]}, predicted {predicted} with {percent(archive.probability[index])}, by the best run on "
         f"validation ({run.label}). Each map from 0 to its largest value, over the image."
     )
-    whose = f"Attention of {attending(archive)}"
+    whose = f"Attention of {archive.attending}"
     layer = archive.settings.get("head_layer", archive.layers.shape[1])
     layers = {f"layer {number}": cells for number, cells in enumerate(archive.layers[index], start=1)}
     heads = {f"head {number}": cells for number, cells in enumerate(archive.heads[index], start=1)}
@@ -167,16 +165,11 @@ def position_figure(positions: PositionArchive, label: str) -> Figure:
     """Tiles of similarity before and after; below, that of the class token with each patch."""
     figure = new_figure(7.2, 5.2, dpi=300)
     grid = figure.subplots(2, 2, height_ratios=(3, 1))
-    pairs = (
-        ("before", positions.before, positions.class_token_before),
-        ("after", positions.after, positions.class_token_after),
-    )
-    for column, (when, embedding, token) in enumerate(pairs):
-        patches = centred(embedding[1:].astype(np.float64))
-        image = draw_tiles(grid[0, column], mosaic_of(patches))
+    both = zip(("before", "after"), positions.patches, positions.class_tokens, strict=True)
+    for column, (when, patches, token) in enumerate(both):
+        image = draw_cells(grid[0, column], mosaic(patches))
         grid[0, column].set_title(f"{when} fine-tuning", fontsize=10)
-        whole = (token + embedding[0]).astype(np.float64)
-        draw_tiles(grid[1, column], as_grid(cosine(whole[None], patches)[0]))
+        draw_cells(grid[1, column], as_grid(cosine(token, patches)[0]))
     grid[0, 0].set_ylabel("patches", fontsize=9)
     grid[1, 0].set_ylabel("class token", fontsize=9)
     figure.colorbar(image, ax=grid, label="cosine similarity", shrink=0.7, panchor=False)

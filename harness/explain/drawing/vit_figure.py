@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.archive import Archive
-from harness.explain.drawing.position_plots import draw_tiles, mosaic_of
+from harness.runs.attention_files import Archive
 from harness.runs.embeddings import centred
 from harness.runs.figures import new_figure
 from harness.runs.rules import BLUE
+from harness.runs.similarity_tiles import draw_cells, mosaic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def vit_figure(projection: np.ndarray, patches: np.ndarray | None, archive: Arch
         tiles.text(0.5, 0.5, "no position embedding", ha="center", va="center", fontsize=8)
         tiles.set_axis_off()
     else:
-        image = draw_tiles(tiles, mosaic_of(centred(patches)))
+        image = draw_cells(tiles, mosaic(centred(patches)))
         figure.colorbar(image, ax=tiles, shrink=0.8).ax.tick_params(labelsize=7)
     tiles.set_title("position embeddings:\ncosine similarity", fontsize=8)
     by_head = head_distances(archive)

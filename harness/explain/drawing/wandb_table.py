@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from harness.explain.archive import Archive, block_distance
 from harness.explain.drawing.canvas import fitted, overlay, strip
 from harness.explain.images import Crops, evenly_spaced
 from harness.explain.maps import first_map
+from harness.runs.attention_files import Archive
 
 COLUMNS = (
     "picture",
@@ -54,6 +54,6 @@ def rows(archive: Archive, crops: Crops) -> Iterator[list[Any]]:
             float(archive.probability[index]),
             float(archive.label_probability[index]) if label >= 0 else None,
             float(archive.entropy[index, -1]),
-            float(block_distance(archive)[index]),
+            float(archive.block_distance[index]),
             bool(archive.misleading[index]),
         ]

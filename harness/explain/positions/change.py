@@ -7,10 +7,10 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from harness.explain.archive import PositionArchive
 from harness.explain.positions import measures, verdict
 from harness.explain.positions.measures import Positions
 from harness.model import adapter
+from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import typical_length
 
 SMALLEST = 1e-300
@@ -64,7 +64,7 @@ def compare(change: Change) -> PositionArchive:
         for each, length in zip((start, end), change.content_lengths, strict=True)
     )
     strength = last / max(first, SMALLEST)
-    words = verdict.verdict_words(at_start, at_end, moved, strength)
+    found = verdict.verdict(at_start, at_end, moved, strength)
     return PositionArchive(
         before=change.before.position[0].numpy(),
         after=change.after.position[0].numpy(),
@@ -75,10 +75,10 @@ def compare(change: Change) -> PositionArchive:
             "after": dataclasses.asdict(at_end),
             "change": dataclasses.asdict(moved),
             "strength": strength,
-            "verdict": verdict.verdict(at_start, at_end, moved, strength),
-            "verdict_structure": words.structure,
-            "verdict_strength": words.strength,
-            "decided_by": words.decided_by,
+            "verdict": found.word,
+            "verdict_structure": found.structure,
+            "verdict_strength": found.strength,
+            "decided_by": found.decided_by,
             "rule": RULE,
         },
     )

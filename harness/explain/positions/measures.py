@@ -71,16 +71,6 @@ class Numbers:
     effective_rank: Measured  # how many directions the embeddings of the patches spread over
 
 
-def similarity_tiles(patches: np.ndarray) -> np.ndarray:
-    """Cosine similarity of every patch with every other, as g x g tiles of g x g: (g, g, g, g); patches (P, D).
-
-    Tile [row, column] shows where the embeddings like that of its patch are (Dosovitskiy et al. 2021, arXiv 2010.11929,
-    figure 7 centre). Give `centred(patches)` for tiles that can be compared between models.
-    """
-    side = math.isqrt(len(patches))
-    return cosine(patches, patches).reshape(side, side, side, side)
-
-
 def class_maps(positions: Positions) -> dict[str, np.ndarray]:
     """Cosine similarity of the class token's vectors with the patches' embeddings, each (g, g).
 

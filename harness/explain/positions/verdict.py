@@ -13,34 +13,25 @@ WEAK = 0.5  # of the strength before: below, it counts as changed
 DROWNED = 0.05  # of the strength before: below, the model cannot notice its positions any more
 
 
-def verdict(before: Numbers, after: Numbers, change: Measured, strength: float = 1.0) -> str:
-    """What fine-tuning did to a position embedding, by a rule that is fixed here.
-
-    `strength`: `typical_length` of the embedding over `content_length` of the same images, after divided by before.
-
-    - "none to keep": before, neither locality nor decoding is above its range by chance.
-    - "lost": after, neither is above that range and above 10 % of what it was; or strength is below 5 %.
-    - "retained": both are at least 90 % of what they were, ‖ΔP‖/‖P‖ is below 0.5 and strength at least 50 %.
-    - "altered": anything else.
-    """
-    words = verdict_words(before, after, change, strength)
-    if words.structure in ("none to keep", "lost"):
-        return words.structure
-    if words.strength == "lost":
-        return "lost"
-    return "retained" if words.structure == words.strength == "retained" else "altered"
-
-
 @dataclass(frozen=True)
-class VerdictWords:
-    """The two sides of a verdict: what became of the structure, and what of the strength."""
+class Verdict:
+    """What fine-tuning did to a position embedding: what became of its structure, and what of its strength."""
 
     structure: str  # none to keep, lost, altered, retained
     strength: str  # lost, weakened, retained
 
     @property
+    def word(self) -> str:
+        """Both sides in one word."""
+        if self.structure in ("none to keep", "lost"):
+            return self.structure
+        if self.strength == "lost":
+            return "lost"
+        return "retained" if self.structure == self.strength == "retained" else "altered"
+
+    @property
     def decided_by(self) -> str:
-        """The rule that decided the verdict."""
+        """The rule that decided the word."""
         if self.structure in ("none to keep", "lost"):
             return "structure"
         if self.strength == "lost" or (self.structure == "retained" and self.strength == "weakened"):
@@ -48,8 +39,11 @@ class VerdictWords:
         return "structure and strength" if self.structure == self.strength else "structure"
 
 
-def verdict_words(before: Numbers, after: Numbers, change: Measured, strength: float) -> VerdictWords:
-    """What fine-tuning did to the structure and to the strength of a position embedding, each by its own rule."""
+def verdict(before: Numbers, after: Numbers, change: Measured, strength: float = 1.0) -> Verdict:
+    """By `positions.change.RULE`.
+
+    `strength`: `typical_length` of the embedding over `content_length` of the same images, after divided by before.
+    """
     pairs = ((before.locality, after.locality), (before.decoding, after.decoding))
     if all(start.value <= start.high for start, _ in pairs):
         structure = "none to keep"
@@ -59,4 +53,4 @@ def verdict_words(before: Numbers, after: Numbers, change: Measured, strength: f
         structure = "retained"
     else:
         structure = "altered"
-    return VerdictWords(structure, "lost" if strength < DROWNED else "weakened" if strength < WEAK else "retained")
+    return Verdict(structure, "lost" if strength < DROWNED else "weakened" if strength < WEAK else "retained")

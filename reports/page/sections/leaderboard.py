@@ -20,7 +20,7 @@ from reports.runs import Run
 from reports.stats.leaderboard import Row, SettingRow
 from reports.stats.notes import seeds_of
 from reports.stats.probe_rows import ProbeRow
-from reports.stats.setting import SEED, Pooled
+from reports.stats.setting import SEED, Pooled, test_f1_of
 from reports.values import is_number
 
 # Scores beside macro F1.
@@ -182,10 +182,9 @@ def _seed_rows(
 
 def _of_run(row: Row, shown: Sequence[metric_table.Metric]) -> Scores:
     metric, run = row.metric, row.run
-    f1, low, high = (run.metric(f"test/f1{suffix}") for suffix in ("", "_low", "_high"))
     others = [Pooled(1, run.metric(score.key), None) for score in shown]
     seconds, speed = (run.metric(key) for key in ("seconds/train", "train/images_per_second"))
-    return Scores(Pooled(1, metric, None), Pooled(1, f1, None, low, high), others, seconds, speed)
+    return Scores(Pooled(1, metric, None), test_f1_of(run), others, seconds, speed)
 
 
 def _as_context(row: TableRow, start: float, end: float, shown: Sequence[metric_table.Metric]) -> dict[str, Any]:

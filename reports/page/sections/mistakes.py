@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from harness.runs.confidence_bins import confidence_bins
+from harness.runs.predictions import PredictionTable
 from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.page.charts import chart
-from reports.page.reliability import reliability
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.stats.mistakes import mistakes
+from reports.values import rounded
 
 
 def section(collection: Collection, site: Site) -> Section | None:
@@ -17,8 +21,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     for row in collection.rows:
         run, key, label = row.run, collection.key(row.run), collection.label(row.run)
         if not run.predictions.problem:
-            bins = {"reliability": reliability(run.predictions)}
-            site.data(f"mistakes-{key}", {**mistakes(run.predictions), **bins})
+            site.data(f"mistakes-{key}", mistakes(run.predictions) | {"reliability": _reliability(run.predictions)})
             keys.append(key)
         elif run.finished:
             missing.setdefault(printable(run.predictions.problem), []).append(label)
@@ -44,3 +47,13 @@ def section(collection: Collection, site: Site) -> Section | None:
         ),
         styles=("gallery.css", "mistakes.css"),
     )
+
+
+def _reliability(predictions: PredictionTable) -> list[tuple[float, float, float, float, int]]:
+    """Of each bin of confidence: mean confidence, share that is right and its 95 % interval, images."""
+    known = np.isfinite(predictions.probabilities)
+    correct = (predictions.labels == predictions.predicted)[known]
+    return [
+        (rounded(one.confidence, 4), rounded(one.accuracy, 4), round(one.low, 4), round(one.high, 4), one.n)
+        for one in confidence_bins(predictions.probabilities[known], correct)
+    ]

@@ -12,7 +12,7 @@ from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
 from reports.stats.leaderboard import SettingRow
-from reports.stats.setting import Pooled
+from reports.stats.setting import Pooled, test_f1_of
 from reports.values import is_number
 
 
@@ -74,7 +74,7 @@ def _has_settings(run: Run, model: Model) -> bool:
 def _line(collection: Collection, model: Model, rows: list[SettingRow]) -> dict[str, Any]:
     # The best on validation: other settings may give several rows.
     row, run = rows[0], rows[0].setting.best
-    score = row.setting.test_f1 if row.place else _of_one(run)
+    score = row.setting.test_f1 if row.place else test_f1_of(run) if run.finished else Pooled(1, None, None)
     f1 = score.mean
     return {
         "number": model.number,
@@ -90,12 +90,6 @@ def _line(collection: Collection, model: Model, rows: list[SettingRow]) -> dict[
         "label": collection.setting_label(row),
         "of": sum(row.place is not None for row in rows),
     }
-
-
-def _of_one(run: Run) -> Pooled:
-    """Test macro F1 of a run without a place."""
-    f1, low, high = (run.metric(f"test/f1{suffix}") if run.finished else None for suffix in ("", "_low", "_high"))
-    return Pooled(1, f1, None, low, high)
 
 
 def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing import canvas, contact_sheets, right_wrong
 from harness.explain.maps import comparable_maps
+from harness.runs.attention_files import Archive
 from tests.helpers.explained import made_up_archive, plain_pictures
 
 CLASS_MEANS = ["class_means_relevance_1", "class_means_legrad_1", "class_means_rollout_1"]

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from harness.errors import TrainingError
-from harness.explain.archive import Archive
 from harness.explain.drawing import canvas, image_page, page_layout
 from harness.explain.drawing.canvas import percent
+from harness.runs.attention_files import Archive
 from tests.helpers.explained import made_up_archive, plain_pictures
 
 

@@ -143,7 +143,7 @@ def test_numbers_verdict_and_rule_stand_beside() -> None:
                 digits = ".3g" if abs(part) >= 10 else ".2f" if abs(part) >= 0.1 else ".2g"
                 assert f"{part:{digits}}" in text
     assert f"{numbers['change']['value']:.2f}" in text and "0.90" in text
-    for word in ('"lost"', '"retained"', '"altered"', '"none to keep"'):
+    for word in ("lost:", "retained:", "altered:", "none to keep:"):
         assert word in text
     image = pixels(figure)
     assert all((edge == 255).all() for edge in (image[0], image[-1], image[:, 0], image[:, -1]))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.explain.archive import Archive
 from harness.explain.drawing import sprites
+from harness.runs.attention_files import Archive
 from harness.runs.rules import SPRITES_FILE
 from tests.helpers.explained import made_up_archive
 from tests.helpers.explained_runs import colours

@@ -17,7 +17,7 @@ from PIL import Image
 from harness.cli.figures import FILE_LIST
 from harness.cli.main import main
 from harness.config import RunConfig
-from harness.explain import archive
+from harness.explain.archive import write_archive
 from harness.explain.drawing import study_figures as drawing
 from harness.explain.drawing.sprites import draw_sprites
 from harness.explain.drawing.study_figures import study_figures
@@ -41,8 +41,8 @@ def run_folder(path: Path, lr: float, f1: float, *, maps: bool = True) -> Path:
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if maps:
         seen = made_up_archive()
-        archive.write(path / "attention" / "attention.npz", seen)
-        archive.write(path / "attention" / "positions.npz", made_up_positions())
+        write_archive(path / "attention" / "attention.npz", seen)
+        write_archive(path / "attention" / "positions.npz", made_up_positions())
         images = plain_pictures(seen)
         draw_sprites(seen, lambda index: images[index], path / "attention" / "sprites")
     return path

@@ -21,10 +21,10 @@ from harness.explain.positions.measures import (
     effective_rank,
     measure,
     measure_change,
-    similarity_tiles,
 )
-from harness.explain.positions.verdict import verdict, verdict_words
+from harness.explain.positions.verdict import verdict
 from harness.runs.embeddings import centred, cosine, typical_length
+from harness.runs.similarity_tiles import similarity_tiles
 from tests.helpers.tiny_vits import random_images, tiny_vit
 
 
@@ -254,12 +254,12 @@ def test_the_verdict_follows_the_noise_added_to_an_embedding(noise: float, expec
     before = sines(10)
     after = before + noise * random_patches(10)
     change = measure_change(before, after)
-    assert verdict(measure(positions(before)), measure(positions(after)), change) == expected
+    assert verdict(measure(positions(before)), measure(positions(after)), change).word == expected
 
 
 def test_an_embedding_without_structure_before_training_has_none_to_keep() -> None:
     before, after = measure(positions(random_patches())), measure(positions(sines()))
-    assert verdict(before, after, measure_change(random_patches(), sines())) == "none to keep"
+    assert verdict(before, after, measure_change(random_patches(), sines())).word == "none to keep"
 
 
 def test_the_verdict_follows_the_rule_for_each_number() -> None:
@@ -270,7 +270,8 @@ def test_the_verdict_follows_the_rule_for_each_number() -> None:
     def after(
         locality: float, decoding: float, change: float = 0.1, strength: float = 1.0, chance: float = 0.05
     ) -> str:
-        return verdict(numbers(0.6, 1.0), numbers(locality, decoding, chance), Measured(change, 1.3, 1.5), strength)
+        of_both = numbers(0.6, 1.0), numbers(locality, decoding, chance)
+        return verdict(*of_both, Measured(change, 1.3, 1.5), strength).word
 
     assert (
         after(0.6, 1.0) == after(0.55, 0.91) == after(0.7, 1.0, 0.49, 0.51) == after(0.6, 1.0, strength=4) == "retained"
@@ -285,7 +286,7 @@ def test_the_verdict_follows_the_rule_for_each_number() -> None:
     assert after(0.01, 0.2) == after(0.2, 0.01) == "altered"  # one of the two is enough to be there
     assert after(0.01, 0.01) == after(0.059, 0.09) == after(0.1, 0.2, chance=0.3) == "lost"
     assert after(0.6, 1.0, strength=0.049) == "lost"
-    assert verdict(numbers(0.05, 0.04), numbers(0.6, 1.0), Measured(1, 1, 1)) == "none to keep"
+    assert verdict(numbers(0.05, 0.04), numbers(0.6, 1.0), Measured(1, 1, 1)).word == "none to keep"
 
 
 # What cannot be judged
@@ -321,6 +322,6 @@ def test_structure_and_strength_have_a_word_each_and_the_deciding_rule_is_named(
         measured = Measured(value, -0.05, 0.05)
         return Numbers(measured, measured, Measured(5, 4, 6))
 
-    found = verdict_words(numbers(0.6), numbers(locality), Measured(change, 1.3, 1.5), strength)
+    found = verdict(numbers(0.6), numbers(locality), Measured(change, 1.3, 1.5), strength)
     assert (found.structure, found.strength) == words
     assert found.decided_by == decided_by

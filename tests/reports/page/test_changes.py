@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from harness.explain import archive
+from harness.explain.archive import write_archive
 from harness.explain.attention.head_statistics import STATISTICS
 from harness.runs.attention_files import PositionArchive, read_positions
 from reports.collection import Collection
@@ -137,7 +137,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
     odd = made_up_positions()
     del odd.numbers["change"]["low"]
-    archive.write(runs / "odd" / "attention" / "positions.npz", odd)
+    write_archive(runs / "odd" / "attention" / "positions.npz", odd)
     made = section_of(runs, tmp_path / "page")
     assert [line.label for line in made.context["lines"]] == ["lr 1"]
     without = {labels[0]: reason for reason, labels in made.context["missing"].items()}
@@ -168,10 +168,10 @@ def test_embeddings_that_are_no_numbers(tmp_path: Path) -> None:
     odd: Any = made_up_positions(place_embedding())
     odd.after[3] = np.nan
     odd.numbers.update(json.loads('{"strength": null}'))
-    archive.write(folder / "positions.npz", odd)
+    write_archive(folder / "positions.npz", odd)
     made = section_of(tmp_path / "runs", tmp_path / "page")
     assert not made.context["lines"] and "is damaged" in next(iter(made.context["missing"]))
     odd.numbers["strength"] = float("nan")
-    archive.write(folder / "positions.npz", odd)
+    write_archive(folder / "positions.npz", odd)
     made = section_of(tmp_path / "runs", tmp_path / "page")
     assert made.context["lines"][0].strength == "nan"

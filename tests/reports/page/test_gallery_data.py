@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.explain.archive import Archive
+from harness.explain.archive import write_archive
 from harness.explain.drawing import canvas
+from harness.runs.attention_files import Archive
 from reports.collection import Collection
 from reports.page import map_sheets
 from reports.page.gallery_data import Gallery, best_and_worst, write_gallery
@@ -78,9 +79,8 @@ def test_unknown_labels_and_odd_numbers_are_null(tmp_path: Path) -> None:
     folder = write_explained_run(tmp_path / "runs" / "a")
     seen = made_up_archive(label_probability=np.full(6, np.nan, np.float32), labels=np.full(6, -1, np.int32))
     seen.rollout[3, 5] = np.nan
-    from harness.explain import archive
 
-    archive.write(folder / "attention" / "attention.npz", seen)
+    write_archive(folder / "attention" / "attention.npz", seen)
     written, _ = gallery_of(tmp_path / "runs", tmp_path / "page")
     about = data(tmp_path / "page", f"gallery-{written.runs[0].key}")
     assert about["truth"] == [None] * 6 and about["notFinite"] == [3]

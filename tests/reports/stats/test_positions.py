@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.explain import archive
-from harness.explain.archive import PositionArchive
-from harness.explain.positions.measures import change_map, similarity_tiles
+from harness.explain.archive import write_archive
+from harness.explain.positions.measures import change_map
+from harness.runs.attention_files import PositionArchive
 from harness.runs.embeddings import centred
+from harness.runs.similarity_tiles import similarity_tiles
 from harness.sweep.session import draw_positions
 from reports.runs import Run, read_run, read_runs
 from reports.stats import positions
@@ -30,7 +31,7 @@ def write(folder: Path, found: PositionArchive | None, value: float = 0.5, **con
     (folder / "summary.json").write_text(json.dumps({"state": "finished", "best/val_f1": value}))
     (folder / "manifest.json").write_text("{}")
     if found:
-        archive.write(folder / positions.POSITIONS, found)
+        write_archive(folder / positions.POSITIONS, found)
     return read_run(folder)
 
 
