@@ -24,6 +24,7 @@ from harness.model.weights_header import check_header
 from harness.runs.reading import START_OVER, read_checked_object
 from harness.settings.model import NAMED_WEIGHTS
 from harness.training.class_weights import check_class_weights
+from harness.training.static_step import check_cuda_graph
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     trains = config.fresh or not attempt(lambda: _is_finished(run_folder))
     image_folder = attempt(lambda: listed_folder(config))
     attempt(lambda: check_class_weights(config, image_folder.classes if image_folder else None))
+    if config.cuda_graph and trains:
+        attempt(lambda: check_cuda_graph(config))
     preprocessing = None
     if model_known := succeeds(lambda: check_model_name(config.model)):
         if config.explain_layer is not None:
