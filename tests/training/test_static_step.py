@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -326,6 +329,49 @@ def test_what_a_graph_would_not_notice_is_refused() -> None:
     assert replay().tolist() == [2, 2, 2]
     numbers.fill_(3)
     assert replay().tolist() == [6, 6, 6]
+
+
+def test_warm_up_and_capture_share_a_stream_and_a_replay_returns_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls to CUDA, which is imitated: no GPU has run them."""
+    events: list[str] = []
+    signature = inspect.signature(torch.cuda.graph)
+
+    class Stream:
+        def __init__(self, name: object) -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            events.append(f"{self.name} waits for {other.name}")
+
+    @contextlib.contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        events.append(f"on {stream.name}:")
+        yield
+
+    @contextlib.contextmanager
+    def graph(*args: Any, **options: Any) -> Iterator[None]:
+        arguments = signature.bind(*args, **options).arguments
+        events.append(f"capture on {arguments['stream'].name}, {arguments['capture_error_mode']}:")
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("main"))
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Mock(replay=lambda: events.append("replay")))
+    loss = Mock(spec=Tensor)
+
+    def step() -> Tensor:
+        events.append("step")
+        return loss
+
+    static = StaticStep(SIZE, torch.device("cuda:0"))
+    assert static.warm_up(step) is loss
+    assert static.capture(step) is None
+    assert static.replay() is loss.clone.return_value
+    around = ["cuda:0 waits for main", "on cuda:0:", "step", "main waits for cuda:0"]
+    assert events == [*around, "capture on cuda:0, thread_local:", "step", "replay"]
+    assert loss.record_stream.call_args.args[0].name == "main"
 
 
 def test_the_memory_of_a_graph_is_free_after_training(start: Start, tmp_path: Path) -> None:
