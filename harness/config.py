@@ -13,7 +13,7 @@ from harness.errors import ConfigError
 from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 from harness.run_name import sweep_run_name, swept_settings
 from harness.settings.augmentation import AugmentationSettings
-from harness.settings.compute import ComputeSettings
+from harness.settings.compute import ComputeSettings, compute_problems
 from harness.settings.data import DataSettings, data_problems
 from harness.settings.imbalance import NAMED_CLASS_WEIGHTS, ImbalanceSettings, imbalance_problems
 from harness.settings.model import NAMED_WEIGHTS, ModelSettings, check_weights_path, model_problems
@@ -73,6 +73,7 @@ class RunConfig(
                 *model_problems(self),
                 *optimisation_problems(self),
                 *imbalance_problems(self, self.shuffle),
+                *compute_problems(self),
                 *run_problems(self),
             ]
         if problems:

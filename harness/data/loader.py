@@ -34,7 +34,7 @@ class Batch:
     weight: torch.Tensor  # float32 (b,): 1; 0 for the placeholder of a process whose share is empty
     total: int  # images in the global batch
     drop_path_scale: torch.Tensor | None  # float32 (b, 2L): 0 for a dropped residual branch, else 1 / (1 - rate)
-    mass: float  # sum of the class weights of the global batch's images; their number without class weights
+    mass: float | torch.Tensor  # sum of the class weights of the global batch's images; without weights their number
     on_device: ImagesOnDevice | None = None  # the images that it was taken from, if they are in device memory
 
 

@@ -3,6 +3,10 @@
 The blocks of a model share their code, and Dynamo keeps compiled code by code object and shapes, so that one
 compilation serves all blocks (PyTorch's recipe "Reducing torch.compile cold start compilation time with regional
 compilation").
+
+The loss and the optimiser are not compiled: the loss is a dozen of a step's 800 kernels and would be compiled for each
+batch size, and the optimiser is fused. Scoring would need a compilation for each of its batch sizes: Dynamo keeps no
+graph of training for a pass without gradients.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from harness.model.weights import check_header
 from harness.runs.reading import START_OVER, read_checked_object
 from harness.settings.model import NAMED_WEIGHTS
 from harness.training.class_weights import class_weights
+from harness.training.static_step import check_cuda_graph
 
 T = TypeVar("T")
 
@@ -57,6 +58,8 @@ def check_inputs(config: RunConfig, run_folder: Path, errors: list[HarnessError]
     image_folder = attempt(lambda: listed_folder(config))
     if image_folder:
         attempt(lambda: class_weights(config, image_folder.classes, image_folder.train.labels))
+    if config.cuda_graph and trains:
+        attempt(lambda: check_cuda_graph(config))
     preprocessing, before = None, len(errors)
     attempt(lambda: check_model_name(config.model))
     if model_known := len(errors) == before:

@@ -24,6 +24,7 @@ from harness.training.checkpoint import (
 from harness.training.compilation import CompiledParts, should_compile
 from harness.training.loss import Loss
 from harness.training.optim import MovingAverage, build_optimizer
+from harness.training.static_step import StaticStep
 
 
 @dataclasses.dataclass
@@ -63,7 +64,8 @@ class TrainState:
         self.accelerator = accelerator
         self.loss = loss or Loss()
         self.model = model.to(accelerator.device)
-        self.average = MovingAverage(model, config.ema_decay) if config.ema else None
+        self.average = MovingAverage(model, config.ema_decay, captured=config.cuda_graph) if config.ema else None
+        self.static_step = StaticStep(config.batch_size, accelerator.device) if config.cuda_graph else None
         self._compiled: CompiledParts | None = None
         if should_compile(config.compile, steps, accelerator.device):
             self._compiled = CompiledParts(model)
@@ -92,6 +94,7 @@ class TrainState:
 
     def use(self, path: Path) -> None:
         """Load the weights of a checkpoint into the model; for evaluation after training."""
+        self.static_step = None  # the memory of its graph is free for the test
         self.model.load_state_dict(load_tensors(path)[0])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from harness.model.drop_path import set_drop_path
 from harness.training.distributed import Processes
 from harness.training.optim import set_learning_rate
 from harness.training.state import TrainState
+from harness.training.static_step import CaptureFailure, StaticStep
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,20 @@ def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig,
     Out of memory drops the images that stay on the device, or else halves the micro-batch, on all ranks, and repeats
     the step; the global batch stays.
     """
+    set_learning_rate(state.optimizer, lr)
+    if state.average:
+        state.average.set_step(state.progress.step + 1)
+    static = state.static_step
+    if static and static.load(batch, state.progress.micro_batch):
+        loss = _static_step(static, state, config, processes)
+    else:
+        loss = _eager_step(state, batch, config, processes)
+    state.progress.step += 1
+    state.progress.steps_since_topology_change += 1
+    return loss
+
+
+def _eager_step(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> Tensor:
     # One process exchanges no gradients, so it can always repeat a step. Several processes have to agree before they
     # exchange gradients, and cannot overlap that with the backward pass. They do so while memory use is unknown.
     repeatable = processes.world == 1 or state.progress.steps_since_topology_change < STEPS_UNTIL_MEMORY_IS_KNOWN
@@ -53,16 +68,38 @@ def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig,
         _use_less_memory(state, batch, config, processes)
     if repeatable and processes.world > 1:
         _average_gradients(state, processes)
-    set_learning_rate(state.optimizer, lr)
-    if config.clip_grad:
-        processes.accelerator.clip_grad_norm_(state.model.parameters(), config.clip_grad)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.progress.step += 1
-    state.progress.steps_since_topology_change += 1
-    if state.average:
-        state.average.update(state.model, state.progress.step)
+    _update(state, config, processes)
     return loss
+
+
+def _static_step(static: StaticStep, state: TrainState, config: RunConfig, processes: Processes) -> Tensor:
+    """A step on the tensors of `static`: eager until they are warm, then captured once and replayed."""
+    batch = static.batch
+    if not static.is_warm:
+        return static.warm_up(lambda: _eager_step(state, batch, config, processes))
+
+    def whole_step() -> Tensor:
+        loss = _backward(state, batch, processes, exchange=False)
+        _update(state, config, processes)
+        return loss
+
+    if not static.is_captured and (failure := static.capture(whole_step)):
+        _recover_from(failure, static, state, config, processes)
+        return _eager_step(state, batch, config, processes)
+    return static.replay()
+
+
+def _recover_from(
+    failure: CaptureFailure, static: StaticStep, state: TrainState, config: RunConfig, processes: Processes
+) -> None:
+    """After a failed capture: a smaller micro-batch, with which a later step is captured, or no capture at all."""
+    if failure.out_of_memory and min(state.progress.micro_batch, static.batch.total) > 1:
+        _use_less_memory(state, static.batch, config, processes)
+        return
+    state.static_step = None
+    state.optimizer.zero_grad(set_to_none=True)
+    clear_device_cache(garbage_collection=True)
+    logger.info("The step cannot be captured as a CUDA graph (%s). Training continues without it.", failure.reason)
 
 
 def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange: bool) -> Tensor:
@@ -86,8 +123,20 @@ def _backward(state: TrainState, batch: Batch, processes: Processes, *, exchange
     return total
 
 
+def _update(state: TrainState, config: RunConfig, processes: Processes) -> None:
+    """Clip the gradients, update the weights and their average, and discard the gradients."""
+    if config.clip_grad:
+        processes.accelerator.clip_grad_norm_(state.model.parameters(), config.clip_grad)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.average:
+        state.average.update(state.model)
+
+
 def _use_less_memory(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> None:
     state.optimizer.zero_grad(set_to_none=True)
+    if state.static_step:
+        state.static_step.forget()
     dropped = batch.on_device is not None and batch.on_device.drop()
     clear_device_cache(garbage_collection=True)
     if dropped:

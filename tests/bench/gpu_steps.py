@@ -27,11 +27,12 @@ from harness.model.new_model import new_model
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter
+from harness.training.static_step import WARM_UP_STEPS
 from harness.training.step import training_step
 from tests.bench.real_run import lap, synchronise
 
 CLASSES = 100
-LR = 1e-4
+LR = 2.0**-13  # float32 holds it exactly, as a captured step does
 
 Row = list[str]
 
@@ -43,7 +44,7 @@ class Setup:
     image_size: int
     batch_sizes: tuple[int, ...]
     precision: str
-    steps: int  # that count, after two that warm up
+    steps: int  # that count, after those that warm up
     heads: tuple[int, int, int]  # heads, tokens and width of the attention that is measured alone
 
     def config(self, batch_size: int, **changes: object) -> RunConfig:
@@ -110,6 +111,10 @@ def step_rows(setup: Setup, device: torch.device, operations: float, rate: float
         "ours, nn.MultiheadAttention": lambda size: OwnSteps(setup, size, plain=True),
         "ours, packed attention": lambda size: OwnSteps(setup, size),
         "ours, packed, --compile true": lambda size: OwnSteps(setup, size, compile=True),
+        "ours, packed, --cuda-graph true": lambda size: OwnSteps(setup, size, cuda_graph=True),
+        "ours, packed, --compile and --cuda-graph true": lambda size: OwnSteps(
+            setup, size, compile=True, cuda_graph=True
+        ),
         "timm, bare loop": lambda size: PeerSteps(setup, size, device, compiled=False),
         "timm, bare loop, compiled": lambda size: PeerSteps(setup, size, device, compiled=True),
     }
@@ -118,7 +123,8 @@ def step_rows(setup: Setup, device: torch.device, operations: float, rate: float
         steps = make(batch_size)
         try:
             first = lap(steps).wall
-            steps()
+            for _ in range(WARM_UP_STEPS):  # the last of these is captured with --cuda-graph
+                steps()
             seconds = statistics.median(lap(steps).wall for _ in range(setup.steps))
             speed = batch_size / seconds
             share = f"{100 * speed * operations / rate:.1f} %"
@@ -191,14 +197,21 @@ def scoring_and_saving_rows(setup: Setup) -> Iterator[Row]:
 
 
 def equality_rows(setup: Setup) -> Iterator[Row]:
-    """Whether three steps give the same bits twice, with deterministic algorithms; and packed attention's rounding."""
+    """Whether six steps give the same bits twice, with deterministic algorithms; and packed attention's rounding.
+
+    With --cuda-graph, which excludes --deterministic, the last three are replayed. Its comparison with steps that are
+    never captured, but read tensors as it does, says whether a replayed step gives an eager one's bits.
+    """
     size = setup.batch_sizes[0]
 
-    def weights(**changes: object) -> dict[str, Tensor]:
+    def weights(*, captured: bool = True, **changes: object) -> dict[str, Tensor]:
         torch.compiler.reset()
-        steps = OwnSteps(setup, size, deterministic=True, **changes)
+        steps = OwnSteps(setup, size, **{"deterministic": "cuda_graph" not in changes} | changes)
+        if not captured:
+            steps.state.static_step = None
+        torch.use_deterministic_algorithms(True)
         try:
-            for _ in range(3):
+            for _ in range(2 * WARM_UP_STEPS):
                 steps()
             return {name: value.clone() for name, value in steps.state.model.state_dict().items()}
         finally:
@@ -213,6 +226,12 @@ def equality_rows(setup: Setup) -> Iterator[Row]:
     yield ["compiled twice", f"largest difference {largest(compiled, weights(compile=True)):g}"]
     yield ["compiled and eager", f"largest difference {largest(compiled, eager):g} (learning rate {LR:g})"]
     yield ["packed and nn.MultiheadAttention", f"largest difference {largest(eager, weights(plain=True)):g}"]
+    graph, never_captured = weights(cuda_graph=True), weights(cuda_graph=True, captured=False)
+    yield ["graph twice", f"largest difference {largest(graph, weights(cuda_graph=True)):g}"]
+    yield ["graph and the same never captured", f"largest difference {largest(graph, never_captured):g}"]
+    yield ["graph and eager", f"largest difference {largest(graph, eager):g} (learning rates as tensors and numbers)"]
+    both = weights(cuda_graph=True, compile=True)
+    yield ["graph and compiled, and compiled", f"largest difference {largest(both, compiled):g}"]
 
 
 def memory_rows(setup: Setup, device: torch.device) -> Iterator[Row]:

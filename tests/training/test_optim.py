@@ -69,14 +69,32 @@ def test_the_schedule_counts_optimiser_steps() -> None:
     assert {learning_rate(step, constant, steps_per_epoch=10) for step in range(40)} == {2.0}
 
 
-def test_the_average_follows_the_weights(model: VisionTransformer) -> None:
-    average = MovingAverage(model, decay=0.9)
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_captured_step_reads_the_learning_rate_of_each_group_from_the_same_memory(
+    model: VisionTransformer, optimizer: str
+) -> None:
+    config = RunConfig(data="images", optimizer=optimizer, layer_decay=0.5, cuda_graph=True)
+    groups = build_optimizer(model, config, torch.device("cpu")).param_groups
+    assert all(group["fused"] and group.get("capturable", True) for group in groups)
+    before = [group["lr"] for group in groups]
+    assert len({rate.data_ptr() for rate in before}) == len(groups) == 8
+    built = build_optimizer(model, config, torch.device("cpu"))
+    rates = [group["lr"] for group in built.param_groups]
+    set_learning_rate(built, 0.5)
+    assert all(group["lr"] is rate for group, rate in zip(built.param_groups, rates, strict=True))
+    assert sorted({rate.item() for rate in rates}) == [0.0625, 0.125, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_the_average_follows_the_weights(model: VisionTransformer, captured: bool) -> None:
+    average = MovingAverage(model, decay=0.9, captured=captured)
     name = "heads.head.bias"
     expected = model.heads.head.bias.detach().clone()
     for step in range(1, 200):
         with torch.no_grad():
             model.heads.head.bias.fill_(float(step))
-        average.update(model, step)
+        average.set_step(step)
+        average.update(model)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     assert torch.allclose(average.weights[name], expected, rtol=1e-5)
