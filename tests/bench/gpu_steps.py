@@ -235,22 +235,42 @@ def equality_rows(setup: Setup) -> Iterator[Row]:
 
 
 def memory_rows(setup: Setup, device: torch.device) -> Iterator[Row]:
-    """A step with too little memory for its batch: the micro-batch is halved, and the loss stays."""
+    """A step with too little memory for its batch: the micro-batch is halved, and the loss stays.
+
+    With --cuda-graph memory is short when the step is captured; with the smaller micro-batch it is captured again.
+    """
     if device.type != "cuda":
         yield ["out of memory", "only on a GPU"]
         return
-    size = setup.batch_sizes[-1]
-    steps = OwnSteps(setup, size)
+    for name, warm_up, changes in (
+        ("out of memory", 0, {}),
+        ("out of memory in a capture", WARM_UP_STEPS, {"cuda_graph": True}),
+    ):
+        with ready_steps(setup, warm_up, changes) as steps:
+            expected, peak = float(steps()), torch.cuda.max_memory_allocated()
+        del steps  # and their memory
+        with ready_steps(setup, warm_up, changes) as steps:
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(0.6 * peak / total, device)
+            loss = float(steps())
+            halved = f"micro-batch {steps.config.batch_size} -> {steps.state.progress.micro_batch}"
+            yield [name, f"{halved}; loss {loss:.6f}, {expected:.6f} with enough memory"]
+            if static := steps.state.static_step:
+                for _ in range(WARM_UP_STEPS + 1):
+                    steps()
+                yield ["captured again", "yes" if static.is_captured else "NO"]
+
+
+@contextlib.contextmanager
+def ready_steps(setup: Setup, warm_up: int, changes: dict[str, object]) -> Iterator[OwnSteps]:
+    """Steps of the largest batch after so many have been taken, on a device whose memory is free but for theirs."""
+    steps = OwnSteps(setup, setup.batch_sizes[-1], **changes)
     try:
-        expected, peak = float(steps()), torch.cuda.max_memory_allocated()
-        steps.close()
-        steps = OwnSteps(setup, size)
+        for _ in range(warm_up):
+            steps()
         torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(0.6 * peak / total, device)
-        loss = float(steps())
-        halved = f"micro-batch {size} -> {steps.state.progress.micro_batch}"
-        yield ["out of memory", f"{halved}; loss {loss:.6f}, {expected:.6f} with enough memory"]
+        torch.cuda.reset_peak_memory_stats()
+        yield steps
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
         steps.close()

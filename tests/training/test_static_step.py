@@ -25,7 +25,7 @@ from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.model.lora import add_lora
 from harness.model.packed_attention import pack_attention
 from harness.train import fit
-from harness.training import static_step
+from harness.training import preflight, static_step
 from harness.training.checkpoint import save_tensors
 from harness.training.distributed import Processes
 from harness.training.loss import Loss
@@ -35,6 +35,7 @@ from harness.training.static_step import WARM_UP_STEPS, StaticStep
 from harness.training.step import training_step
 from tests.helpers.timm_vits import small_timm
 from tests.helpers.tiny_vits import tiny_vit
+from tests.test_train import losses_of, same_bits, settings, weights_of
 from tests.training.recorded import recorded
 
 SIZE = 4  # of a full batch
@@ -195,6 +196,32 @@ def test_a_state_is_resumed_with_and_without_captured_steps(
     assert len({id(rate) for rate in rates}) == len(rates)
     assert resumed.steps(7) == expected[0]
     assert different(resumed.tensors(), expected[1]) == []
+
+
+def test_a_whole_run_with_captured_steps_resumes_with_the_same_bits(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 21 images in batches of 5, the last has one; steps 4, 6, 7, 8 and 9 are replayed."""
+    monkeypatch.setattr(static_step, "captured", recorded)
+    monkeypatch.setattr(preflight, "check_cuda_graph", lambda _: None)  # this is a CPU
+    changes = {"cuda_graph": True, "ema": True, "mixup": 0.4, "drop_path": 0.2, "clip_grad": 1.0}
+    config = settings(data_folder, tmp_path / "stopped", **changes)
+
+    def stop_after_seven(state: TrainState, *rest: Any) -> Tensor:
+        loss = training_step(state, *rest)
+        if state.progress.step == 7:
+            raise KeyboardInterrupt
+        return loss
+
+    whole = fit(dataclasses.replace(config, runs_dir=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("harness.train.training_step", stop_after_seven)
+        fit(dataclasses.replace(config, checkpoint_every=6))
+    resumed = fit(dataclasses.replace(config, checkpoint_every=6))
+    assert losses_of(resumed) == losses_of(whole)
+    assert same_bits(weights_of(resumed), weights_of(whole))
+    eager = fit(dataclasses.replace(config, runs_dir=str(tmp_path / "eager"), cuda_graph=False))
+    assert losses_of(whole) == pytest.approx(losses_of(eager), rel=1e-5)
 
 
 class Captures:
