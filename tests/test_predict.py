@@ -13,6 +13,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from harness.cli import main
+from harness.evidence import verify
+from harness.explain import standalone
+from harness.explain.output_folder import OutputFolder
 from harness.model.pretrained import DEMO_FILE
 from harness.model.weights_file import read_weights
 from harness.predict import Predictor, best_of, initial_model
@@ -51,7 +54,17 @@ def test_the_initial_model_has_the_weights_of_the_key_that_the_run_was_given(fin
         assert positions.count_nonzero() == (0 if key == "zero" else positions.numel()), key
 
 
-def test_data_that_changed_since_the_run_is_reported(data_folder: Path, tmp_path: Path) -> None:
+class _OpenedError(Exception):
+    """The run is open; what follows is not tested here."""
+
+
+def raise_opened() -> None:
+    raise _OpenedError
+
+
+def test_data_that_changed_since_the_run_is_reported(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = Path(shutil.copytree(data_folder, tmp_path / "data"))
     finished = fit(settings(data, tmp_path / "runs", epochs=1))
     arguments = ["evaluate", str(finished.folder)]
@@ -66,7 +79,17 @@ def test_data_that_changed_since_the_run_is_reported(data_folder: Path, tmp_path
     (test / "class 2" / "000.png").unlink()
     result = CliRunner().invoke(main.main, [*arguments, "--json"])
     assert json.loads(result.stdout)["test/n"] == 8
-    assert "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, then" in result.stderr
+    changed = "The numbers of images (now {'train': 21, 'val': 9, 'test': 8}, then"
+    assert changed in result.stderr
+    # explain and verify say it, too, before they compute anything.
+    for module, name in ((standalone, "_model_of"), (verify, "open_for_verifying")):
+        monkeypatch.setattr(module, name, lambda *_: raise_opened())
+    said: list[str] = []
+    with pytest.raises(_OpenedError):
+        standalone.explain_run(finished.folder, OutputFolder.of_run(finished.folder), None, None, None, said.append)
+    with pytest.raises(_OpenedError):
+        verify.verify(finished.folder, 4, None, None, None, said.append)
+    assert len(said) == 2 and all(sentence.startswith(changed) for sentence in said)
 
 
 def test_a_checkpoint_does_not_choose_the_cache_folder(finished: Outcome, data_folder: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def demo(folder: Path, seed: int) -> None:
 @data.command(short_help="Show and prune the cache of decoded images.")
 @click.option("--cache-dir", type=click.Path(), help="Folder for decoded images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option("--prune", is_flag=True, help="Remove what is damaged, incomplete or of an earlier format.")
+@click.option("--prune", is_flag=True, help="Remove what is damaged or incomplete.")
 @click.option(
     "--older-than",
     type=click.FloatRange(0),

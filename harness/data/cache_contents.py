@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,15 +18,12 @@ from harness.data.store import BUILDING, IN_USE, read_store
 from harness.runs.rules import printable
 
 FEATURES = "features"  # of frozen backbones, written by harness.probe
-# Up to format 2, each list of files had a folder with these files, named by 32 hexadecimal digits.
-_FORMER = re.compile(r"[0-9a-f]{32}(\.building-.+)?")
-_FORMER_FILES = {"pixels.bin", "index.npz", "meta.json"}
 DAY = 86400.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One file of the cache, or one folder of the former format."""
+    """One file of the cache."""
 
     path: Path
     group: str  # what it is shown under
@@ -59,7 +55,7 @@ def contents(cache_dir: str | Path | None = None) -> list[Item]:
         (f"{NEAR_COPIES}/*.npz", "near-copies"),
     ):
         items += [_item(path, group) for path in sorted(directory.glob(files))]
-    return items + [_former(path) for path in sorted(directory.glob("*")) if _is_former(path)]
+    return items
 
 
 def groups(items: Iterable[Item]) -> list[Group]:
@@ -152,34 +148,15 @@ def _item(path: Path, group: str, images: int = 0, store: Path | None = None, wa
     return Item(path, group, 0, images, 0.0, store, waste)
 
 
-def _is_former(path: Path) -> bool:
-    """Whether a folder is a cache of the former format and holds nothing else."""
-    if path.is_symlink() or not path.is_dir() or not _FORMER.fullmatch(path.name):
-        return False
-    return {entry.name for entry in path.iterdir()} <= _FORMER_FILES
-
-
-def _former(path: Path) -> Item:
-    files = [entry.stat() for entry in path.iterdir()]
-    last_use = max((status.st_mtime for status in files), default=0.0)
-    return Item(path, "caches of earlier versions", sum(status.st_size for status in files), 0, last_use, waste=True)
-
-
 def _last_use(path: Path) -> float:
     with contextlib.suppress(OSError):
-        return path.stat().st_mtime if path.is_file() else 0.0
+        return path.stat().st_mtime
     return 0.0
 
 
 def _remove(path: Path) -> bool:
     with contextlib.suppress(OSError):
-        if path.is_dir():
-            for name in _FORMER_FILES:
-                (path / name).unlink(missing_ok=True)
-            path.rmdir()
-            path.with_suffix(".lock").unlink(missing_ok=True)
-        else:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return True
     return False
 

@@ -59,23 +59,23 @@ def write_timm(folder: Path, name: str, model: Any, classes: Sequence[str], rule
         "classifier": "head",
     }
     if is_timm(name):  # its architecture says all but the image size
-        architecture, weights = base_name(name), split_heads(model.state_dict())
+        timm_name, weights = base_name(name), split_heads(model.state_dict())
         features, pool = model.num_features, model.global_pool
         sizes: dict[str, Any] = {"img_size": side}
     else:  # timm's architecture of that name need not have these sizes
-        architecture, weights = TIMM_NAMES[name], to_timm(model.state_dict())
-        own = ARCHITECTURES[name]
-        features, pool = own.hidden_dim, "token"
+        timm_name, weights = TIMM_NAMES[name], to_timm(model.state_dict())
+        architecture = ARCHITECTURES[name]
+        features, pool = architecture.hidden_dim, "token"
         sizes = {
             "img_size": side,
-            "patch_size": own.patch_size,
-            "embed_dim": own.hidden_dim,
-            "depth": own.num_layers,
-            "num_heads": own.num_heads,
-            "mlp_ratio": own.mlp_dim / own.hidden_dim,
+            "patch_size": architecture.patch_size,
+            "embed_dim": architecture.hidden_dim,
+            "depth": architecture.num_layers,
+            "num_heads": architecture.num_heads,
+            "mlp_ratio": architecture.mlp_dim / architecture.hidden_dim,
         }
     config = {
-        "architecture": architecture,
+        "architecture": timm_name,
         "num_classes": len(classes),
         "num_features": features,
         "global_pool": pool,

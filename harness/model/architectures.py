@@ -25,15 +25,6 @@ class Architecture:
     hidden_dim: int
     mlp_dim: int
 
-    @property
-    def parameters(self) -> int:
-        """Their number without the head."""
-        width, patches = self.hidden_dim, (self.image_size // self.patch_size) ** 2
-        tokens = width * (3 * self.patch_size**2 + 1) + width * (patches + 2)  # projection; class token, positions
-        attention, norms = 4 * width * (width + 1), 4 * width
-        block = attention + norms + 2 * width * self.mlp_dim + self.mlp_dim + width
-        return tokens + self.num_layers * block + 2 * width
-
 
 # B, L and H: Dosovitskiy et al. 2021 (arXiv 2010.11929), as torchvision builds them; S and Ti: Touvron et al. 2021
 # (arXiv 2012.12877); demo: small enough to train on a CPU in minutes.
@@ -49,6 +40,16 @@ ARCHITECTURES = {
 }
 
 
+def parameters_of(architecture: Architecture) -> int:
+    """Of a VisionTransformer without its head."""
+    width, mlp = architecture.hidden_dim, architecture.mlp_dim
+    patches = (architecture.image_size // architecture.patch_size) ** 2
+    tokens = width * (3 * architecture.patch_size**2 + 1) + width * (patches + 2)  # projection; class token, positions
+    attention, norms = 4 * width * (width + 1), 4 * width
+    block = attention + norms + 2 * width * mlp + mlp + width
+    return tokens + architecture.num_layers * block + 2 * width
+
+
 def entry_of(model: str) -> CatalogEntry:
     """What is known of any model by its name in --model. ConfigError for one that timm does not have."""
     if is_timm(model):
@@ -58,7 +59,7 @@ def entry_of(model: str) -> CatalogEntry:
     sizes = ARCHITECTURES[model]
     return CatalogEntry(
         name=model,
-        parameters=sizes.parameters,
+        parameters=parameters_of(sizes),
         image_size=sizes.image_size,
         patch_size=sizes.patch_size,
         blocks=sizes.num_layers,

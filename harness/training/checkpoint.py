@@ -114,9 +114,7 @@ def save_best(
 ) -> None:
     """Write a self-contained checkpoint: weights, merged if a run has LoRA, config, classes and preprocessing.
 
-    `eps` is that of the model's layer norms, if all have the same.
-
-    Its adapters alone are written beside it.
+    `eps` is that of the model's layer norms, if all have the same. LoRA's adapters alone are written beside it.
     """
     metadata: dict[str, Any] = {
         "config": config.to_dict(),

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from torchvision.models import VisionTransformer
 
-from harness.model.architectures import ARCHITECTURES
+from harness.model.architectures import ARCHITECTURES, parameters_of
 from harness.model.listing import all_models, search
 from harness.model.timm_catalog import timm_model
 from harness.model.timm_model import describe
@@ -20,7 +20,7 @@ from tests import ROOT
 def test_parameters_are_those_of_the_model(name: str) -> None:
     sizes = ARCHITECTURES[name]
     model = VisionTransformer(**vars(sizes), num_classes=1)
-    assert sizes.parameters == sum(each.numel() for each in model.parameters()) - sizes.hidden_dim - 1
+    assert parameters_of(sizes) == sum(each.numel() for each in model.parameters()) - sizes.hidden_dim - 1
 
 
 # A register and the mean of patches; attention pooling; rotary positions; a stem; a distillation token; refused.
