@@ -91,16 +91,16 @@ def _one_pass(
             return None
         if stop and agreed == _STOP:
             raise StopRequested(processes.largest(stop.signum or 0))
-        if (batch := next(own, None)) is None:
-            continue  # other ranks have one more batch
         try:
+            if (batch := next(own, None)) is None:
+                continue  # other ranks have one more batch
             outputs.append(forward(batch.images).float())
+            labels.append(batch.labels)
+            positions.append(batch.positions)
         except Exception as error:
             if not should_reduce_batch_size(error):
                 raise
             out_of_memory = True
-        labels.append(batch.labels)
-        positions.append(batch.positions)
     processes.forget_last_call()
     # The only CPU-GPU sync point, after the last batch.
     return tuple(torch.cat(parts).cpu().numpy() for parts in (outputs, labels, positions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -14,13 +15,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from harness.config import RunConfig
+from harness.data import gpu_augment
 from harness.data.eval_loader import EvalBatches
-from harness.data.prefetch import LoaderProcess
+from harness.data.gpu_augment import ImagesOnDevice
+from harness.data.prefetch import CPU, LoaderProcess
 from harness.evaluate import outputs_of
 from harness.training.distributed import Processes
 from harness.training.signals import StopRequested, StopSignals
 from tests.data.test_eval_loader import SPLIT
-from tests.data.test_loader import LABELS, PICTURES, SIZE
+from tests.data.test_loader import CACHE, LABELS, PICTURES, SIZE
 from tests.helpers.pixel_caches import cropped
 from tests.test_train import on_ranks
 
@@ -108,3 +111,22 @@ def test_a_signal_to_one_rank_stops_both_within_a_batch_or_two(late: bool) -> No
             assert len(scored_batches) == 1 + late
 
     on_ranks(2, work)
+
+
+def test_too_little_memory_for_a_batch_itself_takes_the_images_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(RunConfig(data="images", weights="none", threads=1))
+    images = dataclasses.replace(SPLIT, on_device=ImagesOnDevice(CACHE, CPU))
+
+    def hungry(*_: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
+
+    monkeypatch.setattr(gpu_augment, "batch", hungry)
+    batches = EvalBatches(images, cropped(SIZE), LoaderProcess(), batch_size=4)
+    outputs = outputs_of(mean, batches, PICTURES, 1, processes)
+    expected = outputs_of(
+        mean, EvalBatches(SPLIT, cropped(SIZE), LoaderProcess(), batch_size=4), PICTURES, 1, processes
+    )
+    processes.close()
+    assert len(batches) == 5  # not halved
+    assert outputs.labels.tolist() == LABELS.tolist()
+    assert outputs.values.tolist() == expected.values.tolist()

@@ -47,7 +47,7 @@ class EvalBatches:
         self._cache, self._indices, self._process = images.cache, images.positions, process
         self._labels = torch.from_numpy(images.labels)
         self._batch_size, self._size = batch_size, preprocessing.crop_size
-        self._normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self._normalise = Normalise(preprocessing.mean, preprocessing.std, process.device)
         self._on_device = images.on_device
         self._positions = np.arange(process.rank, len(images), process.world)
         self._reads_ahead = read_ahead

@@ -91,7 +91,7 @@ class TrainBatches:
         self._masses = np.ones(len(self._labels)) if class_weights is None else class_weights[self._labels.numpy()]
         self._num_classes, self._batch_size, self._size = num_classes, batch_size, preprocessing.crop_size
         self._augment, self._label_smoothing, self._drop_path = augment, label_smoothing, drop_path
-        self._normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self._normalise = Normalise(preprocessing.mean, preprocessing.std, process.device)
         self._on_device = images.on_device if POLICIES[augment.policy].works_on_device else None
         self._reads_ahead = shuffle == "blocks" and self._on_device is None
         self._mixes = augment.mixup > 0 or augment.cutmix > 0

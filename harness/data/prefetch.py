@@ -31,18 +31,20 @@ class LoaderProcess:
 class Normalise:
     """(x / 255 - mean) / std in float32, as ToTensor and Normalize: by table for uint8 images, computed for tensors."""
 
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+    def __init__(
+        self, mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device = CPU
+    ) -> None:
+        """`device`: where tensors to normalise are."""
+        self._mean, self._std = (torch.tensor(values)[:, None, None] for values in (mean, std))
         levels = torch.arange(256, dtype=torch.float32).expand(3, 1, 256)
         self._tables = self.tensor(levels).reshape(3, 256).contiguous().numpy()
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
 
     def tensor(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise levels 0..255 of any dtype (..., 3, H, W); float32, contiguous."""
-        # non_blocking: otherwise the host would wait here until the GPU is idle.
-        mean, std = (value.to(images.device, non_blocking=True)[:, None, None] for value in (self.mean, self.std))
         # One new contiguous tensor, changed in place: the device reads the levels once.
         floats = torch.empty(images.shape, dtype=torch.float32, device=images.device).copy_(images)
-        return floats.div_(255).sub_(mean).div_(std)
+        return floats.div_(255).sub_(self._mean).div_(self._std)
 
     def image(self, image: np.ndarray, out: np.ndarray) -> None:
         """Normalise uint8 (S, S, 3) into `out`, float32 (3, S, S)."""

@@ -1,4 +1,4 @@
-"""Training on a GPU, in at most 12 minutes: steps, whole epochs, attention, scoring, saving, equality, lack of memory.
+"""Training on a GPU, in at most 12 minutes: steps, epochs, loading, attention, scoring, saving, equality, memory.
 
     python -m tests.bench.bench_gpu [--batch-sizes 16 64 256] [--minutes 12] [--tiny --device cpu]
 
@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 
 from harness.model.architectures import ARCHITECTURES, Architecture
+from tests.bench.gpu_loading import loading_rows
 from tests.bench.gpu_steps import (
     STEP_COLUMNS,
     Row,
@@ -229,6 +230,7 @@ def main() -> None:
     results = [
         part("Steps", STEP_COLUMNS, step_rows(setup, device, operations, rate), out_of_time),
         part("Attention, both passes", ["backend", "batch", "time"], attention_rows(setup, device), out_of_time),
+        part("Batches alone", ["what", "speed"], loading_rows(setup, device), out_of_time),
         part("Scoring and saving", ["what", "result"], scoring_and_saving_rows(setup), out_of_time),
         part("Equality of bits", ["what", "result"], equality_rows(setup), out_of_time),
         part("Memory", ["what", "result"], memory_rows(setup, device), out_of_time),
