@@ -152,10 +152,10 @@ class TrialQueue:
         """Record how a trial ended: one of ENDINGS. `memory`: bytes of a device that were too few for it."""
         if state == "finished" and value is None:
             raise ValueError("a finished trial has a value")
+        ending = {"state": state, "reason": reason, "memory": memory}
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            ending = {"state": state, "reason": reason, "memory": memory}
-            set_attribute(self.study, claimed.number, "ending", ending)
-            self.study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
+            if set_attribute(self.study, claimed.number, "ending", ending):
+                self.study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""

@@ -99,7 +99,7 @@ def test_every_point_of_a_grid_runs_in_order(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("summary.json")} == before
     printed = capfd.readouterr().out
     assert "started" not in printed
-    assert "lr0.001_bs5_none" in printed or "0.001" in printed
+    assert "Best by best/val_f1: " in printed
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,10 @@ def test_a_trial_that_another_machine_took_over_and_ended_stays_ended(
     following = here.claim()
     assert following is not None and following.number == 1
     assert not here.heartbeat(claimed) and here.records()[0].value == 0.5
+    # What this machine records too late changes nothing.
+    here.end(here.attempt_failed(claimed), "failed", reason="too late")
+    assert not here.report(claimed, 1, 0.1)
+    assert (here.records()[0].state, here.records()[0].value) == ("finished", 0.5)
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/journal.log"])
