@@ -30,9 +30,9 @@ RULE = Preprocessing(
 )  # 7 x 7 patches of 4
 
 
-def save(root: Path, file: str, picture: np.ndarray, mask: np.ndarray | None) -> str:
+def save(root: Path, file: str, image: np.ndarray, mask: np.ndarray | None) -> str:
     """An image and its mask, both (H, W) uint8."""
-    for path, pixels in ((root / file, picture), (mask_path(root, file), mask)):
+    for path, pixels in ((root / file, image), (mask_path(root, file), mask)):
         if pixels is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
@@ -154,11 +154,11 @@ def test_images_that_have_masks_are_measured(tmp_path: Path) -> None:
 
 
 def test_bad_masks_are_named_together(tmp_path: Path) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    good = save(tmp_path, "test/good.png", picture, picture)
-    small = save(tmp_path, "test/small.png", picture, picture[:20])
-    dark = save(tmp_path, "test/dark.png", picture, picture // 255)
-    broken = save(tmp_path, "test/broken.png", picture, picture)
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    good = save(tmp_path, "test/good.png", image, image)
+    small = save(tmp_path, "test/small.png", image, image[:20])
+    dark = save(tmp_path, "test/dark.png", image, image // 255)
+    broken = save(tmp_path, "test/broken.png", image, image)
     mask_path(tmp_path, broken).write_bytes(b"")
     with pytest.raises(DataError) as raised:
         coverage(tmp_path, [good, small, dark, broken], RULE, 7)
@@ -201,13 +201,13 @@ def test_attention_is_measured_on_the_objects_of_the_demo_scenes(tmp_path: Path)
 
 @pytest.mark.usefixtures("undrawn")
 def test_missing_masks_print_nothing_and_bad_masks_lose_only_their_measurement(tmp_path: Path) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    files = [save(tmp_path, f"test/a/{number}.png", picture, None) for number in range(2)]
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path, f"test/a/{number}.png", image, None) for number in range(2)]
     seen = archive_of(files, tmp_path)
     summary, said = look(seen, tmp_path)
     assert not [key for key in summary if key.startswith("object/")] and "object" not in " ".join(said)
     assert not (tmp_path / "attention" / "object.json").exists()
-    save(tmp_path, files[0], picture, picture)
+    save(tmp_path, files[0], image, image)
     assert look(seen, tmp_path)[0]["object/n"] == 1
     mask_path(tmp_path, files[0]).write_bytes(b"")
     summary, said = look(seen, tmp_path)
@@ -234,8 +234,8 @@ def test_masks_in_a_forbidden_folder_lose_only_their_measurement(
 
 
 def test_maps_without_any_mass_give_no_measurement(tmp_path: Path) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    seen = archive_of([save(tmp_path, "test/a/0.png", picture, picture)], tmp_path)
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    seen = archive_of([save(tmp_path, "test/a/0.png", image, image)], tmp_path)
     assert on_object(seen, tmp_path) is not None
     nothing = {name: np.zeros_like(getattr(seen, name)) for name in ("layers", "rollout", "relevance", "legrad")}
     assert on_object(dataclasses.replace(seen, **nothing), tmp_path) is None
@@ -244,8 +244,8 @@ def test_maps_without_any_mass_give_no_measurement(tmp_path: Path) -> None:
 def test_files_of_earlier_arrays_are_removed_if_explaining_ends_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path, f"test/a/{number}.png", image, image) for number in range(2)]
     belonging = [
         tmp_path / name
         for name in ("attention/object.json", "attention/sprites/sprites.json", "figures/attention_object.png")
@@ -260,8 +260,8 @@ def test_files_of_earlier_arrays_are_removed_if_explaining_ends_early(
 
 
 def test_redrawing_without_masks_keeps_the_earlier_measurement(tmp_path: Path) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    files = [save(tmp_path / "data", f"test/a/{number}.png", picture, picture) for number in range(2)]
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path / "data", f"test/a/{number}.png", image, image) for number in range(2)]
     look(archive_of(files, tmp_path / "data"), tmp_path)
     belonging = [tmp_path / "attention" / "object.json", tmp_path / "figures" / "attention_object.png"]
     before = [path.read_bytes() for path in belonging]
@@ -271,8 +271,8 @@ def test_redrawing_without_masks_keeps_the_earlier_measurement(tmp_path: Path) -
 
 
 def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(tmp_path: Path) -> None:
-    picture = white(28, 28, slice(0, 9), slice(0, 9))
-    files = [save(tmp_path, f"test/a/{number}.png", picture, picture) for number in range(2)]
+    image = white(28, 28, slice(0, 9), slice(0, 9))
+    files = [save(tmp_path, f"test/a/{number}.png", image, image) for number in range(2)]
     write_archive(tmp_path / "attention" / "attention.npz", archive_of(files, tmp_path))
     (tmp_path / "config.json").write_text("{}")
     said: list[str] = []
@@ -286,5 +286,5 @@ def test_a_run_folder_from_before_sprites_and_objects_is_drawn_again_with_them(t
 def test_the_folder_is_where_the_scenes_are_written(tmp_path: Path) -> None:
     root = scenes.write(tmp_path / "scenes", classes=scenes.DEMO_CLASSES[:2], train=1, valid=1, test=1)
     assert {path.relative_to(root).parts[0] for path in root.rglob("*.png")} == {localization.FOLDER}
-    for picture in root.rglob("*.jpg"):
-        assert mask_path(root, picture.relative_to(root).as_posix()).is_file()
+    for image in root.rglob("*.jpg"):
+        assert mask_path(root, image.relative_to(root).as_posix()).is_file()

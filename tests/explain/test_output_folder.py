@@ -21,11 +21,11 @@ from harness.explain.output_folder import LIST, OutputFolder
 from harness.explain.test_set import ExplainResult
 from harness.runs.attention_files import Archive, read_archive
 from harness.runs.rules import SPRITES_FILE
-from tests.helpers.explained import made_up_archive, plain_pictures
+from tests.helpers.explained import made_up_archive, plain_images
 
 
 def write(seen: Archive, place: OutputFolder) -> None:
-    pixels = plain_pictures(seen)
+    pixels = plain_images(seen)
     seen.settings.update(root=str(place.path / "no masks here"), seconds=1.0)
     result = ExplainResult(seen, lambda index: pixels[index], None, np.zeros(0), np.zeros(0))
     output.write_and_log(result, place, None, lambda _: None)
@@ -170,7 +170,7 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_names_are_known_before_drawing(tmp_path: Path, n: int, change: Callable[[Archive], np.ndarray]) -> None:
     seen = made_up_archive(n=n)
     seen = made_up_archive(n=n, labels=change(seen))
-    pixels = plain_pictures(seen)
+    pixels = plain_images(seen)
     assert sheet_names(seen) == list(contact_sheets(seen, lambda index: pixels[index], tmp_path))
     drawn = draw_sprites(seen, lambda index: pixels[index], tmp_path / "sprites")
     assert sprite_names(seen) == [path.name for path in drawn]

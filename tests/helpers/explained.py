@@ -64,7 +64,7 @@ def made_up_archive(
     return dataclasses.replace(archive, **changed)
 
 
-def plain_pictures(archive: Archive, side: int = 28) -> np.ndarray:
+def plain_images(archive: Archive, side: int = 28) -> np.ndarray:
     """(n, side, side, 3) uint8, each of one grey."""
     greys = np.linspace(20, 220, len(archive)).astype(np.uint8)
     return np.broadcast_to(greys[:, None, None, None], (len(archive), side, side, 3)).copy()

@@ -125,8 +125,8 @@ def _one_pass(
 ) -> _Share | None:
     """Arrays of this rank's images; None on all ranks if one lacks memory."""
     share, state, problem = _Share(), _GOES_ON, ""
-    own = iter(batches)
-    with tqdm(total=total, desc="attention", unit="image", disable=not _watched(processes), leave=False) as bar:
+    own, watched = iter(batches), processes.is_main and sys.stderr.isatty()
+    with tqdm(total=total, desc="attention", unit="image", disable=not watched, leave=False) as bar:
         # One round more than there are batches, so that ranks agree on the last one too.
         for _ in range(processes.largest(len(batches)) + 1):
             if (agreed := processes.largest(state)) == _OUT_OF_MEMORY:
@@ -168,7 +168,3 @@ def _give_up(problems: Sequence[str], processes: Processes) -> None:
 
 def _in_words(error: Exception) -> str:
     return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}."
-
-
-def _watched(processes: Processes) -> bool:
-    return processes.is_main and sys.stderr.isatty()

@@ -21,7 +21,8 @@ def section(collection: Collection, site: Site) -> Section | None:
     for row in collection.rows:
         run, key, label = row.run, collection.key(row.run), collection.label(row.run)
         if not run.predictions.problem:
-            site.data(f"mistakes-{key}", mistakes(run.predictions) | {"reliability": _reliability(run.predictions)})
+            bins = {"reliability": _reliability(run.predictions)}
+            site.data(f"mistakes-{key}", {**mistakes(run.predictions), **bins})
             keys.append(key)
         elif run.finished:
             missing.setdefault(printable(run.predictions.problem), []).append(label)

@@ -97,10 +97,10 @@ def test_arrays_of_each_image_follow_the_definitions() -> None:
 
     distances = patch_distances((4, 4), 8)
     # (n, L, H, K)
-    by_picture = torch.stack([head_statistics(attention[:, i], distances, CLASS_TOKEN) for i in range(3)], 1)
-    np.testing.assert_allclose(found.statistics, by_picture.double().mean(0), atol=1e-4)
+    by_image = torch.stack([head_statistics(attention[:, i], distances, CLASS_TOKEN) for i in range(3)], 1)
+    np.testing.assert_allclose(found.statistics, by_image.double().mean(0), atol=1e-4)
     for name, statistic in (("entropy", "class_entropy"), ("distance", "distance")):
-        mean = by_picture[..., STATISTICS.index(statistic)].mean(2)
+        mean = by_image[..., STATISTICS.index(statistic)].mean(2)
         np.testing.assert_allclose(seen[name], mean, rtol=1e-4)
     length = float(content_length(images, model.conv_proj.weight))
     assert found.content_lengths == pytest.approx((length, 2 * length), rel=1e-5)
@@ -191,6 +191,6 @@ def test_an_error_while_collecting_is_one_sentence(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_stop_request_ends_collecting() -> None:
-    with pytest.raises(StopRequested) as told:
+    with pytest.raises(StopRequested) as stopped:
         look(random_images(4), stop=SimpleNamespace(requested=True, signum=15))
-    assert told.value.signum == 15
+    assert stopped.value.signum == 15

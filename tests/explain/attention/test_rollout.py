@@ -9,9 +9,9 @@ from harness.explain.attention.rollout import rollout, row_of_product, transitio
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, matrices_of, random_images, tiny_vit
 
 
-def random_attention(pictures: int = 3, heads: int = 4, tokens: int = 10, layer: int = 0) -> Tensor:
+def random_attention(images: int = 3, heads: int = 4, tokens: int = 10, layer: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(layer)
-    return (3 * torch.randn(pictures, heads, tokens, tokens, generator=generator, dtype=torch.float64)).softmax(-1)
+    return (3 * torch.randn(images, heads, tokens, tokens, generator=generator, dtype=torch.float64)).softmax(-1)
 
 
 def of_model(model: torch.nn.Module, images: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ def test_heads_are_averaged_and_rows_divided_by_their_sums() -> None:
     attention = 3 * random_attention()
     mean = attention.mean(1)
     expected = torch.empty_like(mean)
-    for picture in range(len(mean)):
+    for image in range(len(mean)):
         for row in range(10):
-            expected[picture, row] = 0.5 * mean[picture, row] / mean[picture, row].sum()
-            expected[picture, row, row] += 0.5
+            expected[image, row] = 0.5 * mean[image, row] / mean[image, row].sum()
+            expected[image, row, row] += 0.5
     torch.testing.assert_close(transition(attention), expected)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from harness.explain.drawing import canvas, contact_sheets, right_wrong
 from harness.explain.maps import comparable_maps
 from harness.runs.attention_files import Archive
-from tests.helpers.explained import made_up_archive, plain_pictures
+from tests.helpers.explained import made_up_archive, plain_images
 
 CLASS_MEANS = ["class_means_relevance_1", "class_means_legrad_1", "class_means_rollout_1"]
 
@@ -35,8 +35,8 @@ def drawn_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def make(archive: Archive, folder: Path) -> dict[str, Path]:
-    pictures = plain_pictures(archive)
-    return contact_sheets.contact_sheets(archive, lambda index: pictures[index], folder)
+    images = plain_images(archive)
+    return contact_sheets.contact_sheets(archive, lambda index: images[index], folder)
 
 
 def test_every_kind_of_sheet_is_made(tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_images_are_ordered_by_confidence_and_by_error() -> None:
 
 def test_sheet_shows_images_in_order_framed_by_right_and_wrong() -> None:
     archive, order = made_up_archive(n=9), np.array([4, 1, 8, 0, 3, 2, 7])
-    pictures = plain_pictures(archive)
-    pixels = np.asarray(contact_sheets.contact_sheet(archive, lambda index: pictures[index], order, "some"))
+    images = plain_images(archive)
+    pixels = np.asarray(contact_sheets.contact_sheet(archive, lambda index: images[index], order, "some"))
     side, wide, high = 112, 2 * 112 + 2 * right_wrong.GAP, 112 + 64
     for number, index in enumerate(order):
         x = right_wrong.MARGIN + number % contact_sheets.COLUMNS * wide
         y = right_wrong.HEADER + number // contact_sheets.COLUMNS * high
-        assert (pixels[y : y + side, x : x + side] == pictures[index][0, 0]).all()
+        assert (pixels[y : y + side, x : x + side] == images[index][0, 0]).all()
         assert tuple(pixels[y - 1, x]) == (canvas.RIGHT if index % 2 == 0 else canvas.WRONG)
         # The brightest cell of the overlay, which lies over one grey, is where the map is largest.
         cells = pixels[y : y + side, x + side : x + 2 * side].reshape(7, 16, 7, 16, 3)[:, 8, :, 8].astype(int).sum(-1)
@@ -99,7 +99,7 @@ def test_texts_say_what_was_predicted_and_what_is_true(monkeypatch: pytest.Monke
     archive = made_up_archive(outlier_attention=np.full(6, 0.5, np.float32))
     archive.labels[4] = -1
     lines = drawn_texts(monkeypatch)
-    contact_sheets.contact_sheet(archive, lambda index: plain_pictures(archive)[index], np.arange(6), "title")
+    contact_sheets.contact_sheet(archive, lambda index: plain_images(archive)[index], np.arange(6), "title")
     scale = f"⚠ {1 / 49:.2g} to {archive.relevance[0].max():.2g}"
     assert lines[2:6] == ["50 % ant", "right", "image 1", scale]
     assert lines[6:8] == ["59 % cat", "20.5 % truth: bee"]

@@ -18,12 +18,12 @@ from harness.errors import TrainingError
 from harness.explain.drawing import canvas, image_page, page_layout
 from harness.explain.drawing.canvas import percent
 from harness.runs.attention_files import Archive
-from tests.helpers.explained import made_up_archive, plain_pictures
+from tests.helpers.explained import made_up_archive, plain_images
 
 
-def page_of(archive: Archive, index: int = 0, picture: np.ndarray | None = None) -> tuple[np.ndarray, page_layout.Page]:
-    picture = plain_pictures(archive)[index] if picture is None else picture
-    return np.asarray(image_page.draw_page(archive, index, picture)), page_layout.Page.of(archive)
+def page_of(archive: Archive, index: int = 0, image: np.ndarray | None = None) -> tuple[np.ndarray, page_layout.Page]:
+    image = plain_images(archive)[index] if image is None else image
+    return np.asarray(image_page.draw_page(archive, index, image)), page_layout.Page.of(archive)
 
 
 def values_in(pixels: np.ndarray, place: tuple[int, int], page: page_layout.Page, grid: int) -> np.ndarray:
@@ -88,26 +88,26 @@ def test_second_strip_has_one_scale() -> None:
 
 
 def test_overlay_keeps_image_and_map() -> None:
-    picture = np.zeros((14, 14, 3), np.uint8)
-    picture[:, 7:] = 200
+    image = np.zeros((14, 14, 3), np.uint8)
+    image[:, 7:] = 200
     cells = np.zeros(49)
     cells[24] = 1
-    drawn = canvas.overlay(picture, cells).astype(int)
+    drawn = canvas.overlay(image, cells).astype(int)
     centre, lit, dark = drawn[6, 6], drawn[0, 13], drawn[0, 0]
     assert (np.abs(lit - dark - 100) <= 1).all()  # half of the image, in grey
     expected = 0.6 * canvas.colour_table("inferno")[255]
     assert (np.abs(centre - expected) <= 1).all()
-    pixels, page = page_of(made_up_archive(), 0, picture)
+    pixels, page = page_of(made_up_archive(), 0, image)
     x, y = page.large[0]
     seen = pixels[y : y + 2 * page.side, x : x + 2 * page.side]
     assert (seen[:, : page.side - 12] == 0).all() and (seen[:, page.side + 12 :] == 200).all()
 
 
 def test_overlay_shows_what_is_above_the_mean() -> None:
-    picture, table = np.zeros((14, 14, 3), np.uint8), 0.6 * canvas.colour_table(canvas.SEQUENTIAL)
+    image, table = np.zeros((14, 14, 3), np.uint8), 0.6 * canvas.colour_table(canvas.SEQUENTIAL)
     cells = np.tile([1.0, 3.0], 25)[:49]
     cells[48] = 4
-    drawn = canvas.overlay(picture, cells)[::2, ::2].reshape(49, 3)
+    drawn = canvas.overlay(image, cells)[::2, ::2].reshape(49, 3)
     low, high = canvas.above_mean(cells)
     assert (low, high) == (pytest.approx(cells.mean()), 4)
     np.testing.assert_allclose(drawn[[0, 48]], table[[0, 255]], atol=1)
@@ -115,7 +115,7 @@ def test_overlay_shows_what_is_above_the_mean() -> None:
     # What hardly differs is not drawn as if it did.
     even = np.full(49, 1.0)
     even[5] = 1.1
-    drawn = canvas.overlay(picture, even)[::2, ::2].reshape(49, 3)
+    drawn = canvas.overlay(image, even)[::2, ::2].reshape(49, 3)
     np.testing.assert_allclose(drawn[5], table[round(255 * (1.1 - even.mean()) / (0.25 * even.mean()))], atol=1)
     assert canvas.above_mean(np.full(4, np.nan)) == (0, 0)
 
@@ -160,7 +160,7 @@ def written(monkeypatch: pytest.MonkeyPatch, archive: Archive, index: int = 0) -
         write(image, place, text, size, **options)
 
     monkeypatch.setattr(image_page, "write", recording)
-    image_page.draw_page(archive, index, plain_pictures(archive)[index])
+    image_page.draw_page(archive, index, plain_images(archive)[index])
     return "\n".join(lines)
 
 
@@ -248,12 +248,12 @@ def test_letters_that_no_font_has_leave_the_number_of_the_class(monkeypatch: pyt
 def test_every_image_gets_a_file(tmp_path: Path) -> None:
     archive = made_up_archive(n=3)
     archive = dataclasses.replace(archive, files=np.array(["../../etc/passwd", "a b/ü.jpeg", "." * 300]))
-    pictures = plain_pictures(archive)
-    paths = image_page.draw_pages(archive, lambda index: pictures[index], tmp_path / "new" / "folder")
+    images = plain_images(archive)
+    paths = image_page.draw_pages(archive, lambda index: images[index], tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["00000-etc-passwd.jpg", "00001-a-b-ü.jpg", "00002-picture.jpg"]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(path.name for path in paths)
     for index, path in enumerate(paths):
-        exact = np.asarray(image_page.draw_page(archive, index, pictures[index])).astype(int)
+        exact = np.asarray(image_page.draw_page(archive, index, images[index])).astype(int)
         with Image.open(path) as file:
             assert file.format == "JPEG"
             assert np.abs(np.asarray(file).astype(int) - exact).mean() < 3
@@ -267,5 +267,5 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Image.Image, "save", full)
     archive = made_up_archive(n=1)
     with pytest.raises(TrainingError, match="No space left"):
-        image_page.draw_pages(archive, lambda index: plain_pictures(archive)[index], tmp_path)
+        image_page.draw_pages(archive, lambda index: plain_images(archive)[index], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -16,9 +16,9 @@ from tests.helpers.explained import made_up_archive
 from tests.helpers.explained_runs import colours
 
 
-def draw(archive: Archive, folder: Path, pictures: np.ndarray | None = None) -> dict[str, object]:
-    pictures = colours(len(archive)) if pictures is None else pictures
-    sheets = sprites.draw_sprites(archive, lambda index: pictures[index], folder)
+def draw(archive: Archive, folder: Path, images: np.ndarray | None = None) -> dict[str, object]:
+    images = colours(len(archive)) if images is None else images
+    sheets = sprites.draw_sprites(archive, lambda index: images[index], folder)
     about = json.loads((folder / SPRITES_FILE).read_text())
     assert [path.name for path in sheets] == about["sheets"]
     assert sorted(path.name for path in folder.iterdir()) == [*about["sheets"], SPRITES_FILE]
@@ -37,7 +37,7 @@ def cell(folder: Path, about: dict, number: int) -> np.ndarray:
 
 def test_every_image_is_in_its_cell(tmp_path: Path) -> None:
     archive = made_up_archive(n=63)
-    pictures = colours(len(archive))
+    images = colours(len(archive))
     about = draw(archive, tmp_path)
     assert about["pictures"] == list(range(63)) and about["sheets"] == ["000.jpg", "001.jpg"]
     sizes = []
@@ -48,24 +48,24 @@ def test_every_image_is_in_its_cell(tmp_path: Path) -> None:
     for number in (0, 9, 10, 49, 50, 62):
         found = cell(tmp_path, about, number).astype(int)
         inside = found[8:-8, 8:-8]  # decoders smooth colours across blocks, the outermost pixels of a cell included
-        assert np.abs(inside - pictures[number, 0, 0]).max() <= 6
-        assert np.abs(found - pictures[number, 0, 0]).mean() <= 3
+        assert np.abs(inside - images[number, 0, 0]).max() <= 6
+        assert np.abs(found - images[number, 0, 0]).mean() <= 3
 
 
 def test_whole_images_are_scaled_down(tmp_path: Path) -> None:
     archive = made_up_archive(n=1)
-    picture = np.zeros((1, 224, 224, 3), np.uint8)
-    picture[0, :112, 112:] = 255  # the upper right quarter
-    found = cell(tmp_path, draw(archive, tmp_path, picture), 0).mean(-1)
+    image = np.zeros((1, 224, 224, 3), np.uint8)
+    image[0, :112, 112:] = 255  # the upper right quarter
+    found = cell(tmp_path, draw(archive, tmp_path, image), 0).mean(-1)
     assert found[:76, 84:].min() > 240 and found[84:].max() < 15 and found[:, :76].max() < 15
 
 
 def test_same_pixels_have_the_same_name(tmp_path: Path) -> None:
     archive = made_up_archive(n=12)
-    pictures = colours(len(archive))
-    changed = pictures.copy()
+    images = colours(len(archive))
+    changed = images.copy()
     changed[7, 0, 0, 0] ^= 1
-    keys = [draw(archive, tmp_path / str(i), each)["pixels"] for i, each in enumerate((pictures, pictures, changed))]
+    keys = [draw(archive, tmp_path / str(i), each)["pixels"] for i, each in enumerate((images, images, changed))]
     assert keys[0] == keys[1] != keys[2]
 
 

@@ -25,7 +25,7 @@ from harness.runs import figures
 from harness.runs.folder import BEST
 from harness.training.checkpoint import save_best
 from tests.helpers.built_models import loaded_model
-from tests.helpers.explained import made_up_archive, made_up_positions, plain_pictures
+from tests.helpers.explained import made_up_archive, made_up_positions, plain_images
 
 pytestmark = pytest.mark.figures
 
@@ -43,7 +43,7 @@ def run_folder(path: Path, lr: float, f1: float, *, maps: bool = True) -> Path:
         seen = made_up_archive()
         write_archive(path / "attention" / "attention.npz", seen)
         write_archive(path / "attention" / "positions.npz", made_up_positions())
-        images = plain_pictures(seen)
+        images = plain_images(seen)
         draw_sprites(seen, lambda index: images[index], path / "attention" / "sprites")
     return path
 

@@ -85,7 +85,7 @@ def test_of_many_mistakes_the_worst_are_there() -> None:
     random = np.random.default_rng(1)
     found = mistakes(some(random.integers(0, 10, 2000).tolist(), random.integers(0, 10, 2000).tolist(), classes=10))
     assert len(found["errors"]) == ERRORS and len(found["pairs"]) == PAIRS
-    assert all(len(pictures) == PER_PAIR for *_, pictures in found["pairs"])
+    assert all(len(images) == PER_PAIR for *_, images in found["pairs"])
     counts = [pair[2] for pair in found["pairs"]]
     assert counts == sorted(counts, reverse=True)
     assert len(json.dumps(found)) < 30_000
