@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,10 @@ def kill_after_step(config: RunConfig, step: int, world: int) -> None:
 
 
 @pytest.mark.figures
-def test_a_run_leaves_everything_in_its_folder(data_folder: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_everything_in_its_folder(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # W&B is disabled: importing it fails
     config = settings(data_folder, tmp_path, epochs=4, lr=1e-3)
     outcome = fit(config)
 

@@ -62,8 +62,15 @@ def tidy(axes: Axes) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG at its own resolution, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    # `savefig` would draw a figure with a layout twice, and store an opaque figure with an alpha channel.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi="figure")
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        pixels.save(beside, format="png", dpi=(figure.dpi, figure.dpi))
     return path
 
 

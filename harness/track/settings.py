@@ -27,6 +27,11 @@ def folder_for(folder: Path) -> Path:
     return Path(chosen).expanduser() if chosen and not os.environ.get("WANDB_SWEEP_ID") else folder
 
 
+def is_disabled() -> bool:
+    """Whether W&B is switched off, known before wandb is imported, which takes a second of processor time."""
+    return os.environ.get("WANDB_MODE") == "disabled"
+
+
 def choose_mode() -> tuple[str, str]:
     """The mode from W&B's settings and login, and the reason if it is offline. Never prompts."""
     import wandb

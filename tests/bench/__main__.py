@@ -1,4 +1,4 @@
-"""Run the benchmarks in turn, each in a separate process: python -m tests.bench [NAME]... (by default all but quality)
+"""Run the benchmarks in turn, each in a separate process: python -m tests.bench [NAME]... (by default all but peers and quality)
 
 Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
 that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
@@ -27,9 +27,10 @@ BENCHMARKS = {
     "export": "ONNX exports of timm's models: the largest difference of their logits",
     "imbalance": "macro F1 on unbalanced classes, with each correction",
     "gpu": "training on a GPU: steps against timm's, epochs, attention, scoring, saving, equality, lack of memory",
+    "peers": "cost of whole jobs on a CPU, against the scripts of other projects",
     "quality": "test scores at equal passes over train, against the probe and other projects",
 }
-LONG = ("quality",)  # hours on a CPU, and it needs images and weights from outside
+LONG = ("peers", "quality")  # up to hours on a CPU, and they need images and weights from outside
 
 
 def main() -> None:

@@ -22,14 +22,13 @@ import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import peers
+from tests.bench.jobs import run_job
 from tests.bench.peers import FinalScores
 from tests.bench.table import show
 
@@ -113,22 +112,11 @@ def measure(method: str, epochs: int, seed: int, settings: Settings) -> Result |
         values = json.loads(kept.read_text())
         return Result(**{**values, "scores": FinalScores(**values["scores"])})
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(settings.threads), "WANDB_MODE": "disabled"}
-    began, cpu_seconds, kibibytes = time.perf_counter(), 0.0, 0
-    for command in commands_of(method, epochs, seed, folder, settings):
-        with (folder / "output.txt").open("w") as output, (folder / "errors.txt").open("w") as errors:
-            process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
-            # Of this child and the processes that it waited for; getrusage would mix all children so far.
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        cpu_seconds += usage.ru_utime + usage.ru_stime
-        kibibytes = max(kibibytes, usage.ru_maxrss)
-        if process.returncode:
-            tail = (folder / "errors.txt").read_text().strip().splitlines()[-3:]
-            print(f"{method} failed (exit code {process.returncode}), see {folder}:", *tail, sep="\n  ", flush=True)
-            return None
-    seconds = time.perf_counter() - began
-    result = Result(scores_of(method, folder, settings), seconds, cpu_seconds, kibibytes / 1024)
+    environment = {"OMP_NUM_THREADS": str(settings.threads), "WANDB_MODE": "disabled"}
+    cost = run_job(method, commands_of(method, epochs, seed, folder, settings), folder, environment)
+    if cost is None:
+        return None
+    result = Result(scores_of(method, folder, settings), **dataclasses.asdict(cost))
     kept.write_text(json.dumps(dataclasses.asdict(result)))
     return result
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,16 @@ def class_names(data: Path) -> list[str]:
 
 
 def timm_commands(
-    scripts: Path, python: str, *, data: Path, weights: Path, model: str, epochs: int, seed: int, out: Path
+    scripts: Path,
+    python: str,
+    *,
+    data: Path,
+    weights: Path,
+    model: str,
+    epochs: int,
+    seed: int,
+    out: Path,
+    image_size: int | None = None,
 ) -> list[list[str]]:
     """timm: AdamW, lr 1e-4, cosine, its default augmentation; model_best by validation, then inference.py on test.
 
@@ -65,7 +75,7 @@ def timm_commands(
     classes.write_text("".join(f"{label}\n" for label in class_names(data)))
     count, val = str(len(class_names(data))), split_folder(data, "val").name
     shared = ["--data-dir", str(data), "--model", name, "--num-classes", count, "--class-map", str(classes)]
-    shared += ["--device", "cpu", "--workers", "1"]
+    shared += ["--device", "cpu", "--workers", "1", *_timm_size(image_size)]
     train = [python, str(scripts / "train.py"), *shared, "--train-split", "train", "--val-split", val]
     train += ["--pretrained", "--pretrained-path", str(weights), "--opt", "adamw", "--lr", "1e-4"]
     train += ["--weight-decay", "0.05", "--sched", "cosine", "--warmup-epochs", str(round(epochs / 10))]
@@ -75,6 +85,11 @@ def timm_commands(
     test += ["--checkpoint", str(out / "run" / "model_best.pth.tar"), "--topk", "1", "--include-index", "--fullname"]
     test += ["--no-console-results", "--results-dir", str(out), "--results-file", "test.csv"]
     return [train, test]
+
+
+def _timm_size(image_size: int | None) -> list[str]:
+    size = str(image_size)
+    return ["--img-size", size, "--model-kwargs", f"img_size={size}"] if image_size else []
 
 
 def timm_scores(out: Path, data: Path) -> FinalScores:
@@ -108,6 +123,16 @@ def hf_commands(script: Path, python: str, *, data: Path, model: Path, epochs: i
     command += ["--num_train_epochs", str(epochs), "--seed", str(seed), "--save_strategy", "no"]
     command += ["--report_to", "none", "--output_dir", str(out)]
     return [command]
+
+
+def hf_model_of_size(model: Path, image_size: int, folder: Path) -> Path:
+    """The folder of a Transformers model for another image size: its position embeddings start from new values."""
+    shutil.copytree(model, folder, symlinks=False)
+    config, preprocessor = folder / "config.json", folder / "preprocessor_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"image_size": image_size}))
+    size = {"size": {"height": image_size, "width": image_size}}
+    preprocessor.write_text(json.dumps(json.loads(preprocessor.read_text()) | size))
+    return folder
 
 
 def hf_scores(out: Path, data: Path) -> FinalScores:

@@ -123,7 +123,19 @@ from harness.cli.main import main, run
 
 
 def test_doctor_shows_the_limits(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
     assert cpu().detail == "16 cores"
     write(groups / "cgroup" / "a" / "cpu.max", "250000 100000")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cpu().detail == "2 cores (the quota of this container is 2.5), OMP_NUM_THREADS is 1"
+
+
+def test_doctor_names_other_programs_on_the_cores(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (40.0, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    check = cpu()
+    assert (check.state, check.detail) == ("warn", "16 cores; other programs use them (load 40.0 on 32 cores)")
+    assert "--threads 1" in check.remedy
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # then a run has one thread anyway
+    assert cpu().state == "ok"

@@ -26,7 +26,8 @@ from harness.runs.provenance import code_state
 
 if _threads is None:
     del os.environ["OMP_NUM_THREADS"]  # for trials it would be a limit that the user did not set
-track.preload()
+if not track.is_disabled():
+    track.preload()
 code_state()
 PIL.Image.init()
 
