@@ -92,8 +92,10 @@ def _static_step(static: StaticStep, state: TrainState, config: RunConfig, proce
 def _recover_from(
     failure: CaptureFailure, static: StaticStep, state: TrainState, config: RunConfig, processes: Processes
 ) -> None:
-    """After a failed capture: a smaller micro-batch, with which a later step is captured, or no capture at all."""
-    if failure.out_of_memory and min(state.progress.micro_batch, static.batch.total) > 1:
+    """After a failed capture: less memory, with which a later step is captured, or no capture at all."""
+    images = static.batch.on_device
+    can_use_less = min(state.progress.micro_batch, static.batch.total) > 1 or (images is not None and images.resident)
+    if failure.out_of_memory and can_use_less:
         _use_less_memory(state, static.batch, config, processes)
         return
     state.static_step = None

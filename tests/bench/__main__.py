@@ -1,4 +1,6 @@
-"""Run the benchmarks in turn, each in a separate process: python -m tests.bench [NAME]... (by default all but peers and quality)
+"""Run the benchmarks in turn, each in a separate process: python -m tests.bench [NAME]...
+
+Without a name: all but peers and quality.
 
 Every table shows medians with the smallest and largest of all rounds. What is compared takes turns round by round, so
 that other work on the machine costs both sides alike. To set rounds or sizes, start one alone:
