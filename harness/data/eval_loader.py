@@ -19,6 +19,9 @@ from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead
 from harness.model.preprocessing import Preprocessing
 
+# With fewer images in a batch, a GPU scores slower than images are copied to it.
+SMALL_BATCH = 16
+
 
 class EvalBatch(NamedTuple):
     """Images to score, on the device. On a CPU the next batch overwrites them."""
@@ -53,8 +56,9 @@ class EvalBatches:
         self._reads_ahead = read_ahead
 
     def use_less_memory(self) -> bool:
-        """Free the device memory that images take, or else halve the batch size; False if it is already 1."""
-        if self._on_device and self._on_device.drop():
+        """Halve the batch size, or free the device memory that images take; False if neither is left."""
+        # Large batches are halved first: that costs little, while images that have left slow training as well.
+        if self._batch_size <= SMALL_BATCH and self._on_device and self._on_device.drop():
             return True
         if self._batch_size == 1:
             return False

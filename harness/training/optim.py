@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ def build_optimizer(model: nn.Module, config: RunConfig, device: torch.device) -
     """
     groups = parameter_groups(model, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     if config.cuda_graph:
+        # torch warns of capturable=True in each run, because the first steps are not captured.
+        warnings.filterwarnings("ignore", message=".*capturable=True", category=UserWarning)
         groups = [group | {"lr": torch.tensor(config.lr, device=device)} for group in groups]
     if config.optimizer == "sgd":
         # SGD that is not fused copies a learning rate on the device to the host, which a graph cannot hold.

@@ -29,8 +29,8 @@ STEPS_UNTIL_MEMORY_IS_KNOWN = 2
 def training_step(state: TrainState, batch: Batch, lr: float, config: RunConfig, processes: Processes) -> Tensor:
     """Take one optimiser step; returns this rank's part of the global batch's mean loss, on the device.
 
-    Out of memory drops the images that stay on the device, or else halves the micro-batch, on all ranks, and repeats
-    the step; the global batch stays.
+    Out of memory frees a captured step or the images that stay on the device, or else halves the micro-batch, on all
+    ranks, and repeats the step; the global batch stays.
     """
     set_learning_rate(state.optimizer, lr)
     if state.average:
@@ -137,11 +137,15 @@ def _update(state: TrainState, config: RunConfig, processes: Processes) -> None:
 
 def _use_less_memory(state: TrainState, batch: Batch, config: RunConfig, processes: Processes) -> None:
     state.optimizer.zero_grad(set_to_none=True)
+    # In this order: the memory of a graph is that of a whole step, a later step is captured again, and images that have
+    # left the device do not return.
+    freed = state.static_step is not None and state.static_step.is_captured
     if state.static_step:
         state.static_step.forget()
-    dropped = batch.on_device is not None and batch.on_device.drop()
+    if not freed and batch.on_device is not None:
+        freed = batch.on_device.drop()
     clear_device_cache(garbage_collection=True)
-    if dropped:
+    if freed:
         return
     size = min(state.progress.micro_batch, math.ceil(batch.total / processes.world))
     if size == 1:

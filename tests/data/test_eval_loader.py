@@ -80,10 +80,11 @@ def test_images_on_the_device_are_scored_as_the_same_bits(rank: int) -> None:
         on_device.drop()
 
 
-def test_too_little_memory_takes_the_images_from_the_device_before_it_halves_the_batch() -> None:
-    images = dataclasses.replace(SPLIT, on_device=ImagesOnDevice(CACHE, CPU))
-    loader = EvalBatches(images, cropped(SIZE, MEAN, STD), LoaderProcess(), batch_size=3)
-    sizes = [len(loader)]
+def test_too_little_memory_takes_the_images_from_the_device_once_batches_are_small() -> None:
+    on_device = ImagesOnDevice(CACHE, CPU)
+    images = dataclasses.replace(SPLIT, on_device=on_device)
+    loader = EvalBatches(images, cropped(SIZE, MEAN, STD), LoaderProcess(), batch_size=24)
+    batches = [(len(loader), on_device.resident)]
     while loader.use_less_memory():
-        sizes.append(len(loader))
-    assert sizes == [6, 6, 9, 17]
+        batches.append((len(loader), on_device.resident))
+    assert batches == [(1, True), (2, True), (2, False), (3, False), (6, False), (9, False), (17, False)]

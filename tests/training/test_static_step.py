@@ -322,7 +322,7 @@ def test_another_micro_batch_is_captured_again_and_a_batch_that_is_not_full_is_n
 
 
 def test_out_of_memory_beside_a_graph_frees_the_graph(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the epoch's last batch: that step is repeated, and the graph is captured again for the smaller micro-batch."""
+    """In the epoch's last batch: that step is repeated with the same micro-batch, and a later one is captured again."""
     training = start(micro_batch=SIZE, cuda_graph=True)
     captures = Captures(training)
     monkeypatch.setattr(static_step, "captured", captures)
@@ -340,7 +340,7 @@ def test_out_of_memory_beside_a_graph_frees_the_graph(start: Start, monkeypatch:
     training.steps(1)
     assert (freed, static.is_captured) == ([True], False)
     training.steps(WARM_UP_STEPS + 1)
-    assert captures.micro_batches == [SIZE, 1]
+    assert captures.micro_batches == [SIZE, SIZE]
 
 
 def test_what_a_graph_would_not_notice_is_refused() -> None:

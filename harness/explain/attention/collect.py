@@ -135,14 +135,14 @@ def _one_pass(
                 _give_up(processes.gather(problem), processes)
             if stop and processes.any(stop.requested):
                 raise StopRequested(processes.largest(stop.signum or 0))
-            if (batch := next(own, None)) is None:
-                continue  # other ranks have an image more
             try:
+                if (batch := next(own, None)) is None:
+                    continue  # other ranks have an image more
                 _add(share, model, batch, head_layer, projections)
+                bar.update(min(len(batch.images) * processes.world, total - bar.n))
             except Exception as error:  # every rank must come to the next agreement
                 state = _OUT_OF_MEMORY if should_reduce_batch_size(error) else _FAILED
                 problem = _in_words(error)
-            bar.update(min(len(batch.images) * processes.world, total - bar.n))
     return share
 
 

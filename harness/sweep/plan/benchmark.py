@@ -71,10 +71,11 @@ def measure(config: RunConfig, classes: int) -> Throughput:
         if on_cpu and first < QUICK_STEP:
             count = CPU_BATCH
         slow = SLOW_STEP if on_cpu and config.compile is not True else SLOW_FIRST_STEP
-        training = Timing(1, first, first) if first > slow else _timed(train(count), processes.device, SECONDS)
+        only_step = first > slow
+        training = Timing(1, first, first) if only_step else _timed(train(count), processes.device, SECONDS)
         speed = count / training.fastest
         scoring_speed = speed * SCORING_TO_TRAINING
-        if not on_cpu and first <= slow:
+        if not on_cpu and not only_step:
             state.train(False)
             images = torch.randn(GPU_SCORING_BATCH, 3, size, size, device=processes.device)
             with torch.inference_mode():
@@ -92,7 +93,9 @@ def measure(config: RunConfig, classes: int) -> Throughput:
     causes = []
     if on_cpu and load > usable_cores() / 2:
         causes.append(f"other programs used the CPU (load {load:.1f} on {usable_cores()} cores)")
-    if on_cpu and training.mean > UNEVEN * training.fastest:
+    if only_step and (not on_cpu or config.compile is True):
+        causes.append("the only step also loaded kernels or compiled them")
+    if training.mean > UNEVEN * training.fastest:
         causes.append("the steps took unequal times")
     if causes:
         source += f"; {' and '.join(causes)}, so that the time may be wrong by more than a factor of 2"

@@ -68,8 +68,10 @@ def read_throughput(key: str) -> KeptThroughput | None:
         stored = json.loads(content_of(path))
         if stored["key"] != key:
             return None
-        age = max(0.0, time.time() - float(stored["time"]))
-        return KeptThroughput(_checked(stored["throughput"]), age, path)
+        measured_at = finite_number(stored["time"])
+        if measured_at is None or measured_at <= 0:
+            return None
+        return KeptThroughput(_checked(stored["throughput"]), max(0.0, time.time() - measured_at), path)
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
 

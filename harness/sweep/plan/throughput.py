@@ -47,7 +47,8 @@ def speed_key(config: Mapping[str, Any]) -> Hashable:
     # Without --image-size, the weights decide the size of the images.
     size = config.get("image_size") or weights
     lora = (config["lora_rank"], config.get("lora_targets")) if config.get("lora_rank") else ()
-    return (config.get("model"), size, *(config.get(name) for name in _SPEED_SETTINGS), *lora)
+    captured = ("cuda_graph",) if config.get("cuda_graph") else ()
+    return (config.get("model"), size, *(config.get(name) for name in _SPEED_SETTINGS), *lora, *captured)
 
 
 def throughput_of_runs(runs: Sequence[Run], config: RunConfig, device: str, folder: str) -> Throughput | None:

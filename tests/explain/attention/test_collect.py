@@ -151,6 +151,20 @@ def test_frozen_and_rounded_weights_can_be_explained() -> None:
     assert np.isfinite(rounded.per_image["relevance"]).all()
 
 
+def test_too_little_memory_for_a_batch_itself_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, batches = random_images(5), SomeBatches.__iter__
+    expected = look(images, size=1).per_image["layers"]
+
+    def hungry(some: SomeBatches) -> Iterator[EvalBatch]:
+        for number, batch in enumerate(batches(some)):
+            if number and some.size > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
+            yield batch
+
+    monkeypatch.setattr(SomeBatches, "__iter__", hungry)
+    np.testing.assert_array_equal(look(images, size=3).per_image["layers"], expected)
+
+
 def test_too_little_memory_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     images, expected, sizes = random_images(7), look(random_images(7), 7), []
 

@@ -85,6 +85,7 @@ def test_the_key_holds_all_that_changes_the_speed(tmp_path: Path, monkeypatch: p
         {"clip_grad": 0.0 if base.clip_grad else 1.0},
         {"drop_path": 0.0 if base.drop_path else 0.1},
         {"compile": True},
+        {"cuda_graph": True},
     ]
     keys |= {benchmark_key(dataclasses.replace(base, **change), 3, "cpu") for change in changes}
     keys.add(benchmark_key(base, 4, "cpu"))
@@ -123,6 +124,8 @@ def test_the_key_holds_all_that_changes_the_speed(tmp_path: Path, monkeypatch: p
         {"key": "of another model"},
         {"time": "noon"},
         {"time": 10**400},
+        {"time": float("-inf")},
+        {"time": -1e308},
         {"throughput": 3},
         {"throughput": {"training": 50.0}},
         *(

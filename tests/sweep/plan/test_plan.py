@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,8 @@ def test_plan_with_a_benchmark(tmp_path: Path, data_folder: Path, capsys: pytest
     announced = capsys.readouterr().err
     assert announced.count("measuring its speed in a few steps on random pixels") == 1
     [source] = result.cost.sources  # both batch sizes share one benchmark
-    assert source.startswith("a benchmark: 1 training step of vit_demo on 2 random images of 64 px, ")
+    # Of 8 images on a machine where a step of 2 is quick.
+    assert re.match("a benchmark: 1 training step of vit_demo on [28] random images of 64 px, ", source)
     assert result.cost.trial_seconds > 0
     # The demo's 6 layers of width 128, and a head for two classes: 4 bytes each.
     width, mlp = 128, 256
