@@ -38,8 +38,8 @@ def explain(
 ) -> None:
     """Draw attention maps by layer, by head and over all layers, of RUN's test images or of other images.
 
-    IMAGE is an image, a folder (the images in it and below it) or a pattern such as 'holiday/*.jpg'. With
-    --weights and --model, leave RUN out.
+    IMAGE is an image, a folder (all images in it and below it but hidden ones) or a pattern such as 'holiday/*.jpg'.
+    With --weights and --model, leave RUN out.
 
     \b
     Examples:

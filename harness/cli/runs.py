@@ -57,9 +57,9 @@ def evaluate(run_folder: Path, data_folder: str | None, cache_dir: str | None, a
 def predict(run_folder: Path, paths: tuple[Path, ...], top: int, csv_file: Path | None, as_json: bool) -> None:
     """Predict the classes of images with the best checkpoint of RUN.
 
-    PATH is an image, a folder (the images in it and below it) or a pattern such as 'holiday/*.jpg'. Each line of the
-    output is one image with its most probable classes. An image that cannot be used is named on stderr; the others
-    are predicted, and the exit code is 1.
+    PATH is an image, a folder (all images in it and below it but hidden ones) or a pattern such as 'holiday/*.jpg'.
+    Each line of the output is one image with its most probable classes. An image that cannot be used is named on
+    stderr; the others are predicted, and the exit code is 1.
 
     \b
     Examples:

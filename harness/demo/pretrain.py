@@ -8,6 +8,7 @@ are the same for the same libraries and processor.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
@@ -197,6 +198,7 @@ def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) 
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Train the demo weights from scratch and replace them.").parse_args()
     recipe = Recipe()
     vit, accuracy = pretrain(recipe)
     save(vit, recipe, accuracy, DEMO_FILE)

@@ -19,10 +19,14 @@ from harness.model.weights_file import read_torch, read_weights, select
 def shapes_of(path: Path, key: str | None) -> dict[str, Tensor] | None:
     """Names and meta tensors of the file; None if its format has no header to read them from."""
     try:
-        parts = [_header(each) for each in (shards_of(path) if is_index(path) else [path])]
-        if any(part is None for part in parts):
+        if is_index(path):
+            contents: Any = {}
+            for shard in shards_of(path):
+                if (part := _header(shard)) is None:
+                    return None
+                contents |= part
+        elif (contents := _header(path)) is None:
             return None
-        contents = {name: tensor for part in parts for name, tensor in part.items()} if is_index(path) else parts[0]
     except WeightsError:
         raise
     except Exception:

@@ -42,4 +42,6 @@ def jobs_table(jobs: Sequence[QueuedJob]) -> str:
         "time left": [job.time_left for job in jobs],
         "note": ["" if job.reason == "None" else job.reason for job in jobs],
     }
-    return as_text([Column(name, tuple(map(printable, column)), name != "time left") for name, column in cells.items()])
+    return as_text(
+        [Column(name, tuple(map(printable, column)), is_text=name != "time left") for name, column in cells.items()]
+    )

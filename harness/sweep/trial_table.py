@@ -81,20 +81,27 @@ def live_table(rows: Sequence[Row], sweep: Sweep, trial_seconds: float | None, w
     to_start = [row for row in rows if row.record.state in STARTABLE]
     running = [row for row in rows if row.record.state in ("running", "ending")]
     title = f"{sweep.name}: {len(ended)} of {len(rows)} done, {len(running)} running"
-    # A trial that has trained its last epoch shares its slot with the next one.
-    training = [row for row in running if not row.epochs or row.epoch < row.epochs]
-    lefts = [row.seconds_left for row in running if row.seconds_left is not None]
-    if trial_seconds is None:
-        whole = [row.seconds_left / (1 - row.epoch / row.epochs) for row in training if row.epochs and row.seconds_left]
-        trial_seconds = statistics.fmean(whole) if whole else None
-    if lefts and (trial_seconds or not to_start):
-        title += f", about {duration(max(lefts) + len(to_start) * (trial_seconds or 0) / max(1, len(training)))} left"
+    if (seconds := _seconds_left(running, len(to_start), trial_seconds)) is not None:
+        title += f", about {duration(seconds)} left"
     shown = sorted([*ended[-ENDED_ROWS:], *running, *to_start[:WAITING_ROWS]], key=lambda row: row.record.point)
     table = columns.table(trial_columns(shown, sweep, width), width)
     table.title, table.title_justify = title, "left"
     if hidden := len(rows) - len(shown):
         table.add_row(f"+ {hidden}")
     return table
+
+
+def _seconds_left(running: Sequence[Row], to_start: int, trial_seconds: float | None) -> float | None:
+    """Until the running trials and `to_start` others have ended; None if too little is known."""
+    # A trial that has trained its last epoch shares its slot with the next one.
+    training = [row for row in running if not row.epochs or row.epoch < row.epochs]
+    lefts = [row.seconds_left for row in running if row.seconds_left is not None]
+    if trial_seconds is None:
+        whole = [row.seconds_left / (1 - row.epoch / row.epochs) for row in training if row.epochs and row.seconds_left]
+        trial_seconds = statistics.fmean(whole) if whole else None
+    if not lefts or (to_start and not trial_seconds):
+        return None
+    return max(lefts) + to_start * (trial_seconds or 0) / max(1, len(training))
 
 
 def as_text(layout: Sequence[Column], width: int | None = None) -> str:

@@ -94,7 +94,8 @@ def _was_resumed(folder: Path) -> bool:
 def watch(trial_queue: TrialQueue, console: Console | None = None) -> None:
     """Show the sweep until it has ended: a live table on a terminal, one line per change elsewhere."""
     console = console or Console(highlight=False, soft_wrap=True)
-    sweep, view, shown = trial_queue.sweep, SweepWatch(trial_queue), dict[int, str]()
+    sweep, view = trial_queue.sweep, SweepWatch(trial_queue)
+    shown: dict[int, str] = {}
     with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
         while True:
             rows = view.rows()

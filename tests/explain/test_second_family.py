@@ -22,10 +22,10 @@ from harness.explain.outliers import attention_on, outliers, patch_norms
 from harness.explain.positions.change import Change, Embedding, compare
 from harness.model import adapter, vit
 from harness.model.adapter import NO_POSITIONS, TokenLayout
-from harness.model.architectures import Architecture
 from harness.runs.attention_files import Archive, read_archive
 from harness.runs.folder import RunFolder
 from harness.train import fit
+from harness.training import checkpoint
 from reports.page.build import build
 from tests.helpers.register_vits import PREFIX, RegisterVit, by_hand, make_known, register_vit
 from tests.helpers.tiny_vits import hooks_left, matrices_of, random_images
@@ -228,11 +228,12 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
 ) -> None:
     """Under the name of a known architecture with as many blocks, because a family has no name of its own here."""
 
-    def new_model(_: Architecture, image_size: int, num_classes: int, head_init: str, seed: int) -> RegisterVit:
+    def new_model(_: str, image_size: int, num_classes: int, head_init: str = "zero", seed: int = 0) -> RegisterVit:
         sizes = {"side": image_size, "layers": 6, "classes": num_classes}
         return register_vit(seed, **sizes, has_places=has_places)
 
     monkeypatch.setattr(vit, "new_model", new_model)
+    monkeypatch.setattr(checkpoint, "new_model", new_model)
     config = settings(data_folder, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
     run = fit(config)
     assert run.summary["state"] == "finished"

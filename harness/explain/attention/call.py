@@ -27,7 +27,8 @@ class AttentionCall:
     mask: Tensor | None  # added to the scores, or False where nothing is attended to
     scale: float
     output: Tensor  # (B, H, M, d), part of the graph of gradients
-    checks: list[Tensor] = field(default_factory=list)  # errors of what was computed, as shares of what is allowed
+    # Errors of what was computed, as shares of what is allowed; one list for all calls of a pass.
+    checks: list[Tensor] = field(default_factory=list)
 
     def matrix(self) -> Tensor:
         """How much each query attends to each key, (B, H, M, N) in float32."""
@@ -56,8 +57,7 @@ class AttentionCall:
             attention = scores.softmax(-1)
             value, output = self.value.float(), self.output[:, :, queries].detach().float()
             error = (attention @ value - output).abs().amax() / value.abs().amax().clamp_min(1)
-            finite = scores if self.mask is None else scores.where(scores.isfinite(), 0)
-            largest = torch.stack(finite.aminmax()).abs().amax()
+            largest = torch.stack(scores.where(scores.isfinite(), 0).aminmax()).abs().amax()
             rounding = torch.finfo(self.output.dtype if self.output.dtype.itemsize < 4 else torch.float32).eps
             allowed = (SAME_ORDER * rounding * largest.clamp_min(1)).clamp_min(TOLERANCE)
             self.checks.append(error / allowed)
@@ -72,7 +72,12 @@ class AttentionCall:
 
 def require_exact(checks: list[Tensor]) -> None:
     """HarnessError unless every error in `AttentionCall.checks` is within what rounding explains."""
-    if checks and not (worst := torch.stack(checks).amax()) <= 1:
+    if not checks:
+        return
+    worst = torch.stack(checks).amax()
+    if worst.isnan():
+        raise HarnessError("Attention is not finite: the model's weights or its queries and keys are too large.")
+    if worst > 1:
         raise HarnessError(
             "Attention capture is not exact: the attention of a call gives another output than the call, off by "
             f"{float(worst):.2g} times what rounding explains."

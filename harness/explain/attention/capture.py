@@ -27,8 +27,9 @@ T = TypeVar("T")
 def capture_calls(model: nn.Module, observe: Callable[[AttentionCall], T]) -> Iterator[Callable[[], list[T]]]:
     """Calls `observe` with the attention of each block, then with that which pools, if there is one.
 
-    Without gradients. Yields a function of the results of the latest forward pass. A pass with another number of calls
-    than the model has attentions is an error, and so is a call whose attention does not give its output.
+    The model is a plain one, not compiled. Without gradients. Yields a function of the results of the latest forward
+    pass. A pass with another number of calls than the model has attentions is an error, and so is a call whose
+    attention does not give its output.
     """
     transformer = plain_model(model)
     parts = adapter.parts(transformer)
@@ -51,9 +52,9 @@ def capture_calls(model: nn.Module, observe: Callable[[AttentionCall], T]) -> It
             return
         if func is functional.multi_head_attention_forward:  # its own calls are not shown
             raise HarnessError(
-                "Attention of nn.MultiheadAttention cannot be captured. Build the model with "
-                "harness.model.packed_attention.PackedAttention, which has the same parameters, and call it with "
-                "need_weights=False."
+                "Attention of nn.MultiheadAttention cannot be captured. Replace it by "
+                "harness.model.packed_attention.PackedAttention, which has the same parameters and is called with "
+                "need_weights=False; pack_attention(model) beside it does so for torchvision's VisionTransformer."
             )
         if func is functional.scaled_dot_product_attention:
             with torch.no_grad():

@@ -24,18 +24,21 @@ class MetricsReader:
         self.newest: Row | None = None
 
     def read(self) -> bool:
-        """Read new rows; returns whether there were any. A resumed run replaces the file, which is then read again."""
+        """Read new rows; returns whether there were any. A resumed run replaces the file, which is then read again.
+
+        There are none in a file that cannot be read: the path may be of another machine.
+        """
         try:
             state = self._path.stat()
-        except FileNotFoundError:
+            if state.st_ino != self._inode or state.st_size < self._offset:
+                self._inode, self._offset, self.validations, self.newest = state.st_ino, 0, [], None
+            if state.st_size == self._offset:
+                return False
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                complete, newline, _ = file.read().rpartition(b"\n")
+        except OSError:
             return False
-        if state.st_ino != self._inode or state.st_size < self._offset:
-            self._inode, self._offset, self.validations, self.newest = state.st_ino, 0, [], None
-        if state.st_size == self._offset:
-            return False
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            complete, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(complete) + len(newline)
         for line in complete.splitlines():
             with suppress(ValueError):  # of damaged rows; the run itself reports them when it resumes

@@ -15,7 +15,7 @@ from harness.sweep.execution.running_trial import RunningTrial
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED, ClaimedTrial
 from harness.sweep.trial_table import Row, describe, live_table
-from harness.sweep.watch import SweepWatch
+from harness.sweep.watch import REFRESH_SECONDS, SweepWatch
 
 
 class SweepProgress:
@@ -47,7 +47,7 @@ class SweepProgress:
         self._last_refresh = 0.0
 
     def refresh(self, running: Sequence[RunningTrial]) -> None:
-        if not self._live or time.monotonic() - self._last_refresh < 1:
+        if not self._live or time.monotonic() - self._last_refresh < REFRESH_SECONDS:
             return
         self._last_refresh = time.monotonic()
         trials = {trial.claimed.number: trial for trial in running}

@@ -291,6 +291,15 @@ def test_torchs_own_module_is_refused_with_what_to_use(mode: Any) -> None:
     assert hooks_left(model) == 0
 
 
+def test_attention_that_is_not_finite_is_an_error() -> None:
+    model = tiny_vit(layers=1)
+    with torch.no_grad():
+        model.encoder.layers[0].self_attention.in_proj_weight.mul_(1e30)  # scores beyond float32
+    with pytest.raises(HarnessError, match="Attention is not finite"), capture_rows(model):
+        model(random_images())
+    assert hooks_left(model) == 0
+
+
 # The self-test
 
 

@@ -62,6 +62,13 @@ def test_the_file_of_a_resumed_run_is_read_from_its_start(tmp_path: Path) -> Non
     assert reader.validations == EPOCHS[:2]
 
 
+def test_a_path_that_cannot_be_read_has_no_rows(tmp_path: Path) -> None:
+    """As that of a run on another machine."""
+    (tmp_path / "file").write_text("no folder")
+    reader = MetricsReader(tmp_path / "file" / "run" / "metrics.jsonl")
+    assert (reader.read(), reader.newest, reader.epoch) == (False, None, 0.0)
+
+
 def test_last_modified_is_the_time_of_the_newest_file(tmp_path: Path) -> None:
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log"
     assert last_modified(folder, log) == 0
