@@ -292,10 +292,11 @@ def test_the_tree_names_every_package_and_front_door_file(page: Path) -> None:
         assert (ROOT / name).is_dir()
 
 
-def test_the_walk_answers_five_questions_with_files_and_functions_that_exist() -> None:
+def test_the_walk_answers_its_questions_with_files_and_functions_that_exist() -> None:
     rows = re.findall(r"^\| (.+\?) \| (.+) \| (.+) \|$", (DOCS / "development" / "newcomers-walk.md").read_text(), re.M)
     assert [question for question, _, _ in rows] == [
         "Where is early termination?",
+        "Where is a trial of a sweep started, and its result read?",
         "Where is the learning rate set?",
         "Who writes `summary.json`?",
         "What draws the head maps?",

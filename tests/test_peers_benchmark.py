@@ -75,14 +75,6 @@ def test_commands(settings: Settings, tmp_path: Path) -> None:
     assert "224" in (model / "config.json").read_text()
 
 
-def test_what_is_missing_is_skipped_with_a_sentence(settings: Settings, tmp_path: Path) -> None:
-    assert "--timm" in bench_peers.why_skipped("timm", settings)
-    assert "--hf-model" in bench_peers.why_skipped("hf", settings)
-    reason = bench_peers.why_skipped("timm", dataclasses.replace(settings, timm=tmp_path / "nowhere"))
-    assert reason == f"timm: skipped; {tmp_path / 'nowhere' / 'train.py'} does not exist."
-    assert bench_peers.why_skipped("none", settings) == ""
-
-
 def test_goals_are_ratios_to_the_fastest_other_project() -> None:
     def costs(*cpu_seconds: float) -> list[Cost]:
         return [Cost(1.0, seconds, 100.0) for seconds in cpu_seconds]

@@ -70,11 +70,11 @@ def test_hugging_face_has_an_accuracy_and_no_f1(data: Path, tmp_path: Path) -> N
 
 
 def test_a_missing_peer_is_skipped_with_a_sentence(data: Path, tmp_path: Path) -> None:
-    assert "--timm" in bench_quality.why_skipped("timm", settings(data))
-    assert "--hf-model" in bench_quality.why_skipped("hf", settings(data, hf=tmp_path / "script.py"))
-    reason = bench_quality.why_skipped("timm", settings(data, timm=tmp_path / "nowhere"))
-    assert str(tmp_path / "nowhere" / "train.py") in reason and "does not exist" in reason
-    assert bench_quality.why_skipped("default", settings(data)) == ""
+    assert "train.py with --timm" in peers.why_skipped("timm", settings(data), ("train.py",))
+    assert "--hf-model" in peers.why_skipped("hf", settings(data, hf=tmp_path / "script.py"), ())
+    reason = peers.why_skipped("timm", settings(data, timm=tmp_path / "nowhere"), ("train.py",))
+    assert reason == f"timm: skipped; {tmp_path / 'nowhere' / 'train.py'} does not exist."
+    assert peers.why_skipped("default", settings(data), ()) == ""
 
 
 def test_a_kept_result_is_not_measured_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,27 +110,9 @@ def measure(method: str, data: Path, folder: Path, settings: Settings) -> Cost |
     return run_job(method, commands_of(method, data, folder, settings), folder, environment)
 
 
-def why_skipped(method: str, settings: Settings) -> str:
-    """Why a script of another project cannot be measured here, as a sentence; empty if it can."""
-    if method == "timm":
-        if settings.timm is None:
-            return "timm: skipped; give the folder of its train.py with --timm."
-        if settings.model not in peers.TIMM_MODELS:
-            return f"timm: skipped; --model {settings.model} has no counterpart among {', '.join(peers.TIMM_MODELS)}."
-        scripts = [settings.timm / "train.py"]
-    elif method == "hf":
-        if settings.hf is None or settings.hf_model is None:
-            return "hf: skipped; give run_image_classification.py with --hf, and its model's folder with --hf-model."
-        scripts = [settings.hf, settings.hf_model]
-    else:
-        return ""
-    reason = peers.missing(scripts, settings.peer_python)
-    return f"{method}: skipped; {reason}" if reason else ""
-
-
 def compare(methods: Sequence[str], rounds: int, settings: Settings, folder: Path) -> None:
     """Measure everything and print one table."""
-    skipped = {method: reason for method in methods if (reason := why_skipped(method, settings))}
+    skipped = {method: reason for method in methods if (reason := peers.why_skipped(method, settings, ("train.py",)))}
     data = write_subsets(settings, folder)
     costs: dict[str, list[Cost]] = {method: [] for method in methods if method not in skipped}
     for turn in range(rounds):

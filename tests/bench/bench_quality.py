@@ -121,27 +121,6 @@ def measure(method: str, epochs: int, seed: int, settings: Settings) -> Result |
     return result
 
 
-def why_skipped(method: str, settings: Settings) -> str:
-    """Why a method cannot be measured here, as a sentence; empty if it can."""
-    if method == "timm":
-        if settings.timm is None:
-            return "timm: skipped; give the folder that holds its train.py and inference.py with --timm."
-        if settings.model not in peers.TIMM_MODELS:
-            return f"timm: skipped; --model {settings.model} has no counterpart among {', '.join(peers.TIMM_MODELS)}."
-        scripts = [settings.timm / "train.py", settings.timm / "inference.py"]
-    elif method == "hf":
-        if settings.hf is None or settings.hf_model is None:
-            return (
-                "hf: skipped; give run_image_classification.py with --hf, and the same weights as a folder of "
-                "Transformers with --hf-model."
-            )
-        scripts = [settings.hf, settings.hf_model]
-    else:
-        return ""
-    reason = peers.missing(scripts, settings.peer_python)
-    return f"{method}: skipped; {reason}" if reason else ""
-
-
 def row_of(title: str, results: Sequence[Result]) -> list[str]:
     """Means over seeds; an interval is the mean of the runs' intervals, which are over test images."""
 
@@ -181,7 +160,11 @@ def verdicts(epochs: int, of_methods: dict[str, list[Result]]) -> list[str]:
 
 def compare(methods: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], settings: Settings) -> None:
     """Measure everything and print one table."""
-    skipped = {method: reason for method in methods if (reason := why_skipped(method, settings))}
+    skipped = {
+        method: reason
+        for method in methods
+        if (reason := peers.why_skipped(method, settings, ("train.py", "inference.py")))
+    }
     rows, notes = [], [*skipped.values()]
     probe = [measure("probe", 0, 0, settings)] if "probe" in methods else []
     for epochs in budgets:

@@ -12,8 +12,10 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -142,12 +144,40 @@ def hf_scores(out: Path, data: Path) -> FinalScores:
     return FinalScores(accuracy, *wilson(round(accuracy * images), images))
 
 
-def missing(scripts: list[Path], python: str) -> str:
-    """Why a peer cannot run, as a sentence; empty if it can."""
-    if not Path(python).is_file():
-        return f"{python} does not exist."
-    absent = [str(path) for path in scripts if not path.exists()]
-    return f"{', '.join(absent)} does not exist." if absent else ""
+class Paths(Protocol):
+    """Where the other projects' scripts lie, for the same model."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def timm(self) -> Path | None: ...
+    @property
+    def hf(self) -> Path | None: ...
+    @property
+    def hf_model(self) -> Path | None: ...
+    @property
+    def peer_python(self) -> str: ...
+
+
+def why_skipped(method: str, paths: Paths, timm_scripts: Sequence[str]) -> str:
+    """Why a method's scripts cannot be run here, as a sentence; empty if they can, or if it is one of ours."""
+    if method == "timm":
+        if paths.timm is None:
+            return f"timm: skipped; give the folder of its {' and '.join(timm_scripts)} with --timm."
+        if paths.model not in TIMM_MODELS:
+            return f"timm: skipped; --model {paths.model} has no counterpart among {', '.join(TIMM_MODELS)}."
+        files = [paths.timm / script for script in timm_scripts]
+    elif method == "hf":
+        if paths.hf is None or paths.hf_model is None:
+            return (
+                "hf: skipped; give run_image_classification.py with --hf, and the same weights as a folder of "
+                "Transformers with --hf-model."
+            )
+        files = [paths.hf, paths.hf_model]
+    else:
+        return ""
+    absent = [str(path) for path in (Path(paths.peer_python), *files) if not path.exists()]
+    return f"{method}: skipped; {', '.join(absent)} does not exist." if absent else ""
 
 
 PYTHON = sys.executable
