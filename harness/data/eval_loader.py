@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from harness.data import gpu_augment
-from harness.data.augment import AugmentParams, centre_box
+from harness.data.augment import AugmentParams, centre_box, centre_crop
 from harness.data.dataset import CachedImages
 from harness.data.prefetch import LoaderProcess, Normalise, Staging, work_ahead
 from harness.data.read_ahead import ReadAhead
@@ -101,8 +101,9 @@ class EvalBatches:
             if reader:
                 reader.reach(number)
             staging.reserve(number)
-            parts = np.array_split(np.arange(len(batches[number])), min(self._process.workers, len(batches[number])))
-            return [functools.partial(self._crop, number, batches[number], part, staging) for part in parts]
+            positions = batches[number]
+            parts = self._process.parts(len(positions))
+            return [functools.partial(self._crop, number, positions, part, staging) for part in parts]
 
         prepared = work_ahead(map(calls, range(len(batches))), self._process.workers)
         try:
@@ -117,5 +118,4 @@ class EvalBatches:
         """Write the pixels of these rows of batch `number`. Called by a thread."""
         for row in rows:
             image = self._cache.image(int(self._indices[positions[row]]))
-            top, left, height, width = centre_box(image.shape[0], image.shape[1], self._size)
-            staging.put(number, row, image[top : top + height, left : left + width])
+            staging.put(number, row, centre_crop(image, self._size))

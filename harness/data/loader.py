@@ -119,7 +119,7 @@ class TrainBatches:
                 reader.reach(share.step - start_step)
             if self._staging:
                 self._staging.reserve(share.step)
-            parts = np.array_split(np.arange(len(share.samples)), min(self._process.workers, len(share.samples)))
+            parts = self._process.parts(len(share.samples))
             images = [functools.partial(self._prepare, share, part, epoch) for part in parts]
             return [functools.partial(self._drop_path_scale, share, epoch), *images]
 

@@ -27,6 +27,10 @@ class LoaderProcess:
     world: int = 1
     workers: int = 1
 
+    def parts(self, count: int) -> list[np.ndarray]:
+        """The rows of a batch that each thread prepares."""
+        return np.array_split(np.arange(count), min(self.workers, count))
+
 
 class Normalise:
     """(x / 255 - mean) / std in float32, as ToTensor and Normalize: by table for uint8 images, computed for tensors."""
