@@ -47,7 +47,7 @@ class Processes:
             # cuBLAS reads this when it is first used (PyTorch notes on reproducibility).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         check_open_files(int(os.environ.get("WORLD_SIZE", "1")))
-        on_cpu = not torch.cuda.is_available() or told_to_use_cpu(os.environ)
+        on_cpu = runs_on_cpu()
         self.precision, note = choose_precision(config.precision, on_cpu)
         self.notes += [note] if note else []
         self.accelerator = Accelerator(
@@ -193,6 +193,11 @@ def _attempt(work: Callable[[], Any]) -> tuple[Any, HarnessError | None]:
         return work(), None
     except HarnessError as error:
         return None, error
+
+
+def runs_on_cpu() -> bool:
+    """Whether a run in this process computes on the CPU."""
+    return not torch.cuda.is_available() or told_to_use_cpu(os.environ)
 
 
 def choose_precision(requested: str, on_cpu: bool) -> tuple[str, str]:

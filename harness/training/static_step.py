@@ -21,8 +21,7 @@ from torch import Tensor
 from harness.config import RunConfig
 from harness.data.loader import Batch
 from harness.errors import ConfigError, first_line
-from harness.launch.gpus import told_to_use_cpu
-from harness.training.distributed import choose_precision
+from harness.training.distributed import choose_precision, runs_on_cpu
 
 # The first step allocates the optimiser's moments and the second uses them for the first time; with --compile the first
 # one compiles. A third is what PyTorch's notes take.
@@ -34,8 +33,7 @@ Step = Callable[[], Tensor]  # returns the loss
 def check_cuda_graph(config: RunConfig) -> None:
     """Raise ConfigError with every reason why steps cannot be captured on this machine, in this launch."""
     problems = []
-    on_cpu = not torch.cuda.is_available() or told_to_use_cpu(os.environ)
-    if on_cpu:
+    if on_cpu := runs_on_cpu():
         problems.append("--cuda-graph true needs an NVIDIA GPU, and this run uses the CPU. Leave --cuda-graph out.")
     elif choose_precision(config.precision, on_cpu)[0] == "fp16":
         problems.append(

@@ -93,11 +93,10 @@ def _recover_from(
     failure: CaptureFailure, static: StaticStep, state: TrainState, config: RunConfig, processes: Processes
 ) -> None:
     """After a failed capture: less memory, with which a later step is captured, or no capture at all."""
-    images = static.batch.on_device
-    can_use_less = min(state.progress.micro_batch, static.batch.total) > 1 or (images is not None and images.resident)
-    if failure.out_of_memory and can_use_less:
-        _use_less_memory(state, static.batch, config, processes)
-        return
+    if failure.out_of_memory:
+        with contextlib.suppress(NotEnoughMemoryError):
+            _use_less_memory(state, static.batch, config, processes)
+            return
     state.static_step = None
     state.optimizer.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)
