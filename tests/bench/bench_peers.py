@@ -18,7 +18,6 @@ change the wall clock more than the CPU clock.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -33,24 +32,17 @@ from tests.bench.table import at_most, ratios, show, spread
 
 OURS = ("none", "explained", "tracked")
 PEERS = ("timm", "hf")
+TIMM_SCRIPTS = ("train.py",)
 TARGETS = {"none": 0.9, "explained": 1.05}  # CPU seconds against those of the fastest other project
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(peers.Common):
     """What all jobs share."""
 
-    data: Path
-    weights: Path
-    model: str
     image_size: int
     epochs: int
-    images: int
-    threads: int
-    timm: Path | None
-    hf: Path | None
-    hf_model: Path | None
-    peer_python: str
+    images: int  # for training, of each class
 
 
 def write_subsets(settings: Settings, folder: Path) -> dict[str, Path]:
@@ -112,7 +104,7 @@ def measure(method: str, data: Path, folder: Path, settings: Settings) -> Cost |
 
 def compare(methods: Sequence[str], rounds: int, settings: Settings, folder: Path) -> None:
     """Measure everything and print one table."""
-    skipped = {method: reason for method in methods if (reason := peers.why_skipped(method, settings, ("train.py",)))}
+    skipped = {method: reason for method in methods if (reason := peers.why_skipped(method, settings, TIMM_SCRIPTS))}
     data = write_subsets(settings, folder)
     costs: dict[str, list[Cost]] = {method: [] for method in methods if method not in skipped}
     for turn in range(rounds):
@@ -154,19 +146,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=4, help="training images of each class")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--data", type=Path, default=os.environ.get("HARNESS_REAL_DATA"))
-    parser.add_argument("--weights", type=Path, default=os.environ.get("HARNESS_REAL_WEIGHTS"))
-    parser.add_argument("--model", default="vit_ti_16")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of every job")
-    parser.add_argument("--timm", type=Path, help="folder of timm's train.py")
-    parser.add_argument("--hf", type=Path, help="Hugging Face's run_image_classification.py")
-    parser.add_argument("--hf-model", type=Path, help="the weights as a folder that Transformers reads")
-    parser.add_argument("--peer-python", default=peers.PYTHON, help="interpreter of the other projects' scripts")
-    options = vars(parser.parse_args())
-    methods, rounds = options.pop("methods"), options.pop("rounds")
-    if not options["data"] or not options["weights"]:
-        print("Skipped: give --data and --weights, or set HARNESS_REAL_DATA and HARNESS_REAL_WEIGHTS.")
+    peers.add_common_options(parser, TIMM_SCRIPTS)
+    if (options := peers.parsed(parser)) is None:
         return
+    methods, rounds = options.pop("methods"), options.pop("rounds")
     with tempfile.TemporaryDirectory() as scratch:
         compare(methods, rounds, Settings(**options), Path(scratch))
 

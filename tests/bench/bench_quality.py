@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from tests.bench.peers import FinalScores
 from tests.bench.table import show
 
 METHODS = ("probe", "default", "study", "timm", "hf")
+TIMM_SCRIPTS = ("train.py", "inference.py")
 COLUMNS = (
     *("passes, method", "seeds", "validation accuracy", "test accuracy", "95 % interval"),
     *("test F1", "95 % interval", "seconds", "CPU seconds", "MiB"),
@@ -50,18 +50,10 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(peers.Common):
     """What all methods share."""
 
-    data: Path
-    weights: Path
-    model: str
-    threads: int
     out: Path
-    timm: Path | None
-    hf: Path | None
-    hf_model: Path | None
-    peer_python: str
 
 
 def commands_of(method: str, epochs: int, seed: int, folder: Path, settings: Settings) -> list[list[str]]:
@@ -160,11 +152,7 @@ def verdicts(epochs: int, of_methods: dict[str, list[Result]]) -> list[str]:
 
 def compare(methods: Sequence[str], budgets: Sequence[int], seeds: Sequence[int], settings: Settings) -> None:
     """Measure everything and print one table."""
-    skipped = {
-        method: reason
-        for method in methods
-        if (reason := peers.why_skipped(method, settings, ("train.py", "inference.py")))
-    }
+    skipped = {method: reason for method in methods if (reason := peers.why_skipped(method, settings, TIMM_SCRIPTS))}
     rows, notes = [], [*skipped.values()]
     probe = [measure("probe", 0, 0, settings)] if "probe" in methods else []
     for epochs in budgets:
@@ -186,20 +174,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 3, 10], help="passes over train with gradients")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--data", type=Path, default=os.environ.get("HARNESS_REAL_DATA"))
-    parser.add_argument("--weights", type=Path, default=os.environ.get("HARNESS_REAL_WEIGHTS"))
-    parser.add_argument("--model", default="vit_ti_16")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of every method")
     parser.add_argument("--out", type=Path, help="folder for results, kept [default: a temporary one]")
-    parser.add_argument("--timm", type=Path, help="folder of timm's train.py and inference.py")
-    parser.add_argument("--hf", type=Path, help="Hugging Face's run_image_classification.py")
-    parser.add_argument("--hf-model", type=Path, help="the weights as a folder that Transformers reads")
-    parser.add_argument("--peer-python", default=peers.PYTHON, help="interpreter of the other projects' scripts")
-    options = vars(parser.parse_args())
-    methods, budgets, seeds = (options.pop(name) for name in ("methods", "epochs", "seeds"))
-    if not options["data"] or not options["weights"]:
-        print("Skipped: give --data and --weights, or set HARNESS_REAL_DATA and HARNESS_REAL_WEIGHTS.")
+    peers.add_common_options(parser, TIMM_SCRIPTS)
+    if (options := peers.parsed(parser)) is None:
         return
+    methods, budgets, seeds = (options.pop(name) for name in ("methods", "epochs", "seeds"))
     with tempfile.TemporaryDirectory() as scratch:
         options["out"] = (options["out"] or Path(scratch)).absolute()
         compare(methods, budgets, seeds, Settings(**options))

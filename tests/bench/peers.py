@@ -8,14 +8,16 @@ document for fine-tuning; the passes over train, the seed and the starting weigh
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -144,39 +146,59 @@ def hf_scores(out: Path, data: Path) -> FinalScores:
     return FinalScores(accuracy, *wilson(round(accuracy * images), images))
 
 
-class Paths(Protocol):
-    """Where the other projects' scripts lie, for the same model."""
+@dataclass(frozen=True)
+class Common:
+    """What all jobs of a comparison share."""
 
-    @property
-    def model(self) -> str: ...
-    @property
-    def timm(self) -> Path | None: ...
-    @property
-    def hf(self) -> Path | None: ...
-    @property
-    def hf_model(self) -> Path | None: ...
-    @property
-    def peer_python(self) -> str: ...
+    data: Path
+    weights: Path
+    model: str
+    threads: int
+    timm: Path | None
+    hf: Path | None
+    hf_model: Path | None
+    peer_python: str
 
 
-def why_skipped(method: str, paths: Paths, timm_scripts: Sequence[str]) -> str:
+def add_common_options(parser: argparse.ArgumentParser, timm_scripts: Sequence[str]) -> None:
+    """An option for each field of Common."""
+    parser.add_argument("--data", type=Path, default=os.environ.get("HARNESS_REAL_DATA"))
+    parser.add_argument("--weights", type=Path, default=os.environ.get("HARNESS_REAL_WEIGHTS"))
+    parser.add_argument("--model", default="vit_ti_16")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of every job")
+    parser.add_argument("--timm", type=Path, help=f"folder of timm's {' and '.join(timm_scripts)}")
+    parser.add_argument("--hf", type=Path, help="Hugging Face's run_image_classification.py")
+    parser.add_argument("--hf-model", type=Path, help="the weights as a folder that Transformers reads")
+    parser.add_argument("--peer-python", default=PYTHON, help="interpreter of the other projects' scripts")
+
+
+def parsed(parser: argparse.ArgumentParser) -> dict[str, Any] | None:
+    """The options by name; None, and a sentence, without data or weights."""
+    options = vars(parser.parse_args())
+    if options["data"] and options["weights"]:
+        return options
+    print("Skipped: give --data and --weights, or set HARNESS_REAL_DATA and HARNESS_REAL_WEIGHTS.")
+    return None
+
+
+def why_skipped(method: str, common: Common, timm_scripts: Sequence[str]) -> str:
     """Why a method's scripts cannot be run here, as a sentence; empty if they can, or if it is one of ours."""
     if method == "timm":
-        if paths.timm is None:
+        if common.timm is None:
             return f"timm: skipped; give the folder of its {' and '.join(timm_scripts)} with --timm."
-        if paths.model not in TIMM_MODELS:
-            return f"timm: skipped; --model {paths.model} has no counterpart among {', '.join(TIMM_MODELS)}."
-        files = [paths.timm / script for script in timm_scripts]
+        if common.model not in TIMM_MODELS:
+            return f"timm: skipped; --model {common.model} has no counterpart among {', '.join(TIMM_MODELS)}."
+        files = [common.timm / script for script in timm_scripts]
     elif method == "hf":
-        if paths.hf is None or paths.hf_model is None:
+        if common.hf is None or common.hf_model is None:
             return (
                 "hf: skipped; give run_image_classification.py with --hf, and the same weights as a folder of "
                 "Transformers with --hf-model."
             )
-        files = [paths.hf, paths.hf_model]
+        files = [common.hf, common.hf_model]
     else:
         return ""
-    absent = [str(path) for path in (Path(paths.peer_python), *files) if not path.exists()]
+    absent = [str(path) for path in (Path(common.peer_python), *files) if not path.exists()]
     return f"{method}: skipped; {', '.join(absent)} does not exist." if absent else ""
 
 
