@@ -110,7 +110,7 @@ class PositionArchive:
     def __post_init__(self) -> None:
         check_arrays({name: getattr(self, name) for name in POSITION_FIELDS if name != "numbers"}, POSITION_FIELDS)
         patches = len(self.before) - 1
-        if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        if patches < 1 or self.side**2 != patches:
             raise ValueError(f"{patches} patches do not form a square grid")
 
     @property

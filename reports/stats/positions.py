@@ -83,7 +83,9 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
     if not rows:
         return None
     names = varying([run for run, _ in rows])
-    panel = max(whole_pixels(len(mosaic(found.patches[0], _TILES)), _PANEL) for _, found in rows)
+    embeddings = [found.patches for _, found in rows]  # before and after, of each row
+    mosaics = [[mosaic(patches, _TILES) for patches in both] for both in embeddings]
+    panel = max(whole_pixels(len(both[0]), _PANEL) for both in mosaics)
     notes = [line for note in _notes(runs, rows, damaged, most) for line in textwrap.wrap(note, _NOTE_COLUMNS)]
     left, step = _MARGIN + _WORDS, panel + _GAP
     width = left + 3 * step
@@ -95,9 +97,9 @@ def figure(runs: Sequence[Run], most: int = MOST) -> Figure | None:
             made.add_axes(((left + column * step) / width, bottom / height, panel / width, panel / height))
             for column in range(3)
         ]
-        moved = movement(*found.patches).reshape(found.side, found.side)
-        for axes, patches in zip(panels, found.patches, strict=False):
-            image = draw_cells(axes, mosaic(patches, _TILES))
+        moved = movement(*embeddings[number]).reshape(found.side, found.side)
+        for axes, tiles in zip(panels, mosaics[number], strict=False):
+            image = draw_cells(axes, tiles)
         draw_cells(panels[2], moved, 0, max(float(moved.max()), _TINY))
         panels[2].set_xlabel(f"0 to {_digits(float(moved.max()))}", fontsize=8, labelpad=3)
         if number == 0:

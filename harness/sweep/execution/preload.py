@@ -4,7 +4,6 @@
 
 import atexit
 import gc
-import io
 import os
 
 # A fork copies only the thread that forks, so a child would lack the threads of an OpenMP pool. Trials set their number
@@ -34,7 +33,7 @@ PIL.Image.init()
 # The first figure of a process finds and reads the fonts.
 _figure = matplotlib.figure.Figure(layout="constrained")
 _figure.subplots().set(title="of any text", xlabel="0.5")
-_figure.savefig(io.BytesIO(), format="png")
+matplotlib.backends.backend_agg.FigureCanvasAgg(_figure).draw()
 del _figure
 
 # Garbage collection in the children must not scan these objects: that takes a third of a second and copies memory pages
