@@ -44,6 +44,7 @@ from harness.training.signals import StopRequested, StopSignals
 from harness.training.state import Progress, TrainState, training_ended
 from harness.training.state_writer import StateWriter
 from harness.training.step import training_step
+from harness.training.threads import limit_threads
 
 # What ranks agree on after each step; the largest wins.
 SAVE_NOW, STOP_NOW = 1, 2
@@ -121,6 +122,8 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     # Data and model. The main process decodes and downloads first; the others read the result.
     # The model comes first: damaged weights are then an error before any decoding.
     loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
+    largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
+    limit_threads(loaded.model, largest_micro_batch, config, processes)
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
     probe = None
     if config.head_init == "probe":
@@ -137,7 +140,6 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     # Start, or resume.
     state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST
     origin = {"data": data.fingerprint, "weights": loaded.weights_digest} | loss.origin()
-    largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
     if processes.on_main(state_file.exists):
         state.restore(state_file, origin)
         # The run may have ended after writing the best checkpoint of an epoch and before writing its state.

@@ -182,6 +182,21 @@ def test_a_run_leaves_everything_in_its_folder(
     assert [path.name for path in (outcome.folder / "checkpoints").iterdir()] == ["best.safetensors"]
 
 
+@pytest.mark.parametrize(("least_work", "expected"), [(1, 2), (150_000_000, 1)])
+def test_a_run_computes_with_as_many_threads_as_its_model_keeps_busy(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least_work: int, expected: int
+) -> None:
+    monkeypatch.setattr("harness.training.distributed.default_threads", lambda processes: 2)
+    monkeypatch.setattr("harness.training.threads.LEAST_WORK", least_work)
+    before = torch.get_num_threads()
+    try:
+        outcome = fit(settings(data_folder, tmp_path, epochs=1, threads=None))
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+    assert json.loads((outcome.folder / "manifest.json").read_text())["threads"] == expected
+
+
 def test_a_finished_run_is_left_alone_and_fresh_starts_over(
     data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.doctor.check import GB, Check, succeeds_within
 from harness.launch.control_groups import available_memory, total_memory
-from harness.launch.cores import cpu_quota, default_threads, omp_threads, usable_cores
+from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.gpus import count_gpus
 from harness.launch.launch import free_port
 
@@ -25,9 +25,11 @@ def cpu() -> Check:
     if limit is not None:
         detail += f", OMP_NUM_THREADS is {limit}"
     load, machine = os.getloadavg()[0], os.cpu_count() or 1
-    if load > machine and default_threads(1) > 1:
+    if load > machine:
         detail += f"; other programs use them (load {load:.1f} on {machine} cores)"
-        return Check("CPU", "warn", detail, "Beside other programs, small models train faster with --threads 1.")
+        return Check(
+            "CPU", "warn", detail, "Until they end, runs take longer, and plans of sweeps may expect too much."
+        )
     return Check("CPU", "ok", detail)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness import recipes, track
 from harness.config import RunConfig
@@ -123,8 +124,9 @@ class RunLogger:
             trained, total = counts(loaded.model)
             self.folder.update("summary.json", {"parameters/trained": trained, "parameters/total": total})
         weights = {"source": loaded.source, "digest": loaded.weights_digest, "report": loaded.report}
-        self.folder.update("manifest.json", {"data": {"root": self.config.data, **data.facts()}, "weights": weights})
-        for sentence in loaded.report:
+        facts = {"data": {"root": self.config.data, **data.facts()}, "weights": weights}
+        self.folder.update("manifest.json", facts | {"threads": torch.get_num_threads()})
+        for sentence in (*loaded.report, *blank_notes(data)):
             self.console.say(sentence)
         if class_weights is not None:
             by_class = dict(zip(data.classes, class_weights.tolist(), strict=True))
@@ -134,8 +136,6 @@ class RunLogger:
             self.console.say(f"Class weights: {' to '.join(ends)}.")
         if data.skipped:
             self.console.say(f"{len(data.skipped)} images cannot be read and are left out; manifest.json names them.")
-        for sentence in blank_notes(data):
-            self.console.say(sentence)
         if self.tracker:
             self.tracker.dataset(Path(self.config.data).name, data.facts())
 

@@ -38,7 +38,11 @@ class ComputeSettings:
     )
     deterministic: bool = option(False, "Use only deterministic algorithms: bit-identical repeats, slower on GPU.")
     threads: int | None = option(
-        None, "CPU compute threads per process. [default: all cores, shared evenly]", low=1, high=1024, identity=False
+        None,
+        "CPU compute threads per process. [default: all cores, shared evenly, but no more than the model keeps busy]",
+        low=1,
+        high=1024,
+        identity=False,
     )
 
 

@@ -20,6 +20,7 @@ from harness.training.dataloaders import GPU_SCORING_BATCH
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
+from harness.training.threads import limit_threads
 
 # Seconds of timed training steps, and of timed forward passes. With those before them, about 1 s for a small model.
 SECONDS, SCORING_SECONDS = 0.6, 0.2
@@ -58,6 +59,7 @@ def measure(config: RunConfig, classes: int) -> Throughput:
     try:
         on_cpu = processes.device.type == "cpu"
         model = build_model(replace(config, weights="none", image_size=size), classes).model
+        limit_threads(model, CPU_BATCH, config, processes)
         state = TrainState(model, config, processes.accelerator)
         count = FIRST_CPU_BATCH if on_cpu else config.batch_size
         state.progress.micro_batch = config.micro_batch or max(CPU_BATCH, config.batch_size)
