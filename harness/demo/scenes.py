@@ -105,7 +105,6 @@ def write(
     The folder appears only when it is complete. If it exists with the same data, it is unchanged; any other content
     raises DataError.
     """
-    root = Path(root)
     counts = dict(zip(_SPLITS, (train, valid, test), strict=True))
     marker: dict[str, Any] = {"classes": list(classes), **counts, "seed": seed, "size": SIZE}
     if _exists(root, marker):

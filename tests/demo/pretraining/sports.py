@@ -7,14 +7,13 @@ import dataclasses
 import numpy as np
 
 from harness.demo.scenery import equipment as use
-from harness.demo.scenery import poses
-from harness.demo.scenery.poses import Pose, pose
+from harness.demo.scenery import sports
 from harness.demo.scenery.shapes import Ink, Shape, body, moved
-from harness.demo.scenery.sports import Part, Sport
+from harness.demo.scenery.sports import Part, Pose, Sport, pose
 from tests.demo.pretraining import equipment as there
 
-# The joints in the order of harness/demo/scenery/poses.py.
-POSES: dict[str, Pose] = poses.POSES | {
+# The joints in the order of harness/demo/scenery/sports.py.
+POSES: dict[str, Pose] = sports.POSES | {
     "stand": pose("2 90  0 76  0 46  18 62  30 72  -18 62  -30 70  8 24  10 2  -8 24  -12 2"),
     "run": pose("20 88  14 75  0 46  22 56  38 62  -8 60  -20 46  24 40  22 12  -12 24  -40 22"),
     "swing": pose("28 110  20 100  46 78  14 118  5 142  8 118  -3 142  64 60  84 48  62 56  80 42"),
