@@ -172,7 +172,7 @@ def _in_folder(folder: Path) -> Path:
     files = sorted(path for path in folder.iterdir() if _suffix(path) in READERS and path.is_file())
     if len(files) == 1:
         return files[0]
-    held = f"several weights files: {', '.join(path.name for path in files[:8])}" if files else "no weights file"
+    held = f"several weights files: {summarise((path.name for path in files), 8)}" if files else "no weights file"
     raise WeightsError(f"{folder} holds {held}. Give the weights file itself.")
 
 
