@@ -138,6 +138,8 @@ def _exists(root: Path, marker: dict[str, Any]) -> bool:
         if not root.exists() or not any(root.iterdir()):
             return False
         existing = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         existing = None
     if existing is None:
