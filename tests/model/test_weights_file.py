@@ -176,6 +176,14 @@ def test_what_was_taken_and_left_out_is_said() -> None:
     assert notes_of({**prefixed("model.", state), "criterion.weight": torch.ones(2)}) == (
         "Left out, because they are not under 'model.': 'criterion.weight'.",
     )
+    both = {**prefixed("backbone.", state), **prefixed("semantic.", state)}
+    assert notes_of(both) == (
+        "It holds several models, 'backbone', 'semantic': 'backbone' was taken. --weights-key takes another.",
+    )
+    both = {**prefixed("net.", state), **prefixed("net_ema.module.", state)}
+    assert notes_of(both) == (
+        "It holds several models, 'net', 'net_ema.module': 'net_ema.module' was taken. --weights-key takes another.",
+    )
     both = {**prefixed("base_encoder.", state), **prefixed("momentum_encoder.", state)}
     assert notes_of(both) == (
         "It holds several models, 'base_encoder', 'momentum_encoder': 'momentum_encoder' was taken. "
