@@ -23,7 +23,7 @@ bench: .venv/.dev  ## Benchmarks: data pipeline, training loop, explaining, swee
 	$(BIN)/python -m tests.bench
 
 pretrain: .venv/.run  ## Train the demo model's weights again
-	$(BIN)/python -m harness.demo.pretrain
+	$(BIN)/python -m tests.demo.pretraining.train
 
 # .run: packages to run; .dev: also packages to develop. Installed again when the requirements change.
 .venv/.run: setup.cfg pyproject.toml constraints.txt

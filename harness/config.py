@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class RunConfig(
             for name, default in derived.items():
                 object.__setattr__(self, name, default.of(vars(self)))
             problems = [
+                *self._home_problems(),
                 *data_problems(self),
                 *model_problems(self),
                 *optimisation_problems(self),
@@ -78,6 +79,15 @@ class RunConfig(
             ]
         if problems:
             raise ConfigError(problems)
+
+    def _home_problems(self) -> Iterator[str]:
+        """A path may begin with the home folder of a user, ~ or ~anna, which must be known."""
+        for name in ("data", "cache_dir", "runs_dir", "weights", "class_weights"):
+            try:
+                Path(value := getattr(self, name) or "").expanduser()
+            except RuntimeError:
+                user = Path(value).parts[0]
+                yield f"{option_name(name)} {value}: the home folder {user} is not known; give the whole path."
 
     @property
     def run_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -102,12 +103,23 @@ def summarise(items: Iterable[str], limit: int = 10, separator: str = ", ") -> s
     return separator.join(printable(item) for item in items[:limit]) + more
 
 
+# Why the system refuses a path, whatever the program does with it.
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
+
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Print the problems of a HarnessError on stderr and exit with its code."""
+    """Print the problems of a HarnessError on stderr and exit with its code; also a path that may not be used."""
     try:
         yield
-    except HarnessError as error:
+    except (HarnessError, OSError) as raised:
+        if isinstance(raised, HarnessError):
+            error = raised
+        elif raised.filename is not None and raised.errno in _REFUSED:
+            why = (raised.strerror or "").lower()
+            error = HarnessError(f"{raised.filename}: {why}. Give another path, or ask for access to it.")
+        else:
+            raise
         if int(os.environ.get("RANK", "0")) > 0 and error.exit_code != 0:
             # The main process prints the same problems and needs time to finish its W&B run. If this process exited
             # first, the launcher would kill the main one. Once the main process exits, the launcher ends this one.

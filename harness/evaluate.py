@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -20,14 +19,6 @@ from harness.training.signals import StopRequested, StopSignals
 _STOP, _RETRY = 1, 2
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Outputs:
-    """What a model gave for each image of a split, in the order of the split; empty on all ranks but the main one."""
-
-    values: np.ndarray  # (N, width) float32: logits or features
-    labels: np.ndarray  # (N,) int64
-
-
 def evaluate(
     forward: Callable[[Tensor], Tensor],
     batches: EvalBatches,
@@ -41,9 +32,9 @@ def evaluate(
     `forward` maps images (B, 3, S, S) to logits (B, C). Raises StopRequested on all ranks when one received a signal,
     and InfeasibleError on all ranks when a logit is not finite.
     """
-    outputs = outputs_of(forward, batches, total, num_classes, processes, stop)
-    scores = processes.on_main(lambda: score(outputs.labels, outputs.values))
-    return (Predictions(outputs.labels, outputs.values) if processes.is_main else None), scores
+    logits, labels = outputs_of(forward, batches, total, num_classes, processes, stop)
+    scores = processes.on_main(lambda: score(labels, logits))
+    return (Predictions(labels, logits) if processes.is_main else None), scores
 
 
 @torch.inference_mode()
@@ -54,20 +45,23 @@ def outputs_of(
     width: int,
     processes: Processes,
     stop: StopSignals | None = None,
-) -> Outputs:
-    """Outputs (width,) of all `total` images: each rank computes its own images, and together they must be all."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits or features (total, width) float32 and labels (total,) int64, in the order of the split.
+
+    Each rank computes its own images, and together they must be all; both are empty on all ranks but the main one.
+    """
     while (own := _one_pass(forward, batches, width, processes, stop)) is None:
         if not batches.use_less_memory():
             raise NotEnoughMemoryError("Out of memory while scoring one image at a time: free memory on the device.")
         clear_device_cache(garbage_collection=True)
     gathered = processes.gather(own)
     if not processes.is_main:
-        return Outputs(np.empty((0, width), np.float32), np.empty(0, np.int64))
+        return np.empty((0, width), np.float32), np.empty(0, np.int64)
     values, labels, positions = (np.concatenate(parts) for parts in zip(*gathered, strict=True))
     order = np.argsort(positions)
     if not np.array_equal(positions[order], np.arange(total)):
         raise RuntimeError(f"{len(positions)} outputs for {total} images")
-    return Outputs(values[order], labels[order])
+    return values[order], labels[order]
 
 
 def _one_pass(

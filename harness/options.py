@@ -7,16 +7,15 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from click.core import ParameterSource
 
 from harness.config import GROUPS, RunConfig
 from harness.errors import ConfigError, errors_in_words, printable
 from harness.recipes import default_text
+from harness.run_name import agent_settings
 from harness.settings.option import allowed_words, option_name, value_type
 
 # Extra arguments for every run of a sweep; they come last, so they override the sweep file.
@@ -136,17 +135,11 @@ def sweep_words() -> list[str]:
 
 def overridden() -> dict[str, Any]:
     """Settings that HARNESS_SWEEP_ARGS overrides, with the value that the W&B agent chose."""
-    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
-    if not path or not (words := sweep_words()):
+    if not (entries := agent_settings()) or not (words := sweep_words()):
         return {}
     context = _settings.make_context(SWEEP_ARGS, words, resilient_parsing=True)
     given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    try:
-        chosen = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError):
-        return {}
-    entries = chosen.items() if isinstance(chosen, dict) else ()
-    values = {str(key).replace("-", "_"): entry.get("value") for key, entry in entries if isinstance(entry, dict)}
+    values = {name: entry.get("value") for name, entry in entries.items() if isinstance(entry, dict)}
     return {name: value for name, value in values.items() if name in given and value != context.params[name]}
 
 

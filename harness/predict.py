@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from PIL import Image
 from torch import Tensor, nn
 
 from harness.config import RunConfig
@@ -23,8 +24,8 @@ from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError
 from harness.data.folder_scan import EXTENSIONS
 from harness.data.image_folder import load_image_folder
-from harness.data.resize import Resize, decode_resized
-from harness.errors import DataError, HarnessError, InfeasibleError
+from harness.data.resize import Resize, decode_resized, resized
+from harness.errors import DataError, HarnessError, InfeasibleError, summarise
 from harness.evaluate import evaluate
 from harness.files import not_a_file
 from harness.launch.cores import usable_cores
@@ -80,8 +81,8 @@ def open_run(
     if image_folder.classes != best.classes:
         differing = sorted(set(image_folder.classes) ^ set(best.classes))
         raise DataError(
-            f"{config.data} and {run_folder} differ in their classes: {', '.join(differing[:8])}"
-            f"{' ...' if len(differing) > 8 else ''}. Give a folder with the {len(best.classes)} classes of the run."
+            f"{config.data} and {run_folder} differ in their classes: {summarise(differing, 8)}. "
+            f"Give a folder with the {len(best.classes)} classes of the run."
         )
     dataset = open_dataset(image_folder, best.preprocessing, config)
     if not data:
@@ -199,15 +200,19 @@ class Predictor:
             return image
         if problem := not_a_file(image):
             return _failed(image, problem)
-        preprocessing = self.preprocessing
-        rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
         try:
-            pixels = np.array(decode_resized(image, rule))
+            return torch.from_numpy(crop_of(image, self.preprocessing))
         except DecodeError as error:
             return _failed(image, error.reason)
         except MemoryError:
             return _failed(image, "there is not enough memory to decode it")
-        return torch.from_numpy(centre_crop(pixels, preprocessing.crop_size))
+
+
+def crop_of(image: str | os.PathLike[str] | Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """What a model receives of a file, or of an RGB image that is open: (S, S, 3) uint8. Raises DecodeError."""
+    rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+    pixels = resized(image, rule) if isinstance(image, Image.Image) else decode_resized(image, rule)
+    return centre_crop(np.array(pixels), preprocessing.crop_size)
 
 
 def normalised(crops: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:

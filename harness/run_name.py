@@ -26,8 +26,13 @@ def swept_settings() -> tuple[str, ...]:
     """Names of the settings that the sweep of this process sets; empty outside a sweep."""
     if PARAMETERS in os.environ:
         return tuple(name for name in os.environ[PARAMETERS].split(",") if name)
+    return tuple(agent_settings())
+
+
+def agent_settings() -> dict[str, Any]:
+    """The settings in the file of W&B's agent, as it writes them: {"value": 0.1}; empty without a readable file."""
     path = os.environ.get(AGENT_FILE)
-    return _of_file(path) if path else ()
+    return _of_file(path) if path else {}
 
 
 def sweep_run_name(settings: Mapping[str, Any], swept: Sequence[str]) -> str:
@@ -69,14 +74,12 @@ def _cleaned(value: Any) -> str:
 
 
 @functools.cache
-def _of_file(path: str) -> tuple[str, ...]:
-    """The keys of W&B's file, as names of settings; empty if it cannot be read."""
+def _of_file(path: str) -> dict[str, Any]:
     import yaml
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return ()
-    if not isinstance(content, dict):
-        return ()
-    return tuple(str(name).replace("-", "_") for name in content if name != "wandb_version")
+        return {}
+    entries = content if isinstance(content, dict) else {}
+    return {str(name).replace("-", "_"): entry for name, entry in entries.items() if name != "wandb_version"}

@@ -16,9 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.augment import centre_crop
 from harness.data.decode import DecodeError, upright_rgb
-from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import DataError, HarnessError
 from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.collect import TESTED
@@ -26,7 +24,7 @@ from harness.explain.attention.self_test import self_test
 from harness.explain.drawing.canvas import overlay
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing
-from harness.predict import Predictor, normalised, probabilities_of
+from harness.predict import Predictor, crop_of, normalised, probabilities_of
 from harness.training.dataloaders import CPU_EXPLAINING_BATCH, GPU_EXPLAINING_BATCH
 
 # A path is decoded as in training. A Pillow image and an array (H, W, 3) or (H, W) of uint8 are taken as they are.
@@ -127,7 +125,7 @@ class TrainedModel:
         crops, problems = [], []
         for number, image in enumerate(_each(images), 1):
             try:
-                crops.append(_crop_of(image, self.preprocessing))
+                crops.append(crop_of(_opened(image), self.preprocessing))
             except (DecodeError, OSError) as error:  # OSError: a Pillow image that is decoded only now
                 name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"Image {number}"
                 problems.append(f"{name} cannot be used: {error}.")
@@ -146,15 +144,11 @@ def _each(images: ImageLike | Sequence[ImageLike]) -> Iterator[ImageLike]:
         yield from images
 
 
-def _crop_of(image: ImageLike, preprocessing: Preprocessing) -> np.ndarray:
-    """(S, S, 3) uint8. Raises DecodeError."""
-    rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
+def _opened(image: ImageLike) -> str | os.PathLike[str] | Image.Image:
+    """A path as it is, anything else as an RGB image. Raises DecodeError."""
     if isinstance(image, str | os.PathLike):
-        pixels = decode_resized(image, rule)
-    else:
-        opened = _from_array(image) if isinstance(image, np.ndarray) else upright_rgb(image)
-        pixels = resized(opened, rule)
-    return centre_crop(np.asarray(pixels), preprocessing.crop_size)
+        return image
+    return _from_array(image) if isinstance(image, np.ndarray) else upright_rgb(image)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

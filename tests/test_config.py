@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
         ({"name": "x" * 101}, "--name 'xxx"),
         ({"crop_pct": 0.01}, "--crop-pct is 0.01; it must be a finite number at least 0.1, at most 1."),
         ({"data": " "}, "--data is empty"),
+        ({"data": "a\0b"}, "--data is 'a\\x00b'; it must be UTF-8 without null characters."),
+        (
+            {"runs_dir": os.fsdecode(b"caf\xe9")},
+            "--runs-dir is 'caf\\udce9'; it must be UTF-8 without null characters.",
+        ),
+        (
+            {"data": "~nobody-here/a"},
+            "--data ~nobody-here/a: the home folder ~nobody-here is not known; give the whole",
+        ),
+        ({"weights": "~nobody-here/a.pth"}, "--weights ~nobody-here/a.pth: the home folder ~nobody-here is not known"),
     ],
 )
 def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:

@@ -61,12 +61,12 @@ def test_two_processes_exchange_once_in_a_batch_and_gpus_do_not_wait(late: bool)
             return mean(images)
 
         dist.all_reduce = counted
-        outputs, processes = scored(late, forward, before=2)
+        (values, labels), processes = scored(late, forward, before=2)
         assert by_batch[1:] == [[late]] * (4 if processes.rank == 0 else 3)
         assert processes.largest_of_last_call(0) == 0
         if processes.is_main:
-            assert outputs.labels.tolist() == LABELS.tolist()
-            assert len(set(outputs.values[:, 0].tolist())) == PICTURES
+            assert labels.tolist() == LABELS.tolist()
+            assert len(set(values[:, 0].tolist())) == PICTURES
 
     on_ranks(2, work)
 
@@ -83,12 +83,12 @@ def test_too_little_memory_on_one_rank_halves_the_batches_of_both(late: bool, ba
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is.")
             return mean(images)
 
-        outputs, processes = scored(late, forward)
+        (_, labels), processes = scored(late, forward)
         assert sizes[-8:] == [1] * 8
         assert len(sizes) <= 9 + 5  # one pass whole, and what was scored before the other rank heard of it
         assert processes.largest_of_last_call(0) == 0
         if processes.is_main:
-            assert outputs.labels.tolist() == LABELS.tolist()
+            assert labels.tolist() == LABELS.tolist()
 
     on_ranks(2, work)
 
@@ -122,11 +122,11 @@ def test_too_little_memory_for_a_batch_itself_takes_the_images_from_the_device(m
 
     monkeypatch.setattr(gpu_augment, "batch", hungry)
     batches = EvalBatches(images, cropped(SIZE), LoaderProcess(), batch_size=4)
-    outputs = outputs_of(mean, batches, PICTURES, 1, processes)
-    expected = outputs_of(
+    values, labels = outputs_of(mean, batches, PICTURES, 1, processes)
+    expected, _ = outputs_of(
         mean, EvalBatches(SPLIT, cropped(SIZE), LoaderProcess(), batch_size=4), PICTURES, 1, processes
     )
     processes.close()
     assert len(batches) == 5  # not halved
-    assert outputs.labels.tolist() == LABELS.tolist()
-    assert outputs.values.tolist() == expected.values.tolist()
+    assert labels.tolist() == LABELS.tolist()
+    assert values.tolist() == expected.tolist()

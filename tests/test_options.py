@@ -77,8 +77,9 @@ def test_what_was_the_sweeps_to_choose_is_known(
 @pytest.mark.usefixtures("sweep")
 def test_a_choice_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_SWEEP_ARGS", "--lr 0.5")
-    for text in ("lr: [", "", "- lr", "lr: 0.01"):
-        (tmp_path / "config-run.yaml").write_text(text)
+    for number, content in enumerate((b"lr: [", b"", b"- lr", b"lr: 0.01", b"lr: \xff")):
+        (tmp_path / f"{number}.yaml").write_bytes(content)
+        monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / f"{number}.yaml"))
         assert overridden() == {}
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(tmp_path / "gone.yaml"))
     assert overridden() == {}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from harness.model.listing import ListedModel
 
 HEADINGS = (
     "model",
@@ -37,10 +42,10 @@ def models(search: str | None, as_json: bool) -> None:
 
     listed = listing.search(search)
     if as_json:
-        click.echo(json.dumps([each.values() for each in listed], indent=2))
+        click.echo(json.dumps([dataclasses.asdict(each) for each in listed], indent=2))
         return
     taken = [each for each in listed if not each.refused]
-    rows = [HEADINGS, *(_row(each.values()) for each in taken)]
+    rows = [HEADINGS, *map(_row, taken)]
     click.echo("\n".join(aligned(rows)))
     for each in listed:
         if each.refused:
@@ -49,15 +54,14 @@ def models(search: str | None, as_json: bool) -> None:
         click.echo(f"No name contains {search!r}.")
 
 
-def _row(values: dict[str, str | int | bool]) -> tuple[str, ...]:
-    size = values["image_size"]
+def _row(listed: ListedModel) -> tuple[str, ...]:
     return (
-        str(values["model"]),
-        f"{int(values['parameters']) / 1e6:.1f} M",
-        f"{size} px" if size else "not square",
-        str(values["prefix_tokens"]),
-        str(values["reads"]),
-        "yes" if values["position_figures"] else "no",
-        "yes" if values["rollout"] else "no",
-        str(values["licence"]) or "-",
+        listed.model,
+        f"{listed.parameters / 1e6:.1f} M",
+        f"{listed.image_size} px" if listed.image_size else "not square",
+        str(listed.prefix_tokens),
+        listed.reads,
+        "yes" if listed.position_figures else "no",
+        "yes" if listed.rollout else "no",
+        listed.licence or "-",
     )

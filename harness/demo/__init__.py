@@ -1,1 +1,1 @@
-"""The built-in data set and the small model that is pretrained on it."""
+"""The built-in data set."""

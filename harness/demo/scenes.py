@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from tqdm import tqdm
 from harness.demo.scenery.backdrop import light_up, paint_backdrop
 from harness.demo.scenery.ground import choose_place
 from harness.demo.scenery.palette import choose_ink
-from harness.demo.scenery.poses import POSES
 from harness.demo.scenery.shapes import Ink, Points, Shape, body, bounds, moved, paint
-from harness.demo.scenery.sports import DEMO_SPORTS, PRETRAIN_SPORTS, Sport
+from harness.demo.scenery.sports import DEMO_SPORTS, Sport
 from harness.errors import DataError
 
 SIZE = 64  # pixels, the side of an image
@@ -33,15 +33,15 @@ _DETAIL = 4  # scenes are drawn this many times larger and then averaged
 _STREAM = 0x5CE9E5  # separates these random numbers from other uses of the seed
 _SPLITS = ("train", "valid", "test")
 _MARKER = "scenes.json"
-_SPORTS = DEMO_SPORTS | PRETRAIN_SPORTS
 
 DEMO_CLASSES: tuple[str, ...] = tuple(DEMO_SPORTS)
-PRETRAIN_CLASSES: tuple[str, ...] = tuple(PRETRAIN_SPORTS)
 
 
-def draw(class_name: str, *, seed: int, index: int, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    class_name: str, *, seed: int, index: int, split: str = "train", sports: Mapping[str, Sport] = DEMO_SPORTS
+) -> tuple[np.ndarray, np.ndarray]:
     """One scene: RGB pixels uint8 (64, 64, 3) and the mask of its object, bool (64, 64)."""
-    sport = _SPORTS[class_name]
+    sport = sports[class_name]
     counter = [0, index, zlib.crc32(class_name.encode()), _SPLITS.index(split)]
     rng = np.random.Generator(np.random.Philox(key=[seed, _STREAM], counter=counter))
     side = SIZE * _DETAIL
@@ -62,7 +62,7 @@ def draw(class_name: str, *, seed: int, index: int, split: str = "train") -> tup
 
 def _object(sport: Sport, ink: Ink, rng: np.random.Generator) -> list[Shape]:
     """The athlete, with joints near those of the pose, and the equipment in front and behind."""
-    joints = {name: (x + rng.normal(0, 0.014), y + rng.normal(0, 0.014)) for name, (x, y) in POSES[sport.pose].items()}
+    joints = {name: (x + rng.normal(0, 0.014), y + rng.normal(0, 0.014)) for name, (x, y) in sport.pose.items()}
     behind: list[Shape] = []
     front: list[Shape] = []
     for part in sport.parts:
@@ -105,7 +105,6 @@ def write(
     The folder appears only when it is complete. If it exists with the same data, it is unchanged; any other content
     raises DataError.
     """
-    root = Path(root)
     counts = dict(zip(_SPLITS, (train, valid, test), strict=True))
     marker: dict[str, Any] = {"classes": list(classes), **counts, "seed": seed, "size": SIZE}
     if _exists(root, marker):
@@ -139,6 +138,8 @@ def _exists(root: Path, marker: dict[str, Any]) -> bool:
         if not root.exists() or not any(root.iterdir()):
             return False
         existing = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         existing = None
     if existing is None:

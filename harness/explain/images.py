@@ -11,11 +11,10 @@ import numpy as np
 from harness.data.augment import centre_crop
 from harness.data.cache import PixelCache
 from harness.data.decode import DecodeError
-from harness.data.resize import Resize, decode_resized
 from harness.errors import DataError, summarise
 from harness.files import not_a_file
 from harness.model.preprocessing import Preprocessing
-from harness.predict import Prediction, find_images
+from harness.predict import Prediction, crop_of, find_images
 from harness.runs.rules import printable
 
 # What an image is drawn from: its number to uint8 (S, S, 3).
@@ -48,11 +47,10 @@ def of_files(root: Path, files: Sequence[str], preprocessing: Preprocessing) -> 
             f"{len(missing)} of {len(files)} images are missing in {printable(root)} ({summarise(missing, 3)}). "
             "Give their folder with --data."
         )
-    rule = Resize(preprocessing.resize_size, preprocessing.interpolation)
 
     def load(index: int) -> np.ndarray:
         try:
-            return centre_crop(np.asarray(decode_resized(root / files[index], rule)), preprocessing.crop_size)
+            return crop_of(root / files[index], preprocessing)
         except DecodeError as error:
             raise DataError(f"{printable(root / files[index])} cannot be used: {error.reason}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 from harness.errors import WeightsError
 from harness.model.norm_eps import checked_norm_eps
-from harness.model.shards import INDEX
+from harness.model.shards import INDEX, read_object
 from harness.model.weights_file import FOLDER_NAMES
-from harness.runs.reading import kind_of, parse_json
+from harness.runs.reading import kind_of
 
 MAX_BYTES = 10_000_000  # of a description; real ones have a few thousand
 # PIL's numbers, as Hugging Face writes them.
@@ -56,19 +57,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     """The JSON object in a file; an empty one if the file does not exist."""
     if not path.is_file():
         return {}
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
     try:
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        value = parse_json(content)
-        if not isinstance(value, Mapping):
-            raise ValueError("it is not an object")
+        return read_object(path, MAX_BYTES)
     except ValueError as error:
         raise WeightsError(
             f"{path} cannot be used: {error}. Correct it, or move it away to load without it."
         ) from error
-    return value
 
 
 def _refuse_other_computation(config: Mapping[str, Any], expected: str) -> None:
@@ -105,6 +99,8 @@ def _norm_eps(config: Mapping[str, Any]) -> float | None:
 
 def _by_timm(entry: Mapping[str, Any]) -> dict[str, Any]:
     size = entry.get("input_size")
+    if size and not isinstance(size, list):
+        raise ValueError(f"input_size is {kind_of(size)} instead of a list")
     return {
         "mean": entry.get("mean"),
         "std": entry.get("std"),
@@ -119,6 +115,12 @@ def _by_hugging_face(processor: Mapping[str, Any]) -> dict[str, Any]:
     """A processor resizes to a square, or resizes the short side and then crops the centre."""
     if not processor:
         return {}
+    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
+    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise ValueError(
+            f"it multiplies pixels by {factor!r}, and here they are divided by 255. Move preprocessor_config.json "
+            "away, and give the --mean and --std of pixels from 0 to 1"
+        )
     normalises = processor.get("do_normalize", True)
     size = processor.get("size")
     short_side = size.get("shortest_edge") if isinstance(size, Mapping) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from harness.model.architectures import ARCHITECTURES, entry_of
 from harness.model.timm_catalog import TIMM, CatalogEntry, listed_models
@@ -28,9 +28,6 @@ class ListedModel:
     licence: str  # of the weights that --weights takes by name; empty if unknown
     weights: str  # the names that --weights takes besides a file
     refused: str  # why --model refuses it
-
-    def values(self) -> dict[str, str | int | bool]:
-        return asdict(self)
 
 
 def all_models() -> Iterator[ListedModel]:

@@ -89,12 +89,9 @@ def counts(model: nn.Module) -> tuple[int, int]:
 
 def _adapted(block: nn.Module, attention: nn.Module, targets: str) -> list[tuple[nn.Module, str]]:
     """Modules and the names of their weights."""
-    if targets == "all":
-        weights = [(module, "weight") for module in block.modules() if isinstance(module, nn.Linear)]
-    else:
-        names = ("qkv", "q_proj", "k_proj", "v_proj")
-        modules = [getattr(attention, name, None) for name in names]
-        weights = [(module, "weight") for module in modules if isinstance(module, nn.Linear)]
+    names = ("qkv", "q_proj", "k_proj", "v_proj")
+    modules = block.modules() if targets == "all" else (getattr(attention, name, None) for name in names)
+    weights = [(module, "weight") for module in modules if isinstance(module, nn.Linear)]
     packed = [module for module in block.modules() if isinstance(module, nn.MultiheadAttention)]
     return [*weights, *((module, "in_proj_weight") for module in packed)]
 

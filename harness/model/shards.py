@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
-from harness.errors import WeightsError
+from harness.errors import WeightsError, summarise
 from harness.runs.reading import parse_json
 
 INDEX = ".index.json"
@@ -19,15 +20,22 @@ def is_index(path: Path) -> bool:
     return path.name.lower().endswith(INDEX)
 
 
+def read_object(path: Path, most: int) -> dict[str, Any]:
+    """The JSON object in a file of at most so many bytes. Raises ValueError."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most} bytes")
+    value = parse_json(content)
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")
+    return value
+
+
 def shards_of(index: Path) -> list[Path]:
     """The files that an index names, which must be beside it. Raises WeightsError."""
     try:
-        with index.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        document = parse_json(content)
-        by_tensor = document.get("weight_map") if isinstance(document, dict) else None
+        by_tensor = read_object(index, MAX_BYTES).get("weight_map")
         if not isinstance(by_tensor, dict) or not by_tensor:
             raise ValueError("it has no weight_map from names of tensors to files")
         names = list(by_tensor.values())
@@ -41,7 +49,7 @@ def shards_of(index: Path) -> list[Path]:
         raise WeightsError(f"{index} cannot be used: {error}.") from error
     if missing:
         raise WeightsError(
-            f"{index} names files that are not beside it, {len(missing)} of {len(files)}: {', '.join(missing[:8])}. "
+            f"{index} names files that are not beside it, {len(missing)} of {len(files)}: {summarise(missing, 8)}. "
             "Put them there."
         )
     return files

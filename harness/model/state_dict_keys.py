@@ -109,6 +109,11 @@ NAMINGS = (
     ),
 )
 
+
+def naming_of(library: str) -> Naming:
+    return next(naming for naming in NAMINGS if naming.library == library)
+
+
 # Names by which a Vision Transformer is found in a file, and names of its head, which may stand beside the backbone.
 MARKERS = tuple(naming.marker for naming in NAMINGS if naming.library != "Google")
 HEAD_NAMES = tuple(f"{module}.{part}" for module in ("heads.head", "head", "classifier") for part in ("weight", "bias"))

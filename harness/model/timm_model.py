@@ -13,10 +13,10 @@ from torch import nn
 
 from harness.errors import ConfigError, WeightsError, first_line
 from harness.model.timm_catalog import TIMM, CatalogEntry, base_name, is_timm, listed_models, timm_model
+from harness.model.weights_file import FOLDER_NAMES
 from harness.time_limit import call_with_timeout
 
 INSTALL = "pip install 'vit-harness[timm]'"
-WEIGHTS_NAMES = ("model.safetensors", "pytorch_model.bin")
 REACH_TIMEOUT = 10  # seconds to wait for a server's answer that it has a file
 
 
@@ -219,7 +219,7 @@ def _on_hub(model: str) -> tuple[str, str | None, tuple[str, ...]]:
             f"--weights pretrained: there are none for {model} on the hub; give --weights none or a weights file."
         )
     repository, _, revision = repository.partition("@")
-    return repository, revision or None, (name,) if name else WEIGHTS_NAMES
+    return repository, revision or None, (name,) if name else FOLDER_NAMES
 
 
 def _not_here(model: str, repository: str, name: str, problem: str) -> WeightsError:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from harness.errors import WeightsError
 from harness.model import adapter
 from harness.model.distilled import join_heads
-from harness.model.state_dict_keys import IGNORED_KEYS, NAMINGS, to_torchvision
+from harness.model.state_dict_keys import IGNORED_KEYS, NAMINGS, naming_of, to_torchvision
 from harness.model.timm_catalog import base_name
 from harness.model.weight_names import to_timm
 
-TIMM_MARKER = "patch_embed.proj.weight"
-# torchvision, Hugging Face's ViT, and Google's files in their two forms.
+# timm's, and those of torchvision, Hugging Face's ViT, and Google's files in their two forms.
+TIMM_MARKER = naming_of("timm").marker
 OTHER_MARKERS = (*(each.marker for each in NAMINGS if each.library != "timm"), "embedding/kernel")
 
 

@@ -25,6 +25,8 @@ from harness.model.state_dict_keys import HEAD_NAMES, MARKERS
 # timm, the average is preferred: it is what these programs evaluate.
 AVERAGES = ("state_dict_ema", "model_ema", "params_ema", "ema_state_dict", "ema", "teacher")
 RAW = ("model", "state_dict", "model_state_dict", "student", "module", "net", "params", "weights")
+# In the names of models beside others; `ema` as a word, which is in "semantic", too.
+IS_AVERAGE = re.compile(r"(?<![a-z])ema(?![a-z])|teacher|momentum|average")
 # File names that the weights of a folder have, as Hugging Face and timm write it.
 FOLDER_NAMES = ("model.safetensors", "pytorch_model.bin")
 
@@ -135,7 +137,7 @@ def _without_prefix(state: dict[str, Tensor], path: Path, key: str | None) -> tu
     elif not prefixes:
         return state, ()  # to_torchvision says that these are not the names of a Vision Transformer
     else:
-        chosen = sorted(prefixes, key=lambda prefix: not re.search(r"ema|teacher|momentum|average", prefix))
+        chosen = sorted(prefixes, key=lambda prefix: not IS_AVERAGE.search(prefix))
     prefix = chosen[0]
     notes = []
     if len(prefixes) > 1 and key is None:
@@ -172,7 +174,7 @@ def _in_folder(folder: Path) -> Path:
     files = sorted(path for path in folder.iterdir() if _suffix(path) in READERS and path.is_file())
     if len(files) == 1:
         return files[0]
-    held = f"several weights files: {', '.join(path.name for path in files[:8])}" if files else "no weights file"
+    held = f"several weights files: {summarise((path.name for path in files), 8)}" if files else "no weights file"
     raise WeightsError(f"{folder} holds {held}. Give the weights file itself.")
 
 

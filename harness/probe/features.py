@@ -43,10 +43,10 @@ def features_of(split: CachedImages, loaded: Loaded, config: RunConfig, processe
     batches = scoring_batches(split, loaded.preprocessing, config, processes)
     training = model.training
     with without_head(model):
-        outputs = outputs_of(model.eval(), batches, len(split), width, processes)
+        features, _ = outputs_of(model.eval(), batches, len(split), width, processes)
     model.train(training)
-    processes.on_main(lambda: _write(path, outputs.values))  # a full disk is an error on all ranks
-    return outputs.values
+    processes.on_main(lambda: _write(path, features))  # a full disk is an error on all ranks
+    return features
 
 
 @contextlib.contextmanager

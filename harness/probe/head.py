@@ -25,18 +25,12 @@ class ProbeHead:
 
     probe: LinearProbe
     test_predicted: np.ndarray  # int64 (N,): its classes of the test images; scored when the run has ended
-    f1: float
-    accuracy: float
-    loss: float
+    scores: dict[str, float]  # f1, accuracy and loss on validation
 
     def metrics(self) -> dict[str, float]:
         """By their keys in summary.json and W&B."""
-        return {
-            "probe/val_f1": self.f1,
-            "probe/val_accuracy": self.accuracy,
-            "probe/val_loss": self.loss,
-            "probe/inverse_strength": self.probe.inverse_strength,
-        }
+        by_key = {f"probe/val_{name}": value for name, value in self.scores.items()}
+        return by_key | {"probe/inverse_strength": self.probe.inverse_strength}
 
 
 def start_from_probe(path: Path, loaded: Loaded, data: Dataset, config: RunConfig, processes: Processes) -> ProbeHead:
@@ -83,4 +77,4 @@ def _read(path: Path, origin: dict[str, Any]) -> ProbeHead | None:
     if metadata.get("origin") != origin:
         return None
     probe = LinearProbe(tensors["weight"], tensors["bias"], metadata["inverse_strength"])
-    return ProbeHead(probe, tensors["test_predicted"].numpy(), **metadata["scores"])
+    return ProbeHead(probe, tensors["test_predicted"].numpy(), metadata["scores"])

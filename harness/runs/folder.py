@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import RunConfig
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.files import disk_is_full, is_locked, locked, no_space, remove_leftovers, write_atomically
 from harness.run_name import swept_settings
 from harness.runs.predictions import PREDICTIONS_FILE
 from harness.runs.reading import START_OVER, UnreadableError, read_checked_object, read_rows
-from harness.runs.rules import SET_ASIDE, finite, printable
+from harness.runs.rules import SET_ASIDE, finite
 
 # In checkpoints/: weights of the best epoch, and everything that resuming needs.
 BEST = "best.safetensors"
@@ -90,7 +90,8 @@ class RunFolder:
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path / name, (text + "\n").encode())
+        # Words of the command that are not UTF-8 become JSON escapes, which are read back as the same words.
+        write_atomically(self.path / name, (text + "\n").encode(errors="backslashreplace"))
 
     def mark_failed(self) -> None:
         """Overwrite the state `running` in summary.json in place, which needs no free space."""

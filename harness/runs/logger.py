@@ -19,14 +19,13 @@ from harness.data.blank import blank_notes
 from harness.data.data_change import folder_change
 from harness.data.dataset import Dataset
 from harness.data.image_folder import ImageFolder
-from harness.errors import ConfigError, HarnessError, TrainingError
+from harness.errors import ConfigError, HarnessError, TrainingError, printable
 from harness.model.lora import counts
 from harness.model.vit import Loaded
 from harness.options import SWEEP_ARGS, arguments, overridden, words_of
 from harness.runs.console import Console
 from harness.runs.folder import STATE, STOP, RunFolder
 from harness.runs.provenance import provenance
-from harness.runs.rules import printable
 from harness.settings.option import option_name
 from harness.training.distributed import Processes
 from harness.training.state import Progress
@@ -80,10 +79,7 @@ class RunLogger:
                 "precision": self._processes.precision,
                 "notes": [*self._processes.notes, *image_folder.notes, *recipe_notes],
                 "ignored_files": image_folder.ignored,
-                "earlier_starts": [
-                    *earlier.get("earlier_starts", []),
-                    *([earlier["started"]] if earlier.get("started") else []),
-                ],
+                "earlier_starts": [*(earlier.get("earlier_starts") or ()), *filter(None, [earlier.get("started")])],
             },
         )
         self.folder.write("summary.json", {"state": "running"})
@@ -143,7 +139,8 @@ class RunLogger:
         """Report and record a problem that the run survives, such as a drawing error."""
         self.console.say(f"{sentence} The run continues without {part}.")
         if self._open:
-            self.folder.update("manifest.json", {"problems": {part: sentence}})
+            problems = self.folder.read("manifest.json").get("problems") or {}
+            self.folder.update("manifest.json", {"problems": problems | {part: sentence}})
 
     def resume(self, progress: Progress, total_steps: int) -> None:
         """Start or resume; drops rows of steps that will be repeated."""
@@ -217,7 +214,7 @@ class RunLogger:
         """Whether a stop was requested in W&B or by the file `stop` in the folder."""
         if not self._open:
             return False
-        return (self.tracker is not None and self.tracker.stop_requested) or (self.folder.path / STOP).exists()
+        return (self.tracker is not None and self.tracker.stop_requested) or self.folder.is_asked_to_stop
 
     def prune_reason(self, signum: int) -> str | None:
         """Why a stopped run must not be resumed later; None if it may be resumed.
@@ -226,9 +223,8 @@ class RunLogger:
         """
         if self._open:
             with contextlib.suppress(OSError):
-                return (self.folder.path / STOP).read_text().strip().rstrip(
-                    "."
-                ) or "requested by the file `stop` in its folder"
+                reason = (self.folder.path / STOP).read_text(encoding="utf-8", errors="replace")
+                return reason.strip().rstrip(".") or "requested by the file `stop` in its folder"
             if self.tracker and self.tracker.asked_to_stop():
                 return "stopped in W&B, by hand or by its sweep"
         return None if signum else "stop requested"

@@ -9,10 +9,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable, summarise
 from harness.files import write_atomically
 from harness.runs.reading import UnreadableError, content_of, parse_json
-from harness.runs.rules import printable
 
 ABOUT = "Files that this program wrote to this folder. It replaces and deletes no others."
 REMEDY = "Choose another folder, or move its files away."
@@ -82,9 +81,7 @@ class OwnedFiles:
 
 def foreign_files(folder: Path, names: list[str]) -> str:
     """The sentence that refuses a folder because of files in it."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    shown = ", ".join(map(printable, names[:3]))
-    return f"{printable(folder)} contains files that this program did not write: {shown}{more}. {REMEDY}"
+    return f"{printable(folder)} contains files that this program did not write: {summarise(names, 3)}. {REMEDY}"
 
 
 def linked(path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from harness.runs.resampling import LEVEL, class_f1
+from harness.runs.resampling import LEVEL, class_f1, hits_and_counted
 
 # Elements of one block of resamples or swaps. Blocks bound the memory.
 BLOCK = 2**22
@@ -34,10 +34,7 @@ def swap_test(
     differing = np.flatnonzero(one != other)
     if not len(differing):
         return 1.0
-    hits, counted = (np.zeros((2, num_classes), np.int64) for _ in range(2))
-    for model, predicted in enumerate((one, other)):
-        hits[model] = np.bincount(labels[labels == predicted], minlength=num_classes)
-        counted[model] = np.bincount(labels, minlength=num_classes) + np.bincount(predicted, minlength=num_classes)
+    hits, counted = zip(*(hits_and_counted(labels, predicted, num_classes) for predicted in (one, other)), strict=True)
     difference = (class_f1(hits[0], counted[0]) - class_f1(hits[1], counted[1])).sum()
     labels, one, other = labels[differing], one[differing], other[differing]
     # In all other classes the two have equal counts, swapped or not.
@@ -56,8 +53,8 @@ def swap_test(
         hit = _sums(swapped, other_right, labels, num_classes) - _sums(swapped, one_right, labels, num_classes)
         apart = np.zeros(size)
         for k in touched:
-            one_less_other = class_f1(hits[0, k] + hit[k], counted[0, k] + gained[k])
-            one_less_other -= class_f1(hits[1, k] - hit[k], counted[1, k] - gained[k])
+            one_less_other = class_f1(hits[0][k] + hit[k], counted[0][k] + gained[k])
+            one_less_other -= class_f1(hits[1][k] - hit[k], counted[1][k] - gained[k])
             apart += one_less_other
         as_far += int((np.abs(apart) >= abs(difference) - ROUNDING).sum())
     return (1 + as_far) / (1 + swaps)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.runs.rules import SET_ASIDE
+from harness.runs.rules import SET_ASIDE, is_number
 
 # What to do about a damaged file: in the run that resumes from it, and in commands that use the run.
 START_OVER = "Give the same command with --fresh to start over."
@@ -146,8 +146,7 @@ def parse_row(line: bytes | str) -> dict[str, Any]:
         if key not in row:
             raise ValueError(f"a row has no {key}")
     for key, value in row.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number and not (value is None and key not in ("step", "epoch")):
+        if not is_number(value) and not (value is None and key not in ("step", "epoch")):
             raise ValueError(f"{key} of a row is {kind_of(value)} instead of a number")
     return row
 

@@ -37,13 +37,6 @@ class Interval:
     high: float
 
 
-def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """(C, C) int64 counts, rows = truth, columns = prediction."""
-    return np.bincount(labels.astype(np.int64) * num_classes + predicted, minlength=num_classes**2).reshape(
-        num_classes, num_classes
-    )
-
-
 def class_f1(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """F1 from hits and the sum of images and predictions of each class; 0 where both are 0."""
     return ratio(2 * hits, counted)
@@ -51,9 +44,13 @@ def class_f1(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> float:
     """Mean F1 over all classes; a class without images and predictions counts 0."""
+    return float(class_f1(*hits_and_counted(labels, predicted, num_classes)).mean())
+
+
+def hits_and_counted(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right predictions, and the sum of images and predictions, of each class: int64 (C,), as `class_f1` takes them."""
     hits = np.bincount(labels[labels == predicted], minlength=num_classes)
-    counted = np.bincount(labels, minlength=num_classes) + np.bincount(predicted, minlength=num_classes)
-    return float(class_f1(hits, counted).mean())
+    return hits, np.bincount(labels, minlength=num_classes) + np.bincount(predicted, minlength=num_classes)
 
 
 def mean_intervals(values: np.ndarray, seed: int = 0) -> list[Interval]:

@@ -91,12 +91,15 @@ def confidence_word(temperature: float) -> str:
     return "over-confident" if temperature > OVERCONFIDENT else "calibrated"
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is an int or a float; True and False are neither."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def finite_number(value: Any) -> float | None:
     """The value as a float; None if it is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
     with contextlib.suppress(OverflowError):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if is_number(value) and math.isfinite(value) else None
     return None
 
 

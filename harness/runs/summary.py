@@ -8,11 +8,11 @@ import resource
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import NotEnoughMemoryError
+from harness.errors import NotEnoughMemoryError, printable
 from harness.launch.gpus import gpu_share
 from harness.launch.proc import memory_in
 from harness.runs import metric_table
-from harness.runs.rules import below_one, printable
+from harness.runs.rules import below_one
 
 if TYPE_CHECKING:
     import torch

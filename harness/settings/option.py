@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 REQUIRED = object()
@@ -14,6 +16,13 @@ REQUIRED = object()
 BY_RECIPE = object()
 # What versions without a setting computed, of a setting that all versions have.
 _NO_VALUE = object()
+# Bounds of numbers, in words and as comparisons.
+BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "low": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "high": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
 
 
 def option(
@@ -78,9 +87,8 @@ def option_name(field_name: str) -> str:
 
 def bounds_text(field: dataclasses.Field[Any]) -> str:
     """The values a number may take, in words: "above 0, at most 1"."""
-    words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
-    parts = [f"{word} {field.metadata[key]:g}" for key, word in words.items() if field.metadata[key] is not None]
-    return ", ".join(parts)
+    limits = field.metadata
+    return ", ".join(f"{words} {limits[key]:g}" for key, (words, _) in BOUNDS.items() if limits[key] is not None)
 
 
 def value_problem(field: dataclasses.Field[Any], value: Any) -> str:
@@ -102,14 +110,14 @@ def value_problem(field: dataclasses.Field[Any], value: Any) -> str:
             return ""
         return f"{name} is {value!r}; it must be one of {', '.join(choices)}."
     if kind is str:
+        if re.search(r"[\0\ud800-\udfff]", value):  # bytes of a path that are not UTF-8 become surrogates
+            return f"{name} is {value!r}; it must be UTF-8 without null characters."
         return "" if value.strip() else f"{name} is empty; give a value or leave the option out."
     if kind is bool:
         return ""
-    inside = (
-        math.isfinite(value)
-        and (limits["low"] is None or value >= limits["low"])
-        and (limits["high"] is None or value <= limits["high"])
-        and (limits["above"] is None or value > limits["above"])
-        and (limits["below"] is None or value < limits["below"])
+    within = all(fits(value, limits[key]) for key, (_, fits) in BOUNDS.items() if limits[key] is not None)
+    return (
+        ""
+        if math.isfinite(value) and within
+        else f"{name} is {value}; it must be a finite number {bounds_text(field)}."
     )
-    return "" if inside else f"{name} is {value}; it must be a finite number {bounds_text(field)}."

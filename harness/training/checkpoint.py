@@ -26,7 +26,7 @@ from harness.model.state_dict_keys import HEAD, POSITIONS
 from harness.model.timm_catalog import is_timm
 from harness.model.timm_model import check_model_name
 from harness.runs.reading import ANOTHER_RUN, START_OVER, kind_of, parse_json
-from harness.runs.rules import ADAPTER
+from harness.runs.rules import ADAPTER, is_number
 
 CHECKSUM = "checksum"  # metadata key; files of earlier versions lack it
 
@@ -137,8 +137,7 @@ def best_scores(path: Path) -> dict[str, float]:
     stored = load_tensors(path)[1].get("scores")
     scores: dict[str, float] = stored if isinstance(stored, dict) else {}
     for key in ("best/epoch", "best/val_f1", "best/val_loss"):
-        value = scores.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not is_number(value := scores.get(key)):
             raise damaged(path, f"{key} of its scores is {kind_of(value)} instead of a number", START_OVER)
     return scores
 

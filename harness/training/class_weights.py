@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from harness.config import RunConfig
-from harness.errors import ConfigError, summarise
+from harness.errors import ConfigError, printable, summarise
 from harness.files import not_a_file
-from harness.runs.rules import printable
 
 # Of the effective number of images. The paper's range is 0.9 to 0.9999; a class of many more than 1 / (1 - BETA) images
 # is not weighted down any further.
@@ -54,7 +54,7 @@ def read_weights(path: Path, classes: Sequence[str]) -> np.ndarray:
     try:
         if path.exists() and (problem := not_a_file(path)):  # a named pipe would block
             raise ValueError(problem)
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin a CSV file with a byte order mark
         entries = _json_entries(text) if path.suffix == ".json" else _csv_entries(text)
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
@@ -63,12 +63,12 @@ def read_weights(path: Path, classes: Sequence[str]) -> np.ndarray:
             "each class, or a JSON file with an object of classes and weights."
         ) from error
     problems = []
-    names = [name for name, _ in entries]
-    if unknown := sorted(set(names) - set(classes)):
+    times = Counter(name for name, _ in entries)
+    if unknown := sorted(times.keys() - set(classes)):
         problems.append(f"{named} has classes that the data does not have: {summarise(unknown)}.")
-    if missing := [name for name in classes if name not in set(names)]:
+    if missing := [name for name in classes if name not in times]:
         problems.append(f"{named} has no weight for {len(missing)} of {len(classes)} classes: {summarise(missing)}.")
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in times.items() if count > 1):
         problems.append(f"{named} has more than one weight for {summarise(repeated)}.")
     if unusable := [f"{name}: {value}" for name, value in entries if _weight(value) is None]:
         problems.append(

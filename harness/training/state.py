@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.config import RunConfig
 from harness.errors import SurroundingsError, TrainingError
 from harness.runs.reading import kind_of
+from harness.runs.rules import is_number
 from harness.training.checkpoint import (
     damaged,
     flatten_optimizer,
@@ -21,7 +22,7 @@ from harness.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from harness.training.compilation import CompiledParts, should_compile
+from harness.training.compilation import CompiledParts, keep_compiled_code, should_compile
 from harness.training.loss import Loss
 from harness.training.optim import MovingAverage, build_optimizer
 from harness.training.static_step import StaticStep
@@ -68,6 +69,7 @@ class TrainState:
         self.static_step = StaticStep(config.batch_size, accelerator.device) if config.cuda_graph else None
         self._compiled: CompiledParts | None = None
         if should_compile(config.compile, steps, accelerator.device):
+            keep_compiled_code()
             self._compiled = CompiledParts(model)
         # The wrapped model is for training steps; the plain one shares its weights and is for everything else.
         self.wrapped: nn.Module = accelerator.prepare_model(model)
@@ -154,15 +156,11 @@ def _checked_progress(stored: Any) -> Progress:
     for field in dataclasses.fields(Progress):
         value = getattr(progress, field.name)
         if field.name == "best":
-            valid = isinstance(value, dict) and all(map(_is_number, value.values()))
+            valid = isinstance(value, dict) and all(map(is_number, value.values()))
         elif field.name == "last_losses":
-            valid = isinstance(value, list) and all(map(_is_number, value))
+            valid = isinstance(value, list) and all(map(is_number, value))
         else:
-            valid = _is_number(value) and value >= 0 and (field.type == "float" or isinstance(value, int))
+            valid = is_number(value) and value >= 0 and (field.type == "float" or isinstance(value, int))
         if not valid:
             raise ValueError(f"{field.name} of its progress is {value!r}")
     return progress
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

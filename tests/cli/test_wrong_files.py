@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from tests.cli.conftest import SWEPT
-from tests.helpers.forked import fork_runs
+from tests.helpers.forked import fork_runs, in_child
 
 # What may be in the place of a file or a folder.
 WRONG: dict[str, Callable[[Path], object]] = {
@@ -173,3 +174,29 @@ def test_a_page_is_made_of_runs_with_files_of_a_wrong_kind(world: Path) -> None:
             put(run / name, what)
     assert problem_of("report damaged -o page --gallery all") == ""
     assert (world / "page" / "index.html").stat().st_size > 0
+
+
+def test_a_path_that_is_too_long_is_named() -> None:
+    path = "a" * 5000
+    result = CliRunner().invoke(main, ["data", "check", path])
+    expected = f"Error: {Path.cwd() / path}: file name too long. Give another path, or ask for access to it.\n"
+    assert (result.exit_code, result.output) == (1, expected)
+
+
+@pytest.mark.parametrize(
+    "words", ["data check {}", "predict {} a.jpg", "evaluate {}", "data demo {}", "probe --data {}"]
+)
+def test_a_folder_of_another_user_is_named(words: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir(mode=0)
+    path = tmp_path / "theirs" / "images"
+
+    def refused() -> tuple[int, str]:
+        if os.geteuid() == 0:  # root may enter any folder
+            os.seteuid(65534)
+        result = CliRunner().invoke(main, words.format(path).split())
+        return result.exit_code, result.output
+
+    for module in ("cli.data", "cli.probe", "cli.runs", "data.check", "demo.scenes", "predict", "probe.backbones"):
+        importlib.import_module(f"harness.{module}")  # a user without rights may not be able to read the libraries
+    expected = f"Error: {path}: permission denied. Give another path, or ask for access to it.\n"
+    assert in_child(refused) == (1, expected)

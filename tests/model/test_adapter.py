@@ -144,7 +144,6 @@ def test_positions_of_prefix_tokens_stay_when_a_grid_is_resized(prefix: int) -> 
 MAY_NAME = {
     "harness/model/packed_attention.py": "replaces the attention of this one class",
     "harness/model/adapter.py": "the place for it",
-    "harness/demo/pretrain.py": "trains the demo weights, of this one class",
 }
 ATTRIBUTES = {"encoder", "conv_proj", "self_attention", "pos_embedding", "hidden_dim", "ln_1", "ln_2", "_process_input"}
 

@@ -176,6 +176,14 @@ def test_what_was_taken_and_left_out_is_said() -> None:
     assert notes_of({**prefixed("model.", state), "criterion.weight": torch.ones(2)}) == (
         "Left out, because they are not under 'model.': 'criterion.weight'.",
     )
+    both = {**prefixed("backbone.", state), **prefixed("semantic.", state)}
+    assert notes_of(both) == (
+        "It holds several models, 'backbone', 'semantic': 'backbone' was taken. --weights-key takes another.",
+    )
+    both = {**prefixed("net.", state), **prefixed("net_ema.module.", state)}
+    assert notes_of(both) == (
+        "It holds several models, 'net', 'net_ema.module': 'net_ema.module' was taken. --weights-key takes another.",
+    )
     both = {**prefixed("base_encoder.", state), **prefixed("momentum_encoder.", state)}
     assert notes_of(both) == (
         "It holds several models, 'base_encoder', 'momentum_encoder': 'momentum_encoder' was taken. "
@@ -263,6 +271,21 @@ def test_hugging_faces_processor(
     assert any("squashes images to a square" in sentence for sentence in loaded.report) == squashes
 
 
+@pytest.mark.parametrize(
+    ("scaling", "problem"),
+    [
+        ({"rescale_factor": 1 / 127.5}, r"it multiplies pixels by 0\.0078.*, and here they are divided by 255\."),
+        ({"do_rescale": False}, "it multiplies pixels by 1, and here"),
+        ({"rescale_factor": "1/255"}, "cannot be used"),
+    ],
+)
+def test_pixels_in_another_range_are_refused(tmp_path: Path, scaling: dict[str, Any], problem: str) -> None:
+    processor = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    assert load(hub_folder(tmp_path / "hub", {}, processor | {"rescale_factor": 0.00392156862745098}))
+    with pytest.raises(WeightsError, match=problem):
+        load(hub_folder(tmp_path / "other", {}, processor | scaling))
+
+
 def test_a_file_without_a_description_says_what_is_assumed(tmp_path: Path) -> None:
     torch.save(timm_state(), tmp_path / "weights.pth")
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 16}))  # may be that of another file
@@ -291,7 +314,8 @@ def test_a_file_without_a_description_says_what_is_assumed(tmp_path: Path) -> No
         ({"pretrained_cfg": {"mean": [0.5]}}, "mean is not a list of three numbers"),
         ({"pretrained_cfg": {"crop_pct": 3}}, "its crop_pct 3"),
         ({"pretrained_cfg": [1]}, "pretrained_cfg is a list instead of an object"),
-        ({"pretrained_cfg": {"input_size": 5}}, "cannot be used"),
+        ({"pretrained_cfg": {"input_size": 5}}, "input_size is a number instead of a list"),
+        ({"pretrained_cfg": {"input_size": {"height": 64}}}, "input_size is an object instead of a list"),
     ],
 )
 def test_what_the_config_beside_says_is_not_ignored(tmp_path: Path, config: dict[str, Any], problem: str) -> None:

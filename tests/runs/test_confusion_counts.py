@@ -6,12 +6,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix
 
 from harness.runs import intervals
 from harness.runs.confusion_counts import confusion_of
 from harness.runs.confusion_figure import _cells
 from harness.runs.intervals import score_intervals
-from harness.runs.resampling import confusion_counts
 
 
 def predicted(images: int, classes: int, right: float) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +23,7 @@ def predicted(images: int, classes: int, right: float) -> tuple[np.ndarray, np.n
 def test_counts_are_those_of_the_matrix() -> None:
     labels, named = predicted(300, 12, 0.4)
     labels, named = labels % 11, named % 10  # a class without images, two without predictions
-    confusion, matrix = confusion_of(labels, named, 12), confusion_counts(labels, named, 12)
+    confusion, matrix = confusion_of(labels, named, 12), confusion_matrix(labels, named, labels=range(12))
     np.testing.assert_array_equal(confusion.matrix(), matrix)
     np.testing.assert_array_equal(confusion.support, matrix.sum(1))
     np.testing.assert_array_equal(confusion.predictions, matrix.sum(0))

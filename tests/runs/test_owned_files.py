@@ -46,7 +46,9 @@ def test_files_are_listed_before_they_are_written(tmp_path: Path) -> None:
 def test_files_of_the_user_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_text("theirs")
-    with pytest.raises(HarnessError, match=r"did not write: 0\.jpg, 1\.jpg, 2\.jpg and 2 more\. Choose another folder"):
+    with pytest.raises(
+        HarnessError, match=r"did not write: 0\.jpg, 1\.jpg, 2\.jpg, and 2 more\. Choose another folder"
+    ):
         OwnedFiles(tmp_path, LIST).add([f"{number}.jpg" for number in range(9)])
     assert not (tmp_path / LIST).exists()
 

@@ -50,6 +50,7 @@ def test_a_run_has_the_weights_of_its_setting() -> None:
     [
         ("a.csv", "curling,3\narchery, 0.5\nbowling,1e0\n"),
         ("b.csv", "class,weight\nbowling,1\n\narchery,0.5\ncurling,3\n"),
+        ("spreadsheet.csv", "\ufeffclass,weight\nbowling,1\narchery,0.5\ncurling,3\n"),
         ("c.json", json.dumps({"curling": 3, "archery": 0.5, "bowling": 1.0})),
     ],
 )

@@ -41,11 +41,11 @@ SKIN = ("#f6d2b8", "#e8b48f", "#c98d63", "#a66a43", "#7a4a2c", "#55321f")
 HAIR = ("#22181c", "#4a2c1d", "#8a5a2b", "#d9a94f", "#a33b20", "#7d7d85")
 
 
-def tinted(code: str, rng: np.random.Generator, hue: float = 0.0, spread: float = 0.06) -> Colour:
+def tinted(code: str, rng: np.random.Generator, hue: float = 0.0) -> Colour:
     """A colour code with its hue rotated by `hue` and a small random change."""
     red, green, blue = (int(code[start : start + 2], 16) / 255 for start in (1, 3, 5))
     tint, light, strength = colorsys.rgb_to_hls(red, green, blue)
-    light = min(0.97, max(0.04, light + rng.uniform(-spread, spread)))
+    light = min(0.97, max(0.04, light + rng.uniform(-0.06, 0.06)))
     strength = min(0.9, strength * rng.uniform(0.8, 1.15)) * (0.7 if hue else 1.0)  # a turned hue soon looks garish
     red, green, blue = colorsys.hls_to_rgb((tint + hue) % 1, light, strength)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -64,8 +64,8 @@ def fill(points: Iterable[tuple[float, float]], colour: Colour) -> Shape:
     return Shape(np.array(list(points), dtype=np.float64), 0.0, colour)
 
 
-def _ellipse(x: float, y: float, radius_x: float, radius_y: float, corners: int = 24) -> Points:
-    angle = np.linspace(0, 2 * math.pi, corners + 1)
+def _ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Points:
+    angle = np.linspace(0, 2 * math.pi, 25)
     return np.stack([x + radius_x * np.cos(angle), y + radius_y * np.sin(angle)], axis=1)
 
 

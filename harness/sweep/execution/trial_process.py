@@ -19,7 +19,6 @@ from harness.launch.stop_signals import STOP_SIGNALS
 from harness.launch.temporary import temporary_folder
 from harness.options import parse
 from harness.sweep.execution.surroundings import MACHINE_FAILED, surroundings_as_exit_codes
-from harness.training.compiled_code import keep_compiled_code
 
 # When memory runs out, the kernel kills the process with the highest score: its share of memory in thousandths, plus
 # this number (proc_pid_oom_score_adj(5)). A trial can be retried, so it must be killed before the runner.
@@ -70,9 +69,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     try:
         with errors_in_words(), surroundings_as_exit_codes(), temporary_folder():
-            config = parse(arguments)
-            keep_compiled_code(config)
-            return exit_code_of(config)
+            return exit_code_of(parse(arguments))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except OSError:

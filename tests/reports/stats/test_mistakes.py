@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from harness.runs.confusion_counts import confusion_of
 from harness.runs.predictions import PredictionTable as Predictions
-from harness.runs.resampling import confusion_counts, wilson
+from harness.runs.resampling import wilson
 from reports.collection import Collection
 from reports.page.sections import mistakes as section
 from reports.page.site import Site
@@ -40,12 +43,13 @@ def some(
 def test_counts_and_scores_are_scikit_learn_s() -> None:
     random = np.random.default_rng(0)
     labels, predicted = random.integers(0, 9, 300), random.integers(0, 9, 300)  # of ten classes
-    counts = confusion_counts(labels, predicted, 10)
+    confusion = confusion_of(labels, predicted, 10)
+    counts = confusion.matrix()
     np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted, labels=range(10)))
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=range(10), zero_division=0.0
     )
-    rows = np.array(per_class(counts))
+    rows = np.array(per_class(confusion))
     for column, expected in ((0, f1), (1, precision), (2, recall), (5, support), (6, np.diag(counts))):
         np.testing.assert_allclose(rows[:, column], expected, atol=5e-5)
     others = counts - np.diag(np.diag(counts))
@@ -65,9 +69,21 @@ def test_most_frequent_confusions_come_first() -> None:
     predicted = [1, 1, 0, 2, 2, 0, 1, 0, 2, 2]
     sure = [0.5, 0.7, 0.9, 0.4, 0.6, 0.95, 0.9, 0.8, 0.9, 0.9]
     predictions = some(labels, predicted, sure)
-    pairs = top_confusions(confusion_counts(predictions.labels, predictions.predicted, 3), predictions)
+    pairs = top_confusions(confusion_of(predictions.labels, predictions.predicted, 3), predictions)
     # Twice each: the one of three images before the one of four. Then once each, of three before four.
     assert pairs == [(0, 1, 2, [1, 0]), (1, 2, 2, [4, 3]), (2, 0, 1, [7]), (1, 0, 1, [5])]
+
+
+def test_many_classes_need_no_matrix_of_all_pairs() -> None:
+    classes = tuple(f"class {number}" for number in range(3000))
+    labels = np.arange(3000)
+    predictions = dataclasses.replace(some(labels.tolist(), np.roll(labels, 1).tolist()), classes=classes)
+    tracemalloc.start()
+    found = mistakes(predictions)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found["perClass"]) == len(found["cells"][0]) == 3000
+    assert peak < 3000**2  # bytes; a matrix of counts has 8 for each pair
 
 
 def test_as_the_page_gets_it() -> None:

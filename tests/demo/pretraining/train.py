@@ -1,7 +1,7 @@
-"""Trains the weights of `--weights demo`, `vit_demo.safetensors`, from scratch: python -m harness.demo.pretrain
+"""Trains the weights of `--weights demo`, `vit_demo.safetensors`, from scratch: python -m tests.demo.pretraining.train
 
-A small ViT learns to classify the sports of scenes.PRETRAIN_CLASSES, which are not in the demo data, and to outline
-their objects. With outlines it needs far fewer images: they give a target to every patch, the class only to one token.
+A small ViT learns to classify the sports of PRETRAIN_SPORTS, which are not in the demo data, and to outline their
+objects. With outlines it needs far fewer images: they give a target to every patch, the class only to one token.
 The file holds the backbone in float16, without both heads. Training takes about 15 minutes on one core. The weights
 are the same for the same libraries and processor.
 """
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from harness.demo import scenes
 from harness.model.architectures import ARCHITECTURES
 from harness.model.pretrained import DEMO_FILE
+from tests.demo.pretraining.sports import PRETRAIN_SPORTS
 
 PREPROCESSING = {
     "resize_size": scenes.SIZE,
@@ -90,13 +91,15 @@ def grid_waves(grid: int, width: int) -> Tensor:
 
 def draw_all(split: str, per_class: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images uint8 (N, 3, S, S), masks uint8 (N, 1, S, S) and labels int64 (N,) of all pretraining classes."""
-    names = scenes.PRETRAIN_CLASSES
+    names = list(PRETRAIN_SPORTS)
     count = len(names) * per_class
     images = np.empty((count, scenes.SIZE, scenes.SIZE, 3), dtype=np.uint8)
     masks = np.empty((count, 1, scenes.SIZE, scenes.SIZE), dtype=np.uint8)
     labels = np.arange(count) // per_class
     for i in tqdm(range(count), desc=f"Drawing {split} scenes", unit="image"):
-        images[i], masks[i, 0] = scenes.draw(names[labels[i]], seed=seed, index=i % per_class + 1, split=split)
+        images[i], masks[i, 0] = scenes.draw(
+            names[labels[i]], seed=seed, index=i % per_class + 1, split=split, sports=PRETRAIN_SPORTS
+        )
     return (
         torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(masks),
@@ -128,7 +131,7 @@ def pretrain(recipe: Recipe) -> tuple[VisionTransformer, float]:
     torch.manual_seed(recipe.seed)
     train = draw_all("train", recipe.pictures, recipe.seed)
     images, _, labels = draw_all("valid", _HELD_OUT, recipe.seed)
-    learner = Learner(len(scenes.PRETRAIN_CLASSES))
+    learner = Learner(len(PRETRAIN_SPORTS))
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
@@ -186,11 +189,11 @@ def save(vit: VisionTransformer, recipe: Recipe, accuracy: float, output: Path) 
     """Save the backbone in float16 under torchvision's names, without the head, which is for other classes."""
     state = {name: tensor.half().contiguous() for name, tensor in vit.state_dict().items() if name[:6] != "heads."}
     source = {
-        "script": "python -m harness.demo.pretrain",
+        "script": "python -m tests.demo.pretraining.train",
         "objective": "class of the scene and outline of its object; both heads are left out",
-        "classes": list(scenes.PRETRAIN_CLASSES),
+        "classes": list(PRETRAIN_SPORTS),
         "held_out_accuracy": round(accuracy, 4),
-        "held_out_pictures": _HELD_OUT * len(scenes.PRETRAIN_CLASSES),
+        "held_out_pictures": _HELD_OUT * len(PRETRAIN_SPORTS),
         **dataclasses.asdict(recipe),
     }
     metadata = {"preprocessing": json.dumps(PREPROCESSING), "source": json.dumps(source)}

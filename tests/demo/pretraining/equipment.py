@@ -1,55 +1,120 @@
-"""Fixed equipment of the built-in scenes: goals, nets, bars, targets.
+"""Equipment of the scenes for pretraining: what athletes play with, hold or ride, then what stands on the ground.
 
-Each function returns shapes around an origin: the foot of equipment that stands, the grip of equipment to hang on, the
-top of a beam. Units are body heights.
+Each function returns shapes around an origin, as those of harness/demo/scenery/equipment.py; the top of a beam.
 """
 
 from __future__ import annotations
 
+import math
+
 from harness.demo.scenery.shapes import Ink, Shape, blob, fill, line, mesh, ring, shade
 
 
-def target(ink: Ink) -> list[Shape]:
-    legs = [line([(0, 0.55), (x, 0)], 0.035, shade(ink.gear, 0.7)) for x in (-0.14, 0.14)]
-    colours = (ink.trim, ink.gear, ink.trim, ink.ball)
+def oval_ball(ink: Ink) -> list[Shape]:
+    return [blob(0, 0, 0.14, 0.08, ink.ball), line([(-0.06, 0.01), (0.06, 0.01)], 0.02, shade(ink.ball, 1.8))]
+
+
+def puck(ink: Ink) -> list[Shape]:
+    return [blob(0, 0.02, 0.085, 0.035, ink.ball)]
+
+
+def disc(ink: Ink) -> list[Shape]:
+    return [blob(0, 0, 0.14, 0.045, ink.ball), blob(0, 0.015, 0.09, 0.02, shade(ink.ball, 0.75))]
+
+
+def shuttle(ink: Ink) -> list[Shape]:
+    return [fill([(0, -0.03), (-0.09, 0.12), (0.09, 0.12)], ink.ball), blob(0, -0.03, 0.04, 0.04, ink.trim)]
+
+
+def paddle(ink: Ink) -> list[Shape]:
+    return [line([(0, 0), (0, 0.1)], 0.045, ink.trim), blob(0, 0.18, 0.10, 0.11, ink.gear)]
+
+
+def flat_bat(ink: Ink) -> list[Shape]:
     return [
-        *legs,
-        *(blob(0, 0.62, 0.72 * r, r, colour) for r, colour in zip((0.27, 0.20, 0.13, 0.06), colours, strict=True)),
+        line([(0, 0), (0, 0.16)], 0.04, ink.trim),
+        fill([(-0.065, 0.16), (0.065, 0.16), (0.075, 0.55), (-0.075, 0.55)], ink.gear),
     ]
 
 
-def basket(ink: Ink) -> list[Shape]:
-    net = mesh(((-0.36, 0.98), (-0.18, 0.98), (-0.14, 1.14), (-0.40, 1.14)), 3, 2, 0.012, ink.trim)
-    board = [fill([(-0.11, 1.08), (-0.03, 1.08), (-0.03, 1.48), (-0.11, 1.48)], ink.trim)]
+def stick(ink: Ink) -> list[Shape]:
+    return [line([(0, -0.1), (0, 0.62), (0.17, 0.66)], 0.042, ink.gear)]
+
+
+def club(ink: Ink) -> list[Shape]:
     return [
-        line([(0.05, 0), (0.05, 1.2), (-0.06, 1.25)], 0.05, shade(ink.gear, 0.7)),
-        *board,
-        *net,
-        ring(-0.27, 1.15, 0.14, 0.035, 0.03, ink.gear),
+        line([(0, 0), (0, 0.62)], 0.022, ink.gear),
+        fill([(-0.02, 0.58), (0.12, 0.62), (0.10, 0.69), (-0.02, 0.66)], ink.trim),
     ]
 
 
-def goal(ink: Ink) -> list[Shape]:
-    front, back = ((-0.42, 0.0), (-0.42, 0.72), (0.36, 0.72), (0.36, 0.0)), ((0.5, 0.0), (0.5, 0.56))
-    net = mesh(((-0.42, 0.0), (0.36, 0.0), (0.36, 0.72), (-0.42, 0.72)), 6, 5, 0.010, shade(ink.trim, 0.9))
-    sides = [line([front[2], back[1], back[0]], 0.018, ink.trim)]
-    return [*net, *sides, line(front, 0.048, ink.trim)]
+def double_paddle(ink: Ink) -> list[Shape]:
+    blades = [blob(0, y, 0.07, 0.12, ink.trim) for y in (-0.55, 0.55)]
+    return [line([(0, -0.55), (0, 0.55)], 0.028, ink.gear), *blades]
+
+
+def foil(ink: Ink) -> list[Shape]:
+    return [line([(0, 0), (0, 0.58)], 0.018, ink.gear), blob(0, 0.03, 0.055, 0.03, ink.trim)]
+
+
+def javelin(ink: Ink) -> list[Shape]:
+    return [line([(0, -0.5), (0, 0.6)], 0.022, ink.gear), line([(0, -0.06), (0, 0.06)], 0.04, ink.trim)]
+
+
+def ribbon(ink: Ink) -> list[Shape]:
+    curl = [(0.09 * math.sin(1.1 * step) + 0.03 * step, 0.25 + 0.05 * step) for step in range(13)]
+    return [line([(0, 0), (0, 0.25)], 0.02, ink.trim), line([(0, 0.25), *curl], 0.038, ink.gear)]
+
+
+def barbell(ink: Ink) -> list[Shape]:
+    plates = [line([(x, -0.17), (x, 0.17)], 0.075, ink.trim) for x in (-0.5, 0.5)]
+    return [line([(-0.58, 0), (0.58, 0)], 0.03, ink.gear), *plates]
+
+
+def wide_hoop(ink: Ink) -> list[Shape]:
+    return [ring(0, 0, 0.36, 0.12, 0.038, ink.gear)]
+
+
+def wheel_board(ink: Ink) -> list[Shape]:
+    wheels = [blob(x, -0.1, 0.05, 0.05, ink.trim) for x in (-0.24, 0.24)]
+    return [line([(-0.42, 0.03), (-0.32, -0.04), (0.32, -0.04), (0.42, 0.03)], 0.05, ink.gear), *wheels]
+
+
+def skis(ink: Ink) -> list[Shape]:
+    sticks = [line([(0.3, 0.46), (-0.35, 0.2)], 0.02, ink.trim)]
+    return [*sticks, line([(-0.5, -0.04), (0.5, -0.04), (0.62, 0.06)], 0.04, ink.gear)]
+
+
+def kayak(ink: Ink) -> list[Shape]:
+    return [fill([(-0.7, 0.12), (-0.3, 0.09), (0.3, 0.09), (0.7, 0.12), (0.35, -0.05), (-0.35, -0.05)], ink.gear)]
+
+
+def sail(ink: Ink) -> list[Shape]:
+    return [
+        line([(0, 0), (0.1, 1.3)], 0.03, ink.trim),
+        fill([(0.02, 0.25), (0.1, 1.28), (0.5, 0.5)], ink.gear),
+        line([(0.02, 0.42), (0.5, 0.48)], 0.025, ink.trim),
+    ]
+
+
+def wheels(ink: Ink) -> list[Shape]:
+    rims = [ring(x, 0.2, 0.19, 0.19, 0.028, ink.trim) for x in (-0.36, 0.36)]
+    frame = line(
+        [(-0.36, 0.2), (-0.12, 0.46), (0.26, 0.46), (0.0, 0.18), (-0.12, 0.46), (0.0, 0.18), (-0.36, 0.2)],
+        0.03,
+        ink.gear,
+    )
+    return [*rims, frame, line([(0.36, 0.2), (0.26, 0.56), (0.34, 0.56)], 0.03, ink.gear)]
+
+
+def gloves(ink: Ink) -> list[Shape]:
+    return [blob(0, 0, 0.075, 0.07, ink.gear)]
 
 
 def fork_goal(ink: Ink) -> list[Shape]:
     return [
         line([(0, 0), (0, 0.5)], 0.05, ink.trim),
         line([(-0.28, 1.4), (-0.28, 0.5), (0.28, 0.5), (0.28, 1.4)], 0.04, ink.trim),
-    ]
-
-
-def low_net(ink: Ink) -> list[Shape]:
-    strings = mesh(((-0.1, 0.02), (0.16, 0.16), (0.16, 0.52), (-0.1, 0.36)), 5, 4, 0.011, ink.trim)
-    return [
-        *strings,
-        line([(-0.1, 0.36), (0.16, 0.52)], 0.04, ink.trim),
-        line([(-0.1, 0), (-0.1, 0.37)], 0.035, ink.gear),
-        line([(0.16, 0.14), (0.16, 0.54)], 0.035, ink.gear),
     ]
 
 
@@ -72,29 +137,9 @@ def table(ink: Ink) -> list[Shape]:
     ]
 
 
-def hurdle(ink: Ink) -> list[Shape]:
-    legs = [line([(x + 0.1, 0), (x, 0), (x, 0.4)], 0.03, shade(ink.gear, 0.75)) for x in (-0.2, 0.2)]
-    return [
-        *legs,
-        line([(-0.24, 0.4), (0.24, 0.4)], 0.075, ink.gear),
-        line([(-0.06, 0.4), (0.06, 0.4)], 0.07, ink.trim),
-    ]
-
-
-def hanging_rings(ink: Ink) -> list[Shape]:
-    straps = [line([(x, 0.08), (0.8 * x, 0.5)], 0.02, ink.trim) for x in (-0.16, 0.16)]
-    rings = [ring(x, 0, 0.075, 0.085, 0.032, ink.gear) for x in (-0.16, 0.16)]
-    return [*straps, *rings, line([(-0.3, 0.5), (0.3, 0.5)], 0.04, shade(ink.gear, 0.75))]
-
-
 def high_bar(ink: Ink) -> list[Shape]:
     posts = [line([(x, -1.45), (x, 0)], 0.035, shade(ink.gear, 0.75)) for x in (-0.45, 0.45)]
     return [*posts, line([(-0.47, 0), (0.47, 0)], 0.032, ink.gear)]
-
-
-def cross_bar(ink: Ink) -> list[Shape]:
-    posts = [line([(x, 0), (x, 1.55)], 0.032, shade(ink.gear, 0.75)) for x in (-0.32, 0.32)]
-    return [*posts, line([(-0.36, 1.35), (0.36, 1.35)], 0.03, ink.trim)]
 
 
 def low_cross_bar(ink: Ink) -> list[Shape]:
@@ -106,22 +151,6 @@ def low_cross_bar(ink: Ink) -> list[Shape]:
 def beam(ink: Ink) -> list[Shape]:
     legs = [line([(x, -0.5), (x, -0.08)], 0.04, shade(ink.gear, 0.6)) for x in (-0.38, 0.38)]
     return [*legs, line([(-0.55, -0.07), (0.55, -0.07)], 0.085, ink.gear)]
-
-
-def wave(ink: Ink) -> list[Shape]:
-    crest = [
-        (-0.95, -0.22),
-        (-0.85, 0.25),
-        (-0.65, 0.6),
-        (-0.35, 0.78),
-        (-0.02, 0.72),
-        (-0.25, 0.62),
-        (-0.42, 0.38),
-        (-0.3, 0.08),
-        (0.1, -0.1),
-        (0.8, -0.22),
-    ]
-    return [fill(crest, shade(ink.trim, 0.8)), line(crest[1:6], 0.05, ink.trim)]
 
 
 def gate(ink: Ink) -> list[Shape]:
