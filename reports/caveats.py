@@ -53,7 +53,7 @@ def _unfinished(collection: Collection) -> Iterator[Caveat]:
             sentence = f"{count_runs(len(rows))} without a state in summary.json; not ranked."
         else:
             sentence = f"{count_runs(len(rows))} ended as {state}; not ranked."
-        details = [f"{collection.label(row.run)}: {f'{row.reason} ({row.run.progress})'.lstrip()}" for row in rows]
+        details = [f"{collection.label(row.run)}: {row.no_place}" for row in rows]
         yield Caveat(sentence, first(details), is_grave=state not in ("running", "stopped"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from reports import columns
 from reports.collection import Collection
 from reports.page.score_bars import drawn_interval
-from reports.page.sections.leaderboard import epochs_text, recorded_scores
+from reports.page.sections.leaderboard import recorded_scores
 from reports.stats.leaderboard import Leaderboard
 from reports.stats.notes import seeds_of
 from reports.stats.setting import SEED
@@ -46,7 +46,7 @@ def _facts(collection: Collection) -> dict[str, str]:
     probe = {"linear probe F1": columns.number(_probe_f1(board), 3)} if board.probes else {}
     trained = columns.duration(setting.pooled("seconds/train").mean)
     if len(row.rows) == 1:
-        return {**scores, **probe, "best epoch": epochs_text(setting.best), "trained in": trained}
+        return {**scores, **probe, "best epoch": setting.best.best_epoch or "–", "trained in": trained}
     return {**scores, **probe, "best seed": columns.value(setting.best.config.get(SEED)), "trained in": trained}
 
 
@@ -57,8 +57,8 @@ def _probe_f1(board: Leaderboard) -> float | None:
 
 def _doubt(collection: Collection) -> dict[str, Any]:
     """Whether the best is better than the others beyond chance, and which of them may be as good."""
-    board: Leaderboard = collection.board
-    unit, rest = "setting" if board.repeated else "run", board.ranked[1:]
+    board = collection.board
+    unit, rest = board.unit, board.ranked[1:]
     compared = [(row, row.comparison) for row in rest if row.comparison and row.comparison.comparable]
     if not compared:
         reason = (

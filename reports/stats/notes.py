@@ -26,7 +26,7 @@ def notes(board: Leaderboard) -> Iterator[str]:
     if board.metric.startswith("test/"):
         yield "The test images chose it: its lead on them is overstated, and the numbers below do not correct that."
     if not rest:
-        yield f"No other {_unit(board, 1)} has finished: there is nothing to compare it with."
+        yield f"No other {board.unit} has finished: there is nothing to compare it with."
     compared = [(row, row.comparison) for row in rest if row.comparison]
     if comparable := [(row, comparison) for row, comparison in compared if comparison.comparable]:
         yield from _significance(board, comparable)
@@ -87,7 +87,7 @@ def _significance(board: Leaderboard, compared: Sequence[tuple[SettingRow, Compa
     equal = [(row, comparison) for row, comparison in compared if comparison.indistinguishable]
     lower = sum(not comparison.indistinguishable and (comparison.difference or 0) > 0 for _, comparison in compared)
     higher = m - len(equal) - lower
-    sentence = f"On the same {images} test images, {len(equal)} of {m} other {_unit(board, 2)} may be as good by "
+    sentence = f"On the same {images} test images, {len(equal)} of {m} other {board.unit}s may be as good by "
     sentence += "mean macro F1" if board.repeated else "macro F1"
     if lower:
         sentence += f"; {lower} score lower"
@@ -120,7 +120,7 @@ def _method(board: Leaderboard, comparisons: Sequence[Comparison]) -> Iterator[s
     else:
         yield f"How: {swaps}"
     yield (
-        f"{_unit(board, 2).capitalize()} differ if p is at most {1 - LEVEL:.2f} after Holm's correction for {m} "
+        f"{board.unit.capitalize()}s differ if p is at most {1 - LEVEL:.2f} after Holm's correction for {m} "
         f"comparison{'s' * (m > 1)}."
     )
     if any(over_seeds):
@@ -129,7 +129,3 @@ def _method(board: Leaderboard, comparisons: Sequence[Comparison]) -> Iterator[s
         yield "Intervals are by paired bootstrap, not corrected for the number of comparisons."
     if not all(over_seeds):
         yield "Other training seeds would differ more."
-
-
-def _unit(board: Leaderboard, count: int) -> str:
-    return ("setting" if board.repeated else "run") + "s" * (count != 1)
