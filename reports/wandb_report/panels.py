@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.runs import metric_table
+from reports.columns import readable
 from reports.page.sections.evidence import FIGURES, OBJECT_FIGURE
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
@@ -115,14 +116,12 @@ def _effects(board: Leaderboard) -> list[Any]:
         return []
     metric = wr.SummaryMetric(board.metric)
     axes = [
-        wr.ParallelCoordinatesPlotColumn(
-            wr.Config(name), display_name=_readable(name), log=_is_logarithmic(board, name)
-        )
+        wr.ParallelCoordinatesPlotColumn(wr.Config(name), display_name=readable(name), log=_is_logarithmic(board, name))
         for name in board.settings
     ]
     scatters = [
         wr.ScatterPlot(
-            title=f"{board.metric} by {_readable(name)}",
+            title=f"{board.metric} by {readable(name)}",
             x=wr.Config(name),
             y=metric,
             log_x=_is_logarithmic(board, name),
@@ -196,7 +195,7 @@ def _provenance(board: Leaderboard) -> list[Any]:
     return [wr.RunComparer(diff_only="split"), *bars]
 
 
-# By the id of the section, whose title is in reports.page.titles.
+# By the id of the section, whose title is in reports.page.section.
 SECTIONS: dict[str, Callable[[Leaderboard], list[Any]]] = {
     "leaderboard": _leaderboard,
     "effects": _effects,
@@ -241,7 +240,3 @@ def _is_logarithmic(board: Leaderboard, name: str) -> bool | None:
     """True or None, as wandb-workspaces expects it."""
     values = _numbers(board, name)
     return (bool(values) and min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM) or None
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")

@@ -46,16 +46,13 @@ def section(collection: Collection, site: Site) -> Section | None:
 def facts_of(run: Run) -> dict[str, str]:
     """Facts about a run to compare with those of others, by name; facts that are not recorded are left out."""
     data, weights, git, hardware = (run.part(name) for name in ("data", "weights", "git", "hardware"))
-    images = data.get("images")
     gpus = hardware.get("gpus")
     memory = hardware.get("memory_bytes")
     facts: dict[str, Any] = {
         "data": data.get("root") or run.config.get("data"),
         "data fingerprint": data.get("fingerprint"),
         "classes": data.get("classes"),
-        "images": ", ".join(f"{count} {split}" for split, count in images.items())
-        if isinstance(images, Mapping)
-        else None,
+        "images": ", ".join(f"{count} {split}" for split, count in run.images.items()) or None,
         "model": run.config.get("model"),
         "weights": weights.get("source") or run.config.get("weights"),
         "weights digest": weights.get("digest"),
