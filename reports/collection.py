@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,14 @@ class Collection:
         """The name of a setting that another one shares, or that has none."""
         label = self.label(row.setting.best)
         return label if len(row.rows) == 1 else f"{words or 'all settings equal'}, {len(row.rows)} seeds as {label}"
+
+    def labels_by(self, fact: Callable[[Run], str | None]) -> dict[str, list[str]]:
+        """Names of runs by a fact about them; runs for which it is None are left out."""
+        labels: dict[str, list[str]] = {}
+        for row in self.rows:
+            if (value := fact(row.run)) is not None:
+                labels.setdefault(value, []).append(self.label(row.run))
+        return labels
 
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
