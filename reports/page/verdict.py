@@ -10,7 +10,7 @@ from reports.page.score_bars import drawn_interval
 from reports.page.sections.leaderboard import recorded_scores
 from reports.stats.leaderboard import Leaderboard
 from reports.stats.notes import seeds_of
-from reports.stats.setting import SEED
+from reports.stats.setting import SEED, Setting
 
 
 def verdict(collection: Collection) -> dict[str, Any] | None:
@@ -28,14 +28,20 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "value": f"{columns.number(score.mean)}{deviation}{f', {seeds_of(row)} seeds' * several}",
         "f1_name": f"{'mean ' * several}test macro F1",
         "f1": columns.number(f1.mean, 3),
-        "low": columns.number(f1.low, 3),
-        "high": columns.number(f1.high, 3),
-        "n": setting.best.metric("test/n"),
-        "seeds": f"{f1.n} seeds, sd {columns.number(f1.sd)}" if f1.n > 1 else "",
+        "about": _about(setting),
         "interval": drawn_interval(f1, 0, 1),
         "facts": _facts(collection),
         "doubt": _doubt(collection),
     }
+
+
+def _about(setting: Setting) -> list[str]:
+    """What the test score is of, with its interval."""
+    f1, images = setting.test_f1, setting.best.metric("test/n")
+    about = [] if f1.low is None else [f"95 % interval {columns.number(f1.low, 3)} to {columns.number(f1.high, 3)}"]
+    if images:
+        about.append(f"n = {images:.0f}{' images' * (f1.n > 1)}")
+    return [*about, f"{f1.n} seeds", f"sd {columns.number(f1.sd)}"] if f1.n > 1 else about
 
 
 def _facts(collection: Collection) -> dict[str, str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Most settings that the notes list by name.
 NAMED = 10
 
+NOT_TESTED = "It has no score on test images."
+
 
 def notes(board: Leaderboard) -> Iterator[str]:
     """Of a board with a ranked setting: one sentence or more per line."""
@@ -51,14 +53,17 @@ def _best(board: Leaderboard, row: SettingRow) -> Iterator[str]:
     images = f"{setting.best.metric('test/n') or 0:.0f}"
     f1, interval = columns.number(setting.test_f1.mean), columns.span(setting.test_f1.low, setting.test_f1.high)
     if len(row.rows) == 1:
-        yield f"Best by {metric}: {name_of(row)}. Test macro F1 {f1}, 95 % interval {interval}, n = {images}."
+        tested = f"Test macro F1 {f1}, 95 % interval {interval}, n = {images}."
+        yield f"Best by {metric}: {name_of(row)}. {tested if setting.test_f1.n else NOT_TESTED}"
         return
     n, seeds = setting.score.n, seeds_of(row)
+    tested = (
+        f"Mean test macro F1 {f1}, sd {columns.number(setting.test_f1.sd)}, 95 % interval {interval} over "
+        f"{f'{n} seeds and {images} images' if n > 1 else f'{images} images alone'}."
+    )
     yield (
         f"Best by mean {metric}: {name_of(row)}. Mean {columns.number(setting.score.mean)}, "
-        f"sd {columns.number(setting.score.sd)}, n = {seeds} seeds. Mean test macro F1 {f1}, "
-        f"sd {columns.number(setting.test_f1.sd)}, 95 % interval {interval} over "
-        f"{f'{n} seeds and {images} images' if n > 1 else f'{images} images alone'}."
+        f"sd {columns.number(setting.score.sd)}, n = {seeds} seeds. {tested if setting.test_f1.n else NOT_TESTED}"
     )
     seed = columns.value(setting.best.config.get(SEED))
     yield f"Its best seed by {metric} is {seed} ({printable(setting.best.name)}): the best model of the sweep."

@@ -178,8 +178,10 @@ def _panel(
 
 
 def _cut(lines: Sequence[Line], key: str, guess: float | None) -> float | None:
+    drawn = [(line, points(line.runs, key)) for line in lines]
+    # Of several seeds, the band must be seen up to the highest one.
     kept, diverged = (
-        [points(line.runs, key).values for line in lines if bool(line.diverged) is which] for which in (False, True)
+        [each.high or each.values for line, each in drawn if bool(line.diverged) is which] for which in (False, True)
     )
     return cut_at(kept, diverged, guess)
 
