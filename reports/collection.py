@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +101,7 @@ class Collection:
     @cached_property
     def labels(self) -> dict[str, str]:
         """Names of runs by key: settings, such as "augment none, lr 0.0003", or the folder if they are not unique."""
-        words = self._words(self.board.run_settings, [row.settings for row in self.rows])
+        words = _in_words(self.board.run_settings, self.rows)
         word_counts, name_counts = Counter(words), Counter(row.run.name for row in self.rows)
         # The same sweep in two folders has the same names in both.
         folders = [row.run.name if name_counts[row.run.name] == 1 else self._place(row.run) for row in self.rows]
@@ -113,7 +113,7 @@ class Collection:
     @cached_property
     def setting_labels(self) -> dict[str, str]:
         """Names of settings by key: as of their run, or without the seed."""
-        words = self._words(self.board.settings, [row.settings for row in self.setting_rows])
+        words = _in_words(self.board.settings, self.setting_rows)
         counts = Counter(words)
         return {
             self.setting_key(row): text if text and counts[text] == 1 else self._with_folder(row, text)
@@ -125,15 +125,21 @@ class Collection:
         label = self.label(row.setting.best)
         return label if len(row.rows) == 1 else f"{words or 'all settings equal'}, {len(row.rows)} seeds as {label}"
 
-    def _words(self, names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-        spelled = {name: columns.spelled([each.get(name, "?") for each in settings]) for name in names}
-        return [
-            ", ".join(f"{printable(name).replace('_', ' ')} {cells[number]}" for name, cells in spelled.items())
-            for number in range(len(settings))
-        ]
+    def labels_by(self, fact: Callable[[Run], str | None]) -> dict[str, list[str]]:
+        """Names of runs by a fact about them; runs for which it is None are left out."""
+        labels: dict[str, list[str]] = {}
+        for row in self.rows:
+            if (value := fact(row.run)) is not None:
+                labels.setdefault(value, []).append(self.label(row.run))
+        return labels
 
     def label(self, run: Run) -> str:
         return self.labels[self.key(run)]
 
     def setting_label(self, row: SettingRow) -> str:
         return self.setting_labels[self.setting_key(row)]
+
+
+def _in_words(names: Sequence[str], rows: Sequence[Row] | Sequence[SettingRow]) -> list[str]:
+    """The settings of each row."""
+    return list(map(columns.in_words, columns.spelled_settings(names, [row.settings for row in rows])))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,14 +58,26 @@ def table(columns: Sequence[Column], width: int) -> Table:
     return built
 
 
+def readable(name: object) -> str:
+    """The name of a setting in text."""
+    return printable(name).replace("_", " ")
+
+
 def spelled(values: Sequence[Any]) -> tuple[str, ...]:
-    """Values of one setting as text, with the fewest digits that keep different values different."""
-    spellings: tuple[str, ...] = ()
-    for digits in (4, 6, 9, 17):
-        spellings = tuple(value(setting, digits) for setting in values)
-        if len(set(spellings)) == len(set(map(json.dumps, values))):
-            break
-    return spellings
+    """Values of one setting as text, with the fewest digits that tell as many of them apart as any digits do."""
+    spellings = [tuple(value(setting, digits) for setting in values) for digits in (4, 6, 9, 17)]
+    return max(spellings, key=lambda texts: len(set(texts)))
+
+
+def spelled_settings(names: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The settings of each row as text, by name; "?" for one that a row lacks."""
+    texts = {name: spelled([row.get(name, "?") for row in rows]) for name in names}
+    return [{name: of_rows[number] for name, of_rows in texts.items()} for number in range(len(rows))]
+
+
+def in_words(texts: Mapping[str, str]) -> str:
+    """Settings and their texts: "lr 0.0001, batch size 16"."""
+    return ", ".join(f"{readable(name)} {text}" for name, text in texts.items())
 
 
 def value(setting: Any, digits: int = 6) -> str:

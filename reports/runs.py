@@ -64,6 +64,19 @@ class Run:
         return value if isinstance(value, Mapping) else {}
 
     @property
+    def images(self) -> Mapping[str, Any]:
+        """How many images each split has; empty if the manifest does not say."""
+        images = self.part("data").get("images")
+        return images if isinstance(images, Mapping) else {}
+
+    @property
+    def best_epoch(self) -> str:
+        """The best epoch and all epochs: "2/3"; empty if it is unknown."""
+        best, epochs = self.metric("best/epoch"), self.config.get("epochs")
+        of = f"/{epochs}" if isinstance(epochs, int) else ""
+        return "" if best is None else f"{best:.0f}{of}"
+
+    @property
     def progress(self) -> str:
         """Progress of an unfinished run: "epoch 2.7 of 5, step 40"."""
         row = next((row for row in reversed(self.rows) if finite_number(row.get("epoch")) is not None), None)

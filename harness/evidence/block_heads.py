@@ -6,11 +6,11 @@ Heads give the output of scaled_dot_product_attention. Shapes: B images, H heads
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
+
+from harness.explain.attention.capture import AfterCalls
 
 
 def outputs_of_block(block: nn.Module, tokens: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def outputs_of_block(block: nn.Module, tokens: Tensor) -> Tensor:
         seen.append(output)
         return output
 
-    with _AtCalls(keep):
+    with _at_attention(keep):
         block(tokens)
     [outputs] = seen
     return outputs
@@ -35,17 +35,10 @@ def block_without(block: nn.Module, tokens: Tensor, head: int, mean: Tensor) -> 
         changed[:, head] = mean
         return changed
 
-    with _AtCalls(replaced):
+    with _at_attention(replaced):
         return block(tokens)
 
 
-class _AtCalls(TorchFunctionMode):
+def _at_attention(change: Callable[[Tensor], Tensor]) -> AfterCalls:
     """Gives the output of every call of scaled_dot_product_attention to a function, and takes what it returns."""
-
-    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._change = change
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        return self._change(output) if func is scaled_dot_product_attention else output
+    return AfterCalls(lambda func, output, *_: change(output) if func is scaled_dot_product_attention else output)

@@ -166,7 +166,7 @@ def _facts(collection: Collection) -> list[str]:
     runs = [row.run for row in collection.rows]
     model = common(run.config.get("model") for run in runs)
     data = common(run.config.get("data") for run in runs)
-    images = common(run.part("data").get("images") for run in runs if run.part("data"))
+    images = common(run.images for run in runs if run.part("data"))
     classes = common(run.part("data").get("classes") for run in runs if run.part("data"))
     starts = sorted(start for run in runs if isinstance(start := run.manifest.get("started"), str))
     facts = []
@@ -174,7 +174,7 @@ def _facts(collection: Collection) -> list[str]:
         facts.append(printable(model))
     if data:
         facts.append(f"{printable(Path(str(data)).name or data)}{f', {classes} classes' if classes else ''}")
-    if isinstance(images, dict):
+    if images:
         facts.append(
             " + ".join(f"{printable(count)} {printable(split)}" for split, count in images.items()) + " images"
         )

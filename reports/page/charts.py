@@ -6,7 +6,7 @@ A colour `var(--name)` is the one of that name in colours.css.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,9 +84,9 @@ def escaped(value: object) -> str:
     return printable(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def readable(name: str) -> str:
-    """The name of a setting as shown on the page."""
-    return printable(name).replace("_", " ")
+def by_axes(names: Iterable[str]) -> list[str]:
+    """Names of settings, those in AXES first."""
+    return sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
 
 
 def shortened(text: str) -> str:

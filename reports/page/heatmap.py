@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from reports import columns
 from reports.collection import Collection, in_order
-from reports.page.charts import AXES, RAMP, Chart, chart, escaped, readable, shortened
+from reports.columns import readable, spelled_settings
+from reports.page.charts import RAMP, Chart, by_axes, chart, escaped, shortened
 from reports.page.site import Site
 from reports.stats.leaderboard import SettingRow
 from reports.stats.setting import Pooled
@@ -33,8 +33,7 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
     """Of the hyperparameters `names`, which every ranked setting has; None unless two have few enough values."""
     # With the unfinished ones: their state explains an empty cell.
     rows = list(collection.setting_rows)
-    axes = sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES))
-    axes = [name for name in axes if len(_levels(rows, name)) <= MOST_LEVELS][:3]
+    axes = [name for name in by_axes(names) if len(_levels(rows, name)) <= MOST_LEVELS][:3]
     if len(axes) > 2 and len(_levels(rows, axes[2])) > MOST_PANELS:
         axes.pop()
     if len(axes) < 2:
@@ -42,10 +41,9 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
     # Runs of other versions may lack a setting. Values get as few digits as tell apart those that are drawn.
     rows = [row for row in rows if all(name in row.settings for name in axes)]
     levels = {name: _levels(rows, name) for name in axes}
-    spelled = {name: columns.spelled([row.settings[name] for row in rows]) for name in axes}
     cells: dict[Cell, list[SettingRow]] = {}
-    for number, row in enumerate(rows):
-        cells.setdefault(tuple(spelled[name][number] for name in axes), []).append(row)
+    for row, texts in zip(rows, spelled_settings(axes, [row.settings for row in rows]), strict=True):
+        cells.setdefault(tuple(texts.values()), []).append(row)
     scores = {cell: [row.setting.score for row in members if row.place] for cell, members in cells.items()}
     means = {cell: float(np.mean([score.mean for score in of_cell])) for cell, of_cell in scores.items() if of_cell}
     keys = {cell: " ".join(map(collection.setting_key, members)) for cell, members in cells.items()}

@@ -69,7 +69,7 @@ def run_data(collection: Collection, row: Row) -> dict[str, Any]:
         "state": printable(run.state),
         "place": row.place,
         "tags": [printable(tag) for tag in run.tags],
-        "reason": "" if row.place else f"{row.reason} ({run.progress})".lstrip(),
+        "reason": row.no_place,
         **_settings(run, collection.best),
         "scores": list(_scores(run)),
         "curves": {key: drawn for key in CURVES if (drawn := _curve(run, key))},

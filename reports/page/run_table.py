@@ -18,19 +18,14 @@ F1, RANKING, P, EPOCH, STATE, STANDING, TAG = "f1", "val_f1", "p", "epoch", "sta
 
 def run_table(collection: Collection) -> dict[str, Any]:
     """`settings` come best first; `worst` is the run of the worst setting that finished, for comparisons."""
-    spelled = {
-        name: columns.spelled([row.settings.get(name, "?") for row in collection.setting_rows])
-        for name in collection.board.settings
-    }
-    ranked = collection.board.ranked
+    board, rows = collection.board, collection.setting_rows
+    ranked = board.ranked
+    texts = columns.spelled_settings(board.settings, [row.settings for row in rows])
     return {
-        "unit": "settings" if collection.board.repeated else "runs",
+        "unit": f"{board.unit}s",
         "metric": collection.metric,
         "worst": collection.key(ranked[-1].setting.best) if len(ranked) > 1 else "",
-        "settings": [
-            _setting(collection, row, {name: texts[number] for name, texts in spelled.items()})
-            for number, row in enumerate(collection.setting_rows)
-        ],
+        "settings": [_setting(collection, row, of_row) for row, of_row in zip(rows, texts, strict=True)],
     }
 
 

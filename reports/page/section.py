@@ -1,4 +1,4 @@
-"""One part of the page, before it is rendered."""
+"""One part of the page, before it is rendered; and the titles of all of them, which the W&B report has, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports.page.titles import TITLES
+# In the order in which a person asks. By the section's id: that of its element on the page, and of links to it.
+TITLES = {
+    "leaderboard": "Leaderboard",
+    "effects": "Hyperparameter effects",
+    "curves": "Curves",
+    "study": "Comparison with the study",
+    "mistakes": "Mistakes",
+    "gallery": "Attention gallery",
+    "positions": "Position embeddings",
+    "evidence": "What attention shows, tested",
+    "use": "Use the best run",
+    "provenance": "Provenance",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from typing import Any
 from reports import columns
 from reports.collection import Collection
 from reports.page.score_bars import drawn_interval
-from reports.page.sections.leaderboard import epochs_text, recorded_scores
+from reports.page.sections.leaderboard import recorded_scores
 from reports.stats.leaderboard import Leaderboard
 from reports.stats.notes import seeds_of
-from reports.stats.setting import SEED
+from reports.stats.setting import SEED, Setting
 
 
 def verdict(collection: Collection) -> dict[str, Any] | None:
@@ -28,14 +28,20 @@ def verdict(collection: Collection) -> dict[str, Any] | None:
         "value": f"{columns.number(score.mean)}{deviation}{f', {seeds_of(row)} seeds' * several}",
         "f1_name": f"{'mean ' * several}test macro F1",
         "f1": columns.number(f1.mean, 3),
-        "low": columns.number(f1.low, 3),
-        "high": columns.number(f1.high, 3),
-        "n": setting.best.metric("test/n"),
-        "seeds": f"{f1.n} seeds, sd {columns.number(f1.sd)}" if f1.n > 1 else "",
+        "about": _about(setting),
         "interval": drawn_interval(f1, 0, 1),
         "facts": _facts(collection),
         "doubt": _doubt(collection),
     }
+
+
+def _about(setting: Setting) -> list[str]:
+    """What the test score is of, with its interval."""
+    f1, images = setting.test_f1, setting.best.metric("test/n")
+    about = [] if f1.low is None else [f"95 % interval {columns.number(f1.low, 3)} to {columns.number(f1.high, 3)}"]
+    if images:
+        about.append(f"n = {images:.0f}{' images' * (f1.n > 1)}")
+    return [*about, f"{f1.n} seeds", f"sd {columns.number(f1.sd)}"] if f1.n > 1 else about
 
 
 def _facts(collection: Collection) -> dict[str, str]:
@@ -46,7 +52,7 @@ def _facts(collection: Collection) -> dict[str, str]:
     probe = {"linear probe F1": columns.number(_probe_f1(board), 3)} if board.probes else {}
     trained = columns.duration(setting.pooled("seconds/train").mean)
     if len(row.rows) == 1:
-        return {**scores, **probe, "best epoch": epochs_text(setting.best), "trained in": trained}
+        return {**scores, **probe, "best epoch": setting.best.best_epoch or "–", "trained in": trained}
     return {**scores, **probe, "best seed": columns.value(setting.best.config.get(SEED)), "trained in": trained}
 
 
@@ -57,8 +63,8 @@ def _probe_f1(board: Leaderboard) -> float | None:
 
 def _doubt(collection: Collection) -> dict[str, Any]:
     """Whether the best is better than the others beyond chance, and which of them may be as good."""
-    board: Leaderboard = collection.board
-    unit, rest = "setting" if board.repeated else "run", board.ranked[1:]
+    board = collection.board
+    unit, rest = board.unit, board.ranked[1:]
     compared = [(row, row.comparison) for row in rest if row.comparison and row.comparison.comparable]
     if not compared:
         reason = (

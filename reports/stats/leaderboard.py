@@ -27,6 +27,11 @@ class Row:
     place: int | None = None
     reason: str = ""  # why it has no place
 
+    @property
+    def no_place(self) -> str:
+        """Why it has no place, and how far it came; empty if it has one."""
+        return "" if self.place else f"{self.reason} ({self.run.progress})".lstrip()
+
 
 @dataclass(frozen=True, eq=False)
 class SettingRow:
@@ -62,6 +67,11 @@ class Leaderboard:
     def repeated(self) -> bool:
         """Whether any setting has several seeds."""
         return any(len(row.rows) > 1 for row in (*self.ranked, *self.unranked))
+
+    @property
+    def unit(self) -> str:
+        """What is ranked."""
+        return "setting" if self.repeated else "run"
 
     @property
     def run_settings(self) -> tuple[str, ...]:
@@ -156,12 +166,7 @@ def _compared(comparison: Comparison | None) -> dict[str, Any] | None:
     if comparison is None:
         return None
     return {
-        "difference": comparison.difference,
-        "low": comparison.low,
-        "high": comparison.high,
-        "p": comparison.p,
-        "p_holm": comparison.p_holm,
-        "comparisons": comparison.comparisons,
+        **{name: getattr(comparison, name) for name in ("difference", "low", "high", "p", "p_holm", "comparisons")},
         "pictures": comparison.images,
         "indistinguishable": comparison.indistinguishable,
         "reason": comparison.reason or None,

@@ -55,7 +55,7 @@ def settings_columns(names: Iterable[str], settings: Sequence[Mapping[str, Any] 
     for name in names:
         spelled = iter(columns.spelled([each.get(name, "?") for each in settings if each is not None]))
         cells = tuple("" if each is None else next(spelled) for each in settings)
-        columns_of.append(Column(printable(name).replace("_", " "), cells))
+        columns_of.append(Column(columns.readable(name), cells))
     return columns_of
 
 
@@ -116,7 +116,7 @@ def _lines(board: Leaderboard) -> Iterator[Line]:
 
 def _of_run(run: Run) -> tuple[str, str, str]:
     """Epoch, duration and folder."""
-    return _epoch(run), columns.duration(run.metric("seconds/train")), printable(run.name)
+    return run.best_epoch or "-", columns.duration(run.metric("seconds/train")), printable(run.name)
 
 
 def _ranked_columns(board: Leaderboard, settings: list[Column], folder: list[Column]) -> list[Column]:
@@ -153,7 +153,7 @@ def _below_probes(board: Leaderboard, column: Column, number: int) -> Column:
             "test F1": columns.number(probe.test_f1),
             "run": f"start of {probe.started} run{'s' * (probe.started != 1)}",
             "settings": in_words(probe.settings),
-            **{printable(name).replace("_", " "): columns.value(value) for name, value in probe.settings.items()},
+            **{columns.readable(name): columns.value(value) for name, value in probe.settings.items()},
         }
         cells.append("probe" if number == 0 else by_header.get(column.header, ""))
     return Column(column.header, (*cells, *column.cells), column.is_text)
@@ -168,8 +168,3 @@ def _other_columns(board: Leaderboard, settings: list[Column], folder: list[Colu
         *folder,
         Column("reason", tuple(row.reason for row in rows), is_text=True),
     ]
-
-
-def _epoch(run: Run) -> str:
-    best, epochs = run.metric("best/epoch"), run.config.get("epochs")
-    return "-" if best is None else f"{best:.0f}/{epochs}" if isinstance(epochs, int) else f"{best:.0f}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Most settings that the notes list by name.
 NAMED = 10
 
+NOT_TESTED = "It has no score on test images."
+
 
 def notes(board: Leaderboard) -> Iterator[str]:
     """Of a board with a ranked setting: one sentence or more per line."""
@@ -26,7 +28,7 @@ def notes(board: Leaderboard) -> Iterator[str]:
     if board.metric.startswith("test/"):
         yield "The test images chose it: its lead on them is overstated, and the numbers below do not correct that."
     if not rest:
-        yield f"No other {_unit(board, 1)} has finished: there is nothing to compare it with."
+        yield f"No other {board.unit} has finished: there is nothing to compare it with."
     compared = [(row, row.comparison) for row in rest if row.comparison]
     if comparable := [(row, comparison) for row, comparison in compared if comparison.comparable]:
         yield from _significance(board, comparable)
@@ -51,14 +53,17 @@ def _best(board: Leaderboard, row: SettingRow) -> Iterator[str]:
     images = f"{setting.best.metric('test/n') or 0:.0f}"
     f1, interval = columns.number(setting.test_f1.mean), columns.span(setting.test_f1.low, setting.test_f1.high)
     if len(row.rows) == 1:
-        yield f"Best by {metric}: {name_of(row)}. Test macro F1 {f1}, 95 % interval {interval}, n = {images}."
+        tested = f"Test macro F1 {f1}, 95 % interval {interval}, n = {images}."
+        yield f"Best by {metric}: {name_of(row)}. {tested if setting.test_f1.n else NOT_TESTED}"
         return
     n, seeds = setting.score.n, seeds_of(row)
+    tested = (
+        f"Mean test macro F1 {f1}, sd {columns.number(setting.test_f1.sd)}, 95 % interval {interval} over "
+        f"{f'{n} seeds and {images} images' if n > 1 else f'{images} images alone'}."
+    )
     yield (
         f"Best by mean {metric}: {name_of(row)}. Mean {columns.number(setting.score.mean)}, "
-        f"sd {columns.number(setting.score.sd)}, n = {seeds} seeds. Mean test macro F1 {f1}, "
-        f"sd {columns.number(setting.test_f1.sd)}, 95 % interval {interval} over "
-        f"{f'{n} seeds and {images} images' if n > 1 else f'{images} images alone'}."
+        f"sd {columns.number(setting.score.sd)}, n = {seeds} seeds. {tested if setting.test_f1.n else NOT_TESTED}"
     )
     seed = columns.value(setting.best.config.get(SEED))
     yield f"Its best seed by {metric} is {seed} ({printable(setting.best.name)}): the best model of the sweep."
@@ -87,7 +92,7 @@ def _significance(board: Leaderboard, compared: Sequence[tuple[SettingRow, Compa
     equal = [(row, comparison) for row, comparison in compared if comparison.indistinguishable]
     lower = sum(not comparison.indistinguishable and (comparison.difference or 0) > 0 for _, comparison in compared)
     higher = m - len(equal) - lower
-    sentence = f"On the same {images} test images, {len(equal)} of {m} other {_unit(board, 2)} may be as good by "
+    sentence = f"On the same {images} test images, {len(equal)} of {m} other {board.unit}s may be as good by "
     sentence += "mean macro F1" if board.repeated else "macro F1"
     if lower:
         sentence += f"; {lower} score lower"
@@ -120,7 +125,7 @@ def _method(board: Leaderboard, comparisons: Sequence[Comparison]) -> Iterator[s
     else:
         yield f"How: {swaps}"
     yield (
-        f"{_unit(board, 2).capitalize()} differ if p is at most {1 - LEVEL:.2f} after Holm's correction for {m} "
+        f"{board.unit.capitalize()}s differ if p is at most {1 - LEVEL:.2f} after Holm's correction for {m} "
         f"comparison{'s' * (m > 1)}."
     )
     if any(over_seeds):
@@ -129,7 +134,3 @@ def _method(board: Leaderboard, comparisons: Sequence[Comparison]) -> Iterator[s
         yield "Intervals are by paired bootstrap, not corrected for the number of comparisons."
     if not all(over_seeds):
         yield "Other training seeds would differ more."
-
-
-def _unit(board: Leaderboard, count: int) -> str:
-    return ("setting" if board.repeated else "run") + "s" * (count != 1)

@@ -42,4 +42,4 @@ def aligned(best: Run, other: Run) -> np.ndarray:
 
 def fingerprint(run: Run) -> str | None:
     """Of the images and their labels; None if the manifest has none."""
-    return (run.manifest.get("data") or {}).get("fingerprint")
+    return run.part("data").get("fingerprint")

@@ -38,8 +38,7 @@ def selection(ranked: Sequence[SettingRow]) -> Selection | None:
     excess is the mean error of that score. The choice of an epoch within a run adds to it and is not simulated.
     """
     first = ranked[0].setting.best if ranked else None
-    images = (first.manifest.get("data") or {}).get("images") if first else None
-    count = images.get("val") if isinstance(images, dict) else None
+    count = first.images.get("val") if first else None
     if first is None or type(count) is not int or count < 1 or first.predictions.problem:
         return None
     settings = [[run for run in row.setting.runs if not obstacle(first, run)] for row in ranked[:MOST]]

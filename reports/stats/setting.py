@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from harness.runs.paired import resampled
 from harness.runs.resampling import LEVEL, RESAMPLES, macro_f1
-from harness.runs.rules import Goal, printable
+from harness.runs.rules import Goal
 from reports import columns
 from reports.runs import Run
 from reports.stats import crossed
@@ -68,13 +69,12 @@ class Setting:
 
     @cached_property
     def test_f1(self) -> Pooled:
-        """Macro F1 on test; of one seed with the interval of its summary, which is over images only."""
-        scores = self.pooled("test/f1")
+        """Macro F1 on test, with its interval."""
         if len(self.runs) == 1:
-            low, high = (self.best.metric(f"test/f1_{side}") for side in ("low", "high"))
-        else:
-            low, high = _interval(self.runs) if scores.n == len(self.runs) > 1 else (None, None)
-        return Pooled(scores.n, scores.mean, scores.sd, low, high)
+            return test_f1_of(self.best)
+        scores = self.pooled("test/f1")
+        low, high = _interval(self.runs) if scores.n == len(self.runs) > 1 else (None, None)
+        return dataclasses.replace(scores, low=low, high=high)
 
 
 def settings_of(runs: Sequence[Run], metric: str, goal: Goal) -> list[Setting]:
@@ -100,11 +100,15 @@ def settings_of(runs: Sequence[Run], metric: str, goal: Goal) -> list[Setting]:
     settings = [
         _setting(list(copy.values()), ranked_runs, metric, goal) for copies in groups.values() for copy in copies
     ]
+
+    def order(setting: Setting) -> tuple[float, float, str]:
+        loss = setting.pooled("best/val_loss")
+        mean_loss = loss.mean if loss.n == setting.score.n else None
+        return _order(goal, setting.score.mean, mean_loss, setting.best)
+
     place = {run: number for number, run in enumerate(runs)}
-    unranked = sorted(
-        (setting for setting in settings if not setting.runs), key=lambda setting: place[setting.others[0]]
-    )
-    return [*sorted((setting for setting in settings if setting.runs), key=_order(goal)), *unranked]
+    unranked = sorted((each for each in settings if not each.runs), key=lambda setting: place[setting.others[0]])
+    return [*sorted((each for each in settings if each.runs), key=order), *unranked]
 
 
 def ranked(runs: Iterable[Run], metric: str, goal: Goal) -> list[Run]:
@@ -121,8 +125,8 @@ def pooled(values: Iterable[float | None]) -> Pooled:
 
 def test_f1_of(run: Run) -> Pooled:
     """Macro F1 on test of one run, with the interval of its summary, which is over images only."""
-    f1, low, high = (run.metric(f"test/f1{suffix}") for suffix in ("", "_low", "_high"))
-    return Pooled(1, f1, None, low, high)
+    low, high = (run.metric(f"test/f1_{side}") for side in ("low", "high"))
+    return dataclasses.replace(pooled([run.metric("test/f1")]), low=low, high=high)
 
 
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -134,7 +138,7 @@ def varying(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def in_words(settings: Mapping[str, Any]) -> str:
     """Settings as text: "lr 0.0001, batch size 16"."""
-    return ", ".join(f"{printable(name).replace('_', ' ')} {columns.value(value)}" for name, value in settings.items())
+    return columns.in_words({name: columns.value(value) for name, value in settings.items()})
 
 
 def _identity(run: Run, by_data: Mapping[str, str]) -> str:
@@ -146,26 +150,18 @@ def _identity(run: Run, by_data: Mapping[str, str]) -> str:
 
 
 def _setting(runs: Sequence[Run], ranked_runs: Set[Run], metric: str, goal: Goal) -> Setting:
-    sign = -1 if goal == "maximize" else 1
-
-    def order(run: Run) -> tuple[float, float, str]:
-        loss = run.metric("best/val_loss")
-        return sign * (run.metric(metric) or 0.0), math.inf if loss is None else loss, run.name
-
-    finished = sorted((run for run in runs if run in ranked_runs), key=order)
+    finished = sorted(
+        (run for run in runs if run in ranked_runs),
+        key=lambda run: _order(goal, run.metric(metric), run.metric("best/val_loss"), run),
+    )
     others = tuple(run for run in runs if run not in ranked_runs)
     return Setting(tuple(finished), others, pooled(run.metric(metric) for run in finished))
 
 
-def _order(goal: Goal) -> Callable[[Setting], tuple[float, float, str]]:
+def _order(goal: Goal, score: float | None, loss: float | None, run: Run) -> tuple[float, float, str]:
+    """Sort key: the better score first, then the lower loss, then the name."""
     sign = -1 if goal == "maximize" else 1
-
-    def order(setting: Setting) -> tuple[float, float, str]:
-        loss = setting.pooled("best/val_loss")
-        mean_loss = loss.mean if loss.mean is not None and loss.n == setting.score.n else math.inf
-        return sign * (setting.score.mean or 0.0), mean_loss, setting.best.name
-
-    return order
+    return sign * (score or 0.0), math.inf if loss is None else loss, run.name
 
 
 def _interval(runs: Sequence[Run]) -> tuple[float, float] | tuple[None, None]:

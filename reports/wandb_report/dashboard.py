@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.runs.rules import printable
 from reports.collection import Collection
 from reports.errors import ReportError
-from reports.page.titles import TITLES
+from reports.page.section import TITLES
 from reports.stats.leaderboard import Leaderboard
 from reports.wandb_report.findings import findings, warnings
 from reports.wandb_report.panels import columns_of, drawn, panels, placed, repeated

@@ -51,8 +51,7 @@ def _leaderboard(collection: Collection) -> Iterator[str]:
 def _effects(collection: Collection) -> Iterator[str]:
     board = collection.board
     if len(board.ranked) < 2:
-        unit = "settings" if board.repeated else "runs"
-        yield f"Fewer than two {unit} have finished: nothing to compare."
+        yield f"Fewer than two {board.unit}s have finished: nothing to compare."
         return
     lines = []
     for name in board.settings:
@@ -60,14 +59,14 @@ def _effects(collection: Collection) -> Iterator[str]:
         if 1 < len({each.text for each in values}) <= MOST_VALUES:
             for text, same in groupby(values, key=attrgetter("text")):
                 scores = [score for each in same if (score := each.row.setting.score.mean) is not None]
-                lines.append((name.replace("_", " "), text, str(len(scores)), scores[0], median(scores)))
+                lines.append((columns.readable(name), text, str(len(scores)), scores[0], median(scores)))
     if lines:
         names, texts, counts, best, middle = zip(*lines, strict=True)
         yield table(
             [
                 Column("setting", names, is_text=True),
                 Column("value", texts),
-                Column("settings" if board.repeated else "runs", counts),
+                Column(f"{board.unit}s", counts),
                 Column("best", tuple(map(columns.number, best))),
                 Column("median", tuple(map(columns.number, middle))),
             ]
@@ -77,7 +76,7 @@ def _effects(collection: Collection) -> Iterator[str]:
     result = importance(collection)
     if isinstance(result, Importance):
         unit = "settings" if result.of_settings else "trials"
-        shares = ", ".join(f"{name.replace('_', ' ')} {share:.2f}" for name, share in result.shares.items())
+        shares = ", ".join(f"{columns.readable(name)} {share:.2f}" for name, share in result.shares.items())
         yield escaped(f"Importance by PED-ANOVA, best {result.best} of {result.trials} {unit}: {shares}.")
     if len(board.finished) < FEW_RUNS:
         yield escaped(
@@ -192,7 +191,7 @@ def _provenance(collection: Collection) -> Iterator[str]:
         yield bullets([f"{escaped(name)}: {escaped('; '.join(list(values[name])[:LISTED]))}" for name in differing])
 
 
-# By the id of the section, whose title is in reports.page.titles.
+# By the id of the section, whose title is in reports.page.section.
 SECTIONS: dict[str, Callable[[Collection], Iterator[str]]] = {
     "leaderboard": _leaderboard,
     "effects": _effects,

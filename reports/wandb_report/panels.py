@@ -1,6 +1,6 @@
 """The panels of the W&B dashboard, by section, made from the keys that every run logs.
 
-Each function imports wandb-workspaces itself, because it is an optional dependency.
+wandb-workspaces is an optional dependency: `panels` imports it, and the other functions get it as `wr`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.runs import metric_table
+from reports.columns import readable
 from reports.page.sections.evidence import FIGURES, OBJECT_FIGURE
 from reports.stats.leaderboard import Leaderboard, Row
 from reports.values import is_number
@@ -65,7 +66,9 @@ LOGARITHMIC_FROM = 100
 
 def panels(board: Leaderboard) -> dict[str, list[Any]]:
     """Panels by the id of their section; a panel is left out if no finished run has logged its keys."""
-    return {section: make(board) for section, make in SECTIONS.items()}
+    import wandb_workspaces.reports.v2 as wr
+
+    return {section: make(wr, board) for section, make in SECTIONS.items()}
 
 
 def placed(of_section: list[Any]) -> list[Any]:
@@ -98,9 +101,7 @@ def repeated(board: Leaderboard) -> list[str]:
     return list(board.settings) if board.repeated else []
 
 
-def _leaderboard(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _leaderboard(wr: Any, board: Leaderboard) -> list[Any]:
     most = drawn(board)
     return [
         wr.BarPlot(title=name, metrics=[key], max_runs_to_show=most, max_bars_to_show=most)
@@ -108,21 +109,17 @@ def _leaderboard(board: Leaderboard) -> list[Any]:
     ]
 
 
-def _effects(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _effects(wr: Any, board: Leaderboard) -> list[Any]:
     if not board.settings:
         return []
     metric = wr.SummaryMetric(board.metric)
     axes = [
-        wr.ParallelCoordinatesPlotColumn(
-            wr.Config(name), display_name=_readable(name), log=_is_logarithmic(board, name)
-        )
+        wr.ParallelCoordinatesPlotColumn(wr.Config(name), display_name=readable(name), log=_is_logarithmic(board, name))
         for name in board.settings
     ]
     scatters = [
         wr.ScatterPlot(
-            title=f"{board.metric} by {_readable(name)}",
+            title=f"{board.metric} by {readable(name)}",
             x=wr.Config(name),
             y=metric,
             log_x=_is_logarithmic(board, name),
@@ -138,9 +135,7 @@ def _effects(board: Leaderboard) -> list[Any]:
     ]
 
 
-def _curves(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _curves(wr: Any, board: Leaderboard) -> list[Any]:
     lines = [
         wr.LinePlot(
             title=title,
@@ -153,21 +148,19 @@ def _curves(board: Leaderboard) -> list[Any]:
         )
         for key, (title, logarithmic) in CURVES.items()
     ]
-    return [*lines, *_media("curves")]
+    return [*lines, *_media(wr, "curves")]
 
 
-def _mistakes(board: Leaderboard) -> list[Any]:
-    images = _media("mistakes")
-    return [*(images if _may_have_maps(board) else images[:1]), *_tables("mistakes")]
+def _mistakes(wr: Any, board: Leaderboard) -> list[Any]:
+    images = _media(wr, "mistakes")
+    return [*(images if _may_have_maps(board) else images[:1]), *_tables(wr, "mistakes")]
 
 
-def _gallery(board: Leaderboard) -> list[Any]:
-    return [*_media("gallery"), *_tables("gallery")] if _may_have_maps(board) else []
+def _gallery(wr: Any, board: Leaderboard) -> list[Any]:
+    return [*_media(wr, "gallery"), *_tables(wr, "gallery")] if _may_have_maps(board) else []
 
 
-def _positions(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _positions(wr: Any, board: Leaderboard) -> list[Any]:
     if board.finished and not any("positions/verdict" in row.run.summary for row in board.finished):
         return []
     change = wr.ScatterPlot(
@@ -176,12 +169,10 @@ def _positions(board: Leaderboard) -> list[Any]:
         y=wr.SummaryMetric("positions/change"),
         log_x=True,
     )
-    return [*_media("positions"), change]
+    return [*_media(wr, "positions"), change]
 
 
-def _evidence(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _evidence(wr: Any, board: Leaderboard) -> list[Any]:
     summaries = [row.run.summary for row in board.finished]
     verified = any(key.startswith("evidence/") for summary in summaries for key in summary)
     with_masks = any("object/n" in summary for summary in summaries)
@@ -189,15 +180,13 @@ def _evidence(board: Leaderboard) -> list[Any]:
     return [wr.MediaBrowser(title=EVIDENCE[key], media_keys=[key], num_columns=2) for key in keys]
 
 
-def _provenance(board: Leaderboard) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _provenance(wr: Any, board: Leaderboard) -> list[Any]:
     bars = [wr.BarPlot(title=title, metrics=[key], max_runs_to_show=drawn(board)) for key, title in COSTS.items()]
     return [wr.RunComparer(diff_only="split"), *bars]
 
 
-# By the id of the section, whose title is in reports.page.titles.
-SECTIONS: dict[str, Callable[[Leaderboard], list[Any]]] = {
+# By the id of the section, whose title is in reports.page.section.
+SECTIONS: dict[str, Callable[[Any, Leaderboard], list[Any]]] = {
     "leaderboard": _leaderboard,
     "effects": _effects,
     "curves": _curves,
@@ -209,15 +198,11 @@ SECTIONS: dict[str, Callable[[Leaderboard], list[Any]]] = {
 }
 
 
-def _media(section: str) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _media(wr: Any, section: str) -> list[Any]:
     return [wr.MediaBrowser(title=name, media_keys=[key], num_columns=2) for key, name in IMAGES[section].items()]
 
 
-def _tables(section: str) -> list[Any]:
-    import wandb_workspaces.reports.v2 as wr
-
+def _tables(wr: Any, section: str) -> list[Any]:
     return [wr.WeavePanelSummaryTable(table_name=key) for key in TABLES[section]]
 
 
@@ -241,7 +226,3 @@ def _is_logarithmic(board: Leaderboard, name: str) -> bool | None:
     """True or None, as wandb-workspaces expects it."""
     values = _numbers(board, name)
     return (bool(values) and min(values) > 0 and max(values) / min(values) >= LOGARITHMIC_FROM) or None
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")

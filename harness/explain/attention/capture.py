@@ -47,9 +47,9 @@ def capture_calls(model: nn.Module, observe: Callable[[AttentionCall], T]) -> It
 
     passes = Passes[T](complete)
 
-    def see(func: Any, output: Any, args: Any, kwargs: Any) -> None:
+    def see(func: Any, output: Any, args: Any, kwargs: Any) -> Any:
         if not passes.running:
-            return
+            return output
         if func is functional.multi_head_attention_forward:  # its own calls are not shown
             raise HarnessError(
                 "Attention of nn.MultiheadAttention cannot be captured. Replace it by "
@@ -59,22 +59,24 @@ def capture_calls(model: nn.Module, observe: Callable[[AttentionCall], T]) -> It
         if func is functional.scaled_dot_product_attention:
             with torch.no_grad():
                 passes.add(observe(call_of(checks, output, *args, **kwargs)))
+        return output
 
-    with passes.watching(transformer, begin=checks.clear), _Interceptor(see):
+    with passes.watching(transformer, begin=checks.clear), AfterCalls(see):
         yield passes.latest
 
 
-class _Interceptor(TorchFunctionMode):
-    """Shows each call of a function of torch after it ran: (function, output, arguments, named arguments)."""
+class AfterCalls(TorchFunctionMode):
+    """Gives `see` each call of a function of torch after it ran: (function, output, arguments, named arguments).
 
-    def __init__(self, see: Callable[[Any, Any, Any, Any], None]) -> None:
+    What it returns takes the place of the output.
+    """
+
+    def __init__(self, see: Callable[[Any, Any, Any, Any], Any]) -> None:
         super().__init__()
         self._see = see
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        self._see(func, output, args, kwargs or {})
-        return output
+        return self._see(func, func(*args, **(kwargs or {})), args, kwargs or {})
 
 
 @contextlib.contextmanager

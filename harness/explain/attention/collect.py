@@ -22,7 +22,7 @@ from harness.errors import HarnessError
 from harness.explain.attention.batch import collect_batch
 from harness.explain.attention.head_statistics import RunningMean
 from harness.explain.attention.self_test import self_test
-from harness.explain.positions.content import content_length
+from harness.explain.positions.change import content_length
 from harness.training.distributed import Processes
 from harness.training.signals import StopRequested, StopSignals
 

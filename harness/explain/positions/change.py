@@ -54,6 +54,16 @@ class Change:
     content_lengths: tuple[float, ...]  # before and after, of the same images
 
 
+def content_length(images: Tensor, weight: Tensor) -> Tensor:
+    """Root mean square length of what patches put into the sum with their position: the projection without its bias.
+
+    Images (B, 3, g p, g p), normalised; `weight` of the patch projection (D, 3, p, p).
+    """
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        content = nn.functional.conv2d(images.float(), weight.float(), stride=weight.shape[-1])
+        return content.square().sum(1).mean().sqrt()
+
+
 def compare(change: Change) -> PositionArchive:
     """What training did to the position embedding, in numbers."""
     start, end = (Positions.of(each.position, each.class_token) for each in (change.before, change.after))

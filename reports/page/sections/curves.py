@@ -13,7 +13,7 @@ import numpy as np
 from harness.runs.metric_table import BY_KEY
 from reports import columns
 from reports.collection import Collection, SettingValue, in_order
-from reports.page.charts import AXES, RUN_COLOURS, Chart, chart, escaped, readable
+from reports.page.charts import RUN_COLOURS, Chart, by_axes, chart, escaped
 from reports.page.curve_layout import curve_layout, cut_at
 from reports.page.curve_points import Points, points, run_points, thinned
 from reports.page.section import Section
@@ -98,17 +98,16 @@ def _groups(collection: Collection, rows: Sequence[SettingRow], lines: Sequence[
     """What lines can be coloured by: each line if there are few, and each hyperparameter with few values or ranges."""
     groups: dict[str, list[Level]] = {}
     if len(lines) <= RUN_COLOURS:
-        groups["setting" if collection.board.repeated else "run"] = [
+        groups[collection.board.unit] = [
             Level(line.label, _colour(place), (line.key,), bool(line.diverged)) for place, line in enumerate(lines)
         ]
-    names = collection.board.settings
-    for name in sorted(names, key=lambda name: AXES.index(name) if name in AXES else len(AXES)):
+    for name in by_axes(collection.board.settings):
         values_in_order = in_order([row for row in rows if name in row.settings], name)
         levels = _levels(values_in_order)
         if 2 <= len(levels) <= RUN_COLOURS:
             is_ordered = all(is_number(each.value) for each in values_in_order)
             colours = _steps(len(levels)) if is_ordered else [_colour(place) for place in range(len(levels))]
-            groups[readable(name)] = [
+            groups[columns.readable(name)] = [
                 Level(level, colour, tuple(collection.setting_key(each.row) for each in values))
                 for colour, (level, values) in zip(colours, levels.items(), strict=True)
             ]
@@ -179,8 +178,10 @@ def _panel(
 
 
 def _cut(lines: Sequence[Line], key: str, guess: float | None) -> float | None:
+    drawn = [(line, points(line.runs, key)) for line in lines]
+    # Of several seeds, the band must be seen up to the highest one.
     kept, diverged = (
-        [points(line.runs, key).values for line in lines if bool(line.diverged) is which] for which in (False, True)
+        [each.high or each.values for line, each in drawn if bool(line.diverged) is which] for which in (False, True)
     )
     return cut_at(kept, diverged, guess)
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.runs.rules import printable
 from reports.collection import Collection
+from reports.columns import readable
 from reports.importance import Importance, importance
-from reports.page.charts import LINES, Chart, Scale, chart, escaped, readable
+from reports.page.charts import LINES, Chart, Scale, chart, escaped
 from reports.page.heatmap import heat_map
 from reports.page.section import Section
 from reports.page.site import Site
@@ -42,7 +43,7 @@ def section(collection: Collection, site: Site) -> Section | None:
     result = importance(collection)
     context: dict[str, Any] = {
         "n": len(rows),
-        "unit": "settings" if board.repeated else "runs",
+        "unit": f"{board.unit}s",
         "few": len(rows) < FEW,
         "metric": metric,
         "left_out": [printable(name) for name in names[MOST_SETTINGS:]],
@@ -85,7 +86,7 @@ def _parallel(site: Site, collection: Collection, names: Sequence[str]) -> Chart
         "rangefont": {"color": "rgba(0,0,0,0)", "shadow": "none"},
         "unselected": {"line": {"opacity": 0.06}},
     }
-    unit = "setting" if any(len(row.rows) > 1 for row in rows) else "run"
+    unit = collection.board.unit
     alt = (
         f"Parallel coordinates of {len(rows)} finished {unit}s: one line per {unit}, through its "
         f"{', '.join(map(readable, names))} and its scores; the higher its {metric}, the stronger its colour. The "
@@ -147,8 +148,8 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
         "hovermode": "closest",
     }
     means_text = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
-    unit = "settings" if collection.board.repeated else "runs"
-    alt = f"{metric} of {len(rows)} {unit} against {readable(name)}.{f' Means: {means_text}' if means_text else ''}"
+    about = f"{metric} of {len(rows)} {collection.board.unit}s against {readable(name)}."
+    alt = f"{about} Means: {means_text}" if means_text else about
     return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)
 
 

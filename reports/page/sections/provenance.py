@@ -15,21 +15,16 @@ from reports.values import is_number, strings
 
 def section(collection: Collection, site: Site) -> Section | None:
     runs = [row.run for row in collection.rows]
-    facts = {collection.key(run): facts_of(run) for run in runs}
-    names = list(dict.fromkeys(name for facts_of_run in facts.values() for name in facts_of_run))
-    shared: dict[str, str] = {}
-    differing: dict[str, list[tuple[str, list[str]]]] = {}
-    for name in names:
-        by_value: dict[str, list[str]] = {}
-        for run in runs:
-            by_value.setdefault(facts[collection.key(run)].get(name, "not recorded"), []).append(collection.label(run))
-        if len(by_value) == 1:
-            shared[name] = next(iter(by_value))
-        else:
-            differing[name] = list(by_value.items())
+    facts = {run: facts_of(run) for run in runs}
+
+    def labels_by(name: str) -> dict[str, list[str]]:
+        return collection.labels_by(lambda run: facts[run].get(name, "not recorded"))
+
+    names = dict.fromkeys(name for of_run in facts.values() for name in of_run)
+    found = {name: labels_by(name) for name in names}
     context = {
-        "shared": shared,
-        "differing": differing,
+        "shared": {name: next(iter(labels)) for name, labels in found.items() if len(labels) == 1},
+        "differing": {name: labels for name, labels in found.items() if len(labels) > 1},
         "count": len(runs),
         "loaded": list(dict.fromkeys(line for run in runs for line in strings(run.part("weights").get("report")))),
         "notes": list(dict.fromkeys(line for run in runs for line in strings(run.manifest.get("notes")))),
@@ -46,16 +41,13 @@ def section(collection: Collection, site: Site) -> Section | None:
 def facts_of(run: Run) -> dict[str, str]:
     """Facts about a run to compare with those of others, by name; facts that are not recorded are left out."""
     data, weights, git, hardware = (run.part(name) for name in ("data", "weights", "git", "hardware"))
-    images = data.get("images")
     gpus = hardware.get("gpus")
     memory = hardware.get("memory_bytes")
     facts: dict[str, Any] = {
         "data": data.get("root") or run.config.get("data"),
         "data fingerprint": data.get("fingerprint"),
         "classes": data.get("classes"),
-        "images": ", ".join(f"{count} {split}" for split, count in images.items())
-        if isinstance(images, Mapping)
-        else None,
+        "images": ", ".join(f"{count} {split}" for split, count in run.images.items()) or None,
         "model": run.config.get("model"),
         "weights": weights.get("source") or run.config.get("weights"),
         "weights digest": weights.get("digest"),

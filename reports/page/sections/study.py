@@ -99,8 +99,8 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
         "weights": [run.config.get("weights") for run in runs],
         "epochs": [run.config.get("epochs") for run in runs],
         "classes": [run.part("data").get("classes") for run in runs],
-        "training images": [_images(run, "train") for run in runs],
-        "test images": [_images(run, "test") for run in runs],
+        "training images": [run.images.get("train") for run in runs],
+        "test images": [run.images.get("test") for run in runs],
         "image size": [run.config.get("image_size") or _default_size(run) for run in runs],
     }
     facts = []
@@ -115,8 +115,3 @@ def _facts(runs: list[Run]) -> list[tuple[str, str, str, bool]]:
 
 def _default_size(run: Run) -> str:
     return STUDY_FACTS["image size"] if run.config.get("weights") == "imagenet" else WEIGHTS_OWN
-
-
-def _images(run: Run, split: str) -> Any:
-    images = run.part("data").get("images")
-    return images.get(split) if isinstance(images, dict) else None

@@ -18,7 +18,7 @@ from harness.explain.attention.collect import Collected, collect
 from harness.explain.attention.head_statistics import STATISTICS, head_statistics, patch_distances
 from harness.explain.attention.relevance import relevance
 from harness.explain.attention.rollout import rollout, transition
-from harness.explain.positions.content import content_length
+from harness.explain.positions.change import content_length
 from harness.training.signals import StopRequested
 from tests.helpers.tiny_vits import CLASS_TOKEN, attention_by_torch, hooks_left, random_images, tiny_vit
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
-from harness.explain.positions.content import content_length
+from harness.explain.positions.change import content_length
 from harness.explain.positions.measures import (
     Measured,
     Numbers,

@@ -20,7 +20,7 @@ GUIDE = (ROOT / "docs" / "development" / "adding-a-figure.md").read_text()
 
 def test_its_files_exist() -> None:
     files = set(re.findall(r"`((?:reports|tests)/[\w./-]+)`", GUIDE))
-    assert {"reports/page/sections/effects.py", "reports/page/build.py", "reports/page/titles.py"} <= files
+    assert {"reports/page/sections/effects.py", "reports/page/build.py", "reports/page/section.py"} <= files
     assert [name for name in files if not (ROOT / name).exists()] == []
 
 

@@ -153,3 +153,28 @@ def test_a_narrow_page_is_not_wider_than_the_window(runs: Path, reader: Reader) 
     page.locator("#curves").scroll_into_view_if_needed()
     expect(page.locator("#curves .plot").first).to_have_class(re.compile(r"\bdrawn\b"))
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW
+
+
+def test_the_verdict_without_an_interval_begins_with_the_images(runs: Path) -> None:
+    for run in runs.iterdir():
+        (run / "predictions.csv").unlink()
+    assert "mean test macro F1 n = 100 images, 3 seeds, sd 0.0103" in Page(build(runs)).text_of("verdict")
+
+
+def test_a_setting_is_sorted_by_the_seeds_that_have_finished(runs: Path) -> None:
+    write(runs / "lr=0.01_s0", None, state="stopped", lr=0.01, seed=0)
+    orders = [cell["data-order"] for cell in Page(build(runs)).all("td", **{"class": "number seeds"})]
+    assert (orders[0], orders[-1]) == ("3", "0")
+
+
+def test_the_axis_of_a_loss_shows_the_highest_seed(tmp_path: Path) -> None:
+    for lr, seed, losses in ((1e-4, 0, (1.0, 0.5)), (1e-4, 1, (3.0, 0.5)), (1.0, 0, (90.0, 90.0, 90.0))):
+        run = write_seed(tmp_path, lr, seed, 0.9 - lr / 2, 5)
+        rows = [{"step": 1, "epoch": 1, "val/loss": losses[0]}, {"step": 2, "epoch": 2, "val/loss": losses[1]}]
+        rows += [{"step": step, "epoch": step, "train/loss": loss} for step, loss in enumerate(losses, start=1)]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["data"]["classes"] = 2
+        (run / "manifest.json").write_text(json.dumps(manifest))
+    build(tmp_path)
+    assert charts(tmp_path / "report")["curves-val-loss"]["layout"]["yaxis"]["range"][1] > 3

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports import columns
 from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard, to_json
 from reports.stats.leaderboard_table import render, wide_columns
@@ -132,6 +133,22 @@ def test_digits_suffice_to_tell_values_apart(tmp_path: Path) -> None:
     text = render(leaderboard(read_runs(tmp_path)), 120)
     found = [line.split()[1] for line in text.splitlines() if re.match(r"\d ", line)]
     assert found == ["0.10000000000000001", "0.12345678901", "0.12345678902", "default", "true", "text"]
+
+
+def test_values_of_two_types_do_not_get_more_digits() -> None:
+    assert columns.spelled([1, 1.0, 0.1]) == ("1", "1", "0.1")
+
+
+def test_a_best_run_without_a_test_score_is_called_so(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for lr in (1e-5, 1e-4)[seed:]:
+            run = write(tmp_path / f"{lr:g}-{seed}", 0.9 - lr, lr=lr, seed=seed)
+            summary = {key: value for key, value in run.summary.items() if not key.startswith("test/")}
+            (run.path / "summary.json").write_text(json.dumps(summary))
+    runs = read_runs(tmp_path)
+    for chosen in (runs, [run for run in runs if run.config["seed"] == 0]):
+        note = leaderboard(chosen).notes[0]
+        assert note.endswith("It has no score on test images.") and "n = 0" not in note
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from harness import track
 from harness.cli import main
 from harness.config import RunConfig
 from reports.collection import Collection
-from reports.page.titles import TITLES
+from reports.page.section import TITLES
 from reports.runs import Run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.wandb_report import dashboard

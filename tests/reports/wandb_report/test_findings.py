@@ -8,7 +8,7 @@ import pytest
 
 from reports.collection import Collection
 from reports.columns import Column
-from reports.page.titles import TITLES
+from reports.page.section import TITLES
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard
 from reports.wandb_report.findings import findings, warnings
