@@ -56,13 +56,15 @@ class RunLogger:
         summary = self.folder.read("summary.json")
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
-            if change := folder_change(self.folder.read("manifest.json").get("data") or {}, image_folder):
+            if change := folder_change(self.folder.read_manifest()[0].get("data") or {}, image_folder):
                 self.console.say(f"{change}: its scores and its model are of the earlier data.")
             return False
         self._check_settings()
         self._open = True
         (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
-        earlier = self.folder.read("manifest.json")
+        earlier, damage = self.folder.read_manifest()
+        if damage:
+            self.console.say(f"{damage}: it is written again. Its earlier starts and the id of its W&B run are lost.")
         recipe_notes = recipes.notes(self.config.to_dict())
         # W&B's id lives in the folder, so that the same command resumes the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
@@ -80,7 +82,7 @@ class RunLogger:
                 "notes": [*self._processes.notes, *image_folder.notes, *recipe_notes],
                 "ignored_files": image_folder.ignored,
                 "earlier_starts": [
-                    *earlier.get("earlier_starts", []),
+                    *(earlier.get("earlier_starts") or []),
                     *([earlier["started"]] if earlier.get("started") else []),
                 ],
             },
