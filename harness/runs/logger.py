@@ -81,10 +81,7 @@ class RunLogger:
                 "precision": self._processes.precision,
                 "notes": [*self._processes.notes, *image_folder.notes, *recipe_notes],
                 "ignored_files": image_folder.ignored,
-                "earlier_starts": [
-                    *(earlier.get("earlier_starts") or []),
-                    *([earlier["started"]] if earlier.get("started") else []),
-                ],
+                "earlier_starts": [*(earlier.get("earlier_starts") or []), *filter(None, [earlier.get("started")])],
             },
         )
         self.folder.write("summary.json", {"state": "running"})

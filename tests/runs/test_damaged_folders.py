@@ -16,6 +16,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from harness.cli.main import main, run
 from harness.config import RunConfig
+from harness.errors import TrainingError
 from harness.options import arguments
 from harness.predict import open_run
 from harness.train import Outcome, fit
@@ -119,6 +120,31 @@ def test_the_interrupted_run_resumes(interrupted: tuple[RunConfig, Path], tmp_pa
     assert outcome.state == "finished"
     rows = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if "val/f1" in row] == [1, 2]
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_best_checkpoint_that_could_not_be_written_is_not_in_the_summary(
+    data_folder: Path, tmp_path: Path, patch: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Both epochs are better than the one before; the disk has room for the checkpoints of so many."""
+    save_best, better = checkpoint.save_best, iter([True, True])
+
+    def save_until_full(*arguments: Any, **options: Any) -> None:
+        if options["scores"]["best/epoch"] > writes:
+            raise TrainingError("The disk is full.")
+        save_best(*arguments, **options)
+
+    monkeypatch.setattr("harness.train.save_best", save_until_full)
+    monkeypatch.setattr("harness.train._better", lambda *_: next(better))
+    with pytest.raises(TrainingError, match="The disk is full"):
+        fit(settings(data_folder, tmp_path))
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "failed"
+    kept = checkpoint.best_scores(folder / "checkpoints" / "best.safetensors")
+    assert {key: summary[key] for key in summary if key.startswith("best/") and summary[key] is not None} == kept
+    assert kept.get("best/epoch") == (writes or None)
+    assert build(tmp_path).is_file()
 
 
 @pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
