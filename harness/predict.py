@@ -33,7 +33,7 @@ from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
 from harness.runs.folder import BEST, RunFolder, check_exists
 from harness.runs.intervals import score_intervals
-from harness.runs.reading import ANOTHER_RUN, refuse_links
+from harness.runs.reading import refuse_links
 from harness.runs.reliability import temperature
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
@@ -46,7 +46,7 @@ def best_of(run_folder: Path) -> BestCheckpoint:
     check_exists(run_folder)
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
-        if checkpoint_note := RunFolder(run_folder).read("manifest.json", ANOTHER_RUN).get("checkpoint"):
+        if checkpoint_note := RunFolder(run_folder).read_manifest()[0].get("checkpoint"):
             raise HarnessError(f"{run_folder} no longer has its best checkpoint: {checkpoint_note}.")
         raise HarnessError(
             f"{run_folder} holds no best checkpoint ({path.relative_to(run_folder)}). Give a run folder whose run has "
@@ -86,8 +86,10 @@ def open_run(
         )
     dataset = open_dataset(image_folder, best.preprocessing, config)
     if not data:
-        recorded = RunFolder(run_folder).read("manifest.json", "Give --data, or another run folder.").get("data") or {}
-        if change := what_changed(recorded, dataset.fingerprint, dataset.facts()["images"]):
+        manifest, problem = RunFolder(run_folder).read_manifest()
+        if problem:
+            say(f"{problem}: whether the images have changed since the run is not known.")
+        if change := what_changed(manifest.get("data") or {}, dataset.fingerprint, dataset.facts()["images"]):
             say(f"{change}: the results are not those of the images that the run was tested on.")
     return best, config, dataset
 

@@ -29,7 +29,7 @@ from harness.runs.context import RunContext
 from harness.runs.folder import BEST, PROBE, STATE
 from harness.runs.logger import RunLogger
 from harness.runs.rules import epoch_order
-from harness.runs.summary import error_facts
+from harness.runs.summary import error_facts, kept_best
 from harness.runs.training_row import training_row
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
@@ -95,7 +95,7 @@ def fit(config: RunConfig) -> Outcome:
         except BaseException as error:
             stop.finishing()
             state, exit_code = ("infeasible", error.exit_code) if isinstance(error, InfeasibleError) else ("failed", 1)
-            facts = error_facts(error, processes.device)
+            facts = error_facts(error, processes.device) | kept_best(run_logger.folder)
             cause = in_words(error, run_logger.folder.path)
             reason = str(cause or error) or type(error).__name__
             run_logger.end(state, exit_code=exit_code, reason=reason, results=facts)

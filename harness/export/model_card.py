@@ -48,7 +48,10 @@ def model_card(
 ) -> str:
     """The card, in Markdown. `fingerprint` is that of the data that the exported files were scored on."""
     folder = RunFolder(run_folder)
-    summary, manifest = folder.read("summary.json", ANOTHER_RUN), folder.read("manifest.json", ANOTHER_RUN)
+    summary = folder.read("summary.json", ANOTHER_RUN)
+    manifest, damage = folder.read_manifest()
+    caveats = [f"{damage}: the run's data, start weights and notes are not known."] if damage else []
+    caveats += caveats_of(summary, manifest, fingerprint)
     name = run_folder.resolve().name
     parts = [
         _metadata(name, best, passed, summary),
@@ -61,7 +64,7 @@ def model_card(
         _section("Data and start weights", _origin(best, manifest, fingerprint)),
         _section("Settings", _settings(best)),
         _section("What attention maps show", _evidence(run_folder)),
-        _section("Beware", "\n".join(f"* {_text(each)}" for each in caveats_of(summary, manifest, fingerprint))),
+        _section("Beware", "\n".join(f"* {_text(each)}" for each in caveats)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -11,8 +11,8 @@ from typing import Any
 from harness.errors import WeightsError
 from harness.model.norm_eps import checked_norm_eps
 from harness.model.shards import INDEX, read_object
-from harness.model.weights_file import FOLDER_NAMES
-from harness.runs.reading import kind_of
+from harness.model.weights_file import FOLDER_NAMES, read_metadata
+from harness.runs.reading import kind_of, parse_json
 
 MAX_BYTES = 10_000_000  # of a description; real ones have a few thousand
 # PIL's numbers, as Hugging Face writes them.
@@ -51,6 +51,15 @@ def description_of(weights: Path, pool: str) -> Description:
         return Description(" and ".join(sources), num_heads=_heads(config), norm_eps=_norm_eps(config), **prepared)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{' and '.join(sources)} beside {weights} cannot be used: {error}.") from error
+
+
+def stated_norm_eps(weights: Path, pool: str) -> float | None:
+    """What layer norms add to the variance, if a weights file or the files beside it say so. Raises WeightsError."""
+    own = read_metadata(weights).get("norm_eps")  # a run's checkpoint
+    try:
+        return checked_norm_eps(parse_json(own)) if own else description_of(weights, pool).norm_eps
+    except ValueError as error:
+        raise WeightsError(f"{weights}: 'norm_eps' in its metadata cannot be used ({error}).") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 from torch import nn
 
 from harness.config import RunConfig
-from harness.errors import WeightsError
 from harness.model import adapter
+from harness.model.architectures import entry_of
+from harness.model.description import stated_norm_eps
 from harness.model.drop_path import add_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
 from harness.model.lora import add_lora
 from harness.model.new_model import new_model
-from harness.model.norm_eps import checked_norm_eps, norm_eps, set_norm_eps
-from harness.model.preprocessing import (
-    Preprocessing,
-    assumptions,
-    description_for,
-    preprocessing_of,
-    timm_assumptions,
-)
+from harness.model.norm_eps import norm_eps, set_norm_eps
+from harness.model.preprocessing import Preprocessing, assumptions, preprocessing_of, timm_assumptions
 from harness.model.pretrained import weights_path
 from harness.model.shards import digest
 from harness.model.timm_model import batch_norms_kept
 from harness.model.weights import load_file
-from harness.model.weights_file import read_metadata
 from harness.settings.model import NAMED_WEIGHTS
 
 
@@ -55,7 +47,7 @@ def build_model(config: RunConfig, num_classes: int) -> Loaded:
         report = load_file(model, name, path, config.weights_key)
         content = digest(path) + (f" {config.weights_key}" if config.weights_key else "")
         if weights not in NAMED_WEIGHTS:
-            eps = _norm_eps_beside(name, path)
+            eps = stated_norm_eps(path, entry_of(name).pool)
             if eps is not None and eps != norm_eps(model):
                 set_norm_eps(model, eps)
                 content += f" eps {eps:g}"  # it need not stand in the weights file itself
@@ -75,12 +67,3 @@ def build_model(config: RunConfig, num_classes: int) -> Loaded:
         enable_grad_checkpointing(model)
     source = f"{weights} ({path.name})" if path is not None and weights in NAMED_WEIGHTS else weights
     return Loaded(model, preprocessing, report, source, content)
-
-
-def _norm_eps_beside(name: str, path: Path) -> float | None:
-    """What the layer norms of a weights file add to the variance, if its metadata or the files beside it say so."""
-    own = read_metadata(path).get("norm_eps")  # a run's checkpoint
-    try:
-        return checked_norm_eps(json.loads(own)) if own else description_for(name, path).norm_eps
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: 'norm_eps' in its metadata cannot be used ({error}).") from error

@@ -88,6 +88,13 @@ class RunFolder:
         except FileNotFoundError:
             return {}
 
+    def read_manifest(self) -> tuple[dict[str, Any], str]:
+        """`manifest.json`, and what is wrong with it: a run can be used without knowing where it comes from."""
+        try:
+            return self.read("manifest.json"), ""
+        except UnreadableError as error:
+            return {}, f"{self.path}/{error.reason}"
+
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False)
         # Words of the command that are not UTF-8 become JSON escapes, which are read back as the same words.

@@ -42,8 +42,6 @@ class RunLogger:
         self._open = False  # between begin and end
         self._processes = processes
         self._began = time.perf_counter()
-        for note in processes.notes:
-            self.console.say(note)
 
     def begin(self, image_folder: ImageFolder, hold: contextlib.ExitStack) -> bool:
         """Open the run folder, locked until `hold` closes; False when this run has finished before. Main rank only."""
@@ -56,14 +54,16 @@ class RunLogger:
         summary = self.folder.read("summary.json")
         if summary.get("state") == "finished":
             self.console.say(f"This run has finished before: {self.folder.path} (--fresh starts it over)")
-            if change := folder_change(self.folder.read("manifest.json").get("data") or {}, image_folder):
+            if change := folder_change(self.folder.read_manifest()[0].get("data") or {}, image_folder):
                 self.console.say(f"{change}: its scores and its model are of the earlier data.")
             return False
         self._check_settings()
         self._open = True
         (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
-        earlier = self.folder.read("manifest.json")
-        recipe_notes = recipes.notes(self.config.to_dict())
+        earlier, damage = self.folder.read_manifest()
+        if damage:
+            self.console.say(f"{damage}: it is written again. Its earlier starts and the id of its W&B run are lost.")
+        notes = [*self._processes.notes, *image_folder.notes, *recipes.notes(self.config.to_dict())]
         # W&B's id lives in the folder, so that the same command resumes the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
         self.folder.write("config.json", self.config.to_dict())
@@ -77,13 +77,13 @@ class RunLogger:
                 "processes": self._processes.world,
                 "device": str(self._processes.device.type),
                 "precision": self._processes.precision,
-                "notes": [*self._processes.notes, *image_folder.notes, *recipe_notes],
+                "notes": notes,
                 "ignored_files": image_folder.ignored,
                 "earlier_starts": [*(earlier.get("earlier_starts") or ()), *filter(None, [earlier.get("started")])],
             },
         )
         self.folder.write("summary.json", {"state": "running"})
-        for note in (*image_folder.notes, *recipe_notes):
+        for note in notes:
             self.console.say(note)
         # W&B locks what a sweep chose, so what was used instead needs separate keys.
         used = {f"override/{name}": getattr(self.config, name) for name in overridden()}

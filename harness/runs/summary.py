@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import resource
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import NotEnoughMemoryError, printable
+from harness.errors import HarnessError, NotEnoughMemoryError, printable
 from harness.launch.gpus import gpu_share
 from harness.launch.proc import memory_in
 from harness.runs import metric_table
+from harness.runs.folder import BEST, RunFolder
 from harness.runs.rules import below_one
 
 if TYPE_CHECKING:
@@ -85,3 +87,13 @@ def _with_interval(results: dict[str, Any], key: str) -> str:
     if low is None or high is None:
         return value
     return f"{value}  (95 % interval {low:.4f} to {below_one(high):.4f}, n = {results['test/n']})"
+
+
+def kept_best(folder: RunFolder) -> dict[str, float | None]:
+    """best/* of the checkpoint on disk. Scores are written before it, so a run whose disk is full names a later one."""
+    from harness.training.checkpoint import best_scores
+
+    with contextlib.suppress(OSError, HarnessError):
+        kept = best_scores(folder.checkpoints / BEST)
+        return {key: kept.get(key) for key in folder.read("summary.json") if key.startswith("best/")}
+    return {}

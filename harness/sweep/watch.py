@@ -16,7 +16,6 @@ from rich.live import Live
 
 from harness.errors import printable
 from harness.runs.folder import RunFolder
-from harness.runs.reading import UnreadableError
 from harness.sweep.execution.metrics_reader import MetricsReader, value_after
 from harness.sweep.execution.time_limit import median_seconds
 from harness.sweep.search.trial_queue import TrialQueue
@@ -85,10 +84,7 @@ class SweepWatch:
 
 def _was_resumed(folder: Path) -> bool:
     """Whether a run had started before; False if its folder is on another machine."""
-    try:
-        return bool(RunFolder(folder).read("manifest.json").get("earlier_starts"))
-    except UnreadableError:
-        return False
+    return bool(RunFolder(folder).read_manifest()[0].get("earlier_starts"))
 
 
 def watch(trial_queue: TrialQueue, console: Console | None = None) -> None:

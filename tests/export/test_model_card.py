@@ -71,6 +71,12 @@ def test_evidence_is_shown_and_its_absence_said(copy: Path) -> None:
     assert "Not known: evidence.json is damaged" in card(copy)
 
 
+def test_a_damaged_manifest_is_a_caveat(copy: Path) -> None:
+    (copy / "manifest.json").write_text("[]")
+    text = card(copy)
+    assert "manifest.json is damaged (it holds a list instead of an object): the run's data, start weights" in text
+
+
 def test_names_from_a_run_folder_are_text(copy: Path) -> None:
     hostile = "<script>alert(1)</script>|*x*\n# title\x1b[2J"
     table = (copy / "per_class.csv").read_text().replace("class 0", f'"{hostile}"')

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from harness.cli.main import main, run
 from harness.config import RunConfig
+from harness.errors import TrainingError
 from harness.options import arguments
+from harness.predict import open_run
 from harness.train import Outcome, fit
 from harness.training import checkpoint
 from reports.page.build import build
@@ -120,6 +122,31 @@ def test_the_interrupted_run_resumes(interrupted: tuple[RunConfig, Path], tmp_pa
     assert [row["epoch"] for row in rows if "val/f1" in row] == [1, 2]
 
 
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_best_checkpoint_that_could_not_be_written_is_not_in_the_summary(
+    data_folder: Path, tmp_path: Path, patch: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Both epochs are better than the one before; the disk has room for the checkpoints of so many."""
+    save_best, better = checkpoint.save_best, iter([True, True])
+
+    def save_until_full(*arguments: Any, **options: Any) -> None:
+        if options["scores"]["best/epoch"] > writes:
+            raise TrainingError("The disk is full.")
+        save_best(*arguments, **options)
+
+    monkeypatch.setattr("harness.train.save_best", save_until_full)
+    monkeypatch.setattr("harness.train._better", lambda *_: next(better))
+    with pytest.raises(TrainingError, match="The disk is full"):
+        fit(settings(data_folder, tmp_path))
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["state"] == "failed"
+    kept = checkpoint.best_scores(folder / "checkpoints" / "best.safetensors")
+    assert {key: summary[key] for key in summary if key.startswith("best/") and summary[key] is not None} == kept
+    assert kept.get("best/epoch") == (writes or None)
+    assert build(tmp_path).is_file()
+
+
 @pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("name", FILES)
 def test_the_same_command_on_a_damaged_folder(
@@ -129,11 +156,44 @@ def test_the_same_command_on_a_damaged_folder(
     folder = copied(folder, tmp_path)
     (folder / name).write_bytes(content)
     result = train_again(config, tmp_path)
-    if name == "config.json" or (name != "metrics.jsonl" and content not in OBJECTS.values()):
+    is_object = name != "metrics.jsonl" and content not in OBJECTS.values()
+    if name in ("config.json", "manifest.json") or is_object:
         assert result.exit_code == 0, result.output  # written again by every start
         assert json.loads((folder / "config.json").read_text())["lr"] == config.lr
+        lost = f"{folder / 'manifest.json'} is damaged ("
+        assert (lost in result.output) == (name == "manifest.json" and not is_object)
     else:
         is_one_sentence(result, str(folder / name), "is damaged (", "--fresh")
+
+
+def test_a_finished_run_with_a_damaged_manifest_is_not_run_again(finished: Outcome, tmp_path: Path) -> None:
+    folder = copied(finished.folder, tmp_path)
+    (folder / "manifest.json").write_text("{")
+    result = train_again(RunConfig.from_dict(json.loads((folder / "config.json").read_text())), tmp_path)
+    assert result.exit_code == 0 and "This run has finished before" in result.output
+
+
+def test_a_manifest_whose_entries_are_null_resumes(interrupted: tuple[RunConfig, Path], tmp_path: Path) -> None:
+    config, folder = interrupted
+    folder = copied(folder, tmp_path)
+    names = ("earlier_starts", "started", "wandb_run_id", "data", "notes")
+    (folder / "manifest.json").write_text(json.dumps(dict.fromkeys(names)))
+    assert train_again(config, tmp_path).exit_code == 0
+
+
+def test_a_damaged_manifest_costs_only_what_is_read_from_it(finished: Outcome, tmp_path: Path) -> None:
+    """Scores, maps, tested claims and exports come from the checkpoint and the images."""
+    folder = copied(finished.folder, tmp_path)
+    (folder / "manifest.json").write_text('{"data": 1}')
+    note = f"{folder / 'manifest.json'} is damaged (data is a number instead of an object): whether the images have"
+    evaluated = invoke("evaluate", folder, "--json")
+    assert evaluated.exit_code == 0 and note in evaluated.stderr, evaluated.output
+    assert json.loads(evaluated.stdout)["test/f1"] == finished.summary["test/f1"]
+    said: list[str] = []
+    open_run(folder, None, None, said.append)  # as explain and verify do
+    assert [sentence.startswith(note) for sentence in said] == [True]
+    (folder / "checkpoints" / "best.safetensors").unlink()
+    is_one_sentence(invoke("evaluate", folder), f"{folder} holds no best checkpoint")
 
 
 @pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)
@@ -145,9 +205,7 @@ def test_commands_that_use_a_damaged_folder(
     (folder / name).write_bytes(content)
     for command in commands_on(folder, data_folder):
         result = invoke(*command)
-        if result.exit_code:
-            is_one_sentence(result, str(folder / name), "is damaged (")
-            assert "same command with --fresh" not in result.stderr  # these commands have no such option
+        assert result.exit_code == 0, result.output  # they need the checkpoint alone
     page = Page(build(tmp_path))
     if name == "metrics.jsonl" or content in OBJECTS.values():
         assert f"{name} is damaged (" in page.text_of("")

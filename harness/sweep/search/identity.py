@@ -24,7 +24,8 @@ class Contents:
     """Fingerprints of the files that runs read. A file that is not listed is identified by its path."""
 
     data: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)  # by data_key
-    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 by path of the file or folder
+    # SHA-256, and what layer norms add if that is not what the model's own add, by path of the file or folder.
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_contents(configs: Iterable[RunConfig]) -> Contents:
@@ -36,17 +37,19 @@ def read_contents(configs: Iterable[RunConfig]) -> Contents:
             folder = load_image_folder(config)
             data[key] = fingerprint(folder, folder.digests)
         if config.weights not in NAMED_WEIGHTS and (path := _absolute(config.weights)) not in weights:
-            weights[path] = _digest(path)
+            weights[path] = _digest(path, config.model)
     return Contents(data, weights)
 
 
 def recorded_contents(config: RunConfig, manifest: Mapping[str, Any]) -> Contents:
     """The fingerprints that a run's manifest records."""
     data, weights = (manifest.get(name) or {} for name in ("data", "weights"))
+    # --weights-key stands after the digest; it is a setting by itself.
+    digest, _, added = str(weights.get("digest") or "").partition(" ")
+    eps = added.removeprefix(f"{config.weights_key} ")
     return Contents(
         {data_key(config): data["fingerprint"]} if data.get("fingerprint") else {},
-        # --weights-key stands after the digest; it is a setting by itself.
-        {_absolute(config.weights): str(weights["digest"]).partition(" ")[0]} if weights.get("digest") else {},
+        {_absolute(config.weights): f"{digest} {eps}" if eps.startswith("eps ") else digest} if digest else {},
     )
 
 
@@ -104,12 +107,29 @@ def point_identity(sweep: Sweep, point: Mapping[str, Any], contents: Contents) -
         return f"invalid-{identity_of(point)}"
 
 
-def _digest(path: str) -> str:
-    """SHA-256 of a weights file, or of those that a folder or an index names: what a run's manifest records."""
+def _digest(path: str, model: str) -> str:
+    """SHA-256 of a weights file, or of those that a folder or an index names: what a run's manifest records.
+
+    What its layer norms add follows if it is not what the model's own add, because another file may say it.
+    """
+    from harness.model.architectures import entry_of
+    from harness.model.description import stated_norm_eps
     from harness.model.shards import digest
     from harness.model.weights_file import check_file  # imports torch
 
-    return digest(check_file(path))
+    file = check_file(path)
+    eps = stated_norm_eps(file, entry_of(model).pool)
+    return digest(file) if eps is None or eps == _own_norm_eps(model) else f"{digest(file)} eps {eps:g}"
+
+
+def _own_norm_eps(model: str) -> float | None:
+    import torch
+
+    from harness.model.new_model import new_model
+    from harness.model.norm_eps import norm_eps
+
+    with torch.device("meta"):
+        return norm_eps(new_model(model, None, num_classes=1))
 
 
 def _absolute(path: str) -> str:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from harness.config import RunConfig
 from harness.errors import WeightsError
+from harness.model.new_model import new_model
 from harness.model.shards import digest
+from harness.model.vit import build_model
 from harness.sweep.search.identity import identity, read_contents, recorded_contents
 
 
@@ -39,6 +42,25 @@ def test_weights_in_several_files_are_identified_by_all_of_them(data_folder: Pat
         data = {"fingerprint": next(iter(contents.data.values()))}
         recorded = {"data": data, "weights": {"digest": digest(one) + (f" {key}" if key else "")}}
         assert identity(config, recorded_contents(config, recorded)) == identity(config, contents)
+
+
+@pytest.mark.parametrize("key", [None, "model"])
+def test_what_layer_norms_add_is_part_of_the_weights(data_folder: Path, tmp_path: Path, key: str | None) -> None:
+    """config.json beside a file changes what it computes, and no byte of it."""
+    save_file(new_model("vit_demo", 32, 3).state_dict(), tmp_path / "model.safetensors")
+    config = RunConfig(data=str(data_folder), model="vit_demo", weights=str(tmp_path), image_size=32)
+    keyed = dataclasses.replace(config, weights_key=key)
+    identities = {}
+    for eps in (None, 1e-6, 1e-12):
+        (tmp_path / "config.json").write_text(json.dumps({"layer_norm_eps": eps} if eps else {}))
+        contents = read_contents([config])
+        identities[eps] = identity(keyed, contents)
+        recorded = str(build_model(config, 3).weights_digest)
+        if key:
+            recorded = recorded.replace(" eps", f" {key} eps") if " " in recorded else f"{recorded} {key}"
+        manifest = {"data": {"fingerprint": next(iter(contents.data.values()))}, "weights": {"digest": recorded}}
+        assert identity(keyed, recorded_contents(keyed, manifest)) == identities[eps]
+    assert identities[None] == identities[1e-6] != identities[1e-12]
 
 
 def test_a_weights_file_is_identified_by_its_digest_and_a_folder_without_weights_is_refused(
