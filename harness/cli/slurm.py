@@ -112,7 +112,7 @@ def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: fl
     from harness.slurm.requeue import reason_to_end
 
     with begun_sweep(file, runs_dir, storage) as (_, trial_queue):
-        reason = reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), since=since, code=code)
+        reason = reason_to_end(trial_queue, queue.state(task), queue.time_limit(task), task, since=since, code=code)
     if reason:
         click.echo(f"Task {task} ends: {reason}.")
     else:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.doctor.check import Check, succeeds_within
+from harness.errors import first_line
 
 
 def wandb_check() -> Check:
@@ -83,7 +84,7 @@ def accelerate_check() -> Check:
         config = yaml.safe_load(file.read_text())
         kind = str(config.get("distributed_type", "NO"))
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        return Check("accelerate", "warn", f"{file} cannot be read: {str(error).splitlines()[0]}", scope)
+        return Check("accelerate", "warn", f"{file} cannot be read: {first_line(error)}", scope)
     keys = ("distributed_type", "num_processes", "num_machines", "mixed_precision", "gpu_ids")
     detail = f"{file}: " + ", ".join(f"{key} {config[key]}" for key in keys if key in config)
     if kind not in ("NO", "MULTI_GPU", "MULTI_CPU"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.doctor.check import GB, Check
+from harness.errors import first_line
 from harness.launch.gpus import count_gpus
 
 PROJECT = "vit-harness"
@@ -41,7 +42,7 @@ def probe() -> None:
                 name = torch.cuda.get_device_name(index)
                 facts["devices"].append({"name": name, "bytes": total, "free": free, "bf16": bf16})
         except Exception as error:
-            facts["cuda_error"] = (str(error) or type(error).__name__).splitlines()[0]
+            facts["cuda_error"] = first_line(error)
     print(json.dumps(facts))
 
 

@@ -58,9 +58,7 @@ def jobs(comment: str) -> list[QueuedJob]:
     """This user's jobs with this comment, one entry per task. Raises HarnessError."""
     lines = _output("squeue", "--array", "--noheader", f"--user={getpass.getuser()}", f"--format={FIELDS}").splitlines()
     rows = [line.split("|", 5) for line in lines]
-    return [
-        QueuedJob(id, state, nodes, left, reason) for id, state, nodes, left, reason, text in rows if text == comment
-    ]
+    return [QueuedJob(*row[:5]) for row in rows if row[5:] == [comment]]  # a comment of another job may have lines
 
 
 def state(job: str) -> str:

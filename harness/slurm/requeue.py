@@ -6,6 +6,7 @@ import signal
 
 from harness.runs.rules import duration
 from harness.slurm.job import WARNING_SECONDS
+from harness.sweep.execution.budget import SPENT
 from harness.sweep.execution.time_limit import median_seconds
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import STARTABLE
@@ -14,9 +15,9 @@ INTERRUPTED = 128 + signal.SIGTERM
 
 
 def reason_to_end(
-    trial_queue: TrialQueue, state: str, time_limit: float | None, *, since: float, code: int
+    trial_queue: TrialQueue, state: str, time_limit: float | None, task: str, *, since: float, code: int
 ) -> str | None:
-    """Why a job ends for good; None if it is to be queued again.
+    """Why a task of a job array ends for good; None if it is to be queued again.
 
     `state` and `time_limit` (seconds) are Slurm's, `since` (Unix time) and `code` are the start and the exit code of
     the worker.
@@ -25,8 +26,11 @@ def reason_to_end(
         return f"its worker failed with exit code {code}"
     if state != "RUNNING":
         return f"it is {state.lower() or 'unknown to Slurm'}"
-    if trial_queue.study.user_attrs.get("stop_asked", 0.0) > since:  # by the clock of the machine that asked
+    attributes = trial_queue.study.user_attrs
+    if attributes.get("stop_asked", 0.0) > since:  # by the clock of the machine that asked
         return "the sweep was stopped"
+    if attributes.get(SPENT.format(job=task), 0.0) > since:
+        return "its --max-hours, --target or --patience was reached"
     if not any(record.state in STARTABLE for record in trial_queue.records()):
         return "no trials are left to start"
     expected = median_seconds(trial_queue.study.get_trials(deepcopy=False))

@@ -35,7 +35,7 @@ class SweepWatch:
 
     def __init__(self, trial_queue: TrialQueue) -> None:
         self.sweep, self.trial_queue = trial_queue.sweep, trial_queue
-        self._readers: dict[int, MetricsReader] = {}  # by trial number
+        self._readers: dict[str, MetricsReader] = {}  # by run folder: a trial may move to another machine
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
     def rows(self) -> list[Row]:
@@ -57,7 +57,7 @@ class SweepWatch:
     def _running(self, record: TrialRecord, trial: FrozenTrial, note: Whereabouts | None) -> Row:
         if note is None:  # its runner is about to start it
             return Row(record, record.owner or "")
-        reader = self._readers.setdefault(record.number, MetricsReader(Path(note.path) / "metrics.jsonl"))
+        reader = self._readers.setdefault(note.path, MetricsReader(Path(note.path) / "metrics.jsonl"))
         reader.read()
         if reader.newest is not None:
             epoch, metric = reader.epoch, value_after(reader.validations, self.sweep.metric.name)

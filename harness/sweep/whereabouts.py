@@ -38,13 +38,17 @@ class Whereabouts:
         return printable(f"{self.host} (job {self.job})" if self.job else self.host)
 
 
+def slurm_job() -> str:
+    """The job of Slurm, or the task of an array, that this process belongs to; empty outside of Slurm."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
 def write_whereabouts(trial_queue: TrialQueue, number: int, folder: RunFolder, epochs: int) -> None:
     """Store where a trial runs: here, in this folder."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     host = os.environ.get("SLURMD_NODENAME") or platform.node()
-    note = {"host": host, "job": job, "path": str(folder.path), "epochs": epochs}
+    note = {"host": host, "job": slurm_job(), "path": str(folder.path), "epochs": epochs}
     set_attribute(trial_queue.study, number, RUN, note)
 
 

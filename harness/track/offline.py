@@ -35,7 +35,7 @@ def sync(folder: Path) -> int:
         _repair(folder)
     code = subprocess.run(_command(folder, kept), cwd=folder).returncode
     # `wandb sync` also exits with 0 if it could not read all of a run, but then leaves no `.synced` file.
-    return code or int(bool(waiting(folder)))
+    return 128 - code if code < 0 else code or int(bool(waiting(folder)))
 
 
 def waiting(folder: Path) -> list[Path]:

@@ -40,6 +40,8 @@ def test_jobs_of_a_sweep_are_those_with_its_comment(program: Callable[[str, str]
         queue.QueuedJob("7_1", "PENDING", "", "10:00", "Resources"),
     ]
     assert [job.id for job in queue.jobs("harness sweep /a")] == ["8"]
+    program("squeue", "printf '9|RUNNING|n1|9:00|None|of another program,\\nin two lines\\n'")
+    assert queue.jobs("harness sweep /a") == []
 
 
 def test_the_id_of_a_submitted_job(program: Callable[[str, str], Path]) -> None:

@@ -130,6 +130,23 @@ def test_skipped_trials_do_not_run_until_they_are_retried(ended: tuple[Path, Pat
     assert again.study.trials[claimed.number].params == {"seed": 1}  # what Optuna's samplers read
 
 
+def test_a_number_names_its_own_trial_after_a_search_has_grown(tmp_path: Path) -> None:
+    """An added point of a Bayesian search, and a trial of its raised count, may have the same place."""
+    lr = {"lr": {"distribution": "uniform", "min": 1e-5, "max": 1e-1}}
+    sweep = read_sweep(write_sweep(tmp_path / "tiny.yaml", tmp_path, method="bayes", parameters=lr))
+    TrialQueue.open(sweep, Search(count=1), tmp_path, None).add([{"lr": 0.5}])
+    queue = TrialQueue.open(sweep, Search(count=2), tmp_path, None)
+    assert [record.number for record in redo.skip(queue, (1,))] == [1]
+    assert {record.number: record.state for record in queue.records()} == {0: "waiting", 1: "skipped", 2: "waiting"}
+    while claimed := queue.claim():
+        queue.end(claimed, "failed", reason="a bug")
+    redo.retry(queue, tmp_path, (1,), failed=False)
+    redo.skip(queue, (2,))
+    assert sorted(record.state for record in queue.records()) == ["failed", "skipped", "waiting"]
+    [waiting] = [record for record in queue.records() if record.state == "waiting"]
+    assert waiting.settings == {"lr": 0.5}
+
+
 def test_more_memory_runs_an_infeasible_trial_again(ended: tuple[Path, Path, TrialQueue]) -> None:
     _, folder, queue = ended
     for memory in (None, 900, 1000, 1099):

@@ -88,6 +88,23 @@ def test_rows_of_runs_here_and_elsewhere(begun: tuple[Sweep, TrialQueue], tmp_pa
     assert least <= first.seconds_left * 1.001 and first.seconds_left <= (time.time() - before) * 0.6 / 2 * 1.001
 
 
+def test_a_trial_that_another_machine_has_taken_over_is_followed_there(
+    begun: tuple[Sweep, TrialQueue], tmp_path: Path
+) -> None:
+    _, queue = begun
+    claimed = queue.claim()
+    assert claimed is not None
+    folder = tmp_path / "tiny" / "run"
+    folder.mkdir()
+    write_rows(folder, 1)
+    write_whereabouts(queue, claimed.number, RunFolder(folder), 4)
+    view = SweepWatch(queue)
+    assert view.rows()[0].epoch == 1.4
+    write_whereabouts(queue, claimed.number, RunFolder(Path("/on/another/disk")), 4)
+    queue.report(claimed, 3, 0.3)
+    assert (view.rows()[0].epoch, view.rows()[0].metric) == (3.0, 0.3)
+
+
 def test_a_table_of_a_running_sweep(begun: tuple[Sweep, TrialQueue], tmp_path: Path) -> None:
     sweep, queue = begun
     claimed = queue.claim()

@@ -21,7 +21,7 @@ from PIL import Image
 
 from harness import track
 from harness.config import RunConfig
-from harness.track import service
+from harness.track import offline, service
 from harness.track.settings import seconds_of, wandb_settings
 from tests import ROOT
 from tests.helpers.wandb_server import API_KEY, WandbServer
@@ -534,6 +534,13 @@ def test_importing_the_module_does_not_import_wandb(environment: dict[str, str])
 )
 def test_artifact_names(text: str, name: str) -> None:
     assert track.artifact_name(text) == name
+
+
+def test_a_killed_sync_has_the_exit_code_that_a_shell_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative one would count as less than that of a run that was sent."""
+    (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
+    monkeypatch.setattr(offline, "_command", lambda folder, kept: ["sh", "-c", "kill -9 $$"])
+    assert track.sync(tmp_path) == 128 + signal.SIGKILL
 
 
 def test_the_sync_command_is_quoted_for_a_shell() -> None:

@@ -7,6 +7,10 @@ import time
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.ledger import finished_values
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.whereabouts import slurm_job
+
+# The attribute of a study that holds when the worker in a Slurm job reached a limit (Unix time).
+SPENT = "budget of {job} spent"
 
 CHANGED = (
     "No further trial was started: a changed sweep file was run on another machine in the meantime. To run the trials "
@@ -24,8 +28,12 @@ class BudgetWatch:
 
     def is_spent(self) -> bool:
         """Whether no further trial may be started; from then on it stays so."""
-        if not self.reason:
-            self.reason = self._exceeded() if self._trial_queue.is_current() else CHANGED
+        if not self.reason and not self._trial_queue.is_current():
+            self.reason = CHANGED
+        elif not self.reason and (reason := self._exceeded()):
+            self.reason = reason
+            if job := slurm_job():  # it would otherwise be queued again, and end at once again
+                self._trial_queue.study.set_user_attr(SPENT.format(job=job), time.time())
         return bool(self.reason)
 
     def _exceeded(self) -> str:

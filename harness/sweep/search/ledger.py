@@ -55,10 +55,10 @@ def is_duplicate(study: optuna.Study, trial: FrozenTrial) -> bool:
     )
 
 
-def points_by_number(study: optuna.Study) -> dict[int, int]:
-    """The point of each trial number, of ended trials that were queued again as well."""
+def run_ids_by_number(study: optuna.Study) -> dict[int, str]:
+    """The id of each trial's run, which a trial that was queued again shares with the ended one."""
     trials = study.get_trials(deepcopy=False)
-    return {trial.number: trial.user_attrs["point"] for trial in trials if "point" in trial.user_attrs}
+    return {trial.number: run_id_of(study, trial) for trial in trials if "point" in trial.user_attrs}
 
 
 def ending_of(trial: FrozenTrial) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import sqlalchemy.exc
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.runs.folder import refuse_links_in
 from harness.sweep.search.storage import default_storage, is_damage
 from harness.sweep.spec.sweep_file import Sweep
@@ -22,7 +22,7 @@ def ledger_errors_in_words(file: Path) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+        cause = first_line(error.__cause__ or error)
         if is_damage(error):
             raise HarnessError(
                 f"The trial queue of {file} is damaged ({cause}). Move its database (study.db in the sweep's folder, "

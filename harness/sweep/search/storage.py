@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import TrialState
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.sweep.search.journal import Journal
 
 # Seconds to wait, again and again, while another machine creates the tables of a database.
@@ -81,7 +81,7 @@ def open_storage(url: str) -> BaseStorage:
         is_known = isinstance(error, ImportError | ValueError | OSError) or package in DATABASE_PACKAGES
         if isinstance(error, HarnessError) or is_damage(error) or not is_known:
             raise
-        raise HarnessError(f"--storage {url} cannot be opened: {str(error).splitlines()[0]}") from error
+        raise HarnessError(f"--storage {url} cannot be opened: {first_line(error)}.") from error
 
 
 def is_damage(error: BaseException | None) -> bool:

@@ -175,7 +175,7 @@ class TrialQueue:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
         if record.state in ("failed", "infeasible"):
             self.requeue(record, attempts=record.attempts)
-            return self.skip(next(new for new in self.records() if new.point == record.point))
+            return self.skip(next(new for new in self.records() if new.run_id == record.run_id))
         if not end_without_result(self.study, record.number, "skipped"):
             raise HarnessError(f"Trial {record.number} has ended in the meantime.")
 

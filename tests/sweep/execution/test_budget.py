@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.slurm.requeue import reason_to_end
 from harness.sweep.execution import budget as budget_module
 from harness.sweep.execution.budget import BudgetWatch
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
-from tests.helpers.sweeping import records, sweep_here, write_sweep
+from tests.helpers.sweeping import records, sweep_here, trial_queue, write_sweep
 
 VALUES = [0.5, 0.7, 0.6, 0.9, 0.8, 0.7, 0.6, 0.5]
 
@@ -77,13 +80,20 @@ def test_a_file_that_another_machine_changed_starts_no_trial_here(tmp_path: Path
 
 
 def test_a_sweep_ends_at_its_target_and_resumes_without_it(
-    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(name, value)
+    started = time.time()
     parameters = {"lr": {"values": [1e-3, 1e-2]}}
     file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
     assert sweep_here(file, tmp_path / "runs", target=0.0) == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "waiting"]
     remedy = "(--target 0). To run the others, repeat the command with another --target, or without it"
     assert remedy in capfd.readouterr().out
+    # A Slurm job that ended for this reason would end at once again. Other jobs, and later starts, are not concerned.
+    ended = functools.partial(reason_to_end, trial_queue(file, tmp_path / "runs"), "RUNNING", None, code=0)
+    assert ended("7_2", since=started) == "its --max-hours, --target or --patience was reached"
+    assert ended("7_1", since=started) is None and ended("7_2", since=time.time()) is None
     assert sweep_here(file, tmp_path / "runs") == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 2

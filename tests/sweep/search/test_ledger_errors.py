@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
 from click.testing import CliRunner
 
@@ -83,6 +84,13 @@ def test_a_full_database_is_not_called_damaged() -> None:
     refusal = pytest.raises(HarnessError, match=r"cannot be read or written \(database or disk is full\)")
     with refusal, ledger_errors_in_words(Path("grid.yaml")):
         database.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+
+@pytest.mark.parametrize("cause", [TimeoutError(), None])
+def test_an_error_without_a_message_has_its_name(cause: Exception | None) -> None:
+    name = "TimeoutError" if cause else "StorageInternalError"
+    with pytest.raises(HarnessError, match=rf"\({name}\)"), ledger_errors_in_words(Path("grid.yaml")):
+        raise optuna.exceptions.StorageInternalError from cause
 
 
 def test_the_file_of_a_ledger(tmp_path: Path) -> None:
