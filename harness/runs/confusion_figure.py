@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Along a side, of two pixels each. Of more cells, some would not be drawn, and single errors would be missing: a cell
 # then stands for several neighbouring classes.
 MOST_CELLS = 1400
+MOST_NAMED = 200  # class names along a side
 
 
 def confusion_matrix(confusion: Confusion, classes: Sequence[str], scores: Scores) -> Figure:
@@ -30,14 +31,17 @@ def confusion_matrix(confusion: Confusion, classes: Sequence[str], scores: Score
     side = min(max(0.19 * len(names), 4.5), 19.0)  # inches of the matrix
     scale = 1.6 if side > 8 else 1.0
     label_size = min(max(0.55 * 72 * side / len(names), 4.0), 9.0)  # points of a class name
-    labels = [names[i] for i in _ticks(len(names))]
-    left = bottom = _inches(labels, label_size) + 0.35 * scale  # class names and the title of the axis
+    room = _inches([names[i] for i in _named(len(names))], label_size)  # for class names
+    left = bottom = room + 0.35 * scale  # and for the title of the axis
     below, above, beside = 0.75 * scale, 0.4 * scale, _inches(notes, 7.5 * scale) + 0.5
     width, height = left + side + beside, below + bottom + side + above
     figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.add_axes((left / width, (below + bottom) / height, side / width, side / height))
     bar = figure.add_axes(((left + side / 4) / width, 0.45 * scale / height, side / 2 / width, 0.12 * scale / height))
-    _draw_matrix(axes, bar, confusion, names, label_size, scale)
+    _draw_matrix(axes, bar, confusion, scale)
+    _write_names(axes, names, label_size, gap=0.04 / side)
+    axes.set_xlabel("predicted class", fontsize=10 * scale, labelpad=72 * room + 3)
+    axes.set_ylabel("true class", fontsize=10 * scale, labelpad=72 * room + 3)
     heading = f"Test set: macro F1 {scores.f1:.4f}, accuracy {scores.accuracy:.4f}, n = {scores.n}"
     axes.set_title(heading, fontsize=11 * scale, pad=6 * scale)
     corner = ((left + side + 0.25) / width, (height - above) / height)
@@ -60,37 +64,35 @@ def _inches(lines: Sequence[str], size: float) -> float:
     return float(max(widths)) / 72
 
 
-def _draw_matrix(axes: Axes, bar: Axes, confusion: Confusion, names: Sequence[str], size: float, scale: float) -> None:
-    count = len(names)
-    together = math.ceil(count / MOST_CELLS)
+def _write_names(axes: Axes, names: Sequence[str], size: float, gap: float) -> None:
+    """Class names left of and below the matrix; `gap` is a share of its side.
+
+    Not tick labels: each tick is five artists, and for 100 classes making them takes as long as all else.
+    """
+    axes.set(xticks=[], yticks=[])
+    for i in _named(len(names)):
+        across, down = axes.get_xaxis_transform(), axes.get_yaxis_transform()
+        axes.text(i, -gap, names[i], transform=across, rotation=90, ha="center", va="top", fontsize=size)
+        axes.text(-gap, i, names[i], transform=down, ha="right", va="center", fontsize=size)
+
+
+def _draw_matrix(axes: Axes, bar: Axes, confusion: Confusion, scale: float) -> None:
+    together = math.ceil(confusion.num_classes / MOST_CELLS)
     cells, support = _cells(confusion, together)
     support = support[:, None]
     share = np.divide(cells, support, out=np.zeros(cells.shape), where=support > 0)
+    edges = np.arange(len(share) + 1) * together - 0.5
+    lines: dict[str, Any] = {"edgecolors": "0.9", "linewidth": 0.4} if len(share) <= MOST_NAMED else {}
     # Zero is white and the smallest shares are the darkest, so that single errors are visible in an empty matrix.
-    image = axes.imshow(
-        np.ma.masked_equal(share, 0),
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-        extent=(-0.5, len(share) * together - 0.5, len(share) * together - 0.5, -0.5),
-    )
-    ticks = _ticks(count)
-    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, fontsize=size)
-    axes.set_yticks(ticks, [names[i] for i in ticks], fontsize=size)
-    axes.set_xlabel("predicted class", fontsize=10 * scale)
-    axes.set_ylabel("true class", fontsize=10 * scale)
-    axes.tick_params(length=2, pad=2)
-    if count <= 200:
-        # Not a grid of minor ticks: each tick is five artists, and for 100 classes making them takes half a second.
-        edges = np.arange(-0.5, count)
-        for lines in (axes.hlines, axes.vlines):
-            lines(edges, -0.5, count - 0.5, colors="0.9", linewidth=0.4)
-    if count <= 12:
+    shown = np.ma.masked_equal(share, 0)
+    # Not an image, which would colour each pixel: that takes four times as long.
+    mesh = axes.pcolormesh(edges, edges, shown, cmap="cividis", vmin=0, vmax=1, **lines)
+    axes.set_ylim(edges[-1], -0.5)
+    if len(share) <= 12:
         for row, column in zip(*np.nonzero(cells), strict=True):
             colour = "white" if share[row, column] < 0.5 else "black"
             axes.text(column, row, str(cells[row, column]), ha="center", va="center", color=colour, fontsize=9)
-    axes.figure.colorbar(image, cax=bar, orientation="horizontal")
+    axes.figure.colorbar(mesh, cax=bar, orientation="horizontal")
     label = "share of the true class's images (white: none)"
     if together > 1:
         whose = f"images of {together} neighbouring true classes"
@@ -114,9 +116,9 @@ def _cells(confusion: Confusion, together: int) -> tuple[np.ndarray, np.ndarray]
     return cells, np.add.reduceat(confusion.support, np.arange(0, confusion.num_classes, together))
 
 
-def _ticks(count: int) -> range:
-    """Numbers of the classes that are named along a side, at most 200."""
-    return range(0, count, max(1, math.ceil(count / 200)))
+def _named(count: int) -> range:
+    """Numbers of the classes that are named along a side, at most MOST_NAMED."""
+    return range(0, count, math.ceil(count / MOST_NAMED))
 
 
 def confused_pairs(confusion: Confusion, names: Sequence[str], limit: int = 15) -> list[str]:

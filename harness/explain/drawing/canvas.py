@@ -62,9 +62,7 @@ def as_grid(maps: np.ndarray) -> np.ndarray:
 
 def enlarged(cells: np.ndarray, factor: int) -> np.ndarray:
     """(g, g, 3) as (g factor, g factor, 3): every cell a square of equal pixels."""
-    height, width, channels = cells.shape
-    large = np.broadcast_to(cells[:, None, :, None], (height, factor, width, factor, channels))
-    return large.reshape(height * factor, width * factor, channels)
+    return cells.repeat(factor, axis=1).repeat(factor, axis=0)
 
 
 def tile(cells: np.ndarray, factor: int, high: float, low: float = 0.0, table: str = SEQUENTIAL) -> np.ndarray:
@@ -154,18 +152,20 @@ def _installed_fonts() -> tuple[str, ...]:
 
 
 @functools.cache
-def _open(file: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(file, size)
+def _open(file: str, size: int, layout: ImageFont.Layout) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size, layout_engine=layout)
 
 
 def font(size: int, text: str = "", *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """A font of `size` pixels with the letters of `text`."""
-    return _open(_font_file(frozenset(map(ord, text)), bold)[0], size)
+    # Letters that join or change their order need the slower layout; Pillow takes the other where it is not installed.
+    layout = ImageFont.Layout.BASIC if text.isascii() else ImageFont.Layout.RAQM
+    return _open(_font_file(frozenset(map(ord, text)), bold)[0], size, layout)
 
 
 def printable(text: str) -> str:
     """Text on one line, whatever it holds."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def class_name(classes: Sequence[str] | np.ndarray, index: int) -> str:
