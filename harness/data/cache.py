@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ def open_cache(
     bad_images: str = "fail",
     progress: bool = True,
 ) -> PixelCache:
-    """The images `files`, from the cache; what it does not hold is decoded first, by one process while others wait.
+    """The images `files`, from the cache; what it does not hold is decoded first, by one process of each machine.
 
     `digests` are those of the files as far as they are known ("" if not); a file whose digest is in the cache is not
     opened. `read` returns the bytes of one of `files`, by default paths relative to `root`. With `bad_images="fail"`,
@@ -82,6 +83,7 @@ def open_cache(
     store, unread = read_store(folder), dict[int, str]()
     if (store.find(known) < 0).any():
         read_file = read or (lambda file: decode.read(root / file))
+        progress = progress and os.environ.get("RANK", "0") == "0"  # a run says it once, not each of its processes
         with _writing(folder), _lock(folder, root, progress):
             known, unread = cache_build.build(folder, files, known, read_file, resize=resize, progress=progress)
         store = read_store(folder)
@@ -173,17 +175,16 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(folder: Path, root: Path, progress: bool) -> Iterator[None]:
-    """Let one process at a time decode the images of `root`, so that no other does the same work.
+    """Let one process of this machine at a time decode the images of `root`: it uses all cores.
 
     Nothing depends on it but time: writers never touch each other's shards. The kernel releases the lock of a process
     that dies.
     """
-    with (folder / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.lock").open("a") as file:
+    with lock_path(folder, root).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # One line per machine, not one per process of a run.
-            if progress and os.environ.get("LOCAL_RANK", "0") == "0":
+            if progress:
                 line = f"Waiting for another process that is decoding images of {printable(root)}"
                 print(line, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -192,3 +193,8 @@ def _lock(folder: Path, root: Path, progress: bool) -> Iterator[None]:
                 raise
             # Then several processes may decode the same images; each image is used once.
         yield
+
+
+def lock_path(folder: Path, root: Path) -> Path:
+    """What a process of this machine locks in a store while it decodes the images of `root`."""
+    return folder / f"{socket.gethostname()}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.lock"

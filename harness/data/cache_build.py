@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from harness.data.claims import CLAIMS, claim, part_of
 from harness.data.decode import DecodeError, upright_size
-from harness.data.parallel import on_every_core
+from harness.data.parallel import on_every_core, progress_of
 from harness.data.resize import Resize, decode_resized, resized_shape
-from harness.data.store import ShardWriter, Store, read_store, remove_abandoned
+from harness.data.store import BUILDING, ShardWriter, new_digests, remove_abandoned
 from harness.errors import DataError
 from harness.runs.rules import printable
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SAMPLE = 512  # images whose headers are read to estimate the size of a cache
+POLL = 0.2  # seconds until a process tries again to claim what others decode
 SHARD_BYTES = 1 << 29  # of pixels, about; what a killed process loses, at most, for each of its threads
 
 
@@ -35,26 +40,43 @@ def build(
 ) -> tuple[list[str], dict[int, str]]:
     """Decode into `folder` those of `files` whose digest it does not hold; "" stands for an unknown one.
 
-    Returns the digest of every file, and the reason for each file that cannot be read. Images that are complete when
-    this is interrupted stay decoded; on a full disk, shards that are not complete are removed.
+    Other machines may build the same store: they divide the images, and each returns when all are decoded. Returns the
+    digest of every file, and the reason for each file that cannot be read. Images that are complete when this is
+    interrupted stay decoded; on a full disk, shards that are not complete are removed.
     """
     remove_abandoned(folder)
-    store = read_store(folder)
+    seen: set[Path] = set()  # shards that were read
+    present = new_digests(folder, seen)  # of images that need not be decoded
     # In the order of their digests, in which --shuffle blocks reads them (stored_order).
-    missing = sorted(np.flatnonzero(store.find(digests) < 0).tolist(), key=lambda index: digests[index])
+    missing = sorted((index for index, digest in enumerate(digests) if digest not in present), key=digests.__getitem__)
     if not missing:  # another process has decoded them by now
         return list(digests), {}
-    names = [files[index] for index in missing]
-    _check_room(folder, names, read, resize)
+    _check_room(folder, [files[index] for index in missing], read, resize)
     digests, unread = list(digests), {}
+
+    def claimed(claims: IO[str], left: list[int]) -> Iterator[int]:
+        """Those of `missing` that no other machine decodes, claimed when they are due; the others go to `left`."""
+        for part, indices in itertools.groupby(missing, key=lambda index: part_of(digests[index])):
+            if claim(claims, part):
+                present.update(new_digests(folder, seen))  # another machine may have decoded the part meanwhile
+                yield from indices
+            else:
+                left.extend(indices)
+
     try:
-        with _shard_per_thread(folder) as add:
-            work = _decoder(store, read, resize, add)
-            decoded = on_every_core(work, names, title="decoding images, once", progress=progress)
-            for index, (digest, reason) in zip(missing, decoded, strict=True):
-                digests[index] = digest
-                if reason:
-                    unread[index] = reason
+        with progress_of("decoding images, once", len(missing), show=progress) as count:
+            while missing:
+                left: list[int] = []
+                with (folder / CLAIMS).open("a") as claims, _shard_per_thread(folder) as add:
+                    decode = _decoder(files, digests, present, read, resize, add)
+                    for index, digest, reason in on_every_core(decode, claimed(claims, left), count):
+                        digests[index] = digest
+                        if reason:
+                            unread[index] = reason
+                if len(left) == len(missing):
+                    count(0)
+                    time.sleep(POLL)
+                missing = left
     except OSError as error:
         if error.errno in FULL:
             raise DataError(_no_room(folder, "filled the disk")) from error
@@ -89,30 +111,39 @@ def readable(count: float) -> str:
 
 def _check_room(folder: Path, names: Sequence[str], read: Callable[[str], bytes], resize: Resize) -> None:
     needed, free = estimate(names, read, resize), shutil.disk_usage(folder).free
+    for path in folder.glob(f"*{BUILDING}"):
+        with contextlib.suppress(OSError):  # complete by now
+            free += path.stat().st_size  # of images that are needed, and that another machine has decoded
     if needed > free:
         raise DataError(_no_room(folder, f"take about {readable(needed)}, but {readable(free)} are free"))
 
 
 def _decoder(
-    store: Store, read: Callable[[str], bytes], resize: Resize, add: Callable[[str, np.ndarray, str], None]
-) -> Callable[[str], tuple[str, str]]:
-    """A function that decodes one file, unless its content is there already: its digest, or "" and why not."""
-    added: set[str] = set()
+    files: Sequence[str],
+    digests: Sequence[str],
+    present: set[str],
+    read: Callable[[str], bytes],
+    resize: Resize,
+    add: Callable[[str, np.ndarray, str], None],
+) -> Callable[[int], tuple[int, str, str]]:
+    """A function that decodes one of `files`, unless it is `present`: its index and digest, or "" and why not."""
 
-    def decode(name: str) -> tuple[str, str]:
+    def decode(index: int) -> tuple[int, str, str]:
+        if digests[index] in present:
+            return index, digests[index], ""
         try:
-            content = read(name)
+            content = read(files[index])
         except DecodeError as error:
-            return "", error.reason
+            return index, "", error.reason
         digest = digest_of(content)
-        if digest in added or store.find([digest])[0] >= 0:
-            return digest, ""
-        added.add(digest)
+        if digest in present:
+            return index, digest, ""
+        present.add(digest)
         try:
             add(digest, np.asarray(decode_resized(content, resize)), "")
         except DecodeError as error:
             add(digest, np.empty((0, 0, 3), np.uint8), error.reason)
-        return digest, ""
+        return index, digest, ""
 
     return decode
 

@@ -18,7 +18,7 @@ from harness.data.decode import DecodeError, decode_image
 from harness.data.image_folder import ImageFolder, scan_image_folder
 from harness.data.imbalance import imbalance_notes
 from harness.data.order_notes import memory_notes
-from harness.data.parallel import on_every_core
+from harness.data.parallel import on_every_core, progress_of
 from harness.data.resize import Resize, resized_shape
 from harness.errors import summarise
 from harness.runs.rules import printable
@@ -158,7 +158,8 @@ def _look_at_all(root: Path, files: list[str]) -> tuple[dict[str, _Seen], dict[s
             return error.reason
         return _Seen(decoded.size, decoded.mode, decoded.grey_bits, is_blank(decoded.image))
 
-    results = dict(zip(files, on_every_core(look_at, files, title="checking images"), strict=True))
+    with progress_of("checking images", len(files)) as add:
+        results = dict(zip(files, on_every_core(look_at, files, add), strict=True))
     seen = {file: result for file, result in results.items() if isinstance(result, _Seen)}
     return seen, {file: result for file, result in results.items() if isinstance(result, str)}
 

@@ -16,7 +16,7 @@ from harness.data.cache import cache_directory
 from harness.data.cache_build import digest_of
 from harness.data.decode import DecodeError, decode_image
 from harness.data.duplicates import NO_GRID, grid_of
-from harness.data.parallel import on_every_core
+from harness.data.parallel import on_every_core, progress_of
 from harness.data.store import mark_used
 from harness.errors import HarnessError
 from harness.files import not_a_file, replacing
@@ -55,13 +55,9 @@ def known_files(
     known = {file: table[file] for file, stamp in stamps.items() if file in table and table[file].stamp == stamp}
     unknown = [file for file in stamps if file not in known]
     if unknown:
-        results = on_every_core(
-            lambda file: _read(file, stamps[file], read),
-            unknown,
-            title="reading images, once",
-            progress=len(unknown) >= _SLOW,
-        )
-        known.update(zip(unknown, results, strict=True))
+        with progress_of("reading images, once", len(unknown), show=len(unknown) >= _SLOW) as add:
+            results = on_every_core(lambda file: _read(file, stamps[file], read), unknown, add)
+            known.update(zip(unknown, results, strict=True))
         readable = {file: known[file] for file in unknown if known[file].digest}
         # A table that cannot be kept costs time, nothing else. Decoding writes to the same folder and reports it.
         with contextlib.suppress(OSError, HarnessError):

@@ -12,6 +12,7 @@ import fcntl
 import io
 import os
 import socket
+import tempfile
 import time
 import uuid
 import zipfile
@@ -29,6 +30,7 @@ BUILDING = ".building"  # a shard that is not complete; its name begins with the
 MAGIC = b"vitshard"
 ENTRY = np.dtype([("digest", "S32"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
 IN_USE = "in-use"  # a file that every reader and writer of a store keeps locked
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what reading a damaged shard raises
 _LENGTH = 8  # bytes of the index's length
 _USED_AGAIN = 3600.0  # seconds; the time of last use is not more exact
 _LOCKED_AFTER = 60.0  # seconds; a writer that has just made its file may not have locked it yet
@@ -101,10 +103,8 @@ def read_store(folder: Path) -> Store:
     reasons: dict[str, str] = {}
     for path in sorted(folder.glob(f"*{SHARD}")):
         try:
-            if reason := not_a_file(path):
-                raise ValueError(reason)
             part, part_reasons = _read_index(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _DAMAGE:
             damaged.append(path)
             continue
         shards.append(path)
@@ -120,8 +120,22 @@ def read_store(folder: Path) -> Store:
     return Store(tuple(shards), digests, entries, shard[order], reasons, tuple(damaged))
 
 
+def new_digests(folder: Path, seen: set[Path]) -> set[str]:
+    """The digests in complete shards that are not `seen` yet; adds these shards to it."""
+    with tempfile.TemporaryFile(dir=folder):  # after its own change of a folder, an NFS client lists it afresh
+        pass
+    digests: set[str] = set()
+    for path in set(folder.glob(f"*{SHARD}")) - seen:
+        seen.add(path)
+        with contextlib.suppress(*_DAMAGE):
+            digests.update(map(bytes.decode, _read_index(path)[0]["digest"].tolist()))
+    return digests
+
+
 def _read_index(path: Path) -> tuple[np.ndarray, list[str]]:
     """The entries of a shard and the reasons of those without pixels; ValueError if it is not as it was written."""
+    if reason := not_a_file(path):
+        raise ValueError(reason)
     with path.open("rb") as file:
         end = file.seek(-_LENGTH - len(MAGIC), os.SEEK_END)
         length, magic = int.from_bytes(file.read(_LENGTH), "little"), file.read()

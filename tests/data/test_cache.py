@@ -17,7 +17,15 @@ from PIL import Image
 
 from harness.config import RunConfig
 from harness.data import cache_build, store
-from harness.data.cache import PixelCache, cache_directory, check_cache, open_cache, store_folder, undecodable_message
+from harness.data.cache import (
+    PixelCache,
+    cache_directory,
+    check_cache,
+    lock_path,
+    open_cache,
+    store_folder,
+    undecodable_message,
+)
 from harness.data.dataset import open_dataset
 from harness.data.decode import DecodeError
 from harness.data.image_folder import load_image_folder
@@ -520,8 +528,7 @@ def sha256(result: PixelCache) -> str:
 def test_processes_that_start_together_decode_once(root: Path, caches: Path) -> None:
     folder = store_folder(SMALL, caches)
     folder.mkdir(parents=True)
-    lock = folder / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.lock"
-    with lock.open("a") as held:
+    with lock_path(folder, root).open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # so that both find the lock taken, and neither is early
         children = [child(root, caches) for _ in range(2)]
         for process in children:
