@@ -83,6 +83,15 @@ def joined(errors: Sequence[HarnessError]) -> HarnessError:
     return kind(problem for error in errors for problem in error.problems)
 
 
+@contextlib.contextmanager
+def collected(errors: list[HarnessError]) -> Iterator[None]:
+    """Add a HarnessError of the block to the list, so that it can be `joined` with those of other blocks."""
+    try:
+        yield
+    except HarnessError as error:
+        errors.append(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, without a final period; the name of its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

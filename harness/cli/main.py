@@ -17,11 +17,12 @@ from harness.cli.export import export
 from harness.cli.figures import figures
 from harness.cli.models import models
 from harness.cli.probe import probe
+from harness.cli.report import report
 from harness.cli.slurm import slurm
 from harness.cli.sweep import sweep
 from harness.cli.verify import verify
 from harness.config import RunConfig
-from harness.errors import ConfigError, HarnessError, errors_in_words, joined
+from harness.errors import ConfigError, HarnessError, collected, errors_in_words, joined
 from harness.launch.cores import limit_spinning
 from harness.launch.gpus import is_spare_cpu_process
 from harness.launch.temporary import temporary_folder
@@ -112,17 +113,12 @@ def _check_inputs(config: RunConfig) -> ImageFolder:
     """The image folder; raises one HarnessError with all problems, so that they are printed once."""
     from harness.data.image_folder import load_image_folder
 
-    image_folder = None
-    problems = []
-    try:
+    problems: list[HarnessError] = []
+    with collected(problems):
         config.resolved()
-    except HarnessError as error:
-        problems.append(error)
-    try:
+    with collected(problems):
         image_folder = load_image_folder(config)
-    except HarnessError as error:
-        problems.append(error)
-    if problems or image_folder is None:
+    if problems:
         raise joined(problems)
     return image_folder
 
@@ -142,7 +138,8 @@ def doctor(as_json: bool, runs_dir: str, cache_dir: str | None) -> None:
       harness doctor
       harness doctor --json
     """
-    from harness.doctor import examine, render, to_json
+    from harness.doctor.check import render, to_json
+    from harness.doctor.examination import examine
 
     checks = examine(runs_dir, cache_dir)
     click.echo(to_json(checks) if as_json else render(checks))
@@ -156,6 +153,6 @@ for command in (
     sweep.add_command(command)
 for command in (
     *(data.data, models, probe, sweep, slurm, runs.evaluate, runs.predict, explain, verify, figures),
-    *(export, runs.report, runs.sync),
+    *(export, report, runs.sync),
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands that read runs: evaluate, predict, sync, report. Heavy imports stay inside the commands that need them."""
+"""Commands that read runs: evaluate, predict, sync. Heavy imports stay inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from harness.cli.page import PageOptions, make_page, page_problems
 from harness.errors import ConfigError, HarnessError, printable
 
 
@@ -109,54 +107,3 @@ def sync(run_folders: tuple[Path, ...]) -> None:
     if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
         raise HarnessError(f"{folder} holds no W&B files (wandb/). Give run folders." for folder in missing)
     sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
-
-
-@click.command()
-@click.argument("runs", metavar="RUNS_DIR|ENTITY/PROJECT[/SWEEP]")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the page. [default: report/ in RUNS_DIR]"
-)
-@click.option(
-    "--gallery",
-    default="24",
-    show_default=True,
-    help="Runs whose attention maps are included: all, or a number (best and worst runs first). "
-    "A run with 500 test images takes about 4 MB.",
-)
-@click.option(
-    "--tables", default="", metavar="FORMATS", help="Also write tables/ in the page's folder: csv,latex,markdown."
-)
-@click.option("--serve", is_flag=True, help="Serve the page on 127.0.0.1 until Ctrl+C.")
-@click.option("--watch", is_flag=True, help="With --serve: build the page again when runs change; it refreshes itself.")
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port. [default: a free one]")
-@click.option("--open", "open_page", is_flag=True, help="Open the page or the W&B report in a browser.")
-@click.option("--wandb", "on_wandb", is_flag=True, help="Make a W&B workspace and a W&B report instead of a page.")
-def report(runs: str, tables: str, on_wandb: bool, **values: Any) -> None:
-    """Build an HTML page about the runs in RUNS_DIR.
-
-    The page is static: it needs no server and no network. The command also works while the sweep is running;
-    repeat it to update the page. With --wandb it makes a workspace and a report in W&B, from runs that were sent
-    there; this needs `pip install 'vit-harness[reports]'`.
-
-    \b
-    Examples:
-      harness report runs/grid
-      harness report runs -o public --open
-      harness report runs/grid --tables csv,latex
-      harness report runs/grid --serve --watch --open
-      harness report runs/grid --wandb
-      harness report ENTITY/PROJECT/SWEEP --wandb
-    """
-    page = PageOptions(runs, tables=tuple(filter(None, tables.split(","))), **values)
-    if problems := list(page_problems(page, on_wandb=on_wandb)):
-        raise ConfigError(problems)
-    if not on_wandb:
-        make_page(page)
-        return
-    from harness.cli.wandb_report import publish
-
-    addresses = [*publish(runs, click.echo)]
-    for address in addresses:
-        click.echo(address)
-    if page.open_page:
-        click.launch(addresses[-1])

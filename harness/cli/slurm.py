@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,9 +15,6 @@ from harness.cli.sweep import run as sweep_run
 from harness.errors import ConfigError
 from harness.options import SETTINGS
 from harness.sweep.search.settings import Search
-
-if TYPE_CHECKING:
-    from harness.slurm.submission import Submission
 
 # Options of `harness sweep run` that the batch script sets itself.
 SET_BY_SCRIPT = ("end_by",)
@@ -66,7 +63,8 @@ def script(context: click.Context, words: tuple[str, ...], train: bool, **values
     Example:
       harness slurm script sweeps/grid.yaml --tasks 8 --gpus 1 --time 4:00:00 > grid.sh
     """
-    click.echo(_submission(context, words, train, values).script, nl=False)
+    text, _ = _submission(context, words, train, values)
+    click.echo(text, nl=False)
 
 
 @slurm.command(short_help="Submit a sweep as a job array, or one run.")
@@ -85,13 +83,13 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
     from harness.files import write_atomically
     from harness.slurm import queue
 
-    submission = _submission(context, words, train, values)
+    text, logs = _submission(context, words, train, values)
     queue.require("sbatch")
-    file = submission.logs / "submitted.sh"
-    write_atomically(file, submission.script.encode())
+    file = logs / "submitted.sh"
+    write_atomically(file, text.encode())
     file.chmod(0o600)  # --storage may hold a password
     job = queue.submit(file)
-    click.echo(f"Submitted job {job}. Output: {submission.logs}/{job}*.log")
+    click.echo(f"Submitted job {job}. Output: {logs}/{job}*.log")
     if not train:
         click.echo(f"To follow it: harness sweep watch {shlex.quote(words[0])}")
 
@@ -131,10 +129,12 @@ for command in (script, submit):
     command.params += _worker_options()
 
 
-def _submission(context: click.Context, words: tuple[str, ...], train: bool, values: dict[str, Any]) -> Submission:
-    """What a command line submits. Raises HarnessError with all problems."""
+def _submission(
+    context: click.Context, words: tuple[str, ...], train: bool, values: dict[str, Any]
+) -> tuple[str, Path]:
+    """The batch script that a command line submits, and the folder of its output. Raises HarnessError."""
     from harness.slurm.job import Job
-    from harness.slurm.submission import Worker, run_submission, sweep_submission
+    from harness.slurm.submission import run_submission, sweep_submission
 
     job = from_options(Job, values)
     named = [option for option in _worker_options() if _is_named(context, option)]
@@ -146,11 +146,9 @@ def _submission(context: click.Context, words: tuple[str, ...], train: bool, val
         raise ConfigError("The sweep file is missing. Give it before `--`, or --train for one run.")
     file, *run_words = words
     passed = [option for option in named if option.name not in ("runs_dir", "storage")]
-    options = tuple(word for option in passed for word in _words(option, values[str(option.name)]))
+    options = [word for option in passed for word in _words(option, values[str(option.name)])]
     search = from_options(Search, values)
-    return sweep_submission(
-        job, Worker(Path(file), values["runs_dir"], values["storage"], search, options, tuple(run_words))
-    )
+    return sweep_submission(job, Path(file), values["runs_dir"], values["storage"], search, options, run_words)
 
 
 def _is_named(context: click.Context, option: click.Option) -> bool:

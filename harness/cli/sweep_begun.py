@@ -65,7 +65,7 @@ def stop(file: Path, runs_dir: str, storage: str | None, trial: int | None) -> N
 
 def _stop_trial(trial_queue: TrialQueue, number: int) -> str:
     """Stop one trial, on whatever machine it runs; returns its state then. Raises HarnessError if it does not run."""
-    from harness.sweep.search.study_trials import STOP_REASON, set_attribute
+    from harness.sweep.search.ledger import STOP_REASON, set_attribute
 
     def state() -> str:
         return next((record.state for record in trial_queue.records() if record.number == number), "missing")

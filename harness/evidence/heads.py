@@ -41,7 +41,7 @@ RULE = (
 class Heads:
     """Heads by layer, from the first to the last; losses in nats, divergences in bits."""
 
-    n: int  # images of the divergences; where no head attends to patches, there is none
+    n: int  # images of the divergences; none where no head attends to patches, or there is only one
     ablated: int  # images of the ablations
     loss_change: tuple[tuple[float, ...], ...]  # (L, H): mean over images, positive if the head helps
     p_values: tuple[tuple[float, ...], ...]  # (L, H): of no change, adjusted by Holm over all heads
@@ -50,13 +50,17 @@ class Heads:
     difference: Interval
     beats_guessing: bool
 
+    @property
+    def nothing(self) -> str:
+        """Why there are no divergences."""
+        one_head = len(self.loss_change[0]) == 1
+        return "no layer has two heads" if one_head else "no image whose patches draw attention"
+
     def claim(self) -> Claim:
         return Claim(
             "heads_differ",
             "Different heads look at different things.",
-            "divergence between heads less that between images (bits)"
-            if self.n
-            else "no image whose patches draw attention",
+            "divergence between heads less that between images (bits)" if self.n else self.nothing,
             self.difference if self.n else Interval(0.0, 0.0, 0.0),
             self.n,
             above(self.difference, self.n) if self.beats_guessing else OPEN,
@@ -155,7 +159,7 @@ def _divergences(subject: Subject) -> np.ndarray:
     pairs = [(one, other) for one in range(heads) for other in range(one)]
     between = [jensen_shannon(attention[:, :, one], attention[:, :, other]) for one, other in pairs]
     across = jensen_shannon(attention, np.roll(attention, -1, axis=0))  # (n, L, H)
-    of_heads = _mean_of_known(np.stack(between, axis=2)) if pairs else np.zeros(len(attention))
+    of_heads = _mean_of_known(np.stack(between, axis=2)) if pairs else np.full(len(attention), np.nan)
     return np.column_stack([of_heads, _mean_of_known(across)])
 
 

@@ -78,10 +78,11 @@ def _metadata(name: str, best: BestCheckpoint, passed: Mapping[Format, Agreement
     formats = [form.name for form in passed]
     library = "timm" if "timm" in formats else "transformers" if formats[0].startswith("hf") else "onnx"
     values: dict[str, Any] = {"library_name": library, "pipeline_tag": "image-classification"}
-    if hub_id := licence_of(best.config.weights, best.config.model).hub_id:
-        values = {"license": hub_id} | values
-    if licence_name := licence_of(best.config.weights, best.config.model).name:
-        values["license_name"] = licence_name
+    licence = licence_of(best.config.weights, best.config.model)
+    if licence.hub_id:
+        values = {"license": licence.hub_id} | values
+    if licence.name:
+        values["license_name"] = licence.name
     values["tags"] = ["image-classification", "vision-transformer", "vit-harness", *formats]
     values["metrics"] = ["f1", "accuracy"]
     scores = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import ConfigError
@@ -40,54 +40,51 @@ def is_spare_cpu_process(environment: Mapping[str, str]) -> bool:
     return count_gpus(environment) == 0 and not any(_DEVICES.glob("nvidia[0-9]*")) and not (_DEVICES / "dxg").exists()
 
 
-def _installed_gpus() -> int:
-    """GPUs the NVIDIA driver knows (NVML); where an AMD driver is loaded instead, those that torch finds."""
+@contextmanager
+def _driver() -> Iterator[ctypes.CDLL | None]:
+    """NVML, the library of the NVIDIA driver; None if it does not start. Raises OSError if there is none."""
+    nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    if nvml.nvmlInit_v2() != 0:
+        yield None
+        return
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _installed_gpus() -> int:
+    """GPUs the NVIDIA driver knows; where an AMD driver is loaded instead, those that torch finds."""
+    count = ctypes.c_uint(0)
+    try:
+        with _driver() as nvml:
+            return count.value if nvml and nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 else 0
     except OSError:
         if not (_DEVICES / "kfd").exists():
             return 0
         import torch
 
         return torch.cuda.device_count()
-    count = ctypes.c_uint(0)
-    if nvml.nvmlInit_v2() != 0:
-        return 0
-    if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
-        count.value = 0
-    nvml.nvmlShutdown()
-    return count.value
 
 
 def gpu_names() -> list[str]:
     """The names of the machine's GPUs, as the NVIDIA driver lists them; empty without that driver."""
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return []
     names, handle, name = [], ctypes.c_void_p(), ctypes.create_string_buffer(96)  # NVML_DEVICE_NAME_V2_BUFFER_SIZE
-    if nvml.nvmlInit_v2() == 0:
+    with suppress(OSError), _driver() as nvml:
         for number in range(_installed_gpus()):
-            if nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)) == 0:
+            if nvml and nvml.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)) == 0:
                 known = nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name))) == 0
                 names.append(name.value.decode(errors="replace") if known else "")
-        nvml.nvmlShutdown()
     return names
 
 
 def gpu_memory(name: str) -> int | None:
     """Bytes of a GPU's memory by its number, as the NVIDIA driver counts it; None if that is unknown."""
     handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # nvmlMemory_t: total, free, used
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        if not name.isdecimal() or nvml.nvmlInit_v2() != 0:
-            return None
-    except OSError:
-        return None
-    failed = nvml.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle))
-    failed = failed or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
-    nvml.nvmlShutdown()
-    return None if failed else int(memory[0])
+    with suppress(OSError), _driver() as nvml:
+        if nvml and name.isdecimal() and nvml.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle)) == 0:
+            return int(memory[0]) if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0 else None
+    return None
 
 
 def gpu_share(environment: Mapping[str, str]) -> float:

@@ -87,10 +87,9 @@ class RunLogger:
             self.console.say(note)
         # W&B locks what a sweep chose, so what was used instead needs separate keys.
         used = {f"override/{name}": getattr(self.config, name) for name in overridden()}
-        if not track.is_disabled():
-            self.tracker = track.start(
-                self.config, self.folder.path, run_id=run_id, extra_config=used, say=self.console.say
-            )
+        self.tracker = track.start(
+            self.config, self.folder.path, run_id=run_id, extra_config=used, say=self.console.say
+        )
         for name, chosen in overridden().items():
             self.console.say(
                 f"{option_name(name)} is {getattr(self.config, name)} by {SWEEP_ARGS}, in place of the sweep's "

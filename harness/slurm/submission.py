@@ -6,39 +6,18 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ConfigError, HarnessError, joined, printable
+from harness.errors import ConfigError, HarnessError, collected, joined, printable
 from harness.options import SWEEP_ARGS, parse, sweep_words
 from harness.slurm.batch_script import Places, run_script, sweep_script
 from harness.slurm.job import Job
-from harness.slurm.site import Site, read_site
+from harness.slurm.site import read_site
 from harness.sweep.search.grid import points_of, probe_points, valid_points
 from harness.sweep.search.settings import Search
 from harness.sweep.search.storage import JOURNAL
 from harness.sweep.session import sweep_folder
 from harness.sweep.spec.sweep_file import read_sweep
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A batch script, and the folder of its output."""
-
-    script: str
-    logs: Path
-
-
-@dataclass(frozen=True)
-class Worker:
-    """How each task runs its sweep: `harness sweep run` with these."""
-
-    file: Path
-    runs_dir: str
-    storage: str | None  # None: a journal in the sweep's folder
-    search: Search
-    options: tuple[str, ...]  # the search and further options, as words
-    words: tuple[str, ...]  # options of the runs
 
 
 def comment_of(folder: Path) -> str:
@@ -51,55 +30,53 @@ def logs_of(folder: Path) -> Path:
     return folder / "slurm"
 
 
-def sweep_submission(job: Job, worker: Worker) -> Submission:
-    """Workers of a sweep. Raises HarnessError with all problems of job, site file, sweep and storage."""
-    problems, site = _read_site(job)
+def sweep_submission(
+    job: Job, file: Path, runs_dir: str, storage: str | None, search: Search, options: list[str], words: list[str]
+) -> tuple[str, Path]:
+    """The batch script of workers of a sweep, and the folder of their output.
+
+    Each task runs `harness sweep run` with these `options` and, for its runs, these `words`. Raises HarnessError with
+    all problems of job, site file, sweep and storage.
+    """
+    problems: list[HarnessError] = [ConfigError(problem) for problem in job.problems()]
     if job.nodes != 1:
         problems.append(ConfigError("--nodes is for one run (--train). Give --tasks for more workers of a sweep."))
-    try:
-        sweep = read_sweep(worker.file, (*sweep_words(), *worker.words))
-        valid_points(sweep, points_of(sweep, worker.search) or probe_points(sweep))
-        folder = sweep_folder(sweep, worker.runs_dir)
-        storage = _shared_storage(worker.storage, folder)
-    except HarnessError as error:
-        problems.append(error)
+    with collected(problems):
+        site = read_site()
+    with collected(problems):
+        sweep = read_sweep(file, (*sweep_words(), *words))
+        valid_points(sweep, points_of(sweep, search) or probe_points(sweep))
+        folder = sweep_folder(sweep, runs_dir)
+        storage = _shared_storage(storage, folder)
     if problems:
         raise joined(problems)
     # The file as the user gave it: the script runs in the same folder, and messages of the tasks name the file.
-    common = (str(worker.file), f"--runs-dir={folder.parent}", f"--storage={storage}")
-    words = (*worker.options, *(("--", *worker.words) if worker.words else ()))
+    common = (str(file), f"--runs-dir={folder.parent}", f"--storage={storage}")
     if text := os.environ.get(SWEEP_ARGS):
         site = dataclasses.replace(site, lines=(*site.lines, f"export {SWEEP_ARGS}={shlex.quote(text)}"))
     places = Places(sweep.name, Path.cwd(), logs_of(folder), comment_of(folder))
-    return Submission(sweep_script(job, site, places, common, words), places.logs)
+    return sweep_script(job, site, places, common, [*options, *(["--", *words] if words else [])]), places.logs
 
 
-def run_submission(job: Job, words: Sequence[str]) -> Submission:
-    """One run over nodes. Raises HarnessError with all problems of job, site file and settings."""
-    problems, site = _read_site(job)
+def run_submission(job: Job, words: Sequence[str]) -> tuple[str, Path]:
+    """The batch script of one run over nodes, and the folder of its output.
+
+    Raises HarnessError with all problems of job, site file and settings.
+    """
+    problems: list[HarnessError] = [ConfigError(problem) for problem in job.problems()]
     if job.tasks != 1 or job.array_limit is not None:
         problems.append(ConfigError("--tasks and --array-limit are for a sweep. Give --nodes for one run over nodes."))
-    try:
+    with collected(problems):
+        site = read_site()
+    with collected(problems):
         if words and not words[0].startswith("-"):
             raise ConfigError(f"--train submits one run; {printable(words[0])} is not an option of a run.")
         config = parse(words).resolved()
-    except HarnessError as error:
-        problems.append(error)
     if problems:
         raise joined(problems)
     logs = Path(config.runs_dir) / "slurm"
     places = Places(config.run_name, Path.cwd(), logs, f"harness run {logs.parent / config.run_name}")
-    return Submission(run_script(job, site, places, words), logs)
-
-
-def _read_site(job: Job) -> tuple[list[HarnessError], Site]:
-    """The problems of a job and of the site file, and the site."""
-    job_problems = list(job.problems())
-    problems: list[HarnessError] = [ConfigError(job_problems)] if job_problems else []
-    try:
-        return problems, read_site()
-    except HarnessError as error:
-        return [*problems, error], Site()
+    return run_script(job, site, places, words), logs
 
 
 def _shared_storage(storage: str | None, folder: Path) -> str:

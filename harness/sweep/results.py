@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import printable
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
-from harness.sweep.whereabouts import SCORES, read_whereabouts
+from harness.sweep.whereabouts import SCORES, whereabouts_of
 from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard
 from reports.stats.leaderboard_table import render
@@ -45,19 +45,22 @@ def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
     """
     sweep = trial_queue.sweep
     records = trial_queue.records()  # before the run folders: what ends in between makes the leaderboard not final
-    notes = read_whereabouts(trial_queue)
-    scores = {trial.number: trial.user_attrs.get(SCORES, {}) for trial in trial_queue.study.get_trials(deepcopy=False)}
+    trials = {trial.number: trial for trial in trial_queue.study.get_trials(deepcopy=False)}
     runs = [*read_runs(folder), *(read_run(record.run_folder) for record in records if record.run_folder)]
     names = {run.name for run in runs}
     template = dict(runs[0].config) if runs else {}
     elsewhere: dict[str, str] = {}
     for record in records:
-        note = notes.get(record.number)
+        note = whereabouts_of(trials[record.number])
         if note is None or record.state != "finished" or Path(note.path).name in names:
             continue
         settings = record.settings or {}
         config = {**template, **settings} if template else sweep.config(settings).to_dict()
-        summary = {**scores[record.number], "state": "finished", sweep.metric.name: record.value}
+        summary = {
+            **trials[record.number].user_attrs.get(SCORES, {}),
+            "state": "finished",
+            sweep.metric.name: record.value,
+        }
         runs.append(Run(Path(note.path), config, summary, {}))
         elsewhere[Path(note.path).name] = printable(f"{note.host}:{note.path}")
     return Results(records, runs, elsewhere, leaderboard(runs, metric=sweep.metric.name, goal=sweep.metric.goal))

@@ -22,7 +22,7 @@ from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED, TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.trial_table import Row, describe, live_table
-from harness.sweep.whereabouts import Whereabouts, read_whereabouts
+from harness.sweep.whereabouts import Whereabouts, whereabouts_of
 
 REFRESH_SECONDS = 2.0
 
@@ -35,27 +35,25 @@ class SweepWatch:
 
     def __init__(self, trial_queue: TrialQueue) -> None:
         self.sweep, self.trial_queue = trial_queue.sweep, trial_queue
+        self.trial_seconds: float | None = (
+            None  # how long a trial takes, as of the last `rows`; None if none has finished
+        )
         self._readers: dict[str, MetricsReader] = {}  # by run folder: a trial may move to another machine
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 
     def rows(self) -> list[Row]:
         records = self.trial_queue.records()  # first: a runner may queue trials in between
         trials = {trial.number: trial for trial in self.trial_queue.study.get_trials(deepcopy=False)}
-        notes = read_whereabouts(self.trial_queue)
-        rows = []
-        for record in records:
-            if record.state != "running":
-                rows.append(Row(record, metric=record.value))
-                continue
-            rows.append(self._running(record, trials[record.number], notes.get(record.number)))
-        return rows
+        self.trial_seconds = median_seconds(trials.values())
+        return [
+            self._running(record, trials[record.number])
+            if record.state == "running"
+            else Row(record, metric=record.value)
+            for record in records
+        ]
 
-    def trial_seconds(self) -> float | None:
-        """How long a trial takes: the median of finished ones."""
-        return median_seconds(self.trial_queue.study.get_trials(deepcopy=False))
-
-    def _running(self, record: TrialRecord, trial: FrozenTrial, note: Whereabouts | None) -> Row:
-        if note is None:  # its runner is about to start it
+    def _running(self, record: TrialRecord, trial: FrozenTrial) -> Row:
+        if (note := whereabouts_of(trial)) is None:  # its runner is about to start it
             return Row(record, record.owner or "")
         reader = self._readers.setdefault(note.path, MetricsReader(Path(note.path) / "metrics.jsonl"))
         reader.read()
@@ -96,7 +94,7 @@ def watch(trial_queue: TrialQueue, console: Console | None = None) -> None:
         while True:
             rows = view.rows()
             if live:
-                live.update(live_table(rows, sweep, view.trial_seconds(), console.width), refresh=True)
+                live.update(live_table(rows, sweep, view.trial_seconds, console.width), refresh=True)
             else:
                 _print_changes(rows, shown, sweep, console)
             if has_ended(rows, trial_queue):

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from harness.errors import printable
 from harness.runs.folder import RunFolder
-from harness.sweep.search.study_trials import set_attribute
+from harness.sweep.search.ledger import set_attribute
 from harness.sweep.search.trial_queue import TrialQueue
 
 # Attributes of a trial in the queue: where it runs, and the scores of its run.
@@ -59,7 +61,7 @@ def write_scores(trial_queue: TrialQueue, number: int, summary: Mapping[str, Any
     set_attribute(trial_queue.study, number, SCORES, scores)
 
 
-def read_whereabouts(trial_queue: TrialQueue) -> dict[int, Whereabouts]:
-    """By trial number, for trials that have started."""
-    notes = {trial.number: trial.user_attrs.get(RUN) for trial in trial_queue.study.get_trials(deepcopy=False)}
-    return {number: Whereabouts(**note) for number, note in notes.items() if note}
+def whereabouts_of(trial: FrozenTrial) -> Whereabouts | None:
+    """Where the run of a trial is; None before it starts."""
+    note = trial.user_attrs.get(RUN)
+    return Whereabouts(**note) if note else None

@@ -15,7 +15,7 @@ another machine; `sync` does the same from any working directory.
 from harness.track.offline import send, sync, sync_command, waiting
 from harness.track.server import Server, model_name, reach
 from harness.track.service import preload
-from harness.track.settings import PROJECT, is_disabled
+from harness.track.settings import PROJECT
 from harness.track.tracker import Tracker, artifact_name
 from harness.track.wandb_run import start
 
@@ -24,7 +24,6 @@ __all__ = [
     "Server",
     "Tracker",
     "artifact_name",
-    "is_disabled",
     "model_name",
     "preload",
     "reach",

@@ -1,21 +1,20 @@
-"""wandb's service process: preload it, shut it down, and report that it is waited for."""
+"""wandb's service process: preload it, and shut it down."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import threading
-from collections.abc import Callable, Iterator
+
+from harness.track.settings import is_disabled
 
 # Modules that wandb imports during wandb.init and the first artifact. If torch is loaded, that takes a second.
 IMPORTED_LATE = ("wandb.sdk.launch.inputs.internal", "wandb.sdk.artifacts._internal_artifact")
 
-# Seconds of waiting before a line is printed.
-SILENT_SECONDS = 2.0
-
 
 def preload() -> None:
-    """Import all of wandb that a run needs, so that forked processes need not import it again."""
+    """Import all of wandb that a run needs, unless it is disabled: forked processes need not import it again."""
+    if is_disabled():
+        return
     import wandb  # noqa: F401
 
     for name in IMPORTED_LATE:
@@ -39,16 +38,3 @@ def shut_down() -> None:
 
     with contextlib.suppress(Exception, SystemExit):
         wandb.teardown()
-
-
-@contextlib.contextmanager
-def waiting_reported(say: Callable[[str], None], sentence: str) -> Iterator[None]:
-    """Print the sentence if the block takes longer than SILENT_SECONDS."""
-    timer = threading.Timer(SILENT_SECONDS, say, [sentence])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # `say` may refer to the run, which must not be freed in another thread

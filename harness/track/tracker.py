@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 from harness.errors import first_line
-from harness.time_limit import call_with_timeout
+from harness.time_limit import call_with_timeout, waiting_reported
 from harness.track.offline import UNSENT, sync_command
-from harness.track.service import shut_down, waiting_reported
+from harness.track.service import shut_down
 from harness.track.settings import FINISH_TIMEOUT, seconds_of
 
 # Time limit in seconds of requests that create an artifact.

@@ -9,13 +9,15 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.errors import ConfigError, first_line
+from harness.time_limit import waiting_reported
 from harness.track.offline import sync_command
-from harness.track.service import shut_down, waiting_reported
+from harness.track.service import shut_down
 from harness.track.settings import (
     INIT_TIMEOUT,
     choose_mode,
     folder_for,
     init_keywords,
+    is_disabled,
     outside_own_sweep,
     seconds_of,
     wandb_settings,
@@ -30,11 +32,15 @@ def start(
     run_id: str,
     extra_config: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
-) -> Tracker:
-    """Open the run in W&B: online if logged in, else offline with one printed line. The same `run_id` resumes it.
+) -> Tracker | None:
+    """Open the run in W&B: online if logged in, else offline with one printed line; None if W&B is disabled.
+
+    The same `run_id` resumes a run.
 
     W&B's variables (WANDB_MODE, WANDB_PROJECT, WANDB_DIR, ...) apply; options of the command line override them.
     """
+    if is_disabled():
+        return None
     import wandb
 
     root = folder_for(folder).resolve()

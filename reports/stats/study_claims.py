@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN, Claim
+from harness.runs.rules import printable
 from reports.columns import value
 from reports.runs import Run
 
@@ -54,7 +55,7 @@ def _of_the_best(statement: str, claims: Sequence[Claim]) -> StudyClaim:
         verdicts = Counter(claim.verdict for claim in others)
         of_others = ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.items())
         numbers.append(f"the best verified run; of {len(others)} other{'s' * (len(others) > 1)}: {of_others}")
-    return StudyClaim(statement, tuple(numbers), best.verdict, best.rule)
+    return StudyClaim(statement, tuple(map(printable, numbers)), best.verdict, printable(best.rule))
 
 
 def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[StudyClaim]:
@@ -72,4 +73,4 @@ def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[Stud
     else:
         verdict = HOLDS if (claims[lowest].verdict, claims[highest].verdict) == (HOLDS, FAILS) else OPEN
     numbers = (f"lr {value(rate)}: {claims[rate].number}: {claims[rate].numbers}" for rate in (lowest, highest))
-    return [StudyClaim(POSITIONS, tuple(numbers), verdict, POSITIONS_RULE)]
+    return [StudyClaim(POSITIONS, tuple(map(printable, numbers)), verdict, POSITIONS_RULE)]

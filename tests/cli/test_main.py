@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from harness import train
 from harness.cli import main
 from harness.config import RunConfig
-from harness.doctor import Check
+from harness.doctor.check import Check
 from harness.errors import DataError
 from harness.options import arguments
 from harness.settings.option import option_name
@@ -188,7 +188,7 @@ def test_data_check_finds_groups_in_two_splits(tmp_path: Path) -> None:
 def test_doctor_prints_json_and_fails_if_a_check_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [Check("GPU", "ok", "none"), Check("torch", "fail", "import torch: broken", "Install it again.")]
     for expected, exit_code in ((checks[:1], 0), (checks, 1)):
-        monkeypatch.setattr("harness.doctor.examine", lambda runs_dir, cache_dir, result=expected: result)
+        monkeypatch.setattr("harness.doctor.examination.examine", lambda runs_dir, cache_dir, result=expected: result)
         result = CliRunner().invoke(main.main, ["doctor", "--json"])
         assert result.exit_code == exit_code
         assert json.loads(result.stdout) == [dataclasses.asdict(check) for check in expected]

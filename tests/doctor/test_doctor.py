@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness import doctor
 from harness.doctor import check, machine, settings, software
-from harness.doctor.check import Check
+from harness.doctor.check import Check, render, to_json
+from harness.doctor.examination import examine
 from tests import ROOT
 from tests.helpers.text_files import write
 
@@ -58,14 +58,14 @@ def server() -> Iterator[str]:
 
 def test_every_check_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
-    checks = doctor.examine(tmp_path / "runs", tmp_path / "cache")
+    checks = examine(tmp_path / "runs", tmp_path / "cache")
     assert [result.name for result in checks] == [
         *("Python", "packages", "torch", "GPU", "CPU", "memory", "shared memory", "ports"),
         *("runs folder", "cache folder", "file locks", "open files", "W&B", "accelerate"),
     ]
     assert all(bool(result.remedy) == (result.state != "ok") for result in checks)
     assert not any("the check itself failed" in result.detail for result in checks)
-    assert json.loads(doctor.to_json(checks))[3] == {
+    assert json.loads(to_json(checks))[3] == {
         "name": "GPU",
         "state": "ok",
         "detail": "none: runs use the CPU",
@@ -80,7 +80,7 @@ def test_a_broken_check_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(software, "probe_in_subprocess", lambda: HEALTHY)
     monkeypatch.setattr(machine, "memory", broken)
-    found = {result.name: result for result in doctor.examine()}
+    found = {result.name: result for result in examine()}
     assert found["memory"].detail == "the check itself failed: RuntimeError: no such thing"
     assert found["open files"].state == "ok"
 
@@ -88,7 +88,7 @@ def test_a_broken_check_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch
 def test_text_is_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     checks = [Check("CPU", "ok", "8 cores"), Check("shared memory", "warn", "word " * 20, "Do this.")]
-    assert doctor.render(checks).splitlines() == [
+    assert render(checks).splitlines() == [
         "ok    CPU            8 cores",
         "warn  shared memory  " + " ".join(["word"] * 12),
         "                     " + " ".join(["word"] * 8),
@@ -96,7 +96,7 @@ def test_text_is_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
         "",
         "Checks failed: 0. Warnings: 1.",
     ]
-    assert doctor.render(checks[:1]).endswith("Everything works.")
+    assert render(checks[:1]).endswith("Everything works.")
 
 
 def test_the_probe_agrees_with_torch() -> None:
@@ -234,7 +234,7 @@ def test_login_is_found_and_the_server_asked(
     found = settings.wandb_check()
     assert found.state == "ok"
     assert found.detail.endswith(f"; {server} answers")
-    assert KEY not in doctor.to_json([found])
+    assert KEY not in to_json([found])
 
 
 def test_login_for_another_server_does_not_count(tmp_path: Path) -> None:
@@ -298,8 +298,9 @@ def test_default_configuration_is_the_one_accelerate_reads(monkeypatch: pytest.M
 
 def test_doctor_does_without_torch_and_wandb_itself() -> None:
     code = (
-        "import sys, harness.doctor as doctor, harness.doctor.software as software\n"
+        "import sys\n"
+        "from harness.doctor import examination, software\n"
         "software.probe_in_subprocess = lambda: {'crash': 'x'}\n"
-        "doctor.examine(); sys.exit('torch' in sys.modules or 'wandb' in sys.modules)"
+        "examination.examine(); sys.exit('torch' in sys.modules or 'wandb' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0

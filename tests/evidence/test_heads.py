@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from harness.evidence.block_heads import block_without, outputs_of_block
+from harness.evidence.figures import heads_figure
 from harness.evidence.heads import SIGNIFICANT, jensen_shannon, measure_heads
 from harness.model.adapter import parts
 from harness.runs.evidence_file import FAILS, OPEN
 from tests.evidence import planted
 from tests.helpers.timm_vits import small_timm
-from tests.helpers.tiny_vits import random_images
+from tests.helpers.tiny_vits import random_images, tiny_vit
 
 WIDTH = 12  # of a head of the planted models
 
@@ -117,6 +119,18 @@ def test_heads_that_attend_to_no_patch_are_left_out_and_alone_give_no_number():
         none = measure_heads(planted.subject_of(model, planted.by_colour(20, seed=3)), subject)
     assert one.n == 0 and np.isfinite(one.between_images.value)  # one head is left: no pair of heads
     assert none.n == 0 and none.claim().numbers == "not measured" and none.claim().verdict == OPEN
+
+
+def test_a_model_with_one_head_has_no_heads_to_differ():
+    model = tiny_vit(image_size=planted.SIZE, patch_size=planted.PATCH, heads=1)
+    subject = planted.subject_of(model, planted.by_colour(40, seed=3))
+    subject = dataclasses.replace(subject, predicted=subject.labels)
+    assert subject.beats_guessing
+    heads = measure_heads(subject, subject)
+    claim = heads.claim()
+    assert (heads.n, claim.verdict, claim.number) == (0, OPEN, "no layer has two heads")
+    plain = dataclasses.asdict(heads)
+    assert "no layer has two heads" in heads_figure(plain).get_suptitle()
 
 
 def test_divergence_of_known_distributions():

@@ -22,7 +22,7 @@ from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.session import check_inputs
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import Whereabouts, read_whereabouts
+from harness.sweep.whereabouts import Whereabouts, whereabouts_of
 from tests import ROOT
 from tests.helpers.slurm_cluster import NODES, Cluster
 from tests.helpers.sweeping import TINY, kill_tree, write_sweep
@@ -88,7 +88,9 @@ class Sweeping:
             return []
 
     def whereabouts(self) -> dict[int, Whereabouts]:
-        return read_whereabouts(TrialQueue.load(read_sweep(self.file), self.folder, None))
+        """By trial number, for trials that have started."""
+        trials = TrialQueue.load(read_sweep(self.file), self.folder, None).study.trials
+        return {trial.number: note for trial in trials if (note := whereabouts_of(trial))}
 
     @property
     def is_finished(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from harness.sweep.results import results_of
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import read_whereabouts
+from harness.sweep.whereabouts import whereabouts_of
 from tests.helpers.sweeping import sweep_here, trial_queue, write_sweep
 
 LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
@@ -52,8 +52,8 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     assert {row.settings["lr"]: row.metric for row in board.finished} == values
     assert [row.run.metric("test/f1") is not None for row in board.finished] == [True] * 3
     assert list(results.elsewhere) == [moved.name]
-    notes = read_whereabouts(queue)
-    assert {(note.machine, note.epochs) for note in notes.values()} == {("n2 (job 7_2)", 1)}
+    notes = [note for trial in queue.study.trials if (note := whereabouts_of(trial))]
+    assert {(note.machine, note.epochs) for note in notes} == {("n2 (job 7_2)", 1)}
     # Without any folder, the ledger alone has them all.
     shutil.rmtree(tmp_path / "here")
     results = results_of(queue, tmp_path / "here" / "tiny")

@@ -21,7 +21,8 @@ from PIL import Image
 
 from harness import track
 from harness.config import RunConfig
-from harness.track import offline, service
+from harness.time_limit import waiting_reported
+from harness.track import offline
 from harness.track.settings import seconds_of, wandb_settings
 from tests import ROOT
 from tests.helpers.wandb_server import API_KEY, WandbServer
@@ -514,12 +515,11 @@ def test_time_limits_are_short_and_variables_take_precedence(monkeypatch: pytest
     assert seconds_of("WANDB_FINISH_TIMEOUT", 30) == 7
 
 
-def test_waiting_is_reported_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "SILENT_SECONDS", 0.2)
+def test_waiting_is_reported_only_after_a_while() -> None:
     lines: list[str] = []
-    with service.waiting_reported(lines.append, "short"):
+    with waiting_reported(lines.append, "short", 0.2):
         pass
-    with service.waiting_reported(lines.append, "long"):
+    with waiting_reported(lines.append, "long", 0.2):
         time.sleep(0.5)
     assert lines == ["long"]
 

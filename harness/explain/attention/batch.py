@@ -40,12 +40,10 @@ def collect_batch(
     are kept apart.
     """
     vit = adapter.parts(model)
-    with (
-        gradients_on(model),
-        capture_calls(model, lambda call: call) as latest_calls,
-        capture_tokens(model) as latest_tokens,
-    ):
-        logits = model(differentiable(images))
+    with gradients_on(model):
+        # Only the pass is watched: what is computed below would be shown to both, call by call.
+        with capture_calls(model, lambda call: call) as latest_calls, capture_tokens(model) as latest_tokens:
+            logits = model(differentiable(images))
         calls, tokens = latest_calls(), latest_tokens()
         with torch.no_grad():
             predictions = _predictions(logits, labels)

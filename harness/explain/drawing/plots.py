@@ -64,7 +64,8 @@ def _write_cells(axes: Axes, values: np.ndarray) -> None:
     for (layer, head), value in np.ndenumerate(values):
         text = f"{value:.{digits}f}" if math.isfinite(value) else "?"
         colour = "black" if value > middle or not math.isfinite(value) else "white"
-        axes.text(head, layer, text, ha="center", va="center", fontsize=7, color=colour)
+        # Not in the layout, which would measure each text twice: it is inside its axes.
+        axes.text(head, layer, text, ha="center", va="center", fontsize=7, color=colour, in_layout=False)
 
 
 def distance_by_depth(archive: Archive) -> Figure:

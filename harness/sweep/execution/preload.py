@@ -25,8 +25,7 @@ from harness.runs.provenance import code_state
 
 if _threads is None:
     del os.environ["OMP_NUM_THREADS"]  # for trials it would be a limit that the user did not set
-if not track.is_disabled():
-    track.preload()
+track.preload()
 code_state()
 PIL.Image.init()
 

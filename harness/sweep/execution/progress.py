@@ -52,7 +52,7 @@ class SweepProgress:
         self._last_refresh = time.monotonic()
         trials = {trial.claimed.number: trial for trial in running}
         rows = [_of_runner(row, trials.get(row.record.number)) for row in self._view.rows()]
-        table = live_table(rows, self._sweep, self._view.trial_seconds(), self._console.width)
+        table = live_table(rows, self._sweep, self._view.trial_seconds, self._console.width)
         self._live.update(table, refresh=True)
 
 

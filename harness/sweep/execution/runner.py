@@ -23,14 +23,13 @@ from harness.sweep.execution.memory import has_memory_for_another
 from harness.sweep.execution.outcome import read_outcome
 from harness.sweep.execution.pending import PendingTrials
 from harness.sweep.execution.progress import SweepProgress
-from harness.sweep.execution.pruning import ask_to_stop, report_epochs
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.execution.running_trial import RunningTrial, start_trial, trial_environment
 from harness.sweep.execution.time_limit import TimeLimit
 from harness.sweep.retention import keep_best
 from harness.sweep.search.lease import HEARTBEAT_SECONDS
-from harness.sweep.search.study_trials import STOP_REASON, read_trial
+from harness.sweep.search.ledger import STOP_REASON, read_trial
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ClaimedTrial
 from harness.sweep.whereabouts import write_whereabouts
@@ -156,7 +155,7 @@ class Runner:
     def _check_trial(self, trial: RunningTrial) -> None:
         has_ended = not trial.is_alive  # checked before reading, so that the last rows are read too
         trial.update()
-        report_epochs(trial, self.trial_queue, self.sweep.metric.name)
+        trial.report_epochs(self.trial_queue)
         if has_ended:
             trial.process.join()
             trial.kill()  # ranks that are still running
@@ -178,7 +177,7 @@ class Runner:
             trial.terminate()
             self.progress.event(trial.claimed, f"made no progress for {self.options.timeout:g} s: ending it")
         elif trial.prune_reason:
-            ask_to_stop(trial)
+            trial.ask_to_stop()
 
     def _frees_slot(self, trial: RunningTrial) -> bool:
         """Whether the next trial may start while this tested one draws figures. On a GPU, it still holds its memory."""

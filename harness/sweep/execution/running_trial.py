@@ -17,11 +17,13 @@ from harness.launch.launch import GRACE_SECONDS, RANK_VARIABLES
 from harness.launch.stop_signals import STOP_SIGNALS
 from harness.options import arguments
 from harness.runs.folder import RunFolder
+from harness.runs.reading import UnreadableError
 from harness.sweep.execution.memory import KILLED, memory_kills
 from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
-from harness.sweep.execution.outcome import read_summary
+from harness.sweep.execution.outcome import EARLY_TERMINATION, read_summary
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.trial_process import run_trial
+from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ClaimedTrial
 from harness.sweep.spec.sweep_file import Sweep
 from harness.track import PROJECT
@@ -65,9 +67,23 @@ class RunningTrial:
         if modified != self.last_modified:
             self.last_modified, self.last_progress = modified, time.monotonic()
 
-    def value(self, metric: str, *, epochs: int | None = None) -> float | None:
-        """The metric after so many epochs; without a number, now."""
-        return value_after(self.metrics.validations[:epochs], metric)
+    def report_epochs(self, trial_queue: TrialQueue) -> None:
+        """Report the metric of new epochs to the trial queue, which may prune the trial."""
+        metric = trial_queue.sweep.metric.name
+        for epoch in range(self.reported + 1, len(self.metrics.validations) + 1):
+            self.reported = epoch
+            value = value_after(self.metrics.validations[:epoch], metric)
+            prune = value is not None and trial_queue.report(self.claimed, epoch, value)
+            if prune and not self.prune_reason and epoch < self.config.epochs:
+                self.prune_reason = f"{EARLY_TERMINATION} after epoch {epoch}, at {metric} {value:.4f}"
+
+    def ask_to_stop(self) -> None:
+        """Ask a pruned trial to stop, once its run trains: a run clears earlier requests when it starts."""
+        if self.folder.is_asked_to_stop:
+            return
+        with suppress(UnreadableError):  # a damaged summary is reported when the trial ends
+            if read_summary(self.folder).get("state") == "running":
+                self.folder.ask_to_stop(self.prune_reason)
 
     def made_no_progress_for(self, timeout: float) -> bool:
         """Whether it has written no file for `timeout` seconds; a timeout of 0 never ends."""

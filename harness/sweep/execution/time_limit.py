@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -55,7 +55,7 @@ class TimeLimit:
             return None
 
 
-def median_seconds(trials: Sequence[FrozenTrial]) -> float | None:
+def median_seconds(trials: Iterable[FrozenTrial]) -> float | None:
     """The median duration of finished trials; None without one.
 
     It counts from the first start to the end, with the pause of a trial that was interrupted.

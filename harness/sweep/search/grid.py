@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import RunConfig
-from harness.errors import ConfigError, PathError
+from harness.errors import ConfigError, HarnessError, collected, joined
 from harness.sweep.search.settings import Search
 from harness.sweep.spec import command as commands
 from harness.sweep.spec.sweep_file import Sweep
@@ -118,19 +118,16 @@ def check_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> CheckedPo
 
 
 def valid_points(sweep: Sweep, points: Sequence[Mapping[str, Any]]) -> CheckedPoints:
-    """The checked points of a valid sweep. Raises ConfigError for its problems, missing weights files included."""
+    """The checked points of a valid sweep. Raises HarnessError for its problems, missing weights files included."""
     checked = check_points(sweep, points)
     if checked.problems:
         raise ConfigError(f"{sweep.path}: {problem}" for problem in checked.problems)
-    missing: list[ConfigError] = []
+    missing: list[HarnessError] = []
     for config in {config.weights: config for config in checked.configs.values()}.values():
-        try:
+        with collected(missing):
             config.resolved()
-        except ConfigError as error:
-            missing.append(error)
     if missing:
-        kind = PathError if all(isinstance(error, PathError) for error in missing) else ConfigError
-        raise kind(problem for error in missing for problem in error.problems)
+        raise joined(missing)
     return checked
 
 

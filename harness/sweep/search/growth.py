@@ -22,10 +22,9 @@ from harness.sweep.search.definition import (
 from harness.sweep.search.earlier_ledger import earlier_definition, earlier_settings, with_identities
 from harness.sweep.search.grid import number_of_trials, points_of, probe_points
 from harness.sweep.search.identity import Contents, computed_settings, numbered, point_identity
-from harness.sweep.search.ledger import REMOVED, ending_of, newest_trials, run_id_of
+from harness.sweep.search.ledger import REMOVED, end_without_result, ending_of, newest_trials, run_id_of
 from harness.sweep.search.samplers import stored_distributions
 from harness.sweep.search.settings import Search
-from harness.sweep.search.study_trials import end_without_result
 from harness.sweep.spec.sweep_file import Sweep
 
 Trials = Mapping[str | int, FrozenTrial]  # by key

@@ -1,4 +1,4 @@
-"""The trials that a study holds: one entry per point of the sweep, and how each ended."""
+"""The trials that a study holds: one per point of the sweep, and single ones by number, read, changed and ended."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 # Endings of trials that do not run. Two machines queued the same trial at the same moment; the sweep file does not have
 # the trial any more.
 DUPLICATE, REMOVED = "duplicate", "removed"
+
+# The attribute with the reason why a trial was asked to stop.
+STOP_REASON = "stop_reason"
 
 
 def key_of(attributes: Mapping[str, Any]) -> str | int:
@@ -78,3 +82,31 @@ def finished_values(study: optuna.Study) -> list[tuple[float, bool]]:
 def run_id_of(study: optuna.Study, trial: FrozenTrial) -> str:
     run_id: str = trial.user_attrs.get("run_id") or f"{study.user_attrs['sweep_id']}-{trial.number}"
     return run_id
+
+
+def _trial_id(study: optuna.Study, number: int) -> int:
+    return study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+
+
+def read_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    """One trial; the study itself would read all of its trials."""
+    return study._storage.get_trial(_trial_id(study, number))
+
+
+def set_attribute(study: optuna.Study, number: int, name: str, value: Any) -> bool:
+    """Store a fact about a trial, for every machine; returns False if the trial has ended."""
+    try:
+        study._storage.set_trial_user_attr(_trial_id(study, number), name, value)
+    except UpdateFinishedTrialError:
+        return False
+    return True
+
+
+def end_without_result(study: optuna.Study, number: int, ending: str) -> bool:
+    """End a trial that does not run, such as a duplicate; returns False if another machine has ended it."""
+    if not set_attribute(study, number, "ending", {"state": ending, "reason": None}):
+        return False
+    try:
+        return study._storage.set_trial_state_values(_trial_id(study, number), TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import sqlalchemy
 from harness.files import NO_LOCKS
 from harness.sweep.search.ledger_errors import ledger_file
 from harness.sweep.search.storage import default_storage
+from harness.time_limit import waiting_reported
 
 # Seconds of waiting after which the user reads why nothing happens.
 QUIET_SECONDS = 10.0
@@ -43,37 +44,21 @@ def ledger_lock(name: str, folder: Path, storage: str | None) -> Iterator[None]:
 def _file_lock(file: Path, *, is_database: bool) -> Iterator[None]:
     """flock on a file beside the queue. Linux passes it on to the server of an NFS (flock(2))."""
     path = file.with_name(f".{file.name}.queueing")
-    descriptor = None
-    with contextlib.suppress(OSError):  # opening the queue itself reports what is wrong
+    try:
         if not is_database:
             file.parent.mkdir(parents=True, exist_ok=True)  # as `open_storage` does for a journal
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    if descriptor is None:
+    except OSError:  # opening the queue itself reports what is wrong
         yield
         return
-    try:
-        _wait_for(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for(descriptor: int) -> None:
-    """Take the lock of an open file, or return without it where the file system has no locks."""
-    started, is_quiet = time.monotonic(), True
-    while True:
+    with os.fdopen(descriptor) as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if is_quiet and time.monotonic() > started + QUIET_SECONDS:
-                is_quiet = False
-                print(WAITING, flush=True)
+            with waiting_reported(functools.partial(print, flush=True), WAITING, QUIET_SECONDS):
+                fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno in NO_LOCKS:
-                return
-            raise
-        time.sleep(0.02)
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
 
 
 @contextlib.contextmanager

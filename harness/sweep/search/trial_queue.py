@@ -20,17 +20,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError
+from harness.sweep.search import ledger
 from harness.sweep.search.definition import stored_definition
 from harness.sweep.search.growth import Added, Growth, add_points, grow, queue_again
 from harness.sweep.search.identity import Contents
 from harness.sweep.search.lease import LeaseWatch, new_lease
-from harness.sweep.search.ledger import DUPLICATE, REMOVED, is_duplicate, newest_trials, run_id_of
 from harness.sweep.search.ledger_lock import ledger_lock
 from harness.sweep.search.pooled import Lock, settings_of
 from harness.sweep.search.samplers import make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.study import load_study, open_study
-from harness.sweep.search.study_trials import end_without_result, read_trial, set_attribute
 from harness.sweep.search.trial_record import ENDINGS, ClaimedTrial, TrialRecord
 from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep
@@ -97,20 +96,20 @@ class TrialQueue:
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 if existing.number not in self.study.user_attrs.get("outside", []):
                     return self._claimed(optuna.Trial(self.study, existing._trial_id))
-                end_without_result(self.study, existing.number, REMOVED)
+                ledger.end_without_result(self.study, existing.number, ledger.REMOVED)
         for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self.study.ask()
             if "point" not in trial.user_attrs:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
-            stored = read_trial(self.study, trial.number)
+            stored = ledger.read_trial(self.study, trial.number)
             if "owner" in stored.user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
             self._renew_lease(trial.number)
-            if not is_duplicate(self.study, stored):
+            if not ledger.is_duplicate(self.study, stored):
                 return self._claimed(trial)
-            end_without_result(self.study, trial.number, DUPLICATE)
+            ledger.end_without_result(self.study, trial.number, ledger.DUPLICATE)
         return None
 
     def unsettled(self) -> list[int]:
@@ -120,11 +119,11 @@ class TrialQueue:
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial."""
-        trial = read_trial(self.study, claimed.number)
+        trial = ledger.read_trial(self.study, claimed.number)
         try:
             if epoch not in trial.intermediate_values:
                 self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
-            return self.study.pruner.prune(self.study, read_trial(self.study, claimed.number))
+            return self.study.pruner.prune(self.study, ledger.read_trial(self.study, claimed.number))
         except UpdateFinishedTrialError:  # another machine ended it
             return False
 
@@ -132,12 +131,9 @@ class TrialQueue:
         """Renew the lease; returns whether this runner still owns the trial."""
         return self.owns(claimed) and self._renew_lease(claimed.number)
 
-    def owns(self, claimed: ClaimedTrial) -> bool:
+    def owns(self, claimed: ClaimedTrial | FrozenTrial) -> bool:
         """Whether this runner still owns the trial. Another one may take it over after LEASE_TIMEOUT."""
-        return self._is_ours(claimed.number)
-
-    def _is_ours(self, number: int) -> bool:
-        stored = read_trial(self.study, number)
+        stored = ledger.read_trial(self.study, claimed.number)
         return stored.state == TrialState.RUNNING and self._watch.is_ours(stored.user_attrs.get("owner"))
 
     def end(
@@ -154,29 +150,29 @@ class TrialQueue:
             raise ValueError("a finished trial has a value")
         ending = {"state": state, "reason": reason, "memory": memory}
         with contextlib.suppress(UpdateFinishedTrialError):  # another machine ended it in the same way
-            if set_attribute(self.study, claimed.number, "ending", ending):
+            if ledger.set_attribute(self.study, claimed.number, "ending", ending):
                 self.study.tell(claimed.number, value if state == "finished" else None, ENDINGS[state])
 
     def attempt_failed(self, claimed: ClaimedTrial) -> ClaimedTrial:
         """Count a failed attempt; returns the trial for the next one."""
-        set_attribute(self.study, claimed.number, "attempts", claimed.attempts + 1)
+        ledger.set_attribute(self.study, claimed.number, "attempts", claimed.attempts + 1)
         return dataclasses.replace(claimed, attempts=claimed.attempts + 1)
 
     def release(self, claimed: ClaimedTrial) -> None:
         """Release an unfinished trial; the next worker to claim it resumes it."""
         if self.owns(claimed):
-            set_attribute(self.study, claimed.number, "owner", None)
+            ledger.set_attribute(self.study, claimed.number, "owner", None)
 
     def requeue(self, record: TrialRecord, *, attempts: int) -> None:
         """Queue a trial again that has ended, with the id of its run."""
-        queue_again(self.study, read_trial(self.study, record.number), attempts=attempts)
+        queue_again(self.study, ledger.read_trial(self.study, record.number), attempts=attempts)
 
     def skip(self, record: TrialRecord) -> None:
         """Record that a trial is left out. Raises HarnessError if a runner has claimed it in the meantime."""
         if record.state in ("failed", "infeasible"):
             self.requeue(record, attempts=record.attempts)
             return self.skip(next(new for new in self.records() if new.run_id == record.run_id))
-        if not end_without_result(self.study, record.number, "skipped"):
+        if not ledger.end_without_result(self.study, record.number, "skipped"):
             raise HarnessError(f"Trial {record.number} has ended in the meantime.")
 
     def is_current(self) -> bool:
@@ -191,7 +187,7 @@ class TrialQueue:
     def records(self) -> list[TrialRecord]:
         """One record per point of the sweep, in order: its newest trial, if an ended one was queued again."""
         outside = set(self.study.user_attrs.get("outside", []))
-        records = [self._record(trial, outside) for trial in newest_trials(self.study).values()]
+        records = [self._record(trial, outside) for trial in ledger.newest_trials(self.study).values()]
         return sorted(records, key=lambda record: (record.point, record.number))
 
     def request_stop(self) -> None:
@@ -206,21 +202,21 @@ class TrialQueue:
     def _take_over(self, trial: FrozenTrial) -> bool:
         """Claim an abandoned trial. If two runners do so at once, without locks, the last one to write owns it."""
         with self.lock():
-            if read_trial(self.study, trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
+            if ledger.read_trial(self.study, trial.number).user_attrs.get("owner") != trial.user_attrs.get("owner"):
                 return False  # another runner was faster
             if not self._renew_lease(trial.number):
                 return False
             time.sleep(TAKE_OVER_SECONDS)
-        return self._is_ours(trial.number)
+        return self.owns(trial)
 
     def _renew_lease(self, number: int) -> bool:
-        return set_attribute(self.study, number, "owner", new_lease(self._watch.runner, next(self._beats)))
+        return ledger.set_attribute(self.study, number, "owner", new_lease(self._watch.runner, next(self._beats)))
 
     def _claimed(self, trial: optuna.Trial) -> ClaimedTrial:
-        stored = read_trial(self.study, trial.number)
+        stored = ledger.read_trial(self.study, trial.number)
         attributes = stored.user_attrs
         settings = settings_of(self.study, trial, self.sweep, attributes, self.lock)
-        run_id = run_id_of(self.study, stored)
+        run_id = ledger.run_id_of(self.study, stored)
         return ClaimedTrial(trial.number, attributes["point"], run_id, settings, attributes["attempts"])
 
     def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
@@ -236,7 +232,7 @@ class TrialQueue:
         return TrialRecord(
             number=trial.number,
             point=attributes["point"],
-            run_id=run_id_of(self.study, trial),
+            run_id=ledger.run_id_of(self.study, trial),
             settings=attributes.get("settings"),
             state=state,
             attempts=attributes["attempts"],

@@ -29,9 +29,7 @@ const classScores = (() => {
   function name(mistakes, label, opened) {
     if (!opened) return mistakes.classes[label];
     const title = "show its images in the gallery";
-    const button = element("button", { type: "button", class: "link", title }, mistakes.classes[label]);
-    button.addEventListener("click", () => opened(label));
-    return button;
+    return element("button", { type: "button", class: "link", title, click: () => opened(label) }, mistakes.classes[label]);
   }
 
   return { rows, F1, SUPPORT };

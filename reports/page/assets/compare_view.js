@@ -55,9 +55,9 @@
   const heads = (labels) => labels.map((label, place) => element("span", { title: label }, mark(place), String(place + 1)));
 
   function sideBySide([run, other]) {
-    const button = element("button", { type: "button" }, "Positions and heads of the first two side by side");
-    button.addEventListener("click", () => panel.leave("positions", { run, other }));
-    return document.getElementById("positions") ? element("p", { class: "toolbar" }, button) : "";
+    if (!document.getElementById("positions")) return "";
+    const click = () => panel.leave("positions", { run, other });
+    return element("p", { class: "toolbar" }, element("button", { type: "button", click }, "Positions and heads of the first two side by side"));
   }
 
   function ofClasses({ mistakes, labels }) {

@@ -12,6 +12,7 @@ function smoothed(values, share) {
 
 // Controls of the training curves: the setting that colours them, which of them are shown, logarithmic losses.
 document.addEventListener("DOMContentLoaded", async () => {
+  const { element } = report;
   const LOSSES = ["curves-loss", "curves-val-loss"];
   const CHARTS = [...LOSSES, "curves-val-f1"];
   const toolbar = document.querySelector("[data-curves]");
@@ -66,25 +67,16 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
 
   function legendItem(level) {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    const line = document.createElement("i");
-    button.type = "button";
-    line.style.setProperty("--colour", level.colour);
-    button.append(line, ["run", "setting"].includes(group.value) ? level.text : `${group.value} ${level.text}`);
-    if (level.diverged) {
-      const tag = document.createElement("b");
-      tag.className = "tag warn";
-      tag.textContent = "diverged";
-      button.append(tag);
-    }
-    button.addEventListener("click", () => {
+    const click = () => {
       const others = pressed.filter((other) => other !== level);
       const next = others.length === pressed.length ? [...others, level] : others;
       state.change("set", { "curves-only": next.map(({ text }) => text).join("\n") });
-    });
-    item.append(button);
-    return item;
+    };
+    const line = element("i");
+    line.style.setProperty("--colour", level.colour);
+    const name = ["run", "setting"].includes(group.value) ? level.text : `${group.value} ${level.text}`;
+    const tag = level.diverged ? element("b", { class: "tag warn" }, "diverged") : null;
+    return element("li", {}, element("button", { type: "button", click }, line, name, tag));
   }
 
   function scaleLosses(isLogarithmic) {

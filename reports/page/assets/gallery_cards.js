@@ -97,5 +97,5 @@ const galleryCards = (() => {
     return `${parts[layout] ?? parts.over}${scaleText}; ${even}.${score}`;
   }
 
-  return { card, legend, otherIndex };
+  return { card, legend };
 })();

@@ -57,17 +57,12 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   function addExpandButton(row) {
     const cell = row.querySelector("td.seeds");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "expand";
-    button.setAttribute("aria-expanded", "false");
-    button.textContent = cell.textContent;
-    button.title = "show or hide the seeds of this setting";
-    button.addEventListener("click", () => {
+    const title = "show or hide the seeds of this setting";
+    const click = () => {
       const open = rows.filter((other) => isOpen(other) !== (other === row));
       state.change("set", { "board-open": open.map((other) => other.id).join(",") });
-    });
-    cell.replaceChildren(button);
+    };
+    cell.replaceChildren(report.element("button", { type: "button", class: "expand", "aria-expanded": "false", title, click }, cell.textContent));
   }
 
   text.addEventListener("input", () => state.change("filter", text.value, { replace: true }));

@@ -65,10 +65,9 @@
     if (!hasImage(index)) return element("span", { class: "card in-words" }, text);
     const factor = tiles.factorFor(images, side);
     const box = element("span", { class: "abreast" }, tiles.image(images, place, factor * images.side));
-    const button = element("button", { type: "button", class: "card", "aria-label": `Open ${text}` }, box);
     const files = indices.map((number) => mistakes.pictures[number][0]);
-    button.addEventListener("click", () => gallery.open(run, files, position));
-    return button;
+    const click = () => gallery.open(run, files, position);
+    return element("button", { type: "button", class: "card", "aria-label": `Open ${text}`, click }, box);
   }
 
   // The same with the first map over the image and with the probabilities in words.
@@ -107,8 +106,8 @@
       const item = element("li", {}, element("p", {}, ...names, `: ${times} of ${support}`));
       if (images) {
         const thumbnails = indices.map((index, position) => thumbnail(index, indices, position, SMALL_SIDE));
-        const button = element("button", { type: "button" }, "Show in the gallery");
-        button.addEventListener("click", () => gallery.showClasses(run, className(truth), className(predicted)));
+        const click = () => gallery.showClasses(run, className(truth), className(predicted));
+        const button = element("button", { type: "button", click }, "Show in the gallery");
         item.append(element("div", { class: "abreast" }, ...thumbnails), ...(indices.some(hasImage) ? [button] : []));
       }
       return item;

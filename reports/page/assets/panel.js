@@ -25,8 +25,7 @@ const panel = (() => {
   }
 
   function heading(dialog, text) {
-    const button = element("button", { type: "button" }, "Close");
-    button.addEventListener("click", () => dialog.close());
+    const button = element("button", { type: "button", click: () => dialog.close() }, "Close");
     return element("header", {}, element("h2", { id: `${dialog.id}-title` }, text), button);
   }
 

@@ -48,12 +48,14 @@ const report = (() => {
     values.get(name)?.resolve(value);
   }
 
-  // ---- Elements. Children that are null are left out; text is text, whatever it holds.
+  // ---- Elements. Children that are null are left out; text is text, whatever it holds. A function listens to the event of
+  // its name.
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) made.setAttribute(name, "");
+      if (typeof value === "function") made.addEventListener(name, value);
+      else if (value === true) made.setAttribute(name, "");
       else if (value !== false && value != null) made.setAttribute(name, value);
     }
     made.append(...children.filter((child) => child != null));

@@ -67,11 +67,7 @@ const runView = (() => {
     element("div", { id, role: "group", "aria-label": name }));
 
   function actions(key, mistakes) {
-    const button = (text, action) => {
-      const made = element("button", { type: "button" }, text);
-      made.addEventListener("click", action);
-      return made;
-    };
+    const button = (text, click) => element("button", { type: "button", click }, text);
     return element("p", { class: "toolbar" },
       mistakes ? button("Its mistakes", () => panel.leave("mistakes")) : null,
       gallery?.has(key) ? button("Its images and maps", () => panel.leave("gallery")) : null,

@@ -7,13 +7,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const field = bar.elements;
   const table = await runTable.ready;
 
-  function option(value, text) {
-    const made = document.createElement("option");
-    made.value = value;
-    made.textContent = text;
-    return made;
-  }
-
+  const option = (value, text) => report.element("option", { value }, text);
   const options = () => [...table.runs.values()].map(({ key, label }) => option(key, label));
   field.run.append(...options());
   field.other.append(option("", "no other run"), ...options());

@@ -32,11 +32,8 @@ const takeAlong = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  function button(text, label, action) {
-    const made = report.element("button", { type: "button", class: "take", "aria-label": label, title: label }, text);
-    made.addEventListener("click", action);
-    return made;
-  }
+  const button = (text, label, click) =>
+    report.element("button", { type: "button", class: "take", "aria-label": label, title: label, click }, text);
 
   const title = document.querySelector("h1").textContent.replaceAll(/[^\w.-]+/g, "-").replaceAll(/^-+|-+$/g, "");
 

@@ -12,7 +12,7 @@ from reports.page.run_figures import copied_figure
 from reports.page.section import Section
 from reports.page.site import Site
 from reports.runs import Run
-from reports.stats.study_claims import StudyClaim, study_claims
+from reports.stats.study_claims import study_claims
 
 SHOWN = 6  # runs side by side, the best first
 # Classes of the tag that shows a verdict, in tables.css.
@@ -53,7 +53,8 @@ def section(collection: Collection, site: Site) -> Section | None:
         "rows": [_row(key, [claims.get(key) for claims in shown]) for key in keys],
         "more": max(len(verified) - SHOWN, 0),
         "problems": problems,
-        "study": [_study_line(claim) for claim in study_claims(verified)],
+        "study": study_claims(verified),
+        "tags": TAGS,
         "figures": figures,
         "figures_of": collection.label(drawn) if drawn else "",
         "captions": FIGURES,
@@ -67,22 +68,12 @@ def _figures(collection: Collection, site: Site, run: Run) -> dict[str, str]:
     return {name: address for name, address in addresses.items() if address}
 
 
-def _study_line(claim: StudyClaim) -> dict[str, Any]:
-    return {
-        "statement": claim.statement,
-        "numbers": [printable(number) for number in claim.numbers],
-        "verdict": claim.verdict,
-        "tag": TAGS.get(claim.verdict, ""),
-        "rule": printable(claim.rule),
-    }
-
-
 def _row(key: str, claims: list[Claim | None]) -> dict[str, Any]:
     first = next(claim for claim in claims if claim)
     return {
         "statement": _statement(key, first),
         "rule": printable(first.rule),
-        "cells": [None if claim is None else _cell(claim) for claim in claims],
+        "cells": [claim and {"claim": claim, "about": printable(claim.number)} for claim in claims],
     }
 
 
@@ -93,12 +84,3 @@ def _statement(key: str, claim: Claim) -> str:
         "maps_point_at_objects": "The map shown first points at the object.",
     }
     return general.get(key, printable(claim.statement))
-
-
-def _cell(claim: Claim) -> dict[str, str]:
-    return {
-        "verdict": claim.verdict,
-        "tag": TAGS.get(claim.verdict, ""),
-        "numbers": claim.numbers,
-        "about": printable(claim.number),
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from harness.runs.attention_files import HeadStatistics, read_statistics
@@ -31,32 +30,10 @@ STATISTICS = {
 }
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number before and after training, and its range by chance after training, as text."""
-
-    before: str
-    after: str
-    chance: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of the table: one run."""
-
-    rate: str
-    label: str
-    verdict: str
-    numbers: tuple[Number, ...]  # locality, decoding, effective rank
-    change: str
-    chance: str  # of change
-    strength: str
-
-
 def section(collection: Collection, site: Site) -> Section | None:
     runs = [row.run for row in collection.rows]
     runs.sort(key=lambda run: math.inf if run.learning_rate is None else run.learning_rate)
-    lines: dict[Run, Line] = {}
+    lines: dict[Run, dict[str, Any]] = {}
     rules: dict[str, None] = {}  # of the verdicts; runs of other versions may have others
     missing: dict[str, list[str]] = {}  # reason -> labels of runs
     for run in runs:
@@ -98,27 +75,26 @@ def section(collection: Collection, site: Site) -> Section | None:
     )
 
 
-def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> Line:
-    """Raises ValueError where numbers are missing or damaged."""
+def _line(run: Run, label: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table. Raises ValueError where numbers are missing or damaged."""
     try:
-        pairs = tuple(
-            Number(
-                _digits(numbers["before"][name]["value"]),
-                _digits(numbers["after"][name]["value"]),
-                _span(numbers["after"][name]),
-            )
-            for name in ("locality", "decoding", "effective_rank")
-        )
-        change = numbers["change"]
-        return Line(
-            value(run.config.get("lr")) if run.learning_rate is not None else "?",
-            label,
-            printable(numbers["verdict"]),
-            pairs,
-            _digits(change["value"]),
-            _span(change),
-            _digits(numbers["strength"]),
-        )
+        before, after, change = (numbers[name] for name in ("before", "after", "change"))
+        return {
+            "rate": value(run.config.get("lr")) if run.learning_rate is not None else "?",
+            "label": label,
+            "verdict": printable(numbers["verdict"]),
+            "numbers": [
+                {
+                    "before": _digits(before[name]["value"]),
+                    "after": _digits(after[name]["value"]),
+                    "chance": _span(after[name]),
+                }
+                for name in ("locality", "decoding", "effective_rank")
+            ],
+            "change": _digits(change["value"]),
+            "chance": _span(change),
+            "strength": _digits(numbers["strength"]),
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"positions.npz is damaged ({error})") from error
 

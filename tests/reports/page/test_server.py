@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from harness.cli.page import PageOptions, make_page
+from harness.cli.report import make_page
 from reports.page import server
 from reports.page.build import build
 from tests import ROOT
@@ -100,7 +100,7 @@ def test_what_changes_during_the_first_build_is_built_again(tmp_path: Path, monk
 
     monkeypatch.setattr("reports.page.build.build", build_while_a_run_changes)
     monkeypatch.setattr(server, "serve", lambda folder, started, *, port, look: look())
-    make_page(PageOptions(str(tmp_path), None, "all", (), serve=True, watch=True, port=0, open_page=False))
+    make_page(str(tmp_path), None, None, (), serve=True, watch=True, port=0, open_page=False)
     assert built == [1, 1]
 
 

@@ -22,7 +22,6 @@ from harness.runs.folder import BEST, RunFolder
 from harness.runs.logger import RunLogger
 from harness.sweep.execution import memory as memory_module
 from harness.sweep.execution import runner as runner_module
-from harness.sweep.execution.pruning import ask_to_stop
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
@@ -160,9 +159,9 @@ def test_memory_is_read_once_a_second_and_a_stop_is_requested_once(
     one = Runner(queue, tmp_path, [], RunnerOptions(start_method="fork"))
     assert not any(one._frees_slot(trial) for _ in range(3))
     assert looks == [1]
-    ask_to_stop(trial)
+    trial.ask_to_stop()
     (tmp_path / "stop").write_text("untouched")
-    ask_to_stop(trial)
+    trial.ask_to_stop()
     assert (tmp_path / "stop").read_text() == "untouched"
 
 
