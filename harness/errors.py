@@ -104,9 +104,10 @@ def summarise(items: Iterable[str], limit: int = 10, separator: str = ", ") -> s
 
 @contextlib.contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Print the problems of a HarnessError on stderr and exit with its code."""
+    """Print the problems of a HarnessError on stderr and exit with its code; so also if a path is not allowed."""
     try:
-        yield
+        with _permissions_in_words():
+            yield
     except HarnessError as error:
         if int(os.environ.get("RANK", "0")) > 0 and error.exit_code != 0:
             # The main process prints the same problems and needs time to finish its W&B run. If this process exited
@@ -116,3 +117,17 @@ def errors_in_words() -> Iterator[None]:
             for line in f"Error: {problem}".split("\n"):
                 print(printable(line), file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _permissions_in_words() -> Iterator[None]:
+    """Any question about a path may be refused, also whether it exists, if a folder above it may not be entered."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.filename is None:  # not about a path
+            raise
+        raise PathError(
+            f"{error.filename}: {(error.strerror or 'permission denied').lower()}. Check the permissions of it and of "
+            "the folders above it (ls -ld), or name another path."
+        ) from error
