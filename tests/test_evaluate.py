@@ -36,7 +36,7 @@ def scored(
     """Outputs of 17 images in batches of 2, on this rank of two: 5 batches and 4."""
     processes = Processes(RunConfig(data="images", weights="none", threads=1))
     processes.decides_late = late
-    # The last training step asked as well, and nobody has read the answer.
+    # The last training step asked as well, and its answer has not been read.
     processes.largest_of_last_call(before)
     batches = EvalBatches(SPLIT, cropped(SIZE), LoaderProcess(rank=processes.rank, world=2), batch_size=2)
     return outputs_of(forward, batches, PICTURES, 1, processes, stop), processes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, PathError
 from harness.options import SETTINGS
 
 # Names the files of the output folder that this command wrote, and may replace.
@@ -33,7 +33,7 @@ def figures(runs: Path, study: bool, output: Path) -> None:
     if not study:
         raise ConfigError("Name the figures: --study.")
     if not runs.is_dir():
-        raise ConfigError(f"{runs} is not a folder. Give the folder that contains the run folders.")
+        raise PathError(f"{runs} is not a folder. Give the folder that contains the run folders.")
     from harness.evidence.print_figures import verified_figures
     from harness.explain.drawing.study_figures import study_figures
     from harness.runs.figures import PRINT_FORMATS, save_for_print

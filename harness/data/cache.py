@@ -154,8 +154,8 @@ def undecodable_message(root: Path, total: int, bad: Mapping[str, str]) -> str:
     """One message that names images that cannot be decoded, of `total` ones, each with its reason."""
     listed = summarise((f"{file}: {reason}" for file, reason in bad.items()), MOST_NAMED, "\n  ")
     return (
-        f"{len(bad)} of {total} images in {printable(root)} cannot be decoded. Repair or remove them, or leave them "
-        f"out with --bad-images skip:\n  {listed}"
+        f"{len(bad)} of {total} images in {printable(root)} cannot be decoded. Repair or remove them; `harness train` "
+        f"leaves them out with --bad-images skip:\n  {listed}"
     )
 
 

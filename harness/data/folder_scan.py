@@ -53,6 +53,9 @@ def _walk_root(listing: Listing) -> None:
         if present:
             _walk_split(listing, split, present[0])
     listing.others = [name for name in names if name not in splits]
+    for entry in entries:
+        if entry.name not in (*names, *splits) and entry.name.lower().endswith(EXTENSIONS):
+            listing.leave_out("image(s) beside train, valid and test", entry.name)
     if listing.crossing:
         listing.problems.append(
             f"Links lead to images of other classes or splits ({len(listing.crossing)}): remove them.\n  "

@@ -68,7 +68,7 @@ def _folders_with_train(root: Path) -> Iterator[Path]:
     level = [root]
     for _ in range(LEVELS):
         level = [folder for above in level for folder in _subfolders(above)][:MOST]
-        yield from (folder for folder in level if (folder / "train").is_dir())
+        yield from (folder for folder in level if os.path.isdir(folder / "train"))  # noqa: PTH112 (no error)
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
+from harness.errors import errors_in_words
 from tests.conftest import write_folder
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "WANDB_MODE": "disabled"}
@@ -141,3 +143,33 @@ def test_errors_show_no_control_characters(place: Path) -> None:
         assert result.exit_code in (1, 2)
         assert "x\\x1b[31m\\r" in result.output
         assert not {letter for letter in result.output if not letter.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "verify", "report", "sync", "data check", "sweep plan"])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The system refuses even the question whether a file is there."""
+    closed, stat = place / "closed" / "run", os.stat
+
+    def refused(path: os.PathLike[str], **options: bool) -> os.stat_result:
+        if str(path).startswith(str(closed)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    result = invoke(*command.split(), str(closed))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.exception
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"Error: {closed}") and "permission denied. Give another path" in line
+
+
+def test_an_error_of_permissions_that_names_no_path_is_not_the_users() -> None:
+    with pytest.raises(PermissionError), errors_in_words():
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_folder_of_runs_that_is_missing_is_a_problem_of_the_disk(place: Path) -> None:
+    """Exit code 1, as the page on errors says."""
+    for words in (["figures", "nowhere", "--study", "-o", "new"], ["report", "nowhere"], ["verify", "nowhere"]):
+        assert invoke(*words).exit_code == 1, words

@@ -231,7 +231,8 @@ def test_undecodable_images_are_all_named_and_the_good_ones_kept(root: Path, cac
     assert caught.value.exit_code == 1
     head, *lines = str(caught.value).splitlines()
     assert head == (
-        f"3 of 5 images in {root} cannot be decoded. Repair or remove them, or leave them out with --bad-images skip:"
+        f"3 of 5 images in {root} cannot be decoded. Repair or remove them; `harness train` leaves them out with "
+        "--bad-images skip:"
     )
     assert lines == [
         "  1.png: truncated",

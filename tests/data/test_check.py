@@ -156,7 +156,7 @@ def test_copies_across_splits_are_problems(root: Path) -> None:
 def test_copies_within_train_are_counted_and_those_under_two_classes_named(root: Path) -> None:
     save(smooth_image(1), root / "train" / "cat" / "again.png")
     save(smooth_image(2), root / "train" / "dog" / "cat really.png")
-    save(smooth_image(9), root / "valid" / "cat" / "again.png")  # a copy within valid hurts nobody
+    save(smooth_image(9), root / "valid" / "cat" / "again.png")  # a copy within valid is not a problem
     result = checked(root)
     assert len(result.copies_in_train) == 2
     assert result.copies_across_splits == ()

@@ -59,6 +59,28 @@ def test_other_folders_beside_the_splits_are_named_and_stop_no_run(tmp_path: Pat
     assert f"left out: 1 folder(s) beside train, valid and test ({name})" in load_folder(tmp_path).notes
 
 
+def test_images_beside_the_splits_are_named_and_stop_no_run(tmp_path: Path) -> None:
+    write_splits(tmp_path, "train", "valid", "test")
+    write_image(tmp_path / "forgotten.PNG", 1)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert load_folder(tmp_path).notes == ("left out: 1 image(s) beside train, valid and test (forgotten.PNG)",)
+
+
+def test_folders_that_may_not_be_entered_are_not_searched_for_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    stat = os.stat
+
+    def refused(path: os.PathLike[str], **options: bool) -> os.stat_result:
+        if os.fspath(path).endswith("closed/train"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert "has no train/ folder. Expected" in problems_of(tmp_path)
+
+
 def test_a_folder_named_like_a_split_without_images_stops_no_run(tmp_path: Path) -> None:
     write_splits(tmp_path, "train", "valid")
     (tmp_path / "tests").mkdir()

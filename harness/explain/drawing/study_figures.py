@@ -77,7 +77,7 @@ def study_figures(folder: Path, say: Callable[[str], None] = print) -> Iterator[
     )
     with_positions = [run for run in runs if (run.path / "attention" / POSITIONS_FILE).is_file()]
     if len(with_positions) == 1:
-        say("The figure 2_positions_worst is not drawn: of one run alone there are position embeddings.")
+        say("The figure 2_positions_worst is not drawn: only one run has position embeddings.")
     for number, which, run in ((2, "worst", with_positions[1:][-1:]), (3, "best", with_positions[:1])):
         for one in run:
             positions = read_archive(one.path / "attention" / POSITIONS_FILE, PositionArchive)

@@ -130,7 +130,8 @@ def _distribution(entry: Mapping[str, Any]) -> str:
 def _wrong_values(distribution: str, entry: Mapping[str, Any]) -> list[str]:
     problems = []
     if "values" in entry and not (isinstance(entry["values"], list) and entry["values"]):
-        return [f"values is {as_written(entry['values'])}; it must be a list with at least one item."]
+        given = "an empty list" if entry["values"] == [] else as_written(entry["values"])
+        return [f"values is {given}; it must be a list with at least one item."]
     if "probabilities" in entry:
         problems += _wrong_probabilities(entry["values"], entry["probabilities"])
     if distribution == "int_uniform" and not all(type(entry[key]) is int for key in ("min", "max")):

@@ -117,7 +117,7 @@ def test_one_run_is_not_drawn_as_the_worst_and_the_best(runs: Path) -> None:
     shutil.rmtree(runs / "bad" / "attention")
     said: list[str] = []
     assert [figure.name for figure in study_figures(runs, said.append)] == [NAMES[0], *NAMES[2:]]
-    assert said == ["The figure 2_positions_worst is not drawn: of one run alone there are position embeddings."]
+    assert said == ["The figure 2_positions_worst is not drawn: only one run has position embeddings."]
 
 
 def test_the_loss_curves_are_those_of_the_runs(runs: Path) -> None:

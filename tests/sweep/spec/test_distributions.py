@@ -177,7 +177,7 @@ def test_hyphens_in_names_become_underscores() -> None:
         ("lr", {"distribution": "log_uniform", "min": 1, "max": 10_000}, "its limits are exponents of e"),
         ("lr", {"min": True, "max": 2}, "min: true is not a finite number."),
         ("lr", {"min": 10**400, "max": 2}, "is not a finite number."),
-        ("lr", {"values": []}, "values is a list; it must be a list with at least one item."),
+        ("lr", {"values": []}, "values is an empty list; it must be a list with at least one item."),
         ("lr", {"values": 3}, "values is 3; it must be a list"),
         ("lr", {"values": [1, 2], "probabilities": [1]}, "there are 2 values and 1 probabilities; give one per value."),
         ("lr", {"values": [1, 2], "probabilities": [0.5, 0.6]}, "the sum of probabilities is 1.1; it must be 1."),
