@@ -119,12 +119,12 @@ def exit_code_of(config: RunConfig) -> int:
 
 def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
-    # Data and model. The main process decodes and downloads first; the others read the result.
+    # Data and model. The main process downloads first, one process of each node decodes; the others read the result.
     # The model comes first: damaged weights are then an error before any decoding.
     loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
     largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
     limit_threads(loaded.model, largest_micro_batch, config, processes)
-    data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config))
+    data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config), each_node=True)
     probe = None
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)

@@ -137,18 +137,22 @@ class Processes:
             raise error
         return result
 
-    def main_first(self, work: Callable[[], T]) -> T:
-        """Do `work` on every rank, first on the main process: the others reuse what it decoded or downloaded."""
+    def main_first(self, work: Callable[[], T], *, each_node: bool = False) -> T:
+        """Do `work` on every rank, first on the main process: the others reuse what it decoded or downloaded.
+
+        With `each_node`, the first rank of each other node does not wait for it: work that nodes divide.
+        """
         if self._group is None:
             return work()
+        is_first = self.is_main or (each_node and self.accelerator.is_local_main_process)
         result: Any = None
         error: HarnessError | None = None
-        if self.is_main:
+        if is_first:
             result, error = _attempt(work)
-        error = self.from_main(error)
+        error = self.from_main(error) or error
         if error is not None:
             raise error
-        return result if self.is_main else work()
+        return result if is_first else work()
 
     def from_main(self, value: Any) -> Any:
         """The main process's value, on every rank."""

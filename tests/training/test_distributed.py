@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,38 @@ def test_ranks_come_to_one_decision(tmp_path: Path) -> None:
             own.close()
 
     on_ranks(3, work)
+
+
+def test_the_first_rank_of_each_node_starts_at_once_and_the_others_wait(tmp_path: Path) -> None:
+    """Ranks 0 and 1 on one node, 2 and 3 on another: the first two of each node can only end together."""
+
+    def work() -> None:
+        rank = int(os.environ["RANK"])
+        os.environ["LOCAL_RANK"] = str(rank % 2)
+        own = Processes(RunConfig(data="images", weights="none", threads=1))
+
+        def meet() -> bool:
+            main_has_ended = (tmp_path / "0 ended").exists()
+            (tmp_path / f"{rank} began").touch()
+            deadline = time.monotonic() + 30
+            while not all((tmp_path / f"{first} began").exists() for first in (0, 2)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            (tmp_path / f"{rank} ended").touch()
+            return main_has_ended
+
+        def refuse() -> None:
+            if rank == 0:
+                raise DataError("from the main process")
+
+        try:
+            assert own.main_first(meet, each_node=True) == (rank % 2 == 1)
+            with pytest.raises(DataError, match="from the main process"):
+                own.main_first(refuse, each_node=True)
+        finally:
+            own.close()
+
+    on_ranks(4, work)
 
 
 @pytest.mark.parametrize(("as_on", "exchange"), [("CPUs", "waited for"), ("GPUs", "not waited for")])
