@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.data import claims
-from harness.data.cache import open_cache
+from harness.data import claims, store
+from harness.data.cache import open_cache, store_folder
+from harness.errors import DataError
 from tests import ROOT
 from tests.data.test_cache import SMALL, kept, leftovers, names, paint
 
@@ -123,6 +126,19 @@ def test_a_machine_that_dies_leaves_its_share_to_the_others(root: Path, caches: 
         dying.send_signal(signal.SIGKILL)
         rest, _, _ = end(other)
     assert sorted(decoded + rest) == sorted(open_cache(root, names(root), resize=SMALL, cache_dir=caches).digests)
+
+
+def test_what_another_machine_is_writing_takes_no_further_room(
+    root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store_folder(SMALL, caches)
+    folder.mkdir(parents=True)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 4200))
+    with pytest.raises(DataError, match="but 4 kB are free"):
+        open_cache(root, names(root), resize=SMALL, cache_dir=caches)
+    (folder / f"other-1{store.BUILDING}").write_bytes(bytes(100_000))
+    assert len(open_cache(root, names(root), resize=SMALL, cache_dir=caches).heights) == IMAGES
 
 
 def test_a_machine_of_a_run_prints_no_progress_beside_the_first(
