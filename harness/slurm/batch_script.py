@@ -43,7 +43,7 @@ worker=$!
 
 # Slurm's warning is passed on: trials save their state, and the worker ends with 143.
 {wait}
-# The job is queued again while trials remain, unless it was cancelled or the sweep was stopped.
+# The job is queued again while trials remain, unless it was cancelled, or the sweep was stopped or reached a limit.
 {harness} slurm requeue "${{sweep[@]}}" --task "$task" --since "$started" --code "$code"
 exit "$code"
 """
