@@ -41,7 +41,7 @@ from harness.training.loss import training_loss
 from harness.training.metrics import Predictions, Scores
 from harness.training.optim import learning_rate
 from harness.training.signals import StopRequested, StopSignals
-from harness.training.state import Progress, TrainState, training_ended
+from harness.training.state import Progress, TrainState, largest_micro_batch, training_ended
 from harness.training.state_writer import StateWriter
 from harness.training.step import training_step
 from harness.training.threads import limit_threads
@@ -122,8 +122,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     # Data and model. The main process downloads first, one process of each node decodes; the others read the result.
     # The model comes first: damaged weights are then an error before any decoding.
     loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
-    largest_micro_batch = config.micro_batch or math.ceil(config.batch_size / processes.world)
-    limit_threads(loaded.model, largest_micro_batch, config, processes)
+    limit_threads(loaded.model, largest_micro_batch(config, processes.world), config, processes)
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config), each_node=True)
     probe = None
     if config.head_init == "probe":
@@ -148,9 +147,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
             _forget_best(run, best_file, state.progress)
         state.progress.best = stored
     progress = state.progress
-    progress.micro_batch = min(progress.micro_batch or largest_micro_batch, largest_micro_batch)
-    if progress.processes != processes.world:
-        progress.processes, progress.steps_since_topology_change = processes.world, 0
+    progress.start_with(processes.world, config)
     run_logger.resume(progress, total_steps)
     if state.average and (shortfall := state.average.shortfall(total_steps)):
         run_logger.console.say(shortfall)

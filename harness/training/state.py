@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ class Progress:
     last_losses: list[float] = dataclasses.field(
         default_factory=list
     )  # finite ones, for the message when a loss is not
+
+    def start_with(self, processes: int, config: RunConfig) -> None:
+        """Begin or resume with so many processes: the largest micro-batch, unless memory has run out before."""
+        largest = largest_micro_batch(config, processes)
+        ran_out = self.processes > 0 and self.micro_batch < largest_micro_batch(config, self.processes)
+        self.micro_batch = min(self.micro_batch, largest) if ran_out else largest
+        if self.processes != processes:
+            self.processes, self.steps_since_topology_change = processes, 0
+
+
+def largest_micro_batch(config: RunConfig, processes: int) -> int:
+    """Images per forward pass of each of several processes while memory suffices: --micro-batch, or its whole share."""
+    return config.micro_batch or math.ceil(config.batch_size / processes)
 
 
 def stops_early(progress: Progress, patience: int) -> bool:
