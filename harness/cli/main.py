@@ -27,6 +27,7 @@ from harness.launch.cores import limit_spinning
 from harness.launch.gpus import is_spare_cpu_process
 from harness.launch.temporary import temporary_folder
 from harness.options import SETTINGS, RunCommand, arguments, run_options
+from harness.training.compiled_code import keep_compiled_code
 
 if TYPE_CHECKING:
     from harness.data.image_folder import ImageFolder
@@ -50,6 +51,8 @@ def run(**values: Any) -> None:
         sys.exit(0)
     with temporary_folder():
         limit_spinning(os.environ)
+        if config.compile:
+            keep_compiled_code()
         from harness.train import exit_code_of
 
         sys.exit(exit_code_of(config))

@@ -11,14 +11,10 @@ graph of training for a pass without gradients.
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from harness.data.cache import user_cache_directory
 from harness.model import adapter
 
 # --compile auto compiles in runs of so many steps: 60 s to compile, repaid by 5 ms a step. On an H200, a step of
@@ -32,19 +28,6 @@ def should_compile(setting: bool | str, steps: int, device: torch.device) -> boo
     if setting == "auto":
         return device.type == "cuda" and steps >= STEPS_TO_REPAY
     return bool(setting)
-
-
-def keep_compiled_code() -> None:
-    """Keep compiled code in the user's cache folder, so that runs with equal models share it.
-
-    Call it before anything is compiled. torch's own choice, a folder in $TMPDIR, is removed at the end of the run.
-    Not in --cache-dir: several users may share that one, and torch runs the code that it finds.
-    """
-    folder = user_cache_directory() / "compiled"
-    with contextlib.suppress(OSError):  # it cannot be made: torch compiles in $TMPDIR, once more for each run
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK | os.X_OK):
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 class CompiledParts:

@@ -23,7 +23,7 @@ from harness.training.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from harness.training.compilation import CompiledParts, keep_compiled_code, should_compile
+from harness.training.compilation import CompiledParts, should_compile
 from harness.training.loss import Loss
 from harness.training.optim import MovingAverage, build_optimizer
 from harness.training.static_step import StaticStep
@@ -83,7 +83,6 @@ class TrainState:
         self.static_step = StaticStep(config.batch_size, accelerator.device) if config.cuda_graph else None
         self._compiled: CompiledParts | None = None
         if should_compile(config.compile, steps, accelerator.device):
-            keep_compiled_code()
             self._compiled = CompiledParts(model)
         # The wrapped model is for training steps; the plain one shares its weights and is for everything else.
         self.wrapped: nn.Module = accelerator.prepare_model(model)

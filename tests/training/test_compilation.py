@@ -7,7 +7,6 @@ these tests compile in a child. `aot_eager` traces as inductor does, and does no
 from __future__ import annotations
 
 import dataclasses
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from harness.model.packed_attention import pack_attention
 from harness.options import arguments, parse
 from harness.train import fit
 from harness.training import state as state_module
-from harness.training.compilation import STEPS_TO_REPAY, CompiledParts, keep_compiled_code, should_compile
+from harness.training.compilation import STEPS_TO_REPAY, CompiledParts, should_compile
 from harness.training.distributed import Processes
 from harness.training.state import TrainState
 from harness.training.step import training_step
@@ -175,42 +174,6 @@ def test_auto_compiles_long_runs_on_a_gpu() -> None:
     assert [should_compile(setting, 10**9, cpu) for setting in (True, False, "auto")] == [True, False, False]
     assert [should_compile("auto", STEPS_TO_REPAY - less, gpu) for less in (0, 1)] == [True, False]
     assert not should_compile(False, 10**9, gpu)
-
-
-# Where compiled code is kept between runs
-
-VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    monkeypatch.setenv(VARIABLE, "earlier")  # so that what a test sets is undone
-    monkeypatch.delenv(VARIABLE)
-    return tmp_path / "user" / "vit-harness"
-
-
-@pytest.mark.parametrize("setting", [True, False, "auto"])
-def test_a_run_that_compiles_keeps_the_code_in_the_users_own_cache_folder(
-    cache: Path, setting: bool | str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(state_module, "CompiledParts", lambda model: None)
-    processes = Processes(CONFIG)
-    TrainState(plain_vit(), dataclasses.replace(CONFIG, compile=setting), processes.accelerator)
-    processes.close()
-    if setting is True:
-        assert Path(os.environ[VARIABLE]) == cache / "compiled"
-        assert (cache / "compiled").stat().st_mode & 0o777 == 0o700
-    else:  # auto compiles nothing on a CPU
-        assert VARIABLE not in os.environ and not cache.exists()
-
-
-def test_where_the_folder_cannot_be_made_torch_chooses(cache: Path) -> None:
-    cache.parent.mkdir()
-    cache.write_text("a file in the place of the folder")
-    keep_compiled_code()
-    assert VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(

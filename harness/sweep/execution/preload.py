@@ -1,11 +1,14 @@
 """Imports all that a trial needs, in the fork server: trials that it forks need not import it again. Uses no device."""
 
-# ruff: noqa: E402 (OpenMP reads the environment when torch is imported)
+# ruff: noqa: E402 (OpenMP and torch read the environment when torch is imported)
 
 import atexit
 import gc
 import os
 
+from harness.training.compiled_code import keep_compiled_code
+
+keep_compiled_code()
 # A fork copies only the thread that forks, so a child would lack the threads of an OpenMP pool. Trials set their number
 # of threads when they start.
 _threads = os.environ.get("OMP_NUM_THREADS")
