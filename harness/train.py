@@ -119,7 +119,7 @@ def exit_code_of(config: RunConfig) -> int:
 
 def _train_and_test(run: RunContext) -> dict[str, Any]:
     config, processes, run_logger, preprocessing = run.config, run.processes, run.run_logger, run.preprocessing
-    # Data and model. The main process downloads first, one process of each node decodes; the others read the result.
+    # Data and model. The main process downloads first. One process of each node decodes; the cache lets others wait.
     # The model comes first: damaged weights are then an error before any decoding.
     loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
     limit_threads(loaded.model, largest_micro_batch(config, processes.world), config, processes)

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import itertools
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import IO
 
 import numpy as np
 
-from harness.data.claims import CLAIMS, claim, part_of
+from harness.data.claims import CLAIMS, claim, first_byte, part_of
 from harness.data.decode import DecodeError, upright_size
 from harness.data.parallel import on_every_core, progress_of
 from harness.data.resize import Resize, decode_resized, resized_shape
@@ -26,6 +27,7 @@ from harness.runs.rules import printable
 FULL = (errno.ENOSPC, errno.EDQUOT)
 SAMPLE = 512  # images whose headers are read to estimate the size of a cache
 POLL = 0.2  # seconds until a process tries again to claim what others decode
+JUST_NOW = 60.0  # seconds; a shard that was not written to for longer belongs to a process that is gone
 SHARD_BYTES = 1 << 29  # of pixels, about; what a killed process loses, at most, for each of its threads
 
 
@@ -52,12 +54,12 @@ def build(
     if not missing:  # another process has decoded them by now
         return list(digests), {}
     _check_room(folder, [files[index] for index in missing], read, resize)
-    digests, unread = list(digests), {}
+    start, digests, unread = first_byte(digests), list(digests), {}
 
     def claimed(claims: IO[str], left: list[int]) -> Iterator[int]:
         """Those of `missing` that no other machine decodes, claimed when they are due; the others go to `left`."""
         for part, indices in itertools.groupby(missing, key=lambda index: part_of(digests[index])):
-            if claim(claims, part):
+            if claim(claims, start + part):
                 present.update(new_digests(folder, seen))  # another machine may have decoded the part meanwhile
                 yield from indices
             else:
@@ -65,6 +67,7 @@ def build(
 
     try:
         with progress_of("decoding images, once", len(missing), show=progress) as count:
+            waits = False
             while missing:
                 left: list[int] = []
                 with (folder / CLAIMS).open("a") as claims, _shard_per_thread(folder) as add:
@@ -74,6 +77,9 @@ def build(
                         if reason:
                             unread[index] = reason
                 if len(left) == len(missing):
+                    if progress and not waits:
+                        print("Waiting for another machine that decodes the rest", file=sys.stderr, flush=True)
+                    waits = True
                     count(0)
                     time.sleep(POLL)
                 missing = left
@@ -113,7 +119,8 @@ def _check_room(folder: Path, names: Sequence[str], read: Callable[[str], bytes]
     needed, free = estimate(names, read, resize), shutil.disk_usage(folder).free
     for path in folder.glob(f"*{BUILDING}"):
         with contextlib.suppress(OSError):  # complete by now
-            free += path.stat().st_size  # of images that are needed, and that another machine has decoded
+            if time.time() - path.stat().st_mtime < JUST_NOW:
+                free += path.stat().st_size  # most likely of these images, which another machine decodes as well
     if needed > free:
         raise DataError(_no_room(folder, f"take about {readable(needed)}, but {readable(free)} are free"))
 

@@ -9,11 +9,12 @@ import resource
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, NotEnoughMemoryError, printable
+from harness.errors import NotEnoughMemoryError, printable
 from harness.launch.gpus import gpu_share
 from harness.launch.proc import memory_in
 from harness.runs import metric_table
 from harness.runs.folder import BEST, RunFolder
+from harness.runs.reading import parse_json
 from harness.runs.rules import below_one
 
 if TYPE_CHECKING:
@@ -91,9 +92,11 @@ def _with_interval(results: dict[str, Any], key: str) -> str:
 
 def kept_best(folder: RunFolder) -> dict[str, float | None]:
     """best/* of the checkpoint on disk. Scores are written before it, so a run whose disk is full names a later one."""
-    from harness.training.checkpoint import best_scores
+    from harness.model.weights_file import read_metadata
 
-    with contextlib.suppress(OSError, HarnessError):
-        kept = best_scores(folder.checkpoints / BEST)
+    best = folder.checkpoints / BEST
+    # From its header: the failure may have been a lack of memory. Whatever goes wrong here, the run's own error counts.
+    with contextlib.suppress(Exception):
+        kept = parse_json(read_metadata(best)["scores"]) if best.exists() else {}
         return {key: kept.get(key) for key in folder.read("summary.json") if key.startswith("best/")}
     return {}

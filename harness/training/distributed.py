@@ -140,7 +140,8 @@ class Processes:
     def main_first(self, work: Callable[[], T], *, each_node: bool = False) -> T:
         """Do `work` on every rank, first on the main process: the others reuse what it decoded or downloaded.
 
-        With `each_node`, the first rank of each other node does not wait for it: work that nodes divide.
+        With `each_node`, the first rank of each other node does not wait for it: work that nodes divide. The other
+        ranks of that node begin when the main process has finished.
         """
         if self._group is None:
             return work()

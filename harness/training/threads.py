@@ -10,8 +10,8 @@ from harness.model.adapter import parts
 from harness.training.distributed import Processes
 
 # Multiply-adds of a block's layers, forward, for each thread. With less, threads wait for one another longer than they
-# compute. On two idle cores, a step with two threads took 1.6 times as long as with one at 58 million in all, 0.9 to
-# 1.2 times at 200 to 240 million, and 0.8 times at 350 million (docs/benchmarks.md).
+# compute. On two idle cores, a step with two threads took 1.77 times as long as with one if the block has 30 million,
+# 1.03 times if it has 115 million, and 0.82 times if it has 350 million (docs/benchmarks.md).
 LEAST_WORK = 150_000_000
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,17 @@ def test_a_machine_that_dies_leaves_its_share_to_the_others(root: Path, caches: 
     assert sorted(decoded + rest) == sorted(open_cache(root, names(root), resize=SMALL, cache_dir=caches).digests)
 
 
+def test_machines_with_other_images_do_not_wait(root: Path, tmp_path: Path, caches: Path) -> None:
+    paint(tmp_path / "other" / "one.png", 20, 16, seed=99)
+    with machines(root, caches, "hangs") as (hanging,), machines(tmp_path / "other", caches, "b") as (other,):
+        begin(hanging)
+        assert hanging.stdout is not None
+        assert hanging.stdout.readline()  # it has claimed a part, and holds it
+        digest = next(iter(open_cache(tmp_path / "other", ["one.png"], resize=SMALL, cache_dir=tmp_path / "x").digests))
+        begin(other)
+        assert end(other)[0] == [digest]
+
+
 def test_what_another_machine_is_writing_takes_no_further_room(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +149,12 @@ def test_what_another_machine_is_writing_takes_no_further_room(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 4200))
     with pytest.raises(DataError, match="but 4 kB are free"):
         open_cache(root, names(root), resize=SMALL, cache_dir=caches)
-    (folder / f"other-1{store.BUILDING}").write_bytes(bytes(100_000))
+    shard = folder / f"other-1{store.BUILDING}"
+    shard.write_bytes(bytes(100_000))
+    os.utime(shard, (0, 0))  # of a machine that died long ago
+    with pytest.raises(DataError, match="but 4 kB are free"):
+        open_cache(root, names(root), resize=SMALL, cache_dir=caches)
+    os.utime(shard)
     assert len(open_cache(root, names(root), resize=SMALL, cache_dir=caches).heights) == IMAGES
 
 
@@ -179,6 +196,11 @@ def test_a_disk_without_locks_refuses_no_claim(tmp_path: Path, monkeypatch: pyte
         number = errno.EIO
         with pytest.raises(OSError, match="refused"):
             claims.claim(file, 0)
+
+
+def test_each_set_of_images_has_its_own_parts() -> None:
+    assert claims.first_byte(["b", "a"]) == claims.first_byte(["a", "b"]) != claims.first_byte(["a"])
+    assert claims.first_byte(["a"]) % claims.PARTS == 0 and claims.first_byte(["a"]) < 2**48
 
 
 def test_parts_follow_from_the_digest() -> None:

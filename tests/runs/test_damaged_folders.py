@@ -16,9 +16,11 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from harness.cli.main import main, run
 from harness.config import RunConfig
-from harness.errors import TrainingError
+from harness.errors import SurroundingsError, TrainingError
 from harness.options import arguments
 from harness.predict import open_run
+from harness.runs.context import RunContext
+from harness.runs.folder import BEST
 from harness.train import Outcome, fit
 from harness.training import checkpoint
 from reports.page.build import build
@@ -145,6 +147,29 @@ def test_a_best_checkpoint_that_could_not_be_written_is_not_in_the_summary(
     assert {key: summary[key] for key in summary if key.startswith("best/") and summary[key] is not None} == kept
     assert kept.get("best/epoch") == (writes or None)
     assert build(tmp_path).is_file()
+
+
+def test_a_run_that_fails_for_want_of_memory_ends_as_failed(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if nothing can be read any more."""
+
+    def no_memory(*_: Any) -> None:
+        raise MemoryError("no memory is left")
+
+    def fails_after_an_epoch(run: RunContext) -> None:
+        best = run.run_logger.folder.checkpoints / BEST
+        best.parent.mkdir()
+        best.write_bytes(b"weights")
+        no_memory()
+
+    monkeypatch.setattr("harness.train._train_and_test", fails_after_an_epoch)
+    for reader in ("harness.model.weights_file.read_metadata", "harness.training.checkpoint.load_tensors"):
+        monkeypatch.setattr(reader, no_memory)
+    with pytest.raises(SurroundingsError):
+        fit(settings(data_folder, tmp_path))
+    [summary] = tmp_path.glob("*/summary.json")
+    assert json.loads(summary.read_text())["state"] == "failed"
 
 
 @pytest.mark.parametrize("content", WRONG.values(), ids=WRONG)

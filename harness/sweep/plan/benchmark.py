@@ -18,7 +18,7 @@ from harness.model.vit import build_model
 from harness.sweep.plan.throughput import SCORING_TO_TRAINING, Throughput
 from harness.training.dataloaders import GPU_SCORING_BATCH
 from harness.training.distributed import Processes
-from harness.training.state import TrainState
+from harness.training.state import TrainState, largest_micro_batch
 from harness.training.step import training_step
 from harness.training.threads import limit_threads
 
@@ -31,7 +31,8 @@ SLOW_STEP, SLOW_FIRST_STEP = 0.6, 15.0
 
 # On a CPU the time per image hardly depends on the batch size, and a large batch would take minutes. The first step has
 # the small batch; if it takes less than QUICK_STEP seconds, the others have the larger one. For the same reason,
-# scoring is measured on GPUs only, where it has a larger batch than training.
+# scoring is measured on GPUs only, where it has a larger batch than training. The number of threads is that of the
+# config's own batch size.
 CPU_BATCH, FIRST_CPU_BATCH = 8, 2
 QUICK_STEP = 0.1
 
@@ -59,7 +60,7 @@ def measure(config: RunConfig, classes: int) -> Throughput:
     try:
         on_cpu = processes.device.type == "cpu"
         model = build_model(replace(config, weights="none", image_size=size), classes).model
-        limit_threads(model, CPU_BATCH, config, processes)
+        limit_threads(model, largest_micro_batch(config, 1), config, processes)
         state = TrainState(model, config, processes.accelerator)
         count = FIRST_CPU_BATCH if on_cpu else config.batch_size
         state.progress.micro_batch = config.micro_batch or max(CPU_BATCH, config.batch_size)
