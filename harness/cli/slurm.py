@@ -102,6 +102,9 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
 def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: float, code: int) -> None:
     """Queue a task again if trials of FILE remain that fit its time limit. Batch scripts end with this.
 
+    It is not if the sweep was stopped, or if the task reached --max-hours, --target or --patience. A trial of such a
+    task that Slurm interrupted is still finished: the task is queued again for it, and starts no other.
+
     \b
     Example:
       harness slurm requeue sweeps/grid.yaml --task "$task" --since "$started" --code "$code"

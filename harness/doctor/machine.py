@@ -27,9 +27,8 @@ def cpu() -> Check:
     load, machine = os.getloadavg()[0], os.cpu_count() or 1
     if load > machine:
         detail += f"; other programs use them (load {load:.1f} on {machine} cores)"
-        return Check(
-            "CPU", "warn", detail, "Until they end, runs take longer, and plans of sweeps may expect too much."
-        )
+        remedy = "Until they end, runs take longer, and `harness sweep plan` may estimate too long a time."
+        return Check("CPU", "warn", detail, remedy)
     return Check("CPU", "ok", detail)
 
 

@@ -29,9 +29,12 @@ def reason_to_end(
     attributes = trial_queue.study.user_attrs
     if attributes.get("stop_asked", 0.0) > since:  # by the clock of the machine that asked
         return "the sweep was stopped"
-    if attributes.get(SPENT.format(job=task), 0.0) > since:
+    states = {record.state for record in trial_queue.records()}
+    is_spent = attributes.get(SPENT.format(job=task), 0.0) > since
+    # A trial that Slurm interrupted is still finished.
+    if is_spent and not (code == INTERRUPTED and "interrupted" in states):
         return "its --max-hours, --target or --patience was reached"
-    if not any(record.state in STARTABLE for record in trial_queue.records()):
+    if not states & set(STARTABLE):
         return "no trials are left to start"
     expected = median_seconds(trial_queue.study.get_trials(deepcopy=False))
     # After an interruption the next start resumes a trial, however long it takes.

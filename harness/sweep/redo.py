@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.runs.folder import RunFolder
-from harness.sweep.search.ledger import run_ids_by_number
+from harness.sweep.search.ledger import newest_numbers
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
 from harness.sweep.spec.sweep_file import Sweep
@@ -62,11 +62,11 @@ def named(trial_queue: TrialQueue, numbers: Collection[int], states: Sequence[st
 
     A trial that is queued again gets another number; the earlier ones stand for it as well.
     """
-    by_run = {record.run_id: record for record in trial_queue.records()}
-    run_ids = run_ids_by_number(trial_queue.study)
+    records = {record.number: record for record in trial_queue.records()}
+    newest = newest_numbers(trial_queue.study)
     chosen, problems = {}, []
     for number in numbers:
-        record = by_run.get(run_ids.get(number, ""))
+        record = records.get(newest.get(number, number))
         if record is None:
             problems.append(f"There is no trial {number}. `harness sweep status` lists the numbers of the trials.")
         elif record.state not in states:

@@ -35,9 +35,8 @@ class SweepWatch:
 
     def __init__(self, trial_queue: TrialQueue) -> None:
         self.sweep, self.trial_queue = trial_queue.sweep, trial_queue
-        self.trial_seconds: float | None = (
-            None  # how long a trial takes, as of the last `rows`; None if none has finished
-        )
+        # How long a trial takes, as of the last `rows`; None if none has finished.
+        self.trial_seconds: float | None = None
         self._readers: dict[str, MetricsReader] = {}  # by run folder: a trial may move to another machine
         self._first: dict[int, tuple[float, float]] = {}  # time and epoch at which it was first seen
 

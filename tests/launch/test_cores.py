@@ -136,6 +136,6 @@ def test_doctor_names_other_programs_on_the_cores(groups: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "cpu_count", lambda: 32)
     check = cpu()
     assert (check.state, check.detail) == ("warn", "16 cores; other programs use them (load 40.0 on 32 cores)")
-    assert check.remedy == "Until they end, runs take longer, and plans of sweeps may expect too much."
+    assert check.remedy == "Until they end, runs take longer, and `harness sweep plan` may estimate too long a time."
     monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 40.0, 40.0))
     assert cpu().state == "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from harness.cli.main import main
 from harness.errors import HarnessError, LockedError
 from harness.runs.folder import RunFolder
 from harness.sweep import redo
+from harness.sweep.search import ledger
+from harness.sweep.search.reuse import _complete
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
@@ -145,6 +148,22 @@ def test_a_number_names_its_own_trial_after_a_search_has_grown(tmp_path: Path) -
     assert sorted(record.state for record in queue.records()) == ["failed", "skipped", "waiting"]
     [waiting] = [record for record in queue.records() if record.state == "waiting"]
     assert waiting.settings == {"lr": 0.5}
+
+
+def test_a_number_stands_for_the_result_of_another_folder_that_was_taken_over(
+    ended: tuple[Path, Path, TrialQueue],
+) -> None:
+    """A result that is taken over has the run id of its own folder, also in place of a trial that was queued again."""
+    _, folder, queue = ended
+    redo.retry(queue, folder, (1,), failed=False)
+    waiting = queue.records()[1]
+    run = SimpleNamespace(name="s1", manifest={}, path=folder / "s1", metric=lambda name: 0.5)
+    trial = ledger.read_trial(queue.study, waiting.number)
+    assert _complete(queue.study, queue.sweep, trial, run)  # type: ignore[arg-type]
+    assert queue.records()[1].run_id == "s1"
+    for number in (1, waiting.number):
+        with pytest.raises(HarnessError, match=f"Trial {number} cannot run again: it is finished"):
+            redo.retry(queue, folder, (number,), failed=False)
 
 
 def test_more_memory_runs_an_infeasible_trial_again(ended: tuple[Path, Path, TrialQueue]) -> None:

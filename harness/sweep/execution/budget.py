@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from harness.sweep.execution.runner_options import RunnerOptions
@@ -24,19 +25,28 @@ class BudgetWatch:
     def __init__(self, options: RunnerOptions, trial_queue: TrialQueue) -> None:
         self._options, self._trial_queue, self._metric = options, trial_queue, trial_queue.sweep.metric
         self._started = time.monotonic()
+        self._is_restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        self._was_spent = self._is_restarted and SPENT.format(job=slurm_job()) in trial_queue.study.user_attrs
         self.reason = ""  # why no trial is started any more, once that is so
 
     def is_spent(self) -> bool:
-        """Whether no further trial may be started; from then on it stays so."""
+        """Whether no trial may begin any more; from then on it stays so."""
         if not self.reason and not self._trial_queue.is_current():
             self.reason = CHANGED
         elif not self.reason and (reason := self._exceeded()):
-            self.reason = reason
             if job := slurm_job():  # it would otherwise be queued again, and end at once again
                 self._trial_queue.study.set_user_attr(SPENT.format(job=job), time.time())
+            self.reason = reason
         return bool(self.reason)
 
+    @property
+    def may_resume(self) -> bool:
+        """Whether trials that have begun are finished nevertheless: Slurm interrupted this job, and restarted it."""
+        return self._is_restarted and self.reason != CHANGED
+
     def _exceeded(self) -> str:
+        if self._was_spent:
+            return _sentence("this job had reached a limit before Slurm restarted it", "submit the sweep again")
         hours, target, patience = self._options.max_hours, self._options.target, self._options.patience
         if hours is not None and time.monotonic() - self._started >= hours * 3600:
             return _sentence(f"{hours:g} h are over (--max-hours)", "repeat the command: it has as many hours again")

@@ -26,13 +26,13 @@ class PendingTrials:
         """Start this trial before any new one, when no process is working on its run any longer."""
         self._trials.append((claimed, folder))
 
-    def next(self) -> ClaimedTrial | None:
-        """The next trial to start; None if there is none now."""
+    def next(self, *, only_begun: bool = False) -> ClaimedTrial | None:
+        """The next trial to start, or to resume; None if there is none now."""
         # A process that lost its runner ends: the kernel signals it.
         free = next((pending for pending in self._trials if not pending[1].is_locked), None)
         if free:
             self._trials.remove(free)
-        claimed = free[0] if free else self._trial_queue.claim()
+        claimed = free[0] if free else self._trial_queue.claim(only_begun=only_begun)
         if claimed:
             self._idle_since = None
         return claimed

@@ -109,12 +109,15 @@ class Runner:
         if time.monotonic() < self._next_claim:
             return
         for slot in self.slots:
-            while self._is_free(slot) and not (self._starts_no_more or self.budget.is_spent()):
-                if shortage := self._time_limit.shortage():
+            while self._is_free(slot) and not self._starts_no_more:
+                is_spent = self.budget.is_spent()
+                if is_spent and not self.budget.may_resume:
+                    return
+                if not is_spent and (shortage := self._time_limit.shortage()):
                     self._out_of_time = True
                     self.progress.event(None, shortage)
                     return
-                claimed = self._pending.next()
+                claimed = self._pending.next(only_begun=is_spent)
                 if claimed is None:
                     self._next_claim = time.monotonic() + QUEUE_POLL_SECONDS
                     return

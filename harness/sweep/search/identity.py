@@ -24,20 +24,20 @@ class Contents:
     """Fingerprints of the files that runs read. A file that is not listed is identified by its path."""
 
     data: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)  # by data_key
-    # SHA-256, and what layer norms add if that is not what the model's own add, by path of the file or folder.
-    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # SHA-256, and what layer norms add if that is not what the model's own add, by weights_key.
+    weights: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)
 
 
 def read_contents(configs: Iterable[RunConfig]) -> Contents:
     """The fingerprints of the data and the weights files of these configs. Raises HarnessError for unusable ones."""
     data: dict[Hashable, str] = {}
-    weights: dict[str, str] = {}
+    weights: dict[Hashable, str] = {}
     for config in configs:
         if (key := data_key(config)) not in data:
             folder = load_image_folder(config)
             data[key] = fingerprint(folder, folder.digests)
-        if config.weights not in NAMED_WEIGHTS and (path := _absolute(config.weights)) not in weights:
-            weights[path] = _digest(path, config.model)
+        if config.weights not in NAMED_WEIGHTS and (key := weights_key(config)) not in weights:
+            weights[key] = _digest(_absolute(config.weights), config.model)
     return Contents(data, weights)
 
 
@@ -49,7 +49,7 @@ def recorded_contents(config: RunConfig, manifest: Mapping[str, Any]) -> Content
     eps = added.removeprefix(f"{config.weights_key} ")
     return Contents(
         {data_key(config): data["fingerprint"]} if data.get("fingerprint") else {},
-        {_absolute(config.weights): f"{digest} {eps}" if eps.startswith("eps ") else digest} if digest else {},
+        {weights_key(config): f"{digest} {eps}" if eps.startswith("eps ") else digest} if digest else {},
     )
 
 
@@ -58,13 +58,17 @@ def data_key(config: RunConfig) -> Hashable:
     return (_absolute(config.data), config.split_seed, config.split_fraction, config.split_group)
 
 
+def weights_key(config: RunConfig) -> Hashable:
+    """Equal for configs that read the same file or folder of weights for the same model."""
+    return (_absolute(config.weights), config.model)
+
+
 def computed_settings(config: RunConfig, contents: Contents) -> dict[str, Any]:
     """The settings that decide the result of a run, with the contents of its files in place of their paths."""
     settings = {name: value for name, value in config.identity_settings.items() if name != "name"}
     settings["data"] = contents.data.get(data_key(config), _absolute(config.data))
     if config.weights not in NAMED_WEIGHTS:
-        path = _absolute(config.weights)
-        settings["weights"] = contents.weights.get(path, path)
+        settings["weights"] = contents.weights.get(weights_key(config), _absolute(config.weights))
     if config.class_weights not in NAMED_CLASS_WEIGHTS:
         settings["class_weights"] = _absolute(config.class_weights)
     return settings

@@ -59,10 +59,11 @@ def is_duplicate(study: optuna.Study, trial: FrozenTrial) -> bool:
     )
 
 
-def run_ids_by_number(study: optuna.Study) -> dict[int, str]:
-    """The id of each trial's run, which a trial that was queued again shares with the ended one."""
-    trials = study.get_trials(deepcopy=False)
-    return {trial.number: run_id_of(study, trial) for trial in trials if "point" in trial.user_attrs}
+def newest_numbers(study: optuna.Study) -> dict[int, int]:
+    """The number of the newest trial of the same point, by the number of each trial."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "point" in trial.user_attrs]
+    newest = newest_trials(study)
+    return {trial.number: newest[key_of(trial.user_attrs)].number for trial in trials}
 
 
 def ending_of(trial: FrozenTrial) -> str | None:

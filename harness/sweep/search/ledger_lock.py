@@ -44,11 +44,12 @@ def ledger_lock(name: str, folder: Path, storage: str | None) -> Iterator[None]:
 def _file_lock(file: Path, *, is_database: bool) -> Iterator[None]:
     """flock on a file beside the queue. Linux passes it on to the server of an NFS (flock(2))."""
     path = file.with_name(f".{file.name}.queueing")
-    try:
+    descriptor = None
+    with contextlib.suppress(OSError):  # opening the queue itself reports what is wrong
         if not is_database:
             file.parent.mkdir(parents=True, exist_ok=True)  # as `open_storage` does for a journal
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError:  # opening the queue itself reports what is wrong
+    if descriptor is None:
         yield
         return
     with os.fdopen(descriptor) as held:

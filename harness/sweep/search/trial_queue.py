@@ -87,8 +87,8 @@ class TrialQueue:
         search = Search(**study.user_attrs["search"])
         return cls(study, with_repeats(sweep, search.repeats), search)
 
-    def claim(self) -> ClaimedTrial | None:
-        """Claim the next trial: an abandoned one, else one that waits; None if there is none."""
+    def claim(self, *, only_begun: bool = False) -> ClaimedTrial | None:
+        """Claim the next trial: an abandoned one, else, unless `only_begun`, one that waits; None if there is none."""
         trials = self.study.get_trials(deepcopy=False)
         self.study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
         for existing in trials:
@@ -97,7 +97,7 @@ class TrialQueue:
                 if existing.number not in self.study.user_attrs.get("outside", []):
                     return self._claimed(optuna.Trial(self.study, existing._trial_id))
                 ledger.end_without_result(self.study, existing.number, ledger.REMOVED)
-        for _ in range(sum(trial.state == TrialState.WAITING for trial in trials)):
+        for _ in range(0 if only_begun else sum(trial.state == TrialState.WAITING for trial in trials)):
             trial = self.study.ask()
             if "point" not in trial.user_attrs:
                 # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.

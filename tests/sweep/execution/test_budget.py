@@ -12,10 +12,11 @@ import pytest
 
 from harness.slurm.requeue import reason_to_end
 from harness.sweep.execution import budget as budget_module
-from harness.sweep.execution.budget import BudgetWatch
+from harness.sweep.execution.budget import SPENT, BudgetWatch
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.session import check_inputs
 from harness.sweep.spec.sweep_file import read_sweep
 from tests.helpers.sweeping import records, sweep_here, trial_queue, write_sweep
 
@@ -97,3 +98,46 @@ def test_a_sweep_ends_at_its_target_and_resumes_without_it(
     assert ended("7_1", since=started) is None and ended("7_2", since=time.time()) is None
     assert sweep_here(file, tmp_path / "runs") == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 2
+
+
+def test_a_limit_that_could_not_be_stored_is_stored_by_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    queue = TrialQueue.open(read_sweep(write_sweep(tmp_path / "tiny.yaml", tmp_path)), Search(), tmp_path, None)
+    watch = BudgetWatch(RunnerOptions(max_hours=0.0), queue)
+
+    def fail(*args: Any) -> None:
+        raise OSError("database is locked")
+
+    with monkeypatch.context() as context, pytest.raises(OSError, match="database is locked"):
+        context.setattr(queue.study, "set_user_attr", fail)
+        watch.is_spent()
+    assert watch.is_spent() and SPENT.format(job="9") in queue.study.user_attrs
+
+
+def test_a_job_that_slurm_interrupted_at_its_limit_finishes_its_trial_and_starts_no_other(
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_RESTART_COUNT": "1"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    parameters = {"lr": {"values": [1e-3, 1e-2]}}
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=parameters)
+    sweep, folder = read_sweep(file), tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    queue = TrialQueue.open(sweep, Search(), folder, None, check_inputs(sweep, Search()))
+    ended = functools.partial(reason_to_end, queue, "RUNNING", None, "7_2")
+    claimed, spent = queue.claim(), "its --max-hours, --target or --patience was reached"
+    assert claimed is not None
+    queue.study.set_user_attr(SPENT.format(job="7_2"), time.time())
+    assert ended(since=0.0, code=143) == spent  # no trial was interrupted: the others would not be started
+    queue.release(claimed)
+    assert ended(since=0.0, code=0) == spent and ended(since=0.0, code=143) is None
+
+    restarted = time.time()
+    assert sweep_here(file, tmp_path / "runs", max_hours=1.0) == 0
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "waiting"]
+    assert "No further trial was started: this job had reached a limit before Slurm" in capfd.readouterr().out
+    assert ended(since=restarted, code=0) == spent

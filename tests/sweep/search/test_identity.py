@@ -16,6 +16,7 @@ from harness.errors import WeightsError
 from harness.model.new_model import new_model
 from harness.model.shards import digest
 from harness.model.vit import build_model
+from harness.sweep.search import identity as identity_module
 from harness.sweep.search.identity import identity, read_contents, recorded_contents
 
 
@@ -63,13 +64,28 @@ def test_what_layer_norms_add_is_part_of_the_weights(data_folder: Path, tmp_path
     assert identities[None] == identities[1e-6] != identities[1e-12]
 
 
+def test_models_that_share_a_file_are_each_compared_with_what_it_says(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a model's own layer norms add decides whether the file changes it."""
+    own = {"vit_demo": 1e-6, "vit_ti_16": 1e-5}
+    monkeypatch.setattr(identity_module, "_own_norm_eps", own.get)
+    save_file({"cls_token": torch.zeros(1)}, tmp_path / "model.safetensors", {"norm_eps": "1e-6"})
+    file = tmp_path / "model.safetensors"
+    configs = [RunConfig(data=str(data_folder), model=model, weights=str(file)) for model in own]
+    together = read_contents(configs)
+    assert sorted(together.weights.values()) == [digest(file), f"{digest(file)} eps 1e-06"]
+    for config in configs:
+        assert identity(config, together) == identity(config, read_contents([config]))
+
+
 def test_a_weights_file_is_identified_by_its_digest_and_a_folder_without_weights_is_refused(
     data_folder: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"weights")
     contents = read_contents([RunConfig(data=str(data_folder), weights=str(file))])
-    assert contents.weights == {str(file): hashlib.sha256(b"weights").hexdigest()}
+    assert contents.weights == {(str(file), "vit_b_16"): hashlib.sha256(b"weights").hexdigest()}
     (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="holds no weights file"):
         read_contents([RunConfig(data=str(data_folder), weights=str(tmp_path / "empty"))])

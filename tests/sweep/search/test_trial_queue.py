@@ -309,6 +309,13 @@ def test_a_trial_that_two_machines_queued_runs_once(tmp_path: Path, monkeypatch:
     assert trial_queue.claim() is not None
 
 
+def test_an_error_without_a_lock_on_the_queue_is_not_blamed_on_the_lock(tmp_path: Path) -> None:
+    (tmp_path / ".journal.log.queueing").symlink_to("elsewhere")  # O_NOFOLLOW refuses it
+    with pytest.raises(KeyError) as error, lock_module.ledger_lock("tiny", tmp_path, str(tmp_path / "journal.log")):
+        raise KeyError("unrelated")
+    assert error.value.__context__ is None
+
+
 def no_locks(*_: Any) -> None:
     raise OSError(errno.ENOLCK, "No locks available")
 
