@@ -75,6 +75,7 @@ def test_a_damaged_manifest_is_a_caveat(copy: Path) -> None:
     (copy / "manifest.json").write_text("[]")
     text = card(copy)
     assert "manifest.json is damaged (it holds a list instead of an object): the run's data, start weights" in text
+    assert str(copy.parent) not in text.replace("\\", "")  # where the run is stored is private
 
 
 def test_names_from_a_run_folder_are_text(copy: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ NOT_FINITE = (128, 128, 128)
 INK, PALE, WARNING = (20, 20, 20), (110, 110, 110), (178, 60, 0)
 RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (110, 110, 110)  # Okabe & Ito 2008
 ELLIPSIS = "…"
+# Letters that neither join nor change their order: Latin, Greek and Cyrillic with accents of their own, and signs.
+UNSHAPED = re.compile(r"[\u0020-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u20cf\u2100-\u27bf\ufffd]*")
 
 
 @functools.cache
@@ -152,14 +155,14 @@ def _installed_fonts() -> tuple[str, ...]:
 
 
 @functools.cache
-def _open(file: str, size: int, layout: ImageFont.Layout) -> ImageFont.FreeTypeFont:
+def _open(file: str, size: int, layout: ImageFont.Layout | None) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(file, size, layout_engine=layout)
 
 
 def font(size: int, text: str = "", *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """A font of `size` pixels with the letters of `text`."""
-    # Letters that join or change their order need the slower layout; Pillow takes the other where it is not installed.
-    layout = ImageFont.Layout.BASIC if text.isascii() else ImageFont.Layout.RAQM
+    # Other letters need Raqm, which is slower; it is Pillow's own choice where it is installed.
+    layout = ImageFont.Layout.BASIC if UNSHAPED.fullmatch(text) else None
     return _open(_font_file(frozenset(map(ord, text)), bold)[0], size, layout)
 
 
@@ -179,12 +182,15 @@ def class_name(classes: Sequence[str] | np.ndarray, index: int) -> str:
 @functools.lru_cache(maxsize=4096)
 def cut(text: str, width: int, size: int, bold: bool = False) -> str:
     """The text, or as much of its beginning as is `width` pixels wide with an ellipsis."""
-    used = font(size, text, bold=bold)
-    if used.getlength(text) <= width:
+
+    def is_wider(shown: str) -> bool:
+        return font(size, shown, bold=bold).getlength(shown) > width
+
+    if not is_wider(text):
         return text
 
     def is_too_wide(letters: int) -> bool:
-        return used.getlength(text[:letters].rstrip() + ELLIPSIS) > width
+        return is_wider(text[:letters].rstrip() + ELLIPSIS)
 
     fitting = bisect.bisect_left(range(1, len(text) + 1), True, key=is_too_wide)
     return text[:fitting].rstrip() + ELLIPSIS

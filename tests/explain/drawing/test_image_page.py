@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +13,7 @@ from typing import BinaryIO
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from harness.errors import TrainingError
 from harness.explain.drawing import canvas, image_page, page_layout
@@ -235,6 +236,20 @@ def test_long_text_ends_in_an_ellipsis() -> None:
     assert cut.endswith("…") and whole.startswith(cut[:-1].rstrip()) and len(cut) > 5
     assert canvas.font(14).getlength(cut) <= width < canvas.font(14).getlength(whole)
     assert canvas.cut("short", 90, 14) == "short"
+
+
+def test_texts_that_need_no_shaping_have_one_lettering(monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts = {canvas.font(14, text).layout_engine for text in ("polo", "Pélo – π × Я…", "⚠ 3 − 2", "\ufffd")}
+    assert layouts == {ImageFont.Layout.BASIC}
+    mixed = "AVAVAVA Tomato, water VAVA To سلام"
+    for width in range(30, 150):  # what is left of it may need no shaping
+        cut = canvas.cut(mixed, width, 14)
+        assert canvas.font(14, cut).getlength(cut) <= width
+    canvas._open.cache_clear()
+    monkeypatch.setattr(ImageFont.core, "HAVE_RAQM", False)
+    with warnings.catch_warnings(action="error"):
+        canvas.font(14, "سلام")
+    canvas._open.cache_clear()
 
 
 def test_letters_that_no_font_has_leave_the_number_of_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
