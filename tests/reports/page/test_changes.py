@@ -41,14 +41,14 @@ def test_runs_by_learning_rate_with_their_numbers(tmp_path: Path) -> None:
     made = section_of(tmp_path / "runs", tmp_path / "page")
     kept, lost = made.context["lines"]
     numbers = made_up_positions(noise).numbers
-    assert (kept.rate, kept.verdict, lost.rate, lost.verdict) == ("0.0001", "retained", "0.1", "lost")
+    assert (kept["rate"], kept["verdict"], lost["rate"], lost["verdict"]) == ("0.0001", "retained", "0.1", "lost")
     locality = numbers["after"]["locality"]
-    assert lost.numbers[0].before == f"{numbers['before']['locality']['value']:.3g}"
-    assert float(lost.numbers[0].after) == pytest.approx(locality["value"], rel=5e-3)
-    low, high = map(float, lost.numbers[0].chance.split(" to "))
+    assert lost["numbers"][0]["before"] == f"{numbers['before']['locality']['value']:.3g}"
+    assert float(lost["numbers"][0]["after"]) == pytest.approx(locality["value"], rel=5e-3)
+    low, high = map(float, lost["numbers"][0]["chance"].split(" to "))
     assert (low, high) == pytest.approx((locality["low"], locality["high"]), rel=5e-3)
-    assert float(lost.change) == pytest.approx(numbers["change"]["value"], rel=5e-3)
-    assert (kept.change, kept.strength) == ("0", "0.9")
+    assert float(lost["change"]) == pytest.approx(numbers["change"]["value"], rel=5e-3)
+    assert (kept["change"], kept["strength"]) == ("0", "0.9")
     assert len(made.context["rules"]) == 1
     assert [row["line"] for row in made.context["sweep"]] == [kept, lost]
 
@@ -101,7 +101,7 @@ def test_every_run_that_is_drawn_can_be_explored(tmp_path: Path, monkeypatch: py
     # By learning rate, fewer runs than there are.
     monkeypatch.setattr(section.positions, "choose", lambda runs: runs[1:3])
     made = section_of(tmp_path / "runs", tmp_path / "page", gallery=2)
-    by_rate = {row["key"]: row["line"].label for row in made.context["sweep"]}
+    by_rate = {row["key"]: row["line"]["label"] for row in made.context["sweep"]}
     assert list(by_rate.values()) == ["lr 0.01", "lr 0.1"]
     best, worst, *others = made.context["maps"]
     assert others == list(by_rate) and not {best, worst} & by_rate.keys()
@@ -139,7 +139,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     del odd.numbers["change"]["low"]
     write_archive(runs / "odd" / "attention" / "positions.npz", odd)
     made = section_of(runs, tmp_path / "page")
-    assert [line.label for line in made.context["lines"]] == ["lr 1"]
+    assert [line["label"] for line in made.context["lines"]] == ["lr 1"]
     without = {labels[0]: reason for reason, labels in made.context["missing"].items()}
     assert without["lr 0.1"] == "positions.npz is missing"
     assert without["lr 0.01"].startswith("positions.npz is damaged")
@@ -174,4 +174,4 @@ def test_embeddings_that_are_no_numbers(tmp_path: Path) -> None:
     odd.numbers["strength"] = float("nan")
     write_archive(folder / "positions.npz", odd)
     made = section_of(tmp_path / "runs", tmp_path / "page")
-    assert made.context["lines"][0].strength == "nan"
+    assert made.context["lines"][0]["strength"] == "nan"

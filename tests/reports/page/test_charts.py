@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from reports.page.charts import Scale, escaped, readable, shortened
+from reports.columns import readable
+from reports.page.charts import Scale, escaped, shortened
 
 
 @pytest.mark.parametrize(
