@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.evidence.faithfulness import BASELINES
-from harness.evidence.heads import SIGNIFICANT
+from harness.evidence.heads import SIGNIFICANT, why_none
 from harness.evidence.randomisation import STAGES
 from harness.runs.figures import new_figure, tidy
 from harness.runs.rules import BLUE, COLOURS, GREEN, ORANGE
@@ -79,7 +79,7 @@ def heads_figure(heads: Results) -> Figure:
     axes.set(xlabel="head", ylabel="layer")
     figure.colorbar(image, ax=axes, label="change of the loss without the head (nats)")
     between, images = (heads[name]["value"] for name in ("between_heads", "between_images"))
-    divergence = "no layer has two heads" if count == 1 else "no head attends to patches"
+    divergence = why_none(count)
     if heads["n"]:
         divergence = f"divergence between heads {between:.3f} bits, between images {images:.3f} bits, n = {heads['n']}"
     # Over the whole figure, whose width the map shares with its colour bar.

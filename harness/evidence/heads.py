@@ -33,7 +33,7 @@ SIGN_FLIPS = 9999  # of the test, so p is at least 1 / 10,000
 RULE = (
     "Jensen-Shannon divergence between two heads on one image less that of one head on two images, in bits, mean over "
     "layers. holds: the whole interval is above 0. does not hold: it is below 0. cannot be told: anything else, fewer "
-    f"than {FEWEST} images whose patches draw attention, or a model that does not beat guessing."
+    f"than {FEWEST} images whose patches draw attention, layers of one head, or a model that does not beat guessing."
 )
 
 
@@ -50,22 +50,22 @@ class Heads:
     difference: Interval
     beats_guessing: bool
 
-    @property
-    def nothing(self) -> str:
-        """Why there are no divergences."""
-        one_head = len(self.loss_change[0]) == 1
-        return "no layer has two heads" if one_head else "no image whose patches draw attention"
-
     def claim(self) -> Claim:
+        heads = len(self.loss_change[0])
         return Claim(
             "heads_differ",
             "Different heads look at different things.",
-            "divergence between heads less that between images (bits)" if self.n else self.nothing,
+            "divergence between heads less that between images (bits)" if self.n else why_none(heads),
             self.difference if self.n else Interval(0.0, 0.0, 0.0),
             self.n,
             above(self.difference, self.n) if self.beats_guessing else OPEN,
             RULE,
         )
+
+
+def why_none(heads: int) -> str:
+    """Why there are no divergences in a model with so many heads in a layer."""
+    return "no layer has two heads" if heads == 1 else "no image whose patches draw attention"
 
 
 def passes(subject: Subject, few: Subject) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import WeightsError
 from harness.model.norm_eps import checked_norm_eps
-from harness.model.shards import INDEX, read_object
+from harness.model.shards import INDEX, read_small_object
 from harness.model.weights_file import FOLDER_NAMES, read_metadata
 from harness.runs.reading import kind_of, parse_json
 
@@ -67,7 +67,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return read_object(path, MAX_BYTES)
+        return read_small_object(path, MAX_BYTES)
     except ValueError as error:
         raise WeightsError(
             f"{path} cannot be used: {error}. Correct it, or move it away to load without it."
@@ -124,12 +124,7 @@ def _by_hugging_face(processor: Mapping[str, Any]) -> dict[str, Any]:
     """A processor resizes to a square, or resizes the short side and then crops the centre."""
     if not processor:
         return {}
-    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1
-    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-        raise ValueError(
-            f"it multiplies pixels by {factor!r}, and here they are divided by 255. Move preprocessor_config.json "
-            "away, and give the --mean and --std of pixels from 0 to 1"
-        )
+    _refuse_other_pixels(processor)
     normalises = processor.get("do_normalize", True)
     size = processor.get("size")
     short_side = size.get("shortest_edge") if isinstance(size, Mapping) else None
@@ -143,6 +138,21 @@ def _by_hugging_face(processor: Mapping[str, Any]) -> dict[str, Any]:
         "crop_pct": crop / resized if crop and resized else 1.0,
         "squashes": short_side is None,
     }
+
+
+def _refuse_other_pixels(processor: Mapping[str, Any]) -> None:
+    """Raise ValueError if pixels are not divided by 255, which is what null means, too."""
+    factor = processor.get("rescale_factor")
+    if processor.get("do_rescale") not in (None, True):
+        what = "leaves pixels as they are (do_rescale is false)"
+    elif factor is not None and not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        what = f"multiplies pixels by {factor!r}"
+    else:
+        return
+    raise ValueError(
+        f"preprocessor_config.json {what}, but here pixels are divided by 255. Move it away, and give the --mean and "
+        "--std of pixels from 0 to 1"
+    )
 
 
 def _side(size: Any) -> int | None:

@@ -20,7 +20,7 @@ def is_index(path: Path) -> bool:
     return path.name.lower().endswith(INDEX)
 
 
-def read_object(path: Path, most: int) -> dict[str, Any]:
+def read_small_object(path: Path, most: int) -> dict[str, Any]:
     """The JSON object in a file of at most so many bytes. Raises ValueError."""
     with path.open("rb") as file:
         content = file.read(most + 1)
@@ -35,7 +35,7 @@ def read_object(path: Path, most: int) -> dict[str, Any]:
 def shards_of(index: Path) -> list[Path]:
     """The files that an index names, which must be beside it. Raises WeightsError."""
     try:
-        by_tensor = read_object(index, MAX_BYTES).get("weight_map")
+        by_tensor = read_small_object(index, MAX_BYTES).get("weight_map")
         if not isinstance(by_tensor, dict) or not by_tensor:
             raise ValueError("it has no weight_map from names of tensors to files")
         names = list(by_tensor.values())

@@ -25,7 +25,7 @@ from harness.model.state_dict_keys import HEAD_NAMES, MARKERS
 # timm, the average is preferred: it is what these programs evaluate.
 AVERAGES = ("state_dict_ema", "model_ema", "params_ema", "ema_state_dict", "ema", "teacher")
 RAW = ("model", "state_dict", "model_state_dict", "student", "module", "net", "params", "weights")
-# In the names of models beside others; `ema` as a word, which is in "semantic", too.
+# In the names of models beside others. `ema` only as a whole word: "semantic" contains it.
 IS_AVERAGE = re.compile(r"(?<![a-z])ema(?![a-z])|teacher|momentum|average")
 # File names that the weights of a folder have, as Hugging Face and timm write it.
 FOLDER_NAMES = ("model.safetensors", "pytorch_model.bin")

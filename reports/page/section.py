@@ -1,4 +1,4 @@
-"""One part of the page, before it is rendered; and the titles of all of them, which the W&B report has, too."""
+"""One part of the page before it is rendered, and the titles of all parts, also for W&B."""
 
 from __future__ import annotations
 

@@ -119,6 +119,7 @@ def test_heads_that_attend_to_no_patch_are_left_out_and_alone_give_no_number():
         none = measure_heads(planted.subject_of(model, planted.by_colour(20, seed=3)), subject)
     assert one.n == 0 and np.isfinite(one.between_images.value)  # one head is left: no pair of heads
     assert none.n == 0 and none.claim().numbers == "not measured" and none.claim().verdict == OPEN
+    assert none.claim().number in heads_figure(dataclasses.asdict(none)).get_suptitle()  # why, in the same words
 
 
 def test_a_model_with_one_head_has_no_heads_to_differ():
@@ -129,6 +130,7 @@ def test_a_model_with_one_head_has_no_heads_to_differ():
     heads = measure_heads(subject, subject)
     claim = heads.claim()
     assert (heads.n, claim.verdict, claim.number) == (0, OPEN, "no layer has two heads")
+    assert "one head" in claim.rule.rpartition("cannot be told")[2]
     plain = dataclasses.asdict(heads)
     assert "no layer has two heads" in heads_figure(plain).get_suptitle()
 

@@ -274,14 +274,18 @@ def test_hugging_faces_processor(
 @pytest.mark.parametrize(
     ("scaling", "problem"),
     [
-        ({"rescale_factor": 1 / 127.5}, r"it multiplies pixels by 0\.0078.*, and here they are divided by 255\."),
-        ({"do_rescale": False}, "it multiplies pixels by 1, and here"),
+        (
+            {"rescale_factor": 1 / 127.5},
+            r"_config\.json multiplies pixels by 0\.0078.*, but here pixels are divided by 255\. Move it away",
+        ),
+        ({"do_rescale": False}, r"_config\.json leaves pixels as they are \(do_rescale is false\), but here"),
         ({"rescale_factor": "1/255"}, "cannot be used"),
     ],
 )
 def test_pixels_in_another_range_are_refused(tmp_path: Path, scaling: dict[str, Any], problem: str) -> None:
     processor = {"size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     assert load(hub_folder(tmp_path / "hub", {}, processor | {"rescale_factor": 0.00392156862745098}))
+    assert load(hub_folder(tmp_path / "null", {}, processor | {"do_rescale": None, "rescale_factor": None}))
     with pytest.raises(WeightsError, match=problem):
         load(hub_folder(tmp_path / "other", {}, processor | scaling))
 

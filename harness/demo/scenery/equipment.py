@@ -1,7 +1,7 @@
-"""Equipment of the built-in scenes: what athletes play with, hold or ride, then what stands on the ground or hangs.
+"""Equipment of the built-in scenes. First what athletes play with, hold or ride; then what stands or hangs.
 
-Each function returns shapes around an origin: the centre of a ball, the grip of equipment in a hand (pointing up) or to
-hang on, the place of the feet on equipment that is ridden, the foot of equipment that stands. Units are body heights.
+Each function returns shapes around an origin. It is the centre of a ball, the grip of what is held or hung on, the
+place of the feet on what is ridden, and the foot of what stands. What is held points up. Units are body heights.
 """
 
 from __future__ import annotations

@@ -66,17 +66,17 @@ def capture_calls(model: nn.Module, observe: Callable[[AttentionCall], T]) -> It
 
 
 class AfterCalls(TorchFunctionMode):
-    """Gives `see` each call of a function of torch after it ran: (function, output, arguments, named arguments).
+    """Gives `change` each call of a function of torch after it ran: (function, output, arguments, named arguments).
 
     What it returns takes the place of the output.
     """
 
-    def __init__(self, see: Callable[[Any, Any, Any, Any], Any]) -> None:
+    def __init__(self, change: Callable[[Any, Any, Any, Any], Any]) -> None:
         super().__init__()
-        self._see = see
+        self._change = change
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self._see(func, func(*args, **(kwargs or {})), args, kwargs or {})
+        return self._change(func, func(*args, **(kwargs or {})), args, kwargs or {})
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ NOT_FINITE = (128, 128, 128)
 INK, PALE, WARNING = (20, 20, 20), (110, 110, 110), (178, 60, 0)
 RIGHT, WRONG, UNKNOWN = (0, 114, 178), (213, 94, 0), (110, 110, 110)  # Okabe & Ito 2008
 ELLIPSIS = "…"
-# Letters that neither join nor change their order: Latin, Greek and Cyrillic, an accented letter as one character, signs.
+# Characters that neither join nor change their order: Latin, Greek and Cyrillic letters, accented ones too, and signs.
 UNSHAPED = re.compile(r"[\u0020-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u20cf\u2100-\u27bf\ufffd]*")
 
 

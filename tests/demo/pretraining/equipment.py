@@ -1,6 +1,6 @@
-"""Equipment of the scenes for pretraining: what athletes play with, hold or ride, then what stands on the ground.
+"""Equipment of the scenes for pretraining. First what athletes play with, hold or ride; then what stands.
 
-Each function returns shapes around an origin, as those of harness/demo/scenery/equipment.py; the top of a beam.
+Each function returns shapes around an origin, as in harness/demo/scenery/equipment.py. That of a beam is its top.
 """
 
 from __future__ import annotations
