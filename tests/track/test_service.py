@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from importlib import metadata
 
+import pytest
+
 from tests.helpers.forked import in_child
 
 
-def test_the_installed_packages_are_read_once() -> None:
+def test_the_installed_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
     def look() -> tuple[bool, dict[str, str]]:
         from wandb import util
 
