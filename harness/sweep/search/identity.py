@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ def read_contents(configs: Iterable[RunConfig]) -> Contents:
     """The fingerprints of the data and the weights files of these configs. Raises HarnessError for unusable ones."""
     data: dict[Hashable, str] = {}
     weights: dict[Hashable, str] = {}
+    hash_of = functools.cache(_hash_of)  # models may share a file
     for config in configs:
         if (key := data_key(config)) not in data:
             folder = load_image_folder(config)
             data[key] = fingerprint(folder, folder.digests)
         if config.weights not in NAMED_WEIGHTS and (key := weights_key(config)) not in weights:
-            weights[key] = _digest(_absolute(config.weights), config.model)
+            weights[key] = _digest(_absolute(config.weights), config.model, hash_of)
     return Contents(data, weights)
 
 
@@ -111,19 +113,24 @@ def point_identity(sweep: Sweep, point: Mapping[str, Any], contents: Contents) -
         return f"invalid-{identity_of(point)}"
 
 
-def _digest(path: str, model: str) -> str:
+def _digest(path: str, model: str, hash_of: Callable[[Path], str]) -> str:
     """SHA-256 of a weights file, or of those that a folder or an index names: what a run's manifest records.
 
     What its layer norms add follows if it is not what the model's own add, because another file may say it.
     """
     from harness.model.architectures import entry_of
     from harness.model.description import stated_norm_eps
-    from harness.model.shards import digest
     from harness.model.weights_file import check_file  # imports torch
 
     file = check_file(path)
     eps = stated_norm_eps(file, entry_of(model).pool)
-    return digest(file) if eps is None or eps == _own_norm_eps(model) else f"{digest(file)} eps {eps:g}"
+    return hash_of(file) if eps is None or eps == _own_norm_eps(model) else f"{hash_of(file)} eps {eps:g}"
+
+
+def _hash_of(file: Path) -> str:
+    from harness.model.shards import digest
+
+    return digest(file)
 
 
 def _own_norm_eps(model: str) -> float | None:

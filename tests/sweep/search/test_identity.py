@@ -73,7 +73,11 @@ def test_models_that_share_a_file_are_each_compared_with_what_it_says(
     save_file({"cls_token": torch.zeros(1)}, tmp_path / "model.safetensors", {"norm_eps": "1e-6"})
     file = tmp_path / "model.safetensors"
     configs = [RunConfig(data=str(data_folder), model=model, weights=str(file)) for model in own]
-    together = read_contents(configs)
+    hashed: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(identity_module, "_hash_of", lambda file: hashed.append(file) or digest(file))
+        together = read_contents(configs)
+    assert hashed == [file]
     assert sorted(together.weights.values()) == [digest(file), f"{digest(file)} eps 1e-06"]
     for config in configs:
         assert identity(config, together) == identity(config, read_contents([config]))
