@@ -88,7 +88,7 @@ def open_run(
     if not data:
         manifest, problem = RunFolder(run_folder).read_manifest()
         if problem:
-            say(f"{problem}: whether the images have changed since the run is not known.")
+            say(f"{run_folder}/{problem}: whether the images have changed since the run is not known.")
         if change := what_changed(manifest.get("data") or {}, dataset.fingerprint, dataset.facts()["images"]):
             say(f"{change}: the results are not those of the images that the run was tested on.")
     return best, config, dataset

@@ -50,7 +50,6 @@ def model_card(
     folder = RunFolder(run_folder)
     summary = folder.read("summary.json", ANOTHER_RUN)
     manifest, damage = folder.read_manifest()
-    damage = damage.removeprefix(f"{folder.path}/")  # the card is published, and where the run is stored is private
     caveats = [f"{damage}: the run's data, start weights and notes are not known."] if damage else []
     caveats += caveats_of(summary, manifest, fingerprint)
     name = run_folder.resolve().name

@@ -89,11 +89,11 @@ class RunFolder:
             return {}
 
     def read_manifest(self) -> tuple[dict[str, Any], str]:
-        """`manifest.json`, and what is wrong with it: a run can be used without knowing where it comes from."""
+        """`manifest.json`, and what is wrong with it, without its folder: a run can be used although this is lost."""
         try:
             return self.read("manifest.json"), ""
         except UnreadableError as error:
-            return {}, f"{self.path}/{error.reason}"
+            return {}, error.reason
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False)

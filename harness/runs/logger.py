@@ -62,7 +62,8 @@ class RunLogger:
         (self.folder.path / STOP).unlink(missing_ok=True)  # that was for an earlier start
         earlier, damage = self.folder.read_manifest()
         if damage:
-            self.console.say(f"{damage}: it is written again. Its earlier starts and the id of its W&B run are lost.")
+            lost = "Its earlier starts and the id of its W&B run are lost."
+            self.console.say(f"{self.folder.path}/{damage}: it is written again. {lost}")
         notes = [*self._processes.notes, *image_folder.notes, *recipes.notes(self.config.to_dict())]
         # W&B's id lives in the folder, so that the same command resumes the same W&B run.
         run_id = os.environ.get("WANDB_RUN_ID") or earlier.get("wandb_run_id") or secrets.token_hex(4)
