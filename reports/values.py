@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeGuard
 
+from harness.runs import rules
 from harness.runs.rules import finite, printable
 
 # Characters that could end a script element or, in old JavaScript, a line.
@@ -13,7 +14,7 @@ UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether the value is a finite number that fits in a float; bool does not count."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return rules.is_number(value) and abs(value) < 1e300
 
 
 def strings(value: Any) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 # Also for reports, which import the light half of runs only.
 from harness.errors import HarnessError as HarnessError
@@ -91,7 +91,7 @@ def confidence_word(temperature: float) -> str:
     return "over-confident" if temperature > OVERCONFIDENT else "calibrated"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is an int or a float; True and False are neither."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
