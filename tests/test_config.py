@@ -50,10 +50,13 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
             "--runs-dir is 'caf\\udce9'; it must be UTF-8 without null characters.",
         ),
         (
-            {"data": "~nobody-here/a"},
-            "--data ~nobody-here/a: the home folder ~nobody-here is not known; give the whole",
+            {"data": "~unknown-user/a"},
+            "--data ~unknown-user/a: the home folder ~unknown-user is not known; give the whole",
         ),
-        ({"weights": "~nobody-here/a.pth"}, "--weights ~nobody-here/a.pth: the home folder ~nobody-here is not known"),
+        (
+            {"weights": "~unknown-user/a.pth"},
+            "--weights ~unknown-user/a.pth: the home folder ~unknown-user is not known",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(changes: dict[str, object], message: str) -> None:

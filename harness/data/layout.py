@@ -68,7 +68,7 @@ def _folders_with_train(root: Path) -> Iterator[Path]:
     level = [root]
     for _ in range(LEVELS):
         level = [folder for above in level for folder in _subfolders(above)][:MOST]
-        yield from (folder for folder in level if os.path.isdir(folder / "train"))  # noqa: PTH112 (no error)
+        yield from (folder for folder in level if os.path.isdir(folder / "train"))  # noqa: PTH112 (False if refused)
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -116,8 +116,6 @@ def value_problem(field: dataclasses.Field[Any], value: Any) -> str:
     if kind is bool:
         return ""
     within = all(fits(value, limits[key]) for key, (_, fits) in BOUNDS.items() if limits[key] is not None)
-    return (
-        ""
-        if math.isfinite(value) and within
-        else f"{name} is {value}; it must be a finite number {bounds_text(field)}."
-    )
+    if math.isfinite(value) and within:
+        return ""
+    return f"{name} is {value}; it must be a finite number {bounds_text(field)}."

@@ -1,4 +1,4 @@
-"""Progress of a run that begins, or goes on with another number of processes."""
+"""Progress of a run that begins, or resumes with another number of processes."""
 
 from __future__ import annotations
 
