@@ -102,7 +102,10 @@ def measure(config: RunConfig, classes: int) -> Throughput:
         causes.append("the steps took unequal times")
     if causes:
         source += f"; {' and '.join(causes)}, so that the time may be wrong by more than a factor of 2"
-    return Throughput(speed, scoring_speed, START_AND_FIGURES, checkpoint, source, disturbed=bool(causes))
+    threads = torch.get_num_threads()
+    return Throughput(
+        speed, scoring_speed, START_AND_FIGURES, checkpoint, source, threads=threads, disturbed=bool(causes)
+    )
 
 
 def _random_batch(count: int, size: int, classes: int, device: torch.device) -> Batch:

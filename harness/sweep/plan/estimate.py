@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.config import RunConfig
 from harness.data.image_folder import load_image_folder
+from harness.launch.cores import usable_cores
 from harness.launch.gpus import count_gpus, told_to_use_cpu
 from harness.sweep.plan.kept_throughput import benchmark_key, keep_throughput, read_throughput
 from harness.sweep.plan.throughput import Throughput, speed_key, throughput_of_runs
@@ -39,7 +40,8 @@ class Cost:
     seconds: float  # of the whole sweep
     trial_seconds: float  # mean of the trials
     workers: int
-    device: str  # "cpu" or "cuda"
+    cores: int | None  # of this machine; None if trials train on GPUs
+    threads: int  # CPU threads of a trial
     checkpoint: int | None  # bytes of a trial's best weights
     state: int  # bytes of the state to resume from, until the trial has finished
     sources: tuple[str, ...]
@@ -72,12 +74,17 @@ def estimate(
     throughputs = _throughputs(configs, counts, device, runs_dir, say if probe else None)
     seconds = [trial_seconds(*inputs) for inputs in zip(configs, counts, throughputs, strict=True)]
     mean = statistics.fmean(seconds)
+    cores = usable_cores() if device == "cpu" else None
+    threads = max(min(throughput.threads or usable_cores(), usable_cores()) for throughput in throughputs)
     checkpoint = max((throughput.checkpoint for throughput in throughputs if throughput.checkpoint), default=None)
     return Cost(
-        seconds=sweep_seconds(seconds if len(seconds) == trials else [mean] * trials, workers, device),
+        seconds=sweep_seconds(
+            seconds if len(seconds) == trials else [mean] * trials, workers, threads / cores if cores else 0.0
+        ),
         trial_seconds=mean,
         workers=workers,
-        device=device,
+        cores=cores,
+        threads=threads,
         checkpoint=checkpoint,
         state=max(state_bytes(config, checkpoint or 0) for config in configs),
         sources=tuple(dict.fromkeys(throughput.source for throughput in throughputs)),
@@ -90,17 +97,15 @@ def trial_seconds(config: RunConfig, images: ImageCounts, throughput: Throughput
     return trained / throughput.training + scored / throughput.scoring + throughput.overhead_seconds
 
 
-def sweep_seconds(trials: Sequence[float], workers: int, device: str) -> float:
+def sweep_seconds(trials: Sequence[float], workers: int, busy: float) -> float:
     """Duration of a sweep in which each worker runs one trial after another.
 
-    On a CPU more workers save no time: they share its cores.
+    `busy` is the fraction of the machine's cores that a trial computes on, 0 on GPUs: workers share the cores.
     """
-    if device == "cpu":
-        return sum(trials)
     free_at = [0.0] * workers
     for seconds in trials:
         heapq.heappush(free_at, heapq.heappop(free_at) + seconds)
-    return max(free_at)
+    return max(*free_at, busy * sum(trials))
 
 
 def state_bytes(config: RunConfig, checkpoint: int) -> int:

@@ -90,12 +90,14 @@ def _file(key: str) -> Path:
 def _checked(values: Mapping[str, Any]) -> Throughput:
     """Raises ValueError, LookupError or TypeError for values that no benchmark has written."""
     training, scoring, overhead = (finite_number(values[name]) for name in ("training", "scoring", "overhead_seconds"))
-    checkpoint, source = values["checkpoint"], values["source"]
+    checkpoint, source, threads = values["checkpoint"], values["source"], values["threads"]
     if not (training and scoring and overhead and min(training, scoring, overhead) > 0):
         raise ValueError("its numbers cannot be used")
     if type(checkpoint) is not int or checkpoint <= 0 or type(source) is not str:
         raise ValueError("its size or source cannot be used")
-    return Throughput(training, scoring, overhead, checkpoint, printable(source))
+    if type(threads) is not int or threads <= 0:
+        raise ValueError("its number of threads cannot be used")
+    return Throughput(training, scoring, overhead, checkpoint, printable(source), threads=threads)
 
 
 def _stamp(weights: str) -> list[int] | None:

@@ -152,8 +152,8 @@ def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
         f"time   about {about_time(cost.seconds)} {with_workers}{trials}{saving}; "
         f"about {about_time(cost.trial_seconds)} per trial"
     ]
-    if cost.workers > 1 and cost.device == "cpu":
-        lines.append("       on a CPU, more workers save no time: they share its cores")
+    if workers := _workers_line(plan, cost):
+        lines.append(f"       {workers}")
     lines += [f"       measured in {source}" for source in cost.sources]
     if cost.checkpoint is None:
         return [*lines, "disk   unknown: the checkpoints of these runs were deleted"]
@@ -161,6 +161,21 @@ def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
     retention = f"the best {plan.keep} are kept" if plan.keep else "all are kept; --keep K keeps the best K"
     checkpoints = f"checkpoints of {about_bytes(cost.checkpoint)}, {retention}"
     return [*lines, f"disk   about {end} at the end, {maximum} at most: {checkpoints}"]
+
+
+def _workers_line(plan: Plan, cost: Cost) -> str:
+    """How many workers save time on a CPU; "" for that number, and on GPUs."""
+    if cost.cores is None:
+        return ""
+    useful = cost.cores // cost.threads
+    trial = f"a trial computes on {cost.threads} of the {cost.cores} cores"
+    if cost.workers > useful:
+        return f"{trial}: more workers than {useful} save no time"
+    useful = min(useful, plan.left)
+    # Of a Bayesian search, trials that train beside each other do not learn from each other.
+    if cost.workers < useful and plan.sweep.method != "bayes":
+        return f"{trial}: --workers {useful} trains {useful} trials at a time"
+    return ""
 
 
 def _trial_columns(plan: Plan) -> list[Column]:

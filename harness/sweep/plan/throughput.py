@@ -36,6 +36,7 @@ class Throughput:
     checkpoint: int | None  # bytes of the best weights on disk
     source: str  # the measurement, in words
     files: int = RUN_FILES  # bytes of a run besides its checkpoints
+    threads: int | None = None  # CPU threads of a training step; None if that is not known
     disturbed: bool = False  # whether something else used the processor meanwhile
 
 
@@ -73,6 +74,7 @@ def throughput_of_runs(runs: Sequence[Run], config: RunConfig, device: str, fold
         f"{len(similar)} finished run{'s' * (len(similar) > 1)} of {config.model} in {folder}: {training:.3g} images "
         f"per second in training, on {' and '.join(sorted({_machine(run) for run in similar}))}",
         int(statistics.median(_files(run.path) for run in similar[:COUNTED_RUNS])),
+        _threads(similar),
     )
 
 
@@ -80,6 +82,13 @@ def _training(run: Run) -> float:
     """Training images per second and process; 0 if the run did not log them."""
     processes = run.manifest.get("processes")
     return (run.metric("train/images_per_second") or 0.0) / (processes if type(processes) is int and processes else 1)
+
+
+def _threads(runs: Sequence[Run]) -> int | None:
+    """The largest number of CPU threads; None if one of the runs, of an earlier version, does not name it."""
+    named = [run.manifest.get("threads") for run in runs]
+    numbers = [threads for threads in named if type(threads) is int and threads > 0]
+    return max(numbers) if len(numbers) == len(runs) else None
 
 
 def _overhead(run: Run) -> float | None:

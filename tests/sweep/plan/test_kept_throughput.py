@@ -19,7 +19,7 @@ from harness.sweep.plan.kept_throughput import benchmark_key, keep_throughput, r
 from harness.sweep.plan.throughput import Throughput
 
 CONFIG = RunConfig(data="images", model="vit_demo", weights="demo")
-MEASURED = Throughput(50.0, 150.0, 1.0, 2_000_000, "a benchmark")
+MEASURED = Throughput(50.0, 150.0, 1.0, 2_000_000, "a benchmark", threads=1)
 
 
 def cost(config: RunConfig, folder: Path, lines: list[str] | None = None) -> estimate.Cost:
@@ -130,7 +130,14 @@ def test_the_key_holds_all_that_changes_the_speed(tmp_path: Path, monkeypatch: p
         {"throughput": {"training": 50.0}},
         *(
             {"throughput": dataclasses.asdict(MEASURED) | change}
-            for change in ({"training": "50"}, {"scoring": 0}, {"checkpoint": 1.5}, {"checkpoint": 0}, {"source": 3})
+            for change in (
+                {"training": "50"},
+                {"scoring": 0},
+                {"checkpoint": 1.5},
+                {"checkpoint": 0},
+                {"source": 3},
+                {"threads": 0},
+            )
         ),
     ],
     ids=lambda content: repr(content)[:40],
@@ -213,7 +220,7 @@ def test_a_plan_with_a_kept_benchmark_does_not_import_torch(tmp_path: Path, data
         "key_of = kept_throughput.benchmark_key\n"
         "def benchmark_key(*values):\n"
         "    key = key_of(*values)\n"
-        "    kept_throughput.keep_throughput(key, Throughput(50.0, 150.0, 1.0, 2_000_000, 'a benchmark'))\n"
+        "    kept_throughput.keep_throughput(key, Throughput(50.0, 150.0, 1.0, 2_000_000, 'a benchmark', threads=1))\n"
         "    return key\n"
         "estimate.benchmark_key = benchmark_key\n"
         f"try: main(['sweep', 'plan', {str(sweep)!r}, '--runs-dir', {str(tmp_path / 'runs')!r}])\n"

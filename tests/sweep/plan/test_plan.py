@@ -65,6 +65,7 @@ def write_run(folder: Path, **changes: Any) -> None:
     manifest = {
         "device": "cpu",
         "processes": 1,
+        "threads": 1,
         "earlier_starts": [],
         "hardware": {"cpu": "Z80", "cores": 2, "gpus": []},
         "data": {"images": {"train": 250, "val": 200, "test": 100}},
@@ -80,6 +81,7 @@ def write_run(folder: Path, **changes: Any) -> None:
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate_module, "count_gpus", lambda environment: 0)
+    monkeypatch.setattr(estimate_module, "usable_cores", lambda: 1)
     monkeypatch.setattr(benchmark_module, "SECONDS", 1e-9)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
@@ -101,6 +103,7 @@ def test_throughput_of_an_earlier_run(tmp_path: Path) -> None:
         checkpoint=2_000_000,
         source="1 finished run of vit_demo in runs: 50 images per second in training, on Z80, 2 cores",
         files=sum(path.stat().st_size for path in (tmp_path / "one").glob("*.json")),
+        threads=1,
     )
 
 
@@ -146,25 +149,28 @@ def test_the_seconds_of_a_trial_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "workers", "device", "seconds"),
+    ("trials", "workers", "busy", "seconds"),
     [
-        ([10, 20, 30], 1, "cuda", 60),
-        ([10, 20, 30], 2, "cuda", 40),  # 10 then 30, beside 20
-        ([10, 20, 30], 5, "cuda", 30),
-        ([10, 20, 30], 3, "cpu", 60),
+        ([10, 20, 30], 1, 0, 60),
+        ([10, 20, 30], 2, 0, 40),  # 10 then 30, beside 20
+        ([10, 20, 30], 5, 0, 30),
+        ([10, 20, 30], 3, 1, 60),  # each computes on all cores
+        ([10, 20, 30], 1, 0.5, 60),
+        ([10, 20, 30], 2, 0.5, 40),
+        ([10, 20, 30], 3, 0.6, 36),
     ],
 )
 def test_the_seconds_of_a_sweep_depend_on_workers(
-    trials: list[float], workers: int, device: str, seconds: float
+    trials: list[float], workers: int, busy: float, seconds: float
 ) -> None:
-    assert sweep_seconds(trials, workers, device) == seconds
+    assert sweep_seconds(trials, workers, busy) == pytest.approx(seconds)
 
 
 def test_disk_space_counts_checkpoints_and_states() -> None:
     adamw, sgd = CONFIG, dataclasses.replace(CONFIG, optimizer="sgd")
     assert (state_bytes(adamw, 100), state_bytes(sgd, 100)) == (300, 200)
     assert state_bytes(dataclasses.replace(CONFIG, ema=True), 100) == 400
-    cost = Cost(0, 0, workers=2, device="cpu", checkpoint=100, state=300, sources=())
+    cost = Cost(0, 0, workers=2, cores=2, threads=2, checkpoint=100, state=300, sources=())
     assert cost.disk(12, None) == (1200, 1200 + 600)
     assert cost.disk(12, 3) == (300, 300 + 2 * 100 + 600)
     assert cost.disk(1, 3) == (100, 100 + 300)
@@ -227,9 +233,41 @@ def test_plan_with_workers_and_keep(tmp_path: Path, data_folder: Path) -> None:
         plan(sweep_of(tmp_path, data_folder), Search(), runs_dir=tmp_path / "runs", probe=False, workers=3, keep=2)
     )
     assert "with 3 workers" in text
-    assert "on a CPU, more workers save no time" in text
     # Two kept checkpoints and three running trials, but four trials in all: 4 checkpoints, and 3 states of 6 MB.
     assert "disk   about 4 MB at the end, 26 MB at most: checkpoints of 2 MB, the best 2 are kept" in text
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "workers", "seconds", "line"),
+    [
+        (1, 2, 1, 20, "a trial computes on 1 of the 2 cores: --workers 2 trains 2 trials at a time"),
+        (1, 2, 2, 10, None),
+        (1, 2, 3, 10, "a trial computes on 1 of the 2 cores: more workers than 2 save no time"),
+        (2, 2, 1, 20, None),
+        (2, 2, 2, 20, "a trial computes on 2 of the 2 cores: more workers than 1 save no time"),
+        (1, 32, 1, 20, "a trial computes on 1 of the 32 cores: --workers 4 trains 4 trials at a time"),
+        (None, 32, 2, 20, "a trial computes on 32 of the 32 cores: more workers than 1 save no time"),
+    ],
+)
+def test_a_plan_says_how_many_workers_save_time_on_a_cpu(
+    threads: int | None,
+    cores: int,
+    workers: int,
+    seconds: int,
+    line: str | None,
+    tmp_path: Path,
+    data_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of four trials of about 5 s; by a run of an earlier version, the number of threads is not known."""
+    monkeypatch.setattr(estimate_module, "usable_cores", lambda: cores)
+    write_run(tmp_path / "runs" / "one", threads=threads)
+    swept = sweep_of(tmp_path, data_folder)
+    result = plan(swept, Search(), runs_dir=tmp_path / "runs", probe=False, workers=workers)
+    assert result.cost and result.cost.seconds == pytest.approx(seconds, rel=0.02)
+    time, *others = render(result).splitlines()[6:-1]
+    assert time.startswith(f"time   about {seconds} s with {workers} worker")
+    assert [other.strip() for other in others[:-1]] == ([line] if line else [])
 
 
 def test_plan_with_a_benchmark(tmp_path: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
