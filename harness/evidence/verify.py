@@ -177,7 +177,7 @@ def _pointing(material: Material) -> pointing.Pointing | None:
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Which of the images have an object inside the crop, and how much of each patch it covers; None if none has."""
-    root, files = Path(opened.config.data), opened.tested.files
+    root, files = opened.dataset.root, opened.tested.files
     masked = [index for index, file in enumerate(files) if mask_path(root, file).is_file()]
     if not masked:
         return None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
+from PIL import Image
 
 from harness.cli.main import main
-from harness.evidence import faithfulness, verify
+from harness.evidence import faithfulness, output, verify
 from harness.evidence.print_figures import verified_figures
 from harness.evidence.progress import PARTIAL_FILE
+from harness.model.preprocessing import Preprocessing
 from harness.runs.evidence_file import VERDICTS, read_claims
 from harness.runs.reading import UnreadableError
 from harness.sweep import session
@@ -96,6 +100,32 @@ def test_the_figures_of_a_verified_run_can_be_printed(verified: Outcome, tmp_pat
     (run / "evidence.json").write_text('{"results": {"depth": {}}}')
     with pytest.raises(UnreadableError, match="is damaged or of an earlier version"):
         list(verified_figures(tmp_path))
+
+
+def test_masks_lie_beside_the_images_also_of_a_list(tmp_path: Path) -> None:
+    for name in ("a.png", "masks/a.png", "b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (32, 32), 255).save(tmp_path / name)
+    rule = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    opened: Any = SimpleNamespace(
+        config=SimpleNamespace(data=str(tmp_path / "images.csv")),
+        dataset=SimpleNamespace(root=tmp_path),
+        tested=SimpleNamespace(files=("b.png", "a.png")),
+        best=SimpleNamespace(preprocessing=rule),
+    )
+    found = verify._coverage(opened, 4)
+    assert found is not None
+    assert found[0].tolist() == [1] and (found[1] == 1).all()
+
+
+def test_figures_of_an_earlier_verification_do_not_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output, "evidence_figures", lambda _: {"evidence_depth": Figure()})
+    (tmp_path / "figures").mkdir()
+    for name in ("evidence_mistakes", "evidence_mine", "loss_curve"):
+        (tmp_path / "figures" / f"{name}.png").touch()
+    output.write_and_log(tmp_path, 2, [], {}, {}, None)
+    left = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert left == {"evidence_depth", "evidence_mine", "loss_curve"}
 
 
 def test_images_and_threads_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
