@@ -397,6 +397,18 @@ def test_other_images_of_a_run_go_to_a_separate_folder(
     shutil.rmtree(finished.folder / "attention" / "given")
 
 
+def test_images_beside_each_other_can_be_drawn_again_however_their_paths_were_written(
+    finished: Outcome, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
+) -> None:
+    monkeypatch.chdir(data_folder / "test" / "class 0")
+    words = ("000.png", "../class 1/000.png", "../class 0/000.png")
+    explain(finished.folder, *words, "--output", tmp_path / "out")
+    explain(finished.folder, "--redraw", "--output", tmp_path / "out")
+    for seen in undrawn:
+        assert seen.settings["root"] == str(data_folder / "test")
+        assert seen.files.tolist() == ["class 0/000.png", "class 1/000.png"]
+
+
 def test_weights_without_a_run_can_be_explained(
     finished: Outcome, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: list[Archive]
 ) -> None:
