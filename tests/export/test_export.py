@@ -192,6 +192,16 @@ def test_a_folder_of_the_user_is_not_touched(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
 
 
+def test_the_current_folder_is_refused_before_any_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export_module, "reference_of", lambda *_: pytest.fail("work was done"))
+    result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm", "-o", "."])
+    assert result.exit_code == 1
+    assert "-o . is the current folder, which cannot be replaced. Give a new one." in result.stderr
+
+
 def test_unknown_formats_and_missing_packages_are_named_together(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
