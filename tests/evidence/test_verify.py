@@ -37,7 +37,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "cache"))
-    data = write_folder(home / "data", train=8, valid=4, test=8)
+    data = write_folder(home / "data", train=8, valid=4, test=4)
     outcome = fit(settings(data, home / "runs", explain="none", lr=3e-3, epochs=6, verify=True))
     patch.undo()
     return outcome
@@ -46,7 +46,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_every_claim_of_a_run_is_written_with_its_numbers(verified: Outcome) -> None:
     document = json.loads((verified.folder / "evidence.json").read_text())
     claims = read_claims(verified.folder)
-    assert verified.summary["state"] == "finished" and document["images"] == 24
+    assert verified.summary["state"] == "finished" and document["images"] == 12
     assert [claim.key for claim in claims] == CLAIMS
     for claim in claims:
         assert claim.verdict in VERDICTS
@@ -79,7 +79,7 @@ def test_an_interrupted_command_resumes_and_ends_with_the_same_bits(
     assert result.exit_code == 0, result.output
     assert "heads: measured before" in result.output
     # The cost of a measure is printed before it; here of a whole pass, and of five maps and three other orders.
-    assert f"faithfulness: {24 * (2 + 4 * 8):,} images through the model" in result.output
+    assert f"faithfulness: {12 * (2 + 4 * 8):,} images through the model" in result.output
     for claim in read_claims(verified.folder):
         assert claim.statement in result.output
     assert (verified.folder / "evidence.json").read_bytes() == expected
@@ -90,7 +90,7 @@ def test_the_figures_of_a_verified_run_can_be_printed(verified: Outcome, tmp_pat
     found = {figure.name: figure for figure in verified_figures(verified.folder.parent)}
     assert list(found)[:3] == ["8_depth", "9_heads", "10_positions"] and list(found)[-1].endswith("_maps")
     title = found["8_depth"].draw().get_suptitle()
-    assert title == "What each layer knows: 24 test images, 95 % intervals"
+    assert title == "What each layer knows: 12 test images, 95 % intervals"
     assert "lr 0.003, batch 5" in found["8_depth"].caption
     run = tmp_path / "runs" / "earlier"
     run.mkdir(parents=True)

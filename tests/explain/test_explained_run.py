@@ -131,6 +131,7 @@ def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> No
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
     outcome = fit(config)
@@ -142,7 +143,7 @@ def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder
     assert found.numbers["verdict"] == "retained"
 
 
-@pytest.mark.parametrize(("asked", "files"), [("5", 5), ("100", 9), ("none", None)])
+@pytest.mark.parametrize(("asked", "files"), [("5", 5), ("none", None)])
 def test_explain_takes_a_number_of_images(
     data_folder: Path, tmp_path: Path, asked: str, files: int | None, undrawn: list[Archive]
 ) -> None:
@@ -167,12 +168,9 @@ def test_by_default_the_number_of_images_is_bounded_and_the_run_says_so(
     sentence = "These are evenly spaced among all 9; --explain all explains every one."
     assert RunConfig(data="x").explain == "auto" and test_set.AUTO_IMAGES == 2000
     monkeypatch.setattr(test_set, "AUTO_IMAGES", 6)
-    outcome = fit(settings(data_folder, tmp_path / "auto", explain="auto", epochs=1))
+    outcome = fit(settings(data_folder, tmp_path, explain="auto", epochs=1))
     assert len(attention_of(outcome)) == 6
     assert sentence in capsys.readouterr().out
-    outcome = fit(settings(data_folder, tmp_path / "all", explain="all", epochs=1))
-    assert len(attention_of(outcome)) == 9
-    assert sentence not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -277,10 +275,10 @@ def test_a_tested_run_is_finished_although_explaining_fails(
     assert sentence in json.loads((outcome.folder / "manifest.json").read_text())["problems"][part]
 
 
-@pytest.mark.parametrize("world", [1, 2])
 def test_a_stop_signal_while_explaining_is_resumed_later(
-    data_folder: Path, tmp_path: Path, world: int, undrawn: list[Archive]
+    data_folder: Path, tmp_path: Path, undrawn: list[Archive]
 ) -> None:
+    world = 2
     config = settings(data_folder, tmp_path, explain="all", epochs=1, micro_batch=2)
 
     def fit_until_told() -> None:
@@ -316,7 +314,7 @@ def test_the_chosen_images_are_evenly_spaced() -> None:
     assert images.evenly_spaced(3, 5) == [0, 1, 2]
 
 
-def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path) -> None:
+def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = explain(finished.folder, "--output", tmp_path / "again", "--layer", 2)
     assert "Drew 9 images in" in said
     again, first = read_archive(tmp_path / "again" / "attention.npz", Archive), attention_of(finished)
@@ -331,6 +329,7 @@ def test_a_run_can_be_explained_again(finished: Outcome, tmp_path: Path) -> None
     assert one.numbers["after"] == other.numbers["after"]
     assert one.numbers["strength"] == pytest.approx(other.numbers["strength"], rel=1e-5)
 
+    monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     last = explain(finished.folder, "--output", tmp_path / "last")
     assert "Drew 9" in last
     seen = read_archive(tmp_path / "last" / "attention.npz", Archive)
@@ -364,7 +363,9 @@ def test_redrawing_needs_the_images(finished: Outcome, tmp_path: Path) -> None:
     assert "attention.npz is missing. Run `harness explain` without --redraw to make it." in result.output
 
 
-def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, data_folder: Path, tmp_path: Path) -> None:
+def test_an_image_has_the_same_maps_alone_and_in_a_batch(
+    finished: Outcome, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tested = attention_of(finished)
     chosen = [data_folder / str(file) for file in tested.files[[4, 0]]]
     said = explain(finished.folder, chosen[0], chosen[1], "--output", tmp_path / "two", "--layer", 2)
@@ -381,6 +382,7 @@ def test_an_image_has_the_same_maps_alone_and_in_a_batch(finished: Outcome, data
     assert said.endswith(guesses)
     assert guesses.count("class ") >= 6
 
+    monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     explain(finished.folder, data_folder / "test", "--output", tmp_path / "folder")
     everything = read_archive(tmp_path / "folder" / "attention.npz", Archive)
     assert [f"test/{file}" for file in everything.files] == tested.files.tolist()
