@@ -26,7 +26,11 @@ def to_names_of(model: nn.Module, name: str, state: dict[str, Tensor]) -> tuple[
     """The state under the names of a model of timm, positions resampled to its grid by timm; and sentences."""
     sentences: list[str] = []
     if TIMM_MARKER not in state and any(each.endswith(OTHER_MARKERS) for each in state):
-        state, notes = to_torchvision(state)
+        try:
+            state, notes = to_torchvision(state)
+        except WeightsError as error:
+            advice = "Other names become timm's for plain Vision Transformers alone: give a file with timm's names."
+            raise WeightsError([*error.problems, advice]) from error
         sentences += [note for note in notes if "converted" not in note] + ["Names were converted to timm's."]
         try:
             state = to_timm(state)

@@ -61,3 +61,15 @@ def test_positions_of_an_impossible_shape_are_one_sentence() -> None:
     model = small(name, img_size=32)
     with pytest.raises(WeightsError, match=f"timm cannot turn its names and shapes into those of {name}"):
         to_names_of(model, name, model.state_dict() | {"pos_embed": torch.zeros(48)})
+
+
+def test_parts_that_other_libraries_name_are_refused_with_what_to_give() -> None:
+    """As in Hugging Face's files of DINOv2, whose layer scale timm's model does have."""
+    name = "vit_small_patch14_dinov2"
+    state = {
+        "embeddings.patch_embeddings.projection.weight": torch.zeros(48, 3, 14, 14),
+        "encoder.layer.0.layer_scale1.lambda1": torch.zeros(48),
+    }
+    with pytest.raises(WeightsError) as caught:
+        to_names_of(small_timm(name), name, state)
+    assert caught.value.problems[-1].endswith("give a file with timm's names.")
