@@ -57,11 +57,11 @@ def explain_run(
     explained = _model_of(best, processes)
     before = None
     try:
-        before = Embedding.of(initial_model(best))
+        before = Embedding.of(initial_model(best, run_folder))
         if before is None:
             say(adapter.parts(explained.model).no_positions)
     except HarnessError as error:
-        say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
+        say(f"Position embeddings are not compared with those before training: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
     result = test_set.explain_dataset(explained, dataset.test, str(dataset.root), layer, config, processes, before)
     processes.close()

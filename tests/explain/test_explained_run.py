@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from harness.cli import main
 from harness.config import RunConfig
@@ -24,6 +24,7 @@ from harness.explain import images, test_set
 from harness.explain.archive import write_archive
 from harness.explain.attention import collect
 from harness.explain.test_set import ExplainedModel
+from harness.model.pretrained import DEMO_FILE
 from harness.predict import open_run
 from harness.runs.attention_files import Archive, PositionArchive, read_archive
 from harness.train import Outcome, fit
@@ -133,7 +134,8 @@ def test_a_run_writes_the_attention_of_every_test_image(finished: Outcome) -> No
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder: Path, tmp_path: Path) -> None:
-    config = settings(data_folder, tmp_path, explain="1", model="vit_demo", weights="demo", image_size=48, epochs=1)
+    start = shutil.copyfile(DEMO_FILE, tmp_path / "start.safetensors")
+    config = settings(data_folder, tmp_path / "runs", explain="1", weights=str(start), image_size=48, epochs=1)
     outcome = fit(config)
 
     built = loaded_model("vit_demo", num_classes=3, weights="demo", image_size=48).model
@@ -141,6 +143,12 @@ def test_the_position_embedding_before_is_that_of_the_model_as_built(data_folder
     np.testing.assert_array_equal(found.before, built.encoder.pos_embedding[0].detach().numpy())
     np.testing.assert_array_equal(found.class_token_before, built.class_token[0, 0].detach().numpy())
     assert found.numbers["verdict"] == "retained"
+
+    # A file that was replaced since is not taken for the start.
+    save_file({name: tensor + 1 for name, tensor in load_file(start).items()}, start)
+    said = explain(outcome.folder, "--output", tmp_path / "again")
+    assert f"not compared with those before training: {start} is another file by now than the run started from." in said
+    assert not (tmp_path / "again" / "positions.npz").exists()
 
 
 @pytest.mark.parametrize(("asked", "files"), [("5", 5), ("none", None)])
