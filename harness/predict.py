@@ -56,12 +56,18 @@ def best_of(run_folder: Path) -> BestCheckpoint:
     return load_best(path)
 
 
-def initial_model(best: BestCheckpoint) -> nn.Module:
-    """The model before fine-tuning, on the CPU. Raises HarnessError if its weights are missing."""
+def initial_model(best: BestCheckpoint, run_folder: Path) -> nn.Module:
+    """The model before fine-tuning, on the CPU. Raises HarnessError if its weights are missing or others by now."""
     plain: dict[str, Any] = {"freeze": "none", "lora_rank": 0, "drop_path": 0.0, "grad_checkpointing": False}
     size = best.preprocessing.crop_size
     config = dataclasses.replace(best.config, **plain, head_init="zero", image_size=size, crop_pct=None)
-    return build_model(config, len(best.classes)).model.eval()
+    loaded = build_model(config, len(best.classes))
+    weights = RunFolder(run_folder).read_manifest()[0].get("weights")
+    recorded = weights.get("digest") if isinstance(weights, dict) else None
+    # Of the file itself; what may follow, earlier versions did not write.
+    if isinstance(recorded, str) and recorded[:64] != str(loaded.weights_digest)[:64]:
+        raise HarnessError(f"{config.weights} is another file by now than the run started from.")
+    return loaded.model.eval()
 
 
 def open_run(

@@ -49,7 +49,7 @@ def test_the_initial_model_has_the_weights_of_the_key_that_the_run_was_given(fin
     best = best_of(finished.folder)
     for key in ("zero", "demo"):
         config = dataclasses.replace(best.config, weights=str(tmp_path / "both.pth"), weights_key=key)
-        model = initial_model(dataclasses.replace(best, config=config))
+        model = initial_model(dataclasses.replace(best, config=config), finished.folder)
         positions = model.state_dict()["encoder.pos_embedding"]
         assert positions.count_nonzero() == (0 if key == "zero" else positions.numel()), key
 

@@ -52,7 +52,7 @@ class Opened:
             model, self.config.model, self.config.weights, self.best.classes, self.best.preprocessing
         )
         layer = head_layer(self.config.model, None)
-        result = explain_dataset(explained, images, self.config.data, layer, self.config, self.processes)
+        result = explain_dataset(explained, images, str(self.dataset.root), layer, self.config, self.processes)
         assert result is not None  # this is the only process
         return result.archive
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VERSION = 1
+# All that are ever drawn: those of an earlier verification, of other images, do not stay beside the new numbers.
+FIGURES = ("depth", "heads", "positions", "faithfulness", "maps", "before_after", "mistakes")
 
 
 def write_and_log(
@@ -43,6 +45,9 @@ def write_and_log(
     folder = run_folder / "figures"
     folder.mkdir(exist_ok=True)
     drawn = evidence_figures(results) | {f"evidence_{name}": figure for name, figure in with_images.items()}
+    for name in FIGURES:
+        if f"evidence_{name}" not in drawn:
+            (folder / f"evidence_{name}.png").unlink(missing_ok=True)
     for name, figure in drawn.items():
         path = figures.save(figure, folder / f"{name}.png")
         if tracker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +135,7 @@ def prediction_captions(classes: Sequence[str], subject: Subject, probability: n
 
 
 def pairs_with_figures(
-    opened: Opened, archive: Archive, subject: Subject, say: Callable[[str], None]
+    run_folder: Path, opened: Opened, archive: Archive, subject: Subject, say: Callable[[str], None]
 ) -> dict[str, tuple[PairedMaps, Figure]]:
     """Attention of the last block before and after fine-tuning, and relevance of mistakes for prediction and truth."""
     best = opened.best
@@ -142,13 +143,13 @@ def pairs_with_figures(
     captions = prediction_captions(best.classes, subject, archive.probability)
     found = {}
     try:
-        before = last_block(initial_model(best).to(opened.processes.device), subject)
+        before = last_block(initial_model(best, run_folder).to(opened.processes.device), subject)
         after = of_last_block(archive, best.model)
         paired = PairedMaps(np.arange(len(subject)), before, after)
         title = "Attention of the last block before and after fine-tuning"
         found["before_after"] = paired, pairs_figure(paired, ("before", "after"), title, images, captions)
     except HarnessError as error:
-        say(f"Attention before fine-tuning is not compared, because the initial weights are missing: {error}")
+        say(f"Attention is not compared with that before fine-tuning: {error}")
     if mistakes := of_mistakes(subject, archive.relevance.astype(np.float64)):
         names = ("for the prediction", "for the truth")
         figure = pairs_figure(mistakes, names, "Relevance of mistakes", images, captions)

@@ -22,7 +22,7 @@ CAPTIONS = {
 
 
 def verified_figures(folder: Path) -> Iterator[StudyFigure]:
-    """None if no run was verified. Raises UnreadableError if evidence.json is damaged or of an earlier version."""
+    """No figure if no run was verified. Raises UnreadableError if evidence.json is damaged or of an earlier version."""
     run = next((run for run in finished_runs(folder) if (run.path / EVIDENCE_FILE).is_file()), None)
     if run is None:
         return

@@ -18,6 +18,7 @@ import numpy as np
 from torch import nn
 
 from harness.evidence.verdict import FEWEST, below
+from harness.explain.positions.measures import ranks
 from harness.model.adapter import parts
 from harness.runs.evidence_file import OPEN, Claim
 from harness.runs.resampling import Interval, mean_intervals
@@ -97,20 +98,16 @@ def partly_random(model: nn.Module, random: nn.Module, stage: str) -> nn.Module:
     vit = parts(model)
     count = len(vit.blocks)
     trained = count - 1 if stage == "last block" else count - count // 2  # blocks that stay as they are
-    below = {name: values for name, values in model.named_parameters() if vit.depth(name) <= trained}
+    above = {name for name, _ in model.named_parameters() if vit.depth(name) > trained}
+    # Buffers are kept: statistics of batch norms belong to the stem, below all blocks.
+    below = {name: values for name, values in model.state_dict().items() if name not in above}
     mixed.load_state_dict(mixed.state_dict() | below)
     return mixed
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's correlation of the rows of two (n, P), ties ranked in the middle; NaN where a row is constant."""
-    ranks = [np.stack([_ranks(row) for row in values.astype(np.float64)]) for values in (one, other)]
-    centred = [each - each.mean(1, keepdims=True) for each in ranks]
+    ranked = [np.stack([ranks(row) for row in values.astype(np.float64)]) for values in (one, other)]
+    centred = [each - each.mean(1, keepdims=True) for each in ranked]
     norms = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
     return np.divide((centred[0] * centred[1]).sum(1), norms, out=np.full(len(norms), np.nan), where=norms > 0)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of each entry (P,), from 1; equal entries share the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]

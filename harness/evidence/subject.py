@@ -1,7 +1,6 @@
 """What is examined: a model in evaluation mode, and the test images it is examined on.
 
-Shapes: n images, B of them in a batch, S pixels a side, L blocks, N tokens (class token first), P = N - 1 patches,
-D hidden size, C classes.
+Shapes: n images, B of them in a batch, S pixels a side, D hidden size, C classes.
 """
 
 from __future__ import annotations

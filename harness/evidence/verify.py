@@ -98,7 +98,8 @@ def _verify(run_folder: Path, opened: Opened, say: Say, tracker: Tracker | None)
             progress.add(measure.name, result, measure.claims(result))
     results, figures = progress.results, {}
     with _timed("before and after, and mistakes", 2 * len(material.subject), say):
-        for name, (paired, figure) in pairs.pairs_with_figures(opened, material.archive, material.subject, say).items():
+        compared = pairs.pairs_with_figures(run_folder, opened, material.archive, material.subject, say)
+        for name, (paired, figure) in compared.items():
             results[name], figures[name] = finite(dataclasses.asdict(paired.measured())), figure
     claims = progress.claims
     summary = output.write_and_log(run_folder, len(opened.tested), claims, results, figures, tracker)
@@ -177,7 +178,7 @@ def _pointing(material: Material) -> pointing.Pointing | None:
 
 def _coverage(opened: Opened, side: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Which of the images have an object inside the crop, and how much of each patch it covers; None if none has."""
-    root, files = Path(opened.config.data), opened.tested.files
+    root, files = opened.dataset.root, opened.tested.files
     masked = [index for index, file in enumerate(files) if mask_path(root, file).is_file()]
     if not masked:
         return None

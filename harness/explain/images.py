@@ -26,11 +26,13 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
     files, problems = [], []
     for image in find_images(images):
         path, problem = (image.path, image.problem) if isinstance(image, Prediction) else (image, not_a_file(image))
-        files.append(path.absolute())
+        # A path with ".." would lead out of the common folder; the name of a link to an image is kept.
+        files.append(path.parent.resolve() / path.name)
         if problem:
             problems.append(f"{printable(path)} cannot be used: {problem}.")
     if problems:
         raise DataError(problems)
+    files = list(dict.fromkeys(files))
     root = Path(os.path.commonpath([file.parent for file in files]))
     return root, tuple(file.relative_to(root).as_posix() for file in files)
 

@@ -25,7 +25,7 @@ from harness.model import adapter
 from harness.model.architectures import head_layer
 from harness.model.preprocessing import Preprocessing, checked_preprocessing
 from harness.model.pretrained import published, weights_path
-from harness.model.state_dict_keys import HEAD, to_torchvision
+from harness.model.state_dict_keys import HEAD, naming_of, to_torchvision
 from harness.model.timm_catalog import is_timm
 from harness.model.vit import build_model
 from harness.model.weights_file import read_metadata, read_weights
@@ -57,11 +57,11 @@ def explain_run(
     explained = _model_of(best, processes)
     before = None
     try:
-        before = Embedding.of(initial_model(best))
+        before = Embedding.of(initial_model(best, run_folder))
         if before is None:
             say(adapter.parts(explained.model).no_positions)
     except HarnessError as error:
-        say(f"Position embeddings are not compared, because the initial weights are missing: {error}")
+        say(f"Position embeddings are not compared with those before training: {error}")
     say(f"Explaining {len(dataset.test)} test images.")
     result = test_set.explain_dataset(explained, dataset.test, str(dataset.root), layer, config, processes, before)
     processes.close()
@@ -157,8 +157,8 @@ def class_names(model: str, weights: str) -> tuple[str, ...]:
     if path is None:
         raise HarnessError("--weights none cannot be explained: give a weights file, published weights or a run.")
     state, _ = read_weights(path)
-    own_name = "head.weight" if is_timm(model) else HEAD[0]
-    head = state[own_name] if own_name in state else to_torchvision(state)[0].get(HEAD[0])
+    timms = is_timm(model) and naming_of("timm").marker in state
+    head = state.get("head.weight") if timms else to_torchvision(state)[0].get(HEAD[0])
     if head is None or head.dim() != 2:
         raise HarnessError(f"{path} has no classification head, so its predictions cannot be explained.")
     if (text := read_metadata(path).get("classes")) is not None:

@@ -110,6 +110,8 @@ def refuse_existing(output: Path) -> None:
     """PathError unless the folder is new or empty: nothing of the user's is overwritten."""
     if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
         raise PathError(f"-o {printable(output)} exists already and is not an empty folder. Give a new one.")
+    if output.absolute() == Path.cwd():
+        raise PathError(f"-o {printable(output)} is the current folder, which cannot be replaced. Give a new one.")
 
 
 def _remove_failed(folder: Path, formats: Sequence[Format], passed: dict[Format, Agreement]) -> None:

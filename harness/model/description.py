@@ -28,7 +28,8 @@ class Description:
     std: list[float] | None = None
     interpolation: str | None = None
     crop_size: int | None = None  # pixels, of a square
-    crop_pct: float | None = None  # crop size by resized short side
+    resize_size: int | None = None  # pixels, of the short side before the crop; else the crop size by crop_pct
+    crop_pct: float | None = None  # as timm takes it: the short side has floor(crop_size / crop_pct) pixels
     squashes: bool = False  # images are resized to a square, whatever their shape
     num_heads: int | None = None
     norm_eps: float | None = None  # what layer norms add to the variance
@@ -49,7 +50,7 @@ def description_of(weights: Path, pool: str) -> Description:
         timm = _object(config, "pretrained_cfg")
         prepared = _by_timm(timm) if timm else _by_hugging_face(processor)
         return Description(" and ".join(sources), num_heads=_heads(config), norm_eps=_norm_eps(config), **prepared)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise WeightsError(f"{' and '.join(sources)} beside {weights} cannot be used: {error}.") from error
 
 
@@ -135,7 +136,8 @@ def _by_hugging_face(processor: Mapping[str, Any]) -> dict[str, Any]:
         "std": processor.get("image_std") if normalises else [1.0] * 3,
         "interpolation": RESAMPLING.get(processor.get("resample", 2)),
         "crop_size": crop or resized,
-        "crop_pct": crop / resized if crop and resized else 1.0,
+        "resize_size": resized if crop else None,
+        "crop_pct": 1.0,
         "squashes": short_side is None,
     }
 

@@ -158,21 +158,24 @@ def _by_timm(model: str) -> Preprocessing:
 def _described(path: Path, description: Description, default: Preprocessing) -> Preprocessing:
     """The preprocessing that the files beside a weights file describe; defaults for what they do not say."""
     crop_size = description.crop_size or default.crop_size
-    share = description.crop_pct or default.crop_size / default.resize_size
     interpolation = description.interpolation or default.interpolation
     try:
-        if type(crop_size) is not int or not 0 < share <= 1:
-            raise ValueError(f"its crop size is {crop_size!r}, its crop_pct {share!r}")
+        if type(crop_size) is not int or not 0 < (description.crop_pct or 1) <= 1:
+            raise ValueError(f"its crop size is {crop_size!r}, its crop_pct {description.crop_pct!r}")
+        if description.crop_pct:
+            resize_size = math.floor(crop_size / description.crop_pct)
+        else:
+            resize_size = round(crop_size * default.resize_size / default.crop_size)
         return checked_preprocessing(
             {
-                "resize_size": round(crop_size / share),
+                "resize_size": description.resize_size or resize_size,
                 "crop_size": crop_size,
                 "interpolation": interpolation if interpolation in INTERPOLATIONS else "bicubic",
                 "mean": description.mean or default.mean,
                 "std": description.std or default.std,
             }
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise WeightsError(f"{description.source} beside {path} cannot be used: {error}.") from error
 
 

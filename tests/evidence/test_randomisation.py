@@ -14,6 +14,7 @@ from harness.evidence.verdict import FEWEST
 from harness.runs.evidence_file import FAILS, HOLDS, OPEN
 from harness.runs.rules import finite
 from tests.evidence import planted
+from tests.helpers.timm_vits import small_timm
 from tests.helpers.tiny_vits import tiny_vit
 
 
@@ -31,6 +32,16 @@ def test_only_what_lies_below_the_randomised_part_is_kept():
             below |= kept > 0 and name.startswith(("class_token", "conv_proj", "encoder.pos_embedding"))
             source = model if below else random
             assert torch.equal(values, source.state_dict()[name]), (stage, name)
+
+
+def test_batch_norms_of_the_stem_are_kept_where_the_stem_is():
+    model, random = (small_timm("vit_small_resnet26d_224", seed=seed) for seed in (1, 2))
+    for values in model.buffers():
+        values += 1  # of a new model they are all alike
+    for stage, kept in (("last block", True), ("all", False)):
+        mixed = partly_random(model, random, stage).state_dict()
+        expected = (model if kept else random).state_dict()
+        assert all(torch.equal(mixed[name], expected[name]) for name, _ in model.named_buffers())
 
 
 def test_a_map_that_ignores_the_weights_is_found_out():

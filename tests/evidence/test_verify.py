@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
+from PIL import Image
 
 from harness.cli.main import main
-from harness.evidence import faithfulness, verify
+from harness.evidence import faithfulness, output, verify
 from harness.evidence.print_figures import verified_figures
 from harness.evidence.progress import PARTIAL_FILE
+from harness.model.preprocessing import Preprocessing
 from harness.runs.evidence_file import VERDICTS, read_claims
 from harness.runs.reading import UnreadableError
 from harness.sweep import session
@@ -33,7 +37,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_MODE", "disabled")
     patch.setenv("HARNESS_CACHE_DIR", str(home / "cache"))
-    data = write_folder(home / "data", train=8, valid=4, test=8)
+    data = write_folder(home / "data", train=8, valid=4, test=4)
     outcome = fit(settings(data, home / "runs", explain="none", lr=3e-3, epochs=6, verify=True))
     patch.undo()
     return outcome
@@ -42,7 +46,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_every_claim_of_a_run_is_written_with_its_numbers(verified: Outcome) -> None:
     document = json.loads((verified.folder / "evidence.json").read_text())
     claims = read_claims(verified.folder)
-    assert verified.summary["state"] == "finished" and document["images"] == 24
+    assert verified.summary["state"] == "finished" and document["images"] == 12
     assert [claim.key for claim in claims] == CLAIMS
     for claim in claims:
         assert claim.verdict in VERDICTS
@@ -75,7 +79,7 @@ def test_an_interrupted_command_resumes_and_ends_with_the_same_bits(
     assert result.exit_code == 0, result.output
     assert "heads: measured before" in result.output
     # The cost of a measure is printed before it; here of a whole pass, and of five maps and three other orders.
-    assert f"faithfulness: {24 * (2 + 4 * 8):,} images through the model" in result.output
+    assert f"faithfulness: {12 * (2 + 4 * 8):,} images through the model" in result.output
     for claim in read_claims(verified.folder):
         assert claim.statement in result.output
     assert (verified.folder / "evidence.json").read_bytes() == expected
@@ -86,7 +90,7 @@ def test_the_figures_of_a_verified_run_can_be_printed(verified: Outcome, tmp_pat
     found = {figure.name: figure for figure in verified_figures(verified.folder.parent)}
     assert list(found)[:3] == ["8_depth", "9_heads", "10_positions"] and list(found)[-1].endswith("_maps")
     title = found["8_depth"].draw().get_suptitle()
-    assert title == "What each layer knows: 24 test images, 95 % intervals"
+    assert title == "What each layer knows: 12 test images, 95 % intervals"
     assert "lr 0.003, batch 5" in found["8_depth"].caption
     run = tmp_path / "runs" / "earlier"
     run.mkdir(parents=True)
@@ -96,6 +100,32 @@ def test_the_figures_of_a_verified_run_can_be_printed(verified: Outcome, tmp_pat
     (run / "evidence.json").write_text('{"results": {"depth": {}}}')
     with pytest.raises(UnreadableError, match="is damaged or of an earlier version"):
         list(verified_figures(tmp_path))
+
+
+def test_masks_lie_beside_the_images_also_of_a_list(tmp_path: Path) -> None:
+    for name in ("a.png", "masks/a.png", "b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (32, 32), 255).save(tmp_path / name)
+    rule = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    opened: Any = SimpleNamespace(
+        config=SimpleNamespace(data=str(tmp_path / "images.csv")),
+        dataset=SimpleNamespace(root=tmp_path),
+        tested=SimpleNamespace(files=("b.png", "a.png")),
+        best=SimpleNamespace(preprocessing=rule),
+    )
+    found = verify._coverage(opened, 4)
+    assert found is not None
+    assert found[0].tolist() == [1] and (found[1] == 1).all()
+
+
+def test_figures_of_an_earlier_verification_do_not_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output, "evidence_figures", lambda _: {"evidence_depth": Figure()})
+    (tmp_path / "figures").mkdir()
+    for name in ("evidence_mistakes", "evidence_mine", "loss_curve"):
+        (tmp_path / "figures" / f"{name}.png").touch()
+    output.write_and_log(tmp_path, 2, [], {}, {}, None)
+    left = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert left == {"evidence_depth", "evidence_mine", "loss_curve"}
 
 
 def test_images_and_threads_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

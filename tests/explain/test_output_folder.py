@@ -15,6 +15,8 @@ from harness.cli import main
 from harness.errors import HarnessError
 from harness.explain import output, standalone
 from harness.explain.archive import write_archive
+from harness.explain.drawing import contact_sheets as contact_sheets_module
+from harness.explain.drawing import sprites
 from harness.explain.drawing.contact_sheets import contact_sheets, sheet_names
 from harness.explain.drawing.sprites import draw_sprites, sprite_names
 from harness.explain.output_folder import LIST, OutputFolder
@@ -85,11 +87,19 @@ def test_files_that_the_user_adds_later_are_kept(tmp_path: Path) -> None:
         place.open()
 
 
+@pytest.fixture
+def one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sheets of one row: few images fill several."""
+    for module in (contact_sheets_module, sprites):
+        monkeypatch.setattr(module, "ROWS", 1)
+
+
+@pytest.mark.usefixtures("one_row")
 def test_files_of_other_images_are_removed(tmp_path: Path) -> None:
     place = OutputFolder.named(tmp_path / "one")
-    write(made_up_archive(n=120), place)
-    write(made_up_archive(n=40), place)
-    write(made_up_archive(n=40), OutputFolder.named(tmp_path / "other"))
+    write(made_up_archive(n=14), place)
+    write(made_up_archive(n=5), place)
+    write(made_up_archive(n=5), OutputFolder.named(tmp_path / "other"))
     assert contents(tmp_path / "one").keys() == contents(tmp_path / "other").keys()
 
 
@@ -166,7 +176,8 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [lambda seen: seen.labels, lambda seen: np.full(len(seen), -1, np.int32)], ids=["known", "unknown"]
 )
-@pytest.mark.parametrize("n", [3, 130])
+@pytest.mark.parametrize("n", [3, 21])
+@pytest.mark.usefixtures("one_row")
 def test_names_are_known_before_drawing(tmp_path: Path, n: int, change: Callable[[Archive], np.ndarray]) -> None:
     seen = made_up_archive(n=n)
     seen = made_up_archive(n=n, labels=change(seen))
@@ -177,16 +188,17 @@ def test_names_are_known_before_drawing(tmp_path: Path, n: int, change: Callable
     assert sorted([*sprite_names(seen), SPRITES_FILE]) == sorted(p.name for p in (tmp_path / "sprites").iterdir())
 
 
+@pytest.mark.usefixtures("one_row")
 def test_all_written_names_are_known(tmp_path: Path) -> None:
     """Otherwise files of earlier versions and of the user could not be told apart."""
     from harness.explain.output_folder import NAMES
 
-    seen = made_up_archive(n=130)
+    seen = made_up_archive(n=14)
     place = OutputFolder.named(tmp_path)
     write(seen, place)
     unknown = [name for name in contents(tmp_path) if name != LIST and not NAMES.fullmatch(name)]
     assert unknown == []
-    assert len(read_archive(tmp_path / "attention.npz", Archive)) == 130
+    assert len(read_archive(tmp_path / "attention.npz", Archive)) == 14
 
 
 def test_names_of_classes_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,8 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
 
     monkeypatch.setattr(vit, "new_model", new_model)
     monkeypatch.setattr(checkpoint, "new_model", new_model)
-    config = settings(data_folder, tmp_path / "runs", explain="all", head_init="probe", drop_path=0.1, layer_decay=0.7)
+    changes = {"head_init": "probe", "drop_path": 0.1, "layer_decay": 0.7, "epochs": 1}
+    config = settings(data_folder, tmp_path / "runs", explain="all", **changes)
     run = fit(config)
     assert run.summary["state"] == "finished"
     # A run does not fail for its maps, so a reason such as a lack of memory is here.
@@ -247,11 +248,13 @@ def test_a_run_trains_and_explains_a_model_of_the_family(
     np.testing.assert_allclose(arrays.layers.astype(float).sum(2) + arrays.class_share, 1, atol=5e-3)
     assert has_places == (run.folder / "attention" / "positions.npz").is_file() == ("positions/verdict" in run.summary)
     assert has_places == (run.folder / "figures" / "position_maps.png").is_file()
-    assert has_places != (NO_POSITIONS in capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert has_places != (NO_POSITIONS in said) and "evenly spaced" not in said
 
+    monkeypatch.setattr("harness.explain.output.draw", lambda *_: {})
     again = CliRunner().invoke(main, ["explain", str(run.folder), "--output", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert has_places != (NO_POSITIONS in again.output)
     repeated = read_archive(tmp_path / "again" / "attention.npz", Archive)
-    np.testing.assert_array_equal(repeated.rollout, arrays.rollout)
+    np.testing.assert_allclose(repeated.rollout, arrays.rollout, rtol=1e-3, atol=1e-4)
     assert build(tmp_path / "runs").is_file()

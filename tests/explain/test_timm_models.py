@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from timm.layers import calculate_drop_path_rates
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from harness.explain.attention.relevance import relevance
 from harness.explain.attention.self_test import self_test
 from harness.explain.outliers import outliers, patch_norms
 from harness.explain.positions.change import Embedding
+from harness.explain.standalone import class_names
 from harness.model import adapter
 from harness.model.drop_path import DropPath, add_drop_path, drop_path_rates, set_drop_path
 from harness.model.grad_checkpointing import enable_grad_checkpointing
@@ -216,6 +219,16 @@ def test_registers_that_have_positions_are_not_a_class_token() -> None:
     assert parts.positions is not None and not parts.layout.has_class_token
     first = adapter.VitParts(**(vars(parts) | {"positioned_prefix": 1})).class_position()
     assert first is not None and not first.any()
+
+
+def test_a_file_of_timm_without_a_head_is_refused_for_that_alone(tmp_path: Path) -> None:
+    name = "vit_small_patch14_reg4_dinov2"
+    state = small_timm(name).state_dict()
+    save_file({each: tensor for each, tensor in state.items() if "head" not in each}, tmp_path / "w.safetensors")
+    with pytest.raises(HarnessError, match="has no classification head, so its predictions cannot be explained"):
+        class_names(f"timm:{name}", str(tmp_path / "w.safetensors"))
+    save_file(state, tmp_path / "w.safetensors")
+    assert class_names(f"timm:{name}", str(tmp_path / "w.safetensors")) == tuple(f"class {index}" for index in range(5))
 
 
 def test_registers_take_the_outliers_place() -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cli import main
+from harness.export import agreement, scoring
 from harness.train import fit
 from tests import ROOT
+from tests.helpers.forked import run_captured
 from tests.test_train import settings
 
 # Width and height; what is left of each beside a crop of 32 from a short side of 37 is odd, even and 3 more than a
@@ -59,20 +66,34 @@ def train(data: Path, home: Path) -> Path:
 
 
 def export(run: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `harness export` in a separate process, because torch's ONNX exporter leaves threads running.
+    """Run `harness export` in a forked process, because torch's ONNX exporter leaves threads running.
 
-    The processes that score the exported files have a bare environment.
+    The processes that score the exported files are new ones, in a bare environment.
     """
     home = output.parent
     path = os.pathsep.join((str(BARE), str(ROOT)))
-    variables = {"HARNESS_CACHE_DIR": str(home / "cache"), "HOME": str(home), "PYTHONPATH": path}
-    return subprocess.run(
-        [sys.executable, "-m", "harness.cli", "export", str(run), "-o", str(output), *arguments],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def work() -> None:
+        os.environ.update(HARNESS_CACHE_DIR=str(home / "cache"), HOME=str(home), PYTHONPATH=path)
+        main.main(["export", str(run), "-o", str(output), *arguments])
+
+    return run_captured("export", work)
+
+
+@pytest.fixture
+def forked_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores come from a fork of this process, which has imported the libraries: that takes a new one seconds."""
+    pytest.importorskip("transformers").pipeline  # noqa: B018 (it is imported when it is asked for)
+
+    def run_script(command: list[str], *, env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        def work() -> None:
+            os.environ.update(env)
+            sys.argv = command[command.index(scoring.__file__) :]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+
+        return run_captured("scoring", work)
+
+    monkeypatch.setattr(agreement, "subprocess", SimpleNamespace(run=run_script))
 
 
 @pytest.fixture(scope="session")

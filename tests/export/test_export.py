@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from harness.export.formats import FORMATS, parse_formats
 from harness.export.library_files import write_hugging_face, write_timm
 from harness.export.reference import Reference, reference_of
 from harness.training.checkpoint import BestCheckpoint
-from tests import ROOT
-from tests.export.conftest import BARE, export, train, write_shapes
+from tests.export.conftest import export, write_shapes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -72,11 +70,11 @@ def test_a_format_that_cuts_one_pixel_off_is_not_written(ended: Ended) -> None:
     assert not (folder / "hf-vit").exists()
 
 
-def test_square_images_are_written_for_transformers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("transformers")
-    run = train(write_shapes(tmp_path / "square", ((40, 40), (64, 64))), tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(BARE), str(ROOT))))
-    result = CliRunner().invoke(main.main, ["export", str(run), "-o", str(tmp_path / "out"), "--to", "hf-vit"])
+@pytest.mark.usefixtures("forked_scoring")
+def test_square_images_are_written_for_transformers_alone(run: Path, tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "square", ((40, 40), (64, 64)))
+    command = ["export", str(run), "-o", str(tmp_path / "out"), "--to", "hf-vit", "--data", str(data)]
+    result = CliRunner().invoke(main.main, command)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("hf-vit: 6 of 6 the same class")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "hf-vit"]
@@ -86,8 +84,8 @@ def edit(file: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+@pytest.mark.usefixtures("forked_scoring")
 def test_a_squashing_transform_is_caught(compared: tuple[BestCheckpoint, Reference], tmp_path: Path) -> None:
-    pytest.importorskip("timm")
     best, reference = compared
     write_timm(tmp_path, best.config.model, best.model, best.classes, best.preprocessing)
     form = FORMATS["timm"]
@@ -100,11 +98,11 @@ def test_a_squashing_transform_is_caught(compared: tuple[BestCheckpoint, Referen
     assert "a probability differs by" in problem_with(form, wrong, reference)
 
 
+@pytest.mark.usefixtures("forked_scoring")
 def test_a_processor_that_resizes_to_a_square_is_caught(
     compared: tuple[BestCheckpoint, Reference], tmp_path: Path
 ) -> None:
     """ViTImageProcessor, which transformers has for its ViT by default."""
-    pytest.importorskip("transformers")
     best, reference = compared
     write_hugging_face(tmp_path / "hf-vit", best.config.model, best.model, best.classes, best.preprocessing)
     size = {"height": 32, "width": 32}
@@ -120,9 +118,8 @@ def test_a_processor_that_resizes_to_a_square_is_caught(
     assert problem_with(form, wrong, reference).startswith("hf-vit is not written: ")
 
 
+@pytest.mark.usefixtures("forked_scoring")
 def test_nothing_is_left_of_formats_that_all_fail(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("timm")
-
     def with_wrong_mean(folder: Path, *arguments: object) -> None:
         write_timm(folder, *arguments)  # type: ignore[arg-type]
         config = json.loads((folder / "config.json").read_text())
@@ -137,10 +134,10 @@ def test_nothing_is_left_of_formats_that_all_fail(run: Path, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("forked_scoring")
 def test_files_that_a_library_cannot_open_are_one_sentence(
-    compared: tuple[BestCheckpoint, Reference], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("timm")
     monkeypatch.setattr(export_module, "write_timm", lambda folder, *_: (folder / "config.json").write_text("{"))
     result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm", "-o", str(tmp_path / "out")])
     assert result.exit_code == 1
@@ -190,6 +187,16 @@ def test_a_folder_of_the_user_is_not_touched(run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "exists already and is not an empty folder. Give a new one." in result.stderr
     assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
+
+
+def test_the_current_folder_is_refused_before_any_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export_module, "reference_of", lambda *_: pytest.fail("work was done"))
+    result = CliRunner().invoke(main.main, ["export", str(run), "--to", "timm", "-o", "."])
+    assert result.exit_code == 1
+    assert "-o . is the current folder, which cannot be replaced. Give a new one." in result.stderr
 
 
 def test_unknown_formats_and_missing_packages_are_named_together(

@@ -36,12 +36,12 @@ def test_a_repository_is_made_private_and_gets_the_folder(monkeypatch: pytest.Mo
 def test_no_network_is_one_sentence_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
-    with socket.socket() as closed:  # a port on which nobody listens
-        closed.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     api = huggingface_hub.HfApi
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint=address, token="none"))
-    with pytest.raises(HarnessError, match=r"me/model was not uploaded \(.+\)\. The export is complete in ") as raised:
+    refused = pytest.raises(HarnessError, match=r"me/model was not uploaded \(.+\)\. The export is complete in ")
+    with socket.socket() as bound, refused as raised:  # on this port nobody listens, nor can while it is bound
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint=address, token="none"))
         push(tmp_path, "me/model")
     assert f"hf upload me/model {tmp_path}" in str(raised.value)
 

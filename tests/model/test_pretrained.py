@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
@@ -145,7 +145,9 @@ def test_the_hub_is_asked_for_the_second_name_only_if_it_lacks_the_first(
 def test_a_hub_that_never_answers_is_an_error_after_the_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_the_hub(monkeypatch, tmp_path, lambda _: time.sleep(2))
+    answered = threading.Event()
+    on_the_hub(monkeypatch, tmp_path, lambda _: answered.wait())
     monkeypatch.setattr(timm_model, "REACH_TIMEOUT", 0.05)
     with pytest.raises(WeightsError, match=r"were not found on the hub \(no answer within 0\.1 s\)"):
         pretrained.check_reachable(TAGGED, "pretrained")
+    answered.set()  # the thread that waits ends with the test

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from timm.data import create_transform
 from torch import Tensor
+from torchvision.transforms import Resize
 
 from harness.errors import ConfigError, HarnessError, WeightsError
 from harness.model.architectures import ARCHITECTURES, Architecture
@@ -229,12 +231,14 @@ def hub_folder(folder: Path, config: dict[str, Any], processor: dict[str, Any] |
 
 
 def test_timms_folder_is_loaded_with_its_preprocessing(tmp_path: Path) -> None:
-    cfg = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "crop_pct": 0.8, "input_size": [3, 32, 32]}
+    cfg = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "crop_pct": 0.9, "input_size": [3, 32, 32]}
     folder = hub_folder(
         tmp_path / "hub", {"architecture": "vit", "pretrained_cfg": cfg, "model_args": {"num_heads": 2}}
     )
     loaded = load(folder)
-    assert loaded.preprocessing == Preprocessing(40, 32, "bicubic", (0.5,) * 3, (0.25,) * 3)
+    # 32 / 0.9 is 35.6, which timm rounds down.
+    [resize] = [each for each in create_transform(**cfg).transforms if isinstance(each, Resize)]
+    assert loaded.preprocessing == Preprocessing(35, 32, "bicubic", (0.5,) * 3, (0.25,) * 3) and resize.size == 35
     assert loaded.report == (
         f"{NAME} takes its weights from {folder / 'model.safetensors'}.",
         "Names were converted from timm's.",
@@ -245,7 +249,7 @@ def test_timms_folder_is_loaded_with_its_preprocessing(tmp_path: Path) -> None:
     changed = preprocessing_of(
         config_of(NAME, weights=str(folder), mean="0.1", std="0.2,0.3,0.4", interpolation="bilinear")
     )
-    assert changed == Preprocessing(40, 32, "bilinear", (0.1,) * 3, (0.2, 0.3, 0.4))
+    assert changed == Preprocessing(35, 32, "bilinear", (0.1,) * 3, (0.2, 0.3, 0.4))
 
 
 @pytest.mark.parametrize(
@@ -317,6 +321,7 @@ def test_a_file_without_a_description_says_what_is_assumed(tmp_path: Path) -> No
         ({"num_attention_heads": "2"}, "the number of attention heads is '2'"),
         ({"pretrained_cfg": {"mean": [0.5]}}, "mean is not a list of three numbers"),
         ({"pretrained_cfg": {"crop_pct": 3}}, "its crop_pct 3"),
+        ({"pretrained_cfg": {"crop_pct": 5e-324}}, "cannot be used"),
         ({"pretrained_cfg": [1]}, "pretrained_cfg is a list instead of an object"),
         ({"pretrained_cfg": {"input_size": 5}}, "input_size is a number instead of a list"),
         ({"pretrained_cfg": {"input_size": {"height": 64}}}, "input_size is an object instead of a list"),

@@ -106,12 +106,7 @@ def capture_tokens(model: nn.Module) -> Iterator[Callable[[], list[Tensor]]]:
             )
 
     passes = Passes[Tensor](complete)
-    handles = []
-    try:
-        with passes.watching(transformer):
-            for module in modules:
-                handles.append(module.register_forward_pre_hook(lambda _, inputs: passes.add(inputs[0])))
-            yield passes.latest
-    finally:
-        for handle in handles:
-            handle.remove()
+    with contextlib.ExitStack() as hooks, passes.watching(transformer):
+        for module in modules:
+            hooks.callback(module.register_forward_pre_hook(lambda _, inputs: passes.add(inputs[0])).remove)
+        yield passes.latest

@@ -28,11 +28,6 @@ class Passes(Generic[T]):
         self._observed: list[T] = []
         self._finished: list[T] | None = None
 
-    @property
-    def count(self) -> int:
-        """Observations so far in this pass."""
-        return len(self._observed)
-
     def add(self, observation: T) -> None:
         self._observed.append(observation)
 

@@ -178,12 +178,17 @@ def _places(side: int) -> np.ndarray:
     return np.stack(np.divmod(np.arange(side * side), side), axis=1).astype(np.float64)
 
 
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of each entry (n,), from 1; equal entries share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+
+
 def _standardised_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks of (n,), ties sharing their mean, with mean 0 and length 1: a product of two is Spearman's correlation."""
-    _, inverse, counts = np.unique(values.round(12), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    ranks = ranks - ranks.mean()
-    return ranks / max(np.linalg.norm(ranks), _TINY)
+    """Ranks of (n,) with mean 0 and length 1: a product of two is Spearman's correlation."""
+    centred_ranks = ranks(values.round(12))
+    centred_ranks = centred_ranks - centred_ranks.mean()
+    return centred_ranks / max(np.linalg.norm(centred_ranks), _TINY)
 
 
 def _check_same_grid(before: np.ndarray, after: np.ndarray) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
-import subprocess
 import sys
 
 import numpy as np
@@ -19,8 +19,8 @@ from harness.explain.positions import text
 from harness.explain.positions.measures import change_map
 from harness.runs.embeddings import centred, cosine
 from harness.runs.rules import AGGREGATES
-from tests import ROOT
 from tests.helpers.explained import made_up_archive, made_up_positions, place_embedding
+from tests.helpers.forked import in_child
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_similarity_is_drawn_before_and_after_on_one_scale() -> None:
     assert [axes.get_title() for axes in panels[:2]] == ["before fine-tuning", "after fine-tuning"]
 
 
-@pytest.mark.parametrize(("grid", "tiles"), [(2, 2), (7, 7), (14, 14), (24, 12), (28, 14)])
+@pytest.mark.parametrize(("grid", "tiles"), [(2, 2), (7, 7), (14, 14), (24, 12)])
 def test_tiles_have_whole_pixels(grid: int, tiles: int) -> None:
     """Every cell of a mosaic is as large as every other, and large grids show some of their tiles."""
     figure = position_plots.similarity_figure(made_up_positions(grid=grid))
@@ -204,5 +204,11 @@ def test_object_figure_shows_every_share() -> None:
 
 
 def test_importing_the_plots_does_not_import_matplotlib() -> None:
-    code = "import sys, harness.explain.drawing.plots; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    def imports_matplotlib() -> bool:
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("matplotlib", "harness"):
+                del sys.modules[name]
+        importlib.import_module("harness.explain.drawing.plots")
+        return "matplotlib" in sys.modules
+
+    assert not in_child(imports_matplotlib)  # in which other packages are imported already
