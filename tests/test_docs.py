@@ -238,10 +238,11 @@ def test_a_run_would_notice_a_wrong_command(shell: dict[str, str], tmp_path: Pat
 def test_a_forked_command_that_hangs_is_ended(
     shell: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    others = multiprocessing.active_children()  # of earlier tests
     monkeypatch.setattr(main, "main", lambda *_, **__: time.sleep(60))
     with pytest.raises(subprocess.TimeoutExpired, match=r"'harness doctor' timed out after 0\.1 seconds"):
         run_forked("harness doctor", tmp_path, shell, seconds=0.1)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(others)
 
 
 def test_the_readme_is_short() -> None:

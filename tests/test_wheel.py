@@ -62,7 +62,7 @@ def test_an_installed_wheel_writes_the_example_sweeps_and_plans_them(wheel: Path
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         f"import harness; assert harness.__file__.startswith({str(site)!r})\n"
-        "from harness.cli.main import main; main()"
+        "from harness.cli.__main__ import main; main()"
     )
     for words in (["sweep", "example", "demo"], ["data", "demo", "demo/data"]):
         subprocess.run([sys.executable, "-c", code, *words], cwd=work, check=True)

@@ -223,6 +223,7 @@ def test_offline_by_choice_is_fine(monkeypatch: pytest.MonkeyPatch, mode: str) -
 def test_login_is_found_and_the_server_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, where: str
 ) -> None:
+    monkeypatch.setattr(settings, "ANSWER_TIMEOUT", 60)  # other work may keep the server waiting
     monkeypatch.setenv("WANDB_BASE_URL", server + "/")
     if where == "environment":
         monkeypatch.setenv("WANDB_API_KEY", KEY)
