@@ -105,7 +105,6 @@ REFUSED: dict[int, dict[str, str]] = {
 }
 
 
-@pytest.mark.timeout(60)  # reading a named pipe would block
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [(command, code, sentence) for code, commands in REFUSED.items() for command, sentence in commands.items()],
