@@ -15,7 +15,7 @@ from typing import TextIO
 
 from safetensors import SafetensorError
 
-from harness.errors import HarnessError, LockedError, SurroundingsError
+from harness.errors import ConfigError, HarnessError, LockedError, SurroundingsError, printable
 from harness.runs.rules import temporary_name
 
 # Errors of file systems without locks, such as Lustre mounted without -o flock.
@@ -23,6 +23,15 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 # Seconds to wait for a lock before it counts as held: `is_locked` takes it for a moment.
 LOCK_TIMEOUT = 0.5
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The absolute path, ~ being the user's home folder and ~anna that of anna. Raises ConfigError without that."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise ConfigError(f"{printable(path)}: the home folder {user} is not known; give the whole path.") from None
 
 
 def not_a_file(path: Path) -> str:

@@ -144,7 +144,10 @@ def find_images(paths: Iterable[Path]) -> Iterator[Prediction | Path]:
 
 
 def _images_of(path: Path) -> Iterator[Prediction | Path]:
-    if path.is_dir():
+    if (path / "config.json").is_file() and (path / "summary.json").is_file():
+        # runs/lr0.0001* may match two: the figures of the second are not what to predict.
+        yield _failed(path, "it is a run folder, not a folder of images")
+    elif path.is_dir():
         yield from _images_in(path)
     elif os.path.lexists(path) or not glob.has_magic(str(path)):
         yield path

@@ -44,7 +44,8 @@ def collect(folder: str | Path, gallery: int | None = 24) -> Collection:
     path = Path(folder).resolve()
     if not (runs := read_runs(path)):
         raise ReportError(
-            f"There are no runs in {printable(folder)}: no folder in it has a config.json. Give the --runs-dir of runs."
+            f"There are no runs in {printable(folder)}: no folder in it has a config.json. Give the folder that "
+            "contains the run folders."
         )
     return Collection(path, leaderboard(runs), gallery)
 

@@ -25,8 +25,10 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
         "--lr",
         "--batch-size",
     ]
-    assert "--lr is nan; it must be a finite number above 0, at most 1e+06." in error.value.problems
-    assert "--batch-size is 0; it must be a finite number at least 1, at most 1e+06." in error.value.problems
+    assert "--lr is nan; it must be a finite number above 0, at most 1000000." in error.value.problems
+    assert "--batch-size is 0; it must be a finite number at least 1, at most 1000000." in error.value.problems
+    with pytest.raises(ConfigError, match=r"--seed is 2147483648; .* at most 2147483647"):
+        RunConfig(data="images", seed=2**31)
     assert (
         "--augment is 'strong'; it must be one of none, standard, randaugment, trivialaugment, augmix, autoaugment."
         in error.value.problems

@@ -18,7 +18,7 @@ from harness.explain import standalone
 from harness.explain.output_folder import OutputFolder
 from harness.model.pretrained import DEMO_FILE
 from harness.model.weights_file import read_weights
-from harness.predict import Predictor, best_of, initial_model
+from harness.predict import Prediction, Predictor, best_of, find_images, initial_model
 from harness.train import Outcome, fit
 from harness.training.checkpoint import load_tensors, save_tensors
 from tests.conftest import write_folder
@@ -283,3 +283,13 @@ def test_what_is_not_a_run_folder_is_refused(command: str, tmp_path: Path) -> No
         result = CliRunner().invoke(main.main, [command, str(tmp_path / name), *(["x.png"] * (command == "predict"))])
         assert result.exit_code == 1
         assert result.output == f"Error: {tmp_path / name} {reason}; give a run folder.\n"
+
+
+def test_a_second_run_folder_is_not_a_folder_of_images(tmp_path: Path) -> None:
+    """`harness predict runs/lr0.0001* images` gives two runs if the pattern matches two."""
+    for name in ("config.json", "summary.json", "figures/positions.png"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    [found] = find_images([tmp_path / "run"])
+    assert isinstance(found, Prediction)
+    assert found.problem == "it is a run folder, not a folder of images"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from harness.errors import PathError
+
 
 @click.group()
 def data() -> None:
@@ -40,10 +42,11 @@ def check(folder: Path, as_json: bool, split_group: str | None, cache_dir: str |
 @click.argument("name", type=click.Choice(["sports100"]))
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 def fetch(name: str, folder: Path | None) -> None:
-    """Download a data set from Kaggle into FOLDER (default: data/NAME). Needs `pip install 'vit-harness[fetch]'`.
+    """Download a data set from Kaggle into FOLDER (default: data/NAME). Needs the extra `fetch`.
 
     \b
     Example:
+      pip install 'vit-harness[fetch]'
       harness data fetch sports100
     """
     from harness.data.download import fetch_sports100
@@ -107,7 +110,12 @@ def cache(
         raise click.UsageError("--prune asks before it removes files, and this is not a terminal: add --yes.")
     from harness.data import cache_contents
     from harness.data.cache_build import readable
+    from harness.files import expanded
 
+    if cache_dir is not None and not expanded(cache_dir).is_dir():
+        raise PathError(
+            f"--cache-dir {cache_dir} is not a folder. Give the folder of a cache, or leave the option out."
+        )
     items = cache_contents.contents(cache_dir)
     if not prune:
         click.echo(cache_contents.to_json(cache_dir, items) if as_json else cache_contents.text(cache_dir, items))

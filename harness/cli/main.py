@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +66,12 @@ class Program(click.Group):
     """Prints the problems of a HarnessError in any command without a traceback, and exits with its code."""
 
     def invoke(self, context: click.Context) -> Any:
-        with errors_in_words():
-            return super().invoke(context)
+        try:
+            with errors_in_words():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # ends the line of the terminal's ^C
+            sys.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=Program, context_settings=SETTINGS)

@@ -44,9 +44,8 @@ def models(search: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) for each in listed], indent=2))
         return
-    taken = [each for each in listed if not each.refused]
-    rows = [HEADINGS, *map(_row, taken)]
-    click.echo("\n".join(aligned(rows)))
+    if taken := [each for each in listed if not each.refused]:
+        click.echo("\n".join(aligned([HEADINGS, *map(_row, taken)])))
     for each in listed:
         if each.refused:
             click.echo(f"{each.model} is not supported: {each.refused}.")

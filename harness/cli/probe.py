@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.config import RunConfig
+from harness.errors import printable
 from harness.settings.model import MODELS
+from harness.settings.option import option_name
 
 if TYPE_CHECKING:
     from harness.probe.backbones import BackboneResult
@@ -64,7 +67,7 @@ def probe(models: tuple[str, ...], weights: tuple[str, ...], as_json: bool, **se
         if as_json:
             click.echo(json.dumps(_numbers(result)))
     if not as_json:
-        click.echo(_table(results, Path(settings["data"])))
+        click.echo(_table(results, settings))
 
 
 def _numbers(result: BackboneResult) -> dict[str, Any]:
@@ -85,14 +88,14 @@ def _numbers(result: BackboneResult) -> dict[str, Any]:
     }
 
 
-def _table(results: list[BackboneResult], data: Path) -> str:
+def _table(results: list[BackboneResult], settings: dict[str, Any]) -> str:
     """One row per backbone, best validation F1 first, and the command that fine-tunes the best."""
     from harness.runs.console import aligned
 
     ranked = sorted(results, key=lambda result: -result.val.f1)
     rows = [
         (
-            f"{result.model} {Path(result.weights).name}",
+            printable(f"{result.model} {Path(result.weights).name}"),
             f"{result.val.f1:.4f}",
             f"{result.test.f1:.4f}",
             f"{result.test_intervals.f1_low:.4f} to {result.test_intervals.f1_high:.4f}",
@@ -103,14 +106,21 @@ def _table(results: list[BackboneResult], data: Path) -> str:
         )
         for result in ranked
     ]
-    best = ranked[0]
+    best, place = ranked[0], Path(settings["data"]).absolute().name
+    given = {name: value for name, value in settings.items() if value not in (None, "fail")}
+    chosen = {**given, "model": best.model, "weights": best.weights, "head_init": "probe"}
+    command = [
+        "harness",
+        "train",
+        *(word for name, value in chosen.items() for word in (option_name(name), str(value))),
+    ]
     return "\n".join(
         [
-            f"Linear probe on {data.name}: macro F1, {best.val.n} validation and {best.test.n} test images, "
-            f"{len(best.test.support)} classes",
+            f"Linear probe on {printable(place)}: macro F1, {best.val.n} validation and "
+            f"{best.test.n} test images, {len(best.test.support)} classes",
             *aligned([COLUMNS, *rows]),
             "",
             "Fine-tune the best by validation F1, starting from its probe:",
-            f"  harness train --data {data} --model {best.model} --weights {best.weights} --head-init probe",
+            f"  {printable(shlex.join(command))}",
         ]
     )

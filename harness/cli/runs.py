@@ -104,6 +104,8 @@ def sync(run_folders: tuple[Path, ...]) -> None:
 
     # runs/* also matches the folder of the report.
     run_folders = tuple(folder for folder in run_folders if not (folder / LEDGER).exists())
+    if not run_folders:
+        raise HarnessError("Only the folder of a report was given. Give run folders.")
     if missing := [folder for folder in run_folders if not (folder / "wandb").is_dir()]:
         raise HarnessError(f"{folder} holds no W&B files (wandb/). Give run folders." for folder in missing)
-    sys.exit(max((sync_run(folder) for folder in run_folders), default=0))
+    sys.exit(max(map(sync_run, run_folders)))

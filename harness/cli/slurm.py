@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.sweep import begun_sweep, common_options, from_options
+from harness.cli.sweep import SweepCommand, begun_sweep, common_options, from_options
 from harness.cli.sweep import run as sweep_run
 from harness.errors import ConfigError
 from harness.options import SETTINGS
@@ -53,7 +53,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@slurm.command()
+@slurm.command(cls=SweepCommand)
 @job_options
 @click.pass_context
 def script(context: click.Context, words: tuple[str, ...], train: bool, **values: Any) -> None:
@@ -67,7 +67,7 @@ def script(context: click.Context, words: tuple[str, ...], train: bool, **values
     click.echo(text, nl=False)
 
 
-@slurm.command(short_help="Submit a sweep as a job array, or one run.")
+@slurm.command(cls=SweepCommand, short_help="Submit a sweep as a job array, or one run.")
 @job_options
 @click.pass_context
 def submit(context: click.Context, words: tuple[str, ...], train: bool, **values: Any) -> None:
@@ -102,8 +102,8 @@ def submit(context: click.Context, words: tuple[str, ...], train: bool, **values
 def requeue(file: Path, runs_dir: str, storage: str | None, task: str, since: float, code: int) -> None:
     """Queue a task again if trials of FILE remain that fit its time limit. Batch scripts end with this.
 
-    It is not if the sweep was stopped, or if the task reached --max-hours, --target or --patience. A trial of such a
-    task that Slurm interrupted is still finished: the task is queued again for it, and starts no other.
+    It is not queued again if the sweep was stopped, or if it reached --max-hours, --target or --patience. If Slurm
+    interrupted one of its trials, it is queued again all the same, finishes that trial and starts no other.
 
     \b
     Example:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.config import RunConfig
 from harness.options import SETTINGS, sweep_words
 from harness.sweep.search.settings import Search
 
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
     from harness.sweep.spec.sweep_file import Sweep
 
 Chosen = TypeVar("Chosen")
+
+
+class SweepCommand(click.Command):
+    """A command whose words after `--` are options of the runs; it names one that stands before."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            if name not in {field.name for field in dataclasses.fields(RunConfig)}:
+                raise
+            hint = f"{error.option_name} is an option of the runs: give it at the end, after `--`."
+            raise click.UsageError(hint, context) from None
 
 
 @click.group(
@@ -75,7 +90,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@sweep.command()
+@sweep.command(cls=SweepCommand)
 @common_options
 @search_options
 @click.option("--workers", type=click.IntRange(1), default=1, help="Trials at a time.")
@@ -98,7 +113,7 @@ def plan(file: Path, words: tuple[str, ...], **values: Any) -> None:
     click.echo(render(make_plan(read_file(file, words, search.repeats), search, **values)))
 
 
-@sweep.command()
+@sweep.command(cls=SweepCommand)
 @common_options
 @search_options
 @click.option(

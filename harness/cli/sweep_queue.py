@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
-from harness.cli.sweep import begun_sweep, common_options, from_options, read_file, search_options
+from harness.cli.sweep import SweepCommand, begun_sweep, common_options, from_options, read_file, search_options
 from harness.errors import ConfigError
 from harness.sweep.search.settings import Search
 
-trial_numbers = click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
 
-
-@click.command(short_help="Queue one more point of a sweep by hand.")
+@click.command(cls=SweepCommand, short_help="Queue one more point of a sweep by hand.")
 @common_options
 @click.argument("words", metavar="-- SETTINGS", nargs=-1, type=click.UNPROCESSED)
 def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) -> None:
@@ -45,7 +43,7 @@ def add(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...]) 
 
 @click.command(short_help="Queue trials of FILE again.")
 @common_options
-@trial_numbers
+@click.argument("trials", metavar="[TRIAL...]", nargs=-1, type=click.IntRange(0))
 @click.option("--failed", is_flag=True, help="All failed trials.")
 def retry(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...], failed: bool) -> None:
     """Queue trials of FILE again that failed, are infeasible, or were stopped or skipped.
@@ -72,7 +70,7 @@ def retry(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...
 
 @click.command(short_help="Leave trials of FILE out.")
 @common_options
-@trial_numbers
+@click.argument("trials", metavar="TRIAL...", nargs=-1, type=click.IntRange(0))
 def skip(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...]) -> None:
     """Leave trials of FILE out, so that `harness sweep run` does not start them. `harness sweep retry` undoes it.
 
@@ -89,7 +87,7 @@ def skip(file: Path, runs_dir: str, storage: str | None, trials: tuple[int, ...]
     click.echo(f"Skipped: {', '.join(str(record.number) for record in chosen)}.")
 
 
-@click.command(short_help="Make a lost or damaged trial queue again from the run folders.")
+@click.command(cls=SweepCommand, short_help="Make a lost or damaged trial queue again from the run folders.")
 @common_options
 @search_options
 def rebuild(file: Path, runs_dir: str, storage: str | None, words: tuple[str, ...], **values: Any) -> None:

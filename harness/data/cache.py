@@ -21,7 +21,7 @@ from harness.data import cache_build, decode
 from harness.data.resize import Resize
 from harness.data.store import ENTRY, Store, hold, mark_used, read_store
 from harness.errors import DataError, UndecodableError, summarise
-from harness.files import NO_LOCKS
+from harness.files import NO_LOCKS, expanded
 from harness.runs.rules import printable
 
 FORMAT = 3  # of the shards; counts up when they or the decoding change
@@ -76,7 +76,7 @@ def open_cache(
     images that cannot be decoded are an error that names them all; with "skip" they stay in, empty, and are named in
     `bad`. Either way the images that could be decoded are kept for the next time.
     """
-    root = Path(root).expanduser().absolute()
+    root = expanded(root)
     folder = store_folder(resize, cache_dir)
     known = list(digests or [""] * len(files))
     in_use = hold(folder)
@@ -142,7 +142,7 @@ def _view(store: Store, digests: list[str], unread: Mapping[int, str], in_use: I
 def cache_directory(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where caches are kept: the argument, else $HARNESS_CACHE_DIR, else vit-harness in the user's cache folder."""
     given = cache_dir or os.environ.get("HARNESS_CACHE_DIR")
-    return Path(given).expanduser().absolute() if given else user_cache_directory()
+    return expanded(given) if given else user_cache_directory()
 
 
 def user_cache_directory() -> Path:

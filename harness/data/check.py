@@ -81,7 +81,8 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """The report for a terminal."""
-        text = [f"{printable(self.root)}: {len(self.classes)} classes", ""]
+        count = len(self.classes)
+        text = [f"{printable(self.root)}: {count} class{'es' if count != 1 else ''}", ""]
         text.append(f"  {'split':8}{'images':>10}   per class: smallest, median, largest")
         for name, split in self.splits.items():
             few = f"   fewest: {summarise(split.smallest_classes)}" if split.smallest_classes else ""

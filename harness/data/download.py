@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import expanded
 from harness.runs.rules import printable
 
 HANDLE = "gpiosenka/sports-classification"
@@ -17,7 +18,7 @@ SPLITS = ("train", "valid", "test")
 
 def fetch_sports100(destination: Path) -> Path:
     """Download "100 Sports Image Classification" to `destination`, which appears whole or not at all."""
-    destination = Path(destination).expanduser().absolute()
+    destination = expanded(destination)
     if all((destination / split).is_dir() for split in SPLITS):
         print(f"{printable(destination)} is already there: nothing to download.", file=sys.stderr)
         return destination

@@ -14,7 +14,6 @@ from harness.doctor.check import GB, Check, succeeds_within
 from harness.launch.control_groups import available_memory, total_memory
 from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.gpus import count_gpus
-from harness.launch.launch import free_port
 
 
 def cpu() -> Check:
@@ -51,10 +50,9 @@ def shared_memory() -> Check:
 
 
 def ports() -> Check:
-    port = free_port()
-    with socket.create_server(("127.0.0.1", port)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
-        server.close()
     name = socket.gethostname()
     if not succeeds_within(3, lambda: bool(socket.gethostbyname(name))):
         remedy = "Processes of one run connect by this name. Add it to /etc/hosts, or set GLOO_SOCKET_IFNAME=lo."

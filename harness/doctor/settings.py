@@ -14,6 +14,8 @@ from pathlib import Path
 from harness.doctor.check import Check, succeeds_within
 from harness.errors import first_line
 
+ANSWER_TIMEOUT = 2.0  # seconds for a server to answer
+
 
 def wandb_check() -> Check:
     settings = _wandb_settings()
@@ -31,7 +33,7 @@ def wandb_check() -> Check:
     if not source:
         remedy = "Runs are kept offline. To send them, run `wandb login`. To stay offline, set WANDB_MODE=offline."
         return Check("W&B", "warn", f"not logged in to {host}", remedy)
-    if not succeeds_within(2, lambda: _answers(server)):
+    if not succeeds_within(ANSWER_TIMEOUT, lambda: _answers(server)):
         remedy = "Runs are kept offline; send them later with `harness sync`. Check network, proxy and WANDB_BASE_URL."
         return Check("W&B", "warn", f"logged in ({source}), but {server} does not answer", remedy)
     return Check("W&B", "ok", f"logged in ({source}); {server} answers")
@@ -61,9 +63,9 @@ def _wandb_login(host: str, settings: Mapping[str, str]) -> str:
 
 
 def _answers(server: str) -> bool:
-    """Whether the server answers an HTTP request within 2 s."""
+    """Whether the server answers an HTTP request in time."""
     try:
-        urllib.request.urlopen(urllib.request.Request(server, method="HEAD"), timeout=2).close()
+        urllib.request.urlopen(urllib.request.Request(server, method="HEAD"), timeout=ANSWER_TIMEOUT).close()
     except urllib.error.HTTPError:
         return True  # an HTTP error is still an answer
     except (OSError, ValueError):

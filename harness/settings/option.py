@@ -88,7 +88,7 @@ def option_name(field_name: str) -> str:
 def bounds_text(field: dataclasses.Field[Any]) -> str:
     """The values a number may take, in words: "above 0, at most 1"."""
     limits = field.metadata
-    return ", ".join(f"{words} {limits[key]:g}" for key, (words, _) in BOUNDS.items() if limits[key] is not None)
+    return ", ".join(f"{words} {limits[key]:.10g}" for key, (words, _) in BOUNDS.items() if limits[key] is not None)
 
 
 def value_problem(field: dataclasses.Field[Any], value: Any) -> str:

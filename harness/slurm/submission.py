@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError, HarnessError, collected, joined, printable
+from harness.files import expanded
 from harness.options import SWEEP_ARGS, parse, sweep_words
 from harness.slurm.batch_script import Places, run_script, sweep_script
 from harness.slurm.job import Job
@@ -91,4 +92,4 @@ def _shared_storage(storage: str | None, folder: Path) -> str:
         )
     if storage is None:
         return str(folder / JOURNAL)
-    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+    return storage if "://" in storage else str(expanded(storage).resolve())

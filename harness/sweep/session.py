@@ -41,7 +41,7 @@ SLURM_TASK = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID")
 
 def sweep_folder(sweep: Sweep, runs_dir: str | Path) -> Path:
     """The folder of a sweep's study and runs."""
-    return Path(runs_dir).expanduser().resolve() / sweep.name
+    return files.expanded(runs_dir).resolve() / sweep.name
 
 
 def run_sweep(

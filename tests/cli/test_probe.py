@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,17 @@ from harness.probe.backbones import pair_with_weights
 TINY = ("--image-size", "32")
 
 
-def test_table_has_a_row_per_backbone_and_the_next_command(data_folder: Path) -> None:
+def test_table_has_a_row_per_backbone_and_the_next_command(data_folder: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(data_folder, tmp_path / "my images")
     backbones = ("--model", "vit_demo", "--model", "vit_demo", "--weights", "none", "--weights", "demo")
-    result = CliRunner().invoke(main, ["probe", "--data", str(data_folder), *backbones, *TINY])
+    result = CliRunner().invoke(main, ["probe", "--data", str(images), *backbones, *TINY])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == f"Linear probe on {data_folder.name}: macro F1, 9 validation and 9 test images, 3 classes"
+    assert lines[0] == "Linear probe on my images: macro F1, 9 validation and 9 test images, 3 classes"
     assert lines[1].split()[:3] == ["backbone", "validation", "F1"]
     scores = [float(line.split()[2]) for line in lines[2:4]]
     assert scores == sorted(scores, reverse=True)
-    assert lines[-1].startswith(f"  harness train --data {data_folder} --model vit_demo --weights ")
+    assert lines[-1].startswith(f"  harness train --data '{images}' --image-size 32 --model vit_demo --weights ")
     assert lines[-1].endswith("--head-init probe")
 
 

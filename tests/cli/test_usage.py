@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from harness.cli import __main__ as program
 from harness.cli.main import main
 from harness.errors import errors_in_words
 from tests.conftest import write_folder
@@ -58,6 +61,15 @@ REFUSED: dict[int, dict[str, str]] = {
         "sweep run sweep.yaml --gpus-per-run 5": "--gpus-per-run is 5, but no GPU can be used here",
         "sweep run sweep.yaml --workers 0": "'--workers'",
         "sweep plan sweep.yaml -- --lr 1": "--lr cannot be given for all trials",
+        "sweep run sweep.yaml --data data": "--data is an option of the runs: give it at the end, after `--`.",
+        "sweep add sweep.yaml --lr 1": "--lr is an option of the runs",
+        "slurm script sweep.yaml --time 1:00:00 --lr=1": "--lr is an option of the runs",
+        "sweep plan sweep.yaml --dataa data": "No such option",
+        "data cache --cache-dir ~nobody.here": "~nobody.here is not known; give the whole path.",
+        "sweep status sweep.yaml --runs-dir ~nobody.here": "the home folder ~nobody.here is not known",
+        "data fetch sports100 ~nobody.here": "the home folder ~nobody.here is not known",
+        "data check data --cache-dir ~nobody.here": "the home folder ~nobody.here is not known",
+        "sweep run sweep.yaml --storage ~nobody.here/journal.log": "the home folder ~nobody.here is not known",
     },
     1: {
         "train --data nowhere": "nowhere: no such folder",
@@ -81,6 +93,8 @@ REFUSED: dict[int, dict[str, str]] = {
         "report afile": "afile is not a folder",
         "report empty": "empty",
         "sync afile": "afile holds no W&B files",
+        "data cache --cache-dir nowhere": "--cache-dir nowhere is not a folder",
+        "data cache --cache-dir afile --prune --yes": "--cache-dir afile is not a folder",
         "sweep plan nowhere.yaml": "There is no sweep file nowhere.yaml",
         "sweep plan pipe": "pipe cannot be read: it is a named pipe, not a file",
         "sweep run /dev/zero": "/dev/zero cannot be read: it is a device, not a file",
@@ -91,7 +105,6 @@ REFUSED: dict[int, dict[str, str]] = {
 }
 
 
-@pytest.mark.timeout(60)  # reading a named pipe would block
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [(command, code, sentence) for code, commands in REFUSED.items() for command, sentence in commands.items()],
@@ -173,3 +186,26 @@ def test_a_folder_of_runs_that_is_missing_is_a_problem_of_the_disk(place: Path) 
     """Exit code 1, as the page on errors says."""
     for words in (["figures", "nowhere", "--study", "-o", "new"], ["report", "nowhere"], ["verify", "nowhere"]):
         assert invoke(*words).exit_code == 1, words
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.model.listing.search", interrupted)
+    result = invoke("models")
+    assert (result.exit_code, result.output) == (130, "\n")
+
+
+def test_ctrl_c_while_the_program_is_imported_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    importing = builtins.__import__
+
+    def interrupted(name: str, *rest: Any) -> Any:
+        if name == "harness.cli.main":
+            raise KeyboardInterrupt
+        return importing(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert end.value.code == 130

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import shutil
+import stat
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -116,21 +117,29 @@ def put(path: Path, what: str) -> None:
     WRONG[what](path)
 
 
-def restore(template: Path, world: Path) -> None:
-    """Copy back what a command has changed."""
+def entries(root: Path) -> dict[str, tuple[int, ...]]:
+    """Everything below a folder, by its path there: its mode, and of a file size and time."""
+    found = {}
+    for parent, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            status = os.lstat(path := f"{parent}/{name}")
+            of_file = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else ()
+            found[path.removeprefix(f"{root}/")] = (status.st_mode, *of_file)
+    return found
 
-    def state(path: Path) -> tuple[int, int, int]:
-        status = path.lstat()
-        return (status.st_mode, status.st_size, status.st_mtime_ns) if path.is_file() else (status.st_mode, 0, 0)
 
-    for path in sorted(world.rglob("*")):
-        original = template / path.relative_to(world)
-        if os.path.lexists(path) and not (original.exists() and state(original) == state(path)):
-            remove(path)
-    for original in sorted(template.rglob("*")):
-        path = world / original.relative_to(template)
-        if not path.exists():
-            path.mkdir() if original.is_dir() else shutil.copy2(original, path)
+def restore(template: Path, originals: dict[str, tuple[int, ...]], world: Path) -> None:
+    """Copy back what a command has changed; `originals` are the entries of the template."""
+    now = entries(world)
+    for name in sorted(now):
+        if originals.get(name) != now[name] and os.path.lexists(world / name):
+            remove(world / name)
+    for name in sorted(originals):
+        if not os.path.lexists(world / name):
+            if (template / name).is_dir():
+                (world / name).mkdir()
+            else:
+                shutil.copy2(template / name, world / name)
 
 
 def problem_of(command: str, named: Path | None = None) -> str:
@@ -151,21 +160,21 @@ def is_named(path: Path, text: str) -> bool:
     return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in names)
 
 
-@pytest.mark.timeout(100, func_only=True)  # reading a named pipe would block
+@pytest.mark.timeout(600, func_only=True)  # reading a named pipe would block
 @pytest.mark.parametrize("command", READS)
 def test_a_file_of_a_wrong_kind_is_used_or_named(command: str, template: Path, world: Path) -> None:
-    problems = []
+    problems, originals = [], entries(template)
     for name in READS[command]:
         path = Path(name.format(**places(template)))
         for what in WRONG:
             put(world / path, what)
             if problem := problem_of(command, path):
                 problems.append(f"{path} is {what}: {problem}")
-            restore(template, world)
+            restore(template, originals, world)
     assert problems == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_page_is_made_of_runs_with_files_of_a_wrong_kind(world: Path) -> None:
     shutil.rmtree(world / "run" / "checkpoints")
     for name in PAGE:

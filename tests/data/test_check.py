@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_the_text_and_the_json_of_a_report_agree(root: Path) -> None:
     result = checked(root)
     text = "\n".join(result.lines())
     assert text.startswith(f"{root}: 2 classes\n")
+    assert dataclasses.replace(result, classes=("cat",)).lines()[0] == f"{root}: 1 class"
     assert "  train            8   4, 4, 4\n" in text
     assert "most common 96x96 (16)" in text
     assert text.endswith("No problems found.")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -99,10 +100,13 @@ def test_text_is_aligned_and_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert render(checks[:1]).endswith("Everything works.")
 
 
-def test_the_probe_agrees_with_torch() -> None:
+def test_the_probe_agrees_with_torch_and_writes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     found = software.probe_in_subprocess()
     assert (found["torch"], found["cuda"], found["errors"]) == (torch.__version__, torch.version.cuda, {})
     assert len(found["devices"]) == torch.cuda.device_count()
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_crash_of_torch_is_a_failed_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -223,6 +227,7 @@ def test_offline_by_choice_is_fine(monkeypatch: pytest.MonkeyPatch, mode: str) -
 def test_login_is_found_and_the_server_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: str, where: str
 ) -> None:
+    monkeypatch.setattr(settings, "ANSWER_TIMEOUT", 60)  # other work may keep the server waiting
     monkeypatch.setenv("WANDB_BASE_URL", server + "/")
     if where == "environment":
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -283,17 +288,20 @@ def test_default_configuration_of_accelerate(tmp_path: Path, text: str, state: s
 
 
 @pytest.mark.slow
-def test_default_configuration_is_the_one_accelerate_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for home, folder in (("HF_HOME", "accelerate"), ("XDG_CACHE_HOME", "huggingface/accelerate")):
-        monkeypatch.setenv(home, str(tmp_path / home))
-        code = "from accelerate.commands.config.config_args import default_config_file; print(default_config_file)"
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        file = Path(ran.stdout.strip())
-        assert file.parent == tmp_path / home / folder
-        file.parent.mkdir(parents=True)
-        file.write_text("distributed_type: FSDP\n")
-        assert str(file) in settings.accelerate_check().detail
-        monkeypatch.delenv(home)
+@pytest.mark.parametrize(("home", "folder"), [("HF_HOME", "accelerate"), ("XDG_CACHE_HOME", "huggingface/accelerate")])
+def test_default_configuration_is_the_one_accelerate_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, folder: str
+) -> None:
+    monkeypatch.setenv(home, str(tmp_path / home))
+    spec = importlib.util.find_spec("accelerate.commands.config.config_args")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)  # reads the variables when it is imported: a second time here
+    spec.loader.exec_module(module)
+    file = Path(module.default_config_file)
+    assert file.parent == tmp_path / home / folder
+    file.parent.mkdir(parents=True)
+    file.write_text("distributed_type: FSDP\n")
+    assert str(file) in settings.accelerate_check().detail
 
 
 def test_doctor_does_without_torch_and_wandb_itself() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -86,7 +87,7 @@ class Cluster:
     def clear(self) -> None:
         """End all jobs, so that the next test has the cluster to itself."""
         self.run("scancel", "--user=root")
-        assert wait_for(lambda: not self.run("squeue", "--noheader"), 60, every=0.2), self.run("squeue")
+        assert wait_for(lambda: not self.run("squeue", "--noheader"), 120, every=0.2), self.run("squeue")
 
     def exit_code(self, job: str) -> str:
         """Exit code and signal of a task: "0:0"."""
@@ -116,12 +117,12 @@ def _cluster(folder: Path) -> Iterator[Cluster]:
     started = Cluster(folder, environment)
     try:
         _start_munge(folder)
-        assert wait_for((folder / "munge" / "socket").exists, 30), (folder / "munged.out").read_text()
+        assert wait_for((folder / "munge" / "socket").exists, 120), (folder / "munged.out").read_text()
         _start(environment, folder, "slurmctld", "-D", "-c", "-f", str(settings))
         for name in NODES:
             _start(environment, folder, "slurmd", "-D", "-N", name, "-f", str(settings))
         idle = "\n".join(["idle"] * len(NODES))
-        assert wait_for(lambda: _node_states(started) == idle, 30, every=0.1), _node_states(started)
+        assert wait_for(lambda: _node_states(started) == idle, 120, every=0.1), _node_states(started)
         yield started
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError, AssertionError):
@@ -178,9 +179,12 @@ def _program(name: str) -> str | None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Different TCP ports that nothing listens on now."""
+    """Different TCP ports that nothing listens on now, below those that the system gives to others meanwhile."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
+        found: list[int] = []
+        for port in random.sample(range(10_000, 30_000), 100):
+            with contextlib.suppress(OSError):
+                listener = stack.enter_context(socket.socket())
+                listener.bind(("127.0.0.1", port))
+                found.append(port)
+        return found[:count]

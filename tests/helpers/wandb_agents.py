@@ -79,7 +79,7 @@ class Agents:
         }
         (self.folder / "sweep.yaml").write_text(yaml.safe_dump(content | keys))
         command = [sys.executable, "-m", "wandb", "sweep", "--project=zoo", "sweep.yaml"]
-        subprocess.run(command, env=self.environment, cwd=self.folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=self.environment, cwd=self.folder, check=True, capture_output=True, timeout=200)
         self.sweep = list(self.server.sweeps.values())[-1]
         return self.sweep
 

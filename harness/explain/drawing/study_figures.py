@@ -68,7 +68,7 @@ def study_figures(folder: Path, say: Callable[[str], None] = print) -> Iterator[
     """
     runs = finished_runs(folder)
     if len(runs) < FEWEST:
-        raise HarnessError(f"{folder} holds no finished run. Give the --runs-dir of runs.")
+        raise HarnessError(f"{folder} holds no finished run. Give the folder that contains the run folders.")
     yield StudyFigure(
         "1_loss_curves",
         lambda: loss_curves(runs),

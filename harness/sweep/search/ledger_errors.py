@@ -11,6 +11,7 @@ import optuna
 import sqlalchemy.exc
 
 from harness.errors import HarnessError, first_line
+from harness.files import expanded
 from harness.runs.folder import refuse_links_in
 from harness.sweep.search.storage import default_storage, is_damage
 from harness.sweep.spec.sweep_file import Sweep
@@ -61,7 +62,7 @@ def ledger_file(folder: Path, storage: str | None) -> Path | None:
     """The file of a trial queue; None if it is in a database on a server."""
     url = storage or default_storage(folder)
     if "://" not in url:
-        return Path(url).expanduser()
+        return expanded(url)
     try:
         parsed = sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError:

@@ -13,6 +13,7 @@ from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError, first_line
+from harness.files import expanded
 from harness.sweep.search.journal import Journal
 
 # Seconds to wait, again and again, while another machine creates the tables of a database.
@@ -67,8 +68,8 @@ def open_storage(url: str) -> BaseStorage:
     """Open a database by its URL, or a journal by the path of its file. Raises HarnessError."""
     try:
         if "://" not in url:
-            Path(url).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(Journal(Path(url).expanduser().resolve()))
+            expanded(url).parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(Journal(expanded(url).resolve()))
         # Seconds that a writer waits for another one.
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
         storage = _database(url, arguments)
