@@ -22,8 +22,6 @@ from harness.cli import main
 from harness.training import checkpoint
 from tests.conftest import write_folder
 
-pytestmark = pytest.mark.figures
-
 
 def run(data: Path, runs: Path, *more: str) -> Result:
     """One tiny run through the command line; an error may not show a traceback."""

@@ -166,7 +166,8 @@ def _shard_per_thread(folder: Path) -> Iterator[Callable[[str, np.ndarray, str],
             writers[thread] = ShardWriter(folder)
         writers[thread].add(digest, pixels, reason)
         if writers[thread].size >= SHARD_BYTES:
-            writers.pop(thread).finish()
+            writers[thread].finish()
+            del writers[thread]
 
     def finish() -> None:
         while writers:

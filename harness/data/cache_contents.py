@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -172,8 +173,10 @@ def _alone(folder: Path | None) -> Iterator[bool]:
     if folder is None:
         yield True
         return
+    path = folder / IN_USE
     try:
-        file = (folder / IN_USE).open()
+        # NFS locks a file against others only if it is open for writing (flock(2)).
+        file = path.open("r+" if os.access(path, os.W_OK) else "r")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         yield False

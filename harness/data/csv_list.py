@@ -76,7 +76,7 @@ def _problem(listing: Listing, file: str, label: str, spelling: str, splits: dic
         return f"split {spelling!r} is not one of {', '.join(splits)}"
     parts = PurePosixPath(file).parts
     if not file or PurePosixPath(file).is_absolute() or ".." in parts or file != "/".join(parts):
-        return f"path {file!r} must lead to a file below the folder of the list"
+        return f"path {file!r} must lead to a file below the folder of the list, as in folder/name.jpg"
     if file in listing.stamps:
         return f"{file} is listed twice"
     try:

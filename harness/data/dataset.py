@@ -80,9 +80,9 @@ def open_dataset(folder: ImageFolder, preprocessing: Preprocessing, config: RunC
         for index, name in enumerate(folder.classes)
         if index not in present
     ]
-    for name, images in (("valid", val), ("test", test)):
+    for name, images in (("validation", val), ("test", test)):
         if not len(images):
-            problems.append(f"No readable image is left in {folder.root}/{name}; add some, or remove the folder.")
+            problems.append(f"No readable {name} image is left in {folder.root}; add some, or remove the split.")
     if problems:
         raise UndecodableError(problems)
     return Dataset(

@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from harness.data.file_kinds import SNIFFED, why_not_an_image
 from harness.data.pixel_budget import decoding, max_pixels, size_problem
@@ -30,7 +31,6 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarning)
 
 BYTES_PER_PIXEL = 8  # of a file, at most: four channels of 16 bits, not compressed
-BITS_PER_SAMPLE = 258  # TIFF tag
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -109,7 +109,9 @@ def _box(upright: Image.Image, padding: tuple[float, float], orientation: int) -
 def upright_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """(width, height) that an image has once it is decoded; of a file, only its first bytes are read."""
     with _open(source if isinstance(source, bytes) else _image_file(source)) as image:
-        return image.size[::-1] if _orientation(image) in TURNED else image.size
+        tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size newer versions of Pillow turn at once
+        width, height = tags.get(Base.ImageWidth, image.width), tags.get(Base.ImageLength, image.height)
+        return (height, width) if _orientation(image) in TURNED else (width, height)
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
@@ -178,7 +180,7 @@ def _first_bytes(source: bytes | Path, count: int) -> bytes:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 (upright) where there is none or it is damaged, as the pixels are then still good."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(Base.Orientation, 1))
     except Exception:
         return 1
 
@@ -216,7 +218,7 @@ def _grey_bits(image: Image.Image, grey: np.ndarray) -> int:
     low, high = int(grey.min()), int(grey.max())
     if low < 0 or high > 65535:
         raise DecodeError(f"grey values {low} to {high} have no fixed scale; save it with 8 or 16 bits")
-    stated = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE)
+    stated = getattr(image, "tag_v2", {}).get(Base.BitsPerSample)
     if stated == (12,):
         return 12
     return next(bits for bits in (8, 12, 16) if high < 1 << bits)

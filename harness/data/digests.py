@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +19,9 @@ from harness.data.parallel import on_every_core, progress_of
 from harness.data.store import mark_used
 from harness.errors import HarnessError
 from harness.files import not_a_file, replacing
+from harness.runs.reading import DAMAGE
 
-# Three integers that change when a file may have: size in bytes, modification time in ns, inode.
+# Three integers of 63 bits that change when a file may have: size in bytes, modification time in ns, inode.
 Stamp = tuple[int, int, int]
 
 FOLDER = "digests"  # in the cache directory: one table per data folder
@@ -39,7 +39,8 @@ class KnownFile(NamedTuple):
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    # GlusterFS, mergerfs and others number their inodes with all 64 bits; a damaged time may need more, too.
+    return status.st_size, status.st_mtime_ns % 2**63, status.st_ino % 2**63
 
 
 def known_files(
@@ -95,7 +96,7 @@ def _load(path: Path) -> dict[str, KnownFile]:
             file: KnownFile((size, time, inode), digest.decode(), grid.tobytes())
             for file, (size, time, inode), digest, grid in zip(files, stamps, digests, grids, strict=True)
         }
-    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+    except (*DAMAGE, AttributeError):
         return {}
 
 

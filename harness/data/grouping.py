@@ -12,7 +12,8 @@ _WORD = (
     r"(?:crop(?:ped)?|thumb(?:nail)?|resized?|scaled|small|copy|edit(?:ed)?|[hv]?flip(?:ped)?|mirror(?:ed)?"
     r"|rot(?:ated?)?|aug(?:mented)?|blur(?:red)?|noisy?|gr[ae]y|compressed)"
 )
-_SUFFIX = re.compile(rf"(?:[ _.-]+{_WORD}(?:[ _-]?\(?\d{{1,4}}\)?)*|[_-]\d{{2,4}}x\d{{2,4}})$")
+# A possessive *+, as long numbers can be divided into so many groups of digits that a search would not end.
+_SUFFIX = re.compile(rf"(?:[ _.-]+{_WORD}(?:[ _-]?\(?\d{{1,4}}\)?)*+|[_-]\d{{2,4}}x\d{{2,4}})$")
 _PREFIX = re.compile(rf"^(?:copy of|{_WORD})[ _-]+")
 # Roboflow exports each augmented version of img.jpg as img_jpg.rf.<hash>.jpg.
 _ROBOFLOW = re.compile(r"\.rf\.[0-9a-f]{32}$")

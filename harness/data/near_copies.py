@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from harness.data.duplicates import COPY, EMPTY, Pair, alike, looks_of
 from harness.data.store import mark_used
 from harness.errors import HarnessError, summarise
 from harness.files import not_a_file, replacing
+from harness.runs.reading import DAMAGE
 
 FOLDER = "near-copies"  # in the cache directory: one file per set of images
 # Comparing each image with each takes time with the square of their number. Above this many, images are compared
@@ -97,7 +97,7 @@ def _pairs(
     """Pairs of positions in the concatenated parts; None if there are too many. From the cache, if it has them."""
     key = "\n".join(",".join(known[file].digest for file in part) for part in parts)
     path = cache_directory(cache_dir) / FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(*DAMAGE):
         return _load(path)
     pairs = _compare(parts, known)
     # Pairs that cannot be kept are searched again by the next run, nothing else.

@@ -15,7 +15,6 @@ import socket
 import tempfile
 import time
 import uuid
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -24,13 +23,13 @@ import numpy as np
 
 from harness.data.pixel_budget import max_pixels
 from harness.files import not_a_file
+from harness.runs.reading import DAMAGE
 
 SHARD = ".shard"
 BUILDING = ".building"  # a shard that is not complete; its name begins with the host that writes it
 MAGIC = b"vitshard"
 ENTRY = np.dtype([("digest", "S32"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
 IN_USE = "in-use"  # a file that every reader and writer of a store keeps locked
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what reading a damaged shard raises
 _LENGTH = 8  # bytes of the index's length
 _USED_AGAIN = 3600.0  # seconds; the time of last use is not more exact
 _LOCKED_AFTER = 60.0  # seconds; a writer that has just made its file may not have locked it yet
@@ -104,7 +103,7 @@ def read_store(folder: Path) -> Store:
     for path in sorted(folder.glob(f"*{SHARD}")):
         try:
             part, part_reasons = _read_index(path)
-        except _DAMAGE:
+        except DAMAGE:
             damaged.append(path)
             continue
         shards.append(path)
@@ -127,7 +126,7 @@ def new_digests(folder: Path, seen: set[Path]) -> set[str]:
     digests: set[str] = set()
     for path in set(folder.glob(f"*{SHARD}")) - seen:
         seen.add(path)
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(*DAMAGE):
             digests.update(map(bytes.decode, _read_index(path)[0]["digest"].tolist()))
     return digests
 
@@ -179,7 +178,8 @@ def hold(folder: Path) -> IO[str] | None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / IN_USE).open("a")
+        # Open for reading: NFS shares no other lock (flock(2)), and it is enough where another user made the file.
+        file = os.fdopen(os.open(folder / IN_USE, os.O_RDONLY | os.O_CREAT, 0o666))
         fcntl.flock(file, fcntl.LOCK_SH)
     except OSError:
         return None

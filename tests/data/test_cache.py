@@ -33,6 +33,7 @@ from harness.data.resize import Resize, resized
 from harness.errors import DataError
 from harness.model.vit import Preprocessing
 from tests import ROOT
+from tests.data.test_digests import with_one_bit_flipped
 
 SMALL = Resize(16)
 PREPROCESSING = Preprocessing(crop_size=32, resize_size=32, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
@@ -206,6 +207,7 @@ def test_a_damaged_shard_is_not_read_and_its_images_are_decoded_again(root: Path
         lambda shard: shard.write_bytes(b""),
         lambda shard: shard.write_bytes(shard.read_bytes()[3:]),
         lambda shard: shard.write_bytes(b"nonsense" * 1000),
+        lambda shard: shard.write_bytes(with_one_bit_flipped(shard.read_bytes())),
         lambda shard: shard.write_bytes(b"nonsense" + (2**63).to_bytes(8, "little") + store.MAGIC),
         lambda shard: shard.write_bytes(b"nonsense" + (8).to_bytes(8, "little") + store.MAGIC),
         lambda shard: shard.unlink(),
@@ -334,6 +336,7 @@ def test_the_estimate_is_exact_for_few_images_and_close_for_many(root: Path, cac
 def test_a_disk_that_fills_up_leaves_nothing_partial_behind(
     root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("harness.data.parallel.usable_cores", lambda: 1)  # with more, each could get one image
     add, left = store.ShardWriter.add, []
 
     def full(writer: store.ShardWriter, digest: str, *rest: object) -> None:
@@ -350,6 +353,19 @@ def test_a_disk_that_fills_up_leaves_nothing_partial_behind(
     assert left and min(left) >= 1  # there was something to clean up
     assert leftovers(caches) == shards(caches) == []
     assert len(opened(root, caches).heights) == 5
+
+
+def test_a_disk_that_fills_up_at_the_end_of_a_shard_leaves_nothing_of_it(
+    root: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: store.ShardWriter) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache_build, "SHARD_BYTES", 1)
+    monkeypatch.setattr(store.ShardWriter, "finish", full)
+    with pytest.raises(DataError, match="filled the disk"):
+        opened(root, caches)
+    assert leftovers(caches) == []
 
 
 @pytest.mark.parametrize("limit", [100, 2000])
@@ -511,6 +527,10 @@ print(hashlib.sha256(b"".join(result.image(index).tobytes() for index in range(l
 """
 
 
+# Another one could begin a shard at any time.
+ONE_THREAD = "from harness.data import parallel\nparallel.usable_cores = lambda: 1\n"
+
+
 def child(root: Path, caches: Path, *first: str, code: str = CHILD) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root), str(caches), *first, *names(root)],
@@ -546,15 +566,15 @@ def test_writers_without_locks_do_not_disturb_each_other(root: Path, caches: Pat
     """As on a shared disk that has none: several machines decode the same images at once."""
     code = "import errno, fcntl\ndef no_locks(file, how): raise OSError(errno.ENOLCK, 'No locks available')\n"
     code += "fcntl.flock = no_locks\n" + CHILD
-    children = [child(root, caches, code=code) for _ in range(3)]
+    children = [child(root, caches, code=code) for _ in range(2)]
     ends = [process.communicate(timeout=120) for process in children]
     assert {end[0] for end in ends} == {f"{sha256(opened(root, caches))}\n"}
-    assert 5 <= kept(caches) <= 15
+    assert 5 <= kept(caches) <= 10
     assert store.read_store(store_folder(SMALL, caches)).damaged == ()
 
 
 def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None:
-    process = child(root, caches, "hang")
+    process = child(root, caches, "hang", code=ONE_THREAD + CHILD)
     assert process.stderr is not None
     assert any("in the middle" in line for line in iter(process.stderr.readline, ""))
     folder = store_folder(SMALL, caches)
@@ -564,11 +584,9 @@ def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None
     for path in left:
         os.utime(path, (0, 0))
     store.remove_abandoned(folder)
-    assert set(left) <= set(leftovers(caches))  # its writer lives, and another thread of it may begin a shard
+    assert leftovers(caches) == left  # its writer lives
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    for path in leftovers(caches):  # also what its other thread has begun since
-        os.utime(path, (0, 0))
     result = opened(root, caches)
     for index, name in enumerate(names(root)):
         with Image.open(root / name) as image:
@@ -578,8 +596,7 @@ def test_files_of_a_killed_writer_are_harmless(root: Path, caches: Path) -> None
 
 
 def test_what_a_killed_process_has_completed_is_not_decoded_again(root: Path, caches: Path, decoded: list[int]) -> None:
-    code = "from harness.data import cache_build, parallel\n"
-    code += "cache_build.SHARD_BYTES, parallel.usable_cores = 1, lambda: 1\n"  # one shard for each image
+    code = ONE_THREAD + "from harness.data import cache_build\ncache_build.SHARD_BYTES = 1\n"  # a shard for each image
     code += CHILD.replace("if writer.size:", "if len(list(writer._path.parent.glob('*.shard'))) == 3:")
     process = child(root, caches, "hang", code=code)
     assert process.stderr is not None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -7,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,9 +20,11 @@ from harness.data.cache import store_folder
 from harness.data.dataset import open_dataset
 from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize
-from harness.data.store import IN_USE
+from harness.data.store import IN_USE, hold
 from harness.model.vit import Preprocessing
 from tests import ROOT
+
+NOON = 1_699_963_200.0  # on 2023-11-14 in Greenwich, and so on that day in nearly all time zones
 
 
 def decode(data: Path, caches: Path, size: int) -> None:
@@ -36,7 +40,7 @@ def caches(data_folder: Path, tmp_path: Path) -> Path:
     for size in (16, 32):
         decode(data_folder, folder, size)
     for path in store_folder(Resize(16), folder).glob("*.shard"):
-        os.utime(path, (1.7e9, 1.7e9))
+        os.utime(path, (NOON, NOON))
     return folder
 
 
@@ -108,7 +112,7 @@ def test_it_shows_what_the_cache_holds(caches: Path) -> None:
         "name": "images, short side 16, bilinear",
         "images": 39,
         "bytes": decoded,
-        "last_use": 1.7e9,
+        "last_use": NOON,
         "in_use": False,
     }
 
@@ -137,10 +141,12 @@ def test_prune_by_age_and_by_size(caches: Path, data_folder: Path) -> None:
     decode(data_folder, caches, 16)
     assert sizes(caches)[16] > 0  # decoded again
     for path in store_folder(Resize(32), caches).glob("*.shard"):
-        os.utime(path, (1.7e9, 1.7e9))
+        os.utime(path, (NOON, NOON))
     run(caches, "--prune", "--larger-than", "1", "--yes")
     assert sizes(caches)[32] == before[32]
-    run(caches, "--prune", "--larger-than", "0.00006", "--yes")
+    total = sum(group["bytes"] for group in json.loads(run(caches, "--json").output)["groups"])
+    # However its threads have divided the images among shards.
+    run(caches, "--prune", "--larger-than", str((total - before[32] + 1) / 1e9), "--yes")
     assert sizes(caches)[16] > 0 and sizes(caches)[32] == 0
 
 
@@ -190,3 +196,29 @@ def test_a_dataset_holds_its_images_and_a_shard_used_since_it_was_listed_is_kept
     del data
     assert cache_contents.remove(items) == ([], items)  # no longer in use, but used after it was listed
     assert cache_contents.prunable(cache_contents.contents(caches), older_than=1) == []
+
+
+@pytest.fixture
+def nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """flock as on NFS: a shared lock needs a file that is open for reading, an exclusive one needs one for writing."""
+    flock = fcntl.flock
+
+    def emulated(file: IO[str], how: int) -> None:
+        mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        if mode == (os.O_WRONLY if how & fcntl.LOCK_SH else os.O_RDONLY):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", emulated)
+
+
+@pytest.mark.usefixtures("nfs")
+def test_on_nfs_images_in_use_are_kept_and_others_are_pruned(caches: Path) -> None:
+    in_use = hold(store_folder(Resize(16), caches))
+    assert in_use is not None
+    assert "2023-11-14  in use" in run(caches).output
+    assert "that running processes use" in run(caches, "--prune", "--older-than", "1", "--yes").output
+    in_use.close()
+    assert "in use" not in run(caches).output
+    run(caches, "--prune", "--older-than", "1", "--yes")
+    assert sizes(caches)[16] == 0 < sizes(caches)[32]

@@ -24,23 +24,25 @@ from tests.data.test_cache import SMALL, kept, leftovers, names, paint
 
 IMAGES = 60
 
-# Decodes slowly, so that both have time for a share, and prints the name of each image and a hash of all pixels.
+# Decodes with one thread, which has claimed five images when it waits for a line at the first one. Prints the digest of
+# each image and a hash of all pixels.
 MACHINE = """
-import hashlib, socket, sys, time
+import hashlib, socket, sys
 from pathlib import Path
-from harness.data import cache, cache_build
+from harness.data import cache, cache_build, parallel
 from harness.data.resize import Resize
 machine, root, caches = sys.argv[1:]
 socket.gethostname = lambda: machine
+parallel.usable_cores = lambda: 1
+waited = []
 decode = cache_build.decode_resized
-def slowly(content, resize):
+def decode_and_print(content, resize):
     sys.stdout.write(hashlib.blake2b(content, digest_size=16).hexdigest() + "\\n")  # print writes the end apart
     sys.stdout.flush()
-    time.sleep(0.02)
-    if machine == "hangs":
-        time.sleep(600)
+    if not waited:
+        waited.append(sys.stdin.readline())
     return decode(content, resize)
-cache_build.decode_resized = slowly
+cache_build.decode_resized = decode_and_print
 files = sorted(path.name for path in Path(root).iterdir())
 digests = [hashlib.blake2b(Path(root, name).read_bytes(), digest_size=16).hexdigest() for name in files]
 print("ready", flush=True)
@@ -87,7 +89,14 @@ def machines(root: Path, caches: Path, *hosts: str) -> Iterator[list[subprocess.
             process.communicate()
 
 
-def begin(process: subprocess.Popen[str]) -> None:
+def begin(process: subprocess.Popen[str]) -> str:
+    """Let it begin; returns the digest of the first image that it claims and decodes, at which it waits."""
+    proceed(process)
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def proceed(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -103,26 +112,27 @@ def end(process: subprocess.Popen[str]) -> tuple[list[str], str, str]:
 
 def test_machines_divide_the_images(root: Path, caches: Path) -> None:
     with machines(root, caches, "a", "b") as processes:
+        first = [begin(process) for process in processes]  # each has claimed images, and decoded none
         for process in processes:
-            begin(process)
+            proceed(process)
         (of_a, pixels_a, _), (of_b, pixels_b, _) = map(end, processes)
+    of_a, of_b = [first[0], *of_a], [first[1], *of_b]
     assert len(of_a) >= 5 and len(of_b) >= 5
     assert len(of_a) + len(of_b) == len({*of_a, *of_b}) == kept(caches) == IMAGES
     assert leftovers(caches) == []
     with machines(root, caches.with_name("alone"), "alone") as (alone,):
         begin(alone)
         decoded, expected, _ = end(alone)
-    assert len(decoded) == IMAGES and pixels_a == pixels_b == expected
+    assert len(decoded) == IMAGES - 1 and pixels_a == pixels_b == expected
 
 
 def test_a_machine_that_dies_leaves_its_share_to_the_others(root: Path, caches: Path) -> None:
     with machines(root, caches, "hangs", "b") as (dying, other):
-        begin(dying)
-        assert dying.stdout is not None
-        claimed = dying.stdout.readline().strip()
-        begin(other)
+        claimed = begin(dying)
+        decoded = [begin(other)]
+        proceed(other)
         assert other.stdout is not None
-        decoded = [other.stdout.readline().strip() for _ in range(IMAGES // 2)]
+        decoded += [other.stdout.readline().strip() for _ in range(IMAGES // 2)]
         assert claimed not in decoded
         dying.send_signal(signal.SIGKILL)
         rest, _, _ = end(other)
@@ -132,12 +142,10 @@ def test_a_machine_that_dies_leaves_its_share_to_the_others(root: Path, caches: 
 def test_machines_with_other_images_do_not_wait(root: Path, tmp_path: Path, caches: Path) -> None:
     paint(tmp_path / "other" / "one.png", 20, 16, seed=99)
     with machines(root, caches, "hangs") as (hanging,), machines(tmp_path / "other", caches, "b") as (other,):
-        begin(hanging)
-        assert hanging.stdout is not None
-        assert hanging.stdout.readline()  # it has claimed a part, and holds it
+        assert begin(hanging)  # it has claimed a part, and holds it
         digest = next(iter(open_cache(tmp_path / "other", ["one.png"], resize=SMALL, cache_dir=tmp_path / "x").digests))
-        begin(other)
-        assert end(other)[0] == [digest]
+        assert begin(other) == digest
+        end(other)
 
 
 def test_what_another_machine_is_writing_takes_no_further_room(

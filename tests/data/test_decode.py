@@ -4,6 +4,7 @@ import io
 import os
 import re
 import struct
+import threading
 import time
 import warnings
 import zlib
@@ -180,7 +181,9 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    result = decode(stored(Image.fromarray(np.ascontiguousarray(stored_as)), kind, exif=exif))
+    content = stored(Image.fromarray(np.ascontiguousarray(stored_as)), kind, exif=exif)
+    assert upright_size(content) == (48, 32)
+    result = decode(content)
     assert result.shape == (32, 48, 3)
     assert np.abs(result.astype(int) - upright).mean() < 3
 
@@ -295,21 +298,20 @@ def test_threads_together_decode_no_more_pixels_than_one_image_may_have(monkeypa
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "2500")
     content = stored(Image.fromarray(smooth_pixels()), "PNG")  # 1200 pixels
     running: list[int] = []
-    most = 0
+    pairs = threading.Barrier(2, timeout=60)  # one alone would wait
     convert = decode_module._rgb
 
     def slow_convert(image: Image.Image) -> object:
-        nonlocal most
         running.append(1)
-        most = max(most, len(running))
-        time.sleep(0.05)
+        pairs.wait()
+        time.sleep(0.02)  # a third one would have this long to come
+        assert len(running) <= 2
         running.pop()
         return convert(image)
 
     monkeypatch.setattr(decode_module, "_rgb", slow_convert)
     with ThreadPoolExecutor(8) as pool:
         assert [image.shape for image in pool.map(decode, [content] * 8)] == [(30, 40, 3)] * 8
-    assert most == 2
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,30 @@ def test_a_file_that_cannot_be_read_is_tried_again(root: Path, tmp_path: Path) -
     assert known(root, tmp_path)[1] == ["a", "b", "größe c"]
 
 
+def test_inodes_and_times_of_64_bits_are_remembered(root: Path, tmp_path: Path) -> None:
+    """GlusterFS and mergerfs number inodes with all 64 bits."""
+
+    def read_for(inode: int) -> list[str]:
+        reader = Reader(root)
+        status = types.SimpleNamespace(st_size=9, st_mtime_ns=2**63 + 7, st_ino=inode)
+        known_files(root, {"a": stamp_of(status)}, reader, tmp_path)
+        return reader.names
+
+    assert [read_for(inode) for inode in (2**64 - 2, 2**64 - 2, 2**64 - 3)] == [["a"], [], ["a"]]
+
+
+def with_one_bit_flipped(content: bytes) -> bytes:
+    """A file of numpy that seems to be encrypted."""
+    place = content.rindex(b"PK\1\2") + 8
+    return content[:place] + b"\1" + content[place + 1 :]
+
+
 def test_a_damaged_or_unwritable_table_only_costs_time(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected, _ = known(root, tmp_path)
     path = table_path(root, tmp_path)
-    for content in (b"", b"nonsense", path.read_bytes()[:-50]):
+    for content in (b"", b"nonsense", path.read_bytes()[:-50], with_one_bit_flipped(path.read_bytes())):
         path.write_bytes(content)
         assert known(root, tmp_path) == (expected, ["a", "b", "größe c"])
         assert known(root, tmp_path) == (expected, [])

@@ -50,6 +50,12 @@ def test_other_images_are_not_siblings(names: tuple[str, ...]) -> None:
     assert grouped(*names) == []
 
 
+@pytest.mark.timeout(60)  # trying all divisions of the digits into groups takes years
+def test_a_long_number_behind_a_word_takes_no_time() -> None:
+    assert grouped("a.jpg", "a_crop_10153_10151234567890123_1234567890123456789_n.jpg") == []
+    assert len(grouped("a.jpg", "a_crop_10153_10151234567890123_1234567890123456789.jpg")) == 1
+
+
 def test_groups_of_files_without_folders() -> None:
     assert groups_of(sibling_pairs(["a.jpg", "a_crop.jpg", "b.jpg"])) == {"a.jpg": "a.jpg", "a_crop.jpg": "a.jpg"}
 

@@ -56,3 +56,13 @@ def test_a_run_names_a_strip_before_it_asks_for_memory(tmp_path: Path) -> None:
     assert str(caught.value).splitlines()[1:] == [
         "  train/cat/strip.png: 4000000x1 pixels: the long side is more than 1000 times the short one"
     ]
+
+
+def test_a_split_without_a_readable_image_is_named_and_not_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    root = write_splits(tmp_path / "data", "train", "test")
+    config = RunConfig(data=str(root), cache_dir=str(tmp_path / "cache"), bad_images="skip")
+    for file in load_folder(root).val.files:  # cut from train
+        (root / file).write_text(f"not an image: {file}")
+    with pytest.raises(UndecodableError) as caught:
+        open_dataset(load_folder(root), Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3), config)
+    assert str(caught.value) == f"No readable validation image is left in {root}; add some, or remove the split."

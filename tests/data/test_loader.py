@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from typing import Any
 
 import cv2
@@ -16,6 +15,7 @@ from harness.data.augment import Augment
 from harness.data.gpu_augment import ImagesOnDevice
 from harness.data.loader import Batch, TrainBatches, share_of
 from harness.data.prefetch import LoaderProcess, Normalise
+from tests.data.test_prefetch import our_threads
 from tests.helpers.pixel_caches import cache_of, cropped, split_of
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -259,12 +259,11 @@ def test_a_gpu_gives_the_batches_of_the_cpu(name: str, resides: bool) -> None:
 
 
 def test_leaving_an_epoch_early_ends_the_threads() -> None:
-    before = threading.active_count()
     epoch = batches(workers=3).epoch(0)
     next(epoch)
-    assert threading.active_count() > before
+    assert our_threads() > 0
     epoch.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert our_threads() == 0
 
 
 def test_an_error_in_a_thread_reaches_the_caller() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from harness.data import near_copies
 from harness.data.image_folder import ImageFolder
 from tests.data.test_check import smooth_image
-from tests.data.test_digests import count_opened
+from tests.data.test_digests import count_opened, with_one_bit_flipped
 from tests.data.test_missing_splits import BOTH, cut_by_image
 from tests.helpers.folders import load_folder
 
@@ -160,9 +160,9 @@ def test_a_second_search_opens_and_compares_no_image(root: Path, monkeypatch: py
 def test_the_cut_does_not_depend_on_the_cache(root: Path, tmp_path: Path) -> None:
     add_copies(root, 4)
     first = load(root)
-    for content in (b"", b"nonsense"):
+    for damaged in (lambda content: b"", lambda content: b"nonsense", with_one_bit_flipped):
         for path in (tmp_path / "caches").glob("*/*.npz"):
-            path.write_bytes(content)
+            path.write_bytes(damaged(path.read_bytes()))
         assert load(root).val.files == first.val.files
     (tmp_path / "file").touch()  # a cache that can be neither read nor written
     assert load_folder(root, cache_dir=tmp_path / "file" / "caches").val.files == first.val.files

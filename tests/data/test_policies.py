@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -66,10 +65,11 @@ def test_the_loader_is_tested_with_every_policy() -> None:
     assert {settings.policy for settings in EVERYTHING.values()} == set(POLICIES)
 
 
-@pytest.mark.parametrize("name", SLOW)
-def test_a_policy_trains_resumes_and_does_not_depend_on_processes(data_folder: Path, tmp_path: Path, name: str) -> None:
-    def config(runs: str, **changes: Any) -> RunConfig:
-        return settings(data_folder, tmp_path / runs, augment=name, epochs=1, checkpoint_every=1, **changes)
+def test_a_policy_trains_resumes_and_does_not_depend_on_processes(data_folder: Path, tmp_path: Path) -> None:
+    """One of those with a transform; test_loader.py has the batches of all."""
+
+    def config(runs: str) -> RunConfig:
+        return settings(data_folder, tmp_path / runs, augment=SLOW[0], epochs=1, checkpoint_every=1)
 
     whole = fit(config("whole"))
     kill_after_step(config("killed"), 3, world=1)
@@ -77,7 +77,6 @@ def test_a_policy_trains_resumes_and_does_not_depend_on_processes(data_folder: P
     fit(config("killed"))
     assert losses_of(folder) == losses_of(whole)
     assert same_bits(weights_of(folder), weights_of(whole))
-    assert losses_of(fit(config("plain", **{"seed": 1}))) != losses_of(whole)
 
     on_ranks(2, lambda: fit(config("2")))
     [folder] = (tmp_path / "2").iterdir()
