@@ -1,4 +1,4 @@
-"""Control groups, versions 1 and 2: what limits the memory of a container or of a job."""
+"""Control groups, versions 1 and 2: what limits the cores and the memory of a container or of a job."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ VERSIONS = (
 )
 
 
-def memory_groups(root: Path = Path("/")) -> list[Path]:
-    """Folders of the control groups that this process's memory counts in, from its own group to the outermost one.
+def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
+    """Folders of the control groups that limit this process, from its own group to the outermost one.
 
-    A container may see its own group where the machine's would be (cgroup_namespaces(7)), or only its own one. Groups
-    whose folders cannot be seen are left out.
+    `controller` is that of version 1, "cpu" or "memory"; in version 2 a group has all of them. A container may see its
+    own group where the machine's would be (cgroup_namespaces(7)), or only its own one. Groups whose folders cannot be
+    seen are left out.
     """
     groups: list[Path] = []
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if "memory" in controllers.split(","):  # version 1
-                top = root / "sys/fs/cgroup/memory"
+            if controller in controllers.split(","):  # version 1
+                top = root / "sys/fs/cgroup" / controller
             elif not controllers:  # version 2
                 top = root / "sys/fs/cgroup"
             else:
@@ -37,7 +38,7 @@ def memory_groups(root: Path = Path("/")) -> list[Path]:
 
 def total_memory(root: Path = Path("/")) -> int | None:
     """Bytes that this process and its children may have at most; None where the kernel does not say."""
-    limits = [_number(group / limit) for group in memory_groups(root) for limit, _, _ in VERSIONS]
+    limits = [_number(group / limit) for group in control_groups("memory", root) for limit, _, _ in VERSIONS]
     return _smallest([memory_in(root / "proc/meminfo", "MemTotal"), *limits])
 
 
@@ -46,7 +47,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
     The smaller of what the machine has and what the limits of a container or a job leave.
     """
-    return _smallest([memory_in(root / "proc/meminfo", "MemAvailable"), *map(_room, memory_groups(root))])
+    return _smallest([memory_in(root / "proc/meminfo", "MemAvailable"), *map(_room, control_groups("memory", root))])
 
 
 def _room(group: Path) -> int | None:

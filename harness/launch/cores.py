@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_GROUP = Path("/proc/self/cgroup")
+from harness.launch.control_groups import control_groups
+
+ROOT = Path("/")
 
 
 def usable_cores() -> int:
@@ -54,28 +55,15 @@ def omp_threads() -> int | None:
 
 def cpu_quota() -> float | None:
     """Cores' worth of time that this process's control groups allow; None without a limit or outside Linux."""
-    limits = [limit for limit in _limits() if limit is not None]
+    limits = [limit for group in control_groups("cpu", ROOT) if (limit := _limit(group)) is not None]
     return min(limits, default=None)
 
 
-def _limits() -> Iterator[float | None]:
-    """The limit of each group that this process is in, of both versions (kernel.org: cgroup-v2, sched-bwc)."""
-    try:
-        lines = OWN_GROUP.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, name = line.split(":", 2)
-        in_v2 = number == "0" and not controllers
-        if not in_v2 and "cpu" not in controllers.split(","):
-            continue
-        # A container may see its own group as the root.
-        for folder in (Path(name), *Path(name).parents):
-            group = (CGROUPS if in_v2 else CGROUPS / "cpu") / str(folder).lstrip("/")
-            if in_v2:
-                yield _ratio(_text(group / "cpu.max"))
-            else:
-                yield _ratio(f"{_text(group / 'cpu.cfs_quota_us')} {_text(group / 'cpu.cfs_period_us')}")
+def _limit(group: Path) -> float | None:
+    """The limit of a group of version 2 or 1 (kernel.org: cgroup-v2, sched-bwc)."""
+    return _ratio(
+        _text(group / "cpu.max") or f"{_text(group / 'cpu.cfs_quota_us')} {_text(group / 'cpu.cfs_period_us')}"
+    )
 
 
 def _ratio(text: str) -> float | None:

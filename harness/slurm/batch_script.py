@@ -29,6 +29,9 @@ wait "$worker"
 code=$?
 """
 
+# After the lines of a site file: with `set -e`, an interrupted worker would end the script before the job is requeued.
+TOLERANT = "set +euo pipefail  # the exit codes below decide what follows"
+
 SWEEP = """\
 started=$(date +%s)
 
@@ -135,6 +138,7 @@ def _script(job: Job, site: Site, places: Places, own: list[str], log: str, body
         "",
         *([f"module load {shlex.join(site.modules)}"] if site.modules else []),
         *site.lines,
+        *([TOLERANT] if site.lines else []),
     ]
     return "\n".join(lines) + ("\n\n" if lines[-1] else "\n") + body
 

@@ -48,7 +48,9 @@ def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
     trials = {trial.number: trial for trial in trial_queue.study.get_trials(deepcopy=False)}
     runs = [*read_runs(folder), *(read_run(record.run_folder) for record in records if record.run_folder)]
     names = {run.name for run in runs}
-    template = dict(runs[0].config) if runs else {}
+    # Not a run of a point that was added by hand: it may have settings that the trials of the file do not have.
+    added = tuple(f"-{record.run_id}" for record in records if trials[record.number].user_attrs.get("added"))
+    template = next((dict(run.config) for run in runs if not run.name.endswith(added)), {})
     elsewhere: dict[str, str] = {}
     for record in records:
         note = whereabouts_of(trials[record.number])

@@ -29,7 +29,7 @@ from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.reuse import reuse as take_over
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
-from harness.sweep.search.trial_record import ENDED
+from harness.sweep.search.trial_record import ENDED, STARTABLE
 from harness.sweep.spec.sweep_file import Sweep
 from harness.sweep.trial_table import last_heartbeat
 from reports.runs import Run
@@ -83,7 +83,9 @@ def run_sweep(
             if points := points_to_repeat(sweep, results.records, results.runs, repeat):
                 print(f"Repeating the best {repeat.settings} settings: {len(points)} more trials.", flush=True)
                 trial_queue.add(points)
+                budget = runner.budget  # --max-hours counts from the start of the command
                 runner = Runner(trial_queue, folder, slots, options)
+                runner.budget = budget
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
@@ -94,7 +96,7 @@ def run_sweep(
             print(f"Change of the position embeddings, by learning rate: {path}")
         for line in failed_lines(results.records, sweep):
             print(printable(line))
-    if runner.budget.reason:
+    if runner.budget.reason and any(record.state in STARTABLE for record in trial_queue.records()):
         print(runner.budget.reason)
     if cause:
         raise HarnessError(

@@ -39,16 +39,17 @@ def told(signum, frame):
     os._exit(0)
 
 signal.signal(signal.SIGTERM, told)
-time.sleep(float(sys.argv[1]))
+while sys.argv[1] == "late" and not Path("gone").exists():
+    time.sleep(0.02)
 end_with_agent()
 child = os.fork()
 if child == 0:
     # Forked later, as the workers of a data loader are: nobody tells it anything.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
-    time.sleep(2)
-    os._exit(0)
-Path("watching").write_text(str(child))
-time.sleep(30)
+    time.sleep(300)
+Path("watching.tmp").write_text(str(child))
+Path("watching.tmp").rename("watching")
+time.sleep(300)
 """
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -56,12 +57,12 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts an agent that lives for `seconds`; its run looks for it after `delay`."""
+    """Starts an agent that lives for `seconds`; its run looks for it at once, or when the file `gone` is there."""
     mark = f"TEST_MARK_{os.getpid()}_{time.monotonic_ns()}"
     agents: list[subprocess.Popen[bytes]] = []
 
-    def start(seconds: float = 30, delay: float = 0) -> subprocess.Popen[bytes]:
-        command = [*LAUNCHER, sys.executable, "-c", RUN, str(delay)]
+    def start(seconds: float = 300, when: str = "at once") -> subprocess.Popen[bytes]:
+        command = [*LAUNCHER, sys.executable, "-c", RUN, when]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), mark: "1"}
         agent = subprocess.Popen(
             [sys.executable, "-c", AGENT, str(seconds), *command],
@@ -83,7 +84,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         agent.wait()
 
 
-def text_of(path: Path, expected: str = "", seconds: float = 10) -> str:
+def text_of(path: Path, expected: str = "", seconds: float = 60) -> str:
     """The text of a file once it is there and holds what is expected."""
     deadline = time.monotonic() + seconds
     while not path.exists() or expected not in path.read_text():
@@ -104,8 +105,9 @@ def test_a_run_is_told_when_its_agent_ends(start: Start, tmp_path: Path, signum:
 
 @pytest.mark.skipif(os.getsid(1) == os.getsid(0), reason="init and this session cannot be told apart")
 def test_a_run_whose_agent_is_gone_before_it_looks(start: Start, tmp_path: Path) -> None:
-    agent = start(seconds=0, delay=1)
-    assert agent.wait(10) == 0
+    agent = start(seconds=0, when="late")
+    assert agent.wait(60) == 0
+    (tmp_path / "gone").touch()
     assert text_of(tmp_path / "ended", "launcher") == "run 15\nlauncher\n"
     assert not (tmp_path / "watching").exists()
 

@@ -14,17 +14,17 @@ from harness.doctor.machine import cpu
 from harness.launch import cores
 from harness.launch.cores import cpu_quota, default_threads, limit_spinning, usable_cores
 
+GROUPS, OWN = "sys/fs/cgroup", "proc/self/cgroup"
 V1, V2 = "4:memory:/\n3:cpu,cpuacct:/a/b\n0::/\n", "0::/a/b\n"
 
 
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Control groups of a process that may run on 16 cores; without a limit."""
-    monkeypatch.setattr(cores, "CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(cores, "OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(cores, "ROOT", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.delenv("OMP_NUM_THREADS")
-    (tmp_path / "own").write_text(V2)
+    write(tmp_path / OWN, V2)
     return tmp_path
 
 
@@ -52,15 +52,15 @@ def write(path: Path, text: str) -> None:
 def test_the_quota_of_a_container_limits_the_cores(
     groups: Path, own: str, files: dict[str, str], quota: float | None, expected: int
 ) -> None:
-    (groups / "own").write_text(own)
+    write(groups / OWN, own)
     for name, text in files.items():
-        write(groups / "cgroup" / name, text)
+        write(groups / GROUPS / name, text)
     assert cpu_quota() == quota
     assert usable_cores() == expected
 
 
 def test_without_control_groups(groups: Path) -> None:
-    (groups / "own").unlink()
+    (groups / OWN).unlink()
     assert usable_cores() == 16
 
 
@@ -126,7 +126,7 @@ def test_doctor_shows_the_limits(groups: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "getloadavg", lambda: (4.0, 0.0, 0.0))
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     assert cpu().detail == "16 cores"
-    write(groups / "cgroup" / "a" / "cpu.max", "250000 100000")
+    write(groups / GROUPS / "a" / "cpu.max", "250000 100000")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cpu().detail == "2 cores (the quota of this container is 2.5), OMP_NUM_THREADS is 1"
 

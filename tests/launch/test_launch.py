@@ -21,6 +21,9 @@ from harness.launch.proc import is_running
 from tests import ROOT
 from tests.helpers.waiting import wait_for
 
+# Seconds for processes to end, on a machine with other work.
+PATIENT = 60
+
 # What a trainer does as far as a launcher can tell. It leaves one file per process, and a line for each SIGTERM.
 TRAINER = """
 import json, os, signal, subprocess, sys, time
@@ -56,9 +59,10 @@ while True:
 LAUNCHER = """
 import sys
 from pathlib import Path
-from harness.launch.launch import launch
+from harness.launch import launch
+launch.SECOND_SIGNAL_SECONDS = 1.0
 script, processes, grace, *arguments = sys.argv[1:]
-sys.exit(launch(arguments, num_processes=int(processes), script=Path(script), grace=float(grace)))
+sys.exit(launch.launch(arguments, num_processes=int(processes), script=Path(script), grace=float(grace)))
 """
 
 
@@ -133,7 +137,7 @@ def test_signal_is_passed_on_once(start: Start, tmp_path: Path, signum: int) -> 
     launcher = start("wait")
     launcher.send_signal(signum)
     launcher.send_signal(signum)
-    assert launcher.wait(10) == 128 + signum
+    assert launcher.wait(PATIENT) == 128 + signum
     assert signals(tmp_path) == ["15\n"]
     assert not any(is_running(pid) for pid in trainers(tmp_path))
     assert "the run saves its state and stops, within 20 s" in launcher.stderr.read()  # type: ignore[union-attr]
@@ -142,22 +146,22 @@ def test_signal_is_passed_on_once(start: Start, tmp_path: Path, signum: int) -> 
 def test_trainer_that_does_not_stop_is_killed(start: Start, tmp_path: Path) -> None:
     launcher = start("stubborn", grace=0.5)
     launcher.terminate()
-    assert launcher.wait(10) == 128 + signal.SIGTERM
+    assert launcher.wait(PATIENT) == 128 + signal.SIGTERM
     assert signals(tmp_path) == ["15\n"]
     assert not any(is_running(pid) for pid in trainers(tmp_path))
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_second_signal_ends_within_ten_seconds(start: Start, tmp_path: Path, processes: int) -> None:
-    launcher = start("stubborn", processes, grace=60)
+def test_a_second_signal_does_not_wait(start: Start, tmp_path: Path, processes: int) -> None:
+    launcher = start("stubborn", processes, grace=600)
+    assert launcher.stderr is not None
     launcher.send_signal(signal.SIGINT)
-    time.sleep(1)
+    assert launcher.stderr.readline() == "SIGINT: the run saves its state and stops, within 600 s.\n"
+    time.sleep(launch.SAME_SIGNAL_SECONDS + 0.1)
     launcher.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    assert launcher.wait(20) == 128 + signal.SIGINT
+    assert launcher.wait(PATIENT) == 128 + signal.SIGINT
     assert not any(is_running(pid) for pid in trainers(tmp_path))
-    assert time.monotonic() - begin < 10
-    assert "SIGINT again: the run is killed in 5 s." in launcher.stderr.read()  # type: ignore[union-attr]
+    assert "SIGINT again: the run is killed in 1 s." in launcher.stderr.read()
 
 
 @pytest.mark.slow
@@ -176,7 +180,7 @@ def test_a_failed_rank_is_not_followed_by_a_banner(
 def test_trainer_ends_when_its_launcher_is_killed(start: Start, tmp_path: Path) -> None:
     launcher = start("wait")
     launcher.kill()
-    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), 10)
+    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), PATIENT)
     assert signals(tmp_path) == ["15\n"]
 
 
@@ -191,7 +195,7 @@ def test_ignored_hangup_stays_ignored(start: Start, tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         launcher.wait(0.5)
     launcher.terminate()
-    assert launcher.wait(10) == 128 + signal.SIGTERM
+    assert launcher.wait(PATIENT) == 128 + signal.SIGTERM
 
 
 def test_handlers_are_put_back(script: Path, tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_handlers_are_put_back(script: Path, tmp_path: Path) -> None:
 def test_two_processes_are_each_told_once(start: Start, tmp_path: Path) -> None:
     launcher = start("wait", processes=2)
     launcher.terminate()
-    assert launcher.wait(15) == 128 + signal.SIGTERM
+    assert launcher.wait(PATIENT) == 128 + signal.SIGTERM
     assert signals(tmp_path) == ["15\n", "15\n"]
     assert not any(is_running(pid) for pid in trainers(tmp_path))
     environments = [json.loads(file.read_text())["env"] for file in sorted(tmp_path.glob("trainer-*.json"))]
@@ -219,7 +223,7 @@ def test_two_processes_are_each_told_once(start: Start, tmp_path: Path) -> None:
 def test_two_processes_end_when_their_launcher_is_killed(start: Start, tmp_path: Path) -> None:
     launcher = start("wait", processes=2)
     launcher.kill()
-    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), 10)
+    assert wait_for(lambda: not any(is_running(pid) for pid in trainers(tmp_path)), PATIENT)
     assert signals(tmp_path) == ["15\n", "15\n"]
 
 

@@ -112,6 +112,17 @@ def test_hostile_words_arrive_in_bash_as_they_were(stubs: Path, tmp_path: Path) 
     assert not (tmp_path / "broken").exists()
 
 
+def test_a_site_whose_lines_stop_at_errors_still_queues_an_interrupted_worker_again(
+    stubs: Path, tmp_path: Path
+) -> None:
+    interrupted = "#!/bin/bash\n[[ $* = *sweep\\ run* ]] && exit 143\ntouch requeued\n"
+    (stubs / "python").write_text(interrupted)
+    (stubs / "squeue").write_text("#!/bin/sh\nexit 1\n")  # also without an answer, and an end of its time
+    script = sweep_script(Job("30"), Site(lines=("set -euo pipefail",)), places(tmp_path), ["x.yaml"], [])
+    assert run_by_bash(script, tmp_path) == 143
+    assert (tmp_path / "requeued").exists()
+
+
 def test_hostile_words_arrive_in_a_run_over_nodes(stubs: Path, tmp_path: Path) -> None:
     words = [f"--data={HOSTILE}\nsecond line", ""]
     assert run_by_bash(run_script(Job("30", nodes=2), Site(), places(tmp_path), words), tmp_path) == 0

@@ -56,6 +56,18 @@ def images(data_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(data_folder, tmp_path / "images"))
 
 
+def keep_locks_from_trials() -> None:
+    """As with the fork server: a trial that is forked from its runner has the runner's lock on the sweep."""
+
+    def close_locks() -> None:
+        for link in list(Path("/proc/self/fd").iterdir()):
+            with contextlib.suppress(OSError):
+                if link.readlink().name.startswith(".lock-"):
+                    os.close(int(link.name))
+
+    os.register_at_fork(after_in_child=close_locks)
+
+
 def fill_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_AT, resource.RLIM_INFINITY))
 
@@ -83,8 +95,13 @@ def finished_once(file: Path, runs: Path, lrs: Sequence[float] = LRS) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("how", ["kill runner", "kill tree", "kill trainer", "TERM", "disk full", "data away"])
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        *(("kill runner", 1), ("data away", 1)),
+        *((how, 2) for how in ("kill runner", "kill tree", "kill trainer", "TERM", "disk full")),
+    ],
+)
 def test_an_interrupted_sweep_leaves_no_process_and_finishes_every_configuration_once(
     how: str, workers: int, images: Path, tmp_path: Path, children: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,8 +233,7 @@ def test_a_run_that_outlives_its_runner_is_waited_for_and_resumed(
 ) -> None:
     """A process that outlives its runner, for whatever reason: the rerun neither fails the trial nor runs it twice."""
     file, runs = write_sweep(tmp_path / "tiny.yaml", images, *WORDS, parameters=THREE), tmp_path / "runs"
-    # Not "fork": its trials would inherit the runner's lock on the sweep.
-    children.append(start_sweep(file, runs, start_method="forkserver"))
+    children.append(start_sweep(file, runs, before=keep_locks_from_trials))
     assert wait_for(lambda: training(runs), PATIENT)
     orphan = pid_of_run(training(runs)[0])
     try:

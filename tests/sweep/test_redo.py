@@ -17,6 +17,7 @@ from harness.sweep import redo
 from harness.sweep.search import ledger
 from harness.sweep.search.reuse import _complete
 from harness.sweep.search.settings import Search
+from harness.sweep.search.storage import JOURNAL
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
 from tests.helpers.sweeping import write_sweep
@@ -30,7 +31,8 @@ def ended(tmp_path: Path) -> tuple[Path, Path, TrialQueue]:
     file = write_sweep(tmp_path / "tiny.yaml", tmp_path, parameters=SIX)
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
-    queue = TrialQueue.open(read_sweep(file), Search(), folder, None)
+    # A journal, which is quicker than a database; a sweep finds it in its folder.
+    queue = TrialQueue.open(read_sweep(file), Search(), folder, str(folder / JOURNAL))
     endings: list[Any] = [
         ("finished", {"value": 0.5}),
         ("failed", {"reason": "a bug"}),

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.runs.folder import RunFolder
 from harness.sweep.results import results_of
+from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
-from harness.sweep.whereabouts import whereabouts_of
+from harness.sweep.whereabouts import whereabouts_of, write_whereabouts
 from tests.helpers.sweeping import sweep_here, trial_queue, write_sweep
+from tests.reports.test_runs import write_run
 
 LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2]}}
 
@@ -59,6 +62,22 @@ def test_runs_on_another_machine_are_ranked_with_their_scores_and_paths(
     results = results_of(queue, tmp_path / "here" / "tiny")
     assert {row.settings["lr"]: row.metric for row in results.board.finished} == values
     assert len(results.elsewhere) == 3
+
+
+def test_runs_elsewhere_do_not_get_the_settings_of_an_added_point(file: Path, tmp_path: Path) -> None:
+    """Of four runs, this machine has the one that was added by hand, with a setting that the others do not have."""
+    sweep, here = read_sweep(file), tmp_path / "here" / "tiny"
+    queue = TrialQueue.open(sweep, Search(), here, str(tmp_path / "journal.log"))
+    queue.add([{"lr": 1e-3, "drop_path": 0.1}])
+    while claimed := queue.claim():
+        is_added = "drop_path" in claimed.settings
+        folder = RunFolder((here if is_added else tmp_path / "there") / f"run-{claimed.run_id}")
+        if is_added:
+            write_run(folder.path, config=sweep.config(claimed.settings).to_dict())
+        write_whereabouts(queue, claimed.number, folder, epochs=1)
+        queue.end(claimed, "finished", value=0.5)
+    rates = sorted((run.config["lr"], run.config["drop_path"]) for run in results_of(queue, here).runs)
+    assert rates == [(1e-4, 0.0), (1e-3, 0.0), (1e-3, 0.1), (1e-2, 0.0)]
 
 
 def test_a_leaderboard_of_a_sweep_that_still_runs_says_so(file: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from harness.launch.control_groups import available_memory, counter, memory_groups
+from harness.launch.control_groups import available_memory, control_groups, counter
 from harness.launch.proc import fields, memory_in
 
 # Exit codes of a process that SIGKILL has ended: of this one, and of one that a rank or a shell reports.
@@ -20,7 +20,7 @@ def memory_kills(root: Path = Path("/")) -> int | None:
     A control group counts the kills among its processes, also those at a container's limit: in memory.events
     (docs.kernel.org, cgroup-v2), or in memory.oom_control of version 1. /proc/vmstat counts those of the machine.
     """
-    for group in memory_groups(root):
+    for group in control_groups("memory", root):
         for name in ("memory.events", "memory.oom_control"):
             if (count := counter(group / name, "oom_kill")) is not None:
                 return count

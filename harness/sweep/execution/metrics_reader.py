@@ -64,11 +64,18 @@ def value_after(validations: Sequence[Row], metric: str) -> float | None:
     return validations[-1].get(metric)
 
 
-def last_modified(folder: RunFolder, log: Path) -> float:
-    """Modification time (s) of the newest file that a run writes as it progresses; 0 if there is none."""
-    files = (folder.metrics, folder.path / "summary.json", folder.path / "manifest.json", folder.checkpoints, log)
-    times = [0.0]
-    for path in files:
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime)
-    return max(times)
+def modification_times(folder: RunFolder, log: Path) -> tuple[int | None, ...]:
+    """Those of all that a run changes as it progresses. The clocks of two machines may differ: only a change counts.
+
+    A folder changes with each file that is written beside and renamed.
+    """
+    paths = (folder.path, folder.metrics, folder.checkpoints, folder.figures, folder.attention, log)
+    return tuple(map(modification_time, paths))
+
+
+def modification_time(path: Path) -> int | None:
+    """In nanoseconds; None where there is nothing."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

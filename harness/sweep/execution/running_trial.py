@@ -19,7 +19,7 @@ from harness.options import arguments
 from harness.runs.folder import RunFolder
 from harness.runs.reading import UnreadableError
 from harness.sweep.execution.memory import KILLED, memory_kills
-from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
+from harness.sweep.execution.metrics_reader import MetricsReader, modification_time, modification_times, value_after
 from harness.sweep.execution.outcome import EARLY_TERMINATION, read_summary
 from harness.sweep.execution.resources import Slot
 from harness.sweep.execution.trial_process import run_trial
@@ -50,7 +50,7 @@ class RunningTrial:
     log: Path
     metrics: MetricsReader
     last_progress: float = field(default_factory=time.monotonic)  # when it last wrote a file
-    last_modified: float = 0.0  # modification time of that file
+    modified: tuple[int | None, ...] = ()  # modification times of its files then
     reported: int = 0  # epochs reported to the trial queue
     prune_reason: str = ""  # set when early termination prunes the trial
     hung: bool = False
@@ -63,9 +63,9 @@ class RunningTrial:
     def update(self) -> None:
         """Read what the run has written since the last call."""
         self.metrics.read()
-        modified = last_modified(self.folder, self.log)
-        if modified != self.last_modified:
-            self.last_modified, self.last_progress = modified, time.monotonic()
+        modified = modification_times(self.folder, self.log)
+        if modified != self.modified:
+            self.modified, self.last_progress = modified, time.monotonic()
 
     def report_epochs(self, trial_queue: TrialQueue) -> None:
         """Report the metric of new epochs to the trial queue, which may prune the trial."""
@@ -92,7 +92,7 @@ class RunningTrial:
     @property
     def is_tested(self) -> bool:
         """Whether it has tested its best checkpoint. It then draws figures and closes its W&B run."""
-        return _modification_time(self.folder.predictions) not in (None, self.earlier_predictions)
+        return modification_time(self.folder.predictions) not in (None, self.earlier_predictions)
 
     @property
     def was_killed_for_memory(self) -> bool:
@@ -155,19 +155,11 @@ def start_trial(
         folder,
         log,
         MetricsReader(folder.metrics),
-        earlier_predictions=_modification_time(folder.predictions),
+        earlier_predictions=modification_time(folder.predictions),
         earlier_memory_kills=memory_kills(),
     )
     process.start()
     return trial
-
-
-def _modification_time(path: Path) -> int | None:
-    """In nanoseconds; None without such a file."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 def trial_environment(sweep: Sweep, sweep_id: str, claimed: ClaimedTrial, slot: Slot) -> dict[str, str]:

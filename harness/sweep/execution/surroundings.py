@@ -69,7 +69,11 @@ def exit_code_of(error: Exception) -> int | None:
 
 def problem_around(config: RunConfig, folder: Path, slot: Slot) -> str | None:
     """What is wrong with the disk, the inputs or the GPUs of a trial now; None if nothing is."""
-    if shutil.disk_usage(folder).free < LEAST_FREE:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:  # it was moved away, or its disk is not there any more
+        return f"{folder} cannot be used any longer ({error.strerror})."
+    if free < LEAST_FREE:
         return str(no_space(folder / "study.db"))
     try:
         load_image_folder(config.resolved())

@@ -15,6 +15,7 @@ from harness.runs.rules import duration
 from harness.sweep.plan.estimate import UnknownCost, estimate
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import STARTABLE
+from harness.sweep.whereabouts import SCORES
 
 
 class TimeLimit:
@@ -56,9 +57,16 @@ class TimeLimit:
 
 
 def median_seconds(trials: Iterable[FrozenTrial]) -> float | None:
-    """The median duration of finished trials; None without one.
+    """The median time that finished trials took; None without one. Results that were taken over took none."""
+    run = [trial for trial in trials if trial.state == TrialState.COMPLETE and "run_folder" not in trial.user_attrs]
+    lengths = [length for trial in run if (length := _seconds(trial))]
+    return statistics.median(lengths) if lengths else None
 
-    It counts from the first start to the end, with the pause of a trial that was interrupted.
-    """
-    durations = [trial.duration for trial in trials if trial.state == TrialState.COMPLETE]
-    return statistics.median(length.total_seconds() for length in durations if length) if any(durations) else None
+
+def _seconds(trial: FrozenTrial) -> float:
+    """How long a finished trial has run; of a resumed one, all starts without the pauses between them."""
+    scores = trial.user_attrs.get(SCORES, {})
+    # The first counts from the last start on, the others all starts.
+    known = scores.get("seconds/total", 0.0), scores.get("seconds/train", 0.0) + scores.get("seconds/evaluate", 0.0)
+    # A ledger of an earlier version has no scores: from the first start to the end.
+    return max(known) or (trial.duration.total_seconds() if trial.duration else 0.0)

@@ -30,12 +30,13 @@ NATIVE = (
 )
 
 
-def make_sampler(search: Search, begun: int) -> optuna.samplers.BaseSampler:
-    """The sampler of the next trial of a Bayesian search.
+def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one trial of a Bayesian search.
 
-    Its seed depends on the number of trials begun, so that an interrupted search continues with the same settings.
+    Its seed depends on the number of the trial: an interrupted search continues with the same settings, and two runners
+    that choose settings at the same moment choose different ones.
     """
-    seed = (search.seed * 1_000_003 + begun) % 2**32
+    seed = (search.seed * 1_000_003 + number) % 2**32
     if search.algorithm == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if importlib.util.find_spec("scipy") is None:

@@ -89,27 +89,20 @@ class TrialQueue:
 
     def claim(self, *, only_begun: bool = False) -> ClaimedTrial | None:
         """Claim the next trial: an abandoned one, else, unless `only_begun`, one that waits; None if there is none."""
-        trials = self.study.get_trials(deepcopy=False)
-        self.study.sampler = make_sampler(self.search, sum(trial.state != TrialState.WAITING for trial in trials))
-        for existing in trials:
+        for existing in self.study.get_trials(deepcopy=False):
             is_running = existing.state == TrialState.RUNNING and "point" in existing.user_attrs
             if is_running and self._watch.is_abandoned(existing) and self._take_over(existing):
                 if existing.number not in self.study.user_attrs.get("outside", []):
-                    return self._claimed(optuna.Trial(self.study, existing._trial_id))
+                    return self._claimed(existing.number)
                 ledger.end_without_result(self.study, existing.number, ledger.REMOVED)
-        for _ in range(0 if only_begun else sum(trial.state == TrialState.WAITING for trial in trials)):
-            trial = self.study.ask()
-            if "point" not in trial.user_attrs:
-                # Another machine claimed the last trial of the queue in the meantime; Optuna then creates a new one.
-                self.study.tell(trial, state=TrialState.FAIL)
-                return None
-            stored = ledger.read_trial(self.study, trial.number)
+        while not only_begun and (trial_id := self.study._pop_waiting_trial_id()) is not None:
+            stored = self.study._storage.get_trial(trial_id)
             if "owner" in stored.user_attrs:
                 continue  # this runner was so slow that another one has taken over the trial
-            self._renew_lease(trial.number)
+            self._renew_lease(stored.number)
             if not ledger.is_duplicate(self.study, stored):
-                return self._claimed(trial)
-            ledger.end_without_result(self.study, trial.number, ledger.DUPLICATE)
+                return self._claimed(stored.number)
+            ledger.end_without_result(self.study, stored.number, ledger.DUPLICATE)
         return None
 
     def unsettled(self) -> list[int]:
@@ -118,11 +111,15 @@ class TrialQueue:
         return [trial.number for trial in running if "point" in trial.user_attrs and not self._watch.is_certain(trial)]
 
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
-        """Store the metric after an epoch; returns whether early termination prunes the trial."""
+        """Store the metric after an epoch; returns whether early termination prunes the trial.
+
+        An epoch that an earlier start of the trial has stored is not judged again: the trial is further by now.
+        """
         trial = ledger.read_trial(self.study, claimed.number)
         try:
-            if epoch not in trial.intermediate_values:
-                self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+            if epoch in trial.intermediate_values:
+                return False
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
             return self.study.pruner.prune(self.study, ledger.read_trial(self.study, claimed.number))
         except UpdateFinishedTrialError:  # another machine ended it
             return False
@@ -212,12 +209,15 @@ class TrialQueue:
     def _renew_lease(self, number: int) -> bool:
         return ledger.set_attribute(self.study, number, "owner", new_lease(self._watch.runner, next(self._beats)))
 
-    def _claimed(self, trial: optuna.Trial) -> ClaimedTrial:
-        stored = ledger.read_trial(self.study, trial.number)
+    def _claimed(self, number: int) -> ClaimedTrial:
+        stored = ledger.read_trial(self.study, number)
         attributes = stored.user_attrs
+        self.study.sampler = make_sampler(self.search, number)
+        self.study._thread_local.cached_all_trials = None  # as in Study.ask: the sampler reads the trials of now
+        trial = optuna.Trial(self.study, stored._trial_id)
         settings = settings_of(self.study, trial, self.sweep, attributes, self.lock)
         run_id = ledger.run_id_of(self.study, stored)
-        return ClaimedTrial(trial.number, attributes["point"], run_id, settings, attributes["attempts"])
+        return ClaimedTrial(number, attributes["point"], run_id, settings, attributes["attempts"])
 
     def _record(self, trial: FrozenTrial, outside: Collection[int]) -> TrialRecord:
         attributes = trial.user_attrs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from harness.slurm.requeue import reason_to_end
 from harness.sweep.execution import budget as budget_module
 from harness.sweep.execution.budget import SPENT, BudgetWatch
 from harness.sweep.execution.runner_options import RunnerOptions
+from harness.sweep.repeat_best import RepeatBest
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.session import check_inputs
@@ -98,6 +100,26 @@ def test_a_sweep_ends_at_its_target_and_resumes_without_it(
     assert ended("7_1", since=started) is None and ended("7_2", since=time.time()) is None
     assert sweep_here(file, tmp_path / "runs") == 0
     assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 2
+
+
+def test_a_limit_that_leaves_no_trial_is_not_announced(
+    data_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the hours are those of the command: more seeds of the best setting do not have as many again."""
+    runs = tmp_path / "runs"
+
+    def hours_pass_with_the_first_trial() -> float:
+        return 3600.0 * any('"finished"' in path.read_text() for path in runs.rglob("summary.json"))
+
+    clock = SimpleNamespace(monotonic=hours_pass_with_the_first_trial, time=time.time)
+    monkeypatch.setattr(budget_module, "time", clock)
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
+    assert sweep_here(file, runs, max_hours=1.0) == 0
+    assert "No further trial" not in capfd.readouterr().out
+    shutil.rmtree(runs)
+    assert sweep_here(file, runs, max_hours=1.0, repeat=RepeatBest(1, 2)) == 0
+    assert [record.state for record in records(file, runs)] == ["finished", "waiting"]
+    assert "No further trial was started: 1 h are over (--max-hours)." in capfd.readouterr().out
 
 
 def test_a_limit_that_could_not_be_stored_is_stored_by_the_next_try(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.folder import RunFolder
-from harness.sweep.execution.metrics_reader import MetricsReader, last_modified, value_after
+from harness.sweep.execution.metrics_reader import MetricsReader, modification_times, value_after
 
 EPOCHS: list[dict[str, Any]] = [
     {"step": 1, "epoch": 1, "val/f1": 0.5, "val/accuracy": 0.7, "val/loss": 1.0},
@@ -69,11 +69,23 @@ def test_a_path_that_cannot_be_read_has_no_rows(tmp_path: Path) -> None:
     assert (reader.read(), reader.newest, reader.epoch) == (False, None, 0.0)
 
 
-def test_last_modified_is_the_time_of_the_newest_file(tmp_path: Path) -> None:
+def test_whatever_a_run_writes_shows_that_it_makes_progress(tmp_path: Path) -> None:
+    """Also where a file has the time of a machine whose clock is ahead, and while it explains or verifies for hours."""
     folder, log = RunFolder(tmp_path / "run"), tmp_path / "log"
-    assert last_modified(folder, log) == 0
-    log.write_text("decoding")
-    os.utime(log, (2000, 2000))
-    folder.checkpoints.mkdir(parents=True)
-    os.utime(folder.checkpoints, (3000, 3000))
-    assert last_modified(folder, log) == 3000.0
+    seen = [modification_times(folder, log)]
+    for number, write in enumerate(
+        (
+            lambda: log.write_text("decoding"),
+            lambda: folder.checkpoints.mkdir(parents=True),
+            lambda: folder.append_metrics({"step": 1}),
+            lambda: (folder.attention.mkdir(), (folder.attention / "attention.npz").touch()),
+            lambda: folder.write("evidence.partial.json", {}),
+        )
+    ):
+        write()
+        for path in (log, *folder.path.rglob("*"), folder.path):
+            if path.exists() and path.stat().st_mtime > 10_000:  # written just now
+                os.utime(path, (3000 - number, 3000 - number))
+        seen.append(modification_times(folder, log))
+        assert modification_times(folder, log) == seen[-1]
+    assert len(set(seen)) == len(seen) == 6

@@ -44,6 +44,9 @@ from tests.helpers.sweeping import (
 from tests.helpers.waiting import wait_for
 from tests.test_train import same_bits, weights_of
 
+# Trials at the first learning rate fail in some tests.
+TWO = {"lr": {"values": [1e-2, 1e-3]}}
+
 ENDLESS = ("--epochs=100000", "--log-every=1")
 
 
@@ -177,7 +180,7 @@ def test_predictions_of_an_earlier_start_do_not_count_as_tested(tmp_path: Path) 
 
 
 def test_two_workers_run_the_trials_of_one_sweep(data_folder: Path, tmp_path: Path) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=TWO)
     assert sweep_here(file, tmp_path / "one") == 0
     assert sweep_here(file, tmp_path / "two", workers=2) == 0
     values = [[record.value for record in records(file, tmp_path / runs)] for runs in ("one", "two")]
@@ -220,14 +223,14 @@ def test_trials_with_two_processes_give_the_scores_of_one(data_folder: Path, tmp
 def test_a_sweep_killed_at_random_moments_runs_each_trial_once(
     data_folder: Path, tmp_path: Path, started: Callable[..., Any]
 ) -> None:
-    """kill -9 of runner and trials, 20 times: no trial is lost or repeated, and the weights are bit-identical."""
+    """kill -9 of runner and trials, 12 times: no trial is lost or repeated, and the weights are bit-identical."""
     file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=6", "--checkpoint-every=2", "--log-every=1")
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     assert sweep_here(file, undisturbed) == 0
 
     chance = random.Random(0)
     kills = 0
-    while kills < 20:
+    while kills < 12:
         child = started(file, disturbed, workers=chance.choice([1, 2]))
         child.join(chance.uniform(0.05, 1.2))
         if child.is_alive():
@@ -263,9 +266,12 @@ def stop_sweep(file: Path, runs: Path, child: Any, how: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
-    ("how", "code"), [("harness sweep stop", 0), ("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)]
+    ("how", "code", "processes"),
+    [
+        *(("harness sweep stop", 0, 1), ("SIGHUP", 129, 1), ("SIGKILL", -9, 1)),
+        *(("SIGINT", 130, 2), ("SIGTERM", 143, 2), ("SIGKILL", -9, 2)),
+    ],
 )
 def test_a_stopped_sweep_saves_states_and_leaves_no_process(
     how: str, code: int, processes: int, data_folder: Path, tmp_path: Path, started: Callable[..., Any]
@@ -322,14 +328,14 @@ def test_a_killed_trial_is_retried_and_resumes(
 def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=TWO)
     training_step = train_module.training_step
     let_fail(monkeypatch, lr=1e-2)
     assert sweep_here(file, tmp_path / "runs", retries=1) == 1
     done = records(file, tmp_path / "runs")
-    assert [record.state for record in done] == ["finished", "failed", "finished", "failed"]
-    assert [record.attempts for record in done] == [0, 2, 0, 2]
-    assert done[1].reason == "a bug in the program"
+    assert [record.state for record in done] == ["failed", "finished"]
+    assert [record.attempts for record in done] == [2, 0]
+    assert done[0].reason == "a bug in the program"
 
     # The same command does not retry them. A task of a job array that finds nothing to do ends well.
     with monkeypatch.context() as task:
@@ -338,21 +344,21 @@ def test_a_trial_that_keeps_failing_is_recorded_and_the_others_continue(
         task.setenv("SLURM_ARRAY_TASK_ID", "0")
         assert sweep_here(file, tmp_path / "runs", retries=1) == 0
         # It fails if one of its trials does.
-        trial_queue(file, tmp_path / "runs").requeue(done[1], attempts=1)
+        trial_queue(file, tmp_path / "runs").requeue(done[0], attempts=1)
         assert sweep_here(file, tmp_path / "runs", retries=1) == 1
 
     # With more retries and without the bug, they finish under the same run ids.
     monkeypatch.setattr(train_module, "training_step", training_step)
     assert sweep_here(file, tmp_path / "runs", retries=2) == 0
     again = records(file, tmp_path / "runs")
-    assert [record.state for record in again] == ["finished"] * 4
+    assert [record.state for record in again] == ["finished"] * 2
     assert [record.run_id for record in again] == [record.run_id for record in done]
 
 
 def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_continues(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1")
+    file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters=TWO)
     end = RunLogger.end
 
     def end_damaged(logger: RunLogger, state: str, **options: Any) -> None:
@@ -363,9 +369,9 @@ def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_cont
     monkeypatch.setattr(RunLogger, "end", end_damaged)
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
     done = records(file, tmp_path / "runs")
-    assert [record.state for record in done] == ["finished", "failed", "finished", "failed"]
-    folder = run_folder(tmp_path / "runs", 1)
-    assert done[1].reason == (
+    assert [record.state for record in done] == ["failed", "finished"]
+    folder = run_folder(tmp_path / "runs", 0)
+    assert done[0].reason == (
         f"{folder / 'summary.json'} is damaged (it holds a list instead of an object). Move the run folder away and "
         "repeat `harness sweep run`: it starts this trial again."
     )
@@ -373,11 +379,10 @@ def test_a_trial_with_a_damaged_summary_fails_with_the_reason_and_the_sweep_cont
 
     # The trial fails again as long as its folder is there; it runs once the folder is moved away.
     assert sweep_here(file, tmp_path / "runs", retries=0) == 1
-    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished", "failed", "finished", "failed"]
-    for number in (1, 3):
-        run_folder(tmp_path / "runs", number).rename(tmp_path / f"damaged-{number}")
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["failed", "finished"]
+    run_folder(tmp_path / "runs", 0).rename(tmp_path / "damaged")
     assert sweep_here(file, tmp_path / "runs", retries=0) == 0
-    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 4
+    assert [record.state for record in records(file, tmp_path / "runs")] == ["finished"] * 2
 
 
 def test_a_sweep_stops_if_five_trials_fail_one_after_another(
@@ -415,11 +420,19 @@ def test_a_hung_trial_is_killed_and_retried(
 
     monkeypatch.setattr(train_module, "training_step", hang_once)
     monkeypatch.setattr("harness.sweep.execution.running_trial.GRACE_SECONDS", 0.5)
+    # A hung trial counts as one at once, and a busy machine is not taken for a hung trial.
+    made_no_progress_for = RunningTrial.made_no_progress_for
+
+    def made_no_progress(trial: RunningTrial, timeout: float) -> bool:
+        trial.last_progress -= 3600.0 * (hung.exists() and not trial.claimed.attempts)
+        return made_no_progress_for(trial, timeout)
+
+    monkeypatch.setattr(RunningTrial, "made_no_progress_for", made_no_progress)
     file = write_sweep(tmp_path / "tiny.yaml", data_folder, "--epochs=1", parameters={"lr": {"values": [1e-3]}})
-    assert sweep_here(file, tmp_path / "runs", timeout=10.0) == 0
+    assert sweep_here(file, tmp_path / "runs", timeout=3600.0) == 0
     [record] = records(file, tmp_path / "runs")
     assert (record.state, record.attempts) == ("finished", 1)
-    assert "no progress for 10 s" in capfd.readouterr().out
+    assert "no progress for 3600 s" in capfd.readouterr().out
 
 
 def test_an_infeasible_trial_is_not_retried(data_folder: Path, tmp_path: Path) -> None:
@@ -439,18 +452,27 @@ def test_early_termination_stops_trials_that_are_not_among_the_best(
     file = write_sweep(
         tmp_path / "tiny.yaml",
         data_folder,
-        "--epochs=20",
+        "--epochs=4",
         parameters={"lr": {"values": [1e-3, 1e-7, 1e-8]}},
         metric={"name": "val/loss", "goal": "minimize"},
         early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
     )
+    training_step = train_module.training_step
+
+    def wait_for_the_runner(state: Any, batch: Any, lr: float, config: Any, *rest: Any) -> Any:
+        """The last trial must not be faster than the runner that prunes it."""
+        if config.lr == 1e-8 and state.progress.epochs == 1:
+            assert wait_for(lambda: any((tmp_path / "runs").glob("*/*-2/stop")), 60)
+        return training_step(state, batch, lr, config, *rest)
+
+    monkeypatch.setattr(train_module, "training_step", wait_for_the_runner)
     assert sweep_here(file, tmp_path / "runs") == 0
     done = records(file, tmp_path / "runs")
     assert [record.state for record in done] == ["finished", "finished", "stopped"]
     assert done[2].reason is not None
     assert done[2].reason.startswith("early termination after epoch 1, at val/loss 1.0")
     rows = (run_folder(tmp_path / "runs", 2) / "metrics.jsonl").read_text().splitlines()
-    assert sum("val/loss" in row for row in rows) < 20
+    assert sum("val/loss" in row for row in rows) == 1
     assert "test/f1" not in summaries(tmp_path / "runs")[run_folder(tmp_path / "runs", 2).name]
 
     # No trial keeps its optimiser's state, and the plan's estimate of the disk holds.

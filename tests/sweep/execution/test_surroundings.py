@@ -103,6 +103,9 @@ def test_what_is_wrong_around_a_trial(data_folder: Path, tmp_path: Path, monkeyp
     assert problem_around(config, tmp_path, Slot(0, ("0",), (0,), 1)) is None
     assert str(problem_around(config, tmp_path, Slot(0, ("0", "1"), (0,), 2))).startswith("GPU 1 cannot be used")
 
+    assert str(problem_around(config, tmp_path / "moved", CPU)) == (
+        f"{tmp_path / 'moved'} cannot be used any longer (No such file or directory)."
+    )
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 4096))
     assert str(problem_around(config, tmp_path, CPU)).startswith("No space left to save")

@@ -12,9 +12,11 @@ import pytest
 from harness.sweep.execution import time_limit
 from harness.sweep.execution.time_limit import TimeLimit, median_seconds
 from harness.sweep.plan.estimate import Cost
+from harness.sweep.search.ledger import set_attribute
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.spec.sweep_file import read_sweep
+from harness.sweep.whereabouts import write_scores
 from tests.helpers.sweeping import records, sweep_here, write_sweep
 
 LRS = {"lr": {"values": [1e-4, 1e-3, 1e-2, 1e-1]}}
@@ -61,6 +63,21 @@ def test_the_median_of_finished_trials_decides(
     assert TimeLimit(None, queue, tmp_path).shortage() is None
     assert queue.claim() is not None
     assert limit(queue, 1.0, tmp_path) is None
+
+
+def test_pauses_and_results_that_were_taken_over_do_not_count(
+    queue: TrialQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that waited for a day after Slurm had preempted it, and one that was trained elsewhere."""
+    for trial in queue.study.trials[:2]:
+        if trial.number == 0:
+            summary = {"seconds/total": 40.0, "seconds/train": 80.0, "seconds/evaluate": 10.0}
+            write_scores(queue, trial.number, summary)
+        else:
+            set_attribute(queue.study, trial.number, "run_folder", "/elsewhere")
+    finish_trials(queue, [86_400.0, 0.01], monkeypatch)
+    assert median_seconds(queue.study.get_trials()) == 90.0
+    assert limit(queue, 100.0, tmp_path) is None and limit(queue, 80.0, tmp_path) is not None
 
 
 def test_an_unknown_duration_is_tried_while_time_is_left(queue: TrialQueue, tmp_path: Path) -> None:

@@ -81,6 +81,22 @@ def test_asha_is_stricter_than_hyperband_at_first(pruner: str, pruned: list[int]
     assert answers == [bool(one) for one in pruned]
 
 
+def test_a_resumed_trial_is_judged_at_its_next_epoch(tmp_path: Path) -> None:
+    """Its new runner reads all epochs again; the reason must not say that it was pruned after the first one."""
+    early = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    parameters = {"seed": {"values": [0, 1, 2]}}
+    sweep = read_sweep(write_sweep(tmp_path / "s.yaml", tmp_path, parameters=parameters, early_terminate=early))
+    trial_queue = TrialQueue.open(sweep, Search(), tmp_path, str(tmp_path / "journal.log"))
+    first, *others = (trial_queue.claim() for _ in range(3))
+    assert first is not None
+    for claimed, value in ((first, 0.1), *((other, 0.9) for other in others)):
+        assert not any(trial_queue.report(claimed, epoch, value) for epoch in (1, 2))
+    trial_queue.release(first)
+    resumed = trial_queue.claim()
+    assert resumed is not None and resumed.number == 0
+    assert [trial_queue.report(resumed, epoch, 0.1) for epoch in (1, 2, 3)] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("keys", "why"),
     [

@@ -23,6 +23,7 @@ from harness.sweep.search.growth import Growth
 from harness.sweep.search.lease import HEARTBEAT_SECONDS, LEASE_TIMEOUT, LeaseWatch
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
+from harness.sweep.spec.repeats import with_repeats
 from harness.sweep.spec.sweep_file import Sweep, read_sweep
 from tests.helpers.earlier_ledgers import as_earlier_version
 from tests.helpers.sweeping import GRID, fork, write_sweep
@@ -141,6 +142,28 @@ def test_a_bayesian_search_avoids_infeasible_settings(tmp_path: Path) -> None:
             trial_queue.end(claimed, "finished", value=math.log10(lr))  # the best is next to the edge
     assert sum(lr > 1e-2 for lr in tried[-10:]) <= 4
     assert max(lr for lr in tried if lr <= 1e-2) > 5e-3
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_two_runners_that_claim_at_the_same_moment_try_different_settings(
+    repeats: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One claims its trial while the other one is about to choose the settings of its own."""
+    sweep = with_repeats(sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]}), repeats)
+    search = Search(count=4, repeats=repeats)
+    here, there = (TrialQueue.open(sweep, search, tmp_path, f"{tmp_path}/journal.log") for _ in range(2))
+    make_sampler, others = queue_module.make_sampler, []
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(queue_module, "make_sampler", make_sampler)
+        others.extend(there.claim() for _ in range(repeats))
+        return make_sampler(*arguments)
+
+    monkeypatch.setattr(queue_module, "make_sampler", meanwhile)
+    claimed = here.claim()
+    assert claimed and len({claimed.number, *(other.number for other in others)}) == 1 + repeats
+    rates = {each.point // repeats: each.settings["lr"] for each in (claimed, *others)}
+    assert len(set(rates.values())) == len(rates) == 2
 
 
 def test_a_search_without_a_number_of_trials_is_an_error(tmp_path: Path) -> None:
