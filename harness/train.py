@@ -170,8 +170,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
                 try:
                     _, scores = timed_evaluate(batches.val, len(data.val))
                 except StopRequested:
-                    run.stop.extend_deadline()
-                    writer.save()  # resuming starts with this validation
+                    _save_before_leaving(run, writer)  # resuming starts with this validation
                     raise
                 progress.epochs += 1
                 if is_best := _better(scores, progress.best):
@@ -230,13 +229,22 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
             run.run_logger.training(row, epoch=epoch, steps=len(losses))
             losses.clear()
         if stop_agreed:
-            stop.extend_deadline()
+            _save_before_leaving(run, writer)
+            raise StopRequested(processes.largest(stop.signum or 0))
         if save:
             writer.save()
-        if stop_agreed:
-            writer.wait()  # before the others leave: a launcher would take their end for a failure and end this process
-            raise StopRequested(processes.largest(stop.signum or 0))
     state.train(False)
+
+
+def _save_before_leaving(run: RunContext, writer: StateWriter) -> None:
+    """Write the state of a run that all ranks stop; no rank leaves before.
+
+    A launcher would take the end of a rank for a failure, and end the main process while it writes.
+    """
+    run.stop.extend_deadline()
+    writer.save()
+    writer.wait()
+    run.processes.any(False)
 
 
 def _better(scores: Scores, best: dict[str, float]) -> bool:
