@@ -23,7 +23,7 @@ from harness.training.checkpoint import load_tensors, save_tensors
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter
 from tests.helpers.built_models import loaded_model
-from tests.test_train import fork, on_ranks, rows_of, same_bits, settings, weights_of
+from tests.test_train import in_child, on_ranks, rows_of, same_bits, settings, weights_of
 
 CONFIG = RunConfig(data="images", weights="none", model="vit_demo", epochs=2, optimizer="sgd", checkpoint_minutes=10)
 
@@ -133,13 +133,6 @@ def test_a_save_by_time_is_asked_for_once(state: TrainState, tmp_path: Path, mon
         assert [writer.is_due() for _ in range(3)] == [True, False, False]
         now = 1200.0
         assert writer.is_due()
-
-
-def in_child(work: Any, exit_code: int) -> None:
-    child = fork.Process(target=work)
-    child.start()
-    child.join(60)
-    assert child.exitcode == exit_code
 
 
 def test_killed_while_it_writes_a_run_resumes_from_the_earlier_state(data_folder: Path, tmp_path: Path) -> None:
