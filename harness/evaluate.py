@@ -97,4 +97,5 @@ def _one_pass(
             out_of_memory = True
     processes.forget_last_call()
     # The only CPU-GPU sync point, after the last batch.
-    return tuple(torch.cat(parts).cpu().numpy() for parts in (outputs, labels, positions))
+    # Joined on the host: features of many images and a second copy of them may not fit on the device.
+    return tuple(torch.cat([part.cpu() for part in parts]).numpy() for parts in (outputs, labels, positions))

@@ -38,11 +38,11 @@ from harness.runs.reliability import temperature
 from harness.runs.summary import test_results
 from harness.training.checkpoint import BestCheckpoint, load_best
 from harness.training.dataloaders import CPU_SCORING_BATCH, GPU_SCORING_BATCH, scoring_batches
-from harness.training.distributed import Processes
+from harness.training.distributed import Processes, runs_on_cpu
 
 
 def best_of(run_folder: Path) -> BestCheckpoint:
-    """Load the best checkpoint of a run folder. Raises HarnessError if there is none."""
+    """Load the best checkpoint of a run folder; on a CPU, one of fp16 computes in fp32. Raises HarnessError."""
     check_exists(run_folder)
     path = run_folder / "checkpoints" / BEST
     if not path.is_file():
@@ -53,7 +53,10 @@ def best_of(run_folder: Path) -> BestCheckpoint:
             "finished at least one epoch."
         )
     refuse_links(path, run_folder)
-    return load_best(path)
+    best = load_best(path)
+    if best.config.precision == "fp16" and runs_on_cpu():  # which cannot compute in it
+        return dataclasses.replace(best, config=dataclasses.replace(best.config, precision="fp32"))
+    return best
 
 
 def initial_model(best: BestCheckpoint, run_folder: Path) -> nn.Module:

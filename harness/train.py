@@ -166,12 +166,15 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         keep_best = partial(save_best, best_file, **facts, eps=norm_eps(state.model))
         with StateWriter(state, state_file, origin, config, is_main=processes.is_main) as writer:
             while not training_ended(progress, config):
-                _train_epoch(run, progress.epochs, state, batches.train, writer)
                 try:
+                    _train_epoch(run, progress.epochs, state, batches.train, writer)
                     _, scores = timed_evaluate(batches.val, len(data.val))
                 except StopRequested:
                     run.stop.extend_deadline()
-                    writer.save()  # resuming starts with this validation
+                    writer.save()
+                    # No rank leaves before: a launcher would take its end for a failure, and end the main process.
+                    writer.wait()
+                    processes.any(False)
                     raise
                 progress.epochs += 1
                 if is_best := _better(scores, progress.best):
@@ -208,7 +211,10 @@ def _forget_best(run: RunContext, best_file: Path, progress: Progress) -> None:
 
 
 def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainBatches, writer: StateWriter) -> None:
-    """Train the remaining steps of an epoch. Order, augmentation and learning rate all follow from the step number."""
+    """Train the remaining steps of an epoch. Order, augmentation and learning rate all follow from the step number.
+
+    Raises StopRequested on all ranks, after the same step.
+    """
     config, processes, stop = run.config, run.processes, run.stop
     progress, steps_per_epoch = state.progress, batches.steps_per_epoch
     losses: list[Tensor] = []  # per step since the last row, on the device
@@ -223,19 +229,15 @@ def _train_epoch(run: RunContext, epoch: int, state: TrainState, batches: TrainB
         # GPUs act on it a step later, so that none waits for it.
         stop_here = stop.requested or run.run_logger.stop_requested
         agreed = processes.largest_of_last_call(STOP_NOW if stop_here else SAVE_NOW if writer.is_due() else 0)
-        stop_agreed = agreed == STOP_NOW
         save = agreed > 0 or (config.checkpoint_every > 0 and progress.step % config.checkpoint_every == 0)
         if save or progress.step % config.log_every == 0 or progress.step % steps_per_epoch == 0:
             row = training_row(losses, watch, lr, progress, steps_per_epoch, processes)
             run.run_logger.training(row, epoch=epoch, steps=len(losses))
             losses.clear()
-        if stop_agreed:
-            stop.extend_deadline()
+        if agreed == STOP_NOW:
+            raise StopRequested(processes.largest(stop.signum or 0))
         if save:
             writer.save()
-        if stop_agreed:
-            writer.wait()  # before the others leave: a launcher would take their end for a failure and end this process
-            raise StopRequested(processes.largest(stop.signum or 0))
     state.train(False)
 
 

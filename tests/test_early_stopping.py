@@ -17,7 +17,7 @@ from harness.train import fit
 from harness.training.state import Progress, stops_early
 from harness.training.state_writer import StateWriter
 from tests.helpers.sweeping import records, sweep_here, write_sweep
-from tests.test_train import fork, on_ranks, rows_of, same_bits, settings, weights_of
+from tests.test_train import in_child, on_ranks, rows_of, same_bits, settings, weights_of
 
 # At a learning rate of almost 0 no epoch is better than the first.
 STUCK = {"lr": 1e-30, "epochs": 5, "patience": 2}
@@ -84,10 +84,7 @@ def test_killed_before_and_after_the_decision_a_run_resumes_to_the_same_end(
         StateWriter.save = save_and_die
         fit(config)
 
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    in_child(killed, -signal.SIGKILL)
     steps: list[int] = []
     take_step = train_module.training_step
 

@@ -74,7 +74,7 @@ def test_when_the_launcher_ends_so_do_its_trainers(
         assert began, (tmp_path / "log").read_text()
         assert len(alive(mark)) >= 2
         process.send_signal(signum)
-        assert wait_for(lambda: process.poll() is not None and not alive(mark), 10), alive(mark)
+        assert wait_for(lambda: process.poll() is not None and not alive(mark), 60), alive(mark)
     finally:
         for pid in alive(mark):
             os.kill(pid, signal.SIGKILL)

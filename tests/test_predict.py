@@ -43,6 +43,20 @@ def test_evaluating_again_gives_the_same_numbers(finished: Outcome) -> None:
     assert again == {name: value for name, value in finished.summary.items() if name.startswith("test/")}
 
 
+def test_a_run_of_a_gpu_in_fp16_can_be_used_on_a_cpu(
+    finished: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(finished.folder, tmp_path / "from a GPU")
+    tensors, metadata = load_tensors(run / "checkpoints" / "best.safetensors")
+    metadata["config"]["precision"] = "fp16"
+    save_tensors(run / "checkpoints" / "best.safetensors", tensors, metadata)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    result = CliRunner().invoke(main.main, ["evaluate", str(run), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["test/f1"] == finished.summary["test/f1"]
+    assert best_of(run).config.precision == "fp32"
+
+
 def test_the_initial_model_has_the_weights_of_the_key_that_the_run_was_given(finished: Outcome, tmp_path: Path) -> None:
     state = dict(read_weights(DEMO_FILE)[0])
     torch.save({"zero": {name: value * 0 for name, value in state.items()}, "demo": state}, tmp_path / "both.pth")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import functools
 import json
 import math
 import multiprocessing
@@ -10,7 +11,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,28 @@ def kill_at_first_call(config: RunConfig, name: str) -> None:
         setattr(train_module, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         fit(config)
 
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    in_child(killed, -signal.SIGKILL)
+
+
+def in_child(work: Callable[[], Any], exit_code: int = 0) -> None:
+    """Do this work in a forked child, which has to end with this code."""
+    assert exit_codes(1, work) == [exit_code]
 
 
 def on_ranks(world: int, work: Callable[[], Any]) -> None:
-    """Run `work` as each rank of a process group, in forked children; fails unless all of them end well."""
+    """Do this work as each rank of a process group, in forked children, which have to end well."""
+    assert exit_codes(world, work) == [0] * world
+
+
+def exit_codes(world: int, work: Callable[[], Any]) -> list[int | None]:
+    """How forked children end that do this work; several of them are the ranks of a process group."""
     port = free_port()
 
     def child(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-        os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        os.environ["ACCELERATE_USE_CPU"] = "true"
+        if world > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+            os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ["ACCELERATE_USE_CPU"] = "true"
         work()
 
     children = [fork.Process(target=child, args=(rank,)) for rank in range(world)]
@@ -105,7 +113,7 @@ def on_ranks(world: int, work: Callable[[], Any]) -> None:
     for process in children:
         process.join(120)
         process.kill()
-    assert [process.exitcode for process in children] == [0] * world
+    return [process.exitcode for process in children]
 
 
 def signal_after_step(step: int, signum: int) -> None:
@@ -122,20 +130,39 @@ def signal_after_step(step: int, signum: int) -> None:
 
 
 def kill_after_step(config: RunConfig, step: int, world: int) -> None:
-    """Start a run of `world` processes, each of which dies, as by kill -9, right after an optimiser step."""
+    """Start a run of `world` processes whose main one dies, as by kill -9, right after an optimiser step.
+
+    The others lose it in their next exchange. Were they to die first, the main one could end with an error instead.
+    """
 
     def killed() -> None:
-        signal_after_step(step, signal.SIGKILL)
+        if os.environ.get("RANK", "0") == "0":
+            signal_after_step(step, signal.SIGKILL)
         fit(config)
 
+    main, *others = exit_codes(world, killed)
+    assert main == -signal.SIGKILL and 0 not in others
+
+
+RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "schedule": "cosine"}
+
+
+def start(config: RunConfig, world: int) -> Path:
+    """Start or resume a run of so many processes; its folder."""
     if world == 1:
-        child = fork.Process(target=killed)
-        child.start()
-        child.join(60)
-        assert child.exitcode == -signal.SIGKILL
+        fit(config)
     else:
-        with pytest.raises(AssertionError):
-            on_ranks(world, killed)
+        on_ranks(world, lambda: fit(config))
+    [folder] = Path(config.runs_dir).iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of an uninterrupted run of so many processes with the settings RANDOM."""
+    return functools.cache(
+        lambda world: start(settings(data_folder, tmp_path_factory.mktemp("whole"), **RANDOM), world)
+    )
 
 
 @pytest.mark.figures
@@ -243,23 +270,22 @@ def test_a_finished_run_names_what_changed_in_its_data(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "worlds"),
     [
-        {},
-        {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "random_erasing": 0.5, "clip_grad": 1.0},
-        {"freeze": "backbone", "optimizer": "sgd", "lr": 0.1, "label_smoothing": 0.1},
-        {"grad_checkpointing": True, "layer_decay": 0.7, "deterministic": True, "augment": "trivialaugment"},
+        ({}, (2, 3)),
+        (RANDOM | {"random_erasing": 0.5, "clip_grad": 1.0}, (2, 3)),
+        ({"freeze": "backbone", "optimizer": "sgd", "lr": 0.1, "label_smoothing": 0.1}, (3,)),
+        ({"grad_checkpointing": True, "layer_decay": 0.7, "deterministic": True, "augment": "trivialaugment"}, (2,)),
     ],
     ids=["plain", "everything random", "frozen", "recomputed"],
 )
 def test_the_number_of_processes_does_not_change_the_run(
-    data_folder: Path, tmp_path: Path, changes: dict[str, Any]
+    data_folder: Path, tmp_path: Path, changes: dict[str, Any], worlds: tuple[int, ...]
 ) -> None:
-    one = fit(settings(data_folder, tmp_path / "1", **changes))
-    for world in (2, 3):
-        runs = tmp_path / str(world)
-        on_ranks(world, lambda runs=runs: fit(settings(data_folder, runs, **changes)))
-        [folder] = (path for path in runs.iterdir() if not path.name.startswith("."))
+    """Two steps whose memory use is unknown and three that exchange gradients in the backward pass."""
+    one = fit(settings(data_folder, tmp_path / "1", epochs=1, **changes))
+    for world in worlds:
+        folder = start(settings(data_folder, tmp_path / str(world), epochs=1, **changes), world)
         assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-4, abs=1e-5)
         summary = json.loads((folder / "summary.json").read_text())
         assert summary["test/n"] == one.summary["test/n"] == 9
@@ -281,47 +307,35 @@ def test_the_micro_batch_does_not_change_the_run(data_folder: Path, tmp_path: Pa
     assert losses_of(parts) == pytest.approx(losses_of(whole), rel=1e-4, abs=1e-5)
 
 
-RANDOM = {"augment": "standard", "mixup": 0.4, "drop_path": 0.2, "ema": True, "schedule": "cosine"}
-
-
-@pytest.mark.parametrize("world", [1, 2])
-@pytest.mark.parametrize("step", [1, 4, 5, 8])
+@pytest.mark.parametrize(("step", "world"), [(1, 1), (4, 1), (5, 1), (8, 1), (8, 2)])
 def test_killed_at_a_step_the_same_command_ends_with_the_same_bits(
-    data_folder: Path, tmp_path: Path, step: int, world: int, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, step: int, world: int, whole: Callable[[int], Path]
 ) -> None:
-    config = settings(data_folder, tmp_path / "killed", checkpoint_every=3, **RANDOM)
-    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
-    start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
-    start(whole)
-
+    config = settings(data_folder, tmp_path, checkpoint_every=3, **RANDOM)
     kill_after_step(config, step, world)
-    [folder] = (tmp_path / "killed").iterdir()
+    [folder] = tmp_path.iterdir()
     assert json.loads((folder / "summary.json").read_text())["state"] == "running"
 
-    start(config)
-    [expected] = (tmp_path / "whole").iterdir()
-    assert same_bits(weights_of(folder), weights_of(expected))
-    assert [row["step"] for row in rows_of(folder)] == [row["step"] for row in rows_of(expected)]
-    assert losses_of(folder) == losses_of(expected)
+    start(config, world)
+    assert same_bits(weights_of(folder), weights_of(whole(world)))
+    assert [row["step"] for row in rows_of(folder)] == [row["step"] for row in rows_of(whole(world))]
+    assert losses_of(folder) == losses_of(whole(world))
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_saves_by_time_resume_with_the_same_bits(data_folder: Path, tmp_path: Path, world: int) -> None:
+def test_saves_by_time_resume_with_the_same_bits(
+    data_folder: Path, tmp_path: Path, world: int, whole: Callable[[int], Path]
+) -> None:
     # Each step is due: the clock of the main process is faster than any step. The last rank's clock must not matter.
-    config = settings(data_folder, tmp_path / "killed", checkpoint_minutes=1e-9, **RANDOM)
-    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"), checkpoint_minutes=0)
-    start = fit if world == 1 else lambda config: on_ranks(world, lambda: fit(config))
-    start(whole)
-
+    config = settings(data_folder, tmp_path, checkpoint_minutes=1e-9, **RANDOM)
     kill_after_step(config, 4, world)
-    [folder] = (tmp_path / "killed").iterdir()
+    [folder] = tmp_path.iterdir()
     _, metadata = load_tensors(folder / "checkpoints" / "state.safetensors")
     assert metadata["progress"]["step"] in (2, 3)  # the state of step 3 may not be written yet
 
-    start(config)
-    [expected] = (tmp_path / "whole").iterdir()
-    assert same_bits(weights_of(folder), weights_of(expected))
-    assert losses_of(folder) == losses_of(expected)
+    start(config, world)
+    assert same_bits(weights_of(folder), weights_of(whole(world)))
+    assert losses_of(folder) == losses_of(whole(world))
 
 
 def test_a_disk_full_while_testing_is_a_failed_run_that_resumes(
@@ -353,10 +367,7 @@ def stop_after(config: RunConfig, step: int) -> None:
         signal_after_step(step, signal.SIGTERM)
         assert fit(config).state == "preempted"
 
-    child = fork.Process(target=stopped)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
+    in_child(stopped)
 
 
 def test_without_its_best_checkpoint_a_run_resumes_and_chooses_another(
@@ -383,21 +394,18 @@ def test_without_its_best_checkpoint_and_without_epochs_left_a_run_ends_with_one
         train_module.TrainState.use = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         fit(config)
 
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    in_child(killed, -signal.SIGKILL)
     [folder] = tmp_path.iterdir()
     (folder / "checkpoints" / "best.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"best\.safetensors, the best checkpoint \(epoch 1\), is missing.*--fresh"):
         fit(config)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("world", [1, 2])
-def test_asked_to_stop_it_saves_and_resumes_later(data_folder: Path, tmp_path: Path, signum: int, world: int) -> None:
-    config = settings(data_folder, tmp_path / "stopped", **RANDOM)
-    whole = dataclasses.replace(config, runs_dir=str(tmp_path / "whole"))
+@pytest.mark.parametrize(("signum", "world"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGINT, 2)])
+def test_asked_to_stop_it_saves_and_resumes_later(
+    data_folder: Path, tmp_path: Path, signum: int, world: int, whole: Callable[[int], Path]
+) -> None:
+    config = settings(data_folder, tmp_path, **RANDOM)
 
     def stopped() -> None:
         optimise = train_module.training_step
@@ -413,26 +421,14 @@ def test_asked_to_stop_it_saves_and_resumes_later(data_folder: Path, tmp_path: P
         assert outcome.state == "preempted"
         assert outcome.exit_code == 128 + signum
 
-    if world == 1:
-        child = fork.Process(target=stopped)
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-        fit(whole)
-    else:
-        on_ranks(world, stopped)
-        on_ranks(world, lambda: fit(whole))
-    [folder] = (tmp_path / "stopped").iterdir()
+    on_ranks(world, stopped)
+    [folder] = tmp_path.iterdir()
     assert json.loads((folder / "summary.json").read_text())["state"] == "preempted"
     assert rows_of(folder)[-1]["step"] == 7
 
-    if world == 1:
-        fit(config)
-    else:
-        on_ranks(world, lambda: fit(config))
-    [expected] = (tmp_path / "whole").iterdir()
-    assert same_bits(weights_of(folder), weights_of(expected))
-    assert losses_of(folder) == losses_of(expected)
+    start(config, world)
+    assert same_bits(weights_of(folder), weights_of(whole(world)))
+    assert losses_of(folder) == losses_of(whole(world))
 
 
 def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(data_folder: Path, tmp_path: Path) -> None:
@@ -450,10 +446,7 @@ def test_a_stop_at_the_end_of_an_epoch_does_not_lose_its_validation(data_folder:
         train_module.training_step = optimise_and_tell
         assert fit(config).state == "preempted"
 
-    child = fork.Process(target=stopped)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
+    in_child(stopped)
     assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
 
 
@@ -472,10 +465,7 @@ def test_killed_around_the_row_of_an_epoch_it_is_there_once(data_folder: Path, t
         RunLogger.validation = validate_and_die
         fit(config)
 
-    child = fork.Process(target=killed)
-    child.start()
-    child.join(60)
-    assert child.exitcode == -signal.SIGKILL
+    in_child(killed, -signal.SIGKILL)
     assert [row["epoch"] for row in rows_of(fit(config)) if "val/f1" in row] == [1, 2]
 
 
@@ -521,13 +511,7 @@ def test_settings_that_cannot_be_trained_are_no_failure_of_a_sweep(
             main.run(arguments(config))
         assert ended.value.code == (0 if of_a_sweep else 1)
 
-    if world == 1:
-        child = fork.Process(target=command)
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-    else:
-        on_ranks(world, command)
+    on_ranks(world, command)
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["state"] == "infeasible"
@@ -556,13 +540,7 @@ def test_a_file_in_its_folder_stops_a_run(
         outcome = fit(config)
         assert (outcome.state, outcome.exit_code) == ("stopped", 0)
 
-    if world == 1:
-        child = fork.Process(target=stopped)
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-    else:
-        on_ranks(world, stopped)
+    on_ranks(world, stopped)
     [folder] = tmp_path.iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["state"], summary["reason"]) == ("stopped", "Others were better after epoch 1")
@@ -597,10 +575,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_batch(
         VisionTransformer.forward = hungry  # in this forked process only
         fit(settings(data_folder, runs, epochs=1))
 
-    child = fork.Process(target=fit_with_little_memory, args=(tmp_path / "1",))
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
+    in_child(lambda: fit_with_little_memory(tmp_path / "1"))
     on_ranks(2, lambda: fit_with_little_memory(tmp_path / "2"))
     for world in ("1", "2"):
         [folder] = (tmp_path / world).iterdir()
@@ -646,7 +621,6 @@ def test_another_data_set_under_an_interrupted_run_is_refused(tmp_path: Path) ->
     kill_at_first_validation(config)
     picture = data_folder / "train" / "class 0" / "000.png"
     picture.write_bytes((data_folder / "train" / "class 1" / "000.png").read_bytes())
-    time.sleep(0.01)
     with pytest.raises(TrainingError, match="The data changed since this run was interrupted"):
         fit(config)
 

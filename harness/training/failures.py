@@ -10,6 +10,8 @@ from harness.files import disk_is_full, no_space
 
 # What a CPU's allocator and oneDNN say when memory runs out.
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "could not create a primitive", "bad_alloc")
+# What a GPU's allocator and its libraries say, where a smaller micro-batch was no way out.
+_OUT_OF_GPU_MEMORY = ("out of memory", "_ALLOC_FAILED")
 # What gloo says on the ranks that are left when a process has ended.
 _LOST_PROCESS = ("connection reset by peer", "connection closed by peer", "broken pipe")
 
@@ -31,6 +33,12 @@ def in_words(error: BaseException, run_folder: Path | None = None) -> HarnessErr
         return SurroundingsError(
             "Out of memory on the CPU. Use a smaller --micro-batch or --model, or free some memory, then repeat the "
             "command to resume."
+        )
+    if isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_GPU_MEMORY):
+        what = first_line(error).partition(" Of the allocated memory")[0]
+        return TrainingError(
+            f"Out of memory on the GPU ({what.rstrip('.')}). Free its memory (nvidia-smi lists who uses it) or use a "
+            "smaller --micro-batch or --model, then repeat the command to resume."
         )
     if isinstance(error, RuntimeError) and "gloo" in text and any(words in text.lower() for words in _LOST_PROCESS):
         return TrainingError(

@@ -37,7 +37,8 @@ class Progress:
     epochs: int = 0  # epochs done, their validation included
     processes: int = 0  # number of processes at the last step
     steps_since_topology_change: int = 0  # steps with that number of processes; the first ones show memory use
-    micro_batch: int = 0  # images per forward pass and process; halved when memory runs out
+    micro_batch: int = 0  # images per forward pass and process
+    micro_batch_limit: int = 0  # halved micro-batch since memory ran out; 0: it has not
     seconds: float = 0.0  # of training, interrupted sessions included
     evaluation_seconds: float = 0.0  # ... of validation and test
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
@@ -48,10 +49,10 @@ class Progress:
     def start_with(self, processes: int, config: RunConfig) -> None:
         """Begin or resume with so many processes: the largest micro-batch, unless memory has run out before."""
         largest = largest_micro_batch(config, processes)
-        ran_out = self.processes > 0 and self.micro_batch < largest_micro_batch(config, self.processes)
-        self.micro_batch = min(self.micro_batch, largest) if ran_out else largest
-        if self.processes != processes:
+        micro_batch = min(largest, self.micro_batch_limit or largest)
+        if processes != self.processes or micro_batch > self.micro_batch:  # how much memory that takes is not known
             self.processes, self.steps_since_topology_change = processes, 0
+        self.micro_batch = micro_batch
 
 
 def largest_micro_batch(config: RunConfig, processes: int) -> int:
@@ -101,11 +102,10 @@ class TrainState:
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the weights to validate and keep."""
-        # Accelerate applies mixed precision to the wrapped model only; this is the plain one.
-        with self.accelerator.autocast():
-            if self.average:
-                return torch.func.functional_call(self.model, self.average.weights, (images,))
-            return self.model(images)
+        # In the run's precision: Accelerate has put that into the model's own forward.
+        if self.average:
+            return torch.func.functional_call(self.model, self.average.weights, (images,))
+        return self.model(images)
 
     def use(self, path: Path) -> None:
         """Load the weights of a checkpoint into the model; for evaluation after training."""
@@ -164,7 +164,9 @@ def _checked_progress(stored: Any) -> Progress:
     if not isinstance(stored, dict):
         raise ValueError(f"progress is {kind_of(stored)} instead of an object")
     renames = {"steady_steps": "steps_since_topology_change"}  # of earlier versions
-    values: dict[str, Any] = {renames.get(str(name), str(name)): value for name, value in stored.items()}
+    # Earlier versions do not say whether memory ran out: the micro-batch does not grow then.
+    values: dict[str, Any] = {"micro_batch_limit": stored.get("micro_batch", 0)}
+    values |= {renames.get(str(name), str(name)): value for name, value in stored.items()}
     progress = Progress(**values)
     for field in dataclasses.fields(Progress):
         value = getattr(progress, field.name)

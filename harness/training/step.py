@@ -152,7 +152,7 @@ def _use_less_memory(state: TrainState, batch: Batch, config: RunConfig, process
             f"Out of memory with a single image per forward pass ({config.model}, {processes.device}). Use "
             "--grad-checkpointing true, a smaller --model or --image-size, or free memory on the device."
         )
-    state.progress.micro_batch = smaller = (size + 1) // 2
+    state.progress.micro_batch = state.progress.micro_batch_limit = smaller = (size + 1) // 2
     logger.info("Out of memory: micro-batch %d -> %d; the global batch stays %d.", size, smaller, config.batch_size)
 
 

@@ -22,11 +22,12 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.source = index.read_text(encoding="utf-8")
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text: dict[str, str] = {}
+        self._parts: dict[str, list[str]] = {}
         self._open: list[tuple[str, str]] = []
         self.feed(self.source)
         self.close()
         assert not self._open, self._open
+        self.text = {name: "".join(parts) for name, parts in self._parts.items()}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
@@ -42,7 +43,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         name = next((name for _, name in reversed(self._open) if name), "")
-        self.text[name] = self.text.get(name, "") + data
+        self._parts.setdefault(name, []).append(data)
 
     def text_of(self, name: str) -> str:
         """Text of a section, with single spaces between words."""

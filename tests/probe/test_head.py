@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ from harness import train as train_module
 from harness.config import RunConfig
 from harness.model.pretrained import DEMO_FILE
 from harness.probe import head as head_module
-from harness.train import fit
+from harness.train import Outcome, fit
 from harness.training.checkpoint import load_tensors
 from tests.conftest import write_folder
 from tests.test_train import (
-    fork,
+    in_child,
     kill_at_first_call,
     kill_at_first_validation,
     losses_of,
@@ -36,6 +38,12 @@ from tests.test_train import (
 
 def probed(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
     return settings(data_folder, runs, head_init="probe", weights="demo", image_size=64, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Outcome]:
+    """A run that starts from the probe; called in a test, whose environment it has."""
+    return functools.cache(lambda: fit(probed(data_folder, tmp_path_factory.mktemp("whole"))))
 
 
 def test_the_run_starts_from_the_probe_and_says_what_it_scored(
@@ -68,11 +76,11 @@ def test_a_killed_run_ends_with_the_same_bits(data_folder: Path, tmp_path: Path)
 
 
 def test_after_its_start_a_run_needs_no_weights_file(
-    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[], Outcome]
 ) -> None:
     weights = tmp_path / "demo.safetensors"
     shutil.copy(DEMO_FILE, weights)
-    expected = fit(probed(data_folder, tmp_path / "kept"))
+    expected = whole()
     take_step = train_module.training_step
 
     def step_without_weights(*arguments: Any) -> torch.Tensor:
@@ -100,10 +108,7 @@ def test_a_signal_while_features_are_computed_stops_the_run_and_it_resumes(data_
         head_module.features_of = signal_at_test
         assert fit(config).state == "preempted"
 
-    child = fork.Process(target=stopped)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
+    in_child(stopped)
     [folder] = tmp_path.iterdir()
     assert not (folder / "checkpoints" / "probe.safetensors").exists()
     outcome = fit(config)
@@ -121,10 +126,10 @@ def test_a_probe_of_other_images_is_fitted_again(tmp_path: Path) -> None:
     assert len(load_tensors(folder / "checkpoints" / "probe.safetensors")[0]["test_predicted"]) == 8
 
 
-def test_two_processes_give_the_same_run(data_folder: Path, tmp_path: Path) -> None:
-    one = fit(probed(data_folder, tmp_path / "1"))
-    on_ranks(2, lambda: fit(probed(data_folder, tmp_path / "2")))
-    [folder] = (path for path in (tmp_path / "2").iterdir() if not path.name.startswith("."))
+def test_two_processes_give_the_same_run(data_folder: Path, tmp_path: Path, whole: Callable[[], Outcome]) -> None:
+    one = whole()
+    on_ranks(2, lambda: fit(probed(data_folder, tmp_path)))
+    [folder] = tmp_path.iterdir()
     assert losses_of(folder) == pytest.approx(losses_of(one), rel=1e-3, abs=1e-4)
     summary = json.loads((folder / "summary.json").read_text())
     for key in ("probe/val_f1", "probe/val_loss", "probe/test_f1", "test/f1"):

@@ -4,10 +4,12 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import SurroundingsError, TrainingError
 from harness.training.failures import in_words
 
+GPU = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.77 GiB."
 LOST = "[pair.cc:545] Read error [127.0.0.1]:20875: Connection reset by peer. third_party/gloo/gloo/transport/tcp"
 
 
@@ -20,6 +22,8 @@ LOST = "[pair.cc:545] Read error [127.0.0.1]:20875: Connection reset by peer. th
         (OSError(errno.ENOMEM, "no"), "Out of memory on the CPU. "),
         (OSError(errno.ENOSPC, "full", "/x/figures/a.png"), "No space left to save /x/figures/a.png. "),
         (OSError(errno.EFBIG, "too large"), "The file-size limit (ulimit -f) is too small to save run. "),
+        (torch.OutOfMemoryError(f"{GPU} Of the allocated memory 3 GiB."), f"Out of memory on the GPU ({GPU[:-1]}). "),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "Out of memory on the GPU (CUDA error: CUBLAS_STAT"),
         (RuntimeError(LOST), "Another training process of this run has ended"),
     ],
     ids=repr,

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from harness.training import signals
 from harness.training.signals import StopRequested, StopSignals
 
 
@@ -50,7 +51,7 @@ def test_no_thread_outlives_the_context_with_a_reference_to_the_run() -> None:
             with stop.deferred():
                 os.kill(os.getpid(), signal.SIGTERM)  # starts a deadline, too
         del stop
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= set(before)  # a thread of an earlier test may have ended meanwhile
     assert freed_in == [threading.main_thread()] * 200
 
 
@@ -98,27 +99,27 @@ def test_a_stop_without_a_signal_exits_with_0() -> None:
 
 
 def test_while_finishing_a_signal_only_starts_a_deadline() -> None:
-    code = (
-        "import os, signal, time; from harness.training import signals as module\n"
-        "module.SECONDS_TO_STOP, module.SECONDS_TO_SAVE = 0.1, 1.5\n"
-        "with module.StopSignals() as stop:\n"
-        "    stop.finishing()\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(0.7); print('W&B closed', flush=True); time.sleep(30)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "W&B closed\n")
+    with StopSignals() as stop:
+        stop.finishing()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop._deadline and stop._deadline.interval == signals.SECONDS_TO_SAVE
 
 
-def test_a_hard_exit_calls_its_hook_but_does_not_wait_for_one_that_hangs() -> None:
-    code = (
-        "import os, signal, time; from harness.training import signals as module\n"
-        "module.SECONDS_TO_STOP, module.SECONDS_FOR_EXIT_HOOK = 0.1, 0.5\n"
-        "def hook():\n"
-        "    print('hook', flush=True); time.sleep(30)\n"
-        "with module.StopSignals() as stop, stop.deferred():\n"
-        "    stop.on_hard_exit = hook\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
-    assert (result.returncode, result.stdout) == (128 + signal.SIGTERM, "hook\n")
+def test_a_hard_exit_calls_its_hook_but_does_not_wait_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called, release, codes = threading.Event(), threading.Event(), list[int]()
+
+    def hook() -> None:
+        called.set()
+        release.wait()
+
+    monkeypatch.setattr(signals, "SECONDS_FOR_EXIT_HOOK", 0.01)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    stop = StopSignals()
+    stop.on_hard_exit = hook
+    stop._exit_hard()
+    assert codes == [128 + signal.SIGTERM]
+    assert called.wait(60)
+    release.set()
+    assert capsys.readouterr().err == "Shutdown timed out; exiting. The last checkpoint is intact.\n"

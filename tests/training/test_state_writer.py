@@ -23,7 +23,7 @@ from harness.training.checkpoint import load_tensors, save_tensors
 from harness.training.state import TrainState
 from harness.training.state_writer import StateWriter
 from tests.helpers.built_models import loaded_model
-from tests.test_train import fork, rows_of, same_bits, settings, signal_after_step, weights_of
+from tests.test_train import in_child, on_ranks, rows_of, same_bits, settings, weights_of
 
 CONFIG = RunConfig(data="images", weights="none", model="vit_demo", epochs=2, optimizer="sgd", checkpoint_minutes=10)
 
@@ -135,13 +135,6 @@ def test_a_save_by_time_is_asked_for_once(state: TrainState, tmp_path: Path, mon
         assert writer.is_due()
 
 
-def in_child(work: Any, exit_code: int) -> None:
-    child = fork.Process(target=work)
-    child.start()
-    child.join(60)
-    assert child.exitcode == exit_code
-
-
 def test_killed_while_it_writes_a_run_resumes_from_the_earlier_state(data_folder: Path, tmp_path: Path) -> None:
     config = settings(data_folder, tmp_path / "killed", checkpoint_every=2)
 
@@ -166,19 +159,32 @@ def test_killed_while_it_writes_a_run_resumes_from_the_earlier_state(data_folder
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["best.safetensors"]
 
 
-def test_a_stopped_run_ends_after_its_state_is_written(data_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["training_step", "evaluate"])
+def test_a_stopped_run_ends_on_all_ranks_after_its_state_is_written(
+    data_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """The last rank gets a signal in its fifth step or in the validation after it."""
+
     def stopped() -> None:
         def slow(*arguments: Any) -> None:
             time.sleep(0.5)
             save_tensors(*arguments)
 
+        original, calls = getattr(train_module, name), list[int]()
+
+        def signalled(*arguments: Any) -> Any:
+            calls.append(1)
+            if len(calls) == (5 if name == "training_step" else 1) and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(*arguments)
+
         state_writer.save_tensors = slow
-        signal_after_step(3, signal.SIGTERM)
+        setattr(train_module, name, signalled)
         assert fit(settings(data_folder, tmp_path)).state == "preempted"
         [file] = tmp_path.glob("*/checkpoints/state.safetensors")
-        assert load_tensors(file)[1]["progress"]["step"] == 3
+        assert load_tensors(file)[1]["progress"]["step"] == 5
 
-    in_child(stopped, 0)
+    on_ranks(2, stopped)
 
 
 def test_after_the_last_epoch_the_state_holds_progress_alone(
