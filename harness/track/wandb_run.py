@@ -48,8 +48,11 @@ def start(
         mode, reason = choose_mode()
         values = {**config.to_dict(), **(extra_config or {}), **outside_own_sweep()}
         keywords = init_keywords(config, root, run_id, values)
-    except ValueError as error:
-        raise ConfigError(f"A WANDB_* variable or a settings file of wandb has an invalid value: {error}") from None
+        # wandb.init would refuse them as well, in every mode: the run would then continue without W&B.
+        wandb.Settings(project=keywords.get("project"), run_tags=keywords.get("tags"))
+    except (ValueError, wandb.errors.UsageError) as error:
+        where = "--project, --tags, a WANDB_* variable or a settings file of wandb"
+        raise ConfigError(f"W&B does not accept a value of {where}: {error}") from None
     stop = threading.Event()
 
     def open_run(mode: Any) -> Any:
