@@ -335,17 +335,17 @@ def test_light_and_dark(report_page: Path, reader: Reader) -> None:
         return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(", ")) // 3
 
     def ink_of_a_chart() -> str:
-        chart = page.locator("#effects .plot.drawn .xtick text").first
+        chart = page.locator("#curves .plot.drawn .xtick text").first
         return str(chart.evaluate("one => getComputedStyle(one).fill"))
 
-    page.locator("#effects").scroll_into_view_if_needed()
-    expect(page.locator("#effects .plot.drawn .xtick text").first).to_be_attached()
+    page.locator("#curves").scroll_into_view_if_needed()
+    expect(page.locator("#curves .plot.drawn .xtick text").first).to_be_attached()
     assert lightness() < 50
     button, dark_ink = page.locator("#theme"), ink_of_a_chart()
     button.click()
     expect(button).to_have_text("Theme: light")
     assert lightness() > 200
-    expect(page.locator("#effects .plot .xtick text").first).not_to_have_css("fill", dark_ink)
+    expect(page.locator("#curves .plot .xtick text").first).not_to_have_css("fill", dark_ink)
     page.reload()
     expect(button).to_have_text("Theme: light")
     assert lightness() > 200
