@@ -63,7 +63,7 @@ def start(
         run.define_metric("*", step_metric="step")
         return run
 
-    problems = []
+    tracker, problems = None, []
     # If online fails, the run is kept offline; if that fails too (a full disk), it continues without W&B.
     for attempt in dict.fromkeys((mode, "offline", "disabled")):
         try:
@@ -74,11 +74,9 @@ def start(
         except Exception as error:
             problems.append(f"W&B failed in {attempt} mode ({first_line(error)})")
             shut_down()
-    else:
-        raise AssertionError("a disabled W&B run always opens")
-    if tracker.url:
+    if tracker and tracker.url:
         say(f"W&B: {tracker.url}")
-    elif tracker.offline_folder:
+    elif tracker and tracker.offline_folder:
         reason = "; ".join(problems) or reason
         say(f"{reason}. The run is kept offline; to send it: {sync_command(root, [tracker.offline_folder])}")
     elif problems:

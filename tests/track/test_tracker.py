@@ -496,6 +496,29 @@ for variables, options in (
         assert line.startswith("W&B does not accept a value of --project, --tags, a WANDB_* variable") and value in line
 
 
+def test_a_run_that_wandb_cannot_open_in_any_mode_continues_without_it(
+    environment: dict[str, str], folder: Path
+) -> None:
+    program = """
+import sys
+from pathlib import Path
+import wandb
+from harness import track
+from harness.config import RunConfig
+
+def init(mode, **keywords):
+    raise OSError(f"cannot be opened {mode}")
+
+wandb.init = init
+print(track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id="x"))
+"""
+    assert run(environment | {"WANDB_MODE": "offline"}, folder, program=program) == [
+        "W&B failed in offline mode (cannot be opened offline); W&B failed in disabled mode (cannot be opened disabled)"
+        ". The run continues without W&B.",
+        "None",
+    ]
+
+
 class BrokenRun:
     """A wandb run whose methods raise errors."""
 
