@@ -90,13 +90,15 @@ def value(setting: Any, digits: int = 6) -> str:
 
 
 def number(amount: float | None, digits: int = 4) -> str:
+    """Below 1, it does not round to 1: a score with an error is not perfect."""
     if amount is None:
         return "-"
+    amount = below_one(amount, digits) if digits else amount
     return f"{amount:.{digits}f}" if abs(amount) < 1e6 else f"{amount:.{digits}e}"
 
 
 def span(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{number(low)} to {number(below_one(high))}"
+    return "-" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
 def p_value(p: float | None) -> str:

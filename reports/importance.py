@@ -14,11 +14,12 @@ from reports.collection import Collection
 from reports.stats.setting import SEED
 
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from optuna.study import Study, StudyDirection
     from optuna.trial import FrozenTrial
 
-# The trial queue of an offline sweep.
-STUDY = "study.db"
+# The trial queue of an offline sweep: of one that began on a cluster, and of any other.
+JOURNAL, DATABASE = "journal.log", "study.db"
 
 # The best trials are at least this many.
 FEWEST_BEST = 4
@@ -39,7 +40,7 @@ def importance(collection: Collection) -> Importance | str | None:
     hyperparameter: trials that differ only in it are one, with their mean.
     """
     folders = {collection.folder, *(row.run.path.parent for row in collection.rows)}
-    studies = sorted(folder / STUDY for folder in folders if (folder / STUDY).is_file())
+    studies = [path for folder in sorted(folders) if (path := _study_in(folder))]
     if not studies:
         return None
     if len(studies) > 1:
@@ -51,15 +52,12 @@ def _of(path: Path) -> Importance | str:
     import optuna
     from optuna.exceptions import OptunaError
     from optuna.trial import TrialState
-    from sqlalchemy import URL
     from sqlalchemy.exc import SQLAlchemyError
 
-    # Read only: the sweep may still be running.
-    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = optuna.load_study(study_name=None, storage=url.render_as_string())
+        study = optuna.load_study(study_name=None, storage=_storage(path))
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         of_settings = any(SEED in trial.params for trial in finished)
         if of_settings:
@@ -78,6 +76,22 @@ def _of(path: Path) -> Importance | str:
     if not shares:
         return "Importance needs a setting that all trials of the study chose."
     return Importance({name: float(share) for name, share in shares.items()}, len(finished), best, of_settings)
+
+
+def _study_in(folder: Path) -> Path | None:
+    return next((path for name in (JOURNAL, DATABASE) if (path := folder / name).is_file()), None)
+
+
+def _storage(path: Path) -> str | BaseStorage:
+    """For reading only: the sweep may still be running."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy import URL
+
+    if path.name == JOURNAL:
+        return JournalStorage(JournalFileBackend(str(path)))
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+    return url.render_as_string()
 
 
 def _pooled(direction: StudyDirection, finished: Sequence[FrozenTrial]) -> Study:

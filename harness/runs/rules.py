@@ -103,9 +103,9 @@ def finite_number(value: Any) -> float | None:
     return None
 
 
-def below_one(end: float) -> float:
-    """The upper end of an interval for printing with four digits: below 1, it does not round to 1."""
-    return min(end, 0.9999) if end < 1 else end
+def below_one(end: float, digits: int = 4) -> float:
+    """A score or an end of its interval, for printing with so many digits: below 1, it does not round to 1."""
+    return min(end, 1 - 10**-digits) if end < 1 else end
 
 
 def p_text(p: float, permutations: int) -> str:

@@ -48,8 +48,11 @@ def start(
         mode, reason = choose_mode()
         values = {**config.to_dict(), **(extra_config or {}), **outside_own_sweep()}
         keywords = init_keywords(config, root, run_id, values)
-    except ValueError as error:
-        raise ConfigError(f"A WANDB_* variable or a settings file of wandb has an invalid value: {error}") from None
+        # wandb.init would refuse them as well, in every mode: the run would then continue without W&B.
+        wandb.Settings(project=keywords.get("project"), run_tags=keywords.get("tags"))
+    except (ValueError, wandb.errors.UsageError) as error:
+        where = "--project, --tags, a WANDB_* variable or a settings file of wandb"
+        raise ConfigError(f"W&B does not accept a value of {where}: {error}") from None
     stop = threading.Event()
 
     def open_run(mode: Any) -> Any:
@@ -60,7 +63,7 @@ def start(
         run.define_metric("*", step_metric="step")
         return run
 
-    problems = []
+    tracker, problems = None, []
     # If online fails, the run is kept offline; if that fails too (a full disk), it continues without W&B.
     for attempt in dict.fromkeys((mode, "offline", "disabled")):
         try:
@@ -71,11 +74,9 @@ def start(
         except Exception as error:
             problems.append(f"W&B failed in {attempt} mode ({first_line(error)})")
             shut_down()
-    else:
-        raise AssertionError("a disabled W&B run always opens")
-    if tracker.url:
+    if tracker and tracker.url:
         say(f"W&B: {tracker.url}")
-    elif tracker.offline_folder:
+    elif tracker and tracker.offline_folder:
         reason = "; ".join(problems) or reason
         say(f"{reason}. The run is kept offline; to send it: {sync_command(root, [tracker.offline_folder])}")
     elif problems:

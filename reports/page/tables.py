@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.runs.rules import printable
+from harness.runs.rules import below_one, printable
 from reports import columns
 from reports.collection import Collection
 from reports.page.sections.leaderboard import recorded_scores
@@ -141,7 +141,7 @@ def _text(cell: Cell) -> str:
     """Rounded for reading."""
     if cell is None:
         return "–"
-    return f"{cell:.4g}" if isinstance(cell, float) else printable(cell)
+    return f"{below_one(cell):.4g}" if isinstance(cell, float) else printable(cell)
 
 
 def _harmless(text: str) -> str:

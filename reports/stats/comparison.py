@@ -10,6 +10,7 @@ import numpy as np
 from harness.runs.paired import difference_interval, holm, resampled, swap_test
 from harness.runs.resampling import LEVEL, RESAMPLES, macro_f1
 from harness.runs.rules import printable
+from reports import columns
 from reports.stats import crossed
 from reports.stats.same_images import aligned, obstacle
 from reports.stats.setting import Setting
@@ -38,6 +39,7 @@ class Comparison:
     images: int = 0
     differing: int = 0  # images that the two predict differently, with any seed
     over_seeds: bool = False  # whether seeds were sampled as well as images
+    p_is_least: bool = False  # whether no swap gave as large a difference: p may be smaller
 
     @property
     def comparable(self) -> bool:
@@ -47,6 +49,12 @@ class Comparison:
     def indistinguishable(self) -> bool:
         """Whether the difference is not significant: 5 % chance of any false difference among all comparisons."""
         return self.p_holm is not None and self.p_holm > 1 - LEVEL
+
+    @property
+    def p_text(self) -> str:
+        """Holm's p; "≤" before one that may be smaller."""
+        text = columns.p_value(self.p_holm)
+        return f"≤{text}" if self.p_is_least and not text.startswith("<") else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +105,9 @@ def compare(
         several = max(len(own.scores), len(models.scores)) > 1
         comparisons.append(
             Comparison(
-                other, "", difference, low, high, p, p_holm, len(compared), len(labels), differing, over_seeds=several
+                *(other, "", difference, low, high, p, p_holm, len(compared), len(labels), differing),
+                over_seeds=several,
+                p_is_least=not several and p * (swaps + 1) < 1.5,
             )
         )
     return comparisons

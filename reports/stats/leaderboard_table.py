@@ -104,7 +104,7 @@ class Line:
 
 def _lines(board: Leaderboard) -> Iterator[Line]:
     for row in board.ranked:
-        place, p = str(row.place), columns.p_value(row.comparison.p_holm if row.comparison else None)
+        place, p = str(row.place), row.comparison.p_text if row.comparison else "-"
         setting = row.setting
         of_run = _of_run(setting.best) if len(row.rows) == 1 else ("", "", "")
         yield Line(place, row.settings, seeds_of(row), setting.score, setting.test_f1, p, *of_run)

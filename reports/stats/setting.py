@@ -29,6 +29,9 @@ NOT_SETTINGS = (
     *("log_every", "checkpoint_every", "checkpoint_minutes", "threads", "workers"),
 )
 
+# The same, but a command that repeats the run has them: one machine needs smaller micro-batches than another.
+NOT_COMPUTED = (*NOT_SETTINGS, "micro_batch", "explain", "explain_layer", "verify")
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -131,7 +134,7 @@ def test_f1_of(run: Run) -> Pooled:
 
 def varying(runs: Sequence[Run]) -> tuple[str, ...]:
     """Names of settings with more than one value among the runs, in the order of the configs; the seed is none."""
-    names = dict.fromkeys(name for run in runs for name in run.config if name not in (*NOT_SETTINGS, SEED))
+    names = dict.fromkeys(name for run in runs for name in run.config if name not in (*NOT_COMPUTED, SEED))
     values = {name: {json.dumps(run.config[name]) for run in runs if name in run.config} for name in names}
     return tuple(name for name in names if len(values[name]) > 1)
 
@@ -145,7 +148,7 @@ def _identity(run: Run, by_data: Mapping[str, str]) -> str:
     """Text that is equal for runs of one setting."""
     path = run.config.get("data")
     data = fingerprint(run) or by_data.get(json.dumps(path)) or {"path": path}
-    kept = {name: value for name, value in run.config.items() if name not in (*NOT_SETTINGS, SEED, "data")}
+    kept = {name: value for name, value in run.config.items() if name not in (*NOT_COMPUTED, SEED, "data")}
     return json.dumps([kept, data], sort_keys=True)
 
 

@@ -19,11 +19,12 @@ TESTED_IN_A_RUN = {
 }
 POSITIONS = "A high learning rate destroys the position embedding; a low one keeps it."
 USES_POSITIONS = "uses_positions"
+HIGH = 100  # times the lowest learning rate: a highest one below it says nothing about high ones
 POSITIONS_RULE = (
     "Whether the runs with the lowest and with the highest learning rate use their position embedding, by accuracy "
     "lost when it is shuffled. holds: the one with the lowest does and the one with the highest does not. does not "
-    "hold: the one with the highest does. cannot be told: anything else; a model that does not beat guessing uses "
-    "nothing that could be destroyed."
+    f"hold: the one with the highest does, and its rate is at least {HIGH} times the lowest. cannot be told: anything "
+    "else; a model that does not beat guessing uses nothing that could be destroyed."
 )
 
 
@@ -68,7 +69,7 @@ def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[Stud
     if len(claims) < 2:
         return []
     lowest, highest = min(claims), max(claims)
-    if claims[highest].verdict == HOLDS:
+    if claims[highest].verdict == HOLDS and highest >= HIGH * lowest * (1 - 1e-9):
         verdict = FAILS
     else:
         verdict = HOLDS if (claims[lowest].verdict, claims[highest].verdict) == (HOLDS, FAILS) else OPEN

@@ -51,16 +51,28 @@ class Reader:
     requests: list[str] = field(default_factory=list)
 
     def open(
-        self, address: str | Path, *, width: int = WIDE, dark: bool = False, charts: bool = True, **more: Any
+        self,
+        address: str | Path,
+        *,
+        width: int = WIDE,
+        dark: bool = False,
+        charts: bool = True,
+        idle: bool = True,
+        **more: Any,
     ) -> Page:
-        """`address`: a file, or a URL of 127.0.0.1. Without charts a page loads in a fraction of the time."""
+        """`address`: a file, or a URL of 127.0.0.1. Without charts a page loads in a fraction of the time.
+
+        Without `idle` it never finds time for what nobody has scrolled to, however long a test takes.
+        """
         url = address.as_uri() if isinstance(address, Path) else address
         scheme = "dark" if dark else "light"
         context = self.browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
         context.set_default_timeout(TIMEOUT)
+        if not idle:
+            context.add_init_script("window.requestIdleCallback = () => 0;")
         page = context.new_page()
         if not charts:
-            empty = "globalThis.Plotly = {react: async () => undefined};"
+            empty = "globalThis.Plotly = {react: async (one) => Object.assign(one, {on: () => {}, data: []})};"
             page.route("**/plotly.min.js", lambda route: route.fulfill(body=empty, content_type="text/javascript"))
         page.on("request", lambda request: self._requested(request.url, url))
         page.on("requestfailed", self._request_failed)

@@ -5,6 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from reports.collection import Collection
 from reports.importance import Importance, importance
@@ -104,3 +106,18 @@ def test_the_seed_is_no_hyperparameter(folder: Path) -> None:
     assert isinstance(result, Importance)
     assert (result.trials, result.best, result.of_settings) == (8, 4, True)
     assert set(result.shares) <= {"lr", "augment"} and "lr" in result.shares
+
+
+def test_the_journal_of_a_sweep_on_a_cluster(folder: Path) -> None:
+    path = folder / "s'?#%&"
+    study(path, 12)
+    from_database = found(folder)
+    (path / "study.db").rename(folder / "old.db")
+    journal = path / "journal.log"
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    optuna.copy_study(from_study_name="s", from_storage=f"sqlite:///{folder}/old.db", to_storage=storage)
+    before = journal.read_bytes()
+    assert found(folder) == from_database
+    assert journal.read_bytes() == before
+    journal.write_bytes(b"no journal\n" * 9)
+    assert str(found(folder)).startswith("The study in journal.log cannot be used (")

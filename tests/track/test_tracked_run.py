@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -54,6 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", API_KEY)
         monkeypatch.setenv("WANDB_ERROR_REPORTING", "0")
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "100")
         yield server
     assert server.refused == []
 
@@ -67,7 +69,7 @@ def run(config: RunConfig, prepare: Callable[[], None] = lambda: None) -> int:
 
     child = multiprocessing.get_context("fork").Process(target=command)
     child.start()
-    child.join(120)
+    child.join(600)
     code = child.exitcode
     child.kill()
     assert code is not None, "the run did not end"
@@ -200,6 +202,52 @@ def assert_files_arrived(
     assert data.metadata == {key: value for key, value in manifest["data"].items() if key != "root"}
 
 
+def assert_attention_arrived(server: WandbServer, received: Run, folder: Path) -> None:
+    """Maps and statistics of nine test images as figures and one table."""
+    assert received.summary["positions/verdict"] == "none to keep"
+    assert received.summary["attention/n"] == 9
+
+    images = {key: row for row in received.history for key in row if key.startswith(("attention/", "figures/"))}
+    class_means = [f"class_means_{name}" for name in ("legrad", "relevance", "rollout")]
+    sheets = ("pictures", "confidence", "error", *class_means, "right_wrong")
+    plots = (
+        *("loss_curve", "confusion_matrix", "reliability"),
+        *("attention_heads", "attention_distance", "positions", "position_maps"),
+    )
+    assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
+    # The panels of a W&B report show exactly these keys.
+    assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
+    assert {key for keys in TABLES.values() for key in keys} <= received.summary.keys()
+    assert {*CURVES, *SCORES, *COSTS, *PINNED} <= received.summary.keys()
+    drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]
+    everything = {path.read_bytes() for path in drawn}
+    for key in images.keys() - {"attention/pictures"}:
+        assert received.files[images[key][key]["path"]] in everything, key
+
+    with (folder / "predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    [artifact] = [item for item in server.artifacts if "attention/pictures.table.json" in item.files]
+    assert images["attention/pictures"]["attention/pictures"]["artifact_path"].endswith("attention/pictures.table.json")
+    content = json.loads(artifact.files["attention/pictures.table.json"])
+    table = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    for row, prediction in zip(table, predictions, strict=True):
+        assert [row[key] for key in ("file", "label", "prediction")] == [
+            prediction[key] for key in ("file", "label", "prediction")
+        ]
+        assert row["probability"] == pytest.approx(float(prediction["probability"]), abs=1e-5)
+    for row in table:
+        for column, width in (
+            ("picture", 112),
+            ("map", 112),
+            ("rollout", 112),
+            ("layers", 6 * 56 + 5 * 4),
+            ("heads", 4 * 56 + 3 * 4),
+        ):
+            with Image.open(io.BytesIO(artifact.files[row[column]["path"]])) as image:
+                assert (image.format, image.width) == ("JPEG", width)
+    assert len(artifact.files) == 1 + 5 * 9
+
+
 def labelled(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
     return settings(data_folder, runs, group="small runs", tags="one, two", **changes)
 
@@ -207,10 +255,11 @@ def labelled(data_folder: Path, runs: Path, **changes: Any) -> RunConfig:
 def test_a_run_online(
     data_folder: Path, tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = labelled(data_folder, tmp_path)
+    config = labelled(data_folder, tmp_path, explain="all")
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
     received = assert_everything_arrived(server, folder, config)
+    assert_attention_arrived(server, received, folder)
     assert [artifact.type for artifact in received.used] == ["dataset"]
     output = capfd.readouterr()
     assert f"W&B: {server.url}/{ENTITY}/{track.PROJECT}/runs/{received.name}" in output.out.splitlines()
@@ -229,6 +278,7 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
     assert run(config, killed) == -signal.SIGKILL
     # After this kill nothing is left to train: the last process only tests.
     assert run(config, die_before_test(first=lambda: wait_for_rows(tmp_path / "runs", 7))) == -signal.SIGKILL
+    config = dataclasses.replace(config, explain="all")
     assert run(config) == 0
     assert server.operations == []
 
@@ -240,7 +290,8 @@ def test_a_run_offline_that_was_killed_twice_and_moved(
     with pytest.raises(SystemExit) as end:
         main.main(["sync", str(copy)])
     assert end.value.code == 0
-    assert_everything_arrived(server, copy, config, twice=(6, 7))
+    received = assert_everything_arrived(server, copy, config, twice=(6, 7))
+    assert_attention_arrived(server, received, copy)
 
 
 @pytest.mark.parametrize(("sweep", "code"), [(None, 1), ("abc", 0)])
@@ -298,60 +349,3 @@ def test_a_run_that_stops_too_slowly_is_still_queued_again(
     assert run(config) == 0
     [folder] = tmp_path.iterdir()
     assert_everything_arrived(server, folder, config, twice=(6, 7))
-
-
-@pytest.mark.parametrize("mode", ["online", "offline"])
-def test_attention_arrives_as_figures_and_one_table(
-    data_folder: Path, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    config = labelled(data_folder, tmp_path / "runs", explain="all", epochs=1)
-    monkeypatch.setenv("WANDB_MODE", mode)
-    assert run(config) == 0
-    [folder] = (tmp_path / "runs").iterdir()
-    if mode == "offline":
-        folder = shutil.move(folder, tmp_path / "moved")
-        monkeypatch.delenv("WANDB_MODE")
-        assert track.sync(folder) == 0
-    [received] = server.runs.values()
-    assert received.summary["positions/verdict"] == "none to keep"
-    assert received.summary["attention/n"] == 9
-
-    images = {key: row for row in received.history for key in row if key.startswith(("attention/", "figures/"))}
-    class_means = [f"class_means_{name}" for name in ("legrad", "relevance", "rollout")]
-    sheets = ("pictures", "confidence", "error", *class_means, "right_wrong")
-    plots = (
-        *("loss_curve", "confusion_matrix", "reliability"),
-        *("attention_heads", "attention_distance", "positions", "position_maps"),
-    )
-    assert images.keys() == {f"attention/{name}" for name in sheets} | {f"figures/{name}" for name in plots}
-    # The panels of a W&B report show exactly these keys.
-    assert {key for keys in IMAGES.values() for key in keys} == images.keys() - {"attention/pictures"}
-    assert {key for keys in TABLES.values() for key in keys} <= received.summary.keys()
-    assert {*CURVES, *SCORES, *COSTS, *PINNED} <= received.summary.keys()
-    drawn = [*(folder / "figures").iterdir(), *(folder / "attention" / "sheets").iterdir()]
-    everything = {path.read_bytes() for path in drawn}
-    for key in images.keys() - {"attention/pictures"}:
-        assert received.files[images[key][key]["path"]] in everything, key
-
-    with (folder / "predictions.csv").open() as file:
-        predictions = list(csv.DictReader(file))
-    [artifact] = [item for item in server.artifacts if "attention/pictures.table.json" in item.files]
-    assert images["attention/pictures"]["attention/pictures"]["artifact_path"].endswith("attention/pictures.table.json")
-    content = json.loads(artifact.files["attention/pictures.table.json"])
-    table = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
-    for row, prediction in zip(table, predictions, strict=True):
-        assert [row[key] for key in ("file", "label", "prediction")] == [
-            prediction[key] for key in ("file", "label", "prediction")
-        ]
-        assert row["probability"] == pytest.approx(float(prediction["probability"]), abs=1e-5)
-    for row in table:
-        for column, width in (
-            ("picture", 112),
-            ("map", 112),
-            ("rollout", 112),
-            ("layers", 6 * 56 + 5 * 4),
-            ("heads", 4 * 56 + 3 * 4),
-        ):
-            with Image.open(io.BytesIO(artifact.files[row[column]["path"]])) as image:
-                assert (image.format, image.width) == ("JPEG", width)
-    assert len(artifact.files) == 1 + 5 * 9

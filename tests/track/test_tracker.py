@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,8 @@ from harness.time_limit import waiting_reported
 from harness.track import offline
 from harness.track.settings import seconds_of, wandb_settings
 from tests import ROOT
+from tests.helpers.forked import run_captured
+from tests.helpers.waiting import wait_for
 from tests.helpers.wandb_server import API_KEY, WandbServer
 
 # One training process. Its last line of output holds facts about the tracker.
@@ -36,7 +37,11 @@ from harness.config import RunConfig
 from harness.track import tracker as tracker_module
 
 folder, first, last, ending = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-tracker_module.ANSWER_TIMEOUT = 2
+tracker_module.ANSWER_TIMEOUT = float(os.environ.get("ANSWER_TIMEOUT", 100))
+if ending == "stop":  # wandb asks every 15 s
+    import asyncio
+    from wandb.sdk.lib import run_stopping
+    run_stopping._SLEEP = lambda seconds: asyncio.sleep(0.1)
 config = RunConfig(data="images", recipe="study", **json.loads(os.environ.get("OPTIONS", "{}")))
 tracker = track.start(config, folder, run_id="run-1", extra_config={"classes": 3})
 for step in range(first, last):
@@ -73,6 +78,15 @@ print(json.dumps({"mode": tracker.mode, "url": tracker.url, "cwd": os.getcwd()})
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """wandb, once for all processes that are forked from this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        patch.setenv("WANDB_ERROR_REPORTING", "0")
+        track.preload()
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a user who has never used W&B."""
@@ -85,6 +99,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "PATH": path,
         "PYTHONPATH": str(ROOT),
         "WANDB_ERROR_REPORTING": "0",
+        "WANDB_INIT_TIMEOUT": "100",
     }
 
 
@@ -106,12 +121,22 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+def forked(environment: dict[str, str], *arguments: object, program: str = PROGRAM) -> subprocess.CompletedProcess[str]:
+    """The program in a process that is forked from this one, which has imported all that it needs."""
+
+    def work() -> None:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(environment["HOME"])
+        sys.argv = ["-c", *map(str, arguments)]
+        exec(program, {"__name__": "__main__"})
+
+    return run_captured("program", work, 120)
+
+
 def run(environment: dict[str, str], *arguments: object, program: str = PROGRAM) -> list[str]:
     """Lines that the program prints, except "Waiting ..."; it must not write to stderr."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, cwd=environment["HOME"]
-    )
+    done = forked(environment, *arguments, program=program)
     assert (done.returncode, done.stderr) == (0, "")
     return [line for line in done.stdout.splitlines() if not line.startswith("Waiting ")]
 
@@ -174,9 +199,7 @@ def test_a_killed_resumed_and_copied_offline_run_arrives_completely(
     environment: dict[str, str], server: WandbServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment |= {"WANDB_MODE": "offline"}
-    killed = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), "2", "4", "kill"], env=environment, timeout=120
-    )
+    killed = forked(environment, folder, 2, 4, "kill")
     assert killed.returncode == -signal.SIGKILL
     [line, _] = run(environment, folder, 4, 6, "finish")
     assert line.startswith("W&B is set to offline. The run is kept offline; to send it: cd '")
@@ -202,7 +225,7 @@ def test_a_killed_resumed_and_copied_offline_run_arrives_completely(
 def test_a_server_that_fails_during_a_run_loses_nothing(
     environment: dict[str, str], server: WandbServer, folder: Path
 ) -> None:
-    environment |= {"WANDB_FINISH_TIMEOUT": "2"}
+    environment |= {"WANDB_FINISH_TIMEOUT": "2", "ANSWER_TIMEOUT": "2"}
     command = [sys.executable, "-c", PROGRAM, str(folder), "2", "4", "pause"]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -234,7 +257,8 @@ def test_the_death_of_wandbs_service_process_loses_nothing_logged_before(
     environment: dict[str, str], server: WandbServer, folder: Path
 ) -> None:
     """The kernel kills it like this if memory runs out. Earlier rows and the checkpoint arrive later."""
-    error, hint, _ = run(environment | {"WANDB_MODE": "offline"}, folder, 2, 4, "core")[1:]
+    variables = {"WANDB_MODE": "offline", "ANSWER_TIMEOUT": "2"}
+    error, hint, _ = run(environment | variables, folder, 2, 4, "core")[1:]
     assert error.startswith("W&B: ")
     command_line = hint.removeprefix("W&B did not receive everything. To send the rest: ")
     subprocess.run(command_line, shell=True, env=environment, check=True, capture_output=True, timeout=120)
@@ -399,9 +423,11 @@ import os, sys
 from pathlib import Path
 from harness import track
 from harness.config import RunConfig
+from harness.track import tracker as tracker_module
 
 def print_answer(run_id):
     tracker = track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id=run_id, say=lambda line: None)
+    tracker_module.SHUTDOWN_TIMEOUT = 1 if run_id == "cut-off" else 100
     print("started", flush=True)
     sys.stdin.readline()
     print(tracker.asked_to_stop(), flush=True)
@@ -442,22 +468,55 @@ for run_id in ("running", "stopped", "cut-off"):
     assert server.operations.count("RunStoppedStatus") == 2
 
 
-def test_an_invalid_variable_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
+def test_what_wandb_does_not_accept_is_a_usage_error(environment: dict[str, str], folder: Path) -> None:
+    """wandb.init refuses it in every mode: the whole run would be without W&B."""
     program = """
-import sys
+import os, sys
 from pathlib import Path
 from harness import track
 from harness.config import RunConfig
 from harness.errors import ConfigError
 
-try:
-    track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id="x")
-except ConfigError as error:
-    print(error)
+for variables, options in (
+    ({"WANDB_MODE": "onlin"}, {}),
+    ({"WANDB_PROJECT": "team/zoo"}, {}),
+    ({}, {"project": "team/zoo"}),
+    ({}, {"tags": "short, " + "long" * 20}),
+):
+    os.environ |= variables
+    try:
+        track.start(RunConfig(data="images", **options), Path(sys.argv[1]), run_id="x", say=lambda line: None)
+    except ConfigError as error:
+        print(" ".join(str(error).split()))
+    for variable in variables:
+        del os.environ[variable]
 """
-    lines = run(environment | {"WANDB_MODE": "onlin"}, folder, program=program)
-    assert "WANDB_" in lines[0]
-    assert "onlin" in "".join(lines)
+    lines = run(environment | {"WANDB_MODE": "offline"}, folder, program=program)
+    for line, value in zip(lines, ("onlin", "'team/zoo'", "'team/zoo'", "80 characters"), strict=True):
+        assert line.startswith("W&B does not accept a value of --project, --tags, a WANDB_* variable") and value in line
+
+
+def test_a_run_that_wandb_cannot_open_in_any_mode_continues_without_it(
+    environment: dict[str, str], folder: Path
+) -> None:
+    program = """
+import sys
+from pathlib import Path
+import wandb
+from harness import track
+from harness.config import RunConfig
+
+def init(mode, **keywords):
+    raise OSError(f"cannot be opened {mode}")
+
+wandb.init = init
+print(track.start(RunConfig(data="images"), Path(sys.argv[1]), run_id="x"))
+"""
+    assert run(environment | {"WANDB_MODE": "offline"}, folder, program=program) == [
+        "W&B failed in offline mode (cannot be opened offline); W&B failed in disabled mode (cannot be opened disabled)"
+        ". The run continues without W&B.",
+        "None",
+    ]
 
 
 class BrokenRun:
@@ -518,15 +577,16 @@ def test_time_limits_are_short_and_variables_take_precedence(monkeypatch: pytest
 
 def test_waiting_is_reported_only_after_a_while() -> None:
     lines: list[str] = []
-    with waiting_reported(lines.append, "short", 0.2):
+    with waiting_reported(lines.append, "short", 600):
         pass
-    with waiting_reported(lines.append, "long", 0.2):
-        time.sleep(0.5)
+    with waiting_reported(lines.append, "long", 0.01):
+        assert wait_for(lambda: lines, 60)
     assert lines == ["long"]
 
 
 def test_importing_the_module_does_not_import_wandb(environment: dict[str, str]) -> None:
-    assert run(environment, program="import harness.track, sys; print('wandb' in sys.modules)") == ["False"]
+    code = "import harness.track, sys; print('wandb' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "False\n"
 
 
 @pytest.mark.parametrize(

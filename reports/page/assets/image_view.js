@@ -154,7 +154,7 @@ const imageView = (() => {
 
   dialog.addEventListener("click", ({ target }) => {
     const { dataset } = target.closest("button") ?? {};
-    if (target === dialog || dataset?.close != null) dialog.close();
+    if (dataset?.close != null) dialog.close();
     else if (dataset?.step) step(Number(dataset.step));
     else if (dataset?.scale != null) {
       state.settings.scale = state.settings.scale === "own" ? "shared" : "own";
@@ -164,6 +164,7 @@ const imageView = (() => {
       show();
     }
   });
+  report.closeBeside(dialog);
   dialog.addEventListener("keydown", (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;

@@ -67,7 +67,7 @@ const panel = (() => {
   // Esc and the Close button close a dialog; the state follows.
   for (const dialog of document.querySelectorAll("dialog.panel")) {
     dialog.addEventListener("close", () => state.now.view === dialog.dataset.view && state.change("close"));
-    dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+    report.closeBeside(dialog);
   }
 
   return { open, close, leave, heading, part, details, table, facts, copy, commands, lines };

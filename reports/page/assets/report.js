@@ -62,6 +62,17 @@ const report = (() => {
     return made;
   }
 
+  // A press beside an open dialog closes it; one between its parts does not, nor one that began inside, to select text.
+  function closeBeside(dialog) {
+    const isBeside = ({ target, clientX, clientY }) => {
+      const { left, right, top, bottom } = dialog.getBoundingClientRect();
+      return target === dialog && !(clientX >= left && clientX <= right && clientY >= top && clientY <= bottom);
+    };
+    let beganBeside = false;
+    dialog.addEventListener("pointerdown", (event) => (beganBeside = isBeside(event)));
+    dialog.addEventListener("click", (event) => beganBeside && isBeside(event) && dialog.close());
+  }
+
   function percent(share) {
     return share == null ? "unknown" : `${Number((100 * share).toPrecision(3))} %`;
   }
@@ -161,7 +172,10 @@ const report = (() => {
       (entries) => {
         for (const { isIntersecting, target } of entries) {
           if (!isIntersecting) continue;
-          for (const [id, link] of links) link.toggleAttribute("aria-current", id === target.id);
+          for (const [id, link] of links) {
+            if (id === target.id) link.setAttribute("aria-current", "true");
+            else link.removeAttribute("aria-current");
+          }
         }
       },
       { rootMargin: "-15% 0px -75% 0px" },
@@ -197,7 +211,7 @@ const report = (() => {
   });
 
   return {
-    script, load, loadAgain, deliver, element, percent, notify, colour,
+    script, load, loadAgain, deliver, element, closeBeside, percent, notify, colour,
     onThemeChange: (listener) => listeners.push(listener),
   };
 })();

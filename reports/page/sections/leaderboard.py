@@ -100,7 +100,7 @@ def _lines(
         "seeds": seeds_of(row),
         "seeds_order": setting.score.n,
         "settings": cells,
-        "p": columns.p_value(row.comparison.p_holm) if row.comparison else "",
+        "p": Cell(row.comparison.p_text.strip("-"), row.comparison.p_holm) if row.comparison else Cell(""),
     }
     if several:
         states = Counter(printable(one.run.state) for one in row.rows)
@@ -124,7 +124,7 @@ def _lines(
             "seeds": f"seed {columns.value(one.run.config.get(SEED))}",
             "seeds_order": 1,
             "settings": cells,
-            "p": "",
+            "p": Cell(""),
         }
         yield (of_seed if several else of_setting) | _of_run(one, shown)
 

@@ -80,6 +80,14 @@ def test_the_verdict(sweep: Path) -> None:
     assert said.endswith("lr 1e-05, augment standard, batch size 16")
 
 
+def test_a_verdict_with_an_error_does_not_say_1(tmp_path: Path) -> None:
+    run = write(tmp_path / "a", 1.0, 0)
+    scores = {"test/f1": 0.9997, "test/f1_low": 0.9983, "test/f1_high": 0.99996}
+    (run.path / "summary.json").write_text(json.dumps(run.summary | scores))
+    said = Page(build(tmp_path)).text_of("verdict")
+    assert "0.999 test macro F1 95 % interval 0.998 to 0.999" in said
+
+
 def test_the_leaderboard_has_every_run_and_its_numbers(sweep: Path) -> None:
     index = build(sweep)
     page = Page(index)

@@ -75,7 +75,7 @@ def test_text_from_elsewhere_stays_text(report_page: Path, reader: Reader) -> No
 
 
 def test_the_first_view_is_small(report_page: Path, reader: Reader) -> None:
-    page = reader.open(report_page)
+    page = reader.open(report_page, idle=False)
     page.wait_for_load_state("load")
     expect(page.locator("#leaderboard .board tbody tr").first).to_be_visible()
     root = report_page.parent
@@ -127,6 +127,11 @@ def test_sorting(report_page: Path, reader: Reader) -> None:
     head.get_by_role("button").press("Enter")
     expect(head).to_have_attribute("aria-sort", "ascending")
     assert column(page, "validation F1") == [*reversed(scores), "–", "–"]
+    p, order = page.locator("table.board th button", has_text=re.compile("^p$")), []
+    for _ in range(2):
+        p.click()
+        order.append(column(page, "p"))
+    assert order[1] == [*reversed(order[0][:4]), "", "", ""] and order[1][0] == "<0.001"
     page.locator("table.board th", has_text="lr").get_by_role("button").press("Space")
     assert column(page, "lr") == ["1e-05", "1e-05", "1e-05", "0.0001", "0.001", "0.1", "1"]
     assert page.locator("table.board th[aria-sort]").all_inner_texts() == ["lr"]
@@ -330,17 +335,17 @@ def test_light_and_dark(report_page: Path, reader: Reader) -> None:
         return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(", ")) // 3
 
     def ink_of_a_chart() -> str:
-        chart = page.locator("#effects .plot.drawn .xtick text").first
+        chart = page.locator("#curves .plot.drawn .xtick text").first
         return str(chart.evaluate("one => getComputedStyle(one).fill"))
 
-    page.locator("#effects").scroll_into_view_if_needed()
-    expect(page.locator("#effects .plot.drawn .xtick text").first).to_be_attached()
+    page.locator("#curves").scroll_into_view_if_needed()
+    expect(page.locator("#curves .plot.drawn .xtick text").first).to_be_attached()
     assert lightness() < 50
     button, dark_ink = page.locator("#theme"), ink_of_a_chart()
     button.click()
     expect(button).to_have_text("Theme: light")
     assert lightness() > 200
-    expect(page.locator("#effects .plot .xtick text").first).not_to_have_css("fill", dark_ink)
+    expect(page.locator("#curves .plot .xtick text").first).not_to_have_css("fill", dark_ink)
     page.reload()
     expect(button).to_have_text("Theme: light")
     assert lightness() > 200
@@ -360,7 +365,7 @@ def test_it_prints(report_page: Path, reader: Reader) -> None:
         page.wait_for_timeout(100)
         if all(any(name in url for url in reader.requests) for name in names):
             break
-    page.wait_for_timeout(200)  # the last one is read
+    page.wait_for_function("!document.querySelector('head script[src^=\"data/\"]')")  # the last one is read
     assert page.locator(".plot.drawn").count() == 0
     content = page.pdf(prefer_css_page_size=True, print_background=True)
     assert content.startswith(b"%PDF-") and len(content) > 50_000

@@ -51,7 +51,7 @@ def write_many(folder: Path) -> Path:
 @pytest.mark.slow
 def test_two_hundred_runs_of_five_hundred_images(tmp_path: Path, reader: Reader) -> None:
     runs = write_many(tmp_path / "runs")
-    page = reader.open(build(runs))
+    page = reader.open(build(runs, gallery=4))
     expect(page.locator("#leaderboard [data-count]")).to_have_text(f"{RUNS} runs")
 
     page.get_by_label("Filter").fill("run-123")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli.main import main
+from reports import columns
 from reports.collection import collect
 from reports.page.tables import Table, as_csv, as_latex, as_markdown, runs_table, settings_table
 from tests.helpers.seeds import ERRORS, SCORES, write_seeds
@@ -45,6 +46,16 @@ def test_text_of_others_is_neither_a_formula_nor_markup() -> None:
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_a_score_with_an_error_is_not_rounded_to_1() -> None:
+    assert [columns.number(score) for score in (0.99996, 1.0, 1.00004, 0.99994, -0.5)] == [
+        *("0.9999", "1.0000", "1.0000", "0.9999", "-0.5000")
+    ]
+    assert (columns.number(0.9996, 3), columns.number(0.7, 0)) == ("0.999", "1")
+    assert columns.span(0.99996, 0.99999) == "0.9999 to 0.9999"
+    table = Table("x", ("F1",), ((0.99996,), (1.0,)))
+    assert as_markdown(table).splitlines()[2:] == ["| 0.9999 |", "| 1 |"]
 
 
 def test_the_command_writes_them_beside_the_page(tmp_path: Path) -> None:

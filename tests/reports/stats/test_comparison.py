@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -149,6 +150,10 @@ def test_best_against_better_and_worse_runs(tmp_path: Path) -> None:
     alone = compare(best, [others[2]])[0]
     assert (alone.low, alone.high, alone.p, alone.p_holm) == (far.low, far.high, far.p, far.p)
     assert far.p_holm == pytest.approx(4 * far.p)
+    # No swap was as far, of 10,000: their p may be smaller.
+    assert [one.p_is_least for one in found] == [False, False, True, True]
+    assert (far.p_text, close.p_text) == ("<0.001", f"{close.p_holm:.3f}")
+    assert dataclasses.replace(far, p_holm=0.0123).p_text == "≤0.012"
 
 
 def test_order_of_pictures_and_classes_does_not_matter(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.config import RunConfig
 from harness.runs.paired import holm
 from reports.runs import read_runs
 from reports.stats.leaderboard import leaderboard, to_json
 from reports.stats.leaderboard_table import render, wide_columns
-from reports.stats.setting import Setting, ranked, settings_of
+from reports.stats.setting import NOT_COMPUTED, Setting, ranked, settings_of
 from tests.helpers.seeds import write_seed, write_seeds
 from tests.reports.stats.test_leaderboard import write
 
@@ -87,6 +89,19 @@ def test_what_makes_a_setting(tmp_path: Path) -> None:
     (failed.path / "manifest.json").write_text("{}")  # it ended before it had read its data
     named = [[run.name for run in setting.all_runs] for setting in settings(tmp_path)]
     assert named == [["e"], ["d"], ["c"], ["b", "a", "f"]]
+
+
+def test_seeds_that_were_explained_or_computed_in_other_parts_are_of_one_setting(tmp_path: Path) -> None:
+    others = [{"explain": "all"}, {"explain": "none", "micro_batch": 4}, {"explain": "all", "verify": True}]
+    for seed, config in enumerate(others):
+        write(tmp_path / f"a{seed}", 0.5, lr=1e-4, seed=seed, **config)
+    board = leaderboard(read_runs(tmp_path))
+    assert [len(row.rows) for row in board.ranked] == [3]
+    assert board.settings == ()
+    # As for the identity of a run; a recipe is shown, because the settings that it stands for are many.
+    computed = {field.name for field in dataclasses.fields(RunConfig) if field.metadata["identity"]}
+    assert {field.name for field in dataclasses.fields(RunConfig)} - computed <= {*NOT_COMPUTED, "recipe"}
+    assert computed & {*NOT_COMPUTED} == {"name"}
 
 
 def test_unfinished_seeds_are_counted_and_not_waited_for(tmp_path: Path) -> None:

@@ -50,3 +50,9 @@ def test_of_runs_that_predict_one_class_nothing_can_be_told_in_any_row() -> None
     found = study_claims(runs)
     assert [claim.verdict for claim in found] == [OPEN] * 4
     assert found[0].numbers[1] == f"the best verified run; of 1 other: {OPEN} (1)"
+
+
+def test_rates_that_are_close_say_nothing_about_high_ones() -> None:
+    [close], [apart] = (study_claims([run(1e-5, HOLDS), run(high, HOLDS)]) for high in (3e-4, 1e-3))
+    assert (close.verdict, apart.verdict) == (OPEN, FAILS)
+    assert "at least 100 times the lowest" in close.rule
