@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,6 @@ from harness.data.augment import centre_crop
 from harness.data.data_change import what_changed
 from harness.data.dataset import Dataset, open_dataset
 from harness.data.decode import DecodeError
-from harness.data.folder_scan import EXTENSIONS
 from harness.data.image_folder import load_image_folder
 from harness.data.resize import Resize, decode_resized, resized
 from harness.errors import DataError, HarnessError, InfeasibleError, summarise
@@ -31,6 +29,7 @@ from harness.files import not_a_file
 from harness.launch.cores import usable_cores
 from harness.model.preprocessing import Preprocessing
 from harness.model.vit import build_model
+from harness.prediction import Prediction, failed
 from harness.runs.folder import BEST, RunFolder, check_exists
 from harness.runs.intervals import score_intervals
 from harness.runs.reading import refuse_links
@@ -118,70 +117,6 @@ def evaluate_again(
     return results | {"test/temperature": temperature(predictions.labels, predictions.logits)}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model predicts for one image; without probabilities if it cannot be used, and `problem` says why."""
-
-    path: Path
-    probabilities: np.ndarray  # (C,) float64, empty if there is a problem
-    problem: str = ""
-
-    def top(self, count: int) -> list[tuple[int, float]]:
-        """The (class index, probability) pairs of the most probable classes; of equal ones, the first class first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(int(index), float(self.probabilities[index])) for index in order]
-
-
-def find_images(paths: Iterable[Path]) -> Iterator[Prediction | Path]:
-    """The images that files, folders and glob patterns name, each once; a Prediction with a problem for the rest.
-
-    The images of a folder and the matches of a pattern are sorted. Links to folders are not followed.
-    """
-    known: set[Path] = set()
-    for path in paths:
-        for image in _images_of(path):
-            key = (image.path if isinstance(image, Prediction) else image).absolute()
-            if key not in known:
-                known.add(key)
-                yield image
-
-
-def _images_of(path: Path) -> Iterator[Prediction | Path]:
-    if (path / "config.json").is_file() and (path / "summary.json").is_file():
-        # runs/lr0.0001* may match two: the figures of the second are not what to predict.
-        yield _failed(path, "it is a run folder, not a folder of images")
-    elif path.is_dir():
-        yield from _images_in(path)
-    elif os.path.lexists(path) or not glob.has_magic(str(path)):
-        yield path
-    elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns)
-        for match in map(Path, matches):
-            yield from _images_in(match) if match.is_dir() else [match]
-    else:
-        yield _failed(path, "the pattern matches no file")
-
-
-def _images_in(folder: Path) -> Iterator[Prediction | Path]:
-    """Images in a folder and below it, without hidden ones."""
-    unlisted: list[OSError] = []
-    files = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=unlisted.append)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
-    ]
-    images = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    yield from sorted(images)
-    for error in unlisted:
-        yield _failed(Path(error.filename), f"the folder cannot be listed ({(error.strerror or '').lower()})")
-    if not images and not unlisted:
-        yield _failed(folder, f"the folder holds no images ({', '.join(EXTENSIONS)})")
-
-
-def _failed(path: Path, problem: str) -> Prediction:
-    return Prediction(path, np.empty(0), problem)
-
-
 class Predictor:
     """A run's best checkpoint, on the GPU if there is one. Raises HarnessError if there is no checkpoint."""
 
@@ -213,13 +148,13 @@ class Predictor:
         if isinstance(image, Prediction):
             return image
         if problem := not_a_file(image):
-            return _failed(image, problem)
+            return failed(image, problem)
         try:
             return torch.from_numpy(crop_of(image, self.preprocessing))
         except DecodeError as error:
-            return _failed(image, error.reason)
+            return failed(image, error.reason)
         except MemoryError:
-            return _failed(image, "there is not enough memory to decode it")
+            return failed(image, "there is not enough memory to decode it")
 
 
 def crop_of(image: str | os.PathLike[str] | Image.Image, preprocessing: Preprocessing) -> np.ndarray:

@@ -34,7 +34,7 @@ from harness.runs.training_row import training_row
 from harness.training import preflight
 from harness.training.checkpoint import best_scores, save_best
 from harness.training.class_weights import class_weights
-from harness.training.dataloaders import keep_on_device, open_batches
+from harness.training.dataloaders import check_same_images, keep_on_device, open_batches
 from harness.training.distributed import Processes
 from harness.training.failures import in_words
 from harness.training.loss import training_loss
@@ -124,6 +124,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     loaded = processes.main_first(lambda: build_model(config, len(run.image_folder.classes)))
     limit_threads(loaded.model, largest_micro_batch(config, processes.world), config, processes)
     data = processes.main_first(lambda: open_dataset(run.image_folder, preprocessing, config), each_node=True)
+    check_same_images(data, processes)
     probe = None
     if config.head_init == "probe":
         probe = start_from_probe(run_logger.folder.checkpoints / PROBE, loaded, data, config, processes)

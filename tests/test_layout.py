@@ -26,6 +26,7 @@ LAYERS = (
     ("harness.doctor", "harness.training"),
     ("harness.evaluate", "harness.runs"),
     ("harness.probe",),
+    ("harness.prediction",),
     ("harness.predict",),
     ("harness.explain",),
     ("harness.evidence",),

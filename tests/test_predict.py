@@ -18,7 +18,8 @@ from harness.explain import standalone
 from harness.explain.output_folder import OutputFolder
 from harness.model.pretrained import DEMO_FILE
 from harness.model.weights_file import read_weights
-from harness.predict import Prediction, Predictor, best_of, find_images, initial_model
+from harness.predict import Predictor, best_of, initial_model
+from harness.prediction import Prediction, find_images
 from harness.train import Outcome, fit
 from harness.training.checkpoint import load_tensors, save_tensors
 from tests.conftest import write_folder

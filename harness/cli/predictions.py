@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from harness.errors import HarnessError, printable
-from harness.predict import Prediction
+from harness.prediction import Prediction
 from harness.training.metrics import write_csv
 
 

@@ -67,7 +67,8 @@ def predict(run_folder: Path, paths: tuple[Path, ...], top: int, csv_file: Path 
     if csv_file and as_json:
         raise ConfigError("--csv and --json cannot be combined; give one of them.")
     from harness.cli.predictions import print_json, print_text, write_table
-    from harness.predict import Prediction, Predictor, find_images
+    from harness.predict import Predictor
+    from harness.prediction import Prediction, find_images
 
     predictor = Predictor(run_folder)
     failed = 0

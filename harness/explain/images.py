@@ -14,7 +14,8 @@ from harness.data.decode import DecodeError
 from harness.errors import DataError, summarise
 from harness.files import not_a_file
 from harness.model.preprocessing import Preprocessing
-from harness.predict import Prediction, crop_of, find_images
+from harness.predict import crop_of
+from harness.prediction import Prediction, find_images
 from harness.runs.rules import printable
 
 # What an image is drawn from: its number to uint8 (S, S, 3).

@@ -14,6 +14,7 @@ from harness.data.eval_loader import EvalBatches
 from harness.data.loader import TrainBatches
 from harness.data.policies import POLICIES
 from harness.data.prefetch import LoaderProcess
+from harness.errors import SurroundingsError
 from harness.launch.cores import usable_cores
 from harness.model.architectures import entry_of
 from harness.model.drop_path import drop_path_rates
@@ -35,6 +36,16 @@ class Batches:
     train: TrainBatches
     val: EvalBatches
     test: EvalBatches
+
+
+def check_same_images(data: Dataset, processes: Processes) -> None:
+    """Raises SurroundingsError if a node has other images: ranks would train on different data, or wait for ever."""
+    own = data.fingerprint, sorted(data.skipped)
+    if processes.any(own != processes.from_main(own)):
+        raise SurroundingsError(
+            f"{data.root} does not hold the same readable images on every node of this run. Copy the folder to the "
+            "nodes again, or use one on a disk that they share."
+        )
 
 
 def keep_on_device(data: Dataset, config: RunConfig, processes: Processes) -> Dataset:

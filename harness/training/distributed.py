@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
+import platform
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -140,20 +141,29 @@ class Processes:
     def main_first(self, work: Callable[[], T], *, each_node: bool = False) -> T:
         """Do `work` on every rank, first on the main process: the others reuse what it decoded or downloaded.
 
-        With `each_node`, the first rank of each other node does not wait for it: work that nodes divide. The other
-        ranks of that node begin when the main process has finished.
+        With `each_node`, the first rank of each other node does not wait for it: work that nodes divide. An error on
+        any rank is raised on all of them.
         """
         if self._group is None:
             return work()
         is_first = self.is_main or (each_node and self.accelerator.is_local_main_process)
-        result: Any = None
-        error: HarnessError | None = None
-        if is_first:
+        result, error = _attempt(work) if is_first else (None, None)
+        self._raise_first(error)
+        if not is_first:
             result, error = _attempt(work)
-        error = self.from_main(error) or error
-        if error is not None:
-            raise error
-        return result if is_first else work()
+        self._raise_first(error)
+        return cast(T, result)
+
+    def _raise_first(self, error: HarnessError | None) -> None:
+        """Raise the error of the first rank that has one, on every rank; that of another node names the node."""
+        ends: list[Any] = [None] * self.world
+        dist.all_gather_object(ends, (platform.node(), error), group=self._group)
+        main_node = ends[0][0]
+        for node, failed in ends:
+            if failed is not None and node != main_node:
+                raise type(failed)(f"{problem} (on {node})" for problem in failed.problems)
+            if failed is not None:
+                raise failed
 
     def from_main(self, value: Any) -> Any:
         """The main process's value, on every rank."""

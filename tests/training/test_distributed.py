@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import os
+import platform
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness import train as train_module
 from harness.config import RunConfig
+from harness.data.decode import read_below
 from harness.data.loader import Batch
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, SurroundingsError
 from harness.train import fit
 from harness.training import distributed
 from harness.training.distributed import Processes, choose_precision
@@ -136,6 +141,46 @@ def test_the_first_rank_of_each_node_starts_at_once_and_the_others_wait(tmp_path
             own.close()
 
     on_ranks(4, work)
+
+
+@pytest.mark.parametrize("failing", [2, 3])  # the first rank of the other node, and one that waits for it
+def test_an_error_on_another_node_is_raised_on_all_ranks(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        rank = int(os.environ["RANK"])
+        os.environ["LOCAL_RANK"] = str(rank % 2)
+        monkeypatch.setattr(platform, "node", lambda: f"node{rank // 2}")
+        own = Processes(RunConfig(data="images", weights="none", threads=1))
+
+        def refuse() -> None:
+            if rank == failing:
+                raise DataError(["a.png is missing", "b.png is missing"])
+
+        try:
+            with pytest.raises(DataError) as refused:
+                own.main_first(refuse, each_node=True)
+            assert refused.value.problems == ("a.png is missing (on node1)", "b.png is missing (on node1)")
+        finally:
+            own.close()
+
+    on_ranks(4, work)
+
+
+def test_a_node_whose_folder_holds_another_image_ends_the_run(data_folder: Path, tmp_path: Path) -> None:
+    """In its copy one image is another, and its own cache: the other node's images are not read there."""
+    copy = tmp_path / "copy"
+    shutil.copytree(data_folder, copy)
+    first, second, *_ = sorted(copy.glob("train/class 1/*.png"))
+    first.write_bytes(second.read_bytes())
+
+    def work() -> None:
+        if os.environ["RANK"] == "1":
+            os.environ["HARNESS_CACHE_DIR"] = str(tmp_path / "cache of the other node")
+            opened, read = train_module.open_dataset, functools.partial(read_below, copy)
+            train_module.open_dataset = lambda folder, *rest: opened(dataclasses.replace(folder, read=read), *rest)
+        with pytest.raises(SurroundingsError, match="does not hold the same readable images on every node"):
+            fit(settings(data_folder, tmp_path / "runs"))
+
+    on_ranks(2, work)
 
 
 @pytest.mark.parametrize(("as_on", "exchange"), [("CPUs", "waited for"), ("GPUs", "not waited for")])
