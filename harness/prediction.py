@@ -42,7 +42,7 @@ def find_images(paths: Iterable[Path]) -> Iterator[Prediction | Path]:
 
 
 def _images_of(path: Path) -> Iterator[Prediction | Path]:
-    if (path / "config.json").is_file() and (path / "summary.json").is_file():
+    if all(os.path.isfile(path / name) for name in ("config.json", "summary.json")):  # noqa: PTH113 (no error)
         # runs/lr0.0001* may match two: the figures of the second are not what to predict.
         yield failed(path, "it is a run folder, not a folder of images")
     elif path.is_dir():

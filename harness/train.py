@@ -135,7 +135,6 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
     state = TrainState(loaded.model, config, processes.accelerator, loss, total_steps)
     data = keep_on_device(data, config, processes)
     batches = open_batches(data, preprocessing, config, processes, loss_weights)
-    run_logger.inputs(data, loaded, loss_weights)
 
     # Start, or resume.
     state_file, best_file = run_logger.folder.checkpoints / STATE, run_logger.folder.checkpoints / BEST
@@ -149,6 +148,7 @@ def _train_and_test(run: RunContext) -> dict[str, Any]:
         state.progress.best = stored
     progress = state.progress
     progress.start_with(processes.world, config)
+    run_logger.inputs(data, loaded, loss_weights)  # not of a run that is refused because they have changed
     run_logger.resume(progress, total_steps)
     if state.average and (shortfall := state.average.shortfall(total_steps)):
         run_logger.console.say(shortfall)

@@ -50,9 +50,7 @@ def importance(collection: Collection) -> Importance | str | None:
 
 def _of(path: Path) -> Importance | str:
     import optuna
-    from optuna.exceptions import OptunaError
     from optuna.trial import TrialState
-    from sqlalchemy.exc import SQLAlchemyError
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -69,7 +67,7 @@ def _of(path: Path) -> Importance | str:
         best = max(FEWEST_BEST, len(finished) // 10)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best / len(finished))
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    except (OptunaError, SQLAlchemyError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # whatever Optuna raises for a study that is damaged
         return f"The study in {path.name} cannot be used ({str(error).partition(chr(10))[0]})."
     finally:
         optuna.logging.set_verbosity(level)

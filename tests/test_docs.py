@@ -214,7 +214,7 @@ def run_forked(line: str, folder: Path, env: dict[str, str], seconds: float = 30
 
 
 def is_forked(page: Path, line: str) -> bool:
-    """Whether a command needs no program. The README's are started as a reader starts them."""
+    """Whether a command needs no program. The README's are started as a reader starts them, but for its images."""
     return page != README and line.startswith("harness ")
 
 

@@ -22,12 +22,12 @@ from safetensors.torch import load_file
 from harness import train as train_module
 from harness.config import RunConfig
 from harness.errors import ConfigError, TrainingError
-from harness.launch.launch import free_port
 from harness.options import arguments, parse
 from harness.runs.folder import RunFolder
 from harness.runs.logger import RunLogger
 from harness.train import Outcome, fit
 from harness.training.checkpoint import load_tensors
+from tests.helpers.ports import free_ports
 
 # A child forked from here starts in milliseconds, with everything imported. Safe, for no test uses several threads.
 fork = multiprocessing.get_context("fork")
@@ -98,7 +98,7 @@ def on_ranks(world: int, work: Callable[[], Any]) -> None:
 
 def exit_codes(world: int, work: Callable[[], Any]) -> list[int | None]:
     """How forked children end that do this work; several of them are the ranks of a process group."""
-    port = free_port()
+    [port] = free_ports(1)
 
     def child(rank: int) -> None:
         if world > 1:
@@ -110,10 +110,12 @@ def exit_codes(world: int, work: Callable[[], Any]) -> list[int | None]:
     children = [fork.Process(target=child, args=(rank,)) for rank in range(world)]
     for process in children:
         process.start()
+    codes = []
     for process in children:
         process.join(120)
+        codes.append(process.exitcode)  # None of one that hangs
         process.kill()
-    return [process.exitcode for process in children]
+    return codes
 
 
 def signal_after_step(step: int, signum: int) -> None:

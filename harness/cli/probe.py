@@ -107,7 +107,9 @@ def _table(results: list[BackboneResult], settings: dict[str, Any]) -> str:
         for result in ranked
     ]
     best, place = ranked[0], Path(settings["data"]).absolute().name
-    given = {name: value for name, value in settings.items() if value not in (None, "fail")}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given.get("bad_images") == "fail":  # the default
+        del given["bad_images"]
     chosen = {**given, "model": best.model, "weights": best.weights, "head_init": "probe"}
     command = [
         "harness",

@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 from harness.doctor.check import GB, Check, succeeds_within
+from harness.errors import ConfigError
+from harness.files import expanded
 from harness.launch.control_groups import available_memory, total_memory
 from harness.launch.cores import cpu_quota, omp_threads, usable_cores
 from harness.launch.gpus import count_gpus
@@ -61,7 +63,10 @@ def ports() -> Check:
 
 
 def disk(name: str, folder: Path, option: str) -> Check:
-    folder = folder.expanduser().absolute()
+    try:
+        folder = expanded(folder)
+    except ConfigError as error:
+        return Check(name, "fail", str(error), f"Choose another folder with {option}.")
     existing = _existing(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=existing):

@@ -28,7 +28,7 @@ def resolve_image_paths(images: Sequence[Path]) -> tuple[Path, tuple[str, ...]]:
     for image in find_images(images):
         path, problem = (image.path, image.problem) if isinstance(image, Prediction) else (image, not_a_file(image))
         # A path with ".." would lead out of the common folder; the name of a link to an image is kept.
-        files.append(path.parent.resolve() / path.name)
+        files.append(Path(os.path.realpath(path.parent), path.name) if ".." in path.parts else path.absolute())
         if problem:
             problems.append(f"{printable(path)} cannot be used: {problem}.")
     if problems:

@@ -110,7 +110,7 @@ def refuse_existing(output: Path) -> None:
     """PathError unless the folder is new or empty: nothing of the user's is overwritten."""
     if output.is_symlink() or (output.exists() and not (output.is_dir() and not any(output.iterdir()))):
         raise PathError(f"-o {printable(output)} exists already and is not an empty folder. Give a new one.")
-    if output.absolute() == Path.cwd():
+    if output.resolve() == Path.cwd().resolve():
         raise PathError(f"-o {printable(output)} is the current folder, which cannot be replaced. Give a new one.")
 
 

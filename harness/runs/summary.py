@@ -84,7 +84,7 @@ def error_facts(error: BaseException, device: torch.device) -> dict[str, Any]:
 
 def _with_interval(results: dict[str, Any], key: str) -> str:
     """The score, and its 95 % interval if it has one."""
-    value, low, high = f"{results[key]:.4f}", results.get(f"{key}_low"), results.get(f"{key}_high")
+    value, low, high = f"{below_one(results[key]):.4f}", results.get(f"{key}_low"), results.get(f"{key}_high")
     if low is None or high is None:
         return value
     return f"{value}  (95 % interval {low:.4f} to {below_one(high):.4f}, n = {results['test/n']})"

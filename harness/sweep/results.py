@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.errors import printable
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import TrialRecord
+from harness.sweep.spec.repeats import SEED
 from harness.sweep.whereabouts import SCORES, whereabouts_of
 from reports.runs import Run, read_run, read_runs
 from reports.stats.leaderboard import Leaderboard, leaderboard
@@ -48,8 +49,9 @@ def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
     trials = {trial.number: trial for trial in trial_queue.study.get_trials(deepcopy=False)}
     runs = [*read_runs(folder), *(read_run(record.run_folder) for record in records if record.run_folder)]
     names = {run.name for run in runs}
-    # Not a run of a point that was added by hand: it may have settings that the trials of the file do not have.
-    added = tuple(f"-{record.run_id}" for record in records if trials[record.number].user_attrs.get("added"))
+    # Not a run of a point that was added by hand with settings that the trials of the file do not have.
+    of_file = {parameter.name for parameter in sweep.parameters} | {SEED}
+    added = tuple(f"-{record.run_id}" for record in records if not (record.settings or {}).keys() <= of_file)
     template = next((dict(run.config) for run in runs if not run.name.endswith(added)), {})
     elsewhere: dict[str, str] = {}
     for record in records:

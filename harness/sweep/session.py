@@ -20,7 +20,7 @@ from harness.sweep.execution.runner import Runner
 from harness.sweep.execution.runner_options import RunnerOptions
 from harness.sweep.redo import failed_lines, requeue_at_start
 from harness.sweep.repeat_best import RepeatBest, points_to_repeat
-from harness.sweep.results import results_of
+from harness.sweep.results import Results, results_of
 from harness.sweep.search.grid import points_of, probe_points, valid_points
 from harness.sweep.search.identity import Contents, read_contents
 from harness.sweep.search.lease import machine
@@ -87,16 +87,11 @@ def run_sweep(
                 runner = Runner(trial_queue, folder, slots, options)
                 runner.budget = budget
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
+        left = [record for record in trial_queue.records() if record.state in STARTABLE]
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        results = results_of(trial_queue, folder)
-        print(results.text(), end="")
-        best = [row.setting.best for row in (*results.board.ranked, *results.board.unranked)]
-        if not cause and (path := draw_positions(best, folder)):  # the cause may be a full disk
-            print(f"Change of the position embeddings, by learning rate: {path}")
-        for line in failed_lines(results.records, sweep):
-            print(printable(line))
-    if runner.budget.reason and any(record.state in STARTABLE for record in trial_queue.records()):
+        _print_results(results_of(trial_queue, folder), sweep, None if cause else folder)  # it may be a full disk
+    if runner.budget.reason and left:
         print(runner.budget.reason)
     if cause:
         raise HarnessError(
@@ -104,6 +99,16 @@ def run_sweep(
             "charged. Remove the cause and repeat the command."
         )
     return code
+
+
+def _print_results(results: Results, sweep: Sweep, folder: Path | None) -> None:
+    """The leaderboard and the failed trials; in `folder`, if given, the figure of the position embeddings is drawn."""
+    print(results.text(), end="")
+    best = [row.setting.best for row in (*results.board.ranked, *results.board.unranked)]
+    if folder and (path := draw_positions(best, folder)):
+        print(f"Change of the position embeddings, by learning rate: {path}")
+    for line in failed_lines(results.records, sweep):
+        print(printable(line))
 
 
 def check_inputs(sweep: Sweep, search: Search, added: Sequence[Mapping[str, Any]] = ()) -> Contents:

@@ -42,17 +42,20 @@ def start(
     if is_disabled():
         return None
     import wandb
+    from pydantic import ValidationError  # what wandb checks its settings with
 
     root = folder_for(folder).resolve()
     try:
         mode, reason = choose_mode()
         values = {**config.to_dict(), **(extra_config or {}), **outside_own_sweep()}
         keywords = init_keywords(config, root, run_id, values)
-        # wandb.init would refuse them as well, in every mode: the run would then continue without W&B.
-        wandb.Settings(project=keywords.get("project"), run_tags=keywords.get("tags"))
+        if mode != "disabled":
+            # wandb.init would refuse them as well, in every mode: the run would then continue without W&B.
+            wandb.Settings(project=keywords.get("project"), run_tags=keywords.get("tags"))
     except (ValueError, wandb.errors.UsageError) as error:
         where = "--project, --tags, a WANDB_* variable or a settings file of wandb"
-        raise ConfigError(f"W&B does not accept a value of {where}: {error}") from None
+        why = "; ".join(each["msg"] for each in error.errors()) if isinstance(error, ValidationError) else error
+        raise ConfigError(f"W&B does not accept a value of {where}: {why}") from None
     stop = threading.Event()
 
     def open_run(mode: Any) -> Any:

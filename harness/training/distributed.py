@@ -148,6 +148,9 @@ class Processes:
             return work()
         is_first = self.is_main or (each_node and self.accelerator.is_local_main_process)
         result, error = _attempt(work) if is_first else (None, None)
+        if error is not None and each_node and self.world > self.local_world:
+            waits = "The run ends when the other nodes have done their part of the work."
+            print(f"{error.problems[0]}\n{waits}", file=sys.stderr, flush=True)
         self._raise_first(error)
         if not is_first:
             result, error = _attempt(work)
@@ -161,7 +164,7 @@ class Processes:
         main_node = ends[0][0]
         for node, failed in ends:
             if failed is not None and node != main_node:
-                raise type(failed)(f"{problem} (on {node})" for problem in failed.problems)
+                raise type(failed)(f"On {node}: {problem}" for problem in failed.problems)
             if failed is not None:
                 raise failed
 

@@ -38,7 +38,8 @@ class Progress:
     processes: int = 0  # number of processes at the last step
     steps_since_topology_change: int = 0  # steps with that number of processes; the first ones show memory use
     micro_batch: int = 0  # images per forward pass and process
-    micro_batch_limit: int = 0  # halved micro-batch since memory ran out; 0: it has not
+    # The halved micro-batch since memory ran out; 0: it has not; None: a state of an earlier version does not say.
+    micro_batch_limit: int | None = 0
     seconds: float = 0.0  # of training, interrupted sessions included
     evaluation_seconds: float = 0.0  # ... of validation and test
     best: dict[str, float] = dataclasses.field(default_factory=dict)  # best/epoch and that epoch's scores
@@ -49,6 +50,9 @@ class Progress:
     def start_with(self, processes: int, config: RunConfig) -> None:
         """Begin or resume with so many processes: the largest micro-batch, unless memory has run out before."""
         largest = largest_micro_batch(config, processes)
+        if self.micro_batch_limit is None:
+            ran_out = self.processes > 0 and self.micro_batch < largest_micro_batch(config, self.processes)
+            self.micro_batch_limit = self.micro_batch if ran_out else 0
         micro_batch = min(largest, self.micro_batch_limit or largest)
         if processes != self.processes or micro_batch > self.micro_batch:  # how much memory that takes is not known
             self.processes, self.steps_since_topology_change = processes, 0
@@ -164,8 +168,7 @@ def _checked_progress(stored: Any) -> Progress:
     if not isinstance(stored, dict):
         raise ValueError(f"progress is {kind_of(stored)} instead of an object")
     renames = {"steady_steps": "steps_since_topology_change"}  # of earlier versions
-    # Earlier versions do not say whether memory ran out: the micro-batch does not grow then.
-    values: dict[str, Any] = {"micro_batch_limit": stored.get("micro_batch", 0)}
+    values: dict[str, Any] = {"micro_batch_limit": None}  # as earlier versions leave it
     values |= {renames.get(str(name), str(name)): value for name, value in stored.items()}
     progress = Progress(**values)
     for field in dataclasses.fields(Progress):
@@ -174,6 +177,8 @@ def _checked_progress(stored: Any) -> Progress:
             valid = isinstance(value, dict) and all(map(is_number, value.values()))
         elif field.name == "last_losses":
             valid = isinstance(value, list) and all(map(is_number, value))
+        elif field.name == "micro_batch_limit" and value is None:
+            valid = True
         else:
             valid = is_number(value) and value >= 0 and (field.type == "float" or isinstance(value, int))
         if not valid:

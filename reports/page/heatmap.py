@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reports.collection import Collection, in_order
-from reports.columns import readable, spelled_settings
+from reports.columns import number, readable, spelled_settings
 from reports.page.charts import RAMP, Chart, by_axes, chart, escaped, shortened
 from reports.page.site import Site
 from reports.stats.leaderboard import SettingRow
@@ -52,7 +52,8 @@ def heat_map(site: Site, collection: Collection, names: Sequence[str]) -> HeatMa
         title = f"{readable(axes[2])} {panel[0]}" if panel else ""
         grid = [[(x, y, *panel) for x in levels[axes[0]]] for y in levels[axes[1]]]
         descriptions = [
-            f"{readable(axes[0])} {cell[0]}, {readable(axes[1])} {cell[1]}: {means[cell]:.3f} ({_count(scores[cell])})"
+            f"{readable(axes[0])} {cell[0]}, {readable(axes[1])} {cell[1]}: "
+            f"{number(means[cell], 3)} ({_count(scores[cell])})"
             for line in grid
             for cell in line
             if cell in means
@@ -106,7 +107,7 @@ def _trace(
         "y": [escaped(line[0][1]) for line in grid],
         "z": [[means.get(cell) for cell in line] for line in grid],
         "text": [
-            [f"<b>{means[cell]:.3f}</b><br>{_count(scores[cell])}" if cell in means else "" for cell in line]
+            [f"<b>{number(means[cell], 3)}</b><br>{_count(scores[cell])}" if cell in means else "" for cell in line]
             for line in grid
         ],
         "texttemplate": "%{text}",

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.runs.rules import below_one, printable
+from harness.runs.rules import printable
 from reports import columns
 from reports.collection import Collection
 from reports.page.sections.leaderboard import recorded_scores
@@ -141,7 +141,10 @@ def _text(cell: Cell) -> str:
     """Rounded for reading."""
     if cell is None:
         return "–"
-    return f"{below_one(cell):.4g}" if isinstance(cell, float) else printable(cell)
+    if not isinstance(cell, float):
+        return printable(cell)
+    # More digits of a value next to 1, such as --ema-decay 0.99999: it is not 1.
+    return next(text for digits in (4, 6, 9, 17) if float(text := f"{cell:.{digits}g}") != 1 or cell == 1)
 
 
 def _harmless(text: str) -> str:

@@ -29,7 +29,7 @@ NOT_SETTINGS = (
     *("log_every", "checkpoint_every", "checkpoint_minutes", "threads", "workers"),
 )
 
-# The same, but a command that repeats the run has them: one machine needs smaller micro-batches than another.
+# Not part of a setting either, but a command that repeats a run keeps them: its machine may need small micro-batches.
 NOT_COMPUTED = (*NOT_SETTINGS, "micro_batch", "explain", "explain_layer", "verify")
 
 

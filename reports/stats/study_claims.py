@@ -19,12 +19,13 @@ TESTED_IN_A_RUN = {
 }
 POSITIONS = "A high learning rate destroys the position embedding; a low one keeps it."
 USES_POSITIONS = "uses_positions"
-HIGH = 100  # times the lowest learning rate: a highest one below it says nothing about high ones
+APART = 100  # times: the distance of the rates of the study, 1e-3 and 1e-5. Closer ones are not a high and a low one.
 POSITIONS_RULE = (
     "Whether the runs with the lowest and with the highest learning rate use their position embedding, by accuracy "
-    "lost when it is shuffled. holds: the one with the lowest does and the one with the highest does not. does not "
-    f"hold: the one with the highest does, and its rate is at least {HIGH} times the lowest. cannot be told: anything "
-    "else; a model that does not beat guessing uses nothing that could be destroyed."
+    "lost when it is shuffled; runs that do not train it (--freeze backbone, LoRA) are left out. holds: the one with "
+    "the lowest does and the one with the highest does not. does not hold: the one with the highest does. cannot be "
+    f"told: anything else, and rates less than {APART} times apart; a model that does not beat guessing uses nothing "
+    "that could be destroyed."
 )
 
 
@@ -64,12 +65,15 @@ def _of_learning_rates(runs: Sequence[tuple[Run, Sequence[Claim]]]) -> list[Stud
     claims: dict[float, Claim] = {}
     for run, of_run in runs:
         rate, claim = run.learning_rate, next((each for each in of_run if each.key == USES_POSITIONS), None)
-        if claim and rate is not None:
+        is_frozen = run.config.get("freeze") == "backbone" or bool(run.config.get("lora_rank"))
+        if claim and rate is not None and not is_frozen:
             claims.setdefault(rate, claim)  # the best run with this learning rate
     if len(claims) < 2:
         return []
     lowest, highest = min(claims), max(claims)
-    if claims[highest].verdict == HOLDS and highest >= HIGH * lowest * (1 - 1e-9):
+    if highest < APART * lowest * (1 - 1e-9):
+        verdict = OPEN
+    elif claims[highest].verdict == HOLDS:
         verdict = FAILS
     else:
         verdict = HOLDS if (claims[lowest].verdict, claims[highest].verdict) == (HOLDS, FAILS) else OPEN

@@ -45,8 +45,8 @@ def mistake_tables(collection: Collection) -> Iterator[str]:
     yield table(
         [
             Column("class", tuple(name for _, name, *_ in lowest), is_text=True),
-            Column("F1", tuple(f"{score:.2f}" for score, *_ in lowest)),
-            Column("recall", tuple(f"{recall:.2f}" for *_, recall, _ in lowest)),
+            Column("F1", tuple(columns.number(score, 2) for score, *_ in lowest)),
+            Column("recall", tuple(columns.number(recall, 2) for *_, recall, _ in lowest)),
             Column("images", tuple(str(count) for *_, count in lowest)),
         ]
     )

@@ -124,7 +124,7 @@ def world(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HARNESS_CACHE_DIR", str(root / "cache"))
     monkeypatch.setattr(figures, "save_for_print", save_blank_for_print)
     monkeypatch.setattr(scenes, "write", functools.partial(WRITE_SCENES, train=1, valid=1, test=1))
-    # Its test checks that it writes nothing.
+    # Its own test checks that it writes nothing, in the folder of the test and at home.
     monkeypatch.setattr("harness.doctor.software.probe_in_subprocess", lambda: TORCH)
     return root
 

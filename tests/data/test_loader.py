@@ -259,11 +259,12 @@ def test_a_gpu_gives_the_batches_of_the_cpu(name: str, resides: bool) -> None:
 
 
 def test_leaving_an_epoch_early_ends_the_threads() -> None:
+    before = our_threads()  # of earlier tests; they may end meanwhile
     epoch = batches(workers=3).epoch(0)
     next(epoch)
     assert our_threads() > 0
     epoch.close()  # type: ignore[attr-defined]
-    assert our_threads() == 0
+    assert our_threads() <= before
 
 
 def test_an_error_in_a_thread_reaches_the_caller() -> None:

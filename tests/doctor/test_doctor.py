@@ -106,7 +106,7 @@ def test_the_probe_agrees_with_torch_and_writes_nothing(monkeypatch: pytest.Monk
     found = software.probe_in_subprocess()
     assert (found["torch"], found["cuda"], found["errors"]) == (torch.__version__, torch.version.cuda, {})
     assert len(found["devices"]) == torch.cuda.device_count()
-    assert list(Path.cwd().iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here"]  # its home folder included
 
 
 def test_a_crash_of_torch_is_a_failed_check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import secrets
 import shutil
 import socket
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.launch.launch import die_with_parent
+from tests.helpers.ports import free_ports
 from tests.helpers.waiting import wait_for
 
 NODES = ("n1", "n2")
@@ -108,7 +108,7 @@ def _cluster(folder: Path) -> Iterator[Cluster]:
     folder.chmod(0o755)
     for name in ("munge", "state", *(f"spool/{node}" for node in NODES)):
         (folder / name).mkdir(parents=True, mode=0o755)
-    controller_port, *ports = _free_ports(1 + len(NODES))
+    controller_port, *ports = free_ports(1 + len(NODES))
     settings = folder / "slurm.conf"
     nodes = (NODE.format(name=name, host=host, port=port) for name, port in zip(NODES, ports, strict=True))
     text = SETTINGS.format(host=host, controller_port=controller_port, folder=folder)
@@ -176,15 +176,3 @@ def _stop_daemons() -> None:
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different TCP ports that nothing listens on now, below those that the system gives to others meanwhile."""
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        for port in random.sample(range(10_000, 30_000), 100):
-            with contextlib.suppress(OSError):
-                listener = stack.enter_context(socket.socket())
-                listener.bind(("127.0.0.1", port))
-                found.append(port)
-        return found[:count]

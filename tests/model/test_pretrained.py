@@ -148,6 +148,8 @@ def test_a_hub_that_never_answers_is_an_error_after_the_timeout(
     answered = threading.Event()
     on_the_hub(monkeypatch, tmp_path, lambda _: answered.wait())
     monkeypatch.setattr(timm_model, "REACH_TIMEOUT", 0.05)
-    with pytest.raises(WeightsError, match=r"were not found on the hub \(no answer within 0\.1 s\)"):
-        pretrained.check_reachable(TAGGED, "pretrained")
-    answered.set()  # the thread that waits ends with the test
+    try:
+        with pytest.raises(WeightsError, match=r"were not found on the hub \(no answer within 0\.1 s\)"):
+            pretrained.check_reachable(TAGGED, "pretrained")
+    finally:
+        answered.set()  # the thread that waits ends with the test

@@ -133,7 +133,7 @@ def test_a_run_is_stopped_by_the_server_or_with_its_agent(
         "--optimizer=sgd",
         parameters={"lr": {"values": [1e-3, *([1e-45] if by_hyperband else []), 1e-4]}},  # 1e-45 trains nothing
         metric={"name": "best/val_loss", "goal": "minimize"},
-        early_terminate={"type": "hyperband", "max_iter": 9, "s": 1, "eta": 3},
+        **({"early_terminate": {"type": "hyperband", "max_iter": 9, "s": 1, "eta": 3}} if by_hyperband else {}),
     )
     *stopped, preempted = (f"{sweep.id}-{number:03}" for number in range(1, 3 + by_hyperband))
     button, hyperband = stopped[0], stopped[-1]

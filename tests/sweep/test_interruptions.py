@@ -57,7 +57,7 @@ def images(data_folder: Path, tmp_path: Path) -> Path:
 
 
 def keep_locks_from_trials() -> None:
-    """As with the fork server: a trial that is forked from its runner has the runner's lock on the sweep."""
+    """A trial forked from its runner inherits the runner's lock on the sweep; one of the fork server does not."""
 
     def close_locks() -> None:
         for link in list(Path("/proc/self/fd").iterdir()):

@@ -158,7 +158,7 @@ def test_an_error_on_another_node_is_raised_on_all_ranks(failing: int, monkeypat
         try:
             with pytest.raises(DataError) as refused:
                 own.main_first(refuse, each_node=True)
-            assert refused.value.problems == ("a.png is missing (on node1)", "b.png is missing (on node1)")
+            assert refused.value.problems == ("On node1: a.png is missing", "On node1: b.png is missing")
         finally:
             own.close()
 

@@ -37,9 +37,13 @@ def test_the_micro_batch_is_the_largest_unless_memory_ran_out(
 
 
 def test_where_memory_may_have_run_out_in_an_earlier_version_the_micro_batch_does_not_grow() -> None:
+    config = RunConfig(data="images", weights="none", batch_size=16)
     stored = dataclasses.asdict(Progress(9, 0, 4, 9, 2))
     assert _checked_progress(stored).micro_batch_limit == 0
     del stored["micro_batch_limit"]
     progress = _checked_progress(stored)
-    progress.start_with(4, RunConfig(data="images", weights="none", batch_size=16))
-    assert progress.micro_batch == 2
+    progress.start_with(4, config)
+    assert (progress.micro_batch, progress.micro_batch_limit) == (2, 2)
+    whole_share = _checked_progress(stored | {"micro_batch": 4})
+    whole_share.start_with(2, config)  # two of the four processes: their shares are larger
+    assert (whole_share.micro_batch, whole_share.micro_batch_limit) == (8, 0)

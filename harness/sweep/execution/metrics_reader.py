@@ -65,9 +65,10 @@ def value_after(validations: Sequence[Row], metric: str) -> float | None:
 
 
 def modification_times(folder: RunFolder, log: Path) -> tuple[int | None, ...]:
-    """Those of all that a run changes as it progresses. The clocks of two machines may differ: only a change counts.
+    """When the files and folders that change while a run progresses were last changed.
 
-    A folder changes with each file that is written beside and renamed.
+    The clocks of two machines may differ: only a change counts. A folder changes with each file that is written beside
+    and renamed.
     """
     paths = (folder.path, folder.metrics, folder.checkpoints, folder.figures, folder.attention, log)
     return tuple(map(modification_time, paths))

@@ -58,8 +58,8 @@ class TimeLimit:
 
 def median_seconds(trials: Iterable[FrozenTrial]) -> float | None:
     """The median time that finished trials took; None without one. Results that were taken over took none."""
-    run = [trial for trial in trials if trial.state == TrialState.COMPLETE and "run_folder" not in trial.user_attrs]
-    lengths = [length for trial in run if (length := _seconds(trial))]
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and "run_folder" not in trial.user_attrs]
+    lengths = [length for trial in ended if (length := _seconds(trial))]
     return statistics.median(lengths) if lengths else None
 
 

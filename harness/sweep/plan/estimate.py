@@ -97,15 +97,15 @@ def trial_seconds(config: RunConfig, images: ImageCounts, throughput: Throughput
     return trained / throughput.training + scored / throughput.scoring + throughput.overhead_seconds
 
 
-def sweep_seconds(trials: Sequence[float], workers: int, busy: float) -> float:
+def sweep_seconds(trials: Sequence[float], workers: int, share_of_cores: float) -> float:
     """Duration of a sweep in which each worker runs one trial after another.
 
-    `busy` is the fraction of the machine's cores that a trial computes on, 0 on GPUs: workers share the cores.
+    `share_of_cores` is the fraction of the machine's cores that a trial computes on, 0 on GPUs.
     """
     free_at = [0.0] * workers
     for seconds in trials:
         heapq.heappush(free_at, heapq.heappop(free_at) + seconds)
-    return max(*free_at, busy * sum(trials))
+    return max(*free_at, share_of_cores * sum(trials))
 
 
 def state_bytes(config: RunConfig, checkpoint: int) -> int:

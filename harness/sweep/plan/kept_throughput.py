@@ -50,7 +50,8 @@ def benchmark_key(config: RunConfig, classes: int, device: str) -> str:
         "drop_path": config.drop_path > 0,
         "clip_grad": config.clip_grad > 0,
         "classes": classes,
-        "batch_size": config.batch_size if on_gpu else None,  # on a CPU speed hardly depends on it
+        # On a CPU, the number of threads depends on it; with --threads, speed hardly does.
+        "batch_size": config.batch_size if on_gpu or not config.threads else None,
         "threads": None if on_gpu else config.threads or default_threads(1),
         "weights_file": _stamp(config.weights),  # it may decide the image size
         "machine": [platform.node(), cpu_name(), usable_cores()],

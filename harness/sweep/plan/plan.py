@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shutil
 import sys
 from dataclasses import dataclass, fields
@@ -164,14 +165,13 @@ def _cost_lines(plan: Plan, cost: Cost) -> list[str]:
 
 
 def _workers_line(plan: Plan, cost: Cost) -> str:
-    """How many workers save time on a CPU; "" for that number, and on GPUs."""
+    """How many workers save time on a CPU; empty if --workers is that number, and on GPUs."""
     if cost.cores is None:
         return ""
-    useful = cost.cores // cost.threads
     trial = f"a trial computes on {cost.threads} of the {cost.cores} cores"
-    if cost.workers > useful:
-        return f"{trial}: more workers than {useful} save no time"
-    useful = min(useful, plan.left)
+    if cost.workers > (most := math.ceil(cost.cores / cost.threads)):
+        return f"{trial}: more workers than {most} save no time"
+    useful = min(cost.cores // cost.threads, plan.left)
     # Of a Bayesian search, trials that train beside each other do not learn from each other.
     if cost.workers < useful and plan.sweep.method != "bayes":
         return f"{trial}: --workers {useful} trains {useful} trials at a time"

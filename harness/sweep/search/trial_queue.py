@@ -95,6 +95,7 @@ class TrialQueue:
                 if existing.number not in self.study.user_attrs.get("outside", []):
                     return self._claimed(existing.number)
                 ledger.end_without_result(self.study, existing.number, ledger.REMOVED)
+        make_sampler(self.search, 0)  # raises ConfigError, before a trial is claimed
         while not only_begun and (trial_id := self.study._pop_waiting_trial_id()) is not None:
             stored = self.study._storage.get_trial(trial_id)
             if "owner" in stored.user_attrs:
@@ -113,11 +114,13 @@ class TrialQueue:
     def report(self, claimed: ClaimedTrial, epoch: int, value: float) -> bool:
         """Store the metric after an epoch; returns whether early termination prunes the trial.
 
-        An epoch that an earlier start of the trial has stored is not judged again: the trial is further by now.
+        Of the epochs that an earlier start of the trial has stored, only the last is judged again: the trial may have
+        been interrupted before it stopped.
         """
         trial = ledger.read_trial(self.study, claimed.number)
+        stored = trial.intermediate_values
         try:
-            if epoch in trial.intermediate_values:
+            if epoch in stored and epoch < max(stored):
                 return False
             self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
             return self.study.pruner.prune(self.study, ledger.read_trial(self.study, claimed.number))

@@ -76,7 +76,7 @@ const chartSelection = (() => {
     element.on("plotly_hover", ({ curveNumber }) => {
       const [key] = keysOf(element.data[0].customdata[curveNumber]);
       const score = table.byKey.get(key)?.fields.val_f1;
-      place.textContent = `${runTable.label(table, key)}${score == null ? "" : `: ${score.toFixed(4)}`}`;
+      place.textContent = `${runTable.label(table, key)}${score == null ? "" : `: ${report.score(score, 4)}`}`;
     });
     element.on("plotly_unhover", () => (place.textContent = otherwise));
   }

@@ -2,7 +2,7 @@
 
 // Scores of each class as table rows: `mistakes` is the content of data/mistakes-<key>.js.
 const classScores = (() => {
-  const { element } = report;
+  const { element, score } = report;
   // Columns of `perClass`.
   const F1 = 0;
   const SUPPORT = 5;
@@ -16,10 +16,10 @@ const classScores = (() => {
         "tr",
         {},
         element("th", { scope: "row" }, name(mistakes, label, opened)),
-        number(f1.toFixed(3), f1),
-        number(precision.toFixed(3), precision),
-        number(`${recall.toFixed(3)} (${right} of ${support})`, recall),
-        number(support ? `${low.toFixed(2)} to ${high.toFixed(2)}` : "–", support ? low : ""),
+        number(score(f1, 3), f1),
+        number(score(precision, 3), precision),
+        number(`${score(recall, 3)} (${right} of ${support})`, recall),
+        number(support ? `${score(low, 2)} to ${score(high, 2)}` : "–", support ? low : ""),
         number(String(support), support),
         element("td", { "data-order": other ?? "" }, other ?? "–"),
       );

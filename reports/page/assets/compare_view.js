@@ -63,7 +63,7 @@
   function ofClasses({ mistakes, labels }) {
     if (mistakes.some((one) => !one)) return [panel.part("Classes", element("p", {}, "Not all of these runs have predictions."))];
     if (!differences.haveSameClasses(mistakes)) return [panel.part("Classes", element("p", {}, "These runs have different classes."))];
-    const digits = (value) => value.toFixed(3);
+    const digits = (value) => report.score(value, 3);
     const classes = differences.classes(mistakes).filter((row) => row.at(-1) > 0).map(([name, ...numbers]) => [name, ...numbers.map(digits)]);
     const confusions = differences.confusions(mistakes).map(([truth, predicted, ...counts]) => [`${truth} predicted as ${predicted}`, ...counts.map(String)]);
     const rest = (rows) => (rows.length > MOST.rows ? element("p", { class: "soft" }, `and ${rows.length - MOST.rows} more`) : "");

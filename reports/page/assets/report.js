@@ -73,6 +73,11 @@ const report = (() => {
     dialog.addEventListener("click", (event) => beganBeside && isBeside(event) && dialog.close());
   }
 
+  // Below 1, it does not round to 1: a score with an error is not perfect.
+  function score(value, digits) {
+    return (value < 1 ? Math.min(value, 1 - 10 ** -digits) : value).toFixed(digits);
+  }
+
   function percent(share) {
     return share == null ? "unknown" : `${Number((100 * share).toPrecision(3))} %`;
   }
@@ -211,7 +216,7 @@ const report = (() => {
   });
 
   return {
-    script, load, loadAgain, deliver, element, closeBeside, percent, notify, colour,
+    script, load, loadAgain, deliver, element, closeBeside, percent, score, notify, colour,
     onThemeChange: (listener) => listeners.push(listener),
   };
 })();

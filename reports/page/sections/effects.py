@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.runs.rules import printable
+from reports import columns
 from reports.collection import Collection
 from reports.columns import readable
 from reports.importance import Importance, importance
@@ -147,7 +148,9 @@ def _single(site: Site, collection: Collection, name: str, number: int) -> Chart
         "margin": {"l": 40, "r": 8, "t": 8, "b": 44},
         "hovermode": "closest",
     }
-    means_text = "; ".join(f"{tick}: {means[place]:.3f}" for place, tick in scale.ticks.items() if place in means)
+    means_text = "; ".join(
+        f"{tick}: {columns.number(means[place], 3)}" for place, tick in scale.ticks.items() if place in means
+    )
     about = f"{metric} of {len(rows)} {collection.board.unit}s against {readable(name)}."
     alt = f"{about} Means: {means_text}" if means_text else about
     return chart(site, f"effects-setting-{number}", traces, layout, alt=alt, height=220)

@@ -55,7 +55,7 @@ def test_a_score_with_an_error_is_not_rounded_to_1() -> None:
     assert (columns.number(0.9996, 3), columns.number(0.7, 0)) == ("0.999", "1")
     assert columns.span(0.99996, 0.99999) == "0.9999 to 0.9999"
     table = Table("x", ("F1",), ((0.99996,), (1.0,)))
-    assert as_markdown(table).splitlines()[2:] == ["| 0.9999 |", "| 1 |"]
+    assert as_markdown(table).splitlines()[2:] == ["| 0.99996 |", "| 1 |"]
 
 
 def test_the_command_writes_them_beside_the_page(tmp_path: Path) -> None:

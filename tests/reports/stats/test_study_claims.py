@@ -52,7 +52,16 @@ def test_of_runs_that_predict_one_class_nothing_can_be_told_in_any_row() -> None
     assert found[0].numbers[1] == f"the best verified run; of 1 other: {OPEN} (1)"
 
 
-def test_rates_that_are_close_say_nothing_about_high_ones() -> None:
-    [close], [apart] = (study_claims([run(1e-5, HOLDS), run(high, HOLDS)]) for high in (3e-4, 1e-3))
-    assert (close.verdict, apart.verdict) == (OPEN, FAILS)
-    assert "at least 100 times the lowest" in close.rule
+@pytest.mark.parametrize(("highest", "verdict"), [(HOLDS, FAILS), (FAILS, HOLDS)])
+def test_rates_that_are_close_decide_nothing(highest: str, verdict: str) -> None:
+    [close], [apart] = (study_claims([run(1e-5, HOLDS), run(high, highest)]) for high in (3e-4, 1e-3))
+    assert (close.verdict, apart.verdict) == (OPEN, verdict)
+    assert "rates less than 100 times apart" in close.rule
+
+
+@pytest.mark.parametrize("frozen", [{"freeze": "backbone"}, {"lora_rank": 8}])
+def test_a_run_that_does_not_train_its_positions_says_nothing_about_its_rate(frozen: dict[str, object]) -> None:
+    of_frozen, claims = run(1.0, HOLDS)
+    runs = [run(1e-5, HOLDS), run(1e-1, FAILS), (dataclasses.replace(of_frozen, config={"lr": 1.0, **frozen}), claims)]
+    [claim] = study_claims(runs)
+    assert claim.verdict == HOLDS and claim.numbers[1].startswith("lr 0.1:")

@@ -79,6 +79,7 @@ def test_the_key_holds_all_that_changes_the_speed(tmp_path: Path, monkeypatch: p
         {"lora_rank": 4},
         {"lora_rank": 4, "lora_targets": "all"},
         {"micro_batch": 2},
+        {"batch_size": base.batch_size + 1},
         {"threads": 1 if cores.default_threads(1) > 1 else 2},
         {"optimizer": "sgd"},
         {"ema": not base.ema},
@@ -107,9 +108,11 @@ def test_the_key_holds_all_that_changes_the_speed(tmp_path: Path, monkeypatch: p
         patch.setattr(kept_throughput, "gpu_names", lambda: ["H1"])
         keys.add(benchmark_key(base, 3, "cuda"))
     assert len(keys) == 1 + len(changes) + 4 + 5 + 1
-    # Neither the learning rate nor, on a CPU, the batch size changes it.
-    same = dataclasses.replace(base, lr=0.9, seed=4, batch_size=7, data="elsewhere")
+    # The learning rate does not change it; on a CPU, the batch size only because the number of threads depends on it.
+    same = dataclasses.replace(base, lr=0.9, seed=4, data="elsewhere")
     assert benchmark_key(same, 3, "cpu") == benchmark_key(base, 3, "cpu")
+    ours, others = (dataclasses.replace(base, threads=1, batch_size=size) for size in (16, 7))
+    assert benchmark_key(ours, 3, "cpu") == benchmark_key(others, 3, "cpu")
 
 
 @pytest.mark.parametrize(
