@@ -70,7 +70,10 @@ import functools, sys
 sys.path.insert(0, {str(site)!r})
 import harness
 assert harness.__file__.startswith({str(site)!r})
-from harness.cli.__main__ import main
+from importlib.metadata import distribution
+[command] = distribution("vit-harness").entry_points.select(name="harness")
+main = command.load()
+assert sys.modules[main.__module__].__file__.startswith({str(site)!r})
 from harness.demo import scenes
 scenes.write = functools.partial(scenes.write, train=2, valid=1, test=1)  # drawing all takes seconds
 for words in ("sweep example demo", "data demo demo/data", "sweep plan sweeps/demo.yaml --no-probe"):

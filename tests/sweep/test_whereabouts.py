@@ -80,6 +80,21 @@ def test_runs_elsewhere_do_not_get_the_settings_of_an_added_point(file: Path, tm
     assert rates == [(1e-4, 0.0), (1e-3, 0.0), (1e-3, 0.1), (1e-2, 0.0)]
 
 
+def test_runs_elsewhere_have_the_paths_of_repeated_seeds(file: Path, tmp_path: Path) -> None:
+    """This machine has only seeds that --repeat-best has added: the runs elsewhere read the same folder of images."""
+    sweep, here = read_sweep(file), tmp_path / "here" / "tiny"
+    queue = TrialQueue.open(sweep, Search(), here, str(tmp_path / "journal.log"))
+    queue.add([{"lr": 1e-3, "seed": 1}])
+    while claimed := queue.claim():
+        is_seed = claimed.settings.get("seed") == 1
+        folder = RunFolder((here if is_seed else tmp_path / "there") / f"run-{claimed.run_id}")
+        if is_seed:
+            write_run(folder.path, config=sweep.config(claimed.settings).to_dict() | {"data": "/resolved"})
+        write_whereabouts(queue, claimed.number, folder, epochs=1)
+        queue.end(claimed, "finished", value=0.5)
+    assert [run.config["data"] for run in results_of(queue, here).runs] == ["/resolved"] * 4
+
+
 def test_a_leaderboard_of_a_sweep_that_still_runs_says_so(file: Path, tmp_path: Path) -> None:
     assert sweep_here(file, tmp_path / "runs") == 0
     done = results_of(trial_queue(file, tmp_path / "runs"), tmp_path / "runs" / "tiny")
