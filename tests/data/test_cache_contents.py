@@ -118,8 +118,18 @@ def test_it_shows_what_the_cache_holds(caches: Path) -> None:
 
 
 def test_an_empty_cache(tmp_path: Path) -> None:
-    assert run(tmp_path / "none").output == f"{tmp_path}/none: 0 bytes\n"
-    assert run(tmp_path / "none", "--prune", "--yes").output == "There is nothing to remove.\n"
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty").output == f"{tmp_path}/empty: 0 bytes\n"
+    assert run(tmp_path / "empty", "--prune", "--yes").output == "There is nothing to remove.\n"
+
+
+def test_a_cache_folder_that_does_not_exist_is_an_error_and_is_not_made(tmp_path: Path) -> None:
+    for options in ((), ("--prune", "--yes")):
+        result = run(tmp_path / "none", *options)
+        assert (result.exit_code, result.output.split(". ")[0]) == (
+            1,
+            f"Error: --cache-dir {tmp_path}/none is not a folder",
+        )
     assert not (tmp_path / "none").exists()
 
 

@@ -157,6 +157,8 @@ def test_the_state_to_resume_from(state: TrainState, tmp_path: Path, monkeypatch
         monkeypatch.setattr("harness.training.state.load_tensors", lambda _, mutant=mutant: (tensors, mutant))
         if not is_refused_or_used(lambda: state.restore(path, origin), name):
             progress = dataclasses.asdict(state.progress)
+            if progress["micro_batch_limit"] is None:  # of an earlier version
+                del progress["micro_batch_limit"]
             assert all(type(value) in (int, float, dict, list) for value in progress.values()), name
             assert all(value >= 0 for value in progress.values() if not isinstance(value, dict | list)), name
     wrong: dict[str, dict[str, torch.Tensor]] = {

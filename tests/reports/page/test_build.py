@@ -471,8 +471,10 @@ print(build(sys.argv[1]))
 
 def test_sync_ignores_the_page(sweep: Path) -> None:
     page = build(sweep).parent
-    done = CliRunner().invoke(main, ["sync", str(page)])
-    assert (done.exit_code, done.output) == (0, "")
+    run = next(path.parent for path in sweep.rglob("summary.json"))
+    alone, beside = (CliRunner().invoke(main, ["sync", *map(str, given)]) for given in ([page], [page, run]))
+    assert (alone.exit_code, alone.output) == (1, "Error: Only the folder of a report was given. Give run folders.\n")
+    assert beside.output == f"Error: {run} holds no W&B files (wandb/). Give run folders.\n"
 
 
 def test_an_interval_without_width_is_drawn(tmp_path: Path) -> None:
