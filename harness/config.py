@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.files import expanded
 from harness.recipes import BEFORE_RECIPES, DEFAULT, RECIPES, Derived
 from harness.run_name import sweep_run_name, swept_settings
 from harness.settings.augmentation import AugmentationSettings
@@ -84,10 +85,9 @@ class RunConfig(
         """A path may begin with the home folder of a user, ~ or ~anna, which must be known."""
         for name in ("data", "cache_dir", "runs_dir", "weights", "class_weights"):
             try:
-                Path(value := getattr(self, name) or "").expanduser()
-            except RuntimeError:
-                user = Path(value).parts[0]
-                yield f"{option_name(name)} {value}: the home folder {user} is not known; give the whole path."
+                expanded(getattr(self, name) or "")
+            except ConfigError as error:
+                yield f"{option_name(name)} {error}"
 
     @property
     def run_name(self) -> str:

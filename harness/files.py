@@ -30,8 +30,8 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
-        user = Path(path).parts[0]
-        raise ConfigError(f"{printable(path)}: the home folder {user} is not known; give the whole path.") from None
+        problem = f"there is no home folder {Path(path).parts[0]} on this machine; give the whole path."
+        raise ConfigError(f"{printable(path)}: {problem}") from None
 
 
 def not_a_file(path: Path) -> str:

@@ -74,4 +74,5 @@ def _images_in(folder: Path) -> Iterator[Prediction | Path]:
 
 
 def failed(path: Path, problem: str) -> Prediction:
+    """That there is no prediction for a file, a folder or a pattern, and why."""
     return Prediction(path, np.empty(0), problem)

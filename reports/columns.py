@@ -17,6 +17,9 @@ from harness.runs.rules import below_one, printable
 NARROWEST_TEXT = 20
 GAP = 2
 
+# Digits of a number in text; more are tried where fewer do not tell enough.
+DIGITS = (4, 6, 9, 17)
+
 
 @dataclass(frozen=True, eq=False)
 class Column:
@@ -65,7 +68,7 @@ def readable(name: object) -> str:
 
 def spelled(values: Sequence[Any]) -> tuple[str, ...]:
     """Values of one setting as text, with the fewest digits that tell as many of them apart as any digits do."""
-    spellings = [tuple(value(setting, digits) for setting in values) for digits in (4, 6, 9, 17)]
+    spellings = [tuple(value(setting, digits) for setting in values) for digits in DIGITS]
     return max(spellings, key=lambda texts: len(set(texts)))
 
 

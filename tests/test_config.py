@@ -53,11 +53,11 @@ def test_every_problem_is_said_at_once_in_terms_of_the_options() -> None:
         ),
         (
             {"data": "~unknown-user/a"},
-            "--data ~unknown-user/a: the home folder ~unknown-user is not known; give the whole",
+            "--data ~unknown-user/a: there is no home folder ~unknown-user on this machine; give the whole",
         ),
         (
             {"weights": "~unknown-user/a.pth"},
-            "--weights ~unknown-user/a.pth: the home folder ~unknown-user is not known",
+            "--weights ~unknown-user/a.pth: there is no home folder ~unknown-user on this machine",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -107,9 +108,8 @@ def _table(results: list[BackboneResult], settings: dict[str, Any]) -> str:
         for result in ranked
     ]
     best, place = ranked[0], Path(settings["data"]).absolute().name
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given.get("bad_images") == "fail":  # the default
-        del given["bad_images"]
+    defaults = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+    given = {name: value for name, value in settings.items() if value != defaults[name]}
     chosen = {**given, "model": best.model, "weights": best.weights, "head_init": "probe"}
     command = [
         "harness",

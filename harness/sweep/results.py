@@ -51,8 +51,8 @@ def results_of(trial_queue: TrialQueue, folder: Path) -> Results:
     names = {run.name for run in runs}
     # Not a run of a point that was added by hand with settings that the trials of the file do not have.
     of_file = {parameter.name for parameter in sweep.parameters} | {SEED}
-    added = tuple(f"-{record.run_id}" for record in records if not (record.settings or {}).keys() <= of_file)
-    template = next((dict(run.config) for run in runs if not run.name.endswith(added)), {})
+    others = tuple(f"-{record.run_id}" for record in records if not (record.settings or {}).keys() <= of_file)
+    template = next((dict(run.config) for run in runs if not run.name.endswith(others)), {})
     elsewhere: dict[str, str] = {}
     for record in records:
         note = whereabouts_of(trials[record.number])

@@ -27,6 +27,7 @@ from harness.sweep.search.lease import machine
 from harness.sweep.search.ledger_errors import check_sweep_folder, ledger_errors_in_words
 from harness.sweep.search.pruners import make_pruner
 from harness.sweep.search.reuse import reuse as take_over
+from harness.sweep.search.samplers import make_sampler
 from harness.sweep.search.settings import Search
 from harness.sweep.search.trial_queue import TrialQueue
 from harness.sweep.search.trial_record import ENDED, STARTABLE
@@ -62,6 +63,7 @@ def run_sweep(
     which all trials compute something else than before. `reuse` names folders whose results are taken over.
     """
     make_pruner(sweep, search)  # raises ConfigError
+    make_sampler(search, 0)  # raises ConfigError
     contents = check_inputs(sweep, search)
     check_sweep_folder(sweep, folder, storage)
     names = [parameter.name for parameter in sweep.parameters]
@@ -87,11 +89,12 @@ def run_sweep(
                 runner = Runner(trial_queue, folder, slots, options)
                 runner.budget = budget
                 code = max(code, runner.run())  # 1 also if only the first one had a failed trial
-        left = [record for record in trial_queue.records() if record.state in STARTABLE]
+        left = bool(runner.budget.reason) and any(record.state in STARTABLE for record in trial_queue.records())
     cause = runner.endings.pause_cause if code == 1 else None
     if code in (0, 1):  # not after a signal: the user does not wait for statistics
-        _print_results(results_of(trial_queue, folder), sweep, None if cause else folder)  # it may be a full disk
-    if runner.budget.reason and left:
+        # Without the figure if the sweep is paused: the cause may be a full disk.
+        _print_results(results_of(trial_queue, folder), sweep, None if cause else folder)
+    if left:
         print(runner.budget.reason)
     if cause:
         raise HarnessError(

@@ -163,10 +163,8 @@ class Processes:
         dist.all_gather_object(ends, (platform.node(), error), group=self._group)
         main_node = ends[0][0]
         for node, failed in ends:
-            if failed is not None and node != main_node:
-                raise type(failed)(f"On {node}: {problem}" for problem in failed.problems)
             if failed is not None:
-                raise failed
+                raise failed if node == main_node else type(failed)(f"On {node}: {each}" for each in failed.problems)
 
     def from_main(self, value: Any) -> Any:
         """The main process's value, on every rank."""

@@ -144,7 +144,7 @@ def _text(cell: Cell) -> str:
     if not isinstance(cell, float):
         return printable(cell)
     # More digits of a value next to 1, such as --ema-decay 0.99999: it is not 1.
-    return next(text for digits in (4, 6, 9, 17) if float(text := f"{cell:.{digits}g}") != 1 or cell == 1)
+    return next(text for digits in columns.DIGITS if float(text := f"{cell:.{digits}g}") != 1 or cell == 1)
 
 
 def _harmless(text: str) -> str:

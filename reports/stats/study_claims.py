@@ -19,7 +19,7 @@ TESTED_IN_A_RUN = {
 }
 POSITIONS = "A high learning rate destroys the position embedding; a low one keeps it."
 USES_POSITIONS = "uses_positions"
-APART = 100  # times: the distance of the rates of the study, 1e-3 and 1e-5. Closer ones are not a high and a low one.
+APART = 100  # a high learning rate is at least so many times a low one, as the study's 1e-3 and 1e-5
 POSITIONS_RULE = (
     "Whether the runs with the lowest and with the highest learning rate use their position embedding, by accuracy "
     "lost when it is shuffled; runs that do not train it (--freeze backbone, LoRA) are left out. holds: the one with "

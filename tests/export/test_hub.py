@@ -38,7 +38,7 @@ def test_no_network_is_one_sentence_that_says_what_to_do(monkeypatch: pytest.Mon
 
     api = huggingface_hub.HfApi
     refused = pytest.raises(HarnessError, match=r"me/model was not uploaded \(.+\)\. The export is complete in ")
-    with socket.socket() as bound, refused as raised:  # on this port nobody listens, nor can while it is bound
+    with socket.socket() as bound, refused as raised:  # while it is bound, no server listens on its port
         bound.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api(endpoint=address, token="none"))

@@ -62,7 +62,7 @@ class Reader:
     ) -> Page:
         """`address`: a file, or a URL of 127.0.0.1. Without charts a page loads in a fraction of the time.
 
-        Without `idle` it never finds time for what nobody has scrolled to, however long a test takes.
+        Without `idle`, the page draws only the charts that the test scrolls to, however long the test takes.
         """
         url = address.as_uri() if isinstance(address, Path) else address
         scheme = "dark" if dark else "light"

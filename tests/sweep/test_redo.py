@@ -155,7 +155,7 @@ def test_a_number_names_its_own_trial_after_a_search_has_grown(tmp_path: Path) -
 def test_a_number_stands_for_the_result_of_another_folder_that_was_taken_over(
     ended: tuple[Path, Path, TrialQueue],
 ) -> None:
-    """A reused result keeps the run id of its own folder, also if it stands for a trial that was queued again."""
+    """A trial that was queued again and then got a reused result has the run id of that result's folder."""
     _, folder, queue = ended
     redo.retry(queue, folder, (1,), failed=False)
     waiting = queue.records()[1]

@@ -74,16 +74,16 @@ def estimate(
     throughputs = _throughputs(configs, counts, device, runs_dir, say if probe else None)
     seconds = [trial_seconds(*inputs) for inputs in zip(configs, counts, throughputs, strict=True)]
     mean = statistics.fmean(seconds)
-    cores = usable_cores() if device == "cpu" else None
-    threads = max(min(throughput.threads or usable_cores(), usable_cores()) for throughput in throughputs)
+    cores = usable_cores()
+    threads = max(min(throughput.threads or cores, cores) for throughput in throughputs)
     checkpoint = max((throughput.checkpoint for throughput in throughputs if throughput.checkpoint), default=None)
     return Cost(
         seconds=sweep_seconds(
-            seconds if len(seconds) == trials else [mean] * trials, workers, threads / cores if cores else 0.0
+            seconds if len(seconds) == trials else [mean] * trials, workers, threads / cores if device == "cpu" else 0.0
         ),
         trial_seconds=mean,
         workers=workers,
-        cores=cores,
+        cores=cores if device == "cpu" else None,
         threads=threads,
         checkpoint=checkpoint,
         state=max(state_bytes(config, checkpoint or 0) for config in configs),

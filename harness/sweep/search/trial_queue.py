@@ -95,7 +95,6 @@ class TrialQueue:
                 if existing.number not in self.study.user_attrs.get("outside", []):
                     return self._claimed(existing.number)
                 ledger.end_without_result(self.study, existing.number, ledger.REMOVED)
-        make_sampler(self.search, 0)  # raises ConfigError, before a trial is claimed
         while not only_begun and (trial_id := self.study._pop_waiting_trial_id()) is not None:
             stored = self.study._storage.get_trial(trial_id)
             if "owner" in stored.user_attrs:

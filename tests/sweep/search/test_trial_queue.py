@@ -148,7 +148,7 @@ def test_a_bayesian_search_avoids_infeasible_settings(tmp_path: Path) -> None:
 def test_two_runners_that_claim_at_the_same_moment_try_different_settings(
     repeats: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One claims its trial while the other one is about to choose the settings of its own."""
+    """The second runner claims a trial after the first has claimed one and before it has chosen its settings."""
     sweep = with_repeats(sweep_of(tmp_path, method="bayes", parameters={"lr": BAYES["lr"]}), repeats)
     search = Search(count=4, repeats=repeats)
     here, there = (TrialQueue.open(sweep, search, tmp_path, f"{tmp_path}/journal.log") for _ in range(2))
